@@ -1,0 +1,87 @@
+# What one types. `make` alone says what there is.
+#
+#   make demo SONG=my.mp3 GENRE=rumba SEED=3
+#
+# Everything is installed into $(VENV), inside this folder; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# The demo's arguments. Without a SONG one is composed.
+SONG ?=
+GENRE ?= waltz
+SEED ?= 0
+COMPOSED_STYLE := $(or $(filter chacha rumba waltz,$(GENRE)),waltz)
+
+# Two workers, one thread each. A test file stays on one worker, so that what its fixtures make is made once.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# torch first and alone: whatever is installed later finds it there and does not choose a build of its own.
+# TORCH_INDEX=URL takes it from another index, e.g. PyTorch's own with the small builds for machines without a GPU.
+TORCH_INDEX ?=
+INSTALL_TORCH = $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quality style clean
+
+help: ## this list
+	@echo "make demo     a person dances to a song: dance.mp4, dance.glb, dance.bvh (SONG=my.mp3 GENRE=rumba SEED=3)"
+	@echo "make test     all tests"
+	@echo "make quality  what the linter and the formatter have to say"
+	@echo "make style    let them mend it"
+	@echo "make clean    remove what was built, installed and generated here"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else \
+	    f"Python 3.10 or newer is needed; {sys.executable} is {sys.version.split()[0]}. Name another: make PYTHON=python3.12")'
+	@echo "Making an environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# An empty file that says: installed, since the last change of what is to be installed.
+$(VENV)/.installed: setup.py pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing torch, then the package (some minutes the first time)"
+	@$(INSTALL_TORCH)
+	@$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: setup.py pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing torch, then the package and what its tests need (some minutes the first time)"
+	@$(INSTALL_TORCH)
+	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+demo: $(VENV)/.installed ## a person dances to a song
+	@mkdir -p demo
+ifeq ($(strip $(SONG)),)
+	@echo "Composing a song of 20 seconds ($(COMPOSED_STYLE))"
+	@$(BIN)/python -m megadance_hf.datasets_scripts.composer demo/song.wav --seconds 20 \
+	    --style $(COMPOSED_STYLE) --seed 1
+endif
+	@$(BIN)/megadance generate "$(or $(strip $(SONG)),demo/song.wav)" --genre $(GENRE) --seed $(SEED) \
+	    -o dance.mp4 -o dance.glb -o dance.bvh
+	@echo
+	@echo "Here is your dance:"
+	@echo "  dance.mp4   the video, with the song: open it in any player"
+	@echo "  dance.glb   the same dance in 3D, for any glTF viewer"
+	@echo "  dance.bvh   the same dance for Blender and other animation tools"
+	@echo "Your own song:  make demo SONG=my.mp3 GENRE=rumba"
+	@echo "All genres:     $(BIN)/megadance genres"
+
+test: $(VENV)/.installed-dev ## all tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+quality: $(VENV)/.installed-dev ## what the linter and the formatter have to say
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+style: $(VENV)/.installed-dev ## let them mend it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove what was built, installed and generated here
+	rm -rf $(VENV) build dist *.egg-info demo dance.mp4 dance.glb dance.bvh
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

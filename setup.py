@@ -1,0 +1,61 @@
+"""Packaging of `megadance_hf`.
+
+`modeling/` lies at the top level because it is exactly the set of files that travels with the weights to the Hub; it is
+installed as `megadance_hf.modeling`, and `datasets_scripts/` as `megadance_hf.datasets_scripts`.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+# One reason each.
+REQUIREMENTS = [
+    "torch>=2.6",  # the models
+    "transformers>=5.0",  # PreTrainedModel, GenerationMixin, feature extractors, Auto classes
+    "huggingface_hub>=1.0",  # from_pretrained, push_to_hub
+    "safetensors>=0.5",  # weights
+    "numpy>=1.26",
+    "librosa>=0.11",  # the 35 music features
+    "soundfile>=0.13",  # reads wav, mp3, ogg, flac
+    "soxr>=0.5",  # resampling
+    "av>=14",  # mp4 with sound, no system ffmpeg
+    "opencv-python-headless>=4.10",  # draws the mannequin
+    "tqdm>=4.66",  # progress
+]
+EXTRAS = {
+    "train": ["accelerate>=1.4", "datasets>=4.0", "pyyaml>=6", "tensorboard>=2.16", "matplotlib>=3.8"],
+    "smplx": ["smplx>=0.1.28"],  # SMPL meshes; the model files are the user's own (non-commercial research)
+    "cuda": ["mamba-ssm>=2.2"],  # source-only; needs nvcc and a GPU
+}
+EXTRAS["dev"] = [
+    *EXTRAS["train"],
+    *EXTRAS["smplx"],
+    "hypothesis>=6.100",
+    "mypy>=1.10",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.8",
+    "scipy>=1.13",
+]
+
+setup(
+    name="megadance-hf",
+    version="0.1.0",
+    description="Music in, 3D dance out: MEGADance (NeurIPS 2025) as a Hugging Face package",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["megadance_hf", "megadance_hf.modeling", "megadance_hf.datasets_scripts"],
+    package_dir={
+        "megadance_hf": "megadance_hf",
+        "megadance_hf.modeling": "modeling",
+        "megadance_hf.datasets_scripts": "datasets_scripts",
+    },
+    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*"]},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["megadance=megadance_hf.cli:main"]},
+)
