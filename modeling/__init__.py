@@ -1,0 +1,1 @@
+"""The files that travel with the weights to the Hub: flat, importing only siblings, torch, numpy and transformers."""

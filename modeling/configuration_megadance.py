@@ -1,0 +1,310 @@
+"""Configurations: every shape, switch, rate and loss weight of the models, typed and validated.
+
+The switches say both what the paper's text promises and what its released checkpoints need, wherever the two differ.
+The defaults are the paper's full size in the released arrangement; `MegaDanceConfig.paper()` and
+`MegaDanceTokenizerConfig.paper()` flip every switch to the paper's text.
+"""
+
+import math
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+
+# Order of the ids in the released checkpoints.
+FINEDANCE_GENRES = (
+    "Dai",
+    "ShenYun",
+    "Wei",
+    "Korean",
+    "Urban",
+    "Hiphop",
+    "Popping",
+    "Miao",
+    "HanTang",
+    "Breaking",
+    "Kun",
+    "Locking",
+    "Jazz",
+    "Choreography",
+    "Chinese",
+    "DunHuang",
+)
+# Alphabetical order of AIST++'s two-letter codes: gBR gHO gJB gJS gKR gLH gLO gMH gPO gWA.
+AISTPP_GENRES = (
+    "Break",
+    "House",
+    "BalletJazz",
+    "StreetJazz",
+    "Krump",
+    "LAHiphop",
+    "Lock",
+    "MiddleHiphop",
+    "Pop",
+    "Waack",
+)
+
+MOTION_FPS = 30
+FRAMES_PER_CODE = 8
+MUSIC_FEATURE_SIZE = 35
+
+
+def _require(condition: bool, name: str, value: Any, remedy: str) -> None:
+    if not condition:
+        raise ValueError(f"{name}={value!r} is not possible: {remedy}")
+
+
+@strict
+class MegaDanceTokenizerConfig(PreTrainedConfig):
+    r"""Configuration of [`MegaDanceTokenizer`], the motion codec of the first stage (paper, section 3.2).
+
+    Args:
+        fps (`int`): frames a second of the motion.
+        quantizer (`"fsq"` or `"vq"`): finite scalar quantization, or the vector-quantized twin of the paper's Table 4b.
+        levels (`list[int]`): levels of each scalar, odd numbers; their product is the codebook size.
+        bound (`"tanh"` or `"sigmoid"`): how a scalar is bounded before rounding: released code, or Eq. 1.
+        normalize_scalars (`bool`): keep each scalar's mean 0 and spread 1 over the data before it is bounded (batch
+            normalisation). Not in the paper; it keeps the whole codebook in use when training small.
+        codec (`"residual"` or `"plain"`): dilated residual blocks around each strided convolution (released code), or
+            the paper's three-layer CNN with a two-layer MLP.
+        upsampling (`"transposed"` or `"linear"`): transposed convolution (paper, released code), or linear
+            interpolation followed by a convolution. Deviation offered because transposed convolutions jitter when
+            trained small.
+        hidden_size (`int`): width of the convolutions.
+        code_size (`int`): size of the vector before and after the quantizer.
+        num_downsamples (`int`): strided layers; a code stands for `2 ** num_downsamples` frames.
+        residual_depth (`int`), residual_dilation (`int`): residual blocks per layer, and the growth of their dilation.
+        vq_commitment (`float`), vq_decay (`float`): only for `quantizer="vq"`.
+        smpl_loss_weight, joint_loss_weight (`float`): the two terms of Eq. 2; 0 leaves a term out (Table 4b).
+        velocity_weight, acceleration_weight (`float`): alpha 1 and alpha 2 of Eq. 3-4.
+        joint_loss_root (`"none"`, `"velocity"` or `"integrated"`): where the joint loss puts the pelvis: at the origin,
+            at the root *velocity* (released code), or on the integrated root path (the paper's text).
+        root_path_weight (`float`): weight of an additional L1 loss on the integrated root path, metres. Not in the
+            paper (0 there); it cures the slow drift and the flattened vertical bob of small models.
+        rest_offsets (`list`, *optional*): (24, 3) skeleton of the joint loss; the neutral SMPL rest pose when None.
+    """
+
+    model_type = "megadance_tokenizer"
+
+    fps: int = MOTION_FPS
+    quantizer: Literal["fsq", "vq"] = "fsq"
+    levels: list[int] | tuple[int, ...] = (7, 5, 5, 5, 5)
+    bound: Literal["tanh", "sigmoid"] = "tanh"
+    normalize_scalars: bool = False
+    codec: Literal["residual", "plain"] = "residual"
+    upsampling: Literal["transposed", "linear"] = "transposed"
+    hidden_size: int = 512
+    code_size: int = 512
+    num_downsamples: int = 3
+    residual_depth: int = 2
+    residual_dilation: int = 2
+    vq_commitment: float = 0.25
+    vq_decay: float = 0.99
+    smpl_loss_weight: float = 1.0
+    joint_loss_weight: float = 1.0
+    velocity_weight: float = 0.5
+    acceleration_weight: float = 0.25
+    joint_loss_root: Literal["none", "velocity", "integrated"] = "velocity"
+    root_path_weight: float = 0.0
+    rest_offsets: list | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.levels = list(self.levels)
+
+    @classmethod
+    def paper(cls, **overrides) -> "MegaDanceTokenizerConfig":
+        """Every switch as the paper's text has it."""
+        return cls(**{"bound": "sigmoid", "codec": "plain", "joint_loss_root": "integrated", **overrides})
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of codes of each body part."""
+        return math.prod(self.levels)
+
+    @property
+    def frames_per_code(self) -> int:
+        """Motion frames that one code stands for."""
+        return 2**self.num_downsamples
+
+    def validate_quantizer(self):
+        _require(len(self.levels) > 0, "levels", self.levels, "name at least one")
+        _require(
+            all(level >= 3 and level % 2 == 1 for level in self.levels),
+            "levels",
+            self.levels,
+            "each must be an odd number of 3 or more, so that a digit lies at zero",
+        )
+
+    def validate_sizes(self):
+        for name in ("fps", "hidden_size", "code_size", "num_downsamples", "residual_depth", "residual_dilation"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "use 1 or more")
+
+    def validate_weights(self):
+        names = ("smpl_loss_weight", "joint_loss_weight", "velocity_weight", "acceleration_weight", "root_path_weight")
+        for name in names:
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "use 0 or more")
+        _require(0 <= self.vq_decay < 1, "vq_decay", self.vq_decay, "use a number from 0 to below 1")
+
+    def validate_skeleton(self):
+        if self.rest_offsets is not None:
+            shape_fits = len(self.rest_offsets) == 24 and all(len(offset) == 3 for offset in self.rest_offsets)
+            _require(shape_fits, "rest_offsets", "...", "give 24 rows of 3 numbers (metres)")
+
+
+@strict
+class MegaDanceConfig(PreTrainedConfig):
+    r"""Configuration of [`MegaDanceModel`] and [`MegaDanceForMotionGeneration`] (paper, section 3.3).
+
+    Args:
+        codebook_size (`int`): codes of each body part.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size (`int`): the transformer.
+        state_size, conv_kernel, expand, time_step_rank (`int`): the Mambas; a rank of None is `hidden_size / 16`.
+        music_feature_size (`int`): columns of `input_features`.
+        music_hidden_size, output_hidden_size (`int`): the middle of the music and output MLPs.
+        mlp_activation (`"none"` or `"gelu"`): inside those two MLPs; the released code has none.
+        music_reduction (`"stride"`, `"mean"` or `"stack"`): how 8 music frames become one code step: the first of them
+            (released code), their mean, or all of them side by side.
+        music_lookahead (`int`): 0 lets code i see music up to code step i-1 (released code), 1 up to step i (section
+            3.3.1).
+        expert_composition (`"sequential"` or `"parallel"`): the genre expert works on the universal expert's result
+            (released code), or both on the same input and their results are averaged (the paper's text).
+        use_universal_experts, use_genre_experts, use_mamba (`bool`): the ablations of Table 4a.
+        genre_embedding (`bool`): also add a learned vector a genre to every position (appendix A.1).
+        dropout (`float`): 0.25 in the paper, 0.4 in the released code.
+        context_codes (`int`): width of the sliding attention window, and the context of generation, in codes.
+        slide_codes (`int`): new codes a window before it slides in mode `paper`.
+        training_codes (`int`): codes of a training clip.
+        genres are given as `id2label` / `label2id`; FineDance's sixteen by default.
+        active_genres (`list[str]`, *optional*): build only these genres' experts; all of them when None.
+        fps, frames_per_code (`int`): rates; a code step lasts `frames_per_code / fps` seconds.
+    """
+
+    model_type = "megadance"
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    codebook_size: int = 4375
+    hidden_size: int = 512
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    intermediate_size: int = 2048
+    state_size: int = 16
+    conv_kernel: int = 4
+    expand: int = 2
+    time_step_rank: int | None = None
+    music_feature_size: int = MUSIC_FEATURE_SIZE
+    music_hidden_size: int = 128
+    output_hidden_size: int = 768
+    mlp_activation: Literal["none", "gelu"] = "none"
+    music_reduction: Literal["stride", "mean", "stack"] = "stride"
+    music_lookahead: int = 0
+    expert_composition: Literal["sequential", "parallel"] = "sequential"
+    use_universal_experts: bool = True
+    use_genre_experts: bool = True
+    use_mamba: bool = True
+    genre_embedding: bool = False
+    dropout: float = 0.25
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    context_codes: int = 22
+    slide_codes: int = 8
+    training_codes: int = 30
+    fps: int = MOTION_FPS
+    frames_per_code: int = FRAMES_PER_CODE
+    active_genres: list[str] | tuple[str, ...] | None = None
+    use_cache: bool = True
+
+    def __post_init__(self, **kwargs):
+        if self.id2label is None:
+            names = FINEDANCE_GENRES if self.label2id is None else sorted(self.label2id, key=self.label2id.get)
+            self.id2label = dict(enumerate(names))
+        super().__post_init__(**kwargs)
+        # derived, so that the two can't contradict each other
+        self.label2id = {label: index for index, label in self.id2label.items()}
+        if self.time_step_rank is None:
+            self.time_step_rank = math.ceil(self.hidden_size / 16)
+        if self.active_genres is not None:
+            self.active_genres = list(self.active_genres)
+
+    @classmethod
+    def paper(cls, **overrides) -> "MegaDanceConfig":
+        """Every switch as the paper's text has it."""
+        switches = {
+            "expert_composition": "parallel",
+            "genre_embedding": True,
+            "music_lookahead": 1,
+            "mlp_activation": "gelu",
+            "dropout": 0.25,
+        }
+        return cls(**{**switches, **overrides})
+
+    @classmethod
+    def released(cls, **overrides) -> "MegaDanceConfig":
+        """Every switch as the released code has it."""
+        return cls(**{"dropout": 0.4, **overrides})
+
+    @property
+    def genres(self) -> list[str]:
+        """All genre names in the order of their ids."""
+        return [self.id2label[index] for index in sorted(self.id2label)]
+
+    @property
+    def built_genres(self) -> list[str]:
+        """The genres whose experts the model has: `active_genres`, or all."""
+        return self.genres if self.active_genres is None else list(self.active_genres)
+
+    @property
+    def inner_size(self) -> int:
+        """Channels inside a Mamba."""
+        return self.expand * self.hidden_size
+
+    @property
+    def music_step_size(self) -> int:
+        """Music numbers of one code step after `music_reduction`."""
+        return self.music_feature_size * (self.frames_per_code if self.music_reduction == "stack" else 1)
+
+    def validate_sizes(self):
+        names = (
+            "codebook_size hidden_size num_hidden_layers num_attention_heads intermediate_size state_size conv_kernel "
+            "expand music_feature_size music_hidden_size output_hidden_size context_codes slide_codes fps frames_per_code"
+        ).split()
+        for name in names:
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "use 1 or more")
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "hidden_size",
+            self.hidden_size,
+            f"it must be a multiple of num_attention_heads={self.num_attention_heads}",
+        )
+        _require(self.training_codes >= 2, "training_codes", self.training_codes, "use 2 or more")
+        _require(self.music_lookahead in (0, 1), "music_lookahead", self.music_lookahead, "use 0 or 1")
+
+    def validate_rates(self):
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "use a number from 0 to below 1")
+
+    def validate_experts(self):
+        _require(
+            self.use_universal_experts or self.use_genre_experts,
+            "use_universal_experts",
+            False,
+            "keep the universal or the genre experts; without both a layer is empty",
+        )
+
+    def validate_genres(self):
+        if self.id2label is None:  # validated again after the defaults are in place
+            return
+        labels = list(self.id2label.values())
+        _require(len(labels) > 0, "id2label", self.id2label, "name at least one genre")
+        _require(len(set(labels)) == len(labels), "id2label", self.id2label, "each genre may stand there once")
+        _require(
+            sorted(int(index) for index in self.id2label) == list(range(len(labels))),
+            "id2label",
+            self.id2label,
+            f"the ids must be 0 to {len(labels) - 1}",
+        )
+        if self.active_genres is not None:
+            _require(
+                len(self.active_genres) > 0, "active_genres", self.active_genres, "name at least one, or None for all"
+            )
+            for genre in self.active_genres:
+                _require(genre in labels, "active_genres", genre, f"the known genres are {', '.join(labels)}")

@@ -1,0 +1,359 @@
+"""Rotations, the SMPL skeleton, forward kinematics and the root path: pure, differentiable functions of tensors.
+
+Conventions: metres, right-handed, Y up; at zero rotation the body faces +Z and its left is +X. Rotation matrices act on
+column vectors. A 6D rotation is the first two *rows* of its matrix (Zhou et al. 2019, and the released code). A *motion*
+is 147 numbers a frame: root velocity (3, metres a frame) and 24 joints x 6D rotation (paper, section 3.1).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+JOINT_NAMES = (
+    "pelvis",
+    "left_hip",
+    "right_hip",
+    "spine1",
+    "left_knee",
+    "right_knee",
+    "spine2",
+    "left_ankle",
+    "right_ankle",
+    "spine3",
+    "left_foot",
+    "right_foot",
+    "neck",
+    "left_collar",
+    "right_collar",
+    "head",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hand",
+    "right_hand",
+)
+PARENTS = (
+    -1,
+    0,
+    0,
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    9,
+    9,
+    12,
+    13,
+    14,
+    16,
+    17,
+    18,
+    19,
+    20,
+    21,
+)
+# Offset of each joint from its parent in the neutral rest pose, metres. Not symmetric: left and right differ by up to 2 cm.
+REST_OFFSETS = (
+    (0.0, 0.0, 0.0),
+    (0.05858135, -0.08228004, -0.01766408),
+    (-0.06030973, -0.09051332, -0.01354254),
+    (0.00443945, 0.12440352, -0.03838522),
+    (0.04345142, -0.38646945, 0.008037),
+    (-0.04325663, -0.38368791, -0.00484304),
+    (0.00448844, 0.1379564, 0.02682033),
+    (-0.01479032, -0.42687458, -0.037428),
+    (0.01905555, -0.4200455, -0.03456167),
+    (-0.00226458, 0.05603239, 0.00285505),
+    (0.04105436, -0.06028581, 0.12204243),
+    (-0.03483987, -0.06210566, 0.13032329),
+    (-0.0133902, 0.21163553, -0.03346758),
+    (0.07170245, 0.11399969, -0.01889817),
+    (-0.08295366, 0.11247234, -0.02370739),
+    (0.01011321, 0.08893734, 0.05040987),
+    (0.12292141, 0.04520509, -0.019046),
+    (-0.11322832, 0.04685326, -0.00847207),
+    (0.2553319, -0.01564902, -0.02294649),
+    (-0.26012748, -0.01436928, -0.03126873),
+    (0.26570925, 0.01269811, -0.00737473),
+    (-0.26910836, 0.00679372, -0.00602676),
+    (0.08669055, -0.01063603, -0.01559429),
+    (-0.0887537, -0.00865157, -0.01010708),
+)
+
+NUM_JOINTS = len(PARENTS)
+ROTATION_SIZE = 6
+ROOT_SIZE = 3
+MOTION_SIZE = ROOT_SIZE + NUM_JOINTS * ROTATION_SIZE
+
+# The paper's body parts (section 3.2); the root velocity goes with the lower body.
+UPPER_JOINTS = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
+LOWER_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11)
+# Joints whose heights tell the floor: both ankles, both feet.
+CONTACT_JOINTS = (7, 8, 10, 11)
+FOOT_JOINTS = (10, 11)
+
+
+def _mirror_permutation() -> tuple[int, ...]:
+    swap = {"left": "right", "right": "left"}
+    names = [name.split("_", 1) for name in JOINT_NAMES]
+    partners = ["_".join([swap.get(first, first), *rest]) for first, *rest in names]
+    return tuple(JOINT_NAMES.index(partner) for partner in partners)
+
+
+# The joint that takes each joint's place when left and right are exchanged.
+MIRROR_JOINTS = _mirror_permutation()
+
+
+def _depth_levels() -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    depth = [0] * NUM_JOINTS
+    for joint, parent in enumerate(PARENTS[1:], start=1):
+        depth[joint] = depth[parent] + 1
+    levels = []
+    for level in range(1, max(depth) + 1):
+        joints = tuple(joint for joint in range(NUM_JOINTS) if depth[joint] == level)
+        levels.append((joints, tuple(PARENTS[joint] for joint in joints)))
+    return tuple(levels)
+
+
+# Joints of equal depth are computed at once: 8 steps down the tree instead of 23.
+_LEVELS = _depth_levels()
+
+
+# --- rotations -----------------------------------------------------------------------------------------------------
+
+
+def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
+    """Rodrigues' formula. `axis_angle` (..., 3) in radians -> rotation matrices (..., 3, 3).
+
+    Exact at and near zero (the two sine quotients are continued by their series), with finite gradients there.
+    """
+    squared = axis_angle.square().sum(-1)
+    small = squared < 1e-8
+    angle = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    # sin(a)/a, and (1 - cos(a))/a^2 written as a square so that nothing cancels for small angles
+    first = torch.where(small, 1 - squared / 6, torch.sin(angle) / angle)
+    second = torch.where(small, 0.5 - squared / 24, 2 * (torch.sin(angle / 2) / angle).square())
+    x, y, z = axis_angle.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    identity = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    return identity + first[..., None, None] * cross + second[..., None, None] * (cross @ cross)
+
+
+def matrix_to_quaternion(matrix: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) -> unit quaternions (..., 4), real part first and not negative.
+
+    Of the four classical formulas the one with the largest divisor is used, so that no square root or division comes
+    near zero, not even for half turns.
+    """
+    m = matrix
+    trace_terms = torch.stack(
+        [
+            1 + m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2],
+            1 + m[..., 0, 0] - m[..., 1, 1] - m[..., 2, 2],
+            1 - m[..., 0, 0] + m[..., 1, 1] - m[..., 2, 2],
+            1 - m[..., 0, 0] - m[..., 1, 1] + m[..., 2, 2],
+        ],
+        dim=-1,
+    )
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
+    w2, x2, y2, z2 = trace_terms.unbind(-1)
+    # row k is the quaternion times 4 times its own k-th number
+    candidates = torch.stack(
+        [
+            torch.stack([w2, wx, wy, wz], -1),
+            torch.stack([wx, x2, xy, xz], -1),
+            torch.stack([wy, xy, y2, yz], -1),
+            torch.stack([wz, xz, yz, z2], -1),
+        ],
+        dim=-2,
+    )
+    best = trace_terms.argmax(-1)[..., None, None].expand(*trace_terms.shape[:-1], 1, 4)
+    quaternion = F.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
+    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
+    """Unit quaternions (..., 4), real part first -> axis-angle (..., 3), angle in [0, pi] for a real part >= 0."""
+    real, vector = quaternion[..., 0], quaternion[..., 1:]
+    squared = vector.square().sum(-1)
+    small = squared < 1e-10
+    sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    factor = torch.where(small, 2 + squared / 3, 2 * torch.atan2(sine, real) / sine)
+    return factor[..., None] * vector
+
+
+def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) -> axis-angle (..., 3), angle in [0, pi]; accurate near 0 and near half turns.
+
+    The released code loses accuracy within a degree of half turns; this does not (see the parity notes).
+    """
+    return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
+
+
+def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) -> their first two rows (..., 6)."""
+    return matrix[..., :2, :].flatten(-2)
+
+
+def rotation_6d_to_matrix(rotation_6d: Tensor) -> Tensor:
+    """Any six numbers (..., 6) -> the rotation matrix (..., 3, 3) that Gram-Schmidt finds in them (Zhou et al. 2019)."""
+    first = F.normalize(rotation_6d[..., :3], dim=-1)
+    second = rotation_6d[..., 3:]
+    second = F.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-2)
+
+
+def axis_angle_to_rotation_6d(axis_angle: Tensor) -> Tensor:
+    """Axis-angle (..., 3) -> 6D (..., 6)."""
+    return matrix_to_rotation_6d(axis_angle_to_matrix(axis_angle))
+
+
+def rotation_6d_to_axis_angle(rotation_6d: Tensor) -> Tensor:
+    """6D (..., 6) -> axis-angle (..., 3)."""
+    return matrix_to_axis_angle(rotation_6d_to_matrix(rotation_6d))
+
+
+# --- forward kinematics --------------------------------------------------------------------------------------------
+
+
+def _down_the_tree(rotations: Tensor, translation: Tensor, rest_offsets: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """World rotations [3, 3, n] and positions [3, n] of each joint, for n frames.
+
+    The frames come last, so that the many 3x3 products are a few wide multiplications: with them first and as matrix
+    products the same takes twice as long on a CPU, forward and backward.
+    """
+    local = rotations.reshape(-1, NUM_JOINTS, 3, 3).permute(1, 2, 3, 0).contiguous().unbind(0)
+    world: list[Tensor] = list(local)
+    positions: list[Tensor] = [translation.reshape(-1, 3).T] * NUM_JOINTS
+    for joints, parents in _LEVELS:
+        above = torch.stack([world[parent] for parent in parents], dim=2)  # [3, 3, joints of this level, n]
+        below = torch.stack([local[joint] for joint in joints], dim=2)
+        turned = above[:, 0, None] * below[0] + above[:, 1, None] * below[1] + above[:, 2, None] * below[2]
+        bone = rest_offsets[list(joints)].T[..., None]  # [3, joints of this level, 1]
+        moved = torch.stack([positions[parent] for parent in parents], dim=1)
+        moved = moved + above[:, 0] * bone[0] + above[:, 1] * bone[1] + above[:, 2] * bone[2]
+        for slot, joint in enumerate(joints):
+            world[joint], positions[joint] = turned[:, :, slot], moved[:, slot]
+    return world, positions
+
+
+def _rest_offsets(like: Tensor) -> Tensor:
+    return torch.tensor(REST_OFFSETS, dtype=like.dtype, device=like.device)
+
+
+def global_rotations(rotations: Tensor) -> Tensor:
+    """Rotations relative to the parent (..., 24, 3, 3) -> rotations relative to the world (..., 24, 3, 3)."""
+    world, _ = _down_the_tree(rotations, rotations.new_zeros(rotations.shape[:-3] + (3,)), _rest_offsets(rotations))
+    return torch.stack(world).permute(3, 0, 1, 2).reshape(rotations.shape)
+
+
+def forward_kinematics(rotations: Tensor, translation: Tensor, rest_offsets: Tensor | None = None) -> Tensor:
+    """Joint positions of the posed skeleton.
+
+    Args:
+        rotations: (..., 24, 3, 3), each relative to the parent joint.
+        translation: (..., 3), metres; the pelvis joint lands exactly here.
+        rest_offsets: (24, 3) offsets from the parent, metres; `REST_OFFSETS` when None. The pelvis' own is not used.
+
+    Returns:
+        (..., 24, 3) positions in metres.
+    """
+    offsets = _rest_offsets(rotations) if rest_offsets is None else rest_offsets
+    translation = translation.expand(*rotations.shape[:-3], 3)
+    _, positions = _down_the_tree(rotations, translation, offsets)
+    return torch.stack(positions).permute(2, 0, 1).reshape(*rotations.shape[:-3], NUM_JOINTS, 3)
+
+
+# --- the root path -------------------------------------------------------------------------------------------------
+
+
+def root_velocity(translation: Tensor) -> Tensor:
+    """Root path (..., T, 3) -> the step from each frame to the next (..., T, 3), zero in the last frame (as released)."""
+    step = translation[..., 1:, :] - translation[..., :-1, :]
+    return torch.cat([step, torch.zeros_like(translation[..., :1, :])], dim=-2)
+
+
+def integrate_root_velocity(velocity: Tensor, start: Tensor | None = None) -> Tensor:
+    """Inverse of `root_velocity`: running sum that begins at `start` (..., 3), the origin when None -> (..., T, 3)."""
+    path = torch.cumsum(velocity, dim=-2) - velocity
+    return path if start is None else path + start[..., None, :]
+
+
+def ground_translation(poses: Tensor, translation: Tensor, fps: float = 30.0, window: float = 1.0) -> Tensor:
+    """Root path with its height corrected so that the lowest joint (a supporting foot, as a rule) touches y = 0.
+
+    A decoded root path is a sum of velocities, so its height drifts by some centimetres in a minute. The floor under a
+    frame is the lowest joint height within half a window around it, smoothed over as long a time; it never lies above a
+    joint, so nothing ends below 0, and jumps shorter than the window keep their height. The second pass takes away what
+    the first leaves on a slope, so that a steady drift vanishes entirely.
+
+    Args:
+        poses: (..., T, 24, 3) axis-angle.
+        translation: (..., T, 3), metres.
+        fps: frames a second.
+        window: seconds; longer than both feet are ever in the air.
+
+    Returns:
+        (..., T, 3); x and z are as given.
+    """
+    heights = forward_kinematics(axis_angle_to_matrix(poses), translation)[..., 1]
+    lowest = heights.amin(-1).flatten(0, -2)[:, None] if heights.ndim > 2 else heights.amin(-1)[None, None]  # [n, 1, T]
+    half = max(1, round(window * fps / 4))
+    floor = torch.zeros_like(lowest)
+    for _ in range(2):
+        minimum = -F.max_pool1d(floor - lowest, 4 * half + 1, stride=1, padding=2 * half)
+        # two means, each half as far as the minimum looks: every value they take in is a minimum over this frame as well
+        smooth = F.pad(minimum, (2 * half, 2 * half), mode="replicate")
+        for _ in range(2):
+            smooth = F.avg_pool1d(smooth, 2 * half + 1, stride=1)
+        floor = torch.minimum(floor + smooth, lowest)  # equal up to rounding
+    return translation - F.pad(floor.reshape(translation.shape[:-1])[..., None], (1, 1))
+
+
+# --- whole motions -------------------------------------------------------------------------------------------------
+
+
+def poses_to_motion(poses: Tensor, translation: Tensor) -> Tensor:
+    """Axis-angle poses (..., T, 24, 3) and root path (..., T, 3) -> motion (..., T, 147)."""
+    rotations = axis_angle_to_rotation_6d(poses).flatten(-2)
+    return torch.cat([root_velocity(translation), rotations], dim=-1)
+
+
+def motion_to_poses(motion: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Motion (..., T, 147) -> axis-angle poses (..., T, 24, 3) and the root path (..., T, 3) from `start` (..., 3)."""
+    velocity, rotations = motion.split([ROOT_SIZE, NUM_JOINTS * ROTATION_SIZE], dim=-1)
+    poses = rotation_6d_to_axis_angle(rotations.unflatten(-1, (NUM_JOINTS, ROTATION_SIZE)))
+    return poses, integrate_root_velocity(velocity, start)
+
+
+def motion_to_joints(motion: Tensor, translation: Tensor, rest_offsets: Tensor | None = None) -> Tensor:
+    """Joint positions (..., T, 24, 3) of a motion (..., T, 147) with its pelvis at `translation` (..., T, 3)."""
+    rotations = rotation_6d_to_matrix(motion[..., ROOT_SIZE:].unflatten(-1, (NUM_JOINTS, ROTATION_SIZE)))
+    return forward_kinematics(rotations, translation, rest_offsets)
+
+
+def mirror_poses(poses: Tensor) -> Tensor:
+    """Left-right mirror image of axis-angle poses (..., 24, 3): joints change sides, turns about Y and Z change sign."""
+    sign = poses.new_tensor([1.0, -1.0, -1.0])
+    return poses[..., list(MIRROR_JOINTS), :] * sign
+
+
+def mirror_translation(translation: Tensor) -> Tensor:
+    """Left-right mirror image of a root path (..., 3)."""
+    return translation * translation.new_tensor([-1.0, 1.0, 1.0])
+
+
+def mirror_rest_offsets(rest_offsets: Tensor) -> Tensor:
+    """The mirrored skeleton (24, 3): a mirrored pose on it is the exact mirror image, the rest pose not being symmetric."""
+    return mirror_translation(rest_offsets[..., list(MIRROR_JOINTS), :])

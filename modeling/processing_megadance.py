@@ -1,0 +1,190 @@
+"""Audio and a genre name -> what the generator takes; codes -> poses and a root path in metres.
+
+    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), genres=model.config.genres)
+    inputs = processor("song.mp3", genre="waltz")
+    num_frames = inputs.pop("num_frames")
+    codes = model.generate(**inputs, seed=0)
+    dance = processor.post_process_motion(codes, tokenizer, num_frames)[0]   # {"poses": (T, 24, 3), "translation": (T, 3)}
+
+Pure bookkeeping: nothing here is learned. The motion tokenizer is a model with weights, so it is handed in where it is
+needed instead of being a part of the processor.
+"""
+
+import difflib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .configuration_megadance import FRAMES_PER_CODE
+from .feature_extraction_megadance import BEAT, PEAK, MegaDanceFeatureExtractor, load_audio
+from .kinematics_megadance import (
+    axis_angle_to_matrix,
+    forward_kinematics,
+    ground_translation,
+    motion_to_poses,
+)
+
+
+class GenreError(ValueError):
+    """A genre that the model does not know; the message lists those it knows."""
+
+
+def match_genre(genre: str, genres: Sequence[str]) -> str:
+    """The name among `genres` that `genre` means. Capitals, spaces and hyphens do not matter: "Cha-Cha" is "chacha".
+
+    Raises:
+        GenreError: there is none; the message has the nearest spelling and the whole list.
+    """
+    names = {_plain(name): name for name in genres}
+    if isinstance(genre, str) and _plain(genre) in names:
+        return names[_plain(genre)]
+    near = difflib.get_close_matches(_plain(str(genre)), list(names), n=1)
+    hint = f"did you mean {names[near[0]]!r}? " if near else ""
+    raise GenreError(f"genre={genre!r} is unknown: {hint}The genres are {', '.join(genres) or '(none)'}")
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+class MegaDanceProcessor(ProcessorMixin):
+    """Turns songs and genre names into model inputs, and generated codes into poses.
+
+    Args:
+        feature_extractor: makes the 35 music features.
+        genres: names in the order of the model's genre ids (`model.config.genres`); saved in `processor_config.json`.
+        frames_per_code: music is filled up to whole codes of so many frames.
+    """
+
+    def __init__(
+        self,
+        feature_extractor: MegaDanceFeatureExtractor,
+        genres: Sequence[str] | None = None,
+        frames_per_code: int = FRAMES_PER_CODE,
+    ) -> None:
+        super().__init__(feature_extractor)
+        self.genres = list(genres or [])
+        self.frames_per_code = frames_per_code
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
+        # The base class would ask AutoFeatureExtractor, which knows this class only where somebody has registered it.
+        return [MegaDanceFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)]
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [*self.feature_extractor.model_input_names, "genre_ids"]
+
+    def genre_id(self, genre: str) -> int:
+        """Id of a genre name, spelled as `match_genre` allows."""
+        return self.genres.index(match_genre(genre, self.genres))
+
+    def __call__(
+        self,
+        audio: Any = None,
+        genre: str | Sequence[str] | None = None,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """Inputs for `MegaDanceForMotionGeneration`.
+
+        Args:
+            audio: a song or a list of songs: each a path, the bytes of a sound file, an open binary file, or a waveform
+                (then with `sampling_rate`).
+            genre: one name for all songs, or a list with one for each. None leaves `genre_ids` out.
+            sampling_rate: of waveforms, in Hz. Files bring their own.
+            return_tensors: "pt", "np" or None.
+
+        Returns:
+            `input_features` [batch, frames, 35], frames a multiple of `frames_per_code`: a song that ends inside a code is
+            continued to the end of that code by its last row, without beats. `attention_mask` [batch, frames], 1 on every
+            code that has music. `genre_ids` [batch]. And for `post_process_motion`, not for the model: `num_frames`, a
+            list of the songs' own lengths.
+
+        Raises:
+            AudioError: the sound cannot be used. GenreError: unknown genre. ValueError: a list of another length.
+        """
+        songs = list(audio) if _is_batch(audio) else [audio]
+        genre_ids = self._genre_ids(genre, len(songs))  # before the slow part
+        rate = self.feature_extractor.sampling_rate
+        if isinstance(songs[0], (str, os.PathLike, bytes)) or hasattr(songs[0], "read"):
+            songs, sampling_rate = [load_audio(song, sampling_rate=rate)[0] for song in songs], rate
+        inputs = self.feature_extractor(
+            songs, sampling_rate=sampling_rate, pad_to_multiple_of=self.frames_per_code, return_tensors="np"
+        )
+        num_frames = [int(mask.sum()) for mask in inputs["attention_mask"]]
+        for features, mask, frames in zip(inputs["input_features"], inputs["attention_mask"], num_frames, strict=True):
+            # Zeros are no music (raw features: zero is far from silence), so the code that the song's end falls into would
+            # be danced to something never heard.
+            end = -(-frames // self.frames_per_code) * self.frames_per_code
+            features[frames:end] = features[frames - 1]
+            features[frames:end, [BEAT, PEAK]] = 0
+            mask[frames:end] = 1
+        if genre_ids is not None:
+            inputs["genre_ids"] = np.array(genre_ids, dtype=np.int64)
+        batch = BatchFeature(dict(inputs), tensor_type=return_tensors)
+        batch["num_frames"] = num_frames
+        return batch
+
+    def _genre_ids(self, genre: str | Sequence[str] | None, count: int) -> list[int] | None:
+        if genre is None:
+            return None
+        names = [genre] * count if isinstance(genre, str) else list(genre)
+        if len(names) != count:
+            raise ValueError(f"genre has {len(names)} names for {count} songs: give one name, or one for each song")
+        return [self.genre_id(name) for name in names]
+
+    @torch.no_grad()
+    def post_process_motion(
+        self,
+        outputs: Any,
+        tokenizer: Any,
+        num_frames: int | Sequence[int] | None = None,
+        floor: bool = True,
+        start: Sequence[float] | None = None,
+    ) -> list[dict[str, np.ndarray]]:
+        """Codes to poses and the root path.
+
+        Args:
+            outputs: has `upper_codes` and `lower_codes`, each [batch, steps] (what `generate()` gives).
+            tokenizer: a `MegaDanceTokenizer`.
+            num_frames: how many frames to keep, one number or a list with one for each song; all of them when None. With
+                several dances a song (`num_return_sequences`) each number is used for all dances of its song.
+            floor: keep the lowest joint on the floor, y = 0 (see `ground_translation`). Deviation: the paper and the
+                released code only sum up the decoded velocities, whose small errors let the dancer slowly sink or rise.
+            start: (x, y, z) of the pelvis in the first frame, metres; x = z = 0 and the lowest joint at y = 0 when None.
+
+        Returns:
+            for each dance `poses` (T, 24, 3), axis-angle, and `translation` (T, 3), metres, Y up; float32.
+        """
+        steps = outputs.upper_codes.shape[1] * self.frames_per_code
+        counts = list(num_frames) if isinstance(num_frames, Sequence) else [num_frames or steps]
+        counts = np.repeat(counts, len(outputs.upper_codes) // len(counts)).tolist()
+        dances = []
+        for upper, lower, count in zip(outputs.upper_codes, outputs.lower_codes, counts, strict=True):
+            # Each by itself: what fills up a shorter dance of the batch must not reach into its end through the decoder.
+            codes = -(-count // self.frames_per_code)
+            motion = tokenizer.decode(upper[None, :codes], lower[None, :codes])[0, :count].float().cpu()
+            poses, translation = self._place(motion, tokenizer.config.fps, floor, start)
+            dances.append({"poses": poses.numpy(), "translation": translation.numpy()})
+        return dances
+
+    @staticmethod
+    def _place(motion: Tensor, fps: float, floor: bool, start: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+        poses, translation = motion_to_poses(motion)
+        if start is None:
+            first = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
+            start = (0.0, -float(first[:, 1].min()), 0.0)
+        translation = translation + torch.tensor(start, dtype=translation.dtype)
+        return poses, ground_translation(poses, translation, fps) if floor else translation
+
+
+def _is_batch(audio: Any) -> bool:
+    """A list of songs, as against one song given as a list of numbers."""
+    return isinstance(audio, (list, tuple)) and len(audio) > 0 and not isinstance(audio[0], (int, float))
