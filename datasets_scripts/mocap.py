@@ -1,0 +1,64 @@
+"""Motion-captured dance without music: CMU subject 05 (modern dance) and one Bandai Namco clip, as SMPL motion.
+
+The raw folder holds `motions/ID.npz` (`smpl_poses` (T, 72), `smpl_trans` (T, 3), 30 fps) and `metadata.jsonl`. There is no
+music: the clips help the tokenizer, and any statistics of motion.
+
+    python -m megadance_hf.datasets_scripts.mocap RAW OUT
+"""
+
+from pathlib import Path
+
+from megadance_hf.datasets_scripts.ballroom import read_metadata, read_motion
+from megadance_hf.datasets_scripts.schema import Card, Clip, RawClip, Report, prepare_clips, run_as_script
+
+GENRES = ("modern_dance", "walk")
+# Takes of the same or similar phrases; a group must never be divided between splits.
+GROUPS = (
+    ("cmu_05_09", "cmu_05_10"),
+    ("cmu_05_14", "cmu_05_15"),
+    ("cmu_05_16", "cmu_05_17"),
+    ("cmu_05_18", "cmu_05_19", "cmu_05_20"),
+)
+# The raw folder has no splits. One group and two single clips, 31 of 190 seconds.
+TEST = ("cmu_05_09", "cmu_05_10", "cmu_05_03", "cmu_05_12")
+CARD = Card(
+    title="Motion-captured dance without music (SMPL, 30 fps)",
+    description="Modern dance of the CMU Graphics Lab Motion Capture Database (subject 05) and one dance of the Bandai-Namco-Research-"
+    "Motiondataset, retargeted to the 24-joint SMPL skeleton. The data used in this project was obtained from mocap.cs.cmu.edu. The "
+    "database was created with funding from NSF EIA-0196217. There is no music.",
+    licence="Mixed, see the `licence` of each clip: CMU is free for all uses, but the data itself may not be resold; the Bandai Namco "
+    "clip is CC BY-NC 4.0 (changed: converted).",
+)
+
+
+def list_raw(raw: str | Path) -> list[RawClip]:
+    """Every clip of `metadata.jsonl`."""
+    raw = Path(raw)
+    return [
+        RawClip(name, "test" if name in TEST else "train", (raw / "motions" / f"{name}.npz",), record)
+        for name, record in read_metadata(raw).items()
+    ]
+
+
+def make(raw: RawClip) -> Clip:
+    """Reads one raw clip; a genre the source does not state is None."""
+    poses, translation = read_motion(raw.files[0])
+    genre = raw.record.get("genre")
+    return Clip(
+        id=raw.id,
+        poses=poses,
+        translation=translation,
+        genre=genre if genre in GENRES else None,
+        split=raw.split,
+        source=raw.record.get("source", ""),
+        licence=raw.record.get("licence", ""),
+    )
+
+
+def prepare(raw: str | Path, out: str | Path, num_proc: int = 1, progress: bool = True) -> Report:
+    """Raw folder -> prepared data set with the splits train and test; see `prepare_clips`."""
+    return prepare_clips(list_raw(raw), make, out, card=CARD, genres=GENRES, num_proc=num_proc, progress=progress)
+
+
+if __name__ == "__main__":
+    run_as_script(prepare, __doc__.splitlines()[0])

@@ -1,0 +1,588 @@
+"""The one schema of a prepared data set: a folder with a Parquet file for each split, `README.md` and `info.json`.
+
+One row is one clip: its motion, its music as the encoded file, and the 35 music features a model reads, frame by frame at
+30 fps. `datasets.load_dataset(folder)` reads it as any other data set; `read_prepared` gives the same as numpy arrays.
+
+Each data set's script lists its raw clips (`RawClip`), says how one is read (`make`), and leaves the rest to `prepare_clips`:
+checking, skipping what an earlier run has done, several processes, the files, the card.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
+from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
+from megadance_hf.modeling.feature_extraction_megadance import (
+    BEAT,
+    PEAK,
+    MegaDanceFeatureExtractor,
+    load_audio,
+)
+from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, axis_angle_to_matrix
+
+POSE_SIZE = NUM_JOINTS * 3
+SPLITS = ("train", "validation", "test")
+INFO_FILE = "info.json"
+# Part of every clip's fingerprint: raise it when the same raw files give other rows.
+SCHEMA_VERSION = 1
+# Two codes: a shorter clip has not even one transition to learn from.
+MIN_FRAMES = 16
+# Beyond these between two frames a recording has jumped (15 m/s; the fastest real wrist here turns by 64 degrees).
+MAX_ROOT_STEP = 0.5
+MAX_TURN_DEGREES = 120.0
+# Music may end this many frames before the motion (rounding of encoders); the last row is then repeated.
+MAX_MISSING_ROWS = 3
+# Rows are flushed to a Parquet row group when they hold this much, so that a reader never needs more than that at once.
+ROW_GROUP_BYTES = 32 << 20
+
+
+class ClipError(ValueError):
+    """One clip cannot be used; the message says why in one line."""
+
+
+@dataclass
+class Clip:
+    """One dance clip.
+
+    Attributes:
+        id: unique in its data set.
+        poses: (T, 72) float32, axis-angle of the 24 SMPL joints, radians.
+        translation: (T, 3) float32, position of the pelvis joint, metres, Y up.
+        input_features: (T, 35) float32 music features, None without music.
+        audio: the encoded music file; None without music, or when it was not read.
+        genre: None when the source names none.
+        split: one of `SPLITS`.
+        source, licence: where the clip comes from, and on which terms.
+        beat_period_s, first_beat_s, beats_per_bar: the known beat grid, beat k at `first_beat_s + k * beat_period_s`.
+        first_beat_is_downbeat: True when k = 0 begins a bar, False when the place in the bar is not known.
+        phase_confidence: the source's own word on how well motion and music are aligned.
+    """
+
+    id: str
+    poses: np.ndarray
+    translation: np.ndarray
+    input_features: np.ndarray | None = None
+    audio: bytes | None = None
+    genre: str | None = None
+    split: str = "train"
+    source: str = ""
+    licence: str = ""
+    fps: float = FPS
+    beat_period_s: float | None = None
+    first_beat_s: float | None = None
+    beats_per_bar: int | None = None
+    first_beat_is_downbeat: bool | None = None
+    phase_confidence: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the clip has music."""
+        return self.input_features is not None
+
+    def check(self, genres: Sequence[str] | None = None) -> "Clip":
+        """The clip itself with float32 arrays; raises `ClipError` on wrong shapes, NaN, jumps, an unknown split, or a genre
+        that is not in `genres`."""
+        self.poses, self.translation = check_motion(self.poses, self.translation)
+        if self.input_features is not None:
+            self.input_features = np.ascontiguousarray(self.input_features, dtype=np.float32)
+            if self.input_features.shape != (len(self), FEATURE_SIZE):
+                raise ClipError(
+                    f"music features have shape {self.input_features.shape}, expected {(len(self), FEATURE_SIZE)}"
+                )
+            if not np.isfinite(self.input_features).all():
+                raise ClipError("music features hold NaN or infinite numbers")
+        if self.split not in SPLITS:
+            raise ClipError(f"split {self.split!r} is none of {', '.join(SPLITS)}")
+        if genres is not None and self.genre is not None and self.genre not in genres:
+            raise ClipError(f"genre {self.genre!r} is none of {', '.join(genres)}")
+        return self
+
+
+# --- checking ------------------------------------------------------------------------------------------------------
+
+
+def check_motion(poses: Any, translation: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Motion as (T, 72) and (T, 3) float32; raises `ClipError` naming the first thing wrong with it."""
+    try:
+        poses = np.ascontiguousarray(poses, dtype=np.float32)
+        translation = np.ascontiguousarray(translation, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ClipError(f"motion is not an array of numbers ({error})") from error
+    if poses.ndim != 2 or poses.shape[1] != POSE_SIZE:
+        raise ClipError(f"poses have shape {poses.shape}, expected (frames, {POSE_SIZE})")
+    if translation.shape != (len(poses), 3):
+        raise ClipError(f"translation has shape {translation.shape}, expected {(len(poses), 3)}")
+    if len(poses) < MIN_FRAMES:
+        raise ClipError(f"only {len(poses)} frames, at least {MIN_FRAMES} are needed")
+    for name, array in (("poses", poses), ("translation", translation)):
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if bad.size:
+            raise ClipError(f"{name} hold NaN or infinite numbers, first in frame {bad[0]}")
+    for jump in find_jumps(poses, translation):
+        raise ClipError(jump)
+    return poses, translation
+
+
+def find_jumps(poses: np.ndarray, translation: np.ndarray) -> Iterator[str]:
+    """Sudden jumps (dataset noise; paper, appendix A.4): one line for the worst of the root and of the joints, if any."""
+    steps = np.linalg.norm(np.diff(translation, axis=0), axis=1)
+    if steps.max(initial=0.0) > MAX_ROOT_STEP:
+        frame = int(steps.argmax())
+        yield f"the root jumps {steps[frame]:.2f} m between frames {frame} and {frame + 1}"
+    # [frames, joints, 3, 3]; the angle of the turn between neighbours from the trace of R_t^T R_t+1
+    matrices = axis_angle_to_matrix(torch.from_numpy(poses).unflatten(-1, (NUM_JOINTS, 3)))
+    trace = (matrices[:-1] * matrices[1:]).sum((-1, -2)).numpy()
+    degrees = np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
+    if degrees.max(initial=0.0) > MAX_TURN_DEGREES:
+        frame, joint = np.unravel_index(int(degrees.argmax()), degrees.shape)
+        yield f"joint {joint} turns {degrees[frame, joint]:.0f} degrees between frames {frame} and {frame + 1}"
+
+
+def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:
+    """Music features (N, 35) cut or padded to the motion's `frames` rows.
+
+    Longer music is cut at its end. Up to `MAX_MISSING_ROWS` rows are added by repeating the last one without its beat and
+    peak flags (a repeated flag would be a beat that is not there). Raises `ClipError` if more are missing.
+    """
+    missing = frames - len(features)
+    if missing > MAX_MISSING_ROWS or len(features) == 0:
+        raise ClipError(f"the music ends {missing} frames before the motion of {frames} frames")
+    if missing <= 0:
+        return features[:frames]
+    tail = np.repeat(features[-1:], missing, axis=0)
+    tail[:, [BEAT, PEAK]] = 0
+    return np.concatenate([features, tail])
+
+
+@lru_cache(maxsize=1)
+def _extractor() -> MegaDanceFeatureExtractor:
+    return MegaDanceFeatureExtractor()
+
+
+def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
+    """The (frames, 35) float32 features of an audio file given by path or content."""
+    extractor = _extractor()
+    waveform, rate = load_audio(audio, sampling_rate=extractor.sampling_rate)
+    features = extractor(waveform, sampling_rate=rate)["input_features"][0]
+    return fit_rows(np.asarray(features, dtype=np.float32), frames)
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+_TEXT = ("id", "genre", "split", "source", "licence", "phase_confidence")
+_ROWS = {"poses": POSE_SIZE, "translation": 3, "input_features": FEATURE_SIZE}
+_NUMBERS = {
+    "fps": "float32",
+    "beat_period_s": "float64",
+    "first_beat_s": "float64",
+    "beats_per_bar": "int32",
+    "first_beat_is_downbeat": "bool",
+}
+
+
+@lru_cache(maxsize=1)
+def features_schema() -> Any:
+    """The columns as `datasets.Features`, in the order of `Clip`."""
+    from datasets import Audio, Features, List, Value
+
+    def column(name: str) -> Any:
+        if name in _ROWS:
+            return List(List(Value("float32"), length=_ROWS[name]))
+        if name == "audio":
+            # not decoded: `datasets` would want torchcodec for it; soundfile reads the bytes
+            return Audio(decode=False)
+        return Value("string" if name in _TEXT else _NUMBERS[name])
+
+    return Features({item.name: column(item.name) for item in fields(Clip)})
+
+
+def _to_table(clip: Clip) -> Any:
+    """One clip as a pyarrow table of one row, without Python lists in between."""
+    import pyarrow as pa
+
+    schema = features_schema().arrow_schema
+    columns = []
+    for column in schema:
+        value = getattr(clip, column.name)
+        if column.name in _ROWS and value is not None:
+            rows = pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), _ROWS[column.name])
+            columns.append(pa.ListArray.from_arrays(pa.array([0, len(value)], pa.int32()), rows))
+        elif column.name == "audio" and value is not None:
+            columns.append(pa.array([{"bytes": value, "path": None}], column.type))
+        else:
+            columns.append(pa.array([value], column.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _from_table(table: Any) -> Iterator[Clip]:
+    names = [item.name for item in fields(Clip) if item.name in table.column_names]
+    for row in range(table.num_rows):
+        values: dict[str, Any] = {}
+        for name in names:
+            scalar = table.column(name)[row]
+            if name in _ROWS:
+                values[name] = (
+                    scalar.values.flatten().to_numpy().reshape(-1, _ROWS[name]).copy() if scalar.is_valid else None
+                )
+            elif name == "audio":
+                values[name] = scalar["bytes"].as_py() if scalar.is_valid else None
+            else:
+                values[name] = scalar.as_py()
+        yield Clip(**values)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = _temporary(path)
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a data set's page says beside the counts."""
+
+    title: str
+    description: str
+    licence: str
+    licence_id: str = "other"
+
+
+def write_prepared(
+    path: str | Path, clips: Iterable[Clip], *, card: Card, genres: Sequence[str], extra: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Writes `clips` as a prepared data set and returns its `info.json`.
+
+    Clips are taken one by one and written in row groups, so the whole set is never in memory. Every file is written under
+    another name first; the set is as it was before until all of them are complete.
+
+    Args:
+        path: folder, made when missing.
+        clips: with unique ids.
+        card: texts of `README.md`.
+        genres: in the order of their ids.
+        extra: further entries of `info.json`.
+
+    Raises:
+        ClipError: a clip is not valid, has a genre that is not in `genres`, or an id that came before.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    writers: dict[str, tuple[Path, Any]] = {}
+    waiting: dict[str, list[Any]] = {}
+    counts: dict[str, dict[str, Any]] = {}
+    seen: set[str] = set()
+
+    def flush(split: str) -> None:
+        if waiting[split]:
+            writers[split][1].write_table(pa.concat_tables(waiting[split]).combine_chunks())
+            waiting[split] = []
+
+    try:
+        for clip in clips:
+            try:
+                clip.check(genres)
+                if clip.id in seen:
+                    raise ClipError("the id came twice")
+            except ClipError as error:
+                raise ClipError(f"clip {clip.id!r}: {error}") from error
+            seen.add(clip.id)
+            if clip.split not in writers:
+                temporary = _temporary(path / f"{clip.split}.parquet")
+                writer = pq.ParquetWriter(temporary, features_schema().arrow_schema, compression="zstd")
+                writers[clip.split], waiting[clip.split] = (temporary, writer), []
+            waiting[clip.split].append(_to_table(clip))
+            if sum(table.nbytes for table in waiting[clip.split]) > ROW_GROUP_BYTES:
+                flush(clip.split)
+            _count(counts.setdefault(clip.split, {}), clip)
+        if not seen:
+            raise ClipError("there is no clip to write")
+        for split, (_, writer) in writers.items():
+            flush(split)
+            writer.close()
+        for split, (temporary, _) in writers.items():
+            os.replace(temporary, path / f"{split}.parquet")
+    finally:
+        for temporary, writer in writers.values():
+            writer.close()
+            temporary.unlink(missing_ok=True)
+    for split in set(SPLITS) - set(writers):
+        (path / f"{split}.parquet").unlink(missing_ok=True)
+    splits = {split: counts[split] for split in SPLITS if split in counts}
+    info = {"schema": SCHEMA_VERSION, "fps": FPS, "genres": list(genres), "splits": splits, **(extra or {})}
+    _write_text(path / "README.md", _card_text(card, info))
+    _write_text(path / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    return info
+
+
+def _count(counts: dict[str, Any], clip: Clip) -> None:
+    frames = len(clip)
+    for key, value in (("clips", 1), ("frames", frames), ("paired_clips", int(clip.paired))):
+        counts[key] = counts.get(key, 0) + value
+    counts["paired_frames"] = counts.get("paired_frames", 0) + (frames if clip.paired else 0)
+    genre = counts.setdefault("frames_by_genre", {})
+    genre[clip.genre or "none"] = genre.get(clip.genre or "none", 0) + frames
+
+
+def _card_text(card: Card, info: dict[str, Any]) -> str:
+    splits = info["splits"]
+    data_files = "\n".join(f"  - split: {split}\n    path: {split}.parquet" for split in splits)
+    rows = "\n".join(
+        f"| {split} | {n['clips']} | {n['frames'] / FPS / 60:.1f} | {n['paired_clips']} | {n['paired_frames'] / FPS / 60:.1f} |"
+        for split, n in splits.items()
+    )
+    return f"""---
+pretty_name: {json.dumps(card.title)}
+license: {card.licence_id}
+tags:
+- music-to-dance
+- motion
+- smpl
+configs:
+- config_name: default
+  data_files:
+{data_files}
+---
+
+# {card.title}
+
+{card.description}
+
+**Licence.** {card.licence}
+
+| split | clips | minutes | with music | minutes with music |
+| --- | --- | --- | --- | --- |
+{rows}
+
+Genres in the order of their ids: {", ".join(info["genres"]) or "none"}.
+
+One row is one clip at {FPS} frames a second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
+pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, {FEATURE_SIZE}; null without music), `genre`, `split`, `source`,
+`licence`, and where the beat is known `beat_period_s`, `first_beat_s`, `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
+
+```python
+from datasets import load_dataset
+
+clip = load_dataset("PATH", split="train").with_format("numpy")[0]
+clip["poses"].shape  # (T, {POSE_SIZE})
+```
+"""
+
+
+def read_info(path: str | Path) -> dict[str, Any]:
+    """`info.json` of a prepared data set: genres in id order, fps, counts of each split."""
+    file = Path(path) / INFO_FILE
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{str(path)!r} is not a prepared data set: it has no {INFO_FILE}. "
+            "Prepare it first, e.g. python -m megadance_hf.datasets_scripts.ballroom RAW OUT"
+        )
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def iter_prepared(path: str | Path, split: str | None = None, *, audio: bool = False) -> Iterator[Clip]:
+    """The clips of a prepared data set one after the other, holding one row group at a time (see `read_prepared`)."""
+    import pyarrow.parquet as pq
+
+    present = list(read_info(path)["splits"])
+    if split is not None and split not in present:
+        raise ValueError(f"split {split!r} is not in {str(path)!r}, which has {', '.join(present)}")
+    columns = [item.name for item in fields(Clip) if audio or item.name != "audio"]
+    for name in present if split is None else [split]:
+        with pq.ParquetFile(Path(path) / f"{name}.parquet") as file:
+            for group in range(file.num_row_groups):
+                yield from _from_table(file.read_row_group(group, columns=columns))
+
+
+def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = False) -> list[Clip]:
+    """The clips of a prepared data set as numpy arrays.
+
+    Args:
+        path: folder written by one of the scripts here.
+        split: "train", "validation" or "test"; every split when None.
+        audio: also read the encoded music (not needed for training).
+
+    Raises:
+        FileNotFoundError: the folder is not a prepared data set.
+        ValueError: it has no such split.
+    """
+    return list(iter_prepared(path, split, audio=audio))
+
+
+# --- from raw clips to a prepared set --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RawClip:
+    """A clip as it lies in a raw folder: `files` are what it is made of, `record` what is known about it beside them."""
+
+    id: str
+    split: str
+    files: tuple[Path, ...]
+    record: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def fingerprint(self) -> str:
+        """Changes when any input of the clip does; a missing file counts as empty (making the clip then says so)."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(json.dumps([SCHEMA_VERSION, self.id, self.split, self.record], sort_keys=True).encode())
+        for file in self.files:
+            digest.update(file.name.encode())
+            digest.update(file.read_bytes() if file.is_file() else b"")
+        return digest.hexdigest()
+
+
+@dataclass
+class Report:
+    """What `prepare_clips` did: ids that were `made` now, ids `kept` from an earlier run, and why ids were `left_out`."""
+
+    path: Path
+    info: dict[str, Any]
+    made: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {len(self.made)} clips made, {len(self.kept)} kept from an earlier run"]
+        for split, n in self.info["splits"].items():
+            lines.append(f"  {split}: {n['clips']} clips, {n['frames'] / FPS / 60:.1f} minutes")
+        lines += [f"  left out {name}: {reason}" for name, reason in self.left_out.items()]
+        return "\n".join(lines)
+
+
+def _make_part(raw: RawClip, make: Callable[[RawClip], Clip], genres: Sequence[str], part: Path) -> str | None:
+    """Makes one clip and keeps it as a one-row Parquet file; returns the reason when it must be left out."""
+    try:
+        clip = make(raw).check(genres)
+    except Exception as error:  # one bad file, whatever is wrong with it, must not stop the others
+        return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    _write_part(clip, part)
+    return None
+
+
+def _write_part(clip: Clip, part: Path) -> None:
+    import pyarrow.parquet as pq
+
+    temporary = _temporary(part)
+    pq.write_table(_to_table(clip), temporary)
+    os.replace(temporary, part)
+
+
+def _earlier_run(out: Path) -> dict[str, Any]:
+    """`info.json` of a complete earlier run; empty when there is none, or it was written by another version."""
+    if not (out / INFO_FILE).is_file():
+        return {}
+    info = read_info(out)
+    complete = all((out / f"{split}.parquet").is_file() for split in info["splits"])
+    return info if complete and info["schema"] == SCHEMA_VERSION else {}
+
+
+def prepare_clips(
+    raws: Sequence[RawClip],
+    make: Callable[[RawClip], Clip],
+    out: str | Path,
+    *,
+    card: Card,
+    genres: Sequence[str],
+    num_proc: int = 1,
+    progress: bool = True,
+) -> Report:
+    """Makes every raw clip and writes the prepared data set.
+
+    Each finished clip is kept in `out/.parts` until all are done: an interrupted run goes on where it stopped, and a later
+    run makes only clips whose raw files changed. A clip that cannot be used is left out and named in the report and in `info.json`.
+
+    Args:
+        raws: in the order in which they are to be written.
+        make: reads one raw clip; a module-level function, as it is sent to other processes.
+        out: folder of the prepared data set.
+        card, genres: see `write_prepared`.
+        num_proc: processes to work with.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no clip at all could be used.
+    """
+    import pyarrow.parquet as pq
+    from tqdm import tqdm
+
+    out = Path(out)
+    wanted = {raw.id: raw.fingerprint() for raw in raws}
+    if len(wanted) != len(raws):
+        raise ValueError("two raw clips have the same id")
+    before = _earlier_run(out)
+    done: dict[str, str] = before.get("fingerprints", {})
+    if done == wanted and before["genres"] == list(genres):
+        return Report(out, before, kept=[i for i in wanted if i not in before["left_out"]], left_out=before["left_out"])
+
+    parts = out / ".parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    part_of = {raw.id: parts / f"{wanted[raw.id]}.parquet" for raw in raws}
+    if before:
+        for clip in iter_prepared(out, audio=True):
+            if clip.id in wanted and wanted[clip.id] == done.get(clip.id) and not part_of[clip.id].exists():
+                _write_part(clip, part_of[clip.id])
+    kept = [raw.id for raw in raws if part_of[raw.id].exists()]
+    todo = [raw for raw in raws if not part_of[raw.id].exists()]
+    reasons: dict[str, str | None] = {}
+    with tqdm(total=len(todo), unit="clip", desc="preparing", disable=not progress) as bar:
+        if num_proc > 1:
+            # spawned, not forked: torch and numba have threads that do not survive a fork
+            with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn")) as pool:
+                jobs = {pool.submit(_make_part, raw, make, tuple(genres), part_of[raw.id]): raw.id for raw in todo}
+                for job in as_completed(jobs):
+                    reasons[jobs[job]] = job.result()
+                    bar.update()
+        else:
+            for raw in todo:
+                reasons[raw.id] = _make_part(raw, make, genres, part_of[raw.id])
+                bar.update()
+    left_out = {raw.id: str(reasons[raw.id]) for raw in raws if reasons.get(raw.id) is not None}
+    if len(left_out) == len(raws):
+        first = next(iter(left_out.items()), ("none", "the raw folder lists no clips"))
+        raise ValueError(f"none of {len(raws)} clips could be used; {first[0]}: {first[1]}")
+
+    usable = [raw for raw in raws if raw.id not in left_out]
+    clips = (clip for raw in usable for clip in _from_table(pq.read_table(part_of[raw.id])))
+    extra = {"left_out": left_out, "fingerprints": wanted}
+    info = write_prepared(out, clips, card=card, genres=genres, extra=extra)
+    shutil.rmtree(parts)
+    made = [raw.id for raw in todo if raw.id not in left_out]
+    return Report(out, info, made=made, kept=kept, left_out=left_out)
+
+
+def run_as_script(prepare: Callable[..., Report], description: str) -> None:
+    """The command line of a data set's script: RAW OUT [--num-proc N]."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("raw", type=Path, help="the folder as it was downloaded")
+    parser.add_argument("out", type=Path, help="where the prepared data set goes")
+    parser.add_argument("--num-proc", type=int, default=1, help="processes to work with (default 1)")
+    arguments = parser.parse_args()
+    try:
+        report = prepare(arguments.raw, arguments.out, num_proc=arguments.num_proc)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(report)

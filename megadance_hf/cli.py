@@ -1,0 +1,297 @@
+"""The `megadance` command.
+
+Only the standard library is imported until the arguments are understood, so that `--help` and mistakes answer at once.
+Every mistake ends in one line on stderr and exit status 2, before anything is written.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .motion import Motion
+
+# Repeated here because their home imports torch; a test compares them.
+MODES = ("released", "paper", "stream")
+
+DESCRIPTION = "Music in, 3D dance out (MEGADance). Ask `megadance COMMAND --help` for the options of a command."
+EXAMPLES = """\
+examples:
+  megadance genres                                      which dances the bundled model knows
+  megadance generate song.mp3 -o dance.mp4              a video with the song as its sound
+  megadance generate song.mp3 --genre waltz -o dance.mp4 -o dance.bvh -o dance.glb
+"""
+GENERATE_EXAMPLES = """\
+the suffix of OUT chooses the format:
+  .mp4          video of a mannequin, with the song       .npz  SMPL poses, path, fps, genre (AMASS-like)
+  .glb          animated figure for any 3D viewer         .pkl  the same for tools that want a pickle
+  .bvh          skeleton for Blender, Maya, Unreal        .joints.npz, .json  joint positions, metres
+
+examples:
+  megadance generate song.mp3 -o dance.mp4
+  megadance generate song.mp3 --genre waltz --seed 7 -o dance.mp4 -o dance.bvh
+  megadance generate song.mp3 --start 30 --duration 20 -o dance.glb     seconds 30 to 50 of the song
+  megadance generate song.mp3 --num 3 -o dance.mp4      three dances: dance-1.mp4, dance-2.mp4, dance-3.mp4
+
+The same seed gives the same dance. Without --seed one is drawn and told at the end.
+"""
+
+
+class CommandError(Exception):
+    """Something the user can put right; the message is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse would print the usage first; one line is easier to read
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+# --- arguments -----------------------------------------------------------------------------------------------------
+
+
+def _number(lowest: float, *, whole: bool = False, above: bool = False) -> Any:
+    """An argparse type: numbers of `lowest` or more (of more than `lowest`, if `above`)."""
+    kind = "a whole number" if whole else "a number"
+    bound = f"above {lowest:g}" if above else f"of {lowest:g} or more"
+
+    def convert(text: str) -> int | float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = float("nan")
+        if not (lowest < value or (value == lowest and not above)) or value == float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} cannot be used: give {kind} {bound}")
+        return value
+
+    return convert
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="megadance", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"megadance {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    generate = commands.add_parser(
+        "generate",
+        help="make a dance to a song",
+        description="Make a dance to a song. It is as long as the song (or as --duration), to the frame.",
+        epilog=GENERATE_EXAMPLES,
+        formatter_class=raw,
+    )
+    generate.set_defaults(run=run_generate)
+    generate.add_argument("song", metavar="SONG", help="sound file: wav, mp3, ogg, flac, ...; any rate, mono or stereo")
+    generate.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        action="append",
+        required=True,
+        help="file to write; give several -o for several formats",
+    )
+    generate.add_argument(
+        "--genre", metavar="G", help="kind of dance, see `megadance genres`; the model's first when left out"
+    )
+    _add_model(generate)
+    generate.add_argument("--seed", metavar="N", type=_number(0, whole=True), help="number that fixes the dance")
+    generate.add_argument("--start", metavar="S", type=_number(0), default=0.0, help="second of the song to begin at")
+    generate.add_argument(
+        "--duration",
+        metavar="S",
+        type=_number(0, above=True),
+        help="seconds to dance; to the end of the song when left out",
+    )
+    generate.add_argument(
+        "--num",
+        metavar="N",
+        type=_number(1, whole=True),
+        default=1,
+        help="how many dances; -1, -2, ... go into the names",
+    )
+    generate.add_argument(
+        "--mode",
+        choices=MODES,
+        help="how past and music are windowed: `paper` (fast), `released` (as the authors' code, slow), `stream` (state "
+        "carried on for ever); the model's own choice when left out",
+    )
+    generate.add_argument(
+        "--temperature", metavar="T", type=_number(0, above=True), help="below 1 safer, above 1 more surprising"
+    )
+    generate.add_argument(
+        "--top-k", metavar="K", type=_number(1, whole=True), help="choose among the K likeliest steps only"
+    )
+
+    genres = commands.add_parser("genres", help="list the genres of a model", description="List the genres of a model.")
+    genres.set_defaults(run=run_genres)
+    _add_model(genres)
+
+    info = commands.add_parser(
+        "info", help="describe a model", description="Describe a model: kind, sizes, genres, switches."
+    )
+    info.set_defaults(run=run_info)
+    info.add_argument("model", metavar="MODEL", nargs="?", help="folder or Hub id; the bundled model when left out")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="MODEL", help="folder or Hub id; the bundled ballroom model when left out")
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+def run_generate(arguments: argparse.Namespace) -> None:
+    """Make dances and write them: all files or none."""
+    targets = _check_outputs(arguments.output, arguments.num)
+    from transformers.utils import logging
+
+    from .modeling.feature_extraction_megadance import load_audio
+    from .modeling.processing_megadance import match_genre
+    from .pipeline import DEFAULT_MODEL, MusicToDancePipeline, load_config
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    # Everything that can be wrong is found before the weights are loaded.
+    model = arguments.model or DEFAULT_MODEL
+    genres = load_config(model).built_genres
+    genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
+    song = load_audio(arguments.song, start=arguments.start, duration=arguments.duration)
+    if not arguments.genre and len(genres) > 1:
+        print(f"no --genre given: dancing {genre} (the others: {', '.join(genres[1:])})")
+
+    # Only the experts of this genre: a large model opens in a fraction of its memory.
+    pipe = MusicToDancePipeline.from_pretrained(model, active_genres=[genre])
+    options = {name: getattr(arguments, name) for name in ("seed", "mode", "temperature", "top_k", "num")}
+    dances = pipe(song, genre, progress=True, **options)
+    dances = dances if isinstance(dances, list) else [dances]
+    for dance in dances:
+        dance.metadata |= {"song": Path(arguments.song).name, "start": arguments.start}
+    began = time.perf_counter()
+    _write(dances, targets, arguments.song, arguments.start)
+    _report(dances, targets, time.perf_counter() - began)
+
+
+def run_genres(arguments: argparse.Namespace) -> None:
+    """One genre a line."""
+    from .pipeline import DEFAULT_MODEL, load_config
+
+    print("\n".join(load_config(arguments.model or DEFAULT_MODEL).built_genres))
+
+
+def run_info(arguments: argparse.Namespace) -> None:
+    """What a model is, read from its configuration; its weights are not loaded."""
+    from .pipeline import DEFAULT_MODEL, describe_model
+
+    lines = describe_model(arguments.model or DEFAULT_MODEL)
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:<{width}}  {value}")
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def _check_outputs(outputs: Sequence[str], num: int) -> list[list[Path]]:
+    """The files to write, one list a dance. Raises CommandError for what could not be written."""
+    from .motion import MotionError, check_output
+
+    targets = []
+    for output in outputs:
+        path = Path(output)
+        try:
+            suffix = check_output(path)
+        except MotionError as error:
+            raise CommandError(f"argument -o: {error}") from None
+        try:  # a permission bit does not tell everything: a file system can be read-only or full
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise CommandError(
+                f"argument -o: {output!r} cannot be written ({error.strerror}): choose another folder"
+            ) from None
+        stem = path.name[: -len(suffix)]
+        numbered = [path.with_name(f"{stem}-{index}{path.name[len(stem) :]}") for index in range(1, num + 1)]
+        targets.append(numbered if num > 1 else [path])
+    dances = [list(files) for files in zip(*targets, strict=True)]
+    files = [os.path.abspath(path) for paths in dances for path in paths]
+    if twice := sorted({name for name in files if files.count(name) > 1}):
+        raise CommandError(f"argument -o: {twice[0]!r} is to be written twice: give each output another name")
+    if folders := [name for name in files if os.path.isdir(name)]:
+        raise CommandError(f"argument -o: {folders[0]!r} is a folder: give another name")
+    return dances
+
+
+def _write(dances: "Sequence[Motion]", targets: Sequence[Sequence[Path]], song: str, start: float) -> None:
+    """Write every file under another name first, then move them all: an error on the way leaves nothing behind."""
+    from .motion import MotionError
+
+    with contextlib.ExitStack() as stack:
+        moves = []
+        for dance, paths in zip(dances, targets, strict=True):
+            for path in paths:
+                # beside the target, so that moving is one step of the file system
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".megadance-", dir=path.parent))
+                temporary = Path(folder) / path.name
+                options = {"music": song, "music_start": start} if path.suffix.lower() == ".mp4" else {}
+                dance.save(temporary, **options)
+                moves.append((temporary, path))
+        try:
+            for temporary, path in moves:
+                os.replace(temporary, path)
+        except OSError as error:
+            raise MotionError(f"{str(path)!r} cannot be written ({error.strerror}): choose another name") from error
+
+
+def _report(dances: "Sequence[Motion]", targets: Sequence[Sequence[Path]], writing: float) -> None:
+    for path in (path for paths in targets for path in paths):
+        print(f"wrote {path} ({_size(path.stat().st_size)})")
+    notes, seconds = dances[0].metadata, sum(dance.seconds for dance in dances)
+    what = f"{len(dances)} dances" if len(dances) > 1 else "dance"
+    print(
+        f"{what} of {dances[0].seconds:.1f} s, {notes['genre']}, seed {notes['seed']}: computed in "
+        f"{notes['compute_seconds']:.1f} s ({notes['compute_seconds'] / seconds:.3f} s a second of dance), files in {writing:.1f} s"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+# --- entry ---------------------------------------------------------------------------------------------------------
+
+
+def _is_for_users(error: Exception) -> bool:
+    """Our own error classes (AudioError, GenreError, ModelError, ...) carry one line for users; any other is a bug."""
+    package = __package__.partition(".")[0]
+    return isinstance(error, CommandError) or type(error).__module__.partition(".")[0] == package
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (`sys.argv[1:]` when None); returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("\nmegadance: stopped, nothing was written", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _is_for_users(error):
+            raise
+        print(f"megadance {arguments.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,567 @@
+"""From a prepared data set to training batches: statistics, windows, codes, augmentation, collators.
+
+Everything is held in memory as float32 and a window is a slice, so one process gives thousands of windows a second and no
+worker processes are needed. All randomness is derived from (seed, epoch, index): a run that is resumed in the middle of an
+epoch sees exactly what an uninterrupted run sees, whatever the order or the number of workers.
+
+    clips = read_prepared(folder, "train")
+    windows = MotionWindows(clips)
+    loader = DataLoader(windows, batch_size=32, sampler=EpochSampler(windows), collate_fn=collate)
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from megadance_hf.datasets_scripts.schema import Clip
+from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS, MUSIC_FEATURE_SIZE
+from megadance_hf.modeling.feature_extraction_megadance import BEAT, CHROMA, MFCC, PEAK
+from megadance_hf.modeling.kinematics_megadance import (
+    MIRROR_JOINTS,
+    MOTION_SIZE,
+    NUM_JOINTS,
+    ROOT_SIZE,
+    ROTATION_SIZE,
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    poses_to_motion,
+)
+
+# A training window (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.
+WINDOW = 240
+STRIDE = 16
+# Normalising must not blow up what hardly moves: 36 to 45 of the 147 channels are constant or nearly so. A rotation entry
+# lies in [-1, 1]; velocities are metres a frame, so their floor is another one (0.03 m/s).
+ROTATION_STD_FLOOR = 0.05
+VELOCITY_STD_FLOOR = 0.001
+FEATURE_STD_FLOOR = 0.01
+
+
+# --- motion --------------------------------------------------------------------------------------------------------
+
+
+def clip_motion(clip: Clip) -> np.ndarray:
+    """Motion (T, 147) float32 of a whole clip, so that every window cut from it has true root velocities.
+
+    The step after the last frame is not known; it repeats the one before (zero, as `root_velocity` has it, would be a stop).
+    """
+    poses = torch.from_numpy(clip.poses).unflatten(-1, (NUM_JOINTS, 3))
+    motion = poses_to_motion(poses, torch.from_numpy(clip.translation))
+    motion[-1, :ROOT_SIZE] = motion[-2, :ROOT_SIZE]
+    return motion.numpy()
+
+
+def _mirror_tables() -> tuple[np.ndarray, np.ndarray]:
+    # With S = diag(-1, 1, 1) a mirrored rotation is S R S: in the two rows of 6D the entries with exactly one x change sign.
+    joints = [ROOT_SIZE + ROTATION_SIZE * joint + k for joint in MIRROR_JOINTS for k in range(ROTATION_SIZE)]
+    sign = [-1.0, 1.0, 1.0] + [1.0, -1.0, -1.0, -1.0, 1.0, 1.0] * NUM_JOINTS
+    return np.array([*range(ROOT_SIZE), *joints]), np.array(sign, dtype=np.float32)
+
+
+MIRROR_CHANNELS, MIRROR_SIGN = _mirror_tables()
+
+
+def mirror_motion(motion: np.ndarray) -> np.ndarray:
+    """Left-right mirror image of a motion (..., 147): channels change places and signs, nothing is computed."""
+    return motion[..., MIRROR_CHANNELS] * MIRROR_SIGN
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation by which a model normalises: motion (147,) and music features (35,), float32."""
+
+    motion_mean: Tensor
+    motion_std: Tensor
+    input_mean: Tensor
+    input_std: Tensor
+
+    @classmethod
+    def from_clips(cls, clips: Iterable[Clip], mirror: bool = True) -> "Statistics":
+        """Statistics of every frame of `clips`, and of their mirror images when `mirror`.
+
+        Standard deviations are floored (see the constants above). Without any music the features get mean 0 and std 1.
+
+        Raises:
+            ValueError: there is no clip.
+        """
+        motion, features = _Moments(MOTION_SIZE), _Moments(MUSIC_FEATURE_SIZE)
+        for clip in clips:
+            whole = clip_motion(clip)
+            motion.add(whole)
+            if mirror:
+                motion.add(mirror_motion(whole))
+            if clip.input_features is not None:
+                features.add(clip.input_features)
+        if motion.count == 0:
+            raise ValueError("statistics need at least one clip")
+        floor = np.full(MOTION_SIZE, ROTATION_STD_FLOOR)
+        floor[:ROOT_SIZE] = VELOCITY_STD_FLOOR
+        motion_mean, motion_std = motion.result(floor)
+        if features.count == 0:
+            return cls(motion_mean, motion_std, torch.zeros(MUSIC_FEATURE_SIZE), torch.ones(MUSIC_FEATURE_SIZE))
+        return cls(motion_mean, motion_std, *features.result(np.full(MUSIC_FEATURE_SIZE, FEATURE_STD_FLOOR)))
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The four tensors by name, for the buffers of a model."""
+        return dict(self.__dict__)
+
+
+class _Moments:
+    def __init__(self, size: int):
+        self.count, self.sum, self.squares = 0, np.zeros(size), np.zeros(size)
+
+    def add(self, rows: np.ndarray) -> None:
+        rows = rows.astype(np.float64)
+        self.count += len(rows)
+        self.sum += rows.sum(0)
+        self.squares += (rows * rows).sum(0)
+
+    def result(self, floor: np.ndarray) -> tuple[Tensor, Tensor]:
+        mean = self.sum / self.count
+        std = np.maximum(np.sqrt(np.maximum(self.squares / self.count - mean * mean, 0)), floor)
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+# --- windows -------------------------------------------------------------------------------------------------------
+
+
+class _Windows(Dataset):
+    """Which frames item `index` holds: shared by the windows over motion and over codes.
+
+    Every clip is cut every `stride` frames. When `random`, each epoch takes every such window once, moved on by less than a
+    stride, so that all starts are met and an epoch still covers the data evenly; otherwise exactly the cut ones.
+    """
+
+    def __init__(self, length: int, stride: int, random: bool, seed: int):
+        if length < 1 or stride < 1:
+            raise ValueError(f"length={length} and stride={stride} must be at least 1")
+        self.length, self.stride, self.random, self.seed = length, stride, random, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the random numbers of an epoch (a DataLoader with persistent workers would not see it: use none)."""
+        self.epoch = epoch
+
+    def _generator(self, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.epoch, index))
+
+    def _table(self, lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Rows of (item, start, number of starts to choose from) for clips of these lengths."""
+        rows = []
+        for item, frames in enumerate(lengths):
+            for start in range(0, frames - self.length + 1, self.stride):
+                rows.append((item, start, min(self.stride, frames - self.length + 1 - start) if self.random else 1))
+        return rows
+
+
+class MotionWindows(_Windows):
+    """Windows of motion for the tokenizer: items `{"motion": (length, 147) float32}`, views of the data: do not write to them.
+
+    Args:
+        clips: of any length, with or without music.
+        length: frames of a window.
+        stride: frames between windows.
+        mirror: random: each window is mirrored with probability one half; exhaustive: every window also comes mirrored.
+        random: see `_Windows`; False gives every window, always in the same order (mirrored ones in the second half).
+        short: what to do with a clip shorter than a window: "leave_out" (its id is then in `left_out`), or "reflect": it is
+            played forth and back until the window is full. Holding the last pose instead would teach the model to freeze.
+        seed: of all randomness, together with epoch and index.
+
+    Raises:
+        ValueError: no window fits into any clip.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        length: int = WINDOW,
+        stride: int = STRIDE,
+        mirror: bool = True,
+        random: bool = True,
+        short: Literal["leave_out", "reflect"] = "leave_out",
+        seed: int = 0,
+    ):
+        super().__init__(length, stride, random, seed)
+        if short not in ("leave_out", "reflect"):
+            raise ValueError(f"short={short!r} is neither 'leave_out' nor 'reflect'")
+        self.mirror = mirror
+        self.left_out = [clip.id for clip in clips if len(clip) < length and short == "leave_out"]
+        used = [_reflect(clip, length) for clip in clips if len(clip) >= length or short == "reflect"]
+        self.clip_ids = [clip.id for clip in used]
+        # mirror images are kept, not made window by window: half the time for twice the memory (1 GB for 8 hours of dance)
+        motions = [clip_motion(clip) for clip in used]
+        self._motions = [motions, [mirror_motion(motion) for motion in motions] if mirror else []]
+        self._rows = self._table([len(motion) for motion in motions])
+        if len(self._rows) == 0:
+            raise ValueError(
+                f"none of {len(clips)} clips has {length} frames; use a smaller length, or short='reflect'"
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows) * (2 if self.mirror and not self.random else 1)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = range(len(self))[index]
+        item, start, choices = self._rows[index % len(self._rows)]
+        mirrored = index >= len(self._rows)
+        if self.random:
+            generator = self._generator(index)
+            start += int(generator.integers(choices))
+            mirrored = self.mirror and generator.random() < 0.5
+        return {"motion": torch.from_numpy(self._motions[mirrored][item][start : start + self.length])}
+
+
+def _reflect(clip: Clip, length: int) -> Clip:
+    missing = length - len(clip)
+    if missing <= 0:
+        return clip
+    pad = ((0, missing), (0, 0))
+    return replace(
+        clip, poses=np.pad(clip.poses, pad, mode="reflect"), translation=np.pad(clip.translation, pad, mode="reflect")
+    )
+
+
+# --- rhythm --------------------------------------------------------------------------------------------------------
+
+
+def beat_phase(clip: Clip) -> np.ndarray | None:
+    """Phase (T,) in [0, 1) of each frame within its beat; None where the beat is unknown or only a guess."""
+    if clip.beat_period_s is None or clip.first_beat_s is None or clip.phase_confidence == "low":
+        return None
+    return _phase(len(clip), clip.first_beat_s, clip.beat_period_s)
+
+
+def bar_phase(clip: Clip) -> np.ndarray | None:
+    """Phase (T,) in [0, 1) of each frame within its bar; None where it is not known which beat begins a bar."""
+    if beat_phase(clip) is None or not clip.beats_per_bar or not clip.first_beat_is_downbeat:
+        return None
+    return _phase(len(clip), clip.first_beat_s, clip.beat_period_s * clip.beats_per_bar)
+
+
+def _phase(frames: int, first: float, period: float) -> np.ndarray:
+    phase = ((np.arange(frames) / MOTION_FPS - first) / period % 1.0).astype(np.float32)
+    return np.where(phase < 1.0, phase, 0.0).astype(np.float32)  # 0.99999999 is 1.0 in float32
+
+
+# --- augmentation: pure functions ------------------------------------------------------------------------------------
+
+
+def time_stretch(clip: Clip, factor: float) -> Clip:
+    """The clip played `factor` times as long (1.1 is slower): motion, music features and beat grid together.
+
+    Rotations are interpolated on the sphere, the root path and the continuous music columns linearly; each beat and peak flag
+    goes to the frame nearest to its new time. The encoded audio, which would no longer fit, is dropped.
+    """
+    if not factor > 0:
+        raise ValueError(f"factor={factor} must be above 0")
+    frames = len(clip)
+    longer = round((frames - 1) * factor) + 1
+    position = np.minimum(np.arange(longer) / factor, frames - 1)
+    before = np.minimum(position.astype(np.int64), frames - 2)
+    share = (position - before).astype(np.float32)[:, None]
+
+    def blend(rows: np.ndarray) -> np.ndarray:
+        return rows[before] * (1 - share) + rows[before + 1] * share
+
+    features = clip.input_features
+    if features is not None:
+        stretched = blend(features)
+        for column in (BEAT, PEAK):
+            stretched[:, column] = 0
+            flags = np.round(np.flatnonzero(features[:, column]) * factor).astype(np.int64)
+            stretched[np.minimum(flags, longer - 1), column] = 1
+        features = stretched
+    return replace(
+        clip,
+        poses=_slerp(clip.poses, before, share),
+        translation=blend(clip.translation),
+        input_features=features,
+        audio=None,
+        beat_period_s=None if clip.beat_period_s is None else clip.beat_period_s * factor,
+        first_beat_s=None if clip.first_beat_s is None else clip.first_beat_s * factor,
+    )
+
+
+def _slerp(poses: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarray:
+    # [frames, joints, 3, 3]
+    matrices = axis_angle_to_matrix(torch.from_numpy(poses).unflatten(-1, (NUM_JOINTS, 3)))
+    index = torch.from_numpy(before)
+    turn = matrix_to_axis_angle(matrices[index].mT @ matrices[index + 1])
+    part = axis_angle_to_matrix(turn * torch.from_numpy(share)[..., None])
+    return matrix_to_axis_angle(matrices[index] @ part).flatten(-2).numpy()
+
+
+def rotate_chroma(features: np.ndarray, semitones: int) -> np.ndarray:
+    """Music features (..., T, 35) as if the song were transposed: the 12 chroma columns rotated, the rest as it is."""
+    result, up = features.copy(), semitones % 12
+    result[..., CHROMA.start + up : CHROMA.stop] = features[..., CHROMA.start : CHROMA.stop - up]
+    result[..., CHROMA.start : CHROMA.start + up] = features[..., CHROMA.stop - up : CHROMA.stop]
+    return result
+
+
+def jitter_mfcc(features: np.ndarray, offset: np.ndarray, gain: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """As if recorded and mixed otherwise: MFCC columns scaled about `mean` by `gain` and moved by `offset` (20,) each."""
+    # one pass over whole rows is faster than two over a part of each
+    scale, shift = np.ones(MUSIC_FEATURE_SIZE, np.float32), np.zeros(MUSIC_FEATURE_SIZE, np.float32)
+    scale[MFCC], shift[MFCC] = gain, mean * (1 - gain) + offset
+    return features * scale + shift
+
+
+@dataclass(frozen=True)
+class MusicAugmentation:
+    """How the music features of a training window are varied.
+
+    Attributes:
+        transpose: probability of a random transposition (1 to 11 semitones).
+        mfcc_offset, mfcc_gain: spread of the random offset, in standard deviations of a column, and of the factor about 1.
+        dropout: probability that a window loses its music (features at the mean of the data, `has_music` False).
+    """
+
+    transpose: float = 0.5
+    mfcc_offset: float = 0.3
+    mfcc_gain: float = 0.1
+    dropout: float = 0.1
+
+    def __call__(
+        self, features: np.ndarray, statistics: Statistics, generator: np.random.Generator
+    ) -> tuple[np.ndarray, bool]:
+        """Features (T, 35) -> varied features (T, 35), and whether there still is music."""
+        # always the same number of draws, so that switching one off does not change the others
+        chance = generator.random(2)
+        semitones = int(generator.integers(1, 12))
+        normal = generator.standard_normal((2, MFCC.stop), dtype=np.float32)
+        mean, std = statistics.input_mean.numpy(), statistics.input_std.numpy()
+        if chance[1] < self.dropout:
+            return np.broadcast_to(mean, features.shape).copy(), False
+        if chance[0] < self.transpose:
+            features = rotate_chroma(features, semitones)
+        offset, gain = normal[0] * std[MFCC] * self.mfcc_offset, 1 + normal[1] * self.mfcc_gain
+        return jitter_mfcc(features, offset, gain, mean[MFCC]), True
+
+
+# --- codes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """A clip as codes: `upper[o]`, `lower[o]` (N,) int64 are its codes when encoding begins at frame o = 0 .. 7."""
+
+    clip: Clip
+    upper: tuple[np.ndarray, ...]
+    lower: tuple[np.ndarray, ...]
+    mirrored: bool = False
+    stretch: float = 1.0
+
+
+@torch.no_grad()
+def encode_clips(
+    tokenizer: Any,
+    clips: Sequence[Clip],
+    *,
+    mirror: bool = True,
+    stretches: Sequence[float] = (1.0,),
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+) -> list[EncodedClip]:
+    """Codes of whole clips, for each of the 8 frames at which the first code can begin.
+
+    Args:
+        tokenizer: has `encode`, or is itself a function: motion (1, T, 147), T a multiple of 8 -> an output with
+            `upper_codes` and `lower_codes` (1, T/8).
+        clips: at least 16 frames each.
+        mirror: also encode each clip's mirror image.
+        stretches: time factors to encode each clip with (see `time_stretch`); 1.0 is the clip itself.
+        device: where the tokenizer is.
+        progress: show a progress bar.
+    """
+    from tqdm import tqdm
+
+    encode: Callable[[Tensor], Any] = getattr(tokenizer, "encode", tokenizer)
+    result = []
+    for clip in tqdm(clips, unit="clip", desc="encoding", disable=not progress):
+        for factor in stretches:
+            variant = clip if factor == 1.0 else time_stretch(clip, factor)
+            variant = replace(variant, audio=None)
+            motion = clip_motion(variant)
+            for mirrored in (False, True) if mirror else (False,):
+                if mirrored:
+                    motion = mirror_motion(motion)
+                upper, lower = [], []
+                for offset in range(FRAMES_PER_CODE):
+                    frames = (len(motion) - offset) // FRAMES_PER_CODE * FRAMES_PER_CODE
+                    codes = encode(torch.from_numpy(motion[None, offset : offset + frames]).to(device))
+                    upper.append(codes.upper_codes[0].cpu().numpy())
+                    lower.append(codes.lower_codes[0].cpu().numpy())
+                result.append(EncodedClip(variant, tuple(upper), tuple(lower), mirrored, float(factor)))
+    return result
+
+
+_FLAGS = (torch.tensor(False), torch.tensor(True))
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """An encoded clip with what every window of it needs."""
+
+    encoded: EncodedClip
+    genre_id: int
+    beat_phase: np.ndarray | None
+    bar_phase: np.ndarray | None
+
+
+class CodeWindows(_Windows):
+    """Windows of music and codes for the generator.
+
+    Items, for `length` L frames (a multiple of 8): `input_features` (L, 35) float32, `upper_codes` and `lower_codes` (L/8,)
+    int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data), and the known rhythm:
+    `beat_phase`, `bar_phase` (L,) float32 in [0, 1), zero where `has_beat`, `has_bar` () bool are False. Tensors may be views
+    of the data: do not write to them.
+
+    Windows begin at any frame, not only at every eighth: the codes of the fitting offset are used.
+
+    Args:
+        encoded: from `encode_clips`. When `random`, the mirrored and stretched variants of a clip stand in for one another;
+            otherwise each of them is cut into windows.
+        genres: names in the order of their ids.
+        statistics: of the training data (mean features for missing music, spread for the augmentation).
+        length, stride, random, seed: see `MotionWindows`.
+        augmentation: of the music; None leaves the features as they are.
+        repeats: how often windows of a genre come in an epoch (1 when not named), each time with other random numbers;
+            for genres with little data.
+
+    Raises:
+        ValueError: a clip's genre is not in `genres`, or no window fits into any clip.
+    """
+
+    def __init__(
+        self,
+        encoded: Sequence[EncodedClip],
+        genres: Sequence[str],
+        statistics: Statistics,
+        length: int = WINDOW,
+        stride: int = STRIDE,
+        random: bool = True,
+        augmentation: MusicAugmentation | None = None,
+        repeats: Mapping[str, int] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(length, stride, random, seed)
+        if length % FRAMES_PER_CODE:
+            raise ValueError(f"length={length} must be a multiple of {FRAMES_PER_CODE}")
+        for item in encoded:
+            if item.clip.genre not in genres:
+                raise ValueError(
+                    f"clip {item.clip.id!r} has genre {item.clip.genre!r}, which is none of {', '.join(genres)}"
+                )
+        self.genres, self.statistics, self.augmentation = tuple(genres), statistics, augmentation
+        self.left_out = sorted({item.clip.id for item in encoded if len(item.clip) < length})
+        groups: dict[Any, list[_Variant]] = {}
+        for number, item in enumerate(encoded):
+            if len(item.clip) >= length:
+                variant = _Variant(
+                    item, self.genres.index(item.clip.genre), beat_phase(item.clip), bar_phase(item.clip)
+                )
+                groups.setdefault(item.clip.id if random else number, []).append(variant)
+        # the variant nearest to the clip itself leads its group: windows are counted on it
+        self._groups = [
+            sorted(group, key=lambda v: (v.encoded.mirrored, abs(v.encoded.stretch - 1))) for group in groups.values()
+        ]
+        rows = self._table([len(group[0].encoded.clip) for group in self._groups])
+        if len(rows) == 0:
+            raise ValueError(f"none of {len(encoded)} encoded clips has {length} frames; use a smaller length")
+        times = [(repeats or {}).get(group[0].encoded.clip.genre, 1) for group in self._groups]
+        self._rows = [row for row in rows for _ in range(times[row[0]])]
+        self._silence = statistics.input_mean.numpy()[None].repeat(length, axis=0)
+        self._unknown = np.zeros(length, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def genre_ids(self) -> np.ndarray:
+        """Genre id (len(self),) of every item, without making it."""
+        return np.array([self._groups[row[0]][0].genre_id for row in self._rows])
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = range(len(self))[index]
+        group, start, choices = self._rows[index]
+        variants = self._groups[group]
+        variant, generator = variants[0], None
+        if self.random:
+            generator = self._generator(index)
+            start += int(generator.integers(choices))
+            chosen = variants[generator.integers(len(variants))]
+            # the same place in the music, in a variant that is longer or shorter
+            start = round(start * chosen.encoded.stretch / variant.encoded.stretch)
+            start = min(start, len(chosen.encoded.clip) - self.length)
+            variant = chosen
+        clip = variant.encoded.clip
+        frames = slice(start, start + self.length)
+        step, offset = divmod(start, FRAMES_PER_CODE)
+        codes = slice(step, step + self.length // FRAMES_PER_CODE)
+        has_music = clip.paired
+        features = clip.input_features[frames] if has_music else self._silence
+        if has_music and self.augmentation is not None and generator is not None:
+            features, has_music = self.augmentation(features, self.statistics, generator)
+        beat, bar = variant.beat_phase, variant.bar_phase
+        return {
+            "input_features": torch.from_numpy(features),
+            "upper_codes": torch.from_numpy(variant.encoded.upper[offset][codes]),
+            "lower_codes": torch.from_numpy(variant.encoded.lower[offset][codes]),
+            "genre_ids": torch.tensor(variant.genre_id),
+            "has_music": _FLAGS[has_music],
+            "beat_phase": torch.from_numpy(self._unknown if beat is None else beat[frames]),
+            "bar_phase": torch.from_numpy(self._unknown if bar is None else bar[frames]),
+            "has_beat": _FLAGS[beat is not None],
+            "has_bar": _FLAGS[bar is not None],
+        }
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+class EpochSampler(Sampler[int]):
+    """Every index once, in an order derived from (seed, epoch); `set_epoch` also sets the epoch of the windows."""
+
+    def __init__(self, windows: MotionWindows | CodeWindows, seed: int = 0):
+        self.windows, self.seed, self.epoch = windows, seed, windows.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.windows.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __iter__(self) -> Iterator[int]:
+        # a third number keeps the order apart from the random numbers of item `index`
+        generator = np.random.default_rng((self.seed, self.epoch, 0, 1))
+        return iter(generator.permutation(len(self.windows)).tolist())
+
+
+def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Items of equal shapes -> a batch."""
+    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
+def collate_clips(clips: Sequence[Clip]) -> dict[str, Any]:
+    """Whole clips of different lengths -> `motion` (B, T, 147) and `input_features` (B, T, 35), padded with zeros at the end,
+    with `attention_mask` (B, T) bool, `lengths` (B,) and `ids`; for evaluation. Missing music is zero too."""
+    frames = max(len(clip) for clip in clips)
+    batch = {
+        "motion": torch.zeros(len(clips), frames, MOTION_SIZE),
+        "input_features": torch.zeros(len(clips), frames, MUSIC_FEATURE_SIZE),
+        "attention_mask": torch.zeros(len(clips), frames, dtype=torch.bool),
+        "lengths": torch.tensor([len(clip) for clip in clips]),
+    }
+    for row, clip in enumerate(clips):
+        batch["motion"][row, : len(clip)] = torch.from_numpy(clip_motion(clip))
+        batch["attention_mask"][row, : len(clip)] = True
+        if clip.input_features is not None:
+            batch["input_features"][row, : len(clip)] = torch.from_numpy(clip.input_features)
+    return {**batch, "ids": [clip.id for clip in clips]}
