@@ -1,0 +1,122 @@
+"""What every test has: seeds, one thread, no network, caches of its own, and the way to the data.
+
+The data (real dances, numbers of the released code) are not part of the repository. They are looked for in the folder
+that the environment variable `MEGADANCE_SHARED` names, `../shared` by default. Where they are missing, the tests that
+need them are skipped; on a build server (`CI` set) they fail, so that nothing passes there by not being run.
+"""
+
+import atexit
+import ipaddress
+import json
+import os
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# The libraries read these when they are imported, so they come before every other import. Each xdist worker loads this
+# file anew and so has caches of its own: two workers never write the same dynamic module.
+_caches = tempfile.mkdtemp(prefix="megadance-tests-")
+atexit.register(shutil.rmtree, _caches, ignore_errors=True)
+os.environ.update(
+    HF_HOME=f"{_caches}/huggingface",
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    MPLCONFIGDIR=f"{_caches}/matplotlib",
+    TOKENIZERS_PARALLELISM="false",
+)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# The same examples in every run: a test that fails, fails again. No deadline: the machine may be busy.
+hypothesis.settings.register_profile("reproducible", deadline=None, derandomize=True, database=None, max_examples=50)
+hypothesis.settings.load_profile("reproducible")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Tests neither depend on nor disturb each other's random numbers."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def _is_local(address) -> bool:
+    if not isinstance(address, tuple):  # a Unix socket's path
+        return True
+    try:
+        return ipaddress.ip_address(address[0]).is_loopback
+    except ValueError:
+        return address[0] in ("", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Nothing is fetched: only this machine can be reached."""
+
+    def guard(original: Callable) -> Callable:
+        def connect(self, address):
+            if not _is_local(address):
+                raise OSError(f"tests must not use the network: connection to {address!r} refused")
+            return original(self, address)
+
+        return connect
+
+    monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
+    monkeypatch.setattr(socket.socket, "connect_ex", guard(socket.socket.connect_ex))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with the data; see the top of this file."""
+    folder = Path(os.environ.get("MEGADANCE_SHARED") or REPOSITORY.parent / "shared")
+    if folder.is_dir():
+        return folder.resolve()
+    message = f"no data in {folder}: set MEGADANCE_SHARED to the folder that holds data/ and parity/"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def ballroom_dir(shared_dir) -> Path:
+    """Raw paired ballroom dances: metadata.jsonl, motions/, music/, splits/."""
+    return shared_dir / "data" / "ballroom"
+
+
+@pytest.fixture(scope="session")
+def mocap_dir(shared_dir) -> Path:
+    """Raw dances without music: metadata.jsonl, motions/."""
+    return shared_dir / "data" / "mocap_dance"
+
+
+@pytest.fixture(scope="session")
+def parity_dir(shared_dir) -> Path:
+    """Inputs and outputs of the released code."""
+    return shared_dir / "parity"
+
+
+@pytest.fixture(scope="session")
+def parity(parity_dir) -> Callable[[str], tuple[dict[str, np.ndarray], dict]]:
+    """`parity("motion_math")` -> its arrays by name, and what its JSON says."""
+
+    def load(name: str) -> tuple[dict[str, np.ndarray], dict]:
+        with np.load(parity_dir / f"{name}.npz") as arrays:
+            return dict(arrays), json.loads((parity_dir / f"{name}.json").read_text(encoding="utf-8"))
+
+    return load

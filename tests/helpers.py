@@ -1,0 +1,73 @@
+"""Things more than one test file needs: a whole tiny model and a song."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, NUM_JOINTS, ROOT_SIZE
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+
+GENRES = ("chacha", "rumba", "waltz")
+
+
+def tiny_tokenizer() -> MegaDanceTokenizer:
+    """27 codes, random weights; what it decodes are small turns about the rest pose and slow steps."""
+    config = MegaDanceTokenizerConfig(levels=[3, 3, 3], hidden_size=8, code_size=8, residual_depth=1)
+    tokenizer = MegaDanceTokenizer(config).eval()
+    mean, std = torch.zeros(MOTION_SIZE), torch.full((MOTION_SIZE,), 0.5)
+    mean[ROOT_SIZE:] = torch.tensor([1.0, 0, 0, 0, 1.0, 0]).repeat(NUM_JOINTS)
+    std[:ROOT_SIZE] = 0.05
+    tokenizer.set_statistics(mean, std)
+    return tokenizer
+
+
+def tiny_generator(**overrides) -> MegaDanceForMotionGeneration:
+    """Three genres, random weights large enough that music and genre change what is sampled."""
+    sizes = {"codebook_size": 27, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "state_size": 4}
+    sizes |= {"intermediate_size": 16, "music_hidden_size": 16, "output_hidden_size": 16, "initializer_range": 0.3}
+    return MegaDanceForMotionGeneration(
+        MegaDanceConfig(**{**sizes, "id2label": dict(enumerate(GENRES)), **overrides})
+    ).eval()
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """A folder like the bundled model's."""
+    torch.manual_seed(0)
+    tiny_generator().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder / "tokenizer")
+    MegaDanceFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def click_song(seconds: float, rate: int = 22050, bpm: float = 120) -> np.ndarray:
+    """A chord and a click on every beat: float32 (samples,)."""
+    time = np.arange(round(seconds * rate)) / rate
+    chord = sum(np.sin(2 * np.pi * pitch * time) for pitch in (220.0, 277.2, 329.6))
+    since_beat = time % (60 / bpm)
+    click = np.exp(-60 * since_beat) * np.sin(2 * np.pi * 1500 * since_beat)
+    return (0.1 * chord + 0.5 * click).astype(np.float32)
+
+
+def write_song(path: Path, seconds: float = 2.5, rate: int = 22050, channels: int = 1) -> Path:
+    """A sound file; the suffix chooses the format."""
+    waveform = click_song(seconds, rate)
+    soundfile.write(path, np.stack([waveform] * channels, axis=1), rate)
+    return path
+
+
+def remember(function):
+    """`function` of a waveform, computed once for each: the music features cost more than everything else a test does."""
+    known = {}
+
+    def remembered(waveform, *args):
+        key = (waveform.tobytes(), args)
+        if key not in known:
+            known[key] = function(waveform, *args)
+        return known[key].copy()
+
+    return remembered

@@ -1,0 +1,366 @@
+"""The `megadance` command: what it writes and says, how fast its help is, and every kind of bad input."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import click_song, remember, save_tiny_model, write_song
+
+from megadance_hf import __version__, cli
+from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
+from megadance_hf.modeling.generation_megadance import MODES
+from megadance_hf.motion import KNOWN_SUFFIXES, Motion
+from megadance_hf.pipeline import MusicToDancePipeline, bundled_models
+
+_music_features = remember(feature_extraction.music_features)
+
+
+@pytest.fixture(autouse=True)
+def _features_once(monkeypatch):
+    monkeypatch.setattr(feature_extraction, "music_features", _music_features)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory):
+    return write_song(tmp_path_factory.mktemp("song") / "my song.wav", seconds=2.5)
+
+
+@pytest.fixture
+def megadance(capfd, monkeypatch, tmp_path):
+    """Runs the command in an empty folder: (status, stdout, stderr)."""
+    home = tmp_path / "here"
+    home.mkdir()
+    monkeypatch.chdir(home)
+
+    def run(*arguments):
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capfd.readouterr()
+
+    return run
+
+
+def files() -> list[str]:
+    return sorted(os.listdir())
+
+
+# --- what it does ----------------------------------------------------------------------------------------------------
+
+
+def test_generate_writes_the_dance_of_the_pipeline(megadance, model, song):
+    status, said, shown = megadance(
+        "generate",
+        song,
+        "--model",
+        model,
+        "--genre",
+        "Waltz",
+        "--seed",
+        7,
+        "-o",
+        "a.npz",
+        "-o",
+        "b.bvh",
+        "-o",
+        "c.joints.npz",
+    )
+    assert status == 0, shown
+    assert files() == ["a.npz", "b.bvh", "c.joints.npz"]
+    dance, expected = Motion.load("a.npz"), MusicToDancePipeline.from_pretrained(model)(song, "waltz", seed=7)
+    np.testing.assert_array_equal(dance.poses, expected.poses)
+    np.testing.assert_array_equal(dance.translation, expected.translation)
+    assert {**dance.metadata, "compute_seconds": 0} == {**expected.metadata, "compute_seconds": 0}
+    lines = said.splitlines()
+    sizes = [f"wrote {name} ({os.path.getsize(name) / 1e3:.1f} kB)" for name in files()]
+    assert lines[:3] == sizes
+    assert re.fullmatch(
+        r"dance of 2\.5 s, waltz, seed 7: computed in \d+\.\d s \(\d+\.\d{3} s a second of dance\), files in \d+\.\d s",
+        lines[3],
+    )
+    assert "dancing 100%" in shown, "a progress bar"
+
+
+def test_options_reach_the_pipeline(megadance, model, song):
+    options = ("--start", 0.5, "--duration", "1.2", "--mode", "stream", "--temperature", 0.7, "--top-k", 9, "--seed", 3)
+    status, said, shown = megadance("generate", song, "--model", model, "--num", 2, *options, "-o", "d.npz")
+    assert status == 0, shown
+    assert files() == ["d-1.npz", "d-2.npz"]
+    expected = MusicToDancePipeline.from_pretrained(model)(
+        song, seed=3, start=0.5, duration=1.2, mode="stream", temperature=0.7, top_k=9, num=2
+    )
+    for name, dance in zip(files(), expected, strict=True):
+        np.testing.assert_array_equal(Motion.load(name).poses, dance.poses)
+        assert len(dance) == 36 and Motion.load(name).metadata["start"] == 0.5
+    assert said.startswith("no --genre given: dancing chacha (the others: rumba, waltz)\n")
+    assert "2 dances of 1.2 s, chacha, seed 3" in said
+
+
+def test_without_a_seed_the_told_one_gives_the_dance_again(megadance, model, song):
+    said = megadance("generate", song, "--model", model, "-o", "one.npz")[1]
+    seed = re.search(r"seed (\d+)", said).group(1)
+    megadance("generate", song, "--model", model, "--seed", seed, "-o", "two.npz")
+    np.testing.assert_array_equal(Motion.load("one.npz").poses, Motion.load("two.npz").poses)
+
+
+def test_an_existing_file_is_replaced(megadance, model, song):
+    with open("d.npz", "w") as file:
+        file.write("old")
+    assert megadance("generate", song, "--model", model, "-o", "d.npz")[0] == 0
+    assert len(Motion.load("d.npz")) == 75
+
+
+def test_video_has_the_song_from_its_start(megadance, model, song, monkeypatch):
+    saved = {}
+
+    def save(self, path, **options):
+        saved.update(options, frames=len(self))
+        path.write_bytes(b"film")
+
+    monkeypatch.setattr(Motion, "save", save)
+    status, _, shown = megadance("generate", song, "--model", model, "--start", 1, "-o", "d.MP4")
+    assert status == 0, shown
+    assert saved == {"music": str(song), "music_start": 1.0, "frames": 45}
+    assert files() == ["d.MP4"]
+
+
+def test_genres_and_info(megadance, model):
+    assert megadance("genres", "--model", model) == (0, "chacha\nrumba\nwaltz\n", "")
+    status, said, shown = megadance("info", model)
+    assert (status, shown) == (0, "") and "chacha, rumba, waltz" in said and "27 for the upper" in said
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_teaches(megadance):
+    status, said, _ = megadance("--help")
+    assert status == 0 and "megadance generate song.mp3 -o dance.mp4" in said and "genres" in said and "info" in said
+    status, said, _ = megadance("generate", "--help")
+    assert status == 0
+    assert all(suffix in said for suffix in KNOWN_SUFFIXES), "every format is explained"
+    assert all(
+        option in said for option in ("--genre", "--seed", "--start", "--duration", "--num", "--mode", "--top-k")
+    )
+    assert megadance("--version")[:2] == (0, f"megadance {__version__}\n")
+
+
+def test_modes_are_those_of_the_model():
+    assert sorted(cli.MODES) == sorted(MODES)
+
+
+def test_help_and_mistakes_import_nothing_heavy():
+    """As its own process, by its module name."""
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['megadance', *sys.argv[1:]]\n"
+        "try: runpy.run_module('megadance_hf.cli', run_name='__main__')\n"
+        "finally: print([m for m in ('torch', 'numpy', 'transformers', 'librosa') if m in sys.modules])\n"
+    )
+    for arguments, status in ((["generate", "--help"], 0), (["generate", "x.wav", "--num", "0", "-o", "x.npz"], 2)):
+        ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+        assert ran.returncode == status, ran.stderr
+        assert ran.stdout.splitlines()[-1] == "[]"
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+BAD_ARGUMENTS = [
+    (["--num", "0"], "--num: '0' cannot be used: give a whole number of 1 or more"),
+    (["--num", "1.5"], "--num: '1.5'"),
+    (["--seed", "-1"], "--seed: '-1' cannot be used: give a whole number of 0 or more"),
+    (["--seed", "x"], "--seed: 'x'"),
+    (["--duration", "-3"], "--duration: '-3' cannot be used: give a number above 0"),
+    (["--duration=0"], "--duration: '0'"),
+    (["--duration", "nan"], "--duration: 'nan'"),
+    (["--duration", "inf"], "--duration: 'inf'"),
+    (["--start", "-0.5"], "--start: '-0.5' cannot be used: give a number of 0 or more"),
+    (["--temperature", "0"], "--temperature: '0' cannot be used: give a number above 0"),
+    (["--top-k", "0"], "--top-k: '0'"),
+    (["--mode", "fast"], "--mode.*'fast'.*paper"),
+    (["--colour", "red"], "--colour"),
+    (["-o", "dance.mp5"], "-o: .*dance.mp5.*'.mp5' is not known; end the name in one of .npz"),
+    (["-o", "dance"], "-o: .*no suffix"),
+    (["-o", "no/such/folder/d.npz"], "-o: .*'no/such/folder' does not exist"),
+    (["-o", "d.npz"], "-o: .*d.npz' is to be written twice"),
+    (["--genre", "waltzz"], "genre='waltzz' is unknown: did you mean 'waltz'.*chacha, rumba, waltz"),
+    (["--genre", "polka"], "genre='polka' is unknown: The genres are chacha, rumba, waltz"),
+    (["--model", "no-such-model"], "model='no-such-model' is no folder here"),
+    (["--model", "owner/no-such-model"], "model='owner/no-such-model' cannot be loaded"),
+    (["--start", "2.6"], "start=2.6.*ends at 2.50 s; give an earlier start"),
+    (["--duration", "0.1"], "too short"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_ARGUMENTS, ids=[" ".join(case[0]) for case in BAD_ARGUMENTS])
+def test_bad_arguments(megadance, model, song, arguments, message):
+    status, said, shown = megadance("generate", song, "--model", model, "-o", "d.npz", *arguments)
+    assert (status, said, files()) == (2, "", [])
+    assert re.fullmatch(r"megadance generate: error: .+\n", shown) and re.search(message, shown), shown
+
+
+def spoilt_song(kind, folder):
+    path = folder / f"{kind.replace(' ', '_')}.wav"
+    if kind == "missing":
+        pass
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "truncated":
+        whole = write_song(folder / "whole.wav").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "truncated mp3":
+        path = path.with_suffix(".mp3")
+        whole = write_song(folder / "whole.mp3", seconds=4).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "silent":
+        soundfile.write(path, np.zeros(22050), 22050)
+    elif kind == "short":
+        write_song(path, seconds=0.1)
+    elif kind == "nan":
+        waveform = click_song(1.0)
+        waveform[1000:2000] = np.nan
+        soundfile.write(path, waveform, 22050, subtype="FLOAT")
+    elif kind == "text":
+        path.write_text("this is not music\n" * 100, encoding="utf-8")
+    elif kind == "picture":
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "does not exist: give the path"),
+        ("a folder", "is a folder: give the path"),
+        ("empty", r"is empty \(0 bytes\): give a sound file"),
+        ("truncated", "is cut short .*fetch it again"),
+        ("truncated mp3", "is cut short .*fetch it again"),
+        ("silent", "is silent .*give a sound"),
+        ("short", "lasts 0.1 s, which is too short: give at least"),
+        ("nan", "holds NaN .*export the sound again"),
+        ("text", "is not audio.*give a wav"),
+        ("picture", "is not audio.*give a wav"),
+    ],
+)
+def test_bad_songs(megadance, model, tmp_path, kind, message):
+    path = spoilt_song(kind, tmp_path)
+    status, said, shown = megadance("generate", path, "--model", model, "-o", "d.npz")
+    assert (status, said, files()) == (2, "", [])
+    assert re.fullmatch(r"megadance generate: error: .+\n", shown), shown
+    assert re.search(message, shown) and path.name in shown
+
+
+def test_stereo_at_44100_is_fine(megadance, model, tmp_path):
+    path = write_song(tmp_path / "stereo.flac", seconds=1.5, rate=44100, channels=2)
+    assert megadance("generate", path, "--model", model, "-o", "d.npz")[0] == 0
+    assert len(Motion.load("d.npz")) == 45
+
+
+def test_unwritable_outputs(megadance, model, song, monkeypatch, tmp_path):
+    (tmp_path / "a file").touch()
+    os.mkdir("folder.npz")
+    os.mkdir("taken-2.npz")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    cases = [
+        (["-o", tmp_path / "a file" / "d.npz"], "does not exist"),
+        (["-o", "folder.npz"], "is a folder"),
+        (["--num", "2", "-o", "taken.npz"], "taken-2.npz' is a folder"),
+        (["-o", "/proc/d.npz"], "cannot be written|no permission"),
+    ]
+    if os.geteuid() != 0:  # to root nothing is closed
+        cases.append((["-o", closed / "d.npz"], "no permission"))
+    for arguments, message in cases:
+        began = time.perf_counter()
+        status, said, shown = megadance("generate", song, "--model", model, *arguments)
+        assert (status, said) == (2, "") and re.search(message, shown) and shown.count("\n") == 1, shown
+        assert "-o" in shown and time.perf_counter() - began < 20
+    assert files() == ["folder.npz", "taken-2.npz"] and not os.listdir("taken-2.npz")
+
+
+def test_an_error_while_writing_leaves_nothing(megadance, model, song, monkeypatch):
+    """The first file is finished, the second fails: none is there, and what stood there before still is."""
+    with open("a.npz", "w") as file:
+        file.write("old")
+    from megadance_hf import export
+    from megadance_hf.motion import MotionError
+
+    def full(motion, path):
+        raise MotionError(f"path={str(path)!r} cannot be written: No space left on device")
+
+    monkeypatch.setattr(export, "save_bvh", full)
+    status, said, shown = megadance("generate", song, "--model", model, "-o", "a.npz", "-o", "b.bvh")
+    assert (status, said) == (2, "") and "No space left" in shown
+    assert files() == ["a.npz"] and open("a.npz").read() == "old"
+
+
+def test_ctrl_c_leaves_nothing(megadance, model, song, monkeypatch):
+    from megadance_hf import export
+
+    def interrupted(motion, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "save_bvh", interrupted)
+    status, _, shown = megadance("generate", song, "--model", model, "-o", "a.npz", "-o", "b.bvh")
+    assert status == 130 and "nothing was written" in shown and files() == []
+
+
+def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(megadance, model, song, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("deep inside")
+
+    monkeypatch.setattr(MusicToDancePipeline, "_forward", broken)
+    with pytest.raises(ValueError, match="deep inside"):
+        megadance("generate", song, "--model", model, "-o", "a.npz")
+    assert files() == []
+
+
+def test_other_commands_refuse_unknown_models(megadance, tmp_path):
+    for command in (["genres", "--model", tmp_path], ["info", tmp_path], ["info", "nothing"]):
+        status, said, shown = megadance(*command)
+        assert (status, said) == (2, "") and shown.startswith(f"megadance {command[0]}: error: model=")
+        assert shown.count("\n") == 1
+    for command in ([], ["dance"], ["generate"], ["generate", "song.wav"]):
+        status, said, shown = megadance(*command)
+        assert (status, said) == (2, "") and re.fullmatch(r"megadance.*: error: .+\n", shown)
+
+
+def test_as_a_process(model, song, tmp_path):
+    """Once for real: status, streams and files of the installed command's module."""
+    command = [sys.executable, "-m", "megadance_hf.cli", "generate"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+
+    def run(*arguments):
+        return subprocess.run(
+            [*command, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=600
+        )
+
+    bad = run(tmp_path / "no.wav", "--model", model, "-o", "d.npz")
+    assert (bad.returncode, bad.stdout) == (2, "") and re.fullmatch(
+        r"megadance generate: error: .+no.wav.+\n", bad.stderr
+    )
+    good = run(song, "--model", model, "--duration", 0.5, "-o", "d.npz")
+    assert good.returncode == 0, good.stderr
+    assert "Warning" not in good.stderr and "wrote d.npz" in good.stdout
+    assert os.listdir(tmp_path) == ["d.npz"]
+
+
+def test_the_bundled_model_is_the_default(megadance):
+    if "ballroom" not in bundled_models():
+        message = "the bundled model is not there yet"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    assert megadance("genres") == (0, "chacha\nrumba\nwaltz\n", "")
+    assert megadance("info")[0] == 0

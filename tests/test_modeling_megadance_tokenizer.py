@@ -1,0 +1,294 @@
+"""The motion tokenizer: quantizers, codecs, losses, statistics, saving and loading."""
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
+from megadance_hf.modeling.kinematics_megadance import (
+    LOWER_JOINTS,
+    UPPER_JOINTS,
+    integrate_root_velocity,
+    motion_to_joints,
+    poses_to_motion,
+)
+from megadance_hf.modeling.modeling_megadance_tokenizer import (
+    FiniteScalarQuantizer,
+    MegaDanceTokenizer,
+    VectorQuantizer,
+    codebook_utilization,
+    dynamics_l1,
+    join_body,
+    split_body,
+)
+
+TINY = {"hidden_size": 16, "code_size": 8, "levels": (5, 3, 3)}
+SWITCHES = [
+    {},
+    {"bound": "sigmoid"},
+    {"normalize_scalars": True},
+    {"codec": "plain"},
+    {"upsampling": "linear"},
+    {"codec": "plain", "upsampling": "linear", "bound": "sigmoid"},
+    {"quantizer": "vq"},
+    {"residual_depth": 1, "num_downsamples": 2},
+]
+
+
+def tiny(**overrides) -> MegaDanceTokenizer:
+    torch.manual_seed(0)
+    return MegaDanceTokenizer(MegaDanceTokenizerConfig(**{**TINY, **overrides})).eval()
+
+
+def some_motion(batch: int = 2, frames: int = 32) -> torch.Tensor:
+    steps = torch.randn(batch, frames, 24, 3).cumsum(1) * 0.05
+    return poses_to_motion(steps, torch.randn(batch, frames, 3).cumsum(1) * 0.01)
+
+
+# --- body parts ----------------------------------------------------------------------------------------------------
+
+
+def test_body_parts_cover_every_joint_once():
+    assert sorted(UPPER_JOINTS + LOWER_JOINTS) == list(range(24))
+    motion = torch.arange(147.0).expand(2, 3, 147)
+    upper, lower = split_body(motion)
+    assert upper.shape[-1] == 90 and lower.shape[-1] == 57
+    assert lower[0, 0, :3].tolist() == [0, 1, 2]  # the root velocity goes first, with the lower body
+    assert upper[0, 0, :6].tolist() == [3 + 6 * 3 + k for k in range(6)]
+    assert torch.equal(join_body(upper, lower), motion)
+
+
+# --- quantizers ----------------------------------------------------------------------------------------------------
+
+
+@given(
+    levels=st.lists(st.sampled_from([3, 5, 7, 9]), min_size=1, max_size=4), bound=st.sampled_from(["tanh", "sigmoid"])
+)
+@settings(max_examples=20, deadline=None)
+def test_codes_digits_and_values_are_one_to_one(levels, bound):
+    config = MegaDanceTokenizerConfig(**{**TINY, "levels": levels, "bound": bound})
+    quantizer = FiniteScalarQuantizer(config)
+    codes = torch.arange(config.codebook_size)
+    digits = quantizer.codes_to_digits(codes)
+    assert torch.equal(quantizer.digits_to_codes(digits), codes)
+    assert digits.min() == 0 and all(int(digits[:, i].max()) == level - 1 for i, level in enumerate(levels))
+    values = quantizer.digits_to_values(digits)
+    assert values.min() == -1 and values.max() == 1 and len(torch.unique(values, dim=0)) == len(codes)
+
+
+@pytest.mark.parametrize("bound", ["tanh", "sigmoid"])
+def test_every_level_is_reached_and_bounds_hold(bound):
+    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**{**TINY, "bound": bound}))
+    scalars = torch.linspace(-8, 8, 1001)[:, None].expand(-1, 3)
+    digits = quantizer.bound(scalars).round() + torch.tensor(quantizer.levels) // 2
+    for place, level in enumerate(quantizer.levels):
+        assert torch.unique(digits[:, place]).tolist() == list(range(level))
+    assert (digits.diff(dim=0) >= 0).all()
+
+
+def test_paper_bound_is_the_sigmoid_of_equation_1():
+    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**{**TINY, "bound": "sigmoid"}))
+    scalars = torch.randn(50, 3)
+    expected = torch.round(torch.sigmoid(scalars) * (torch.tensor(quantizer.levels) - 1))
+    assert torch.equal(quantizer.bound(scalars).round() + torch.tensor(quantizer.levels) // 2, expected)
+
+
+def test_gradient_goes_straight_through_the_rounding():
+    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**TINY)).double()
+    hidden = torch.randn(1, 4, 8, dtype=torch.float64, requires_grad=True)
+    quantized, _, _ = quantizer(hidden)
+    weight = torch.randn_like(quantized)
+    (through,) = torch.autograd.grad((quantized * weight).sum(), hidden)
+    # the slow twin: the same without any rounding
+    values = quantizer.bound(quantizer.project_in(hidden)) / (torch.tensor(quantizer.levels) // 2)
+    (smooth,) = torch.autograd.grad((quantizer.project_out(values) * weight).sum(), hidden)
+    torch.testing.assert_close(through, smooth, rtol=1e-5, atol=1e-7)
+
+
+def test_soft_share_is_for_training_only_and_fades():
+    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**TINY))
+    hidden = torch.randn(1, 64, 8)
+    hard = quantizer.eval()(hidden)[0]
+    quantizer.soft_share = 1.0
+    assert torch.equal(quantizer(hidden)[0], hard)
+    soft = quantizer.train()(hidden)[0]
+    assert not torch.allclose(soft, hard)
+    quantizer.soft_share = 0.0
+    torch.testing.assert_close(quantizer(hidden)[0], hard)
+
+
+def test_normalized_scalars_keep_their_spread_whatever_the_encoder_does():
+    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**{**TINY, "normalize_scalars": True})).train()
+    hidden = torch.randn(4, 64, 8) * 1000 + 500
+    scalars = quantizer.scalars(hidden).flatten(0, 1)
+    torch.testing.assert_close(scalars.std(0, correction=0), torch.ones(3), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(scalars.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
+    for _ in range(400):
+        quantizer.scalars(hidden)
+    # and in use, with the statistics that training left, the same
+    torch.testing.assert_close(quantizer.eval().scalars(hidden).flatten(0, 1), scalars, rtol=0.05, atol=0.05)
+
+
+def test_a_vector_quantizer_begins_with_vectors_of_the_data():
+    model = tiny(quantizer="vq")
+    motion = some_motion(4)
+    model.calibrate(motion)
+    hidden = model.upper.hidden(split_body(model.normalize(motion))[0]).flatten(0, 1)
+    assert torch.cdist(model.upper.quantizer.codebook, hidden).min(1).values.max() < 1e-3
+
+
+def test_vector_quantizer_takes_the_nearest_entry_and_moves_it_towards_its_vectors():
+    quantizer = VectorQuantizer(MegaDanceTokenizerConfig(**{**TINY, "quantizer": "vq", "vq_decay": 0.8})).train()
+    hidden = torch.randn(1, 40, 8)
+    distances = (hidden[0][:, None] - quantizer.codebook[None]).norm(dim=-1)
+    codes = quantizer.encode(hidden)
+    assert torch.equal(codes[0], distances.argmin(-1))
+    before = quantizer.codebook.clone()
+    for _ in range(200):
+        _, codes, loss = quantizer(hidden)
+    used = torch.unique(codes)
+    assert loss > 0 and not torch.equal(before[used], quantizer.codebook[used])
+    for code in used:  # each settles in the middle of its vectors
+        members = hidden[0][codes[0] == code]
+        torch.testing.assert_close(quantizer.codebook[code], members.mean(0), rtol=1e-3, atol=1e-3)
+    frozen = quantizer.codebook.clone()
+    quantizer.eval()(hidden)
+    assert torch.equal(frozen, quantizer.codebook)
+
+
+def test_codebook_utilization():
+    assert codebook_utilization(torch.tensor([[0, 1], [1, 2]]), 6) == 0.5
+
+
+# --- the model -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_encode_decode_and_forward_agree(switches):
+    model = tiny(**switches)
+    motion = some_motion(frames=40)
+    codes = model.encode(motion)
+    steps = 40 // model.config.frames_per_code
+    assert codes.upper_codes.shape == codes.lower_codes.shape == (2, steps)
+    decoded = model.decode(codes.upper_codes, codes.lower_codes)
+    output = model(motion)
+    assert decoded.shape == motion.shape
+    assert torch.equal(output.upper_codes, codes.upper_codes) and torch.equal(output.lower_codes, codes.lower_codes)
+    torch.testing.assert_close(output.motion, decoded, rtol=1e-4, atol=1e-5)
+    output.loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+
+
+def test_body_parts_are_independent():
+    model = tiny()
+    codes = torch.randint(0, 45, (1, 6))
+    one = model.decode(codes, codes)
+    other = model.decode(codes, (codes + 1) % 45)
+    assert torch.equal(split_body(one)[0], split_body(other)[0])
+    assert not torch.allclose(split_body(one)[1], split_body(other)[1])
+
+
+def test_loss_is_equations_2_to_4():
+    model = tiny(joint_loss_root="integrated", root_path_weight=2.0)
+    model.set_statistics(torch.randn(147), torch.rand(147) + 0.5)
+    motion = some_motion()
+    output = model(motion)
+
+    def norm(x):
+        velocity, acceleration = x[:, 1:] - x[:, :-1], x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]
+        return x.abs().mean() + 0.5 * velocity.abs().mean() + 0.25 * acceleration.abs().mean()
+
+    error = model.normalize(output.motion) - model.normalize(motion)
+    smpl = sum(norm(part) for part in split_body(error))
+    paths = [integrate_root_velocity(m[..., :3]) for m in (output.motion, motion)]
+    joints = [motion_to_joints(m, p) for m, p in zip((output.motion, motion), paths, strict=True)]
+    joint = norm((joints[0] - joints[1]).flatten(2))
+    path = (paths[0] - paths[1]).abs().mean()
+    torch.testing.assert_close(output.losses["smpl"], smpl, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.losses["joint"], joint, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.loss, smpl + joint + 2 * path, rtol=1e-4, atol=1e-5)
+
+
+def test_dynamics_l1_leaves_out_what_is_too_short():
+    one = torch.randn(2, 1, 5)
+    assert dynamics_l1(one, torch.zeros_like(one), 0.5, 0.25) == one.abs().mean()
+
+
+def test_joint_loss_can_be_left_out_and_placed():
+    motion = some_motion()
+    assert "joint" not in tiny(joint_loss_weight=0.0)(motion).losses
+    losses = {root: tiny(joint_loss_root=root)(motion).losses["joint"] for root in ("none", "velocity", "integrated")}
+    assert len({round(float(value), 6) for value in losses.values()}) == 3
+
+
+def test_statistics_survive_saving_and_reject_nonsense(tmp_path):
+    model = tiny()
+    mean, std = torch.randn(147), torch.rand(147) + 0.1
+    model.set_statistics(mean, std)
+    model.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = MegaDanceTokenizer.from_pretrained(tmp_path)
+    assert torch.equal(loaded.motion_mean, mean) and torch.equal(loaded.motion_std, std)
+    with pytest.raises(ValueError, match="mean must be 147"):
+        model.set_statistics(torch.zeros(3), std)
+    with pytest.raises(ValueError, match="std must be positive"):
+        model.set_statistics(mean, std * 0)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_saving_and_loading_is_bit_for_bit(tmp_path, switches):
+    model = tiny(**switches)
+    model.save_pretrained(tmp_path)
+    loaded, info = MegaDanceTokenizer.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    motion = some_motion()
+    first, second = model.encode(motion), loaded.encode(motion)
+    assert torch.equal(first.upper_codes, second.upper_codes)
+    assert torch.equal(
+        model.decode(first.upper_codes, first.lower_codes), loaded.decode(first.upper_codes, first.lower_codes)
+    )
+
+
+def test_no_state_is_left_behind_on_the_meta_device():
+    with torch.device("meta"):
+        model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY))
+    names = set(model.state_dict())
+    held = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
+    assert names == held  # nothing non-persistent that loading would leave as garbage
+
+
+def test_full_size_is_that_of_the_released_code():
+    with torch.device("meta"):
+        model = MegaDanceTokenizer(MegaDanceTokenizerConfig())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 39_368_349
+    assert model.config.codebook_size == 4375 and model.config.frames_per_code == 8
+
+
+@pytest.mark.parametrize("frames", [0, 7, 33])
+def test_frames_that_fill_no_code_are_an_error(frames):
+    with pytest.raises(ValueError, match=f"motion has {frames} frames; give a multiple of 8"):
+        tiny().encode(torch.zeros(1, frames, 147))
+
+
+def test_wrong_shapes_and_codes_are_errors():
+    model = tiny()
+    with pytest.raises(ValueError, match=r"motion must be \(batch, frames, 147\)"):
+        model.encode(torch.zeros(8, 147))
+    codes = torch.zeros(1, 2, dtype=torch.long)
+    with pytest.raises(ValueError, match="lower_codes must be"):
+        model.decode(codes, codes[:, :1])
+    with pytest.raises(ValueError, match="upper_codes has numbers outside 0 to 44"):
+        model.decode(codes + 45, codes)
+
+
+@given(steps=st.integers(1, 12))
+@settings(max_examples=6, deadline=None)
+def test_any_number_of_codes(steps):
+    model = tiny()
+    codes = torch.randint(0, model.config.codebook_size, (1, steps))
+    assert model.decode(codes, codes).shape == (1, 8 * steps, 147)

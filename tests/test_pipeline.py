@@ -1,0 +1,385 @@
+"""From a song to a `Motion`: lengths, seeds, genres, all kinds of songs, finding and loading models."""
+
+import json
+import os
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+from helpers import GENRES, click_song, remember, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
+from safetensors.torch import load_file, save_file
+
+from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
+from megadance_hf.modeling.feature_extraction_megadance import AudioError
+from megadance_hf.modeling.kinematics_megadance import poses_to_motion
+from megadance_hf.modeling.processing_megadance import GenreError, MegaDanceProcessor
+from megadance_hf.motion import Motion, MotionError
+from megadance_hf.pipeline import (
+    DEFAULT_MODEL,
+    TASK,
+    ModelError,
+    MusicToDancePipeline,
+    bundled_models,
+    describe_model,
+    find_model,
+    load_config,
+)
+
+_music_features = remember(feature_extraction.music_features)
+
+
+@pytest.fixture(autouse=True)
+def _features_once(monkeypatch):
+    monkeypatch.setattr(feature_extraction, "music_features", _music_features)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def pipe(folder):
+    return MusicToDancePipeline.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory):
+    return write_song(tmp_path_factory.mktemp("song") / "song.wav", seconds=2.5)
+
+
+def same(one: Motion, other: Motion) -> bool:
+    return np.array_equal(one.poses, other.poses) and np.array_equal(one.translation, other.translation)
+
+
+# --- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_the_call_is_its_steps_one_by_one(pipe, song):
+    """The slow twin: processor, generate(), post-processing by hand."""
+    inputs = pipe.processor(song, genre="rumba")
+    num_frames = inputs.pop("num_frames")
+    codes = pipe.model.generate(**inputs, seed=5, do_sample=True)
+    expected = pipe.processor.post_process_motion(codes, pipe.tokenizer, num_frames)[0]
+    dance = pipe(song, genre="rumba", seed=5)
+    assert num_frames == [75] and dance.fps == 30
+    np.testing.assert_array_equal(dance.poses, expected["poses"])
+    np.testing.assert_array_equal(dance.translation, expected["translation"])
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "frames"), [(11025, 44100, 8), (44100, 44100, 30), (24000, 48000, 15), (31232, 15360, 61)]
+)
+def test_a_dance_is_as_long_as_its_music_to_the_frame(pipe, samples, rate, frames):
+    dance = pipe((click_song(samples / rate, rate), rate), seed=0)
+    assert len(dance) == frames
+    assert dance.joints()[..., 1].min() > -1e-4, "on the floor"
+
+
+def test_start_and_duration_cut_the_song(pipe, song):
+    dance = pipe(song, seed=0, start=0.5, duration=1.2)
+    assert len(dance) == 36 and dance.metadata["start"] == 0.5
+    waveform, rate = soundfile.read(song, dtype="float32")
+    cut = waveform[round(0.5 * rate) :][: round(1.2 * rate)]
+    assert same(dance, pipe((cut, rate), seed=0))
+    assert same(dance, pipe((waveform, rate), seed=0, start=0.5, duration=1.2))
+    assert len(pipe(song, duration=99.0)) == 75
+
+
+def test_seeds(pipe, song):
+    before = torch.get_rng_state()
+    first = pipe(song, seed=1)
+    assert same(first, pipe(song, seed=1)) and not same(first, pipe(song, seed=2))
+    free, other = pipe(song), pipe(song)
+    assert free.metadata["seed"] != other.metadata["seed"]
+    assert same(free, pipe(song, seed=free.metadata["seed"]))
+    assert torch.equal(torch.get_rng_state(), before), "nobody else's random numbers are used up"
+
+
+def test_genres_and_music_change_the_dance(pipe, song):
+    dances = {genre: pipe(song, genre=genre, seed=0) for genre in GENRES}
+    assert not same(dances["waltz"], dances["rumba"]) and not same(dances["waltz"], dances["chacha"])
+    assert same(dances["chacha"], pipe(song, seed=0)), "the first genre is the default"
+    assert same(dances["waltz"], pipe(song, genre=" WALTZ", seed=0))
+    assert pipe.genres == list(GENRES)
+    other = np.random.default_rng(0).normal(size=37500).astype(np.float32) * 0.1
+    assert not same(dances["waltz"], pipe((other, 15000), genre="waltz", seed=0))
+
+
+def test_several_dances_at_once(pipe, song):
+    dances = pipe(song, num=3, seed=4)
+    assert [len(dance) for dance in dances] == [75] * 3 and [dance.metadata["index"] for dance in dances] == [0, 1, 2]
+    assert not same(dances[0], dances[1]) and not same(dances[1], dances[2])
+    assert all(same(*pair) for pair in zip(dances, pipe(song, num=3, seed=4), strict=True))
+
+
+def test_a_list_of_songs_gives_a_list_of_dances(pipe, song):
+    short = (click_song(1.0), 22050)
+    dances = pipe([song, short], seed=0)
+    assert same(dances[0], pipe(song, seed=0)) and same(dances[1], pipe(short, seed=0))
+
+
+def test_sampling_options_reach_the_model(pipe, song):
+    greedy = pipe(song, do_sample=False)
+    assert same(greedy, pipe(song, top_k=1, seed=1)) and same(greedy, pipe(song, temperature=1e-4, seed=2))
+    assert not same(greedy, pipe(song, seed=1))
+    for mode in ("released", "paper", "stream"):
+        dance = pipe(song, mode=mode, seed=0)
+        assert dance.metadata["mode"] == mode and len(dance) == 75
+    assert pipe(song, seed=0).metadata["mode"] == "paper"
+
+
+def test_metadata_says_how_and_survives_a_file(pipe, folder, song, tmp_path):
+    dance = pipe(song, genre="rumba", seed=3)
+    notes = dict(dance.metadata)
+    assert notes.pop("compute_seconds") > 0
+    expected = {
+        "seed": 3,
+        "index": 0,
+        "genre": "rumba",
+        "mode": "paper",
+        "model": folder.name,
+        "song": "song.wav",
+        "start": 0.0,
+    }
+    assert notes == expected and dance.genre == "rumba"
+    dance.save(tmp_path / "dance.npz")
+    assert Motion.load(tmp_path / "dance.npz").metadata == dance.metadata
+
+
+def test_a_dance_goes_on_from_a_given_motion(pipe, song):
+    given = pipe(song, genre="waltz", seed=9)[:43]
+    given.translation += np.float32([1.0, 0, -2.0])
+    dance = pipe(song, genre="waltz", seed=1, start_motion=given)
+    assert len(dance) == 75
+    np.testing.assert_allclose(dance.translation[0, [0, 2]], given.translation[0, [0, 2]], atol=1e-6)
+    vectors = poses_to_motion(torch.from_numpy(given.poses), torch.from_numpy(given.translation))[None, :40]
+    codes = pipe.tokenizer.encode(vectors)
+    inputs = pipe.processor(song, genre="waltz")
+    outputs = pipe.model.generate(
+        inputs["input_features"], inputs["genre_ids"], codes.upper_codes, codes.lower_codes, seed=1, do_sample=True
+    )
+    assert torch.equal(outputs.upper_codes[:, :5], codes.upper_codes)
+    expected = pipe.processor.post_process_motion(outputs, pipe.tokenizer, 75, start=given.translation[0].tolist())[0]
+    np.testing.assert_array_equal(dance.poses, expected["poses"])
+    # another frame rate is no obstacle
+    assert len(pipe(song, start_motion=given.resampled(60), seed=1)) == 75
+    for wrong in (given[:7], pipe(song, seed=0)[:75].resampled(40)):
+        with pytest.raises(MotionError, match="start_motion has"):
+            pipe(song, start_motion=wrong)
+
+
+def test_without_floor_the_path_is_only_integrated(pipe, song):
+    free, grounded = pipe(song, seed=0, floor=False), pipe(song, seed=0)
+    np.testing.assert_array_equal(free.translation[:, [0, 2]], grounded.translation[:, [0, 2]])
+    assert abs(free.joints()[0, :, 1].min()) < 1e-5
+    assert grounded.joints()[..., 1].min() > -1e-4 > free.joints()[..., 1].min()
+
+
+def test_progress_is_shown_on_request_only(pipe, song, capfd):
+    pipe(song, seed=0)
+    assert "dancing" not in capfd.readouterr().err
+    pipe(song, seed=0, progress=True)
+    shown = capfd.readouterr().err
+    assert "dancing 100%" in shown and "2.7/2.7 s" in shown  # ten whole codes
+
+
+# --- songs -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_song(pipe, song):
+    expected = pipe(song, seed=0)
+    waveform, rate = soundfile.read(song, dtype="float32")
+    stereo = np.stack([waveform] * 2)
+    for source in (
+        str(song),
+        song.read_bytes(),
+        BytesIO(song.read_bytes()),
+        (waveform, rate),
+        (stereo, rate),
+        (stereo.T, rate),
+        {"array": waveform, "sampling_rate": rate},
+        {"raw": waveform, "sampling_rate": rate},
+    ):
+        assert same(expected, pipe(source, seed=0)), type(source)
+
+
+@pytest.mark.parametrize(
+    ("song", "options", "message"),
+    [
+        ("no such song.mp3", {}, "'no such song.mp3' does not exist"),
+        (b"", {}, "empty"),
+        (b"RIFF but no sound", {}, "not audio|cut short"),
+        ((np.zeros(22050, np.float32), 22050), {}, "silent"),
+        ((click_song(0.1), 22050), {}, "too short"),
+        ((np.full(22050, np.nan, np.float32), 22050), {}, "NaN"),
+        ((click_song(1), 22050), {"start": 1.5}, "start=1.5.*earlier"),
+        ((click_song(1), 22050), {"start": -1.0}, "start=-1"),
+        ((click_song(1), 22050), {"duration": -1.0}, "duration=-1"),
+        ((click_song(1), 22050), {"duration": float("nan")}, "duration=nan"),
+        ((click_song(1), 22050), {"start": 0.5, "duration": 0.1}, "too short"),
+        ({"array": click_song(1)}, {}, "sampling_rate"),
+        (17, {}, "int"),
+    ],
+)
+def test_songs_that_cannot_be_used(pipe, song, options, message):
+    with pytest.raises(AudioError, match=message) as caught:
+        pipe(song, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"genre": "walz"}, "'walz' is unknown: did you mean 'waltz'"),
+        ({"mode": "fast"}, "mode='fast'.*paper, released, stream"),
+        ({"num": 0}, "num=0"),
+        ({"num": 1.5}, "num=1.5"),
+        ({"seed": -1}, "seed=-1"),
+        ({"top_k": 0}, "top_k=0"),
+        ({"temperature": 0.0}, "temperature=0"),
+    ],
+)
+def test_wrong_options_are_named_before_the_song_is_read(pipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipe("no such song.mp3", **options)
+
+
+def test_an_unknown_genre_has_its_own_error(pipe, song):
+    with pytest.raises(GenreError, match="chacha, rumba, waltz"):
+        pipe(song, genre="polka")
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_pipeline_dances_the_same(pipe, song, tmp_path):
+    pipe.save_pretrained(tmp_path / "copy")
+    loaded = MusicToDancePipeline.from_pretrained(tmp_path / "copy")
+    assert same(loaded(song, genre="waltz", seed=0), pipe(song, genre="waltz", seed=0))
+    assert MegaDanceProcessor.from_pretrained(tmp_path / "copy").genres == list(GENRES)
+
+
+def test_as_a_task_of_transformers(pipe, folder, song):
+    dance = pipe(song, genre="waltz", seed=0)
+    for model, options in ((str(folder), {}), (pipe.model, {"tokenizer": pipe.tokenizer, "processor": pipe.processor})):
+        again = transformers.pipeline(TASK, model=model, **options)
+        assert type(again) is MusicToDancePipeline
+        assert same(dance, again(song, genre="waltz", seed=0))
+    assert same(dance, transformers.pipeline(TASK, model=str(folder), genre="waltz")(song, seed=0))
+
+
+def test_one_genre_alone(pipe, folder, song):
+    alone = MusicToDancePipeline.from_pretrained(folder, active_genres=["waltz"])
+    assert alone.genres == ["waltz"]
+    assert alone.model.num_parameters() < pipe.model.num_parameters()
+    assert same(alone(song, seed=0), pipe(song, genre="waltz", seed=0))
+    with pytest.raises(GenreError, match="The genres are waltz"):
+        alone(song, genre="rumba")
+
+
+def test_a_model_is_found_by_folder_name_or_id(folder):
+    assert find_model(folder) == find_model(str(folder)) == str(folder)
+    assert find_model("owner/name") == "owner/name"
+    for name in ("nothing", "./nothing", "/nowhere/model", "a/b/c", "~/no model", "has space/name", ""):
+        with pytest.raises(ModelError, match="no folder here.*Hub id"):
+            find_model(name)
+    with pytest.raises(ModelError, match="is a file"):
+        find_model(folder / "config.json")
+
+
+def spoil(folder, target, what):
+    """A copy of the model with one thing wrong."""
+    shutil.copytree(folder, target)
+    weights, config = target / "model.safetensors", target / "config.json"
+    if what == "no config":
+        config.unlink()
+    elif what == "broken config":
+        config.write_text("{", encoding="utf-8")
+    elif what == "impossible config":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": -3}), encoding="utf-8")
+    elif what == "another model":
+        config.write_text(json.dumps({"model_type": "bert"}), encoding="utf-8")
+    elif what == "a tokenizer":
+        config.write_text((target / "tokenizer" / "config.json").read_text())
+    elif what == "no weights":
+        weights.unlink()
+    elif what == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif what == "missing weight":
+        tensors = load_file(weights)
+        del tensors["model.upper_embedding.weight"]
+        save_file(tensors, weights, metadata={"format": "pt"})
+    elif what == "other sizes":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": 32}), encoding="utf-8")
+    elif what == "no tokenizer":
+        shutil.rmtree(target / "tokenizer")
+    elif what == "no extractor":
+        (target / "preprocessor_config.json").unlink()
+    return target
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["no config", "broken config", "impossible config", "another model", "a tokenizer", "no weights", "cut weights"]
+    + ["missing weight", "other sizes", "no tokenizer", "no extractor"],
+)
+def test_a_spoilt_model_is_refused_in_one_line(folder, tmp_path, what):
+    target = spoil(folder, tmp_path / "spoilt", what)
+    with pytest.raises(ModelError, match="model='.*spoilt'") as caught:
+        MusicToDancePipeline.from_pretrained(target)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
+def test_a_model_that_is_nowhere_is_refused_in_one_line():
+    with pytest.raises(ModelError, match="model='owner/no-such-model' cannot be loaded") as caught:
+        MusicToDancePipeline.from_pretrained("owner/no-such-model", local_files_only=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_of_different_trainings_do_not_go_together(pipe):
+    with pytest.raises(ModelError, match="27 codes and the generator 30"):
+        MusicToDancePipeline(tiny_generator(codebook_size=30), tiny_tokenizer(), pipe.processor)
+
+
+def test_description_is_read_from_the_configurations(pipe, folder):
+    lines = describe_model(folder)
+    assert lines["genres"] == "chacha, rumba, waltz" and lines["model"] == str(folder)
+    assert f"{pipe.model.num_parameters() / 1e6:.1f} M parameters" in lines["generator"]
+    assert load_config(folder).built_genres == list(GENRES)
+
+
+# --- the bundled model -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    if "ballroom" not in bundled_models():
+        message = f"the bundled model is not there yet: {DEFAULT_MODEL}"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return MusicToDancePipeline.from_pretrained()
+
+
+def test_the_bundled_model_dances(bundled):
+    assert bundled.genres == ["chacha", "rumba", "waltz"]
+    song = (click_song(6.0, bpm=90), 22050)
+    dances = [bundled(song, genre=genre, seed=0) for genre in bundled.genres]
+    for dance in dances:
+        assert len(dance) == 180
+        joints = dance.joints()
+        assert joints[..., 1].min() > -1e-4 and np.median(joints[:, [10, 11], 1].min(-1)) < 0.05, "feet on the floor"
+        assert (joints[:, 15, 1] - joints[:, 0, 1]).min() > 0.3, "upright: the head is above the pelvis"
+        speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1) * 30  # metres a second
+        assert 0.1 < speed.mean() < 3 and speed.max() < 15, "moves, and no joint jumps"
+    assert not same(dances[0], dances[1]) and not same(dances[1], dances[2])
+    assert bundled.model.name_or_path == DEFAULT_MODEL == find_model("ballroom")
+
+
+def test_the_bundled_model_is_small(bundled):
+    sizes = [path.stat().st_size for path in Path(bundled.model.name_or_path).rglob("*.safetensors")]
+    assert len(sizes) == 2 and sum(sizes) <= 40e6

@@ -1,0 +1,252 @@
+"""Genre names, model inputs, poses from codes, the floor."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import GENRES, click_song, tiny_tokenizer, write_song
+from hypothesis import given
+from hypothesis import strategies as st
+
+from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES, FINEDANCE_GENRES
+from megadance_hf.modeling.feature_extraction_megadance import (
+    BEAT,
+    PEAK,
+    AudioError,
+    MegaDanceFeatureExtractor,
+    load_audio,
+)
+from megadance_hf.modeling.kinematics_megadance import (
+    CONTACT_JOINTS,
+    axis_angle_to_matrix,
+    forward_kinematics,
+    ground_translation,
+    motion_to_poses,
+)
+from megadance_hf.modeling.processing_megadance import GenreError, MegaDanceProcessor, match_genre
+
+# --- genre names -----------------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(FINEDANCE_GENRES + AISTPP_GENRES), st.data())
+def test_capitals_spaces_and_hyphens_do_not_matter(genre, data):
+    spelled = "".join(
+        data.draw(st.sampled_from([letter.lower(), letter.upper()])) + data.draw(st.sampled_from(["", "-", " "]))
+        for letter in genre
+    )
+    assert match_genre(spelled, FINEDANCE_GENRES + AISTPP_GENRES) == genre
+
+
+def test_unknown_genre_lists_all_and_the_nearest():
+    with pytest.raises(
+        GenreError, match=r"genre='waltzz' is unknown: did you mean 'waltz'\? The genres are chacha, rumba, waltz"
+    ):
+        match_genre("waltzz", GENRES)
+    with pytest.raises(GenreError) as caught:
+        match_genre("polka", GENRES)
+    assert "did you mean" not in str(caught.value) and "chacha, rumba, waltz" in str(caught.value)
+    for nothing in ("", "-", None, 3):
+        with pytest.raises(GenreError):
+            match_genre(nothing, GENRES)
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def processor() -> MegaDanceProcessor:
+    return MegaDanceProcessor(MegaDanceFeatureExtractor(), genres=GENRES)
+
+
+@pytest.fixture(scope="module")
+def batch(processor):
+    """Two songs of 61 and 35 frames."""
+    songs = [click_song(61 / 30), click_song(35 / 30)]
+    return processor(songs, genre=["Waltz", "cha-cha"], sampling_rate=22050)
+
+
+def test_inputs_of_two_songs(processor, batch):
+    assert batch["input_features"].shape == (2, 64, 35) and batch["input_features"].dtype == torch.float32
+    assert batch["num_frames"] == [61, 35]
+    assert batch["attention_mask"].sum(1).tolist() == [64, 40]
+    assert batch["attention_mask"].dim() == 2 and batch["attention_mask"][1, :40].all()
+    assert batch["genre_ids"].tolist() == [2, 0] and batch["genre_ids"].dtype == torch.int64
+    assert set(batch) == {*processor.model_input_names, "num_frames"}
+
+
+def test_music_is_what_the_feature_extractor_says(processor, batch):
+    for row, seconds in enumerate((61 / 30, 35 / 30)):
+        expected = processor.feature_extractor(click_song(seconds), sampling_rate=22050, return_tensors="pt")
+        frames = expected["input_features"].shape[1]
+        torch.testing.assert_close(batch["input_features"][row, :frames], expected["input_features"][0], rtol=0, atol=0)
+
+
+def test_the_code_a_song_ends_in_goes_on_without_beats(batch):
+    for features, frames, end in zip(batch["input_features"], (61, 35), (64, 40), strict=True):
+        other = [column for column in range(35) if column not in (BEAT, PEAK)]
+        last = features[frames - 1, other]
+        assert last.abs().max() > 1
+        torch.testing.assert_close(features[frames:end][:, other], last.expand(end - frames, -1), rtol=0, atol=0)
+        assert not features[frames:end][:, [BEAT, PEAK]].any()
+        assert not features[end:].any()
+
+
+def test_files_waveforms_and_lists_give_the_same(processor, tmp_path):
+    path = write_song(tmp_path / "song.wav", seconds=1, rate=15360)
+    waveform, rate = load_audio(path)
+    inputs = processor(path, genre="rumba")
+    assert inputs["input_features"].shape == (1, 32, 35) and inputs["genre_ids"].tolist() == [1]
+    for audio, options in (
+        (str(path), {}),
+        ([path.read_bytes()], {}),
+        (waveform, {"sampling_rate": rate}),
+        (waveform.tolist(), {"sampling_rate": rate}),
+        ([waveform], {"sampling_rate": rate}),
+    ):
+        torch.testing.assert_close(
+            processor(audio, **options)["input_features"], inputs["input_features"], rtol=0, atol=0
+        )
+
+
+def test_no_genre_leaves_it_out_and_arrays_come_on_request(processor):
+    inputs = processor(click_song(0.3), sampling_rate=22050, return_tensors="np")
+    assert set(inputs) == {"input_features", "attention_mask", "num_frames"}
+    assert isinstance(inputs["input_features"], np.ndarray) and inputs["input_features"].shape == (1, 16, 35)
+
+
+def test_wrong_inputs_are_named(processor, tmp_path):
+    with pytest.raises(AudioError, match="does not exist"):
+        processor(tmp_path / "no.wav", genre="waltz")
+    with pytest.raises(AudioError, match="sampling_rate"):
+        processor(click_song(1), genre="waltz")
+    with pytest.raises(GenreError, match="waltz"):
+        processor(tmp_path / "no.wav", genre="walz")  # the genre is asked first: it costs nothing
+    with pytest.raises(ValueError, match="2 names for 1 songs"):
+        processor([click_song(1)], genre=["waltz", "rumba"], sampling_rate=22050)
+
+
+def test_saved_and_loaded_processor_is_the_same(processor, tmp_path):
+    MegaDanceProcessor(MegaDanceFeatureExtractor(), genres=GENRES, frames_per_code=4).save_pretrained(tmp_path)
+    loaded = MegaDanceProcessor.from_pretrained(tmp_path)
+    assert (loaded.genres, loaded.frames_per_code) == (list(GENRES), 4)
+    assert loaded.feature_extractor.to_dict() == processor.feature_extractor.to_dict()
+
+
+# --- codes to poses --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    torch.manual_seed(0)
+    return tiny_tokenizer()
+
+
+def random_codes(batch: int, steps: int) -> SimpleNamespace:
+    return SimpleNamespace(upper_codes=torch.randint(27, (batch, steps)), lower_codes=torch.randint(27, (batch, steps)))
+
+
+def test_without_floor_the_path_is_the_sum_of_the_decoded_velocities(processor, tokenizer):
+    codes = random_codes(2, 5)
+    dances = processor.post_process_motion(codes, tokenizer, floor=False, start=(1.0, 2.0, 3.0))
+    with torch.no_grad():
+        poses, translation = motion_to_poses(tokenizer.decode(codes.upper_codes, codes.lower_codes))
+    for dance, pose, path in zip(dances, poses, translation, strict=True):
+        assert dance["poses"].shape == (40, 24, 3) and dance["poses"].dtype == np.float32
+        np.testing.assert_allclose(dance["poses"], pose.numpy(), atol=1e-5)
+        np.testing.assert_allclose(dance["translation"], (path + torch.tensor([1.0, 2.0, 3.0])).numpy(), atol=1e-6)
+
+
+def test_a_dance_without_a_start_begins_on_the_floor_at_the_origin(processor, tokenizer):
+    (dance,) = processor.post_process_motion(random_codes(1, 3), tokenizer, floor=False)
+    assert dance["translation"][0, [0, 2]].tolist() == [0, 0]
+    joints = joints_of(torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
+    assert abs(joints[0, :, 1].min()) < 1e-6
+
+
+def test_each_dance_keeps_its_own_length_whatever_stands_behind_it(processor, tokenizer):
+    codes = random_codes(2, 6)
+    long, short = processor.post_process_motion(codes, tokenizer, num_frames=[45, 19])
+    assert (len(long["poses"]), len(short["translation"])) == (45, 19)
+    codes.upper_codes[1, 3:] = 0
+    codes.lower_codes[1, 3:] = 26
+    again = processor.post_process_motion(codes, tokenizer, num_frames=[45, 19])[1]
+    np.testing.assert_array_equal(again["poses"], short["poses"])
+    np.testing.assert_array_equal(again["translation"], short["translation"])
+
+
+# --- the floor -------------------------------------------------------------------------------------------------------
+
+
+def joints_of(poses, translation) -> torch.Tensor:
+    return forward_kinematics(axis_angle_to_matrix(poses), translation)
+
+
+def slow_ground(lowest: np.ndarray, fps: float, window: float) -> np.ndarray:
+    """The floor line, frame by frame."""
+    half, count = max(1, round(window * fps / 4)), len(lowest)
+
+    def at(values, index):
+        return values[min(max(index, 0), count - 1)]
+
+    floor = np.zeros(count)
+    for _ in range(2):
+        left = lowest - floor
+        minimum = np.array([left[max(0, i - 2 * half) : i + 2 * half + 1].min() for i in range(count)])
+        weights = np.convolve(np.ones(2 * half + 1), np.ones(2 * half + 1)) / (2 * half + 1) ** 2
+        floor = floor + [sum(w * at(minimum, i + k - 2 * half) for k, w in enumerate(weights)) for i in range(count)]
+    return np.minimum(floor, lowest)
+
+
+@pytest.mark.parametrize(("frames", "fps", "window"), [(1, 30, 1.0), (5, 30, 1.0), (90, 30, 1.0), (60, 20, 0.5)])
+def test_floor_equals_its_slow_twin(frames, fps, window):
+    generator = torch.Generator().manual_seed(frames)
+    poses = torch.randn(frames, 24, 3, generator=generator, dtype=torch.float64) * 0.3
+    translation = torch.randn(frames, 3, generator=generator, dtype=torch.float64).cumsum(0) * 0.05
+    grounded = ground_translation(poses, translation, fps, window)
+    lowest = joints_of(poses, translation)[..., 1].amin(-1).numpy()
+    np.testing.assert_allclose((translation - grounded)[:, 1], slow_ground(lowest, fps, window), atol=1e-12)
+    assert torch.equal(grounded[:, [0, 2]], translation[:, [0, 2]])
+
+
+@given(st.integers(1, 80), st.integers(0, 9), st.floats(0.1, 3.0))
+def test_nothing_ever_lies_below_the_floor(frames, seed, window):
+    generator = torch.Generator().manual_seed(seed)
+    poses = torch.randn(2, frames, 24, 3, generator=generator)
+    translation = torch.randn(2, frames, 3, generator=generator).cumsum(1)
+    joints = joints_of(poses, ground_translation(poses, translation, window=window))
+    assert joints[..., 1].min() > -1e-5
+
+
+def standing(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    poses = torch.zeros(frames, 24, 3)
+    height = -joints_of(poses[0], torch.zeros(3))[:, 1].min()
+    return poses, torch.stack([torch.zeros(frames), height.expand(frames), torch.zeros(frames)], -1)
+
+
+def test_steady_drift_vanishes_and_a_jump_stays():
+    poses, path = standing(300)
+    jump = torch.zeros(300)
+    jump[140:155] = 0.3 * torch.sin(torch.linspace(0, torch.pi, 15))  # half a second in the air
+    drift = torch.linspace(0, 0.5, 300)
+    disturbed = path.clone()
+    disturbed[:, 1] += jump + drift - 0.7
+    grounded = ground_translation(poses, disturbed)
+    middle = slice(60, 240)  # at the very ends the floor's slope is not known
+    torch.testing.assert_close(grounded[middle, 1], (path[:, 1] + jump)[middle], rtol=0, atol=2e-3)
+
+
+def test_real_dances_hardly_change_but_lose_their_drift(ballroom_dir):
+    from megadance_hf.motion import Motion
+
+    for name in ("waltz_20", "rumba_4", "chacha_2a"):
+        motion = Motion.load(ballroom_dir / "motions" / f"{name}.npz")
+        poses, translation = torch.from_numpy(motion.poses), torch.from_numpy(motion.translation)
+        grounded = ground_translation(poses, translation)
+        assert (grounded - translation)[:, 1].abs().median() < 0.03
+        drift = torch.zeros_like(translation)
+        drift[:, 1] = 0.3 * torch.sin(torch.arange(len(motion)) / 180)
+        again = ground_translation(poses, translation + drift)
+        assert (again - grounded)[:, 1].abs().max() < 0.03
+        feet = joints_of(poses, again)[:, list(CONTACT_JOINTS), 1].amin(-1)
+        assert feet.median() < 0.015 and feet.min() > -1e-5

@@ -1,0 +1,371 @@
+"""The schema of prepared data: files, checks, and what a second, an interrupted or a damaged run does."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from megadance_hf.datasets_scripts import schema
+from megadance_hf.datasets_scripts.schema import (
+    Card,
+    Clip,
+    ClipError,
+    RawClip,
+    check_motion,
+    find_jumps,
+    fit_rows,
+    iter_prepared,
+    prepare_clips,
+    read_info,
+    read_prepared,
+    write_prepared,
+)
+
+CARD = Card(title="Test: dances", description="Made by a test.", licence="None needed.")
+GENRES = ("waltz", "rumba")
+
+
+def make_clip(name="a", frames=20, seed=0, **values) -> Clip:
+    generator = np.random.default_rng(seed)
+    poses = np.cumsum(generator.normal(size=(frames, 72), scale=0.02), axis=0)
+    translation = np.cumsum(generator.normal(size=(frames, 3), scale=0.01), axis=0)
+    return Clip(name, poses.astype(np.float32), translation.astype(np.float32), **values)
+
+
+def with_music(clip: Clip, seed=0) -> Clip:
+    features = np.random.default_rng(seed).normal(size=(len(clip), 35)).astype(np.float32)
+    return dataclasses.replace(clip, input_features=features, audio=b"OggS\x00 not really")
+
+
+def assert_equal(got: Clip, expected: Clip) -> None:
+    for item in dataclasses.fields(Clip):
+        left, right = getattr(got, item.name), getattr(expected, item.name)
+        if isinstance(right, np.ndarray):
+            assert left.dtype == np.float32 and left.flags.writeable
+            np.testing.assert_array_equal(left, right)
+        else:
+            assert left == right, item.name
+
+
+def three_clips() -> list[Clip]:
+    known = {"beat_period_s": 0.689123, "first_beat_s": 0.0, "beats_per_bar": 3, "first_beat_is_downbeat": True}
+    return [
+        with_music(make_clip("b", 33, 1, genre="waltz", source="S", licence="L", phase_confidence="high", **known)),
+        make_clip("a", 17, 2, genre="rumba", split="test"),
+        make_clip("c", 40, 3),
+    ]
+
+
+def write(path, clips, **values):
+    return write_prepared(path, clips, card=CARD, genres=GENRES, **values)
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_written_clips_come_back(tmp_path):
+    clips = three_clips()
+    info = write(tmp_path / "set", iter(clips))
+    assert info == read_info(tmp_path / "set")
+    assert info["genres"] == ["waltz", "rumba"] and info["fps"] == 30
+    assert info["splits"]["train"] == {
+        "clips": 2,
+        "frames": 73,
+        "paired_clips": 1,
+        "paired_frames": 33,
+        "frames_by_genre": {"waltz": 33, "none": 40},
+    }
+    for got, expected in zip(read_prepared(tmp_path / "set", audio=True), [clips[0], clips[2], clips[1]], strict=True):
+        assert_equal(got, expected)
+    assert [clip.id for clip in read_prepared(tmp_path / "set", "test")] == ["a"]
+    assert read_prepared(tmp_path / "set", "train")[0].audio is None
+
+
+@given(st.lists(st.tuples(st.integers(16, 40), st.booleans()), min_size=1, max_size=6), st.sampled_from([1, 20_000]))
+def test_row_groups_change_nothing(tmp_path_factory, shapes, group_bytes):
+    folder = tmp_path_factory.mktemp("groups")
+    clips = [make_clip(str(i), frames, i) for i, (frames, _) in enumerate(shapes)]
+    clips = [with_music(clip, 9) if paired else clip for clip, (_, paired) in zip(clips, shapes, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "ROW_GROUP_BYTES", group_bytes)
+        write(folder, clips)
+    if group_bytes == 1:
+        assert pq.ParquetFile(folder / "train.parquet").num_row_groups == len(clips)
+    for got, expected in zip(iter_prepared(folder, audio=True), clips, strict=True):
+        assert_equal(got, expected)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_load_dataset_reads_the_folder(tmp_path, by_name):
+    from datasets import load_dataset
+
+    clips = three_clips()
+    write(tmp_path / "set", clips)
+    folder = str(tmp_path / "set")
+    data = load_dataset("parquet", data_dir=folder) if by_name else load_dataset(folder)
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 2, "test": 1}
+    rows = data["train"].with_format("numpy")
+    np.testing.assert_array_equal(rows[0]["poses"], clips[0].poses)
+    np.testing.assert_array_equal(rows[0]["input_features"], clips[0].input_features)
+    plain = data["train"][:]
+    assert plain["id"] == ["b", "c"] and plain["audio"][0]["bytes"] == clips[0].audio
+    assert plain["input_features"][1] is None and plain["genre"] == ["waltz", None]
+    assert plain["beats_per_bar"] == [3, None] and plain["first_beat_is_downbeat"] == [True, None]
+
+
+def test_the_card_lists_splits_and_genres(tmp_path):
+    write(tmp_path, three_clips())
+    text = (tmp_path / "README.md").read_text()
+    front = text.split("---\n")[1]
+    assert "path: train.parquet" in front and "path: test.parquet" in front and "validation" not in front
+    assert "waltz, rumba" in text and "Made by a test." in text and "None needed." in text
+
+
+def test_a_failed_write_leaves_the_earlier_set(tmp_path):
+    write(tmp_path, three_clips())
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    bad = make_clip("bad")
+    bad.poses[3, 5] = np.nan
+    with pytest.raises(ClipError, match=r"clip 'bad': poses hold NaN.* frame 3"):
+        write(tmp_path, [make_clip("new", genre="rumba"), bad])
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_split_that_is_gone_is_removed(tmp_path):
+    write(tmp_path, three_clips())
+    write(tmp_path, [make_clip("only", split="validation")])
+    assert sorted(file.name for file in tmp_path.glob("*.parquet")) == ["validation.parquet"]
+    assert [clip.id for clip in read_prepared(tmp_path)] == ["only"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        ([make_clip("x", genre="polka")], "clip 'x': genre 'polka' is none of waltz, rumba"),
+        ([make_clip("x", split="dev")], "clip 'x': split 'dev' is none of train, validation, test"),
+        ([make_clip("x"), make_clip("x")], "clip 'x': the id came twice"),
+        ([], "no clip to write"),
+        (
+            [make_clip("x", input_features=np.zeros((19, 35)))],
+            r"music features have shape \(19, 35\), expected \(20, 35\)",
+        ),
+        ([make_clip("x", input_features=np.full((20, 35), np.inf))], "music features hold NaN or infinite"),
+    ],
+)
+def test_clips_that_cannot_be_written(tmp_path, clips, message):
+    with pytest.raises(ClipError, match=message):
+        write(tmp_path, clips)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not a prepared data set.*Prepare it first"):
+        read_prepared(tmp_path)
+    write(tmp_path, [make_clip()])
+    with pytest.raises(ValueError, match="split 'test' is not in .*, which has train"):
+        read_prepared(tmp_path, "test")
+
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("poses", "translation", "message"),
+    [
+        (np.zeros((20, 71)), np.zeros((20, 3)), r"poses have shape \(20, 71\), expected \(frames, 72\)"),
+        (np.zeros((20, 24, 3)), np.zeros((20, 3)), "poses have shape"),
+        (np.zeros((20, 72)), np.zeros((19, 3)), r"translation has shape \(19, 3\), expected \(20, 3\)"),
+        (np.zeros((15, 72)), np.zeros((15, 3)), "only 15 frames, at least 16"),
+        (np.zeros((20, 72)), np.full((20, 3), np.inf), "translation hold NaN or infinite numbers, first in frame 0"),
+        (np.array([["a"] * 72] * 20), np.zeros((20, 3)), "not an array of numbers"),
+        (None, np.zeros((20, 3)), "poses have shape"),
+    ],
+)
+def test_bad_motion_is_told(poses, translation, message):
+    with pytest.raises(ClipError, match=message):
+        check_motion(poses, translation)
+
+
+def test_jumps_are_told_with_place_and_size():
+    clip = make_clip(frames=30)
+    assert list(find_jumps(clip.poses, clip.translation)) == []
+    clip.translation[12:] += [0, 0.9, 0]
+    with pytest.raises(ClipError, match=r"the root jumps 0\.\d+ m between frames 11 and 12"):
+        check_motion(clip.poses, clip.translation)
+    turned = np.zeros((30, 72), np.float32)
+    turned[7:, 18 * 3 + 1] = 2.5
+    assert list(find_jumps(turned, np.zeros((30, 3)))) == ["joint 18 turns 143 degrees between frames 6 and 7"]
+
+
+@given(st.integers(0, 1000))
+def test_a_turn_is_measured_as_scipy_does(seed):
+    poses = np.random.default_rng(seed).normal(size=(2, 72)).astype(np.float32) * 2
+    rotations = [Rotation.from_rotvec(frame.reshape(24, 3)) for frame in poses]
+    degrees = np.degrees((rotations[0].inv() * rotations[1]).magnitude())
+    found = list(find_jumps(poses, np.zeros((2, 3))))
+    if degrees.max() < 119.9:
+        assert found == []
+    elif degrees.max() > 120.1:
+        assert found[0].startswith(f"joint {degrees.argmax()} turns ")
+        assert abs(float(found[0].split()[3]) - degrees.max()) < 0.6
+
+
+def test_music_rows_fit_the_motion():
+    features = np.random.default_rng(0).random((50, 35)).astype(np.float32)
+    features[-1, 33:] = 1
+    np.testing.assert_array_equal(fit_rows(features, 50), features)
+    np.testing.assert_array_equal(fit_rows(features, 44), features[:44])
+    longer = fit_rows(features, 53)
+    np.testing.assert_array_equal(longer[:50], features)
+    np.testing.assert_array_equal(longer[50:, :33], np.repeat(features[-1:, :33], 3, axis=0))
+    assert not longer[50:, 33:].any()
+    with pytest.raises(ClipError, match="the music ends 4 frames before the motion of 54 frames"):
+        fit_rows(features, 54)
+    with pytest.raises(ClipError):
+        fit_rows(features[:0], 2)
+
+
+# --- preparing -----------------------------------------------------------------------------------------------------
+
+
+class Raw:
+    """A raw folder of four .npy motions, and `make` with a memory of what it made."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.calls = folder, []
+        folder.mkdir()
+        for i, name in enumerate("abcd"):
+            np.save(folder / f"{name}.npy", make_clip(frames=20 + i, seed=i).poses)
+        self.names = list("abcd")
+
+    def raws(self, split="train"):
+        return [RawClip(name, split, (self.folder / f"{name}.npy",), {"genre": "waltz"}) for name in self.names]
+
+    def make(self, raw):
+        self.calls.append(raw.id)
+        return make(raw)
+
+    def prepare(self, out, **values):
+        self.calls.clear()
+        return prepare_clips(self.raws(), self.make, out, card=CARD, genres=GENRES, progress=False, **values)
+
+
+def make(raw):
+    poses = np.load(raw.files[0])
+    return Clip(raw.id, poses, np.zeros((len(poses), 3)), genre=raw.record["genre"], split=raw.split, audio=b"sound")
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return Raw(tmp_path / "raw")
+
+
+def state(folder):
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
+
+
+def test_a_second_run_does_nothing(raw, tmp_path):
+    out = tmp_path / "out"
+    report = raw.prepare(out)
+    assert report.made == raw.calls == list("abcd") and report.kept == [] and report.left_out == {}
+    assert "4 clips made" in str(report) and not (out / ".parts").exists()
+    before = state(out)
+    report = raw.prepare(out)
+    assert raw.calls == [] and report.kept == list("abcd") and report.info == read_info(out)
+    assert state(out) == before
+
+
+def test_only_what_changed_is_made_again(raw, tmp_path):
+    out = tmp_path / "out"
+    raw.prepare(out)
+    np.save(raw.folder / "b.npy", make_clip(frames=31, seed=9).poses)
+    raw.names.remove("c")
+    report = raw.prepare(out)
+    assert raw.calls == ["b"] and report.made == ["b"] and report.kept == ["a", "d"]
+    clips = read_prepared(out, audio=True)
+    assert [(clip.id, len(clip), clip.audio) for clip in clips] == [
+        ("a", 20, b"sound"),
+        ("b", 31, b"sound"),
+        ("d", 23, b"sound"),
+    ]
+    # a lost file is made again from the raw clips
+    (out / "train.parquet").unlink()
+    raw.prepare(out)
+    assert raw.calls == ["a", "b", "d"]
+
+
+def test_an_interrupted_run_goes_on(raw, tmp_path):
+    out = tmp_path / "out"
+    whole = Raw(tmp_path / "raw2")
+    whole.prepare(tmp_path / "whole")
+
+    def interrupted(item):
+        if item.id == "c":
+            raise KeyboardInterrupt
+        return make(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_clips(raw.raws(), interrupted, out, card=CARD, genres=GENRES, progress=False)
+    with pytest.raises(FileNotFoundError):
+        read_prepared(out)
+    report = raw.prepare(out)
+    assert raw.calls == ["c", "d"] and report.kept == ["a", "b"]
+    for got, expected in zip(read_prepared(out), read_prepared(tmp_path / "whole"), strict=True):
+        assert_equal(got, expected)
+
+
+def test_bad_clips_are_left_out_by_name(raw, tmp_path):
+    (raw.folder / "a.npy").write_bytes(b"not an array")
+    (raw.folder / "b.npy").unlink()
+    np.save(raw.folder / "c.npy", np.full((20, 72), np.nan))
+    report = raw.prepare(tmp_path / "out")
+    assert set(report.left_out) == {"a", "b", "c"} and report.made == ["d"]
+    assert "FileNotFoundError" in report.left_out["b"] and "NaN" in report.left_out["c"]
+    assert read_info(tmp_path / "out")["left_out"] == report.left_out
+    assert "left out c: poses hold NaN" in str(report)
+    # unchanged, they are not tried again, and are named again
+    assert raw.prepare(tmp_path / "out").left_out == report.left_out and raw.calls == []
+    (raw.folder / "d.npy").unlink()
+    with pytest.raises(ValueError, match="none of 4 clips could be used; a: "):
+        raw.prepare(tmp_path / "nothing")
+    assert not (tmp_path / "nothing" / "info.json").exists()
+
+
+def test_a_genre_nobody_knows_leaves_the_clip_out(raw, tmp_path):
+    raws = [*raw.raws(), RawClip("e", "train", (raw.folder / "a.npy",), {"genre": "polka"})]
+    report = prepare_clips(raws, make, tmp_path / "out", card=CARD, genres=GENRES, progress=False)
+    assert report.left_out == {"e": "genre 'polka' is none of waltz, rumba"}
+
+
+def test_two_processes_write_what_one_does(raw, tmp_path):
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        prepare_clips(raw.raws(), make, out, card=CARD, genres=GENRES, num_proc=count, progress=False)
+    assert sorted(os.listdir(tmp_path / "1")) == sorted(os.listdir(tmp_path / "2"))
+    assert (tmp_path / "1" / "info.json").read_text() == (tmp_path / "2" / "info.json").read_text()
+    for got, expected in zip(read_prepared(tmp_path / "2"), read_prepared(tmp_path / "1"), strict=True):
+        assert_equal(got, expected)
+
+
+def test_a_fingerprint_depends_on_everything(raw):
+    base = raw.raws()[0]
+    others = [
+        dataclasses.replace(base, id="z"),
+        dataclasses.replace(base, split="test"),
+        dataclasses.replace(base, record={"genre": "rumba"}),
+        dataclasses.replace(base, files=(raw.folder / "b.npy",)),
+        dataclasses.replace(base, files=(raw.folder / "none.npy",)),
+    ]
+    assert base.fingerprint() == raw.raws()[0].fingerprint()
+    assert len({item.fingerprint() for item in [base, *others]}) == 6
+
+
+def test_ids_must_differ(raw, tmp_path):
+    with pytest.raises(ValueError, match="same id"):
+        prepare_clips(raw.raws() * 2, make, tmp_path / "out", card=CARD, genres=GENRES, progress=False)
