@@ -184,18 +184,11 @@ class _Codes:
 
 
 @contextmanager
-def _progress_bar(seconds_a_code: float) -> Iterator[Callable[[int, int], None]]:
-    """A function for `generate(progress=...)` that shows seconds of dance, closed whatever happens."""
-    bar = tqdm(
-        desc="dancing", bar_format="{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
-    )
-
-    def show(done: int, total: int) -> None:
-        bar.total = total * seconds_a_code
-        bar.update(done * seconds_a_code - bar.n)
-
-    with bar:
-        yield show
+def _progress_bar(codes: int, seconds_a_code: float) -> Iterator[Callable[[int, int], None]]:
+    """A function for `generate(progress=...)` that shows seconds of dance; the bar is closed whatever happens."""
+    layout = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
+    with tqdm(desc="dancing", total=codes * seconds_a_code, bar_format=layout) as bar:
+        yield lambda done, total: bar.update(done * seconds_a_code - bar.n)
 
 
 # --- the pipeline --------------------------------------------------------------------------------------------------
@@ -402,7 +395,8 @@ class MusicToDancePipeline(Pipeline):
         if defaults.do_sample is None:
             # The likeliest codes alone soon repeat themselves: the dancer freezes. A model's own setting stands.
             generate_kwargs.setdefault("do_sample", True)
-        with _progress_bar(config.frames_per_code / config.fps) if progress else nullcontext() as show:
+        codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
+        with _progress_bar(codes, config.frames_per_code / config.fps) if progress else nullcontext() as show:
             outputs = self.model.generate(
                 **prepared["inputs"], seed=seed, num_return_sequences=num, progress=show or False, **generate_kwargs
             )

@@ -199,7 +199,7 @@ def train(
         dynamic_ncols=True,
     )
     while progress.epoch < config.epochs:
-        sampler.set_epoch(progress.epoch)
+        loader.set_epoch(progress.epoch)  # the prepared loader counts epochs itself and tells the sampler
         began, logs, steps = time.perf_counter(), {}, 0
         wrapped.train()
         for batch in loader:

@@ -61,7 +61,7 @@ def test_sounds_start_exactly_on_the_beat():
     kicks = tuple(note for note in score.notes if note.instrument == "kick")
     assert [note.time for note in kicks] == pytest.approx(score.beat_times)
     waveform = np.abs(dataclasses.replace(score, notes=kicks).render()).max(axis=1)
-    assert not waveform[: round(0.3 * SAMPLING_RATE) - 1].any()
+    assert waveform[: round(0.3 * SAMPLING_RATE) - 1].max() < 1e-9
     for beat in score.beat_times[:-1]:  # the last one lies in the fade-out
         sample = round(beat * SAMPLING_RATE)
         assert waveform[sample : sample + 88].max() > 10 * waveform[max(0, sample - 441) : sample].max()

@@ -1,0 +1,88 @@
+"""Measures of motion, on motions whose numbers are known."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from megadance_hf import metrics
+
+RNG = np.random.default_rng(0)
+
+
+def standing(frames: int = 300) -> np.ndarray:
+    """A figure whose feet are on the floor and whose pelvis is a metre above it."""
+    joints = np.tile(RNG.normal(size=(1, 24, 3)) * 0.2 + [0, 1, 0], (frames, 1, 1))
+    joints[:, 0] = [0, 1, 0]
+    joints[:, [10, 11], 1] = 0
+    return joints
+
+
+def moving(velocity: tuple[float, float, float], frames: int = 300) -> np.ndarray:
+    return standing(frames) + np.arange(frames)[:, None, None] / 30 * np.array(velocity)
+
+
+def test_joint_error_sees_what_its_alignment_leaves():
+    truth = RNG.normal(size=(20, 24, 3))
+    assert metrics.joint_error(truth, truth, "none") == 0
+    shifted = truth + [0.3, 0, 0.4]
+    assert metrics.joint_error(shifted, truth, "none") == pytest.approx(0.5)
+    assert metrics.joint_error(shifted, truth) == pytest.approx(0, abs=1e-12)
+    turned = np.einsum("tij,tnj->tni", Rotation.random(20, random_state=1).as_matrix(), truth - truth[:, :1])
+    assert metrics.joint_error(turned, truth) > 0.5
+    assert metrics.joint_error(turned, truth, "rotation") == pytest.approx(0, abs=1e-6)
+    mirrored = truth * [-1, 1, 1]  # no rotation makes a mirror image fit
+    assert metrics.joint_error(mirrored, truth, "rotation") > 0.1
+    with pytest.raises(ValueError, match="align='hips'"):
+        metrics.joint_error(truth, truth, "hips")
+
+
+def test_speed_and_jerk_of_known_paths():
+    assert metrics.mean_speed(moving((3, 0, 4))) == pytest.approx(5)
+    assert metrics.jerk(moving((3, 0, 4))) == pytest.approx(0, abs=1e-6)
+    time = np.arange(300) / 30
+    cubic = standing() + (time**3)[:, None, None] * np.array([1, 0, 0])
+    assert metrics.jerk(cubic) == pytest.approx(6, rel=1e-6)
+    assert metrics.jerk(standing(3)) == 0
+
+
+def test_frozen_share_counts_still_seconds():
+    assert metrics.frozen_share(standing()) == 1
+    assert metrics.frozen_share(moving((1, 0, 0))) == 0
+    half = np.concatenate([standing(151), moving((1, 0, 0), 150)])
+    assert metrics.frozen_share(half) == pytest.approx(0.5, abs=0.11)
+    assert metrics.frozen_share(standing(10)) == 0
+
+
+def test_only_feet_on_the_floor_skate():
+    assert metrics.foot_speed_on_floor(moving((0.3, 0, 0.4))) == pytest.approx(0.5)
+    assert metrics.foot_speed_on_floor(moving((0.3, 0, 0.4)) + [0, 0.5, 0]) == 0
+    assert metrics.foot_speed_on_floor(standing()) == 0
+    one_foot = moving((0.6, 0, 0))
+    one_foot[:, 10, 1] = 0.4  # in the air
+    one_foot[:, 11] = one_foot[0, 11]  # the other stands
+    assert metrics.foot_speed_on_floor(one_foot) == 0
+
+
+def test_root_drift_is_metres_a_minute():
+    assert metrics.root_drift(moving((0.05, 0, 0), 900)) == pytest.approx(3, rel=1e-6)
+    assert metrics.root_drift(moving((0, 1, 0), 900)) == pytest.approx(0, abs=1e-9)  # height is no drift
+    circle = standing(900)
+    angle = np.linspace(0, 2 * np.pi * 30, 900)[:, None]
+    circle += np.stack([np.cos(angle), 0 * angle, np.sin(angle)], -1)
+    assert metrics.root_drift(circle) < 0.3
+
+
+def test_pelvis_bob_of_a_sine():
+    joints = standing(600)
+    joints[:, 0, 1] += 0.05 * np.sin(np.arange(600) / 30 * 2 * np.pi * 1.5)
+    assert metrics.pelvis_bob(joints) == pytest.approx(0.05 / np.sqrt(2), rel=0.1)
+    slow = standing(600)
+    slow[:, 0, 1] += np.linspace(0, 0.1, 600)
+    assert metrics.pelvis_bob(slow) < 0.005
+
+
+def test_largest_step_finds_the_jump():
+    joints = standing()
+    joints[100:, 5] += [0, 0.7, 0]
+    assert metrics.largest_step(joints) == pytest.approx(0.7)
+    assert metrics.largest_step(joints[:1]) == 0

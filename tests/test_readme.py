@@ -1,0 +1,171 @@
+"""The README is run: its Python, its commands; and its links, its tree and its tables are true."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from helpers import write_song
+
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [(match[1], match[2], README[: match.start()].count("\n") + 1) for match in FENCED.finditer(README)]
+PROSE = FENCED.sub("", README)
+
+
+def python_blocks() -> list:
+    return [pytest.param(code, id=f"line{line}") for language, code, line in BLOCKS if language == "python"]
+
+
+def shell_lines() -> list[str]:
+    """Every command of the shell blocks, continued lines joined, comments cut, and those of the numbered steps."""
+    text = "".join(code for language, code, _ in BLOCKS if language == "bash").replace("\\\n", " ")
+    lines = [" ".join(shlex.split(line, comments=True)) for line in text.splitlines()]
+    return [line for line in lines if line] + re.findall(r"`(megadance \w+ [^`]*-o [^`]+)`", PROSE)
+
+
+def commands_of(program: str) -> list[str]:
+    return [line for line in shell_lines() if line.split()[0] == program]
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    """An empty folder with a song, where a trained model lies as the training commands would have left it."""
+    monkeypatch.chdir(tmp_path)
+    write_song(tmp_path / "song.mp3", seconds=4)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "generator").symlink_to(ROOT / "megadance_hf" / "pretrained" / "ballroom")
+    return tmp_path
+
+
+def test_there_is_something_to_test():
+    assert len(python_blocks()) >= 3
+    assert {line.split()[0] for line in shell_lines()} == {"make", "pip", "megadance", "python", "accelerate"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", python_blocks())
+def test_python_runs_and_leaves_what_it_says(code, workplace):
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    for name in re.findall(r'\.save\("([^"]+)"', code):
+        assert (workplace / name).stat().st_size > 1000, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands_of("megadance"))
+def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, capsys):
+    from megadance_hf import cli
+
+    words = shlex.split(command)
+    assert cli.main(words[1:]) == 0, capsys.readouterr().err
+    for name in [after for word, after in zip(words, words[1:], strict=False) if word == "-o"]:
+        assert (workplace / name).stat().st_size > 1000, name
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("command", commands_of("make") + re.findall(r"`(make [^`]+)`", PROSE))
+def test_make_targets_and_variables_exist(command):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in command.split()[1:]:
+        name, is_variable, _ = word.partition("=")
+        if is_variable:
+            assert re.search(rf"^{name} \?=", makefile, re.MULTILINE), f"the Makefile knows no variable {name}"
+        elif word != "...":
+            assert re.search(rf"^{name}:", makefile, re.MULTILINE), f"the Makefile knows no target {name}"
+
+
+@pytest.mark.parametrize("command", commands_of("accelerate") + commands_of("python"))
+def test_scripts_and_their_options_exist(command):
+    words = shlex.split(command)
+    script = next((ROOT / word for word in words if word.endswith(".py")), None)
+    if script is None:
+        module = words[words.index("-m") + 1].removeprefix("megadance_hf.").replace(".", "/")
+        script = ROOT / f"{module}.py"
+    source = script.read_text(encoding="utf-8")
+    for word in words:
+        if word.startswith("--"):
+            assert f'"{word}"' in source, f"{script.name} has no option {word}"
+        if word.endswith(".yaml"):
+            assert (ROOT / word).is_file(), word
+
+
+def test_extras_exist():
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    for extra in re.findall(r"\[(\w+)\]'", "".join(code for _, code, _ in BLOCKS)) + ["smplx", "cuda", "dev"]:
+        assert re.search(rf'(^    "{extra}":|EXTRAS\["{extra}"\])', setup, re.MULTILINE), extra
+
+
+def test_links_lead_somewhere():
+    headings = {slug(line.lstrip("# ")) for line in PROSE.splitlines() if line.startswith("#")}
+    targets = re.findall(r"\]\(([^)\s]+)\)", PROSE)
+    assert len(targets) > 10
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif not target.startswith("https://"):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_contents_list_every_chapter():
+    contents = README[: README.index("## Install")]
+    for line in PROSE.splitlines():
+        if line.startswith("## "):
+            assert f"(#{slug(line[3:])})" in contents, f"{line[3:]!r} is not in the table of contents"
+
+
+def tree() -> set[str]:
+    """The paths that the tree names."""
+    chapter = README[README.index("## Where everything is") :]
+    folder, paths = "", set()
+    for line in FENCED.search(chapter)[2].splitlines():
+        name = line.split()[0]
+        if line.startswith(" "):
+            paths.add(folder + name)
+        else:
+            folder = name
+            paths.add(name)
+    return paths
+
+
+def test_the_tree_is_true():
+    named = tree()
+    for path in named:
+        assert (ROOT / path).exists(), f"the tree names {path}, which is not there"
+    for package in ("modeling", "megadance_hf", "datasets_scripts", "examples"):
+        for source in (ROOT / package).glob("*.py"):
+            assert f"{package}/{source.name}" in named, f"the tree does not name {package}/{source.name}"
+    top = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert top <= {path.split("/")[0] for path in named}
+
+
+def test_the_table_of_switches_is_true():
+    chapter = README[README.index("## Paper and released code") : README.index("## What the bundled model")]
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| (?:`([^`]+)`|unsaid) \|", chapter, re.MULTILINE)
+    assert len(rows) >= 9
+    for field, released, paper in rows:
+        kind = MegaDanceConfig if hasattr(MegaDanceConfig(), field) else MegaDanceTokenizerConfig
+        released_config = kind.released() if kind is MegaDanceConfig else kind()
+        assert str(getattr(released_config, field)) == released, field
+        if paper:
+            assert str(getattr(kind.paper(), field)) == paper, field
+
+
+def test_python_blocks_use_only_public_names():
+    from megadance_hf import __all__ as public
+
+    for language, code, line in BLOCKS:
+        if language != "python":
+            continue
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module == "megadance_hf":
+                for alias in node.names:
+                    is_module = (ROOT / "megadance_hf" / f"{alias.name}.py").is_file()
+                    assert alias.name in public or is_module, f"README line {line}: {alias.name}"
