@@ -17,6 +17,7 @@ REQUIREMENTS = [
     "huggingface_hub>=1.0",  # from_pretrained, push_to_hub
     "safetensors>=0.5",  # weights
     "numpy>=1.26",
+    "scipy>=1.11",  # rotations of the exports
     "librosa>=0.11",  # the 35 music features
     "soundfile>=0.13",  # reads wav, mp3, ogg, flac
     "soxr>=0.5",  # resampling

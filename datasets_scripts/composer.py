@@ -215,7 +215,7 @@ def compose(
     """Writes a song. What is None follows the seed.
 
     Args:
-        seconds: length, at least 1.
+        seconds: length, 1 to 600.
         style: one of `STYLES`; it fixes the metre (waltz 3 beats a bar, the others 4).
         tempo: beats a minute, 40 to 240; by default inside the style's own range.
         key: tonic, `C`, `C#`, `D`, `Eb`, ... `B`; major or minor goes with the style.
@@ -228,7 +228,7 @@ def compose(
     """
     if style not in STYLES:
         raise ValueError(f"style={style!r}: give one of {', '.join(STYLES)}")
-    _check("seconds", seconds, 1, 7200)
+    _check("seconds", seconds, 1, 600)
     _check("first_beat", first_beat, 0, seconds)
     _check("seed", seed, 0, 2**63)
     form = STYLES[style]
@@ -429,7 +429,7 @@ def _drum(name: str) -> np.ndarray:
     elif name == "brush":
         sound = 0.35 * hiss(1500, 7000) * (1 - np.exp(-t / 0.004)) * np.exp(-t / 0.08)
     elif name == "crash":
-        sound = 0.25 * hiss(3500, 15000) * np.exp(-t / 0.7)
+        sound = 0.25 * hiss(3500, 15000) * np.exp(-t / 0.4)
     elif name == "guiro":  # a stick over ridges
         sound = 0.4 * hiss(2500, 7500) * (0.5 + 0.5 * np.sin(2 * np.pi * 95 * t)) ** 3 * np.exp(-t / 0.07)
     elif name == "rim":
@@ -497,7 +497,7 @@ _MIX: dict[str, tuple[float, float, float]] = {
     "open_hat": (0.34, 0.3, 0.08),
     "shaker": (0.45, -0.4, 0.08),
     "brush": (0.6, 0.2, 0.2),
-    "crash": (0.3, -0.2, 0.3),
+    "crash": (0.18, -0.2, 0.3),
     "guiro": (0.4, -0.45, 0.1),
     "rim": (0.22, 0.4, 0.25),
     "cowbell": (0.26, 0.25, 0.12),
@@ -539,7 +539,7 @@ def _render(score: Score) -> np.ndarray:
     mix = firm + yielding * (1 - STYLES[score.style].duck * kicks) + _reverberate(room)
     mix *= 0.17 / np.sqrt(np.mean(mix**2) + 1e-12)  # about -15 dB below full scale
     mix = _limit(mix, 0.9)
-    fade = min(2.0, score.seconds / 8)
+    fade = min(1.5, score.seconds / 10)
     mix *= np.clip((score.seconds - np.arange(length) / SAMPLING_RATE) / fade, 0, 1) ** 1.5
     return np.ascontiguousarray(mix.T, dtype=np.float32)
 

@@ -136,8 +136,8 @@ SEGMENTS: tuple[Segment, ...] = (
     *_flanks("breast", 9, (0.054, -0.040, 0.000), (0.078, 0.075, -0.008), 0.084, 0.080),
     Segment("neck", 12, (0.0, -0.035, 0.004), (0.008, 0.085, 0.040), 0.057, 0.050, "head"),
     # A tapered capsule whose ends lie inside each other's reach is an egg: jaw below in front, skull above behind.
-    Segment("head", 15, (-0.003, 0.018, 0.030), (-0.003, 0.080, 0.002), 0.070, 0.095, "head"),
-    Segment("chin", 15, (-0.003, -0.016, 0.058), (-0.003, 0.030, 0.054), 0.036, 0.050, "head"),
+    Segment("head", 15, (-0.003, 0.022, 0.024), (-0.003, 0.080, 0.002), 0.080, 0.093, "head"),
+    Segment("chin", 15, (-0.003, -0.016, 0.058), (-0.003, 0.030, 0.054), 0.036, 0.058, "head"),
     Segment("nose", 15, (-0.003, 0.026, 0.110), (-0.003, 0.060, 0.098), 0.013, 0.007, "head"),
     *_limbs("left"),
     *_limbs("right"),
@@ -189,13 +189,13 @@ def mannequin_mesh(resolution: float = 0.0125) -> MannequinMesh:
     vertices, faces = _surface_nets(field)
     vertices = low + vertices * resolution
     for _ in range(2):  # Newton steps along the gradient
-        gradient = _gradient(vertices)
-        step = _distance(vertices)[:, None] * gradient / np.maximum((gradient**2).sum(-1, keepdims=True), 0.25)
+        distance, gradient = _body_distance(vertices)
+        step = distance[:, None] * gradient / np.maximum((gradient**2).sum(-1, keepdims=True), 0.25)
         vertices = vertices - np.clip(step, -resolution / 2, resolution / 2)
-    normals = _gradient(vertices)
+    _, normals = _body_distance(vertices)
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
 
-    distances = _capsule_distances(vertices)  # [V, segments]
+    distances = np.stack([_capsule_distance(vertices, index)[0] for index in range(len(SEGMENTS))], -1)  # [V, segments]
     nearest = distances.argmin(-1)
     colours = np.array([PART_COLOURS[segment.part] for segment in SEGMENTS])[nearest]
     joints, weights = _skin(distances)
@@ -241,16 +241,18 @@ _TRUNK_MELT, _MELT = 0.018, 0.007
 _BLEND = 0.014  # metres: how far the skin of one bone reaches over the next
 
 
-def _capsule_distance(points: np.ndarray, index: int) -> np.ndarray:
-    """Signed distance of points (..., 3) to one capsule at rest: (...), negative inside."""
+def _capsule_distance(points: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Signed distance of points (..., 3) to one capsule at rest (...), negative inside, and its gradient (..., 3)."""
     start, (first, last) = _REST_STARTS[index], RADII[index]
     axis, offset = _REST_ENDS[index] - start, points - start
-    along = np.clip(offset @ axis / max(float(axis @ axis), 1e-12), 0.0, 1.0)
-    return np.linalg.norm(offset - along[..., None] * axis, axis=-1) - (first + along * (last - first))
-
-
-def _capsule_distances(points: np.ndarray) -> np.ndarray:
-    return np.stack([_capsule_distance(points, index) for index in range(len(SEGMENTS))], -1)
+    along = offset @ axis / max(float(axis @ axis), 1e-12)
+    slope = (last - first) * axis / max(float(axis @ axis), 1e-12)  # of the radius, between the ends
+    within = ((along > 0) & (along < 1))[..., None]
+    along = np.clip(along, 0.0, 1.0)
+    away = offset - along[..., None] * axis
+    length = np.linalg.norm(away, axis=-1)
+    gradient = away / np.maximum(length, 1e-12)[..., None] - within * slope
+    return length - (first + along * (last - first)), gradient
 
 
 def _melt(trunk: np.ndarray, limbs: np.ndarray) -> np.ndarray:
@@ -259,16 +261,20 @@ def _melt(trunk: np.ndarray, limbs: np.ndarray) -> np.ndarray:
         return -_MELT * np.log(trunk ** (_TRUNK_MELT / _MELT) + limbs)
 
 
-def _distance(points: np.ndarray) -> np.ndarray:
-    """Smooth union of the capsules: points (..., 3) -> (...), negative inside."""
-    distances = _capsule_distances(points)
-    return _melt(
-        np.exp(-distances[..., _TRUNK] / _TRUNK_MELT).sum(-1), np.exp(-distances[..., ~_TRUNK] / _MELT).sum(-1)
-    )
+def _body_distance(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth union of the capsules: points (n, 3) -> signed distances (n,) and their gradient (n, 3)."""
+    each = [_capsule_distance(points, index) for index in range(len(SEGMENTS))]
+    distances, gradients = (np.stack(x, 1) for x in zip(*each, strict=True))
+    sums = np.exp(-distances / np.where(_TRUNK, _TRUNK_MELT, _MELT))  # [n, segments]
+    trunk, limbs = sums[:, _TRUNK].sum(-1), sums[:, ~_TRUNK].sum(-1)
+    # What each capsule has in the logarithm; the trunk's share of it is one sum raised to a power.
+    raised = trunk ** (_TRUNK_MELT / _MELT)
+    shares = sums * np.where(_TRUNK, (raised / trunk)[:, None], 1.0) / (raised + limbs)[:, None]
+    return _melt(trunk, limbs), np.einsum("ns,nsk->nk", shares, gradients)
 
 
 def _grid(resolution: float) -> tuple[np.ndarray, np.ndarray]:
-    """`_distance` on a grid round the body: its lower corner (3,) and the field. A capsule is only met near it."""
+    """`_body_distance` on a grid round the body: its lower corner (3,) and the field. A capsule is only met near it."""
     ends = np.stack([_REST_STARTS, _REST_ENDS])  # [2, segments, 3]
     reach = RADII.max(1, keepdims=True) + np.where(_TRUNK, 5 * _TRUNK_MELT, 5 * _MELT)[:, None] + 2 * resolution
     lows, highs = ends.min(0) - reach, ends.max(0) + reach
@@ -281,12 +287,8 @@ def _grid(resolution: float) -> tuple[np.ndarray, np.ndarray]:
         box = tuple(slice(*ends) for ends in zip(first, last, strict=True))
         points = np.stack(np.meshgrid(*(axis[part] for axis, part in zip(axes, box, strict=True)), indexing="ij"), -1)
         sums, melt = (trunk, _TRUNK_MELT) if _TRUNK[index] else (limbs, _MELT)
-        sums[box] += np.exp(-_capsule_distance(points, index) / melt)
+        sums[box] += np.exp(-_capsule_distance(points, index)[0] / melt)
     return low, np.minimum(_melt(trunk, limbs), 1.0)
-
-
-def _gradient(points: np.ndarray, step: float = 1e-4) -> np.ndarray:
-    return np.stack([(_distance(points + d) - _distance(points - d)) / (2 * step) for d in np.eye(3) * step], -1)
 
 
 def _surface_nets(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

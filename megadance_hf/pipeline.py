@@ -135,21 +135,16 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
     return {
         "model": source,
         "genres": ", ".join(config.built_genres),
-        "generator": f"{_millions(generator.num_parameters())} parameters, {_millions(generator.num_active_parameters())} "
-        "of them in use for one genre",
+        "generator": f"{generator.num_parameters():,} parameters, {generator.num_active_parameters():,} of them for one genre",
         "layers": f"{config.num_hidden_layers} of width {config.hidden_size}, {' and '.join(experts)} experts, "
         f"{config.expert_composition}, {'with' if config.use_mamba else 'without'} Mamba",
         "music": f"{config.music_feature_size} features at {config.fps} frames/s, reduced by {config.music_reduction!r}, "
         f"lookahead {config.music_lookahead}",
         "codes": f"{codec.codebook_size} for the upper and as many for the lower body, {config.frames_per_code} frames each, "
         f"context of {config.context_codes}",
-        "tokenizer": f"{_millions(tokenizer.num_parameters())} parameters, {codec.quantizer.upper()}, "
+        "tokenizer": f"{tokenizer.num_parameters():,} parameters, {codec.quantizer.upper()}, "
         f"{codec.codec} convolutions, {codec.upsampling} upsampling",
     }
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.1f} M"
 
 
 # --- songs ---------------------------------------------------------------------------------------------------------
@@ -265,6 +260,9 @@ class MusicToDancePipeline(Pipeline):
         self.tokenizer.save_pretrained(Path(save_directory) / TOKENIZER_FOLDER, **kwargs)
         self.processor.feature_extractor.save_pretrained(save_directory)
         self.processor.save_pretrained(save_directory)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self.model.name_or_path!r}, genres={self.genres}, device={self.device})"
 
     @property
     def genres(self) -> list[str]:

@@ -45,8 +45,8 @@ LEFT_TINT, RIGHT_TINT, TINT_SHARE = (0.20, 0.47, 0.66), (0.80, 0.30, 0.24), 0.48
 INK = np.array([52, 60, 74], np.float32)  # of the caption
 
 _MP4 = {"movflags": "+faststart"}  # the index goes to the front: a browser plays before all is loaded
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-AAC_BLOCK = 1024  # samples
+_AAC_RATES = (44100, 48000)  # every player knows these, and an AAC block is shorter than a frame of the picture
+_AAC_BLOCK = 1024  # samples
 
 
 class RenderError(ValueError):
@@ -419,11 +419,12 @@ def _rasterise(capsules, boxes, depth, cover, owner, normals):
                 most = b * b + c * per_n  # q at its highest, were t not held to 0..1, over n
                 if most * n * sharp <= -0.5:
                     continue
-                t = min(max(b + k * math.sqrt(max(most, 0.0)), 0.0), 1.0)
-                q = c + n * t * (2 * b - t)
-                share = q * sharp + 0.5
+                t = min(max(b, 0.0), 1.0)  # where q is highest: how far inside the outline
+                share = (c + n * t * (2 * b - t)) * sharp + 0.5
                 if share <= 0.0:
                     continue
+                t = min(max(b + k * math.sqrt(max(most, 0.0)), 0.0), 1.0)  # where z is highest: what is seen
+                q = c + n * t * (2 * b - t)
                 if share > cover[row, column]:
                     cover[row, column] = min(share, 1.0)
                 surface = z + t * dz + math.sqrt(max(q, 0.0))
@@ -623,7 +624,7 @@ def render_video(
             frame.pts, frame.time_base = index, 1 / rate
             container.mux(video.encode(frame))
             while sound is not None and sent < min(sound.shape[1], (index + 1) / rate * sound_rate):
-                block = sound[:, sent : sent + AAC_BLOCK]  # sound and picture side by side, for players that stream
+                block = sound[:, sent : sent + _AAC_BLOCK]  # sound and picture side by side, for players that stream
                 frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
                 frame.sample_rate, frame.pts, frame.time_base = sound_rate, sent, Fraction(1, sound_rate)
                 container.mux(audio.encode(frame))

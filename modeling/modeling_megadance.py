@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers import initialization as init
+from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -565,6 +566,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
     ]
 
     def __init__(self, config: MegaDanceConfig):
+        config.validate()  # from_pretrained sets fields after the configuration checked itself
         super().__init__(config)
         keys = [genre_key(genre) for genre in config.genres]
         if len(set(keys)) < len(keys):
@@ -707,6 +709,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         self.output_mlp = FeedForward(
             config.hidden_size, config.output_hidden_size, config.codebook_size, config.mlp_activation
         )
+        # the one that transformers derives from the configuration would not keep fields of its own when loaded
+        self.generation_config = GenerationConfig(mode="paper", start_codes={})
         self.post_init()
 
     def set_music_statistics(self, mean, std) -> None:

@@ -8,6 +8,7 @@ from megadance_hf.mannequin import (
     REST_JOINTS,
     SEGMENTS,
     SOLE_THICKNESS,
+    _body_distance,
     mannequin_mesh,
     pose_segments,
     skin_vertices,
@@ -78,6 +79,15 @@ def test_mesh_lies_on_the_capsules():
     assert -0.03 < min(depths), "no vertex far outside the capsules (melting rounds inner corners, by up to 3 cm)"
     assert max(depths) < 0.002, "no vertex inside them"
     assert np.median(depths) > -0.008
+
+
+def test_gradient_of_the_body_matches_differences():
+    points = mannequin_mesh().vertices[::53].astype(float) + np.random.default_rng(0).normal(0, 0.005, 3)
+    _, gradient = _body_distance(points)
+    steps = np.eye(3) * 1e-6
+    expected = np.stack([(_body_distance(points + d)[0] - _body_distance(points - d)[0]) / 2e-6 for d in steps], -1)
+    close = np.abs(gradient - expected).max(-1) < 1e-4
+    assert close.mean() > 0.99  # where a capsule ends, its distance has a kink
 
 
 def test_proportions_are_those_of_a_person():

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
@@ -115,6 +115,7 @@ def test_scan_gradients(monkeypatch):
 
 
 @given(first=st.integers(1, 9), second=st.integers(1, 9))
+@settings(max_examples=15)
 def test_scan_carries_its_state(first, second):
     inputs = [tensor.detach() for tensor in scan_inputs(steps=first + second)]
     u, delta, a, b, c = inputs
@@ -182,6 +183,7 @@ def test_mamba_initialisation_survives_the_model():
 
 
 @given(steps=st.integers(1, 12), context=st.integers(1, 6))
+@settings(max_examples=20)
 def test_mask_against_brute_force(steps, context):
     mask = sliding_window_mask(torch.arange(steps), torch.arange(steps), context)
     for i in range(steps):
@@ -210,13 +212,11 @@ def test_logits_depend_on_what_they_may_see_and_nothing_later(lookahead, use_mam
             after = model(**changed)
             for stream in ("upper_logits", "lower_logits"):
                 moved = (getattr(after, stream) - getattr(before, stream)).abs().amax((0, 2)) > 1e-6
-                start = max(first, 0)
-                # a lookahead of 1 leaves the first music step unheard
-                assert not moved[:start].any(), (name, step)
-                if first >= 0:
-                    assert moved[start], (name, step)
-                if not use_mamba:  # without a state nothing older than the window is left
-                    assert not moved[start + 4 :].any(), (name, step)
+                assert not moved[: max(first, 0)].any(), (name, step)
+                if first >= 0:  # a lookahead of 1 leaves the first music step unheard
+                    assert moved[first], (name, step)
+                if not use_mamba:  # two experts look 3 positions back each, and no state reaches further
+                    assert not moved[first + 7 :].any(), (name, step)
 
 
 def test_lookahead_at_the_last_position():
@@ -394,10 +394,10 @@ def test_dropout_acts_only_in_training():
 def test_gradient_checkpointing_gives_the_same_gradients():
     plain, inputs = tiny_model().train(), tiny_inputs()
     checkpointed = copy.deepcopy(plain)
-    checkpointed.gradient_checkpointing_enable()
+    checkpointed.activation_checkpointing_enable()
     for model in (plain, checkpointed):
         model(**inputs, upper_labels=inputs["upper_codes"], lower_labels=inputs["lower_codes"]).loss.backward()
-    assert checkpointed.is_gradient_checkpointing
+    assert checkpointed.model.layers[0].gradient_checkpointing and not plain.model.layers[0].gradient_checkpointing
     for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
 
@@ -406,13 +406,13 @@ def test_a_few_steps_of_training_learn_a_dance():
     model, inputs = tiny_model().train(), tiny_inputs(batch=6)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
-    for _ in range(40):
+    for _ in range(25):
         loss = model(**inputs, upper_labels=inputs["upper_codes"], lower_labels=inputs["lower_codes"]).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_bfloat16():
@@ -454,7 +454,7 @@ def test_genre_id():
 
 
 def test_full_size_has_the_paper_s_parameters():
-    with torch.device("meta"):
+    with torch.device("meta"):  # no memory, no initialisation
         model = MegaDanceForMotionGeneration(MegaDanceConfig())
         assert sum(parameter.numel() for parameter in model.parameters()) == 848_749_847
         assert model.num_active_parameters() == model.model.num_active_parameters() + 3_758_359 == 107_184_407

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import correlate
+from scipy.signal import correlate, resample_poly
 from scipy.spatial.transform import Rotation
 
 from megadance_hf import render
@@ -68,6 +68,10 @@ def decoded_sound(path) -> tuple[np.ndarray, int]:
     return sound, rate
 
 
+def resampled(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
+    return sound if rate == target else resample_poly(sound, target, rate)
+
+
 def lag(heard: np.ndarray, played: np.ndarray, rate: int) -> tuple[float, float]:
     """Seconds by which `heard` is late against `played`, and their correlation at that shift."""
     heard, played = heard - heard.mean(), played - played.mean()
@@ -118,36 +122,37 @@ def test_the_video_shows_the_drawn_frames(video):
     assert np.abs(drawn[0].astype(int) - drawn[20]).mean() > 1.5 * same[0]  # and the dance is not a still
 
 
-@pytest.mark.parametrize(("rate", "channels", "start"), [(22050, 1, 0.0), (44100, 2, 0.4), (30000, 1, 0.25)])
+@pytest.mark.parametrize(("rate", "channels", "start"), [(44100, 2, 0.0), (22050, 1, 0.4), (30000, 1, 0.25)])
 def test_sound_starts_with_frame_0_and_is_as_long_as_the_picture(tmp_path, rate, channels, start):
     song = clicks(3, rate, channels)
     path = render_video(stand(30), tmp_path / "a.mp4", (song, rate), music_start=start, size=(64, 36), progress=False)
     heard, heard_rate = decoded_sound(path)
-    assert heard_rate == (48000 if rate == 30000 else rate) and heard.shape[1] == channels
-    assert abs(len(heard) / heard_rate - 1.0) < 0.5 / 30
-    part = song[round(start * rate) : round((start + 1) * rate), 0]
-    if heard_rate != rate:
-        part = np.interp(np.arange(heard_rate) / heard_rate, np.arange(rate) / rate, part)
+    assert heard_rate == (44100 if rate == 44100 else 48000) and heard.shape[1] == channels
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        assert abs(stream.duration * stream.time_base - 1) < 0.001  # what the file says and players keep to;
+    assert 0 <= len(heard) / heard_rate - 1 < 1 / 30  # a decoder that does not, plays the last block to its end
+    part = resampled(song[round(start * rate) : round((start + 1) * rate), 0], rate, heard_rate)
     late, likeness = lag(heard[:, 0], part, heard_rate)
     assert abs(late) < 0.001 and likeness > 0.8
 
 
 def test_after_a_short_song_there_is_silence(tmp_path):
-    path = render_video(stand(30), tmp_path / "a.mp4", (clicks(0.5, 24000), 24000), size=(64, 36), progress=False)
+    path = render_video(stand(30), tmp_path / "a.mp4", (clicks(0.5, 44100), 44100), size=(64, 36), progress=False)
     heard, rate = decoded_sound(path)
-    assert abs(len(heard) / rate - 1.0) < 0.5 / 30
+    assert abs(len(heard) / rate - 1.0) < 1 / 30
     assert np.abs(heard[: rate // 2]).max() > 0.1
     assert np.abs(heard[round(0.6 * rate) :]).max() < 1e-3
 
 
 def test_a_song_is_a_file_or_bytes_or_an_array_either_way_round(tmp_path):
-    song = clicks(1, 22050, 2)
+    song = clicks(1, 44100, 2)
     content = io.BytesIO()
-    soundfile.write(content, song, 22050, format="wav", subtype="FLOAT")
+    soundfile.write(content, song, 44100, format="wav", subtype="FLOAT")
     (tmp_path / "song.wav").write_bytes(content.getvalue())
-    forms = (tmp_path / "song.wav", str(tmp_path / "song.wav"), content.getvalue(), (song, 22050), (song.T, 22050))
+    forms = (tmp_path / "song.wav", str(tmp_path / "song.wav"), content.getvalue(), (song, 44100), (song.T, 44100))
     made = [render._sound(form, 0.0, render.Fraction(1, 2)) for form in forms]
-    assert all(rate == 22050 and np.array_equal(sound, song[:11025].T) for sound, rate in made)
+    assert all(rate == 44100 and np.array_equal(sound, song[:22050].T) for sound, rate in made)
 
 
 def test_without_music_the_film_is_silent(tmp_path):
@@ -338,14 +343,15 @@ def test_machine_code_and_plain_python_draw_the_same(monkeypatch):
     assert np.abs(compiled.astype(int) - Stage(dance(), (64, 36)).draw(9)).max() <= 1
 
 
-finite = st.floats(-12, 12)
+finite = st.floats(-8, 8)
 
 
-@given(st.tuples(finite, finite, finite), st.tuples(finite, finite, finite), st.floats(2, 9), st.floats(2, 9))
+@settings(max_examples=25)
+@given(st.tuples(finite, finite, finite), st.tuples(finite, finite, finite), st.floats(2, 6), st.floats(2, 6))
 def test_a_capsule_is_the_spheres_it_is_swept_from(a, b, ra, rb):
-    """The closed form against ten thousand spheres, pixel by pixel."""
-    size = 41
-    start, end = np.array(a) + [20, 20, 60], np.array(b) + [20, 20, 60]
+    """The closed form against a thousand spheres, pixel by pixel."""
+    size = 31
+    start, end = np.array(a) + [15, 15, 60], np.array(b) + [15, 15, 60]
     length = math.hypot(*(end - start)[:2])
     if length < max(0.1 * max(ra, rb), abs(ra - rb) / 0.95):
         return  # seen end on: simplified on purpose
@@ -353,7 +359,7 @@ def test_a_capsule_is_the_spheres_it_is_swept_from(a, b, ra, rb):
     normals = np.zeros((size, size, 4), np.uint8)
     capsule = np.array([render._capsule(*start, *end, ra, rb)])
     render._compiled(render._rasterise)(capsule, np.array([[0, 0, size, size]]), *planes, normals)
-    t = np.linspace(0, 1, 2001)[:, None, None]
+    t = np.linspace(0, 1, 1001, dtype=np.float32)[:, None, None]
     rows, columns = np.mgrid[:size, :size]
     square = (ra + t * (rb - ra)) ** 2
     square = square - (columns - start[0] - t * (end - start)[0]) ** 2 - (rows - start[1] - t * (end - start)[1]) ** 2
@@ -439,9 +445,10 @@ def test_a_real_dance_with_its_song(ballroom_dir, tmp_path):
     song = ballroom_dir / "music" / "rumba_2.ogg"
     path = render_video(motion, tmp_path / "rumba.mp4", song, music_start=10.0, size=SMALL, progress=False)
     waveform, rate = soundfile.read(song, start=10 * 22050, frames=round(1.5 * 22050), dtype="float32")
-    heard, _ = decoded_sound(path)
-    late, likeness = lag(heard[:, 0], waveform, rate)
-    assert abs(len(heard) / rate - 1.5) < 0.5 / 30 and abs(late) < 0.001 and likeness > 0.9
+    heard, heard_rate = decoded_sound(path)
+    waveform = resampled(waveform, rate, heard_rate)
+    late, likeness = lag(heard[:, 0], waveform, heard_rate)
+    assert abs(len(heard) / heard_rate - 1.5) < 1 / 30 and abs(late) < 0.001 and likeness > 0.9
     stage = Stage(motion, SMALL)
     for frame in (0, 22, 44):
         seen = stage.camera.project(stage.joints[frame], frame)[:, 1]

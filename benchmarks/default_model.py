@@ -1,0 +1,64 @@
+"""How a model dances: one dance for each of its genres and seeds to the given songs, measured, as JSON and filmstrips.
+
+    python benchmarks/default_model.py SONG [SONG ...] [--model DIR] [--seeds 3] [--out DIR]
+
+The numbers are those of the README's table: seconds of compute a second of dance (features, generation, decoding), share of
+frozen seconds, speed of the feet while on the floor, root drift a minute, mean speed, jerk, the largest step of any joint.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from megadance_hf import metrics
+from megadance_hf.pipeline import DEFAULT_MODEL, MusicToDancePipeline
+from megadance_hf.render import filmstrip
+
+
+def measure(joints: np.ndarray) -> dict[str, float]:
+    return {
+        "frozen_share": metrics.frozen_share(joints),
+        "foot_speed_on_floor": metrics.foot_speed_on_floor(joints),
+        "root_drift_per_minute": metrics.root_drift(joints),
+        "mean_speed": metrics.mean_speed(joints),
+        "jerk": metrics.jerk(joints),
+        "pelvis_bob": metrics.pelvis_bob(joints),
+        "largest_step": metrics.largest_step(joints),
+    }
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("songs", nargs="+")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--seeds", type=int, default=3, help="dances a song and genre")
+    parser.add_argument("--duration", type=float, help="seconds of each song")
+    parser.add_argument("--out", help="folder for report.json and a filmstrip a genre")
+    arguments = parser.parse_args(argv)
+    pipe = MusicToDancePipeline.from_pretrained(arguments.model)
+    report = {}
+    for genre in pipe.genres:
+        rows = []
+        for song in arguments.songs:
+            for seed in range(arguments.seeds):
+                began = time.perf_counter()
+                dance = pipe(song, genre=genre, seed=seed, duration=arguments.duration)
+                seconds = time.perf_counter() - began
+                rows.append({"compute_per_second": seconds / dance.seconds, **measure(dance.joints())})
+                if arguments.out and len(rows) == 1:
+                    Path(arguments.out).mkdir(parents=True, exist_ok=True)
+                    filmstrip(dance, Path(arguments.out) / f"{genre}.png", count=8)
+        report[genre] = {name: float(np.median([row[name] for row in rows])) for name in rows[0]} | {
+            "dances": len(rows)
+        }
+    print(json.dumps(report, indent=2))
+    if arguments.out:
+        (Path(arguments.out) / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+if __name__ == "__main__":
+    main()
