@@ -22,7 +22,8 @@ REQUIREMENTS = [
     "soundfile>=0.13",  # reads wav, mp3, ogg, flac
     "soxr>=0.5",  # resampling
     "av>=14",  # mp4 with sound, no system ffmpeg
-    "opencv-python-headless>=4.10",  # draws the mannequin
+    "numba>=0.60",  # compiles the renderer's pixel loops (librosa needs it as well)
+    "opencv-python-headless>=4.10",  # text, blurs and floor of the video
     "tqdm>=4.66",  # progress
 ]
 EXTRAS = {

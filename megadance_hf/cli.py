@@ -153,24 +153,20 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def run_generate(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files or none."""
     targets = _check_outputs(arguments.output, arguments.num)
-    from transformers.utils import logging
-
     from .modeling.feature_extraction_megadance import load_audio
     from .modeling.processing_megadance import match_genre
     from .pipeline import DEFAULT_MODEL, MusicToDancePipeline, load_config
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     # Everything that can be wrong is found before the weights are loaded.
+    _hush()
     model = arguments.model or DEFAULT_MODEL
     genres = load_config(model).built_genres
     genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
     song = load_audio(arguments.song, start=arguments.start, duration=arguments.duration)
-    if not arguments.genre and len(genres) > 1:
-        print(f"no --genre given: dancing {genre} (the others: {', '.join(genres[1:])})")
-
     # Only the experts of this genre: a large model opens in a fraction of its memory.
     pipe = MusicToDancePipeline.from_pretrained(model, active_genres=[genre])
+    if not arguments.genre and len(genres) > 1:
+        print(f"no --genre given: dancing {genre} (the others: {', '.join(genres[1:])})")
     options = {name: getattr(arguments, name) for name in ("seed", "mode", "temperature", "top_k", "num")}
     dances = pipe(song, genre, progress=True, **options)
     dances = dances if isinstance(dances, list) else [dances]
@@ -185,6 +181,7 @@ def run_genres(arguments: argparse.Namespace) -> None:
     """One genre a line."""
     from .pipeline import DEFAULT_MODEL, load_config
 
+    _hush()
     print("\n".join(load_config(arguments.model or DEFAULT_MODEL).built_genres))
 
 
@@ -192,10 +189,24 @@ def run_info(arguments: argparse.Namespace) -> None:
     """What a model is, read from its configuration; its weights are not loaded."""
     from .pipeline import DEFAULT_MODEL, describe_model
 
+    _hush()
     lines = describe_model(arguments.model or DEFAULT_MODEL)
     width = max(map(len, lines))
     for name, value in lines.items():
         print(f"{name:<{width}}  {value}")
+
+
+def _hush() -> None:
+    """Reports and loading bars would stand around the one line of an error; bars of downloads, which take long, stay."""
+    import logging
+
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    enable_progress_bars()
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -233,23 +244,23 @@ def _check_outputs(outputs: Sequence[str], num: int) -> list[list[Path]]:
 
 def _write(dances: "Sequence[Motion]", targets: Sequence[Sequence[Path]], song: str, start: float) -> None:
     """Write every file under another name first, then move them all: an error on the way leaves nothing behind."""
-    from .motion import MotionError
-
-    with contextlib.ExitStack() as stack:
-        moves = []
-        for dance, paths in zip(dances, targets, strict=True):
-            for path in paths:
-                # beside the target, so that moving is one step of the file system
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".megadance-", dir=path.parent))
-                temporary = Path(folder) / path.name
-                options = {"music": song, "music_start": start} if path.suffix.lower() == ".mp4" else {}
-                dance.save(temporary, **options)
-                moves.append((temporary, path))
-        try:
+    moves = []
+    try:
+        with contextlib.ExitStack() as stack:
+            for dance, paths in zip(dances, targets, strict=True):
+                for path in paths:
+                    # beside the target, so that moving is one step of the file system
+                    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".megadance-", dir=path.parent))
+                    temporary = Path(folder) / path.name
+                    options = {"music": song, "music_start": start} if path.suffix.lower() == ".mp4" else {}
+                    dance.save(temporary, **options)
+                    moves.append((temporary, path))
             for temporary, path in moves:
                 os.replace(temporary, path)
-        except OSError as error:
-            raise MotionError(f"{str(path)!r} cannot be written ({error.strerror}): choose another name") from error
+    except OSError as error:
+        raise CommandError(
+            f"argument -o: cannot write {error.filename!r} ({error.strerror}): choose another place"
+        ) from error
 
 
 def _report(dances: "Sequence[Motion]", targets: Sequence[Sequence[Path]], writing: float) -> None:

@@ -320,24 +320,31 @@ class MusicAugmentation:
         transpose: probability of a random transposition (1 to 11 semitones).
         mfcc_offset, mfcc_gain: spread of the random offset, in standard deviations of a column, and of the factor about 1.
         dropout: probability that a window loses its music (features at the mean of the data, `has_music` False).
+        timbre_dropout: probability that only the rhythm is left: MFCC and chroma at the mean of the data. These tell one
+            song from another, and a model of few songs would rather know them by heart than follow their beat.
     """
 
     transpose: float = 0.5
     mfcc_offset: float = 0.3
     mfcc_gain: float = 0.1
     dropout: float = 0.1
+    timbre_dropout: float = 0.0
 
     def __call__(
         self, features: np.ndarray, statistics: Statistics, generator: np.random.Generator
     ) -> tuple[np.ndarray, bool]:
         """Features (T, 35) -> varied features (T, 35), and whether there still is music."""
         # always the same number of draws, so that switching one off does not change the others
-        chance = generator.random(2)
+        chance = generator.random(3)
         semitones = int(generator.integers(1, 12))
         normal = generator.standard_normal((2, MFCC.stop), dtype=np.float32)
         mean, std = statistics.input_mean.numpy(), statistics.input_std.numpy()
         if chance[1] < self.dropout:
             return np.broadcast_to(mean, features.shape).copy(), False
+        if chance[2] < self.timbre_dropout:
+            features = features.copy()
+            features[..., : CHROMA.stop] = mean[: CHROMA.stop]
+            return features, True
         if chance[0] < self.transpose:
             features = rotate_chroma(features, semitones)
         offset, gain = normal[0] * std[MFCC] * self.mfcc_offset, 1 + normal[1] * self.mfcc_gain

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import AutoConfig
@@ -62,7 +63,7 @@ def find_model(model: str | os.PathLike) -> str:
     """
     name = os.fspath(model)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return str(folder)
     if name in bundled_models():
         return str(PRETRAINED / name)
@@ -99,7 +100,7 @@ def _one_line(model: str | os.PathLike) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         if len(reason) > 300:
             reason = reason[:300] + " ..."
@@ -110,13 +111,17 @@ def _one_line(model: str | os.PathLike) -> Iterator[None]:
 
 
 def _load_weights(cls: type, source: str, **kwargs: Any) -> Any:
-    """`cls.from_pretrained`, but a weight that the files lack is an error: transformers would only warn and invent it."""
-    model, info = cls.from_pretrained(source, output_loading_info=True, **kwargs)
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise ModelError(
-            f"model={source!r} lacks {len(missing)} weights of {cls.__name__}, first {missing[0]}: save it again"
-        )
+    """`cls.from_pretrained`, but weights that the files lack are an error: transformers would only warn and invent them."""
+    model, info = cls.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+    for kind, keys in (
+        ("lacks", info["missing_keys"]),
+        ("has other sizes than its config.json for", info["mismatched_keys"]),
+    ):
+        if keys:
+            names = sorted(key if isinstance(key, str) else key[0] for key in keys)
+            raise ModelError(
+                f"model={source!r} {kind} {len(names)} weights of {cls.__name__} ({names[0]}, ...): save it again"
+            )
     return model.eval()
 
 
@@ -247,6 +252,11 @@ class MusicToDancePipeline(Pipeline):
         hub = {key: kwargs.pop(key) for key in _HUB_KEYWORDS if key in kwargs}
         load_config(model, **hub)
         source = find_model(model)
+        if Path(source).is_dir() and not Path(source, TOKENIZER_FOLDER, "config.json").is_file():
+            raise ModelError(
+                f"model={os.fspath(model)!r} has no {TOKENIZER_FOLDER}/config.json: save the motion tokenizer into its "
+                f"subfolder {TOKENIZER_FOLDER!r}, as MusicToDancePipeline.save_pretrained does"
+            )
         with _one_line(model):
             generator = _load_weights(MegaDanceForMotionGeneration, source, **hub, **kwargs)
             tokenizer = _load_weights(MegaDanceTokenizer, source, subfolder=TOKENIZER_FOLDER, **hub)

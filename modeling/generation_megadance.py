@@ -113,8 +113,6 @@ class MegaDanceGenerationMixin(GenerationMixin):
         if (generation_config.num_beams or 1) > 1:
             raise ValueError(f"num_beams={generation_config.num_beams}: there is no beam search; use do_sample=True")
         copies = generation_config.num_return_sequences or 1
-        if copies > 1 and not generation_config.do_sample:
-            raise ValueError(f"num_return_sequences={copies} would give equal dances; use do_sample=True")
         if seed is not None and generator is not None:
             raise ValueError("seed and generator are both given; use one of them")
 

@@ -221,6 +221,21 @@ class MegaDanceCache:
 # --------------------------------------------------------------------------------------------------------------------
 
 
+class Dropout(nn.Dropout):
+    """Dropout that draws a byte instead of eight of them for each number where the drawing is slow: on a CPU.
+
+    The probability is rounded to 1/256 there.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        dropped = round(self.p * 256)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+        return x * kept * (256 / (256 - dropped))
+
+
 class Mamba(nn.Module):
     """Selective state space layer with the parameter names and shapes of mamba_ssm's `Mamba`."""
 
@@ -295,7 +310,7 @@ class SlidingWindowAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.context = config.context_codes
-        self.dropout = config.dropout
+        self.dropout = Dropout(config.dropout)
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
@@ -306,16 +321,16 @@ class SlidingWindowAttention(nn.Module):
         if query.device.type == "cpu" and query.requires_grad:
             # torch's fused kernel has a slow masked backward on CPUs
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-            if mask is not None:
-                scores = scores.masked_fill(~mask, -torch.inf)
-            return F.dropout(scores.softmax(-1), self.dropout, self.training) @ value
-        dropout = self.dropout if self.training else 0.0
+            if mask is not None:  # added, not filled in: an addition costs nothing on the way back
+                scores = scores.add_(torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf))
+            return self.dropout(scores.softmax(-1)) @ value
+        dropout = self.dropout.p if self.training else 0.0
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
     def forward(
         self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None
     ) -> torch.Tensor:
-        """[batch, 3, time, hidden] -> same. `mask` [time, past + time] is one block of the 3x3."""
+        """[batch, 3, time, hidden] -> same. `mask` [time * 3, (past + time) * 3], streams innermost."""
         batch, streams, steps, hidden = hidden_states.shape
         # [batch, heads, time, streams, head size]: the order of keys is free, this one makes the cache a plain ring
         shape = (batch, streams, steps, self.num_heads, -1)
@@ -341,8 +356,6 @@ class SlidingWindowAttention(nn.Module):
                     value = torch.cat((cache.values[:, :, :past], value), dim=2)
                 cache.keys[:, :, slots] = new_key[:, :, steps - kept :]
                 cache.values[:, :, slots] = new_value[:, :, steps - kept :]
-        if mask is not None:
-            mask = mask.repeat_interleave(streams, 0).repeat_interleave(streams, 1)
         result = self._attend(query.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), mask)
         result = result.view(batch, self.num_heads, steps, streams, -1).permute(0, 3, 2, 1, 4)
         return self.o_proj(result.reshape(batch, streams, steps, hidden))
@@ -375,7 +388,7 @@ class Expert(nn.Module):
         self.attention = SlidingWindowAttention(config)
         self.mlp_norm = nn.LayerNorm(**norm)
         self.mlp = FeedForward(config.hidden_size, config.intermediate_size, config.hidden_size, "gelu")
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None
@@ -674,6 +687,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             hidden = hidden[order]
             inverse = torch.argsort(order)
         mask = self._mask(steps, 0 if cache is None else cache.position, hidden.device)
+        if mask is not None:  # from one block to all 3x3, in the order in which attention has its positions
+            mask = mask.repeat_interleave(NUM_STREAMS, 0).repeat_interleave(NUM_STREAMS, 1)
 
         def restore(tensor):
             return tensor if order is None else tensor[inverse]

@@ -139,7 +139,7 @@ def test_the_tree_is_true():
     named = tree()
     for path in named:
         assert (ROOT / path).exists(), f"the tree names {path}, which is not there"
-    for package in ("modeling", "megadance_hf", "datasets_scripts", "examples"):
+    for package in ("modeling", "megadance_hf", "datasets_scripts", "examples", "benchmarks"):
         for source in (ROOT / package).glob("*.py"):
             assert f"{package}/{source.name}" in named, f"the tree does not name {package}/{source.name}"
     top = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}

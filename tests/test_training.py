@@ -48,7 +48,9 @@ def clips(count: int = 4, frames: int = 120) -> list[Clip]:
             Clip(
                 id=f"clip{number}",
                 poses=swing.astype(np.float32),
-                translation=np.concatenate([0.2 * np.sin(time), 1 + 0.05 * np.sin(9 * time), 0.1 * time], 1).astype(np.float32),
+                translation=np.concatenate([0.2 * np.sin(time), 1 + 0.05 * np.sin(9 * time), 0.1 * time], 1).astype(
+                    np.float32
+                ),
                 input_features=generator.random((frames, 35), dtype=np.float32),
                 genre=("waltz", "rumba")[number % 2],
             )
