@@ -37,7 +37,10 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        value = getattr(import_module(_EXPORTS[name], __name__), name)
+        module = _EXPORTS[name]
+        if module.startswith((".modeling", ".pipeline")):
+            import_module(".auto", __name__)
+        value = getattr(import_module(module, __name__), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,23 @@
+"""Makes transformers' Auto classes know the models: imported with the first public name that has to do with a model.
+
+`import megadance_hf` alone does not do it, because asking transformers for its Auto classes takes seconds, which `megadance
+--help` should not wait for. `AutoModel.from_pretrained(DIR)` therefore needs `import megadance_hf.auto`, or any model class
+imported from `megadance_hf`.
+"""
+
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+
+from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from .modeling.modeling_megadance import MegaDanceForMotionGeneration
+from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from .modeling.processing_megadance import MegaDanceProcessor
+
+for _config, _model in (
+    (MegaDanceConfig, MegaDanceForMotionGeneration),
+    (MegaDanceTokenizerConfig, MegaDanceTokenizer),
+):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModel.register(_config, _model, exist_ok=True)
+AutoFeatureExtractor.register(MegaDanceConfig, MegaDanceFeatureExtractor, exist_ok=True)
+AutoProcessor.register(MegaDanceConfig, MegaDanceProcessor, exist_ok=True)
