@@ -200,13 +200,15 @@ def _hush() -> None:
     """Reports and loading bars would stand around the one line of an error; bars of downloads, which take long, stay."""
     import logging
 
-    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    enable_progress_bars()
+    transformers_logging.set_verbosity_error()
+    downloads_are_shown = not are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()  # the Hub's bars as well
+    if downloads_are_shown:
+        enable_progress_bars()
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

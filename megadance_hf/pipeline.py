@@ -85,6 +85,8 @@ def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDan
     source = find_model(model)
     with _one_line(model):
         content, _ = PreTrainedConfig.get_config_dict(source, **hub)
+        if not content:
+            raise ModelError(f"model={os.fspath(model)!r} has no config.json: give a folder that a model was saved in")
         kind = content.get("model_type")
         if kind != MegaDanceConfig.model_type:
             raise ModelError(

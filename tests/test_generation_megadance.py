@@ -109,7 +109,7 @@ def test_caches_change_nothing(mode, prompt):
 
 
 @given(pieces=st.lists(st.integers(1, 7), min_size=1, max_size=6))
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_a_cache_fed_in_pieces_equals_one_forward(pieces):
     """This is also what mode `stream` equals: one forward over everything, under the sliding mask."""
     steps = sum(pieces)
@@ -165,7 +165,7 @@ def test_cache_does_not_grow_and_belongs_to_its_genres():
 
 
 @given(steps=st.integers(1, 100), mode=st.sampled_from(MODES))
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_any_length(steps, mode):
     result = MODEL.generate(song(steps, batch=1), torch.tensor([1]), mode=mode, seed=0, do_sample=True)
     assert result.upper_codes.shape == result.lower_codes.shape == (1, steps)

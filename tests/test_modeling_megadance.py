@@ -11,15 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
-from megadance_hf.modeling import modeling_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance import (
     Dropout,
-    Mamba,
     MegaDanceForMotionGeneration,
     MegaDanceModel,
     genre_key,
-    selective_scan,
     sliding_window_mask,
 )
 
@@ -73,118 +70,6 @@ def full_mask(steps: int, context: int = 4) -> torch.Tensor:
 def assert_same(one, other, atol=1e-5):
     torch.testing.assert_close(one.upper_logits, other.upper_logits, atol=atol, rtol=0)
     torch.testing.assert_close(one.lower_logits, other.lower_logits, atol=atol, rtol=0)
-
-
-# ---------------------------------------------------------------------------------------------------- selective scan
-
-
-def sequential_scan(u, delta, A, B, C, state=None):
-    """The plain recurrence, one step and one line of the formula at a time."""
-    batch, steps, channels = u.shape
-    h = u.new_zeros(batch, channels, A.shape[1]) if state is None else state.transpose(1, 2)
-    outputs = []
-    for t in range(steps):
-        h = torch.exp(delta[:, t, :, None] * A) * h + delta[:, t, :, None] * B[:, t, None, :] * u[:, t, :, None]
-        outputs.append((h * C[:, t, None, :]).sum(-1))
-    return torch.stack(outputs, 1), h.transpose(1, 2)
-
-
-def scan_inputs(batch=2, steps=7, channels=5, state=3, dtype=torch.float32):
-    u, delta = torch.randn(batch, steps, channels, dtype=dtype), torch.rand(batch, steps, channels, dtype=dtype)
-    a = -torch.rand(channels, state, dtype=dtype) * 3
-    b, c = torch.randn(batch, steps, state, dtype=dtype), torch.randn(batch, steps, state, dtype=dtype)
-    return [tensor.requires_grad_() for tensor in (u, delta, a, b, c)]
-
-
-@pytest.mark.parametrize("chunk", [1, 90, 2**20])  # one step, a few steps, everything at once
-@pytest.mark.parametrize("steps", [1, 2, 7, 30])
-def test_scan_equals_the_sequential_reference(monkeypatch, steps, chunk):
-    monkeypatch.setattr(modeling_megadance, "_SCAN_CHUNK_ELEMENTS", chunk)
-    inputs = scan_inputs(steps=steps)
-    y, last = selective_scan(*inputs)
-    expected, expected_last = sequential_scan(*inputs)
-    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(last, expected_last.detach(), atol=1e-5, rtol=1e-5)
-    weight = torch.randn_like(y)
-    gradients = torch.autograd.grad((y * weight).sum(), inputs)
-    expected_gradients = torch.autograd.grad((expected * weight).sum(), inputs)
-    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
-        torch.testing.assert_close(gradient, expected_gradient, atol=1e-5, rtol=1e-5)
-    with torch.no_grad():
-        torch.testing.assert_close(selective_scan(*inputs)[0], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_scan_gradients(monkeypatch):
-    monkeypatch.setattr(modeling_megadance, "_SCAN_CHUNK_ELEMENTS", 40)
-    inputs = scan_inputs(steps=5, channels=3, state=2, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda *tensors: selective_scan(*tensors)[0], inputs)
-    state = torch.randn(2, 2, 3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda *tensors: selective_scan(*tensors, state)[0], inputs)
-
-
-@given(first=st.integers(1, 9), second=st.integers(1, 9))
-@settings(max_examples=15)
-def test_scan_carries_its_state(first, second):
-    inputs = [tensor.detach() for tensor in scan_inputs(steps=first + second)]
-    u, delta, a, b, c = inputs
-    whole, last = selective_scan(*inputs)
-    one, state = selective_scan(u[:, :first], delta[:, :first], a, b[:, :first], c[:, :first])
-    two, end = selective_scan(u[:, first:], delta[:, first:], a, b[:, first:], c[:, first:], state)
-    torch.testing.assert_close(torch.cat((one, two), 1), whole, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(end, last, atol=1e-5, rtol=1e-5)
-
-
-def test_scan_of_a_very_long_sequence_is_safe():
-    u, delta, a, b, c = (tensor.detach() for tensor in scan_inputs(batch=1, steps=3000))
-    y, _ = selective_scan(u, 20 * delta, 5 * a, b, c)  # decays far below the smallest float
-    torch.testing.assert_close(y, sequential_scan(u, 20 * delta, 5 * a, b, c)[0], atol=1e-4, rtol=1e-4)
-
-
-def test_scan_stays_in_float32_under_autocast():
-    inputs = scan_inputs()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y, _ = selective_scan(*inputs)
-        y.sum().backward()
-    assert y.dtype == torch.float32
-    torch.testing.assert_close(y, sequential_scan(*inputs)[0], atol=1e-5, rtol=1e-5)
-
-
-def test_mamba_convolution_equals_conv1d():
-    mamba = Mamba(tiny_config())
-    with torch.no_grad():
-        mamba.init_weights()
-        x = torch.randn(2, 9, 32)
-        expected = mamba.conv1d(x.transpose(1, 2))[..., :9].transpose(1, 2)
-        torch.testing.assert_close(mamba._convolve(x, None), expected, atol=1e-6, rtol=1e-5)
-        history = torch.zeros(2, 3, 32)
-        pieces = [mamba._convolve(piece, history) for piece in x.split((1, 2, 1, 5), dim=1)]
-        torch.testing.assert_close(torch.cat(pieces, 1), expected, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(history, x[:, -3:])
-
-
-def test_mamba_has_the_shapes_of_mamba_ssm():
-    shapes = {name: tuple(value.shape) for name, value in Mamba(tiny_config()).state_dict().items()}
-    assert shapes == {
-        "A_log": (32, 4),
-        "D": (32,),
-        "in_proj.weight": (64, 16),
-        "conv1d.weight": (32, 1, 4),
-        "conv1d.bias": (32,),
-        "x_proj.weight": (9, 32),
-        "dt_proj.weight": (32, 1),
-        "dt_proj.bias": (32,),
-        "out_proj.weight": (16, 32),
-    }
-
-
-def test_mamba_initialisation_survives_the_model():
-    model = tiny_model()
-    for module in (module for module in model.modules() if isinstance(module, Mamba)):
-        steps = torch.nn.functional.softplus(module.dt_proj.bias)
-        assert steps.min() >= 0.00099 and steps.max() <= 0.101 and steps.std() > 0
-        torch.testing.assert_close(module.A_log.exp(), torch.arange(1.0, 5.0).expand(32, 4))
-        assert (module.D == 1).all()
-        assert module.in_proj.weight.abs().max() <= 0.25
 
 
 # ------------------------------------------------------------------------------------------------- mask and causality
@@ -403,7 +288,9 @@ def test_dropout_statistics():
     dropout, x = Dropout(0.25), torch.ones(100_003, requires_grad=True)
     y = dropout(x)
     y.sum().backward()
-    assert abs((y == 0).float().mean().item() - 0.25) < 0.01 and set(y.tolist()) == {0.0, 256 / 192}
+    assert abs((y == 0).float().mean().item() - 0.25) < 0.01 and torch.equal(
+        y[y != 0], torch.tensor(256 / 192).expand(int((y != 0).sum()))
+    )
     assert torch.equal(x.grad, y.detach())
     assert abs(((y[1:] == 0) & (y[:-1] == 0)).float().mean().item() - 0.0625) < 0.005  # neighbours are independent
     torch.manual_seed(3)
@@ -414,21 +301,21 @@ def test_dropout_statistics():
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():
-    plain, inputs = tiny_model().train(), tiny_inputs()
+    plain, inputs = tiny_model(num_hidden_layers=1).train(), tiny_inputs(genre_ids=[1, 1, 0])
     checkpointed = copy.deepcopy(plain)
     checkpointed.activation_checkpointing_enable()
     for model in (plain, checkpointed):
         model(**inputs, upper_labels=inputs["upper_codes"], lower_labels=inputs["lower_codes"]).loss.backward()
     assert checkpointed.model.layers[0].gradient_checkpointing and not plain.model.layers[0].gradient_checkpointing
     for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad)
+        assert one.grad is None and other.grad is None or torch.allclose(one.grad, other.grad)
 
 
 def test_a_few_steps_of_training_learn_a_dance():
-    model, inputs = tiny_model().train(), tiny_inputs(batch=6)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    model, inputs = tiny_model(num_hidden_layers=1).train(), tiny_inputs(batch=4, genre_ids=[1, 1, 2, 1])
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
     losses = []
-    for _ in range(25):
+    for _ in range(12):
         loss = model(**inputs, upper_labels=inputs["upper_codes"], lower_labels=inputs["lower_codes"]).loss
         optimizer.zero_grad()
         loss.backward()

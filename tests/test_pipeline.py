@@ -327,7 +327,7 @@ def spoil(folder, target, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("no config", "config.json"),
+        ("no config", "has no config.json"),
         ("broken config", "not a valid JSON"),
         ("impossible config", "hidden_size=-3 is not possible"),
         ("another model", "is of type 'bert': give a 'megadance' generator"),
