@@ -22,6 +22,7 @@ from transformers.generation.utils import GenerationMixin
 from transformers.utils import ModelOutput
 
 MODES = ("paper", "released", "stream")
+PREFILL_CODES = 256  # most codes of a prompt that are read at once
 
 
 def window_start(mode: str, index: int, context: int, slide: int) -> int:
@@ -177,24 +178,29 @@ class MegaDanceGenerationMixin(GenerationMixin):
         cache, cache_start = None, None
         for index in range(known, total):
             start = window_start(mode, index, config.context_codes, config.slide_codes)
-            begin = start
-            if cache_start == start:
+            begin, piece = start, index - start
+            if use_cache and cache_start == start:
                 begin = index - 1
             elif use_cache and start == window_start(mode, index + 1, config.context_codes, config.slide_codes):
                 cache_start = start  # this window will be looked at again: a new cache, or the old one emptied
                 if cache is not None:
                     cache.reset()
-            outputs = self(
-                features[:, begin * frames : (index + lookahead) * frames],
-                upper[:, begin:index],
-                lower[:, begin:index],
-                genre_ids,
-                past_key_values=cache if cache_start == start else None,
-                use_cache=cache_start == start,
-                logits_to_keep=1,
-            )
-            if cache_start == start:
-                cache = outputs.past_key_values
+            cached = cache_start == start
+            if cached:  # attention over a long prompt at once would need memory that grows with its square
+                piece = PREFILL_CODES
+            for first in range(begin, index, piece):
+                last = min(first + piece, index)
+                outputs = self(
+                    features[:, first * frames : (last + lookahead) * frames],
+                    upper[:, first:last],
+                    lower[:, first:last],
+                    genre_ids,
+                    past_key_values=cache if cached else None,
+                    use_cache=cached,
+                    logits_to_keep=1,
+                )
+                if cached:
+                    cache = outputs.past_key_values
             yield index, torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
 
     def _code_lengths(self, features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

@@ -162,8 +162,8 @@ class SlidingWindowAttention(nn.Module):
             end = cache.position + steps
             slots = [position % self.context for position in range(end - kept, end)]
             if steps == 1:
-                cache.keys[:, :, slots[0]] = key[:, :, 0]
-                cache.values[:, :, slots[0]] = value[:, :, 0]
+                cache.keys[:, :, slots[0]] = key[:, :, 0].detach()
+                cache.values[:, :, slots[0]] = value[:, :, 0].detach()
                 seen = min(cache.position + 1, self.context)
                 key, value = cache.keys[:, :, :seen], cache.values[:, :, :seen]
             else:

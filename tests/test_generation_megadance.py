@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from megadance_hf.modeling import generation_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.generation_megadance import MODES, window_start
 from megadance_hf.modeling.modeling_megadance import MegaDanceCache, MegaDanceForMotionGeneration
@@ -106,6 +107,16 @@ def test_caches_change_nothing(mode, prompt):
     assert cached.upper_logits.shape == (4, 16 - prompt, CODES)
     torch.testing.assert_close(cached.upper_logits, recomputed.upper_logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(cached.lower_logits, recomputed.lower_logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_long_prompts_are_read_in_pieces(monkeypatch, mode):
+    arguments = {"mode": mode, "do_sample": False, "output_logits": True, **start(steps=11)}
+    at_once = MODEL.generate(song(14), MIXED, **arguments)
+    monkeypatch.setattr(generation_megadance, "PREFILL_CODES", 3)
+    in_pieces = MODEL.generate(song(14), MIXED, **arguments)
+    assert_equal(at_once, in_pieces)
+    torch.testing.assert_close(at_once.upper_logits, in_pieces.upper_logits, atol=1e-4, rtol=0)
 
 
 @given(pieces=st.lists(st.integers(1, 7), min_size=1, max_size=6))
@@ -337,6 +348,15 @@ def test_streamer_and_progress():
     streamed = torch.cat(recorder.chunks, -1)
     assert torch.equal(streamed, torch.stack((result.upper_codes, result.lower_codes), 1))
     assert done == [(now, 9) for now in range(3, 10)]
+
+
+def test_bfloat16():
+    half = tiny_model().to(torch.bfloat16)
+    cached = half.generate(song(9), MIXED, do_sample=False, output_logits=True, **start())
+    expected = MODEL.generate(song(9), MIXED, do_sample=False, output_logits=True, **start())
+    assert cached.upper_logits.dtype == torch.float32
+    difference = (cached.upper_logits[:, 0] - expected.upper_logits[:, 0]).abs().mean()
+    assert difference < 0.1 * expected.upper_logits[:, 0].abs().mean()
 
 
 def test_progress_bar(capsys):

@@ -332,6 +332,12 @@ def test_bfloat16():
         logits = half(**inputs).upper_logits
     assert logits.dtype == torch.bfloat16
     assert (logits.float() - expected).abs().mean() < 0.1 * expected.abs().mean()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(**inputs, upper_labels=inputs["upper_codes"]).loss
+    loss.backward()
+    exact = model(**inputs, upper_labels=inputs["upper_codes"]).loss
+    assert abs(loss.item() - exact.item()) < 0.05 * exact.item()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 # ------------------------------------------------------------------------------------------------------- errors, genres
