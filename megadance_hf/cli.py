@@ -153,8 +153,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def run_generate(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files or none."""
     targets = _check_outputs(arguments.output, arguments.num)
+    from .modeling.configuration_megadance import match_genre
     from .modeling.feature_extraction_megadance import load_audio
-    from .modeling.processing_megadance import match_genre
     from .pipeline import DEFAULT_MODEL, MusicToDancePipeline, load_config
 
     # Everything that can be wrong is found before the weights are loaded.

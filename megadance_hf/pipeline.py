@@ -25,13 +25,13 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 
-from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig, match_genre
 from .modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
 from .modeling.generation_megadance import MODES
 from .modeling.kinematics_megadance import poses_to_motion
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from .modeling.processing_megadance import MegaDanceProcessor, match_genre
+from .modeling.processing_megadance import MegaDanceProcessor
 from .motion import Motion, MotionError
 
 TASK = "music-to-dance"

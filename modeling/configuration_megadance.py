@@ -5,7 +5,9 @@ The defaults are the paper's full size in the released arrangement; `MegaDanceCo
 `MegaDanceTokenizerConfig.paper()` flip every switch to the paper's text.
 """
 
+import difflib
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -47,6 +49,28 @@ AISTPP_GENRES = (
 MOTION_FPS = 30
 FRAMES_PER_CODE = 8
 MUSIC_FEATURE_SIZE = 35
+
+
+class GenreError(ValueError):
+    """A genre that the model does not know; the message lists those it knows."""
+
+
+def match_genre(genre: str, genres: Sequence[str]) -> str:
+    """The name among `genres` that `genre` means. Capitals, spaces and hyphens do not matter: "Cha-Cha" is "chacha".
+
+    Raises:
+        GenreError: there is none; the message has the nearest spelling and the whole list.
+    """
+    names = {_plain(name): name for name in genres}
+    if isinstance(genre, str) and _plain(genre) in names:
+        return names[_plain(genre)]
+    near = difflib.get_close_matches(_plain(str(genre)), list(names), n=1)
+    hint = f"did you mean {names[near[0]]!r}? " if near else ""
+    raise GenreError(f"genre={genre!r} is unknown: {hint}The genres are {', '.join(genres) or '(none)'}")
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _require(condition: bool, name: str, value: Any, remedy: str) -> None:

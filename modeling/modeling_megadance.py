@@ -5,7 +5,6 @@ An expert is a whole Mamba-attention-feed-forward block. Tensors keep the stream
 attention joins them to [batch, 3 * time, hidden], which is the paper's concatenation along time.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .configuration_megadance import MegaDanceConfig
+from .configuration_megadance import MegaDanceConfig, match_genre
 from .generation_megadance import MegaDanceGenerationMixin
 from .mamba_megadance import Mamba
 
@@ -319,6 +318,8 @@ class MegaDancePreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["MegaDanceLayer"]
+    # MFCC reach -500: in bfloat16 the mean alone would be off by more than a spread
+    _keep_in_fp32_modules_strict = ["music_mean", "music_std"]
     # genres that are in the checkpoint but not in `active_genres`
     _keys_to_ignore_on_load_unexpected = [r"layers\.\d+\.genre_experts\.genre_"]
 
@@ -355,16 +356,15 @@ class MegaDancePreTrainedModel(PreTrainedModel):
         return (model, info) if wants_info else model
 
     def genre_id(self, genre: str) -> int:
-        """Id of a genre name, for `genre_ids`. Raises a ValueError that lists the genres and the nearest spelling."""
-        config = self.config
-        if genre in config.label2id:
-            index = config.label2id[genre]
-            self._check_built(index)
-            return index
-        by_folded = {name.casefold(): name for name in config.genres}
-        near = difflib.get_close_matches(str(genre).casefold(), by_folded, n=1)
-        hint = f"did you mean {by_folded[near[0]]!r}? " if near else ""
-        raise ValueError(f"genre={genre!r} is unknown: {hint}The genres are {', '.join(config.genres)}")
+        """Id of a genre name, for `genre_ids`, spelled as `match_genre` allows.
+
+        Raises:
+            GenreError: no such genre; the message lists the genres and the nearest spelling.
+            ValueError: the genre is not among those this model was built with.
+        """
+        index = self.config.label2id[match_genre(genre, self.config.genres)]
+        self._check_built(index)
+        return index
 
     def _check_built(self, index: int) -> None:
         genres = self.config.genres

@@ -10,7 +10,6 @@ Pure bookkeeping: nothing here is learned. The motion tokenizer is a model with 
 needed instead of being a part of the processor.
 """
 
-import difflib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .configuration_megadance import FRAMES_PER_CODE
+from .configuration_megadance import FRAMES_PER_CODE, match_genre
 from .feature_extraction_megadance import BEAT, PEAK, MegaDanceFeatureExtractor, load_audio
 from .kinematics_megadance import (
     axis_angle_to_matrix,
@@ -29,28 +28,6 @@ from .kinematics_megadance import (
     ground_translation,
     motion_to_poses,
 )
-
-
-class GenreError(ValueError):
-    """A genre that the model does not know; the message lists those it knows."""
-
-
-def match_genre(genre: str, genres: Sequence[str]) -> str:
-    """The name among `genres` that `genre` means. Capitals, spaces and hyphens do not matter: "Cha-Cha" is "chacha".
-
-    Raises:
-        GenreError: there is none; the message has the nearest spelling and the whole list.
-    """
-    names = {_plain(name): name for name in genres}
-    if isinstance(genre, str) and _plain(genre) in names:
-        return names[_plain(genre)]
-    near = difflib.get_close_matches(_plain(str(genre)), list(names), n=1)
-    hint = f"did you mean {names[near[0]]!r}? " if near else ""
-    raise GenreError(f"genre={genre!r} is unknown: {hint}The genres are {', '.join(genres) or '(none)'}")
-
-
-def _plain(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 class MegaDanceProcessor(ProcessorMixin):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megadance_hf import AISTPP_GENRES, FINEDANCE_GENRES, MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
 
 
 def test_defaults_are_the_full_size_of_the_paper():
@@ -121,3 +122,31 @@ def test_save_and_load(config, tmp_path):
 def test_impossible_values_are_named(config_class, values, words):
     with pytest.raises(StrictDataclassError, match=f"(?s){words}"):
         config_class(**values)
+
+
+# --- genre names -----------------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(FINEDANCE_GENRES + AISTPP_GENRES), st.data())
+def test_capitals_spaces_and_hyphens_do_not_matter(genre, data):
+    spelled = "".join(
+        data.draw(st.sampled_from([letter.lower(), letter.upper()])) + data.draw(st.sampled_from(["", "-", " "]))
+        for letter in genre
+    )
+    assert match_genre(spelled, FINEDANCE_GENRES + AISTPP_GENRES) == genre
+
+
+BALLROOM = ("chacha", "rumba", "waltz")
+
+
+def test_unknown_genre_lists_all_and_the_nearest():
+    with pytest.raises(
+        GenreError, match=r"genre='waltzz' is unknown: did you mean 'waltz'\? The genres are chacha, rumba, waltz"
+    ):
+        match_genre("waltzz", BALLROOM)
+    with pytest.raises(GenreError) as caught:
+        match_genre("polka", BALLROOM)
+    assert "did you mean" not in str(caught.value) and "chacha, rumba, waltz" in str(caught.value)
+    for nothing in ("", "-", None, 3):
+        with pytest.raises(GenreError):
+            match_genre(nothing, BALLROOM)

@@ -438,3 +438,16 @@ def test_an_absent_expert_is_an_error_not_random_weights(tmp_path):
     with pytest.raises(StrictDataclassClassValidationError, match="tango.*the known genres are Popping, Wei, pop.up"):
         MegaDanceForMotionGeneration.from_pretrained(tmp_path, active_genres=["tango"])
     assert genre_key("pop.up") == "genre_pop_up"
+
+
+def test_statistics_stay_exact_when_the_weights_are_bfloat16(tmp_path):
+    model = tiny_model()
+    mean = torch.linspace(-501.3, 200, 35)
+    model.set_music_statistics(mean, torch.full((35,), 0.3))
+    model.save_pretrained(tmp_path)
+    loaded = MegaDanceForMotionGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert loaded.output_mlp.fc1.weight.dtype == torch.bfloat16
+    assert torch.equal(loaded.model.music_mean, mean)
+    inputs = tiny_inputs()
+    inputs["input_features"] = inputs["input_features"] * 0.3 + mean
+    assert loaded(**inputs).upper_logits.dtype == torch.bfloat16

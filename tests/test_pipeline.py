@@ -15,9 +15,10 @@ from helpers import GENRES, click_song, remember, save_tiny_model, tiny_generato
 from safetensors.torch import load_file, save_file
 
 from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
+from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.feature_extraction_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
-from megadance_hf.modeling.processing_megadance import GenreError, MegaDanceProcessor
+from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.motion import Motion, MotionError
 from megadance_hf.pipeline import (
     DEFAULT_MODEL,

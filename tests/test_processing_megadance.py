@@ -9,7 +9,7 @@ from helpers import GENRES, click_song, tiny_tokenizer, write_song
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES, FINEDANCE_GENRES
+from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.feature_extraction_megadance import (
     BEAT,
     PEAK,
@@ -24,32 +24,7 @@ from megadance_hf.modeling.kinematics_megadance import (
     ground_translation,
     motion_to_poses,
 )
-from megadance_hf.modeling.processing_megadance import GenreError, MegaDanceProcessor, match_genre
-
-# --- genre names -----------------------------------------------------------------------------------------------------
-
-
-@given(st.sampled_from(FINEDANCE_GENRES + AISTPP_GENRES), st.data())
-def test_capitals_spaces_and_hyphens_do_not_matter(genre, data):
-    spelled = "".join(
-        data.draw(st.sampled_from([letter.lower(), letter.upper()])) + data.draw(st.sampled_from(["", "-", " "]))
-        for letter in genre
-    )
-    assert match_genre(spelled, FINEDANCE_GENRES + AISTPP_GENRES) == genre
-
-
-def test_unknown_genre_lists_all_and_the_nearest():
-    with pytest.raises(
-        GenreError, match=r"genre='waltzz' is unknown: did you mean 'waltz'\? The genres are chacha, rumba, waltz"
-    ):
-        match_genre("waltzz", GENRES)
-    with pytest.raises(GenreError) as caught:
-        match_genre("polka", GENRES)
-    assert "did you mean" not in str(caught.value) and "chacha, rumba, waltz" in str(caught.value)
-    for nothing in ("", "-", None, 3):
-        with pytest.raises(GenreError):
-            match_genre(nothing, GENRES)
-
+from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
