@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES, MegaDanceConfig
+from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES, MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.kinematics_megadance import PARENTS, motion_to_joints, motion_to_poses
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, split_body
 
 # Official name -> name here, applied in this order to names without the leading "dance_decoder."
 GENERATOR_NAMES = (
@@ -43,6 +45,32 @@ def generator_name(official: str) -> str:
     name = official.removeprefix("dance_decoder.")
     name = re.sub(r"\.genre_swab\.(\d+)\.", lambda m: f".genre_experts.genre_{FINEDANCE_GENRES[int(m[1])]}.", name)
     for pattern, replacement in GENERATOR_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+# The same for the tokenizer, whose layers are numbered: an encoder's strided layer n is `n.0`, its blocks `n.1`, and a decoder's
+# blocks are `n.0`, its upsampling `n.1`, for n from 1.
+TOKENIZER_NAMES = (
+    (r"^Pose_UP_", "upper."),
+    (r"^Pose_DOWN_", "lower."),
+    (r"Quantizer\.bottleneck", "quantizer"),
+    (r"Encoder\.encoders\.0\.level_blocks\.0\.model\.", "encoder."),
+    (r"Decoder\.decoders\.0\.(level_blocks\.0\.model\.)?", "decoder."),
+    (r"encoder\.3\.", "encoder.out."),
+    (r"encoder\.(\d)\.0\.", r"encoder.down.\1."),
+    (r"encoder\.(\d)\.1\.model\.", r"encoder.blocks.\1."),
+    (r"decoder\.0\.", "decoder.into."),
+    (r"decoder\.(\d)\.0\.model\.", lambda m: f"decoder.blocks.{int(m[1]) - 1}."),
+    (r"decoder\.(\d)\.1\.", lambda m: f"decoder.up.{int(m[1]) - 1}."),
+    (r"\.model\.1\.", ".dilated."),
+    (r"\.model\.3\.", ".pointwise."),
+)
+
+
+def tokenizer_name(official: str) -> str:
+    name = official
+    for pattern, replacement in TOKENIZER_NAMES:
         name = re.sub(pattern, replacement, name)
     return name
 
@@ -241,3 +269,115 @@ def test_full_generator_hidden_values(full):
 @pytest.mark.slow
 def test_full_generator_codes(full):
     full.check_codes("gen60", full.generate("gen60"))
+
+
+# ------------------------------------------------------------------------------------------------------- tokenizer
+
+
+class Tokenizer:
+    """A filled tokenizer and its fixtures."""
+
+    def __init__(self, parity, name: str):
+        self.arrays, self.info = parity(name)
+        rest, parents = self.arrays["rest_joints"], self.arrays["parents"]
+        assert tuple(parents) == PARENTS
+        offsets = rest.copy()
+        offsets[1:] -= rest[parents[1:]]
+        config = MegaDanceTokenizerConfig(hidden_size=self.info["structure"]["width"], rest_offsets=offsets.tolist())
+        with torch.device("meta"):
+            model = MegaDanceTokenizer(config)
+        fill = filler(self.info)
+        entries = [(name, shape) for name, shape, _, kind in self.info["state_dict"] if kind == "parameter"]
+        state = {tokenizer_name(name): torch.from_numpy(fill(name, shape)) for name, shape in entries}
+        for kind in ("mean", "std"):
+            parts = [self.array(f"smpl_root_vel_{kind}"), self.array(f"smpl_poses_{kind}")]
+            state[f"motion_{kind}"] = torch.cat(parts)
+        model.load_state_dict(state, strict=True, assign=True)
+        self.model, self.offsets, self.pelvis = model.eval(), torch.from_numpy(offsets), torch.from_numpy(rest[0])
+
+    def array(self, name: str) -> torch.Tensor:
+        array = torch.from_numpy(self.arrays[name])
+        return array.long() if array.dtype == torch.int32 else array
+
+    def motion(self, case: str) -> torch.Tensor:
+        return torch.cat([self.array(f"{case}_root_vel"), self.array(f"{case}_pose6d")], dim=-1)
+
+
+TOKENIZERS = {"reduced": "fsq_reduced", "full": "fsq_full"}
+# the full size has one clip only
+each_clip = pytest.mark.parametrize(
+    ("tokenizer", "clip"), [("reduced", "m240"), ("reduced", "m64"), ("full", "m240")], indirect=["tokenizer"]
+)
+each_size = pytest.mark.parametrize("tokenizer", TOKENIZERS, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(parity, request) -> Iterator[Tokenizer]:
+    yield Tokenizer(parity, TOKENIZERS[request.param])
+
+
+def close(value: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(value.detach(), expected, atol=1e-4, rtol=0)
+
+
+@each_size
+def test_tokenizer_parameters(tokenizer):
+    total = sum(parameter.numel() for parameter in tokenizer.model.parameters())
+    assert total == tokenizer.info["parameters"]["total"]
+
+
+@each_clip
+def test_tokenizer_codes(tokenizer, clip):
+    motion = tokenizer.motion(clip)
+    parts = split_body(tokenizer.model.normalize(motion))
+    for codec, part, name in zip((tokenizer.model.upper, tokenizer.model.lower), parts, ("up", "down"), strict=True):
+        close(codec.quantizer.scalars(codec.hidden(part)), tokenizer.array(f"{clip}_pre_quant_{name}"))
+    codes = tokenizer.model.encode(motion)
+    assert torch.equal(codes.upper_codes, tokenizer.array(f"{clip}_codes_up"))
+    assert torch.equal(codes.lower_codes, tokenizer.array(f"{clip}_codes_down"))
+
+
+@each_clip
+def test_tokenizer_decodes(tokenizer, clip):
+    codes = (tokenizer.array(f"{clip}_codes_up"), tokenizer.array(f"{clip}_codes_down"))
+    with torch.no_grad():
+        motion = tokenizer.model.decode(*codes)
+    normalized = tokenizer.model.normalize(motion)
+    close(normalized[..., :3], tokenizer.array(f"{clip}_decoded_root_vel_normalized"))
+    close(normalized[..., 3:], tokenizer.array(f"{clip}_decoded_pose6d_normalized"))
+    poses, translation = motion_to_poses(motion, tokenizer.array(f"{clip}_trans")[:, 0])
+    close(translation, tokenizer.array(f"{clip}_post_trans"))
+    close(poses.flatten(2), tokenizer.array(f"{clip}_post_axis_angle"))
+    # the released code adds the pelvis' own rest position to the translation
+    joints = motion_to_joints(motion, translation + tokenizer.pelvis, tokenizer.offsets)
+    close(joints, tokenizer.array(f"{clip}_post_joints"))
+
+
+@each_size
+def test_tokenizer_decodes_any_codes(tokenizer):
+    quantizer = tokenizer.model.upper.quantizer
+    values = quantizer.digits_to_values(quantizer.codes_to_digits(tokenizer.array("code_ids")))
+    close(values, tokenizer.array("code_values"))
+    with torch.no_grad():
+        motion = tokenizer.model.decode(tokenizer.array("free_codes_up"), tokenizer.array("free_codes_down"))
+    normalized = tokenizer.model.normalize(motion)
+    close(normalized[..., :3], tokenizer.array("free_root_vel_normalized"))
+    close(normalized[..., 3:], tokenizer.array("free_pose6d_normalized"))
+
+
+@each_size
+def test_tokenizer_loss_and_gradients(tokenizer):
+    case = tokenizer.info["cases"]["m240"]
+    # the released joints stand at the rest pelvis plus the velocity; here at the velocity alone
+    joints = tokenizer.array("m240_loss_target_joints").unflatten(-1, (24, 3)) - tokenizer.pelvis
+    output = tokenizer.model(tokenizer.motion("m240"), target_joints=joints)
+    expected = case["loss"]
+    assert output.losses["smpl"].item() == pytest.approx(expected["smpl_loss"], rel=1e-4)
+    assert output.losses["joint"].item() == pytest.approx(expected["keypoint_loss"], rel=1e-4)
+    assert output.loss.item() == pytest.approx(expected["total"], rel=1e-4)
+    tokenizer.model.zero_grad()
+    output.loss.backward()
+    parameters = dict(tokenizer.model.named_parameters())
+    for name, norm in case["gradient_l2"].items():
+        assert parameters[tokenizer_name(name)].grad.norm().item() == pytest.approx(norm, rel=1e-3), name
+    tokenizer.model.zero_grad()
