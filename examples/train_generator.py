@@ -11,7 +11,6 @@ extractor, and the tokenizer in `tokenizer/`, ready for `MusicToDancePipeline.fr
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 
@@ -93,7 +92,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model.generation_config.start_codes = start_codes(encoded, genres)
     for name, value in settings.get("generation", {}).items():
         setattr(model.generation_config, name, value)
-    np.random.seed(training.seed)
     report = train(
         model,
         GeneratorTask(validation, **settings.get("task", {})),

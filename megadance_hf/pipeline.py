@@ -20,11 +20,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tqdm import tqdm
-from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 
+from . import auto  # noqa: F401  (registers the model type, which transformers.pipeline asks for)
 from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig, match_genre
 from .modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
 from .modeling.generation_megadance import MODES
@@ -428,7 +428,6 @@ class MusicToDancePipeline(Pipeline):
 
 # What `pipeline("music-to-dance", ...)` of transformers looks up. Here, and not in the package's __init__, because
 # asking transformers for its pipelines takes seconds.
-AutoConfig.register(MegaDanceConfig.model_type, MegaDanceConfig, exist_ok=True)
 if TASK not in PIPELINE_REGISTRY.supported_tasks:
     PIPELINE_REGISTRY.register_pipeline(
         TASK,

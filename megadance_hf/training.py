@@ -284,7 +284,7 @@ def _newest_checkpoint(output_dir: Path) -> Path | None:
 def _save_checkpoint(accelerator: Any, output_dir: Path, epoch: int, keep: int) -> None:
     """Write beside, then rename: a killed run never leaves half a checkpoint that would be resumed from."""
     final = output_dir / CHECKPOINTS / f"epoch-{epoch:06d}"
-    partial = final.with_name(final.name + ".partial").with_name(f"partial-{epoch:06d}")
+    partial = final.with_name(f"partial-{epoch:06d}")
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
