@@ -24,6 +24,9 @@ import numpy as np
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, fftconvolve, sosfilt
 
+from megadance_hf.datasets_scripts.schema import Clip
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+
 SAMPLING_RATE = 44100
 STEPS_PER_BEAT = 4  # patterns are written in sixteenths
 SECTION_BARS = 4
@@ -268,6 +271,33 @@ def write_song(path: str | os.PathLike, seconds: float = 20.0, **options) -> Sco
     except soundfile.SoundFileError as error:
         raise OSError(f"path={str(path)!r}: cannot be written ({error}); choose another folder") from None
     return score
+
+
+def composed_clip(seed: int, seconds: float = 40.0) -> Clip:
+    """A song and its features as a clip that nobody dances to (rest pose): for learning to hear beats and bars.
+
+    Style, tempo (75 to 150 beats a minute), silence before the first beat and all else follow the seed.
+    """
+    rng = np.random.default_rng([seed, 1])
+    style = list(STYLES)[rng.integers(len(STYLES))]
+    score = compose(
+        seconds, style=style, tempo=float(rng.uniform(75, 150)), first_beat=float(rng.uniform(0, 1)), seed=seed
+    )
+    inputs = MegaDanceFeatureExtractor()(score.render().mean(1), sampling_rate=SAMPLING_RATE, return_tensors="np")
+    features = inputs["input_features"][0].astype(np.float32)
+    return Clip(
+        id=f"composed_{seed}",
+        poses=np.zeros((len(features), 72), np.float32),
+        translation=np.zeros((len(features), 3), np.float32),
+        input_features=features,
+        source="composed by megadance_hf",
+        licence="Apache-2.0",
+        beat_period_s=60 / score.tempo,
+        first_beat_s=score.first_beat,
+        beats_per_bar=score.beats_per_bar,
+        first_beat_is_downbeat=True,
+        phase_confidence="high",
+    )
 
 
 class _whole_file:

@@ -31,6 +31,7 @@ from megadance_hf.modeling.kinematics_megadance import (
     matrix_to_axis_angle,
     poses_to_motion,
 )
+from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, phase_vectors
 
 # A training window (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.
 WINDOW = 240
@@ -243,6 +244,13 @@ def bar_phase(clip: Clip) -> np.ndarray | None:
     return _phase(len(clip), clip.first_beat_s, clip.beat_period_s * clip.beats_per_bar)
 
 
+def rhythm_labels(clip: Clip) -> np.ndarray:
+    """Beat and bar of a clip as `phase_vectors` has them, (T, 4) float32; NaN where they are not known."""
+    unknown = np.full(len(clip), np.nan, dtype=np.float32)
+    phases = [unknown if phase is None else phase for phase in (beat_phase(clip), bar_phase(clip))]
+    return phase_vectors(*(torch.from_numpy(phase) for phase in phases)).numpy()
+
+
 def _phase(frames: int, first: float, period: float) -> np.ndarray:
     phase = ((np.arange(frames) / MOTION_FPS - first) / period % 1.0).astype(np.float32)
     return np.where(phase < 1.0, phase, 0.0).astype(np.float32)  # 0.99999999 is 1.0 in float32
@@ -259,32 +267,39 @@ def time_stretch(clip: Clip, factor: float) -> Clip:
     """
     if not factor > 0:
         raise ValueError(f"factor={factor} must be above 0")
-    frames = len(clip)
-    longer = round((frames - 1) * factor) + 1
-    position = np.minimum(np.arange(longer) / factor, frames - 1)
-    before = np.minimum(position.astype(np.int64), frames - 2)
-    share = (position - before).astype(np.float32)[:, None]
-
-    def blend(rows: np.ndarray) -> np.ndarray:
-        return rows[before] * (1 - share) + rows[before + 1] * share
-
-    features = clip.input_features
-    if features is not None:
-        stretched = blend(features)
-        for column in (BEAT, PEAK):
-            stretched[:, column] = 0
-            flags = np.round(np.flatnonzero(features[:, column]) * factor).astype(np.int64)
-            stretched[np.minimum(flags, longer - 1), column] = 1
-        features = stretched
+    before, share = _stretched_frames(len(clip), factor)
     return replace(
         clip,
         poses=_slerp(clip.poses, before, share),
-        translation=blend(clip.translation),
-        input_features=features,
+        translation=_blend(clip.translation, before, share),
+        input_features=None if clip.input_features is None else stretch_features(clip.input_features, factor),
         audio=None,
         beat_period_s=None if clip.beat_period_s is None else clip.beat_period_s * factor,
         first_beat_s=None if clip.first_beat_s is None else clip.first_beat_s * factor,
     )
+
+
+def stretch_features(features: np.ndarray, factor: float) -> np.ndarray:
+    """Music features (T, 35) played `factor` times as long: see `time_stretch`."""
+    before, share = _stretched_frames(len(features), factor)
+    stretched = _blend(features, before, share)
+    for column in (BEAT, PEAK):
+        stretched[:, column] = 0
+        flags = np.round(np.flatnonzero(features[:, column]) * factor).astype(np.int64)
+        stretched[np.minimum(flags, len(stretched) - 1), column] = 1
+    return stretched
+
+
+def _stretched_frames(frames: int, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each frame of the stretched clip the frame before it in the clip, and the share (T', 1) of the one after that."""
+    longer = round((frames - 1) * factor) + 1
+    position = np.minimum(np.arange(longer) / factor, frames - 1)
+    before = np.minimum(position.astype(np.int64), frames - 2)
+    return before, (position - before).astype(np.float32)[:, None]
+
+
+def _blend(rows: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return rows[before] * (1 - share) + rows[before + 1] * share
 
 
 def _slerp(poses: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -356,13 +371,17 @@ class MusicAugmentation:
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """A clip as codes: `upper[o]`, `lower[o]` (N,) int64 are its codes when encoding begins at frame o = 0 .. 7."""
+    """A clip as codes: `upper[o]`, `lower[o]` (N,) int64 are its codes when encoding begins at frame o = 0 .. 7.
+
+    `rhythm` (T, 4) is what a rhythm encoder reads from the clip's music; None without encoder or music.
+    """
 
     clip: Clip
     upper: tuple[np.ndarray, ...]
     lower: tuple[np.ndarray, ...]
     mirrored: bool = False
     stretch: float = 1.0
+    rhythm: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -372,6 +391,7 @@ def encode_clips(
     *,
     mirror: bool = True,
     stretches: Sequence[float] = (1.0,),
+    encode_rhythm: Callable[[Tensor], Tensor | None] | None = None,
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> list[EncodedClip]:
@@ -383,7 +403,8 @@ def encode_clips(
         clips: at least 16 frames each.
         mirror: also encode each clip's mirror image.
         stretches: time factors to encode each clip with (see `time_stretch`); 1.0 is the clip itself.
-        device: where the tokenizer is.
+        encode_rhythm: a generator's `model.encode_rhythm`: music features (1, T, 35) -> (1, T, 4).
+        device: where the tokenizer and the rhythm encoder are.
         progress: show a progress bar.
     """
     from tqdm import tqdm
@@ -394,7 +415,10 @@ def encode_clips(
         for factor in stretches:
             variant = clip if factor == 1.0 else time_stretch(clip, factor)
             variant = replace(variant, audio=None)
-            motion = clip_motion(variant)
+            motion, rhythm = clip_motion(variant), None
+            if encode_rhythm is not None and variant.paired:
+                read = encode_rhythm(torch.from_numpy(variant.input_features[None]).to(device))
+                rhythm = None if read is None else read[0].float().cpu().numpy()
             for mirrored in (False, True) if mirror else (False,):
                 if mirrored:
                     motion = mirror_motion(motion)
@@ -404,7 +428,7 @@ def encode_clips(
                     codes = encode(torch.from_numpy(motion[None, offset : offset + frames]).to(device))
                     upper.append(codes.upper_codes[0].cpu().numpy())
                     lower.append(codes.lower_codes[0].cpu().numpy())
-                result.append(EncodedClip(variant, tuple(upper), tuple(lower), mirrored, float(factor)))
+                result.append(EncodedClip(variant, tuple(upper), tuple(lower), mirrored, float(factor), rhythm))
     return result
 
 
@@ -417,17 +441,15 @@ class _Variant:
 
     encoded: EncodedClip
     genre_id: int
-    beat_phase: np.ndarray | None
-    bar_phase: np.ndarray | None
 
 
 class CodeWindows(_Windows):
     """Windows of music and codes for the generator.
 
     Items, for `length` L frames (a multiple of 8): `input_features` (L, 35) float32, `upper_codes` and `lower_codes` (L/8,)
-    int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data), and the known rhythm:
-    `beat_phase`, `bar_phase` (L,) float32 in [0, 1), zero where `has_beat`, `has_bar` () bool are False. Tensors may be views
-    of the data: do not write to them.
+    int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data), and, when any clip was
+    encoded with a rhythm encoder, `rhythm` (L, 4) float32, zero without music. Tensors may be views of the data: do not
+    write to them.
 
     Windows begin at any frame, not only at every eighth: the codes of the fitting offset are used.
 
@@ -470,9 +492,7 @@ class CodeWindows(_Windows):
         groups: dict[Any, list[_Variant]] = {}
         for number, item in enumerate(encoded):
             if len(item.clip) >= length:
-                variant = _Variant(
-                    item, self.genres.index(item.clip.genre), beat_phase(item.clip), bar_phase(item.clip)
-                )
+                variant = _Variant(item, self.genres.index(item.clip.genre))
                 groups.setdefault(item.clip.id if random else number, []).append(variant)
         # the variant nearest to the clip itself leads its group: windows are counted on it
         self._groups = [
@@ -484,7 +504,8 @@ class CodeWindows(_Windows):
         times = [(repeats or {}).get(group[0].encoded.clip.genre, 1) for group in self._groups]
         self._rows = [row for row in rows for _ in range(times[row[0]])]
         self._silence = statistics.input_mean.numpy()[None].repeat(length, axis=0)
-        self._unknown = np.zeros(length, dtype=np.float32)
+        self._has_rhythm = any(item.rhythm is not None for item in encoded)
+        self._no_rhythm = np.zeros((length, RHYTHM_SIZE), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -515,17 +536,91 @@ class CodeWindows(_Windows):
         features = clip.input_features[frames] if has_music else self._silence
         if has_music and self.augmentation is not None and generator is not None:
             features, has_music = self.augmentation(features, self.statistics, generator)
-        beat, bar = variant.beat_phase, variant.bar_phase
-        return {
+        item = {
             "input_features": torch.from_numpy(features),
             "upper_codes": torch.from_numpy(variant.encoded.upper[offset][codes]),
             "lower_codes": torch.from_numpy(variant.encoded.lower[offset][codes]),
             "genre_ids": torch.tensor(variant.genre_id),
             "has_music": _FLAGS[has_music],
-            "beat_phase": torch.from_numpy(self._unknown if beat is None else beat[frames]),
-            "bar_phase": torch.from_numpy(self._unknown if bar is None else bar[frames]),
-            "has_beat": _FLAGS[beat is not None],
-            "has_bar": _FLAGS[bar is not None],
+        }
+        if self._has_rhythm:
+            rhythm = variant.encoded.rhythm if has_music else None
+            item["rhythm"] = torch.from_numpy(self._no_rhythm if rhythm is None else rhythm[frames])
+        return item
+
+
+class RhythmWindows(_Windows):
+    """Windows of music with its beat and bar for the rhythm encoder; who dances does not matter.
+
+    Items: `input_features` (length, 35) and `rhythm_labels` (length, 4) float32, see `rhythm_labels`.
+
+    Args:
+        clips: with music whose beats are known; the others are left out.
+        statistics: of the training data, for the augmentation.
+        length, stride, random, seed: see `MotionWindows`.
+        augmentation: of the music; its `dropout` gives windows without any, whose rhythm is zero.
+        tempo: when `random`, windows are played up to this factor slower or faster, so that tempos are known that no song
+            of the data has.
+
+    Raises:
+        ValueError: no clip has known beats and `length * tempo` frames.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        statistics: Statistics,
+        length: int = 320,
+        stride: int = STRIDE,
+        random: bool = True,
+        augmentation: MusicAugmentation | None = None,
+        tempo: float = 1.0,
+        seed: int = 0,
+    ):
+        super().__init__(length, stride, random, seed)
+        if not tempo >= 1:
+            raise ValueError(f"tempo={tempo} must be 1 (as it is) or more")
+        self.statistics, self.augmentation, self.tempo = statistics, augmentation, tempo if random else 1.0
+        # a faster window needs more frames; one more, because the last frame has none after it to blend with
+        self._span = int(np.ceil(length * self.tempo)) + 1
+        self._clips = [
+            clip for clip in clips if clip.paired and beat_phase(clip) is not None and len(clip) >= self._span
+        ]
+        self._rows = self._table([len(clip) - self._span + length for clip in self._clips])
+        if len(self._rows) == 0:
+            raise ValueError(
+                f"none of {len(clips)} clips has music with known beats and {self._span} frames; use a smaller length"
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = range(len(self))[index]
+        item, start, choices = self._rows[index]
+        clip, factor, generator = self._clips[item], 1.0, None
+        if self.random:
+            generator = self._generator(index)
+            start += int(generator.integers(choices))
+            factor = float(np.exp(generator.uniform(-1, 1) * np.log(self.tempo)))
+        piece = replace(
+            clip,
+            poses=clip.poses[: self._span],
+            translation=clip.translation[: self._span],
+            input_features=clip.input_features[start : start + self._span],
+            first_beat_s=clip.first_beat_s - start / MOTION_FPS,
+        )
+        features = piece.input_features
+        if factor != 1.0:
+            features = stretch_features(features, factor)
+            piece = replace(piece, first_beat_s=piece.first_beat_s * factor, beat_period_s=piece.beat_period_s * factor)
+        features, has_music = features[: self.length], True
+        if self.augmentation is not None and generator is not None:
+            features, has_music = self.augmentation(features, self.statistics, generator)
+        labels = rhythm_labels(piece)[: self.length]
+        return {
+            "input_features": torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)),
+            "rhythm_labels": torch.from_numpy(labels if has_music else np.zeros_like(labels)),
         }
 
 
@@ -535,7 +630,7 @@ class CodeWindows(_Windows):
 class EpochSampler(Sampler[int]):
     """Every index once, in an order derived from (seed, epoch); `set_epoch` also sets the epoch of the windows."""
 
-    def __init__(self, windows: MotionWindows | CodeWindows, seed: int = 0):
+    def __init__(self, windows: MotionWindows | CodeWindows | RhythmWindows, seed: int = 0):
         self.windows, self.seed, self.epoch = windows, seed, windows.epoch
 
     def set_epoch(self, epoch: int) -> None:

@@ -413,6 +413,38 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
 
 
 @dataclass
+class RhythmTask:
+    """Training of a generator's rhythm encoder alone, before its other parts; see `rhythm_megadance.py`.
+
+    Attributes:
+        clips: held-out clips with music whose beats are known, heard whole.
+    """
+
+    clips: list
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return model(batch["input_features"], rhythm_labels=batch["rhythm_labels"]).loss, {}
+
+    def advance(self, model: nn.Module, progress: float) -> None:
+        pass
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Mean cosine of the error of the beat's and the bar's phase over clips, 1 is right, -1 half a beat or bar off."""
+        from megadance_hf.data import rhythm_labels
+
+        cosines: dict[str, list[float]] = {"beat_cosine": [], "bar_cosine": []}
+        device = next(model.parameters()).device
+        for clip in self.clips:
+            truth = torch.from_numpy(rhythm_labels(clip))
+            read = model.model.encode_rhythm(torch.from_numpy(clip.input_features)[None].to(device))[0].cpu()
+            for name, part in (("beat_cosine", slice(0, 2)), ("bar_cosine", slice(2, 4))):
+                if not truth[:, part].isnan().any():
+                    cosines[name].append(float(torch.cosine_similarity(read[:, part], truth[:, part], dim=-1).mean()))
+        report = {name: float(np.mean(values)) for name, values in cosines.items() if values}
+        return {"score": 1 - float(np.mean(list(report.values()))), **report} if report else {}
+
+
+@dataclass
 class GeneratorTask:
     """Training of [`MegaDanceForMotionGeneration`] (paper, section 3.3).
 
@@ -441,6 +473,7 @@ class GeneratorTask:
             genre_ids=batch["genre_ids"],
             upper_labels=batch["upper_codes"],
             lower_labels=batch["lower_codes"],
+            rhythm=batch.get("rhythm"),
             **inputs,
         )
         return output.loss, {}
@@ -458,12 +491,17 @@ class GeneratorTask:
         for begin in range(0, len(paired), self.batch_size):
             batch = collate([self.windows[i] for i in paired[begin : begin + self.batch_size]])
             batch = {name: value.to(device) for name, value in batch.items()}
-            features = batch["input_features"]
+            features, rhythm = batch["input_features"], batch.get("rhythm")
             silence = self.windows.statistics.input_mean.to(features).expand_as(features)
-            variants = {"score": features, "loss_swapped_music": features.flip(0), "loss_without_music": silence}
-            for name, variant in variants.items():
+            variants = {
+                "score": (features, rhythm),
+                "loss_swapped_music": (features.flip(0), None if rhythm is None else rhythm.flip(0)),
+                "loss_without_music": (silence, None if rhythm is None else torch.zeros_like(rhythm)),
+            }
+            for name, (heard, beat) in variants.items():
                 output = model(
-                    input_features=variant,
+                    input_features=heard,
+                    rhythm=beat,
                     genre_ids=batch["genre_ids"],
                     upper_codes=batch["upper_codes"],
                     lower_codes=batch["lower_codes"],

@@ -191,6 +191,14 @@ class MegaDanceConfig(PreTrainedConfig):
             (released code), their mean, or all of them side by side.
         music_lookahead (`int`): 0 lets code i see music up to code step i-1 (released code), 1 up to step i (section
             3.3.1).
+        music_columns (`list[int]`, *optional*): the columns of `input_features` that the three streams hear; all of them
+            when None. Not in the paper: MFCC and chroma tell one song of a small data set from another, and so invite
+            learning them by heart.
+        music_to_codes (`bool`): also add the music vector of a step to the vectors of both code streams, not only join
+            it by attention. Not in the paper: attention without positions takes long to find the music of now.
+        rhythm_size, rhythm_layers (`int`), rhythm_dropout (`float`): width, depth and dropout of the rhythm encoder
+            (`rhythm_megadance.py`), whose beat and bar phase the streams hear beside the columns. Not in the paper;
+            a size of 0 leaves it out.
         expert_composition (`"sequential"` or `"parallel"`): the genre expert works on the universal expert's result
             (released code), or both on the same input and their results are averaged (the paper's text).
         use_universal_experts, use_genre_experts, use_mamba (`bool`): the ablations of Table 4a.
@@ -222,6 +230,11 @@ class MegaDanceConfig(PreTrainedConfig):
     mlp_activation: Literal["none", "gelu"] = "none"
     music_reduction: Literal["stride", "mean", "stack"] = "stride"
     music_lookahead: int = 0
+    music_columns: list[int] | tuple[int, ...] | None = None
+    music_to_codes: bool = False
+    rhythm_size: int = 0
+    rhythm_layers: int = 7
+    rhythm_dropout: float = 0.1
     expert_composition: Literal["sequential", "parallel"] = "sequential"
     use_universal_experts: bool = True
     use_genre_experts: bool = True
@@ -249,6 +262,8 @@ class MegaDanceConfig(PreTrainedConfig):
             self.time_step_rank = math.ceil(self.hidden_size / 16)
         if self.active_genres is not None:
             self.active_genres = list(self.active_genres)
+        if self.music_columns is not None:
+            self.music_columns = list(self.music_columns)
 
     @classmethod
     def paper(cls, **overrides) -> "MegaDanceConfig":
@@ -284,8 +299,10 @@ class MegaDanceConfig(PreTrainedConfig):
 
     @property
     def music_step_size(self) -> int:
-        """Music numbers of one code step after `music_reduction`."""
-        return self.music_feature_size * (self.frames_per_code if self.music_reduction == "stack" else 1)
+        """Music numbers of one code step after `music_reduction`: columns that are heard, and the rhythm."""
+        columns = self.music_feature_size if self.music_columns is None else len(self.music_columns)
+        columns += 4 if self.rhythm_size else 0
+        return columns * (self.frames_per_code if self.music_reduction == "stack" else 1)
 
     def validate_sizes(self):
         names = (
@@ -302,9 +319,20 @@ class MegaDanceConfig(PreTrainedConfig):
         )
         _require(self.training_codes >= 2, "training_codes", self.training_codes, "use 2 or more")
         _require(self.music_lookahead in (0, 1), "music_lookahead", self.music_lookahead, "use 0 or 1")
+        _require(self.rhythm_size >= 0, "rhythm_size", self.rhythm_size, "use 0 (no rhythm encoder) or more")
+        _require(self.rhythm_layers >= 1, "rhythm_layers", self.rhythm_layers, "use 1 or more")
+
+    def validate_music_columns(self):
+        columns = self.music_columns
+        if columns is not None:
+            last = self.music_feature_size - 1
+            _require(all(0 <= column <= last for column in columns), "music_columns", columns, f"use 0 to {last}")
+            _require(len(set(columns)) == len(columns), "music_columns", columns, "name each column once")
+            _require(self.music_step_size > 0, "music_columns", columns, "name at least one, or set rhythm_size")
 
     def validate_rates(self):
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "use a number from 0 to below 1")
+        for name in ("dropout", "rhythm_dropout"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "use a number from 0 to below 1")
 
     def validate_experts(self):
         _require(

@@ -145,7 +145,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
         all_logits, all_scores = [], []
         report, close = _progress(progress, total)
         report(known)
-        steps = self._window_logits(features, codes, genre_ids, mode, known, total, bool(generation_config.use_cache))
+        rhythm = self._rhythm(features, lengths)
+        use_cache = bool(generation_config.use_cache)
+        steps = self._window_logits(features, rhythm, codes, genre_ids, mode, known, total, use_cache)
         for index, logits in steps:
             scores = processors(codes[:, :index], logits)
             if generation_config.do_sample:
@@ -170,7 +172,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
 
         return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *per_stream(all_logits), *per_stream(all_scores))
 
-    def _window_logits(self, features, codes, genre_ids, mode, known, total, use_cache):
+    def _rhythm(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor | None:
+        """Beat and bar, read from each whole song: a window alone tells less."""
+        frames = torch.arange(features.shape[1], device=features.device)
+        return self.base_model.encode_rhythm(features, frames < lengths[:, None] * self.config.frames_per_code)
+
+    def _window_logits(self, features, rhythm, codes, genre_ids, mode, known, total, use_cache):
         """Yield (index, logits [2 * batch, codebook_size]) of each code to come; the caller fills `codes[:, index]`."""
         config = self.config
         frames, lookahead = config.frames_per_code, config.music_lookahead
@@ -190,14 +197,16 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 piece = PREFILL_CODES
             for first in range(begin, index, piece):
                 last = min(first + piece, index)
+                heard = slice(first * frames, (last + lookahead) * frames)
                 outputs = self(
-                    features[:, first * frames : (last + lookahead) * frames],
+                    features[:, heard],
                     upper[:, first:last],
                     lower[:, first:last],
                     genre_ids,
                     past_key_values=cache if cached else None,
                     use_cache=cached,
                     logits_to_keep=1,
+                    rhythm=None if rhythm is None else rhythm[:, heard],
                 )
                 if cached:
                     cache = outputs.past_key_values

@@ -22,6 +22,7 @@ from transformers.utils import ModelOutput
 from .configuration_megadance import MegaDanceConfig, match_genre
 from .generation_megadance import MegaDanceGenerationMixin
 from .mamba_megadance import Mamba
+from .rhythm_megadance import RhythmEncoder
 
 STREAMS = ("upper", "lower", "music")
 NUM_STREAMS = len(STREAMS)
@@ -299,9 +300,10 @@ class MegaDanceMotionGenerationOutput(ModelOutput):
     """Output of [`MegaDanceForMotionGeneration`].
 
     Args:
-        loss: mean cross-entropy of the upper plus that of the lower stream, when labels were given.
+        loss: mean cross-entropy of the upper plus that of the lower stream, when labels were given, plus `rhythm_loss`.
         upper_logits, lower_logits: [batch, time, codebook_size]; position i scores code i + 1.
         past_key_values, hidden_states: as in [`MegaDanceModelOutput`].
+        rhythm_loss: mean squared error of the rhythm encoder, when `rhythm_labels` were given.
     """
 
     loss: torch.Tensor | None = None
@@ -309,6 +311,7 @@ class MegaDanceMotionGenerationOutput(ModelOutput):
     lower_logits: torch.Tensor | None = None
     past_key_values: MegaDanceCache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    rhythm_loss: torch.Tensor | None = None
 
 
 class MegaDancePreTrainedModel(PreTrainedModel):
@@ -326,6 +329,8 @@ class MegaDancePreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Mamba):
+            module.init_weights()
+        elif isinstance(module, RhythmEncoder):
             module.init_weights()
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=self.config.initializer_range)
@@ -404,6 +409,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         hidden = config.hidden_size
         self.upper_embedding = nn.Embedding(config.codebook_size, hidden)
         self.lower_embedding = nn.Embedding(config.codebook_size, hidden)
+        self.rhythm_encoder = RhythmEncoder(config) if config.rhythm_size else None
         self.music_mlp = FeedForward(config.music_step_size, config.music_hidden_size, hidden, config.mlp_activation)
         self.genre_embedding = nn.Embedding(len(keys), hidden) if config.genre_embedding else None
         self.layers = nn.ModuleList(MegaDanceLayer(config, index) for index in range(config.num_hidden_layers))
@@ -422,7 +428,29 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 raise ValueError("std must be above 0 in every column; use 1 for a column that never changes")
             getattr(self, f"music_{name}").copy_(value)
 
-    def _music_steps(self, input_features: torch.Tensor, steps: int) -> torch.Tensor:
+    def _normalize_music(self, input_features: torch.Tensor) -> torch.Tensor:
+        # in float32 also where the weights are not: raw columns reach several hundreds
+        features = input_features.to(self.device, torch.float32)
+        return (features - self.music_mean.float()) / self.music_std.float()
+
+    def encode_rhythm(
+        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """Beat and bar of raw features: [batch, frames, music_feature_size] -> [batch, frames, 4].
+
+        Cosine and sine of the beat's phase, then of the bar's; shorter vectors where they are uncertain. The longer the
+        piece of music the better. `attention_mask` [batch, frames] is 1 for music and 0 for padding. None for a model
+        without rhythm encoder.
+        """
+        if self.rhythm_encoder is None:
+            return None
+        features = self._normalize_music(input_features)
+        mask = None if attention_mask is None else attention_mask.to(features.device)
+        return self.rhythm_encoder(features.to(self.upper_embedding.weight.dtype), mask)
+
+    def _music_steps(
+        self, input_features: torch.Tensor, steps: int, rhythm: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Raw [batch, frames, features] -> [batch, steps, music_step_size] as position i sees it."""
         config = self.config
         if input_features.dim() != 3 or input_features.shape[-1] != config.music_feature_size:
@@ -436,9 +464,14 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 f"input_features has {input_features.shape[1]} frames = {available} code steps, but there are {steps} "
                 f"codes; give {config.frames_per_code} frames a code"
             )
-        features = input_features[:, : available * config.frames_per_code]
-        # in float32 also where the weights are not: raw columns reach several hundreds
-        features = (features.to(self.device, torch.float32) - self.music_mean.float()) / self.music_std.float()
+        frames = available * config.frames_per_code
+        features = self._normalize_music(input_features[:, :frames])
+        if config.music_columns is not None:
+            features = features[..., config.music_columns]
+        if config.rhythm_size:
+            if rhythm is None:
+                rhythm = self.encode_rhythm(input_features)
+            features = torch.cat((features, rhythm[:, :frames].to(features)), dim=-1)
         features = features.unflatten(1, (available, config.frames_per_code))  # [batch, steps, frames a code, features]
         if config.music_reduction == "stride":
             music = features[:, :, 0]
@@ -474,6 +507,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         past_key_values: MegaDanceCache | None = None,
         use_cache: bool = False,
         output_hidden_states: bool = False,
+        rhythm: torch.Tensor | None = None,
     ) -> MegaDanceModelOutput:
         """Args: see [`MegaDanceForMotionGeneration.forward`]."""
         batch, steps = upper_codes.shape
@@ -495,8 +529,11 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 "genre_ids differ from those of past_key_values; make a new cache, or reset() it with them"
             )
 
-        music = self.music_mlp(self._music_steps(input_features, steps))
-        hidden = torch.stack((self.upper_embedding(upper_codes), self.lower_embedding(lower_codes), music), dim=1)
+        music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
+        codes = torch.stack((self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)), dim=1)
+        if self.config.music_to_codes:
+            codes = codes + music[:, None]
+        hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
             hidden = hidden + self.genre_embedding(genre_ids)[:, None, None]
         groups, order = self._group(genre_ids)
@@ -552,15 +589,17 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
     def forward(
         self,
         input_features: torch.Tensor,
-        upper_codes: torch.Tensor,
-        lower_codes: torch.Tensor,
-        genre_ids: torch.Tensor,
+        upper_codes: torch.Tensor | None = None,
+        lower_codes: torch.Tensor | None = None,
+        genre_ids: torch.Tensor | None = None,
         upper_labels: torch.Tensor | None = None,
         lower_labels: torch.Tensor | None = None,
         past_key_values: MegaDanceCache | None = None,
         use_cache: bool = False,
         logits_to_keep: int = 0,
         output_hidden_states: bool = False,
+        rhythm: torch.Tensor | None = None,
+        rhythm_labels: torch.Tensor | None = None,
     ) -> MegaDanceMotionGenerationOutput:
         """Score the next codes.
 
@@ -577,14 +616,35 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             use_cache: make a cache when none is given. Inference only: no gradient flows through a cache.
             logits_to_keep: only the last so many positions' logits; 0 for all.
             output_hidden_states: also give what each layer makes.
+            rhythm: [batch, frames, 4], what `model.encode_rhythm` reads from the whole song, or known phases as
+                `phase_vectors` writes them; read from these `input_features` when None. Without meaning for a model
+                without rhythm encoder.
+            rhythm_labels: [batch, frames, 4], known phases that the rhythm encoder learns; NaN where unknown. With them,
+                and without codes and genres, nothing else is computed.
 
         Raises:
             ValueError: shapes that do not fit, a genre that is unknown or not built.
         """
         if (upper_labels is not None or lower_labels is not None) and logits_to_keep:
             raise ValueError(f"logits_to_keep={logits_to_keep} can't go together with labels; leave one of them out")
+        rhythm_loss = None
+        if rhythm_labels is not None:
+            rhythm_loss = self._rhythm_loss(input_features, rhythm_labels)
+            if upper_codes is None:
+                return MegaDanceMotionGenerationOutput(rhythm_loss, rhythm_loss=rhythm_loss)
+        if upper_codes is None or lower_codes is None or genre_ids is None:
+            raise ValueError(
+                "upper_codes, lower_codes and genre_ids are needed; only to learn rhythm_labels they are not"
+            )
         outputs = self.model(
-            input_features, upper_codes, lower_codes, genre_ids, past_key_values, use_cache, output_hidden_states
+            input_features,
+            upper_codes,
+            lower_codes,
+            genre_ids,
+            past_key_values,
+            use_cache,
+            output_hidden_states,
+            rhythm,
         )
         kept = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
         upper_logits, lower_logits = self.output_mlp(kept).unbind(1)
@@ -593,13 +653,23 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             for logits, labels in ((upper_logits, upper_labels), (lower_logits, lower_labels))
             if labels is not None
         ]
+        if rhythm_loss is not None:
+            losses.append(rhythm_loss)
         return MegaDanceMotionGenerationOutput(
             sum(losses) if losses else None,
             upper_logits,
             lower_logits,
             outputs.past_key_values,
             outputs.hidden_states,
+            rhythm_loss,
         )
+
+    def _rhythm_loss(self, input_features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.config.rhythm_size == 0:
+            raise ValueError("rhythm_labels: this model has no rhythm encoder; leave them out, or set rhythm_size")
+        known = ~labels.isnan()
+        error = self.model.encode_rhythm(input_features).float() - labels.nan_to_num()
+        return (error.square() * known).sum() / known.sum().clamp(min=1)
 
 
 __all__ = [

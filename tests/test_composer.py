@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megadance_hf.datasets_scripts import composer
-from megadance_hf.datasets_scripts.composer import SAMPLING_RATE, STYLES, compose, main, write_song
+from megadance_hf.datasets_scripts.composer import SAMPLING_RATE, STYLES, compose, composed_clip, main, write_song
 from megadance_hf.modeling.feature_extraction_megadance import BEAT, music_features
 
 
@@ -172,3 +172,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="cannot be written.*disk full"):
         write_song(path, 1)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+def test_a_composed_clip_knows_its_beats():
+    clip = composed_clip(3, seconds=12)
+    assert clip.paired and len(clip) == 360 and clip.check().input_features.shape == (360, 35)
+    envelope = clip.input_features[:, 32]
+    beats = np.arange(clip.first_beat_s, 11.5, clip.beat_period_s) * 30
+    # onsets are heard within a frame or two of the beats that the clip names, and not half a beat later
+    near = [envelope[int(b) : int(b) + 4].max() for b in beats]
+    between = [envelope[int(b) : int(b) + 4].max() for b in beats[:-1] + clip.beat_period_s * 7.5]
+    assert np.mean(near) > 1.5 * np.mean(between)
+    np.testing.assert_array_equal(composed_clip(3, seconds=12).input_features, clip.input_features)

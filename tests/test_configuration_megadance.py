@@ -64,6 +64,8 @@ def test_music_step_size_follows_the_reduction():
     assert MegaDanceConfig(music_reduction="stride").music_step_size == 35
     assert MegaDanceConfig(music_reduction="mean").music_step_size == 35
     assert MegaDanceConfig(music_reduction="stack").music_step_size == 280
+    assert MegaDanceConfig(music_reduction="stack", music_columns=[32, 33], rhythm_size=8).music_step_size == 6 * 8
+    assert MegaDanceConfig(rhythm_size=8).music_step_size == 39
 
 
 @given(

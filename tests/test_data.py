@@ -18,6 +18,7 @@ from megadance_hf.data import (
     EpochSampler,
     MotionWindows,
     MusicAugmentation,
+    RhythmWindows,
     Statistics,
     bar_phase,
     beat_phase,
@@ -27,7 +28,9 @@ from megadance_hf.data import (
     encode_clips,
     jitter_mfcc,
     mirror_motion,
+    rhythm_labels,
     rotate_chroma,
+    stretch_features,
     time_stretch,
 )
 from megadance_hf.datasets_scripts.schema import Clip
@@ -70,6 +73,11 @@ def ruler_encode(motion):
     assert motion.shape[0] == 1 and motion.shape[1] % 8 == 0 and motion.shape[2] == 147
     first = torch.round(motion[:, ::8, 0] / TICK).long()
     return SimpleNamespace(upper_codes=first.abs(), lower_codes=(motion[:, 4::8, 0] < 0).long())
+
+
+def ruler_rhythm(features):
+    """A rhythm encoder for rulers: it reads four multiples of the place in the music."""
+    return features[..., :1] * torch.tensor([1.0, 2.0, 3.0, 4.0])
 
 
 def same(left: dict, right: dict) -> bool:
@@ -411,8 +419,9 @@ def test_exhaustive_code_windows_are_all_of_them():
 
 
 def test_stretched_variants_stand_in_at_the_same_place():
-    clip = ruler(frames=400, beat_period_s=0.5, first_beat_s=0.0)
-    encoded = encode_clips(ruler_encode, [clip], mirror=False, stretches=(0.8, 1.0, 1.25))
+    clip = ruler(frames=400)
+    options = {"mirror": False, "stretches": (0.8, 1.0, 1.25), "encode_rhythm": ruler_rhythm}
+    encoded = encode_clips(ruler_encode, [clip], **options)
     assert [(item.stretch, len(item.clip)) for item in encoded] == [(0.8, 320), (1.0, 400), (1.25, 500)]
     windows = CodeWindows(encoded, GENRES, Statistics.from_clips([clip]), length=80, stride=16)
     assert len(windows) == 21  # counted on the clip itself
@@ -420,11 +429,10 @@ def test_stretched_variants_stand_in_at_the_same_place():
     for epoch in range(4):
         windows.set_epoch(epoch)
         for i in range(len(windows)):
-            features, phase = windows[i]["input_features"].numpy(), windows[i]["beat_phase"].numpy()
+            features, rhythm = windows[i]["input_features"].numpy(), windows[i]["rhythm"].numpy()
             speed = round(float(features[70, 0] - features[0, 0]) / 70, 2)
             seen.add(speed)
-            expected = features[:, 0] / 30 / 0.5 % 1  # where the clip's own grid has this place of the music
-            np.testing.assert_allclose((phase - expected + 0.5) % 1, 0.5, atol=1e-3)
+            np.testing.assert_allclose(rhythm[:, 2], 3 * features[:, 0], rtol=1e-6)  # read where the music is
             if i < 15:
                 assert 16 * i - 1 <= features[0, 0] < 16 * (i + 1) + 1
     assert seen == {0.8, 1.0, 1.25}
@@ -432,34 +440,26 @@ def test_stretched_variants_stand_in_at_the_same_place():
     assert len(exhaustive) == 4 + 5 + 6
 
 
-def test_missing_music_is_the_mean_and_unknown_rhythm_is_flagged():
-    grid = {"beat_period_s": 0.5, "first_beat_s": 0.0, "beats_per_bar": 3, "first_beat_is_downbeat": True}
-    clips = [
-        ruler("none", music=False),
-        ruler("all", **grid),
-        ruler("beat", **(grid | {"first_beat_is_downbeat": False})),
-        ruler("low", **grid, phase_confidence="low"),
-    ]
+def test_missing_music_is_the_mean_and_has_no_rhythm():
+    clips = [ruler("none", music=False), ruler("song")]
     statistics = Statistics.from_clips(clips)
-    windows = CodeWindows(encode_clips(ruler_encode, clips), GENRES, statistics, length=80, stride=80)
-    flags = [tuple(bool(item[key]) for key in ("has_music", "has_beat", "has_bar")) for item in windows]
-    assert flags == [(False, False, False), (True, True, True), (True, True, False), (True, False, False)]
+    encoded = encode_clips(ruler_encode, clips, encode_rhythm=ruler_rhythm)
+    windows = CodeWindows(encoded, GENRES, statistics, length=80, stride=80)
+    assert [bool(item["has_music"]) for item in windows] == [False, True]
     torch.testing.assert_close(windows[0]["input_features"], statistics.input_mean.expand(80, 35))
-    assert windows[0]["beat_phase"].eq(0).all() and windows[2]["bar_phase"].eq(0).all()
-    start = int(windows[1]["upper_codes"][0])
-    np.testing.assert_array_equal(windows[1]["bar_phase"], bar_phase(clips[1])[start : start + 80])
+    assert windows[0]["rhythm"].eq(0).all() and windows[1]["rhythm"].ne(0).any()
+    silenced = CodeWindows(encoded, GENRES, statistics, length=80, augmentation=MusicAugmentation(dropout=1.0))
+    assert silenced[1]["rhythm"].eq(0).all() and not silenced[1]["has_music"]
     batch = collate(list(windows))
     assert {key: tuple(value.shape) for key, value in batch.items()} == {
-        "input_features": (4, 80, 35),
-        "upper_codes": (4, 10),
-        "lower_codes": (4, 10),
-        "genre_ids": (4,),
-        "has_music": (4,),
-        "beat_phase": (4, 80),
-        "bar_phase": (4, 80),
-        "has_beat": (4,),
-        "has_bar": (4,),
+        "input_features": (2, 80, 35),
+        "upper_codes": (2, 10),
+        "lower_codes": (2, 10),
+        "genre_ids": (2,),
+        "has_music": (2,),
+        "rhythm": (2, 80, 4),
     }
+    assert "rhythm" not in CodeWindows(encode_clips(ruler_encode, clips), GENRES, statistics, length=80)[0]
     assert batch["upper_codes"].dtype == batch["genre_ids"].dtype == torch.int64
     assert batch["has_music"].dtype == torch.bool
 
@@ -512,6 +512,76 @@ def test_windows_of_codes_that_cannot_be_made():
         CodeWindows(encoded, GENRES, statistics)
     with pytest.raises(ValueError, match="length=100 must be a multiple of 8"):
         CodeWindows(encoded, GENRES, statistics, length=100)
+
+
+# --- music alone -----------------------------------------------------------------------------------------------------
+
+GRID = {"beat_period_s": 0.5, "first_beat_s": 0.3, "beats_per_bar": 3, "first_beat_is_downbeat": True}
+
+
+def test_rhythm_labels_say_where_the_beat_and_the_bar_are():
+    labels = rhythm_labels(dance(**GRID))
+    assert labels.shape == (100, 4) and labels.dtype == np.float32
+    for frame in (9, 24, 39, 54):  # 0.3 s and each half second after
+        np.testing.assert_allclose(labels[frame, :2], [1, 0], atol=1e-4)
+    np.testing.assert_allclose(labels[[9, 54], 2:], [[1, 0], [1, 0]], atol=1e-4)
+    np.testing.assert_allclose(np.hypot(labels[:, 2], labels[:, 3]), 1, atol=1e-6)
+    unknown = rhythm_labels(dance(**(GRID | {"first_beat_is_downbeat": False})))
+    assert np.isnan(unknown[:, 2:]).all() and np.isfinite(unknown[:, :2]).all()
+    assert np.isnan(rhythm_labels(dance())).all()
+
+
+@pytest.mark.parametrize("tempo", [1.0, 1.4])
+def test_rhythm_windows_keep_music_and_beat_together(tempo):
+    clip = ruler(frames=400, **GRID)
+    clips = [clip, ruler("no grid", 400), ruler("no music", 400, music=False, **GRID), ruler("short", 50, **GRID)]
+    windows = RhythmWindows(clips, Statistics.from_clips([clip]), length=80, tempo=tempo)
+    truth, speeds = rhythm_labels(clip), set()
+    for epoch in range(3):
+        windows.set_epoch(epoch)
+        for item in windows:
+            assert item["input_features"].shape == (80, 35) and item["rhythm_labels"].shape == (80, 4)
+            place = item["input_features"][:, 0].numpy()  # frame of the clip
+            speeds.add(round(float(place[70] - place[0]) / 70, 1))
+            whole = np.abs(place - place.round()) < 1e-3
+            assert whole.any()
+            np.testing.assert_allclose(item["rhythm_labels"][whole], truth[place[whole].round().astype(int)], atol=2e-3)
+    assert (len(speeds) > 3) == (tempo > 1)
+    assert same(windows[2], windows[2])
+    windows.set_epoch(7)
+    assert not same(windows[2], RhythmWindows(clips, windows.statistics, length=80, tempo=tempo)[2])
+
+
+def test_rhythm_windows_without_music_have_no_rhythm():
+    clip = ruler(frames=200, **GRID)
+    windows = RhythmWindows(
+        [clip], Statistics.from_clips([clip]), length=80, augmentation=MusicAugmentation(dropout=1.0)
+    )
+    assert all(item["rhythm_labels"].eq(0).all() for item in windows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": 400}, "none of 1 clips has music with known beats and 401 frames"),
+        ({"tempo": 0.5}, "tempo=0.5"),
+    ],
+)
+def test_rhythm_windows_that_cannot_be_made(options, message):
+    clip = ruler(frames=100, **GRID)
+    with pytest.raises(ValueError, match=message):
+        RhythmWindows([clip], Statistics.from_clips([clip]), **options)
+
+
+@given(factor=st.floats(0.6, 1.6), frames=st.integers(4, 60))
+def test_stretched_features_keep_every_beat(factor, frames):
+    features = ruler(frames=frames).input_features
+    features[:, 33] = 0
+    features[1::4, 33] = 1
+    stretched = stretch_features(features, factor)
+    assert len(stretched) == round((frames - 1) * factor) + 1 and set(np.unique(stretched[:, 33])) <= {0, 1}
+    beats = np.flatnonzero(stretched[:, 33])
+    np.testing.assert_allclose(beats, np.arange(1, frames, 4) * factor, atol=0.51)
 
 
 # --- batches -------------------------------------------------------------------------------------------------------

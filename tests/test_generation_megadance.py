@@ -97,6 +97,37 @@ def test_every_code_is_what_a_fresh_forward_of_its_window_says(mode, lookahead):
     assert len(upper.unique()) > 3  # it would be easy to be right on a frozen dance
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_rhythm_is_read_from_the_whole_song(mode):
+    model = tiny_model(rhythm_size=8, rhythm_layers=3, music_columns=[32, 33], music_to_codes=True)
+    features, codes = song(15), start()
+    whole = model.model.encode_rhythm(features[:, : 15 * 8])
+    upper, lower = codes["upper_codes"], codes["lower_codes"]
+    with torch.no_grad():
+        for index in range(1, 15):
+            first = window_start(mode, index, CONTEXT, SLIDE)
+            heard = slice(first * 8, (index + 1) * 8)
+            logits = model(features[:, heard], upper[:, first:], lower[:, first:], MIXED, rhythm=whole[:, heard])
+            upper = torch.cat((upper, logits.upper_logits[:, -1:].argmax(-1)), 1)
+            lower = torch.cat((lower, logits.lower_logits[:, -1:].argmax(-1)), 1)
+    result = model.generate(features, MIXED, mode=mode, do_sample=False, **codes)
+    assert torch.equal(result.upper_codes, upper) and torch.equal(result.lower_codes, lower)
+    assert len(upper.unique()) > 3
+
+
+def test_rhythm_does_not_hear_the_padding():
+    model = tiny_model(rhythm_size=8, rhythm_layers=3, music_columns=[], music_to_codes=True)
+    features, codes = song(14, batch=2), start(2)
+    mask = torch.ones(features.shape[:2])
+    mask[1, 9 * 8 :] = 0
+    together = model.generate(features, MIXED[:2], attention_mask=mask, do_sample=False, **codes)
+    alone = model.generate(
+        features[1:, : 9 * 8], MIXED[1:2], do_sample=False, **{name: value[1:] for name, value in codes.items()}
+    )
+    assert torch.equal(together.upper_codes[1, :9], alone.upper_codes[0])
+    assert torch.equal(together.lower_codes[1, :9], alone.lower_codes[0])
+
+
 @pytest.mark.parametrize("prompt", [1, 6, 11])
 @pytest.mark.parametrize("mode", MODES)
 def test_caches_change_nothing(mode, prompt):

@@ -86,3 +86,31 @@ def test_largest_step_finds_the_jump():
     joints[100:, 5] += [0, 0.7, 0]
     assert metrics.largest_step(joints) == pytest.approx(0.7)
     assert metrics.largest_step(joints[:1]) == 0
+
+
+def swaying(phase: np.ndarray, delay: float = 0.0) -> np.ndarray:
+    """Walking on, with arms that move fast once a bar: the speed's rise and fall belongs to the bar, the path does not."""
+    joints = moving((0.7, 0, 0.2), len(phase))
+    swing = np.cumsum(1 + np.cos(2 * np.pi * (phase - delay))) / 30
+    joints[:, 16:] += swing[:, None, None] * [0, 0.5, 0.5]
+    return joints
+
+
+def test_bar_profile_follows_the_bar_and_not_the_path():
+    phase = np.arange(600) / 57 % 1
+    profile = metrics.bar_profile(swaying(phase), phase)
+    assert profile.shape == (16,) and abs(profile.sum()) < 1e-9
+    assert np.argmax(profile) in (15, 0) and profile.max() > 0.1
+    np.testing.assert_allclose(metrics.bar_profile(swaying(phase) + [3, 0, 1], phase), profile, atol=1e-9)
+    correlate = metrics.profile_correlation
+    assert correlate(profile, metrics.bar_profile(swaying(phase), phase)) == pytest.approx(1)
+    assert correlate(profile, metrics.bar_profile(swaying(phase, 0.5), phase)) < -0.95
+    assert abs(correlate(profile, metrics.bar_profile(swaying(phase, 0.25), phase))) < 0.2
+    drifting = swaying(np.arange(600) / 40 % 1)  # keeps a tempo of its own
+    assert np.abs(metrics.bar_profile(drifting, phase)).max() < 0.3 * profile.max()
+
+
+def test_bar_profile_of_no_motion_is_flat():
+    still = metrics.bar_profile(standing(60), np.arange(60) / 50 % 1)
+    assert np.abs(still).max() < 1e-12 and metrics.profile_correlation(still, np.arange(16.0) - 7.5) == 0
+    assert metrics.bar_profile(standing(1), np.zeros(1)).tolist() == [0.0] * 16

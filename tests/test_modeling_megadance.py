@@ -451,3 +451,62 @@ def test_statistics_stay_exact_when_the_weights_are_bfloat16(tmp_path):
     inputs = tiny_inputs()
     inputs["input_features"] = inputs["input_features"] * 0.3 + mean
     assert loaded(**inputs).upper_logits.dtype == torch.bfloat16
+
+
+# --------------------------------------------------------------------------------------------------------------- rhythm
+
+
+def test_rhythm_and_columns_are_all_the_music_that_is_heard():
+    torch.manual_seed(0)
+    model = tiny_model(rhythm_size=8, rhythm_layers=2, music_columns=[3, 33], music_to_codes=True)
+    inputs = tiny_inputs()
+    rhythm = torch.randn(3, 48, 4)
+    with torch.no_grad():
+        expected = model(**inputs, rhythm=rhythm).upper_logits
+        other = inputs["input_features"] + torch.randn(3, 48, 35)
+        other[..., [3, 33]] = inputs["input_features"][..., [3, 33]]
+        same = model(**{**inputs, "input_features": other}, rhythm=rhythm).upper_logits
+        torch.testing.assert_close(same, expected, atol=0, rtol=0)
+        assert not torch.allclose(model(**inputs, rhythm=-rhythm).upper_logits, expected)
+        read = model(**inputs, rhythm=model.model.encode_rhythm(inputs["input_features"])).upper_logits
+        torch.testing.assert_close(model(**inputs).upper_logits, read, atol=0, rtol=0)
+
+
+def test_music_to_codes_adds_the_step_that_is_heard():
+    torch.manual_seed(0)
+    model = tiny_model(music_to_codes=True)
+    inputs = tiny_inputs()
+    with torch.no_grad():
+        first = model(**inputs, output_hidden_states=True).hidden_states[0]
+        music = first[:, 2]
+        torch.testing.assert_close(first[:, 0], model.model.upper_embedding(inputs["upper_codes"]) + music)
+        torch.testing.assert_close(first[:, 1], model.model.lower_embedding(inputs["lower_codes"]) + music)
+
+
+def test_learning_the_rhythm_alone():
+    torch.manual_seed(0)
+    model = tiny_model(rhythm_size=8, rhythm_layers=2)
+    features, labels = torch.randn(2, 40, 35), torch.randn(2, 40, 4)
+    labels[1, :, 2:] = torch.nan
+    output = model(features, rhythm_labels=labels)
+    read = model.model.encode_rhythm(features)
+    known = torch.cat(((read - labels)[0].flatten(), (read - labels)[1, :, :2].flatten()))
+    torch.testing.assert_close(output.loss, known.square().mean())
+    output.loss.backward()
+    touched = {name.split(".")[1] for name, value in model.named_parameters() if value.grad is not None}
+    assert touched == {"rhythm_encoder"}
+    inputs = tiny_inputs(batch=2, steps=5) | {"input_features": features}
+    codes = {"upper_labels": inputs["upper_codes"], "lower_labels": inputs["lower_codes"]}
+    both = model(**inputs, **codes, rhythm_labels=labels)
+    torch.testing.assert_close(both.loss, model(**inputs, **codes).loss + both.rhythm_loss)
+    unknown = model(features, rhythm_labels=torch.full_like(labels, torch.nan))
+    assert unknown.loss == 0
+
+
+def test_rhythm_labels_need_an_encoder_and_codes_are_needed_otherwise():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="no rhythm encoder"):
+        model(torch.randn(1, 8, 35), rhythm_labels=torch.zeros(1, 8, 4))
+    with pytest.raises(ValueError, match="upper_codes, lower_codes and genre_ids are needed"):
+        model(torch.randn(1, 8, 35))
+    assert model.model.encode_rhythm(torch.randn(1, 8, 35)) is None

@@ -1,6 +1,7 @@
 """The training loop: that it learns, and that a stopped run goes on as if it had not been stopped."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,17 @@ from megadance_hf.data import (
     EpochSampler,
     MotionWindows,
     MusicAugmentation,
+    RhythmWindows,
     Statistics,
     collate,
     encode_clips,
+    rhythm_labels,
 )
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training import GeneratorTask, TokenizerTask, TrainingConfig, reconstruction_report, train
+from megadance_hf.training import GeneratorTask, RhythmTask, TokenizerTask, TrainingConfig, reconstruction_report, train
 
 TINY_TOKENIZER = {"hidden_size": 16, "code_size": 8, "levels": [3, 3], "normalize_scalars": True}
 TINY_GENERATOR = {
@@ -87,7 +90,21 @@ def generator_run(output, epochs=2, **options):
     return train(model, task, windows, EpochSampler(windows, 3), collate, config, output, **options), model
 
 
-RUNS = {"tokenizer": tokenizer_run, "generator": generator_run}
+def rhythm_run(output, epochs=2, **options):
+    config = TrainingConfig(epochs=epochs, batch_size=4, learning_rate=3e-3, seed=3)
+    songs = [replace(clip, first_beat_s=0.1, beat_period_s=0.4) for clip in clips()]
+    statistics = Statistics.from_clips(songs)
+    windows = RhythmWindows(songs, statistics, length=48, augmentation=MusicAugmentation(), tempo=1.2, seed=3)
+    torch.manual_seed(0)
+    model = MegaDanceForMotionGeneration(MegaDanceConfig(**TINY_GENERATOR, rhythm_size=8, rhythm_layers=2))
+    model.requires_grad_(False)
+    model.model.rhythm_encoder.requires_grad_(True)
+    return train(
+        model, RhythmTask(songs[:2]), windows, EpochSampler(windows, 3), collate, config, output, **options
+    ), model
+
+
+RUNS = {"tokenizer": tokenizer_run, "generator": generator_run, "rhythm": rhythm_run}
 
 
 def rows(folder) -> list[dict]:
@@ -169,3 +186,17 @@ def test_too_few_windows_for_a_batch(tmp_path):
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER))
     with pytest.raises(ValueError, match="1 windows do not fill a batch of batch_size=64"):
         train(model, TokenizerTask([]), windows, EpochSampler(windows), collate, config, tmp_path)
+
+
+def test_the_rhythm_report_is_one_when_every_phase_is_right():
+    class Right(torch.nn.Linear):
+        @property
+        def model(self):
+            return self
+
+        def encode_rhythm(self, features):
+            return torch.from_numpy(rhythm_labels(song))[None].nan_to_num() * 0.3  # unsure, but right
+
+    song = replace(clips(1)[0], first_beat_s=0.1, beat_period_s=0.4)
+    report = RhythmTask([song]).evaluate(Right(1, 1))
+    assert report == {"score": pytest.approx(0, abs=1e-6), "beat_cosine": pytest.approx(1)}
