@@ -22,11 +22,13 @@ if (_root / "setup.py").is_file() and (_root / "modeling").is_dir():
 _EXPORTS = {
     "MegaDanceTokenizerConfig": ".modeling.configuration_megadance",
     "MegaDanceConfig": ".modeling.configuration_megadance",
+    "MegaDanceClassifierConfig": ".modeling.configuration_megadance",
     "FINEDANCE_GENRES": ".modeling.configuration_megadance",
     "AISTPP_GENRES": ".modeling.configuration_megadance",
     "MegaDanceTokenizer": ".modeling.modeling_megadance_tokenizer",
     "MegaDanceModel": ".modeling.modeling_megadance",
     "MegaDanceForMotionGeneration": ".modeling.modeling_megadance",
+    "MegaDanceForGenreClassification": ".modeling.modeling_megadance_classifier",
     "MegaDanceFeatureExtractor": ".modeling.feature_extraction_megadance",
     "MegaDanceProcessor": ".modeling.processing_megadance",
     "Motion": ".motion",

@@ -7,15 +7,17 @@ imported from `megadance_hf`.
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
-from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
+from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from .modeling.processing_megadance import MegaDanceProcessor
 
 for _config, _model in (
     (MegaDanceConfig, MegaDanceForMotionGeneration),
     (MegaDanceTokenizerConfig, MegaDanceTokenizer),
+    (MegaDanceClassifierConfig, MegaDanceForGenreClassification),
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)

@@ -78,6 +78,26 @@ def _require(condition: bool, name: str, value: Any, remedy: str) -> None:
         raise ValueError(f"{name}={value!r} is not possible: {remedy}")
 
 
+def _require_labels(id2label: dict[int, str]) -> list[str]:
+    labels = list(id2label.values())
+    _require(len(labels) > 0, "id2label", id2label, "name at least one genre")
+    _require(len(set(labels)) == len(labels), "id2label", id2label, "each genre may stand there once")
+    _require(
+        sorted(int(index) for index in id2label) == list(range(len(labels))),
+        "id2label",
+        id2label,
+        f"the ids must be 0 to {len(labels) - 1}",
+    )
+    return labels
+
+
+def _genre_labels(id2label: dict | None, label2id: dict | None) -> dict[int, str]:
+    """What was given, or FineDance's genres."""
+    if id2label is not None:
+        return id2label
+    return dict(enumerate(FINEDANCE_GENRES if label2id is None else sorted(label2id, key=label2id.get)))
+
+
 @strict
 class MegaDanceTokenizerConfig(PreTrainedConfig):
     r"""Configuration of [`MegaDanceTokenizer`], the motion codec of the first stage (paper, section 3.2).
@@ -252,9 +272,7 @@ class MegaDanceConfig(PreTrainedConfig):
     use_cache: bool = True
 
     def __post_init__(self, **kwargs):
-        if self.id2label is None:
-            names = FINEDANCE_GENRES if self.label2id is None else sorted(self.label2id, key=self.label2id.get)
-            self.id2label = dict(enumerate(names))
+        self.id2label = _genre_labels(self.id2label, self.label2id)
         super().__post_init__(**kwargs)
         # derived, so that the two can't contradict each other
         self.label2id = {label: index for index, label in self.id2label.items()}
@@ -345,18 +363,67 @@ class MegaDanceConfig(PreTrainedConfig):
     def validate_genres(self):
         if self.id2label is None:  # validated again after the defaults are in place
             return
-        labels = list(self.id2label.values())
-        _require(len(labels) > 0, "id2label", self.id2label, "name at least one genre")
-        _require(len(set(labels)) == len(labels), "id2label", self.id2label, "each genre may stand there once")
-        _require(
-            sorted(int(index) for index in self.id2label) == list(range(len(labels))),
-            "id2label",
-            self.id2label,
-            f"the ids must be 0 to {len(labels) - 1}",
-        )
+        labels = _require_labels(self.id2label)
         if self.active_genres is not None:
             _require(
                 len(self.active_genres) > 0, "active_genres", self.active_genres, "name at least one, or None for all"
             )
             for genre in self.active_genres:
                 _require(genre in labels, "active_genres", genre, f"the known genres are {', '.join(labels)}")
+
+
+@strict
+class MegaDanceClassifierConfig(PreTrainedConfig):
+    r"""Configuration of [`MegaDanceForGenreClassification`], the network behind FID_s, DIV_s, ACC and F1 (section 4.1).
+
+    The defaults are the released classifier: 25,925,780 parameters with its unused ones, 25,625,620 without.
+
+    Args:
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size (`int`): the transformer.
+        output_hidden_size (`int`): between the two layers of the output.
+        num_outputs (`int`): style features, the first of which score the genres; the released code has 20 for 16 genres.
+        dropout (`float`): inside the transformer.
+        fps (`int`): frames a second of the motion.
+        genres are given as `id2label` / `label2id`; FineDance's sixteen by default.
+    """
+
+    model_type = "megadance_classifier"
+
+    hidden_size: int = 512
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    intermediate_size: int = 2048
+    output_hidden_size: int = 128
+    num_outputs: int = 20
+    dropout: float = 0.25
+    fps: int = MOTION_FPS
+
+    def __post_init__(self, **kwargs):
+        self.id2label = _genre_labels(self.id2label, self.label2id)
+        super().__post_init__(**kwargs)
+        self.label2id = {label: index for index, label in self.id2label.items()}
+
+    @property
+    def genres(self) -> list[str]:
+        """All genre names in the order of their ids."""
+        return [self.id2label[index] for index in sorted(self.id2label)]
+
+    def validate_sizes(self):
+        names = "hidden_size num_hidden_layers num_attention_heads intermediate_size output_hidden_size fps"
+        for name in names.split():
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "use 1 or more")
+        heads = self.num_attention_heads
+        _require(
+            self.hidden_size % heads == 0,
+            "hidden_size",
+            self.hidden_size,
+            f"it must be a multiple of num_attention_heads={heads}",
+        )
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "use a number from 0 to below 1")
+
+    def validate_genres(self):
+        if self.id2label is not None:
+            labels = _require_labels(self.id2label)
+            _require(
+                self.num_outputs >= len(labels), "num_outputs", self.num_outputs, f"{len(labels)} genres need as many"
+            )

@@ -39,7 +39,6 @@ class RhythmEncoder(nn.Module):
         dilations = [2**layer for layer in range(config.rhythm_layers)]
         self.reach = self.kernel_size // 2 * sum(dilations)
         self.into = nn.Linear(config.music_feature_size, size)
-        self.norms = nn.ModuleList(nn.LayerNorm(size, eps=config.layer_norm_eps) for _ in dilations)
         self.convs = nn.ModuleList(
             nn.Conv1d(size, size, self.kernel_size, padding=self.kernel_size // 2 * dilation, dilation=dilation)
             for dilation in dilations
@@ -62,8 +61,9 @@ class RhythmEncoder(nn.Module):
         """
         here = 1 if mask is None else mask[..., None].to(features.dtype)
         hidden = self.into(features)
-        for norm, conv, mix in zip(self.norms, self.convs, self.mixes, strict=True):
-            x = conv((norm(hidden) * here).mT).mT
+        # no normalisation of frames: it would take away how loud they are, and a bar begins where it is loudest
+        for conv, mix in zip(self.convs, self.mixes, strict=True):
+            x = conv((hidden * here).mT).mT
             hidden = hidden + mix(self.dropout(F.gelu(x)))
         return self.out(F.gelu(hidden)) * here
 

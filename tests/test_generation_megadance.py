@@ -8,8 +8,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from megadance_hf.modeling import generation_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.experts_megadance import MegaDanceCache
 from megadance_hf.modeling.generation_megadance import MODES, window_start
-from megadance_hf.modeling.modeling_megadance import MegaDanceCache, MegaDanceForMotionGeneration
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
 GENRES = ("Popping", "Wei", "Jazz")
 CODES = 15

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
-from megadance_hf.modeling.modeling_megadance import (
-    Dropout,
-    MegaDanceForMotionGeneration,
-    MegaDanceModel,
-    genre_key,
-    sliding_window_mask,
-)
+from megadance_hf.modeling.experts_megadance import Dropout, genre_key, sliding_window_mask
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
 
 GENRES = ("Popping", "Wei", "pop.up")
 CODES = 15

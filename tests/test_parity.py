@@ -9,70 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES, MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.convert import (
+    convert_released_classifier,
+    convert_released_generator,
+    convert_released_tokenizer,
+    generator_name,
+    tokenizer_name,
+)
+from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES
 from megadance_hf.modeling.kinematics_megadance import PARENTS, motion_to_joints, motion_to_poses
-from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
-from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, split_body
-
-# Official name -> name here, applied in this order to names without the leading "dance_decoder."
-GENERATOR_NAMES = (
-    (r"^pose_up_emb", "model.upper_embedding"),
-    (r"^pose_down_emb", "model.lower_embedding"),
-    (r"^music_MLP\.0", "model.music_mlp.fc1"),
-    (r"^music_MLP\.1", "model.music_mlp.fc2"),
-    (r"^MLP_Output\.0", "output_mlp.fc1"),
-    (r"^MLP_Output\.1", "output_mlp.fc2"),
-    (r"^decoder_layers", "model.layers"),
-    (r"\.global_swab\.", ".universal_expert."),
-    (r"\.ln1\.", ".attention_norm."),
-    (r"\.ln2\.", ".mlp_norm."),
-    (r"\.attn\.query\.", ".attention.q_proj."),
-    (r"\.attn\.key\.", ".attention.k_proj."),
-    (r"\.attn\.value\.", ".attention.v_proj."),
-    (r"\.attn\.proj\.", ".attention.o_proj."),
-    (r"\.mlp\.0\.", ".mlp.fc1."),
-    (r"\.mlp\.2\.", ".mlp.fc2."),
-    (r"\.mamba\.mamba1\.", ".mambas.upper."),
-    (r"\.mamba\.mamba2\.", ".mambas.lower."),
-    (r"\.mamba\.mamba3\.", ".mambas.music."),
-    (r"\.mamba\.norm1\.", ".mamba_norms.upper."),
-    (r"\.mamba\.norm2\.", ".mamba_norms.lower."),
-    (r"\.mamba\.norm3\.", ".mamba_norms.music."),
-)
-
-
-def generator_name(official: str) -> str:
-    name = official.removeprefix("dance_decoder.")
-    name = re.sub(r"\.genre_swab\.(\d+)\.", lambda m: f".genre_experts.genre_{FINEDANCE_GENRES[int(m[1])]}.", name)
-    for pattern, replacement in GENERATOR_NAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-# The same for the tokenizer, whose layers are numbered: an encoder's strided layer n is `n.0`, its blocks `n.1`, and a decoder's
-# blocks are `n.0`, its upsampling `n.1`, for n from 1.
-TOKENIZER_NAMES = (
-    (r"^Pose_UP_", "upper."),
-    (r"^Pose_DOWN_", "lower."),
-    (r"Quantizer\.bottleneck", "quantizer"),
-    (r"Encoder\.encoders\.0\.level_blocks\.0\.model\.", "encoder."),
-    (r"Decoder\.decoders\.0\.(level_blocks\.0\.model\.)?", "decoder."),
-    (r"encoder\.3\.", "encoder.out."),
-    (r"encoder\.(\d)\.0\.", r"encoder.down.\1."),
-    (r"encoder\.(\d)\.1\.model\.", r"encoder.blocks.\1."),
-    (r"decoder\.0\.", "decoder.into."),
-    (r"decoder\.(\d)\.0\.model\.", lambda m: f"decoder.blocks.{int(m[1]) - 1}."),
-    (r"decoder\.(\d)\.1\.", lambda m: f"decoder.up.{int(m[1]) - 1}."),
-    (r"\.model\.1\.", ".dilated."),
-    (r"\.model\.3\.", ".pointwise."),
-)
-
-
-def tokenizer_name(official: str) -> str:
-    name = official
-    for pattern, replacement in TOKENIZER_NAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
+from megadance_hf.modeling.modeling_megadance import MegaDanceModel
+from megadance_hf.modeling.modeling_megadance_tokenizer import split_body
 
 
 def filler(info: dict) -> Callable[[str, list[int]], np.ndarray]:
@@ -100,29 +47,25 @@ def filler(info: dict) -> Callable[[str, list[int]], np.ndarray]:
     return fill
 
 
-def fill_generator(info: dict, num_layers: int, num_genres: int) -> MegaDanceForMotionGeneration:
-    """A model in the released arrangement with the fixtures' weights; each of its parameters is filled."""
-    config = MegaDanceConfig.released(
-        num_hidden_layers=num_layers, id2label=dict(enumerate(FINEDANCE_GENRES[:num_genres]))
-    )
-    with torch.device("meta"):  # never initialised: every number comes from the rule
-        model = MegaDanceForMotionGeneration(config)
+def filled_state(info: dict) -> dict[str, torch.Tensor]:
+    """A state dict under official names, as a checkpoint has it: parameters by the rule, and the mask buffers."""
     fill = filler(info)
     shapes = {name: shape for name, shape, _, kind in info["state_dict"] if kind == "parameter"}
     for name, expected in info["fill_checks"].items():
         np.testing.assert_allclose(fill(name, shapes[name]).ravel()[:4], expected["first4"], rtol=1e-6, atol=1e-7)
-    state = {generator_name(name): torch.from_numpy(fill(name, shape)) for name, shape in shapes.items()}
-    statistics = {"model.music_mean": torch.zeros(35), "model.music_std": torch.ones(35)}
-    model.load_state_dict({**state, **statistics}, strict=True, assign=True)
-    return model.eval()
+    buffers = {name: torch.ones(shape) for name, shape, _, kind in info["state_dict"] if kind == "buffer"}
+    return buffers | {name: torch.from_numpy(fill(name, shape)) for name, shape in shapes.items()}
 
 
 class Generator:
     """A filled model and its fixtures."""
 
-    def __init__(self, parity, name: str, num_layers: int, num_genres: int):
+    def __init__(self, parity, name: str):
         self.arrays, self.info = parity(name)
-        self.model = fill_generator(self.info, num_layers, num_genres)
+        self.model = convert_released_generator(
+            filled_state(self.info),
+            id2label=dict(enumerate(FINEDANCE_GENRES[: self.info["structure"]["genre_experts_per_layer"]])),
+        )
 
     def array(self, name: str) -> torch.Tensor:
         array = torch.from_numpy(self.arrays[name])
@@ -180,7 +123,7 @@ class Generator:
 
 @pytest.fixture(scope="module")
 def reduced(parity) -> Iterator[Generator]:
-    yield Generator(parity, "gpt_reduced", num_layers=2, num_genres=3)
+    yield Generator(parity, "gpt_reduced")
 
 
 @pytest.mark.slow
@@ -241,7 +184,7 @@ def test_reduced_generator_codes(reduced, case, use_cache):
 
 @pytest.fixture(scope="module")
 def full(parity) -> Iterator[Generator]:
-    yield Generator(parity, "gpt_full", num_layers=6, num_genres=16)
+    yield Generator(parity, "gpt_full")
 
 
 @pytest.mark.slow
@@ -283,17 +226,12 @@ class Tokenizer:
         assert tuple(parents) == PARENTS
         offsets = rest.copy()
         offsets[1:] -= rest[parents[1:]]
-        config = MegaDanceTokenizerConfig(hidden_size=self.info["structure"]["width"], rest_offsets=offsets.tolist())
-        with torch.device("meta"):
-            model = MegaDanceTokenizer(config)
-        fill = filler(self.info)
-        entries = [(name, shape) for name, shape, _, kind in self.info["state_dict"] if kind == "parameter"]
-        state = {tokenizer_name(name): torch.from_numpy(fill(name, shape)) for name, shape in entries}
-        for kind in ("mean", "std"):
-            parts = [self.array(f"smpl_root_vel_{kind}"), self.array(f"smpl_poses_{kind}")]
-            state[f"motion_{kind}"] = torch.cat(parts)
-        model.load_state_dict(state, strict=True, assign=True)
-        self.model, self.offsets, self.pelvis = model.eval(), torch.from_numpy(offsets), torch.from_numpy(rest[0])
+        statistics = tuple(
+            {f"smpl_{part}_{kind}": self.arrays[f"smpl_{part}_{kind}"] for part in ("root_vel", "poses")}
+            for kind in ("mean", "std")
+        )
+        model = convert_released_tokenizer(filled_state(self.info), statistics, rest_offsets=offsets.tolist())
+        self.model, self.offsets, self.pelvis = model, torch.from_numpy(offsets), torch.from_numpy(rest[0])
 
     def array(self, name: str) -> torch.Tensor:
         array = torch.from_numpy(self.arrays[name])
@@ -381,3 +319,18 @@ def test_tokenizer_loss_and_gradients(tokenizer):
     for name, norm in case["gradient_l2"].items():
         assert parameters[tokenizer_name(name)].grad.norm().item() == pytest.approx(norm, rel=1e-3), name
     tokenizer.model.zero_grad()
+
+
+# ------------------------------------------------------------------------------------------------------- classifier
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", ["x240", "x100"])
+def test_classifier(parity, clip):
+    arrays, info = parity("style_classifier")
+    model = convert_released_classifier(filled_state(info))
+    unused = sum(math.prod(shape) for name, shape, *_ in info["state_dict"] if "MLP_keypoint" in name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == info["parameters"]["total"] - unused
+    with torch.no_grad():
+        logits = model(torch.from_numpy(arrays[f"{clip}_input"])).logits
+    torch.testing.assert_close(logits, torch.from_numpy(arrays[f"{clip}_output"]), atol=1e-5, rtol=0)

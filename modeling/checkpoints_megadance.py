@@ -1,0 +1,104 @@
+"""Weights in one file a genre, so that whoever wants one genre reads, or downloads, one genre.
+
+    model-shared.safetensors                  everything that all genres use
+    model-genre_Popping.safetensors           the experts of one genre, one in each layer
+    model.safetensors.index.json              which tensor lies in which file (transformers' own format)
+
+transformers reads such a folder as it reads any sharded one; only the choice of the files is made here.
+"""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers.utils import cached_file
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+SHARED = "shared"
+# what of from_pretrained's arguments says where to look
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
+
+
+def genre_of(name: str) -> str | None:
+    """The genre's key in a tensor's name, `genre_Popping`; None for what is shared."""
+    match = re.search(r"(?:^|\.)genre_experts\.(genre_\w+)\.", name)
+    return match[1] if match else None
+
+
+def save_by_genre(state_dict: dict[str, Tensor], folder: str | os.PathLike) -> None:
+    """Write the files above. Each is written beside its place and then moved, the index last."""
+    folder = Path(folder)
+    shards: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state_dict.items():
+        shards.setdefault(genre_of(name) or SHARED, {})[name] = tensor
+    weight_map = {name: f"model-{key}.safetensors" for key, tensors in shards.items() for name in tensors}
+    for key, tensors in shards.items():
+        target = folder / f"model-{key}.safetensors"
+        partial = target.with_suffix(".partial")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"format": "pt"})
+        os.replace(partial, target)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+    partial = folder / (INDEX + ".partial")
+    partial.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / INDEX)
+
+
+def _find(source: str | os.PathLike, name: str, hub: dict[str, Any]) -> Path | None:
+    found = cached_file(
+        os.fspath(source),
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        **{key: value for key, value in hub.items() if key in HUB_ARGUMENTS},
+    )
+    return None if found is None else Path(found)
+
+
+@contextmanager
+def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> Iterator[str | None]:
+    """A folder that looks like the model `source` with only these genres' files; None where there are no such files.
+
+    `source` is a folder or a Hub id; of a Hub id only the files that are needed are downloaded.
+    """
+    index_file = _find(source, INDEX, hub)
+    if index_file is None:
+        yield None
+        return
+    index = json.loads(index_file.read_text(encoding="utf-8"))
+    kept = {name: file for name, file in index["weight_map"].items() if genre_of(name) in (None, *keys)}
+    with tempfile.TemporaryDirectory(prefix="megadance-") as folder:
+        (Path(folder) / INDEX).write_text(json.dumps({**index, "weight_map": kept}), encoding="utf-8")
+        for name in ("config.json", "generation_config.json", *sorted(set(kept.values()))):
+            file = _find(source, name, hub)
+            if file is not None:
+                (Path(folder) / name).symlink_to(file.resolve())
+        yield folder
+
+
+def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> dict[str, Tensor]:
+    """The tensors of these genres' experts, by name; nothing else of the files is read."""
+    index_file = _find(source, INDEX, hub)
+    if index_file is None:
+        single = _find(source, SINGLE, hub)
+        files = [] if single is None else [single]
+    else:
+        weight_map = json.loads(index_file.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({file for name, file in weight_map.items() if genre_of(name) in keys})
+        files = [file for file in (_find(source, name, hub) for name in names) if file is not None]
+    tensors = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            tensors.update({name: file.get_tensor(name) for name in file.keys() if genre_of(name) in keys})
+    return tensors
+
+
+__all__ = ["HUB_ARGUMENTS", "genre_of", "only_genres", "read_experts", "save_by_genre"]

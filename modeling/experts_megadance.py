@@ -1,0 +1,270 @@
+"""An expert and what it is made of: three Mambas, attention with a sliding window, a feed-forward net, and their cache.
+
+Tensors keep the streams apart as [batch, 3, time, hidden]; attention joins them to [batch, 3 * time, hidden], which is the
+paper's concatenation along time (section 3.3).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .configuration_megadance import MegaDanceConfig
+from .mamba_megadance import Mamba
+
+STREAMS = ("upper", "lower", "music")
+NUM_STREAMS = len(STREAMS)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Cache
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class ExpertCache(NamedTuple):
+    """What one expert remembers of some rows of the batch: views into a [`MegaDanceCache`], written in place."""
+
+    conv: torch.Tensor  # [3, rows, conv_kernel - 1, inner]  last inputs of the convolutions
+    ssm: torch.Tensor  # [3, rows, state, inner]  float32
+    keys: torch.Tensor  # [rows, heads, context, 3, head size]  a ring: position p lies in slot p % context
+    values: torch.Tensor
+    position: int  # positions seen before this call
+
+
+class MegaDanceCache:
+    """The state of generation, allocated once and written in place: its size does not depend on the length.
+
+    An item uses one genre, so a layer has at most two experts' worth of state an item, however many genres there are.
+    Rows are kept in the order in which the batch is sorted by genre.
+
+    Args:
+        config: sizes are read from it.
+        genre_ids: [batch], fixed for the life of the cache.
+        dtype: type of keys, values and convolution inputs (the model's); the Mamba states are float32.
+    """
+
+    def __init__(self, config: MegaDanceConfig, genre_ids: torch.Tensor, dtype: torch.dtype):
+        device, batch = genre_ids.device, genre_ids.shape[0]
+        self.genre_ids = genre_ids.clone()
+        self.position = 0
+        experts = (config.num_hidden_layers, int(config.use_universal_experts) + int(config.use_genre_experts))
+        mamba = (*experts, NUM_STREAMS, batch)
+        heads = config.num_attention_heads
+        ring = (*experts, batch, heads, config.context_codes, NUM_STREAMS, config.hidden_size // heads)
+        self.conv = torch.zeros(*mamba, config.conv_kernel - 1, config.inner_size, device=device, dtype=dtype)
+        self.ssm = torch.zeros(*mamba, config.state_size, config.inner_size, device=device, dtype=torch.float32)
+        self.keys = torch.zeros(ring, device=device, dtype=dtype)
+        self.values = torch.zeros(ring, device=device, dtype=dtype)
+
+    def get_seq_length(self) -> int:
+        """Positions seen so far (of each stream)."""
+        return self.position
+
+    def reset(self, genre_ids: torch.Tensor | None = None) -> None:
+        """Forget everything; `genre_ids` of the same batch size may change."""
+        self.position = 0
+        self.conv.zero_()
+        self.ssm.zero_()
+        if genre_ids is not None:
+            self.genre_ids = genre_ids.clone()
+
+    def expert(self, layer: int, slot: int, rows: slice) -> ExpertCache:
+        """Views of one expert's state; slot 0 is the first expert of the layer."""
+        return ExpertCache(
+            self.conv[layer, slot, :, rows],
+            self.ssm[layer, slot, :, rows],
+            self.keys[layer, slot, rows],
+            self.values[layer, slot, rows],
+            self.position,
+        )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Parts of an expert
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class Dropout(nn.Dropout):
+    """Dropout that draws a byte instead of eight of them for each number where the drawing is slow: on a CPU.
+
+    The probability is rounded to 1/256 there.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        dropped = round(self.p * 256)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+        return x * kept * (256 / (256 - dropped))
+
+
+def sliding_window_mask(query_positions: torch.Tensor, key_positions: torch.Tensor, context: int) -> torch.Tensor:
+    """Boolean [queries, keys], True where a query at position i may look: i - context + 1 to i (section 3.3.3)."""
+    distance = query_positions[:, None] - key_positions[None, :]
+    return (distance >= 0) & (distance < context)
+
+
+class SlidingWindowAttention(nn.Module):
+    """Attention over all three streams, each of the 3x3 blocks masked by the same sliding window (Eq. 4).
+
+    The mask belongs inside the softmax; Eq. 4 prints it before the division, which is the same for 0 and minus infinity.
+    """
+
+    def __init__(self, config: MegaDanceConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.context = config.context_codes
+        self.dropout = Dropout(config.dropout)
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def _attend(self, query, key, value, mask):
+        """[batch, heads, length, head size] each; mask [queries, keys] or None."""
+        if query.device.type == "cpu" and query.requires_grad:
+            # torch's fused kernel has a slow masked backward on CPUs
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+            if mask is not None:  # added, not filled in: an addition costs nothing on the way back
+                scores = scores.add_(torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf))
+            return self.dropout(scores.softmax(-1)) @ value
+        dropout = self.dropout.p if self.training else 0.0
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+    def forward(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None
+    ) -> torch.Tensor:
+        """[batch, 3, time, hidden] -> same. `mask` [time * 3, (past + time) * 3], streams innermost."""
+        batch, streams, steps, hidden = hidden_states.shape
+        # [batch, heads, time, streams, head size]: the order of keys is free, this one makes the cache a plain ring
+        shape = (batch, streams, steps, self.num_heads, -1)
+        query, key, value = (
+            projection(hidden_states).view(shape).permute(0, 3, 2, 1, 4)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if cache is not None:
+            past = min(cache.position, self.context)
+            # only the last `context` positions can ever be looked at again
+            kept = min(steps, self.context)
+            end = cache.position + steps
+            slots = [position % self.context for position in range(end - kept, end)]
+            if steps == 1:
+                cache.keys[:, :, slots[0]] = key[:, :, 0].detach()
+                cache.values[:, :, slots[0]] = value[:, :, 0].detach()
+                seen = min(cache.position + 1, self.context)
+                key, value = cache.keys[:, :, :seen], cache.values[:, :, :seen]
+            else:
+                new_key, new_value = key.detach(), value.detach()
+                if past > 0:
+                    key = torch.cat((cache.keys[:, :, :past], key), dim=2)
+                    value = torch.cat((cache.values[:, :, :past], value), dim=2)
+                cache.keys[:, :, slots] = new_key[:, :, steps - kept :]
+                cache.values[:, :, slots] = new_value[:, :, steps - kept :]
+        result = self._attend(query.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), mask)
+        result = result.view(batch, self.num_heads, steps, streams, -1).permute(0, 3, 2, 1, 4)
+        return self.o_proj(result.reshape(batch, streams, steps, hidden))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation, or nothing, between them."""
+
+    def __init__(self, input_size: int, middle_size: int, output_size: int, activation: str):
+        super().__init__()
+        self.fc1 = nn.Linear(input_size, middle_size)
+        self.act = nn.GELU() if activation == "gelu" else nn.Identity()  # the exact GELU
+        self.fc2 = nn.Linear(middle_size, output_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.act(self.fc1(hidden_states)))
+
+
+class Expert(nn.Module):
+    """Mamba-Transformer block: three Mambas for what happens inside a stream, attention for what joins them."""
+
+    def __init__(self, config: MegaDanceConfig):
+        super().__init__()
+        norm = {"normalized_shape": config.hidden_size, "eps": config.layer_norm_eps}
+        self.use_mamba = config.use_mamba
+        if self.use_mamba:
+            self.mambas = nn.ModuleDict({stream: Mamba(config) for stream in STREAMS})
+            self.mamba_norms = nn.ModuleDict({stream: nn.LayerNorm(**norm) for stream in STREAMS})
+        self.attention_norm = nn.LayerNorm(**norm)
+        self.attention = SlidingWindowAttention(config)
+        self.mlp_norm = nn.LayerNorm(**norm)
+        self.mlp = FeedForward(config.hidden_size, config.intermediate_size, config.hidden_size, "gelu")
+        self.dropout = Dropout(config.dropout)
+
+    def forward(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None
+    ) -> torch.Tensor:
+        """[batch, 3, time, hidden] -> same."""
+        if self.use_mamba:
+            streams = []
+            for index, stream in enumerate(STREAMS):
+                x = hidden_states[:, index]
+                states = (None, None) if cache is None else (cache.conv[index], cache.ssm[index])
+                # the norm comes after the sum here (released code; the paper does not say)
+                streams.append(self.mamba_norms[stream](x + self.mambas[stream](x, *states)))
+            hidden_states = torch.stack(streams, dim=1)
+        attended = self.attention(self.attention_norm(hidden_states), mask, cache)
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+
+
+def genre_key(genre: str) -> str:
+    """Name of a genre's modules: prefixed, because `nn.ModuleDict` refuses names such as "pop", and without dots."""
+    return "genre_" + re.sub(r"\W", "_", genre)
+
+
+class GenreGroup(NamedTuple):
+    """Neighbouring rows of the sorted batch that share a genre."""
+
+    key: str
+    rows: slice
+
+
+class MegaDanceLayer(GradientCheckpointingLayer):
+    """Universal expert and genre experts (section 3.3.1); whole sequences are routed by their genre."""
+
+    def __init__(self, config: MegaDanceConfig, index: int):
+        super().__init__()
+        self.index = index
+        self.parallel = config.expert_composition == "parallel"
+        self.universal_expert = Expert(config) if config.use_universal_experts else None
+        self.genre_experts = None
+        if config.use_genre_experts:
+            self.genre_experts = nn.ModuleDict({genre_key(genre): Expert(config) for genre in config.built_genres})
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        groups: Sequence[GenreGroup],
+        mask: torch.Tensor | None = None,
+        cache: MegaDanceCache | None = None,
+    ) -> torch.Tensor:
+        """[batch sorted by genre, 3, time, hidden] -> same."""
+        universal = hidden_states
+        if self.universal_expert is not None:
+            state = None if cache is None else cache.expert(self.index, 0, slice(None))
+            universal = self.universal_expert(hidden_states, mask, state)
+        if self.genre_experts is None:
+            return universal
+        slot = int(self.universal_expert is not None)
+        source = hidden_states if self.parallel else universal
+        parts = []
+        for key, rows in groups:
+            state = None if cache is None else cache.expert(self.index, slot, rows)
+            parts.append(self.genre_experts[key](source[rows], mask, state))
+        special = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self.parallel and self.universal_expert is not None:
+            # The paper does not say how the two results join. Their average keeps the scale of one expert.
+            return (universal + special) / 2
+        return special
+
+
+__all__ = ["Expert", "ExpertCache", "FeedForward", "GenreGroup", "MegaDanceCache", "MegaDanceLayer"]
