@@ -60,8 +60,9 @@ def train_rhythm(
     """Train only the rhythm encoder, on the data's own songs and on composed ones, whose beats are known exactly."""
     composed = [composed_clip(seed) for seed in tqdm(range(settings.get("composed_songs", 0)), desc="composing")]
     training = TrainingConfig.from_dict(settings["training"])
+    repeats = settings.get("repeats", {})
     windows = RhythmWindows(
-        clips * settings.get("repeats", 1) + composed,
+        [clip for clip in clips for _ in range(repeats.get(clip.genre, 1))] + composed,
         statistics,
         augmentation=MusicAugmentation(**settings.get("augmentation", {})),
         seed=training.seed,

@@ -1,9 +1,14 @@
-"""What can be measured of a dance without any model: errors of reconstruction and physical plausibility.
+"""Every number that papers on dance generation report, and the physical ones that users ask for.
 
-All functions take joint positions `(T, 24, 3)` in metres, Y up, as `Motion.joints()` gives them, and return plain floats.
+Of one dance: functions of its joint positions `(T, 24, 3)` in metres, Y up, as `Motion.joints()` gives them. Of many: functions
+of feature rows `(N, D)`, which `dance_features.py` (kinetic, geometric) and the genre classifier (style) make. All return plain
+floats. Degenerate input has a documented value or is an error; no number is ever complex.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from megadance_hf.modeling.kinematics_megadance import FOOT_JOINTS
 
@@ -102,3 +107,157 @@ def profile_correlation(profile: np.ndarray, reference: np.ndarray) -> float:
     """Correlation of two bar profiles, -1 to 1; 0 when one of them is flat."""
     norm = np.linalg.norm(profile) * np.linalg.norm(reference)
     return float(profile @ reference / norm) if norm > 1e-12 else 0.0
+
+
+# --- foot contact ------------------------------------------------------------------------------------------------------
+
+SKATING_DISTANCE = 0.025  # metres a frame
+
+
+def foot_skating_ratio(joints: np.ndarray, fps: float = 30, height: float = FLOOR_HEIGHT) -> float:
+    """Share of frames in which a foot on the floor slips by more than 2.5 cm (at 30 frames/s; less at higher rates).
+
+    A foot is on the floor while its toe joint stays below `height` from one frame to the next. 0 when none ever is.
+    """
+    feet = joints[:, list(FOOT_JOINTS)]
+    moved = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1)
+    low = np.maximum(feet[1:, :, 1], feet[:-1, :, 1]) < height
+    return float((low & (moved > SKATING_DISTANCE * 30 / fps)).any(-1).mean()) if len(feet) > 1 else 0.0
+
+
+def physical_foot_contact(joints: np.ndarray, fps: float = 30) -> float:
+    """Physical foot contact score, PFC (Tseng et al. 2023, EDGE): lower is better, and plausible; times 10,000 as there.
+
+    A body speeds up because a foot pushes against the floor: the product of the pelvis' acceleration (relative to its
+    largest; downwards gravity does it, so that is left out) and of how fast each foot moves, averaged over frames. 0 for a
+    motion without acceleration, or of less than three frames.
+    """
+    if len(joints) < 3:
+        return 0.0
+    acceleration = np.diff(joints[:, 0], n=2, axis=0) * fps**2
+    acceleration[:, 1] = np.maximum(acceleration[:, 1], 0)
+    size = np.linalg.norm(acceleration, axis=-1)
+    if size.max() == 0:
+        return 0.0
+    # each foot moves as little as the slower of its ankle and toe; speeds as displacements of a frame, as in EDGE's code
+    steps = np.linalg.norm(np.diff(joints[1:, [7, 10, 8, 11]][..., [0, 2]], axis=0), axis=-1)
+    left, right = steps[:, :2].min(1), steps[:, 2:].min(1)
+    return float((left * right * size / size.max()).mean() * 10000)
+
+
+# --- music -------------------------------------------------------------------------------------------------------------
+
+BEAT_SPREAD = 3.0  # frames at 30 frames/s, sigma of a beat's tolerance
+
+
+def motion_beats(joints: np.ndarray, smoothing: float = 5.0) -> np.ndarray:
+    """Frames in which the dance pauses: strict local minima of the smoothed mean joint speed. May be none."""
+    speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).mean(1)
+    if len(speed) < 3:
+        return np.zeros(0, dtype=np.int64)
+    speed = gaussian_filter1d(speed.astype(np.float64), smoothing)
+    return np.flatnonzero((speed[1:-1] < speed[:-2]) & (speed[1:-1] < speed[2:])) + 1
+
+
+def beat_alignment(joints: np.ndarray, music_beats: np.ndarray, over: str = "music") -> float:
+    """Beat align score, 0 to 1: mean over beats of exp(-d^2 / 18), d frames to the nearest beat of the other kind.
+
+    `over="music"` averages over the music's beats, as the released code of MEGADance (and Bailando) does: every beat of the
+    song wants a pause. `over="motion"` averages over the motion's, as Li et al. 2021 define it: every pause wants a beat.
+    The two are not comparable. `music_beats` are frames. 0 when either has no beats (the released code fails then).
+    """
+    if over not in ("music", "motion"):
+        raise ValueError(f"over={over!r} is neither 'music' nor 'motion'")
+    danced, heard = motion_beats(joints), np.asarray(music_beats)
+    if len(danced) == 0 or len(heard) == 0:
+        return 0.0
+    distance = np.abs(heard[:, None] - danced[None]).min(1 if over == "music" else 0)
+    return float(np.exp(-(distance**2) / (2 * BEAT_SPREAD**2)).mean())
+
+
+# --- distributions -------------------------------------------------------------------------------------------------------
+
+
+def _rows(name: str, features: np.ndarray, least: int) -> np.ndarray:
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or len(features) < least:
+        raise ValueError(f"{name} has shape {features.shape}; expected ({least} or more clips, features)")
+    if not np.isfinite(features).all():
+        raise ValueError(f"{name} has numbers that are not finite")
+    return features
+
+
+def normalize_features(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Features (N, D) by mean and spread of the reference's rows (M, D), two or more: what FID_k, FID_g and DIV are taken of.
+
+    A feature that is constant in the reference is divided by 1e-10, as the released code does: its differences explode.
+    """
+    reference = _rows("reference", reference, 2)
+    return (np.asarray(features, dtype=np.float64) - reference.mean(0)) / (reference.std(0, ddof=1) + 1e-10)
+
+
+def frechet_distance(features: np.ndarray, reference: np.ndarray) -> float:
+    """Frechet distance (FID) of two sets of feature rows, two clips or more each; 0 for equal sets.
+
+    By eigenvalues of symmetric matrices, so that it is real also where covariances are singular (fewer clips than
+    features), where a matrix square root gets imaginary parts.
+    """
+    features, reference = _rows("features", features, 2), _rows("reference", reference, 2)
+    if features.shape[1] != reference.shape[1]:
+        raise ValueError(f"features have {features.shape[1]} columns, the reference {reference.shape[1]}")
+    first, second = np.cov(reference, rowvar=False).reshape(2 * reference.shape[1:]), np.cov(features, rowvar=False)
+    second = second.reshape(first.shape)  # one column: cov gives a number
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
+    apart = ((features.mean(0) - reference.mean(0)) ** 2).sum()
+    return max(0.0, float(apart + np.trace(first) + np.trace(second) - 2 * shared))
+
+
+def diversity(features: np.ndarray) -> float:
+    """Mean distance of every two rows (DIV). One row has none: 0."""
+    features = _rows("features", features, 1)
+    if len(features) == 1:
+        return 0.0
+    squares = (features**2).sum(1)
+    # the product's rounding can leave a tiny negative square for equal rows
+    distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * features @ features.T, 0))
+    return float(distances[np.triu_indices(len(features), 1)].mean())
+
+
+# --- genres ----------------------------------------------------------------------------------------------------------------
+
+
+def genre_accuracy(predicted: Sequence[int], labels: Sequence[int]) -> float:
+    """Share of right answers (ACC)."""
+    predicted, labels = _answers(predicted, labels)
+    return float((predicted == labels).mean())
+
+
+def genre_f1(predicted: Sequence[int], labels: Sequence[int]) -> float:
+    """F1 averaged over the genres that occur in answers or labels (macro F1); a genre that is never hit counts 0."""
+    predicted, labels = _answers(predicted, labels)
+    scores = []
+    for genre in np.union1d(predicted, labels):
+        hits = int(((predicted == genre) & (labels == genre)).sum())
+        scores.append(2 * hits / int((predicted == genre).sum() + (labels == genre).sum()))
+    return float(np.mean(scores))
+
+
+def _answers(predicted: Sequence[int], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    if predicted.shape != labels.shape or predicted.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"predicted and labels have shapes {predicted.shape} and {labels.shape}; expected (N,) twice")
+    return predicted, labels
+
+
+# --- reconstruction ----------------------------------------------------------------------------------------------------------
+
+
+def reconstruction_errors(predicted: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Mean squared and mean absolute error (Table 4b) of two arrays of equal shape: SMPL parameters, or joints in metres."""
+    predicted, target = np.asarray(predicted, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if predicted.shape != target.shape or predicted.size == 0:
+        raise ValueError(f"predicted and target have shapes {predicted.shape} and {target.shape}; expected equal ones")
+    difference = predicted - target
+    return {"mse": float((difference**2).mean()), "mae": float(np.abs(difference).mean())}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from megadance_hf import metrics
 from megadance_hf.convert import (
     convert_released_classifier,
     convert_released_generator,
@@ -16,6 +17,7 @@ from megadance_hf.convert import (
     generator_name,
     tokenizer_name,
 )
+from megadance_hf.dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES
 from megadance_hf.modeling.kinematics_megadance import PARENTS, motion_to_joints, motion_to_poses
 from megadance_hf.modeling.modeling_megadance import MegaDanceModel
@@ -334,3 +336,93 @@ def test_classifier(parity, clip):
     with torch.no_grad():
         logits = model(torch.from_numpy(arrays[f"{clip}_input"])).logits
     torch.testing.assert_close(logits, torch.from_numpy(arrays[f"{clip}_output"]), atol=1e-5, rtol=0)
+
+
+# ---------------------------------------------------------------------------------------------------------- metrics
+
+
+@pytest.mark.parametrize("name", ["dance", "walk"])
+def test_kinetic_and_geometric_features(parity, name):
+    arrays, _ = parity("metrics")
+    joints = arrays[f"{name}_joints"]
+    np.testing.assert_allclose(kinetic_features(joints), arrays[f"{name}_kinetic"], rtol=1e-4)
+    np.testing.assert_allclose(kinetic_features_aistpp(joints), arrays[f"{name}_kinetic_aistpp"], rtol=1e-4)
+    slow = kinetic_features_aistpp(joints[:2], fps=30)
+    np.testing.assert_allclose(slow, arrays[f"{name}_kinetic_aistpp_30fps_first2"], rtol=1e-4)
+    # a distance within rounding of its threshold may fall on either side in a frame or two
+    frames = joints.shape[1] - 1
+    for expected in (arrays[f"{name}_geometric"], arrays[f"{name}_geometric_aistpp"]):
+        np.testing.assert_allclose(geometric_features(joints), expected, atol=2 / frames + 1e-6)
+
+
+@pytest.mark.parametrize("case", ["fid_k100", "fid_g60", "fid_s20", "fid_k20_singular", "fid_dance_kinetic"])
+def test_distances_and_diversity(parity, case):
+    arrays, info = parity("metrics")
+    truth, made, expected = arrays[f"{case}_gt"], arrays[f"{case}_pred"], info["cases"][case]
+    normal = [metrics.normalize_features(rows, truth) for rows in (truth, made)]
+    assert metrics.frechet_distance(made, truth) == pytest.approx(expected["fid_raw"][0], rel=1e-4)
+    assert metrics.frechet_distance(normal[1], normal[0]) == pytest.approx(expected["fid_normalized"][0], rel=1e-4)
+    assert metrics.diversity(normal[0]) == pytest.approx(expected["diversity_gt_normalized"], rel=1e-5)
+    assert metrics.diversity(normal[1]) == pytest.approx(expected["diversity_pred_normalized"], rel=1e-5)
+    assert metrics.diversity(made) == pytest.approx(expected["diversity_pred_raw"], rel=1e-5)
+
+
+def test_beat_alignment_and_accuracy(parity):
+    arrays, info = parity("metrics")
+    expected = info["cases"]["beat_align"]
+    scores = []
+    for joints, beats, danced in zip(
+        arrays["dance_joints"], arrays["beat_music"], expected["motion_beats"], strict=True
+    ):
+        assert metrics.motion_beats(joints).tolist() == danced
+        scores.append(metrics.beat_alignment(joints, np.flatnonzero(beats), over="music"))
+    np.testing.assert_allclose(scores, expected["per_clip"], rtol=1e-5)
+    assert np.mean(scores) == pytest.approx(expected["score"], rel=1e-5)
+    answers = arrays["acc_logits"].argmax(-1)
+    assert metrics.genre_accuracy(answers, arrays["acc_labels"]) == pytest.approx(info["cases"]["genre_accuracy"])
+
+
+# --------------------------------------------------------------------------------------------------------- pipeline
+
+
+@pytest.mark.slow
+def test_the_whole_chain(parity, reduced):
+    """Music features and a start motion in; codes, motion, joints, features and scores out."""
+    arrays, info = parity("pipeline_reduced")
+    _, codec_info = parity("fsq_reduced")
+    _, classifier_info = parity("style_classifier")
+    statistics = tuple({k: v for k, v in arrays.items() if k.endswith(f"_{kind}")} for kind in ("mean", "std"))
+    rest = arrays["rest_joints"]
+    offsets = rest.copy()
+    offsets[1:] -= rest[list(PARENTS[1:])]
+    generator = convert_released_generator(
+        filled_state(reduced.info), statistics, id2label=dict(enumerate(FINEDANCE_GENRES[:3]))
+    )
+    tokenizer = convert_released_tokenizer(filled_state(codec_info), statistics, rest_offsets=offsets.tolist())
+    classifier = convert_released_classifier(filled_state(classifier_info), statistics)
+    with torch.no_grad():
+        features = torch.from_numpy(arrays["music_raw"]).float()
+        heard = (features[:, ::8] - generator.model.music_mean) / generator.model.music_std
+        close(heard, torch.from_numpy(arrays["music_normalized_every8"]))
+        first = [torch.from_numpy(arrays[f"init_codes_{part}"][:, :1]).long() for part in ("up", "down")]
+        codes = generator.generate(features, torch.from_numpy(arrays["genre"]).long(), *first, do_sample=False)
+        assert torch.equal(codes.upper_codes, torch.from_numpy(arrays["codes_up"]).long())
+        assert torch.equal(codes.lower_codes, torch.from_numpy(arrays["codes_down"]).long())
+        motion = tokenizer.decode(codes.upper_codes, codes.lower_codes)
+        normal = tokenizer.normalize(motion)
+        close(normal[..., :3], torch.from_numpy(arrays["decoded_root_vel_normalized"]))
+        close(normal[..., 3:], torch.from_numpy(arrays["decoded_pose6d_normalized"]))
+        poses, translation = motion_to_poses(motion, torch.from_numpy(arrays["init_trans"][:, 0]))
+        close(translation, torch.from_numpy(arrays["trans"]))
+        close(poses.flatten(2), torch.from_numpy(arrays["axis_angle"]))
+        joints = motion_to_joints(motion, translation + torch.from_numpy(rest[0]), torch.from_numpy(offsets))
+        close(joints, torch.from_numpy(arrays["joints"]))
+        style = classifier(torch.cat((translation, motion[..., 3:]), dim=-1)).logits
+        torch.testing.assert_close(style, torch.from_numpy(arrays["style"]), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(kinetic_features(joints.numpy()), arrays["kinetic"], rtol=1e-4)
+    np.testing.assert_allclose(geometric_features(joints.numpy()), arrays["geometric"], atol=2 / 479 + 1e-6)
+    scores = [
+        metrics.beat_alignment(clip, np.flatnonzero(beats))
+        for clip, beats in zip(joints.numpy(), arrays["music_beat"], strict=True)
+    ]
+    assert np.mean(scores) == pytest.approx(info["beat_align_score"], rel=1e-5)

@@ -16,7 +16,7 @@ PACKAGES = ("modeling", "datasets_scripts", "megadance_hf", "examples", "benchma
 ROWS = (
     ("auto", "mannequin"),
     ("motion",),
-    ("export", "render", "metrics", "data"),
+    ("export", "render", "metrics", "dance_features", "data"),
     ("training", "convert"),
     ("evaluation", "pipeline", "hub"),
     ("cli", "demo"),
