@@ -43,6 +43,11 @@ examples:
 
 The same seed gives the same dance. Without --seed one is drawn and told at the end.
 """
+CONVERT_EXAMPLES = """\
+examples:
+  megadance convert checkpoint.pt finedance --mean mean.pkl --std std.pkl
+  megadance generate song.mp3 --model finedance --genre Popping -o dance.mp4
+"""
 
 
 class CommandError(Exception):
@@ -140,6 +145,25 @@ def build_parser() -> argparse.ArgumentParser:
     )
     info.set_defaults(run=run_info)
     info.add_argument("model", metavar="MODEL", nargs="?", help="folder or Hub id; the bundled model when left out")
+
+    convert = commands.add_parser(
+        "convert",
+        help="turn the authors' checkpoint into a model folder",
+        description="Turn a checkpoint of the authors' code into a model folder: safetensors in one file a genre,\n"
+        "configurations, statistics. Nothing in the checkpoint is run.",
+        epilog=CONVERT_EXAMPLES,
+        formatter_class=raw,
+    )
+    convert.set_defaults(run=run_convert)
+    convert.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="their file: generator, tokenizer, classifier, or all"
+    )
+    convert.add_argument("output", metavar="OUT_DIR", help="folder to write; new, or empty")
+    convert.add_argument("--mean", metavar="FILE", help="their file of means (.pkl, .npy, .npz, .pt)")
+    convert.add_argument("--std", metavar="FILE", help="their file of standard deviations")
+    convert.add_argument(
+        "--genres", metavar="NAME", nargs="+", help="genre names in the order of their ids, if not those of the papers"
+    )
     return parser
 
 
@@ -194,6 +218,21 @@ def run_info(arguments: argparse.Namespace) -> None:
     width = max(map(len, lines))
     for name, value in lines.items():
         print(f"{name:<{width}}  {value}")
+
+
+def run_convert(arguments: argparse.Namespace) -> None:
+    """One line a network; all of the folder or nothing."""
+    from .convert import convert_checkpoint
+
+    _hush()
+    began = time.perf_counter()
+    lines = convert_checkpoint(
+        arguments.checkpoint, arguments.output, mean=arguments.mean, std=arguments.std, genres=arguments.genres
+    )
+    if arguments.mean is None:
+        print("no --mean and --std: the networks take raw numbers as they are; their dances will be wrong without them")
+    print("\n".join(lines))
+    print(f"wrote {arguments.output} in {time.perf_counter() - began:.1f} s")
 
 
 def _hush() -> None:

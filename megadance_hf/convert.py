@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -320,7 +321,7 @@ def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
         ConversionError: not such a file, or a pickle that wants more than arrays and plain containers.
     """
-    from .datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
+    from .datasets_scripts.safe_pickle import load_pickle
 
     path = Path(path)
     if not path.is_file():
@@ -333,9 +334,7 @@ def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
             table = torch.load(path, map_location="cpu", weights_only=True)
         else:
             table = load_pickle(path)
-    except (UnsafePickleError, ValueError, OSError, EOFError, RuntimeError) as error:
-        raise ConversionError(f"{path} cannot be read: {_first_line(error)}") from None
-    except Exception as error:  # torch.load raises pickle's errors, zipfile's and its own
+    except Exception as error:  # numpy, torch and pickle each raise errors of their own, and of zipfile
         raise ConversionError(f"{path} cannot be read: {_first_line(error)}") from None
     if isinstance(table, np.ndarray) and table.shape == ():
         table = table.item()
@@ -357,12 +356,14 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConversionError(f"{path} does not exist, or is no file")
     try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap can only be used" not in str(error):
-                raise
-            content = torch.load(path, map_location="cpu", weights_only=True)  # torch's format before 1.6
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: the error below says more
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError as error:
+                if "mmap can only be used" not in str(error):
+                    raise
+                content = torch.load(path, map_location="cpu", weights_only=True)  # torch's format before 1.6
     except Exception as error:
         raise ConversionError(
             f"{path} cannot be opened as weights (nothing in it was run): {_first_line(error)}"

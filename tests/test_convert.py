@@ -1,0 +1,393 @@
+"""The authors' checkpoints: read whole or refused, never run. Their numbers are compared in test_parity.py."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from megadance_hf import cli
+from megadance_hf.convert import (
+    ConversionError,
+    classifier_name,
+    convert_checkpoint,
+    convert_released_classifier,
+    convert_released_generator,
+    convert_released_tokenizer,
+    generator_name,
+    read_checkpoint,
+    read_statistics,
+    tokenizer_name,
+)
+from megadance_hf.datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+
+GENRES = 2
+
+
+def block() -> dict[str, tuple[int, ...]]:
+    """One expert of hidden size 16 (8 heads of 2), under official names."""
+    shapes = {"attn.mask": (1, 1, 29, 29)}
+    for norm in ("ln1", "ln2", "mamba.norm1", "mamba.norm2", "mamba.norm3"):
+        shapes |= {f"{norm}.weight": (16,), f"{norm}.bias": (16,)}
+    for linear, size in {
+        "attn.key": (16, 16),
+        "attn.query": (16, 16),
+        "attn.value": (16, 16),
+        "attn.proj": (16, 16),
+    }.items():
+        shapes |= {f"{linear}.weight": size, f"{linear}.bias": size[:1]}
+    shapes |= {"mlp.0.weight": (24, 16), "mlp.0.bias": (24,), "mlp.2.weight": (16, 24), "mlp.2.bias": (16,)}
+    for mamba in ("mamba.mamba1", "mamba.mamba2", "mamba.mamba3"):
+        shapes |= {
+            f"{mamba}.A_log": (32, 4),
+            f"{mamba}.D": (32,),
+            f"{mamba}.in_proj.weight": (64, 16),
+            f"{mamba}.conv1d.weight": (32, 1, 4),
+            f"{mamba}.conv1d.bias": (32,),
+            f"{mamba}.x_proj.weight": (9, 32),
+            f"{mamba}.dt_proj.weight": (32, 1),
+            f"{mamba}.dt_proj.bias": (32,),
+            f"{mamba}.out_proj.weight": (16, 32),
+        }
+    return shapes
+
+
+def linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def fill(shapes: dict[str, tuple[int, ...]], prefix: str = "") -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {prefix + name: torch.randn(shape) * 0.1 for name, shape in shapes.items()}
+
+
+def official_generator(prefix: str = "") -> dict[str, torch.Tensor]:
+    shapes = {f"dance_decoder.pose_{part}_emb.weight": (27, 16) for part in ("up", "down")}
+    shapes |= linear("dance_decoder.music_MLP.0", 35, 8) | linear("dance_decoder.music_MLP.1", 8, 16)
+    shapes |= linear("dance_decoder.MLP_Output.0", 16, 12) | linear("dance_decoder.MLP_Output.1", 12, 27)
+    for layer in range(2):
+        for expert in ("global_swab", *(f"genre_swab.{genre}" for genre in range(GENRES))):
+            shapes |= {
+                f"dance_decoder.decoder_layers.{layer}.{expert}.{name}": shape for name, shape in block().items()
+            }
+    return fill(shapes, prefix)
+
+
+def official_classifier(prefix: str = "") -> dict[str, torch.Tensor]:
+    shapes = linear("dance_encoder.MLP_input.0", 147, 16) | linear("dance_encoder.MLP_input.1", 16, 16)
+    shapes |= linear("dance_encoder.MLP_keypoint.0", 72, 16) | linear("dance_encoder.MLP_keypoint.1", 16, 16)
+    shapes |= linear("dance_encoder.MLP_output.0", 16, 8) | linear("dance_encoder.MLP_output.1", 8, 20)
+    for layer in range(2):
+        former = f"dance_encoder.dance_encoder.Dance_Former_{layer}.layer.layers.0"
+        shapes |= {f"{former}.self_attn.in_proj_weight": (48, 16), f"{former}.self_attn.in_proj_bias": (48,)}
+        shapes |= linear(f"{former}.self_attn.out_proj", 16, 16)
+        shapes |= linear(f"{former}.linear1", 16, 24) | linear(f"{former}.linear2", 24, 16)
+        shapes |= {f"{former}.norm{n}.{kind}": (16,) for n in (1, 2) for kind in ("weight", "bias")}
+    return fill(shapes, prefix)
+
+
+def official_tokenizer(prefix: str = "") -> dict[str, torch.Tensor]:
+    """Width 8, code 6, three strided layers of one residual block."""
+    shapes = {}
+
+    def conv(name, inputs, outputs, kernel):
+        shapes.update({f"{name}.weight": (outputs, inputs, kernel), f"{name}.bias": (outputs,)})
+
+    for part, size in (("UP", 90), ("DOWN", 57)):
+        encoder = f"Pose_{part}_Encoder.encoders.0.level_blocks.0.model"
+        decoder = f"Pose_{part}_Decoder.decoders.0.level_blocks.0.model"
+        conv(f"{decoder}.0", 6, 8, 3)
+        for layer in range(3):
+            conv(f"{encoder}.{layer}.0", size if layer == 0 else 8, 8, 4)
+            conv(f"{encoder}.{layer}.1.model.0.model.1", 8, 8, 3)
+            conv(f"{encoder}.{layer}.1.model.0.model.3", 8, 8, 1)
+            conv(f"{decoder}.{layer + 1}.0.model.0.model.1", 8, 8, 3)
+            conv(f"{decoder}.{layer + 1}.0.model.0.model.3", 8, 8, 1)
+            # transposed, so inputs come first; the last one leaves the code's width
+            shapes[f"{decoder}.{layer + 1}.1.weight"] = (8, 6 if layer == 2 else 8, 4)
+            shapes[f"{decoder}.{layer + 1}.1.bias"] = (6 if layer == 2 else 8,)
+        conv(f"{encoder}.3", 8, 6, 3)
+        conv(f"Pose_{part}_Decoder.decoders.0.out", 6, size, 3)
+        quantizer = f"Pose_{part}_Quantizer.bottleneck"
+        shapes.update(linear(f"{quantizer}.project_in", 6, 5) | linear(f"{quantizer}.project_out", 5, 6))
+    return fill(shapes, prefix)
+
+
+def statistics() -> tuple[dict, dict]:
+    sizes = {"smpl_trans": 3, "smpl_root_vel": 3, "smpl_poses": 144, "music_librosa": 35}
+    generator = np.random.default_rng(0)
+    mean = {f"{name}_mean": generator.normal(size=size) for name, size in sizes.items()}
+    return mean, {f"{name}_std": generator.random(size) + 0.5 for name, size in sizes.items()}
+
+
+CONVERTERS = {
+    "generator": (convert_released_generator, official_generator, "gpt.", generator_name),
+    "tokenizer": (convert_released_tokenizer, official_tokenizer, "fsq.", tokenizer_name),
+    "classifier": (convert_released_classifier, official_classifier, "cls_model.", classifier_name),
+}
+
+
+def everything() -> dict[str, torch.Tensor]:
+    state = {}
+    for _, make, prefix, _ in CONVERTERS.values():
+        state |= make(prefix)
+    return state
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": everything(), "epoch": 50}, path)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    mean, std = statistics()
+    for name, table in (("mean", mean), ("std", std)):
+        with (tmp_path / f"{name}.pkl").open("wb") as file:
+            pickle.dump(table, file)
+    return {name: tmp_path / f"{name}.pkl" for name in ("mean", "std")}
+
+
+# --- state dicts -------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_are_read_off_the_shapes():
+    config = convert_released_generator(official_generator()).config
+    assert (config.codebook_size, config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (
+        27,
+        16,
+        2,
+        24,
+    )
+    assert (config.state_size, config.conv_kernel, config.expand, config.time_step_rank) == (4, 4, 2, 1)
+    assert (config.music_hidden_size, config.output_hidden_size, config.genres) == (8, 12, ["genre0", "genre1"])
+    named = convert_released_generator(official_generator(), id2label={0: "waltz", 1: "rumba"})
+    assert named.config.genres == ["waltz", "rumba"] and named.generation_config.mode == "released"
+    config = convert_released_tokenizer(official_tokenizer()).config
+    assert (config.hidden_size, config.code_size, config.num_downsamples, config.residual_depth) == (8, 6, 3, 1)
+    assert config.codebook_size == 4375
+    config = convert_released_classifier(official_classifier()).config
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.num_outputs) == (
+        16,
+        2,
+        24,
+        20,
+    )
+
+
+@pytest.mark.parametrize("which", CONVERTERS)
+def test_every_tensor_arrives_where_its_name_says(which):
+    convert, make, prefix, rename = CONVERTERS[which]
+    plain, prefixed = convert(make()), convert(make(prefix))
+    assert not plain.training
+    ours = plain.state_dict()
+    names = ["genre0", "genre1"]
+    for official, tensor in make().items():
+        if not re.search(r"attn\.mask|MLP_keypoint", official):
+            name = generator_name(official, names) if which == "generator" else rename(official)
+            assert torch.equal(ours.pop(name), tensor), official
+    assert {name.split(".")[-1] for name in ours} <= {"music_mean", "music_std", "motion_mean", "motion_std"}
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.state_dict().values(), prefixed.state_dict().values(), strict=True)
+    )
+
+
+def test_statistics_become_buffers():
+    tables = statistics()
+    generator = convert_released_generator(official_generator(), tables)
+    tokenizer = convert_released_tokenizer(official_tokenizer(), tables)
+    classifier = convert_released_classifier(official_classifier(), tables)
+    for buffer, parts in (
+        (generator.model.music_mean, ["music_librosa_mean"]),
+        (tokenizer.motion_mean, ["smpl_root_vel_mean", "smpl_poses_mean"]),
+        (classifier.motion_mean, ["smpl_trans_mean", "smpl_poses_mean"]),
+    ):
+        np.testing.assert_allclose(buffer, np.concatenate([tables[0][part] for part in parts]), rtol=1e-6)
+    with pytest.raises(ConversionError, match="mean file lacks music_librosa_mean"):
+        convert_released_generator(official_generator(), ({}, {}))
+    tables[1]["music_librosa_std"][3] = 0
+    with pytest.raises(ConversionError, match="music_librosa_std must be 35 finite numbers above 0"):
+        convert_released_generator(official_generator(), tables)
+
+
+BROKEN = {
+    "missing": (lambda state, name: state.pop(name), "missing: "),
+    "unknown": (
+        lambda state, name: state.update({"dance_decoder.surprise": torch.ones(1)}),
+        "unknown: dance_decoder.surprise",
+    ),
+    "misshapen": (lambda state, name: state.update({name: state[name][:-1]}), r"misshapen: .* instead of"),
+    "nan": (lambda state, name: state[name].view(-1)[0].fill_(torch.nan), "not finite: "),
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+@pytest.mark.parametrize("which", CONVERTERS)
+def test_a_damaged_state_dict_is_one_clear_error(which, damage):
+    convert, make, _, _ = CONVERTERS[which]
+    state = make()
+    name = next(name for name in reversed(state) if name.endswith("bias"))
+    change, message = BROKEN[damage]
+    change(state, name)
+    with pytest.raises(ConversionError, match=message):
+        convert(state)
+
+
+def test_a_state_dict_of_something_else():
+    with pytest.raises(ConversionError, match="lacks dance_decoder.pose_up_emb.weight"):
+        convert_released_generator({"weight": torch.ones(2)})
+    with pytest.raises(ConversionError, match="none of the three networks: optimizer.step"):
+        convert_released_generator(official_generator("gpt.") | {"optimizer.step": torch.ones(1)})
+
+
+# --- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_folder_that_opens(checkpoint, files, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--mean", str(files["mean"]), "--std", str(files["std"]), "--genres", "waltz", "rumba"]
+    assert cli.main(["convert", str(checkpoint), str(out), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "generator: MegaDanceForMotionGeneration" in said and f"wrote {out}" in said
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    generator = MegaDanceForMotionGeneration.from_pretrained(out, active_genres=["rumba"])
+    assert generator.config.built_genres == ["rumba"] and generator.generation_config.mode == "released"
+    expected = convert_released_generator(official_generator(), statistics(), id2label={0: "waltz", 1: "rumba"})
+    theirs = expected.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in generator.state_dict().items())
+    tokenizer = MegaDanceTokenizer.from_pretrained(out / "tokenizer")
+    assert torch.equal(tokenizer.motion_std, convert_released_tokenizer(official_tokenizer(), statistics()).motion_std)
+    assert MegaDanceForGenreClassification.from_pretrained(out / "classifier").config.num_outputs == 20
+    assert (out / "preprocessor_config.json").is_file()
+
+
+@pytest.mark.parametrize("which", CONVERTERS)
+def test_a_file_of_one_network_without_prefix(tmp_path, which):
+    torch.save(CONVERTERS[which][1](), tmp_path / "one.pt")
+    lines = convert_checkpoint(tmp_path / "one.pt", tmp_path / "out")
+    assert len(lines) == 1 and lines[0].startswith(which)
+
+
+class Bomb:
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, ("exploded",)
+
+
+def bombed(path):
+    torch.save({"model": everything(), "extra": Bomb()}, path)
+
+
+def truncated(path):
+    torch.save({"model": everything()}, path)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def damaged(change):
+    def write(path):
+        state = everything()
+        change(state)
+        torch.save({"model": state}, path)
+
+    return write
+
+
+BAD_FILES = {
+    "code in it": (bombed, "nothing in it was run"),
+    "plain pickle with code": (lambda path: path.write_bytes(pickle.dumps(Bomb())), "nothing in it was run"),
+    "truncated": (truncated, "cannot be opened as weights"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be opened as weights"),
+    "text": (lambda path: path.write_text("hello"), "cannot be opened as weights"),
+    "not there": (lambda path: None, "does not exist"),
+    "no state dict": (lambda path: torch.save({"model": [1, 2]}, path), "holds no state dict"),
+    "another model": (lambda path: torch.save({"conv.weight": torch.ones(1)}, path), "none of the three networks"),
+    "missing": (damaged(lambda s: s.pop("fsq.Pose_UP_Decoder.decoders.0.out.bias")), "missing: upper.decoder"),
+    "nan": (damaged(lambda s: s["cls_model.dance_encoder.MLP_output.1.bias"].fill_(torch.nan)), "not finite"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_files_end_in_one_line_and_nothing_written(tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.chdir(tmp_path)
+    write, message = BAD_FILES[kind]
+    write(tmp_path / "bad.pt")
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(["convert", "bad.pt", "out"]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_that_is_not_empty_stays_as_it_is(checkpoint, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(ConversionError, match="not empty"):
+        convert_checkpoint(checkpoint, tmp_path / "out")
+    with pytest.raises(ConversionError, match="--mean and --std belong together"):
+        convert_checkpoint(checkpoint, tmp_path / "new", mean="mean.pkl")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_checkpoints_are_mapped_not_read(checkpoint, monkeypatch):
+    asked = {}
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: asked.update(kwargs) or load(*args, **kwargs))
+    read_checkpoint(checkpoint)
+    assert asked["mmap"] and asked["weights_only"]
+
+
+# --- pickles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
+    content = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "b": [1, (2.5, "x"), None, b"raw"],
+        "c": np.float32(2),
+        "d": np.array(["u"]),
+    }
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps(content, protocol))
+    found = load_pickle(tmp_path / "file.pkl")
+    np.testing.assert_array_equal(found["a"], content["a"])
+    assert found["b"] == content["b"] and found["c"] == 2 and found["d"][0] == "u"
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (pickle.dumps(Bomb()), "mkdir"),
+        (pickle.dumps(np.array([Bomb()], dtype=object)), "mkdir"),
+        (pickle.dumps(np.array([{}], dtype=object)), "array of objects"),
+        (pickle.dumps({"a": np.arange(1000)})[:-500], "cut off"),
+        (b"", "cut off"),
+        (b"\x93NUMPY", "no pickle"),
+    ],
+)
+def test_nothing_else_is(tmp_path, monkeypatch, raw, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.pkl").write_bytes(raw)
+    with pytest.raises(UnsafePickleError, match=message):
+        load_pickle(tmp_path / "file.pkl")
+    with pytest.raises(ConversionError, match="cannot be read"):
+        read_statistics(tmp_path / "file.pkl")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pkl", ".pt", ".npy"])
+def test_statistics_in_every_form(tmp_path, suffix):
+    path, table = tmp_path / f"mean{suffix}", {"music_librosa_mean": np.arange(35.0)}
+    if suffix == ".npz":
+        np.savez(path, **table)
+    elif suffix == ".pt":
+        torch.save({name: torch.from_numpy(value) for name, value in table.items()}, path)
+    else:
+        path.write_bytes(pickle.dumps(table))
+    np.testing.assert_array_equal(read_statistics(path)["music_librosa_mean"], table["music_librosa_mean"])
