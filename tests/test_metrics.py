@@ -114,3 +114,99 @@ def test_bar_profile_of_no_motion_is_flat():
     still = metrics.bar_profile(standing(60), np.arange(60) / 50 % 1)
     assert np.abs(still).max() < 1e-12 and metrics.profile_correlation(still, np.arange(16.0) - 7.5) == 0
     assert metrics.bar_profile(standing(1), np.zeros(1)).tolist() == [0.0] * 16
+
+
+# --- feet, beats ---------------------------------------------------------------------------------------------------------
+
+
+def test_skating_is_a_foot_on_the_floor_that_slips():
+    assert metrics.foot_skating_ratio(standing()) == 0
+    assert metrics.foot_skating_ratio(moving((1.2, 0, 0))) == 1  # 4 cm a frame
+    assert metrics.foot_skating_ratio(moving((0.5, 0, 0))) == 0  # 1.7 cm a frame
+    assert metrics.foot_skating_ratio(moving((1.2, 0, 0)) + [0, 1, 0]) == 0  # in the air
+    assert metrics.foot_skating_ratio(moving((1.2, 0, 0), 1)) == 0
+
+
+def test_physical_foot_contact():
+    time = np.arange(90) / 30
+    planted = standing(90)
+    planted[:, 0, 0] += 0.2 * np.sin(8 * time)  # the body sways, the feet stay: pushed against the floor
+    assert metrics.physical_foot_contact(planted) == 0
+    sliding = planted.copy()
+    sliding[:, [7, 8, 10, 11], 0] += np.linspace(0, 1, 90)[:, None]
+    assert metrics.physical_foot_contact(sliding) > 0.1
+    one_foot = planted.copy()
+    one_foot[:, [7, 10], 0] += np.linspace(0, 1, 90)[:, None]
+    assert metrics.physical_foot_contact(one_foot) == 0  # the other holds
+    assert metrics.physical_foot_contact(standing(2)) == 0 == metrics.physical_foot_contact(standing(50))
+
+
+def pausing(period: int, frames: int = 300) -> np.ndarray:
+    """A dance that pauses every `period` frames: at period/2, 3/2 period, ..."""
+    joints = standing(frames)
+    path = np.cumsum(1.2 + np.cos(2 * np.pi * np.arange(frames) / period)) / 30
+    joints[:, :, 0] += path[:, None]
+    return joints
+
+
+def test_beats_are_pauses_and_alignment_counts_from_either_side():
+    beats = metrics.motion_beats(pausing(30))
+    np.testing.assert_allclose(beats, np.arange(14, 290, 30), atol=1)
+    assert metrics.beat_alignment(pausing(30), beats) == 1
+    assert metrics.beat_alignment(pausing(30), beats + 3) == pytest.approx(np.exp(-0.5), abs=0.03)
+    twice = np.sort(np.concatenate((beats, beats + 15)))  # the music beats twice as often
+    assert metrics.beat_alignment(pausing(30), twice, over="motion") == 1
+    assert metrics.beat_alignment(pausing(30), twice, over="music") == pytest.approx(0.5, abs=0.01)
+
+
+def test_no_beats_align_with_nothing():
+    assert len(metrics.motion_beats(standing())) == 0 == metrics.beat_alignment(standing(), [3, 9])
+    assert metrics.beat_alignment(pausing(30), []) == 0
+    assert len(metrics.motion_beats(standing(2))) == 0
+    with pytest.raises(ValueError, match="neither 'music' nor 'motion'"):
+        metrics.beat_alignment(pausing(30), [3], over="both")
+
+
+# --- distributions, genres, errors -------------------------------------------------------------------------------------------
+
+
+def test_frechet_distance_of_gaussians_that_are_known():
+    rows = RNG.normal(size=(400, 3))
+    rows = (rows - rows.mean(0)) / rows.std(0, ddof=1)
+    assert metrics.frechet_distance(rows, rows) == pytest.approx(0, abs=1e-9)
+    assert metrics.frechet_distance(rows + [3, 0, 4], rows) == pytest.approx(25)
+    line = rows[:, :1]
+    assert metrics.frechet_distance(2 * line, line) == pytest.approx(1)  # (2 - 1)^2
+    few = metrics.frechet_distance(rows[:2], rows)  # singular
+    assert np.isfinite(few) and isinstance(few, float)
+
+
+def test_too_few_rows_are_errors_and_constant_ones_are_not():
+    rows = RNG.normal(size=(5, 4))
+    for bad in (rows[:1], rows[0], rows * np.nan):
+        with pytest.raises(ValueError, match="features has"):
+            metrics.frechet_distance(bad, rows)
+    with pytest.raises(ValueError, match="4 columns, the reference 3"):
+        metrics.frechet_distance(rows, rows[:, :3])
+    assert metrics.frechet_distance(np.ones((3, 4)), np.ones((2, 4))) == 0
+    assert metrics.diversity(rows[:1]) == 0 == metrics.diversity(np.ones((3, 4)))
+
+
+def test_diversity_is_the_mean_distance_of_pairs():
+    rows = RNG.normal(size=(7, 4))
+    pairs = [np.linalg.norm(rows[i] - rows[j]) for i in range(7) for j in range(i)]
+    assert metrics.diversity(rows) == pytest.approx(np.mean(pairs))
+
+
+def test_genre_scores():
+    assert metrics.genre_accuracy([0, 1, 1, 2], [0, 1, 2, 2]) == 0.75
+    assert metrics.genre_f1([0, 1, 1, 2], [0, 1, 2, 2]) == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    assert metrics.genre_f1([1, 1], [0, 0]) == 0
+    with pytest.raises(ValueError, match="expected"):
+        metrics.genre_accuracy([], [])
+
+
+def test_reconstruction_errors():
+    assert metrics.reconstruction_errors(np.array([1.0, 4.0]), np.array([1.0, 2.0])) == {"mse": 2.0, "mae": 1.0}
+    with pytest.raises(ValueError, match="expected equal ones"):
+        metrics.reconstruction_errors(np.ones(2), np.ones(3))
