@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from helpers import write_song
+from official import write_checkpoint, write_statistics
 
+from megadance_hf.convert import convert_checkpoint
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,8 +40,10 @@ def slug(heading: str) -> str:
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
-    """An empty folder with a song, where a trained model lies as the training commands would have left it."""
+    """An empty folder with a song, where models lie as training, a download and converting would have left them."""
     monkeypatch.chdir(tmp_path)
+    write_checkpoint(tmp_path / "checkpoint.pt")
+    write_statistics(tmp_path)
     write_song(tmp_path / "song.mp3", seconds=4)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "generator").symlink_to(ROOT / "megadance_hf" / "pretrained" / "ballroom")
@@ -65,6 +69,8 @@ def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, caps
     from megadance_hf import cli
 
     words = shlex.split(command)
+    if "--model finedance" in command:  # the line before has made it
+        convert_checkpoint("checkpoint.pt", "finedance", mean="mean.pkl", std="std.pkl")
     assert cli.main(words[1:]) == 0, capsys.readouterr().err
     for name in [after for word, after in zip(words, words[1:], strict=False) if word == "-o"]:
         assert (workplace / name).stat().st_size > 1000, name
