@@ -1,4 +1,4 @@
-"""Kinematics against scipy, smplx, finite differences, the released code's numbers, and real dances."""
+"""Kinematics against scipy, smplx, finite differences, and real dances."""
 
 import json
 import math
@@ -397,70 +397,3 @@ def test_a_real_dance_keeps_its_looks_in_the_mirror(ballroom_dir):
     feet = list(FOOT_JOINTS)
     assert abs(mirrored[:, feet, 1].min() - joints[:, feet, 1].min()) < 0.03
     assert (mirrored[:, 15, 1] - mirrored[:, 0, 1]).min() > 0.3  # upright: the head well above the pelvis
-
-
-# --- the released code's numbers -----------------------------------------------------------------------------------
-
-
-def test_released_rotations(parity):
-    arrays, _ = parity("motion_math")
-    raw = torch.from_numpy(arrays["raw_6d"]).unflatten(-1, (NUM_JOINTS, 6))
-    matrices = torch.from_numpy(arrays["raw_6d_to_matrix"])
-    torch.testing.assert_close(rotation_6d_to_matrix(raw), matrices, atol=1e-6, rtol=0)
-    for version in ("output", "loss"):
-        expected = torch.from_numpy(arrays[f"raw_6d_to_axis_angle_{version}"]).unflatten(-1, (NUM_JOINTS, 3))
-        away_from_half_turns = expected.norm(dim=-1) < 2.5
-        assert away_from_half_turns.float().mean() > 0.95
-        result = rotation_6d_to_axis_angle(raw)
-        torch.testing.assert_close(result[away_from_half_turns], expected[away_from_half_turns], atol=1e-5, rtol=0)
-    # near a half turn the released formula is off on purpose or by rounding; ours is checked against scipy
-    reference = Rotation.from_matrix(matrices.reshape(-1, 3, 3).double().numpy()).as_rotvec()
-    result = rotation_6d_to_axis_angle(raw).reshape(-1, 3).double()
-    torch.testing.assert_close(result, torch.from_numpy(reference), atol=2e-6, rtol=0)
-
-
-def test_released_6d_keeps_the_first_two_rows(parity):
-    # The released code reads the 72 numbers as Euler angles. We never do; scipy makes those matrices here, and what is
-    # compared is which numbers of a matrix are kept.
-    arrays, _ = parity("motion_math")
-    matrices = Rotation.from_euler("xyz", arrays["angles72"].reshape(-1, 3)).as_matrix()
-    matrices = torch.from_numpy(matrices).reshape(2, 5, NUM_JOINTS, 3, 3)
-    torch.testing.assert_close(matrices.float(), torch.from_numpy(arrays["euler_to_matrix"]), atol=1e-6, rtol=0)
-    expected = torch.from_numpy(arrays["euler_to_6d"])
-    torch.testing.assert_close(matrix_to_rotation_6d(matrices).flatten(-2).float(), expected, atol=1e-6, rtol=0)
-
-
-def test_released_axis_angle_of_exact_6d(parity):
-    arrays, _ = parity("motion_math")
-    exact = torch.from_numpy(arrays["euler_to_6d"]).unflatten(-1, (NUM_JOINTS, 6))
-    expected = torch.from_numpy(arrays["exact_6d_to_axis_angle_output"]).unflatten(-1, (NUM_JOINTS, 3))
-    result = rotation_6d_to_axis_angle(exact)
-    large = expected.norm(dim=-1) > 0.01
-    assert large.float().mean() > 0.5 and expected.norm(dim=-1).max() > 2.9
-    torch.testing.assert_close(result[large], expected[large], atol=1e-5, rtol=0)
-    # the released formula takes small turns for none (its arc cosine has no digits left there); ours keeps them
-    assert result[~large].norm(dim=-1).max() > 1e-4
-    reference = torch.from_numpy(Rotation.from_matrix(arrays["euler_to_matrix"].reshape(-1, 3, 3)).as_rotvec())
-    torch.testing.assert_close(result.reshape(-1, 3).double(), reference, atol=2e-6, rtol=0)
-
-
-def test_released_root_path(parity):
-    arrays, _ = parity("motion_math")
-    path, start = torch.from_numpy(arrays["trans"]), torch.from_numpy(arrays["root_init"])
-    torch.testing.assert_close(root_velocity(path), torch.from_numpy(arrays["root_vel"]), atol=1e-7, rtol=0)
-    velocity = torch.from_numpy(arrays["root_vel"])
-    torch.testing.assert_close(
-        integrate_root_velocity(velocity, start), torch.from_numpy(arrays["root_back"]), atol=1e-6, rtol=0
-    )
-
-
-def test_released_joints(parity):
-    arrays, _ = parity("motion_math")
-    assert arrays["parents"].tolist() == list(PARENTS)
-    rest = torch.from_numpy(arrays["rest_joints"])
-    offsets = rest - rest[[max(parent, 0) for parent in PARENTS]]
-    poses = torch.from_numpy(arrays["fk_axis_angle"]).unflatten(-1, (NUM_JOINTS, 3))
-    # a body model adds its rest pelvis to the translation; here the pelvis lands exactly at the translation
-    translation = torch.from_numpy(arrays["fk_trans"]) + rest[0]
-    joints = forward_kinematics(axis_angle_to_matrix(poses), translation, offsets)
-    torch.testing.assert_close(joints, torch.from_numpy(arrays["fk_joints"]), atol=1e-5, rtol=0)

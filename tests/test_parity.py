@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from megadance_hf import metrics
 from megadance_hf.convert import (
@@ -19,7 +20,28 @@ from megadance_hf.convert import (
 )
 from megadance_hf.dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES
-from megadance_hf.modeling.kinematics_megadance import PARENTS, motion_to_joints, motion_to_poses
+from megadance_hf.modeling.feature_extraction_megadance import (
+    BEAT,
+    CHROMA,
+    MFCC,
+    ONSET_ENVELOPE,
+    PEAK,
+    MegaDanceFeatureExtractor,
+    music_features,
+)
+from megadance_hf.modeling.kinematics_megadance import (
+    NUM_JOINTS,
+    PARENTS,
+    axis_angle_to_matrix,
+    forward_kinematics,
+    integrate_root_velocity,
+    matrix_to_rotation_6d,
+    motion_to_joints,
+    motion_to_poses,
+    root_velocity,
+    rotation_6d_to_axis_angle,
+    rotation_6d_to_matrix,
+)
 from megadance_hf.modeling.modeling_megadance import MegaDanceModel
 from megadance_hf.modeling.modeling_megadance_tokenizer import split_body
 
@@ -426,3 +448,118 @@ def test_the_whole_chain(parity, reduced):
         for clip, beats in zip(joints.numpy(), arrays["music_beat"], strict=True)
     ]
     assert np.mean(scores) == pytest.approx(info["beat_align_score"], rel=1e-5)
+
+
+# ----------------------------------------------------------------------------------------------------- music features
+
+
+def parity_song(recipe: dict) -> np.ndarray:
+    """The audio of the parity data, step by step as `audio_steps` in its JSON says."""
+    n = round(recipe["seconds"] * recipe["sr"])
+    t, x = np.arange(n) / recipe["sr"], np.zeros(n)
+    for k, start in enumerate(np.arange(recipe["first_beat"], recipe["seconds"], 60 / recipe["bpm"])):
+        d = (t - (recipe["first_beat"] + k * 60 / recipe["bpm"])).clip(0)
+        gain = recipe["click_gain"] * (recipe["accent_gain"] if k % recipe["accent_every"] == 0 else 1)
+        x += (t >= start) * gain * np.exp(-d / recipe["click_decay"]) * np.sin(2 * np.pi * recipe["click_hz"] * d)
+    for j in range(int(np.ceil(recipe["seconds"] / recipe["chord_seconds"]))):
+        start = j * recipe["chord_seconds"]
+        inside = (t >= start) & (t < start + recipe["chord_seconds"])
+        d = t[inside] - start
+        for hertz in recipe["chords"][j % len(recipe["chords"])]:
+            for p, loudness in enumerate(recipe["partials"], start=1):
+                decay = np.exp(-d / recipe["chord_decay"])
+                x[inside] += recipe["chord_gain"] * loudness * decay * np.sin(2 * np.pi * p * hertz * d)
+    generator = np.random.Generator(np.random.PCG64(recipe["noise_seed"]))
+    x += recipe["noise_gain"] * generator.standard_normal(n)
+    return (0.9 * x / np.abs(x).max()).astype(np.float32)
+
+
+@pytest.mark.parametrize("clip", ["a16", "b12"])
+def test_music_features(parity, clip):
+    arrays, description = parity("music_features")
+    clip_facts = description["clips"][clip]
+    waveform = parity_song(clip_facts["recipe"])
+    assert np.allclose(waveform[:2048], arrays[f"{clip}_audio_first2048"], atol=1e-6)
+    assert np.allclose(waveform[::97], arrays[f"{clip}_audio_every97th"], atol=1e-6)
+
+    expected, features = arrays[f"{clip}_features"], music_features(waveform)
+    assert features.shape == expected.shape == (1 + len(waveform) // 512, 35)
+    np.testing.assert_allclose(features[:, MFCC], expected[:, MFCC], atol=1e-2)
+    np.testing.assert_allclose(features[:, CHROMA], expected[:, CHROMA], atol=1e-4)
+    np.testing.assert_allclose(features[:, ONSET_ENVELOPE], arrays[f"{clip}_onset_env"], atol=1e-3)
+    assert np.flatnonzero(features[:, BEAT]).tolist() == clip_facts["beat_frames"]
+    assert np.flatnonzero(features[:, PEAK]).tolist() == clip_facts["peak_frames"]
+    np.testing.assert_array_equal(features[:, [BEAT, PEAK]], expected[:, [BEAT, PEAK]])
+
+    rows = MegaDanceFeatureExtractor()(waveform, sampling_rate=15360)["input_features"][
+        0
+    ]  # the same without the last row
+    assert len(rows) == round(clip_facts["recipe"]["seconds"] * 30)
+    np.testing.assert_array_equal(rows, features[: len(rows)])
+
+
+# ------------------------------------------------------------------------------------------------- motion mathematics
+
+
+def test_rotations(parity):
+    arrays, _ = parity("motion_math")
+    raw = torch.from_numpy(arrays["raw_6d"]).unflatten(-1, (NUM_JOINTS, 6))
+    matrices = torch.from_numpy(arrays["raw_6d_to_matrix"])
+    torch.testing.assert_close(rotation_6d_to_matrix(raw), matrices, atol=1e-6, rtol=0)
+    for version in ("output", "loss"):
+        expected = torch.from_numpy(arrays[f"raw_6d_to_axis_angle_{version}"]).unflatten(-1, (NUM_JOINTS, 3))
+        away_from_half_turns = expected.norm(dim=-1) < 2.5
+        assert away_from_half_turns.float().mean() > 0.95
+        result = rotation_6d_to_axis_angle(raw)
+        torch.testing.assert_close(result[away_from_half_turns], expected[away_from_half_turns], atol=1e-5, rtol=0)
+    # near a half turn the released formula is off on purpose or by rounding; ours is checked against scipy
+    reference = Rotation.from_matrix(matrices.reshape(-1, 3, 3).double().numpy()).as_rotvec()
+    result = rotation_6d_to_axis_angle(raw).reshape(-1, 3).double()
+    torch.testing.assert_close(result, torch.from_numpy(reference), atol=2e-6, rtol=0)
+
+
+def test_6d_keeps_the_first_two_rows(parity):
+    # The released code reads the 72 numbers as Euler angles. We never do; scipy makes those matrices here, and what is
+    # compared is which numbers of a matrix are kept.
+    arrays, _ = parity("motion_math")
+    matrices = Rotation.from_euler("xyz", arrays["angles72"].reshape(-1, 3)).as_matrix()
+    matrices = torch.from_numpy(matrices).reshape(2, 5, NUM_JOINTS, 3, 3)
+    torch.testing.assert_close(matrices.float(), torch.from_numpy(arrays["euler_to_matrix"]), atol=1e-6, rtol=0)
+    expected = torch.from_numpy(arrays["euler_to_6d"])
+    torch.testing.assert_close(matrix_to_rotation_6d(matrices).flatten(-2).float(), expected, atol=1e-6, rtol=0)
+
+
+def test_axis_angle_of_exact_6d(parity):
+    arrays, _ = parity("motion_math")
+    exact = torch.from_numpy(arrays["euler_to_6d"]).unflatten(-1, (NUM_JOINTS, 6))
+    expected = torch.from_numpy(arrays["exact_6d_to_axis_angle_output"]).unflatten(-1, (NUM_JOINTS, 3))
+    result = rotation_6d_to_axis_angle(exact)
+    large = expected.norm(dim=-1) > 0.01
+    assert large.float().mean() > 0.5 and expected.norm(dim=-1).max() > 2.9
+    torch.testing.assert_close(result[large], expected[large], atol=1e-5, rtol=0)
+    # the released formula takes small turns for none (its arc cosine has no digits left there); ours keeps them
+    assert result[~large].norm(dim=-1).max() > 1e-4
+    reference = torch.from_numpy(Rotation.from_matrix(arrays["euler_to_matrix"].reshape(-1, 3, 3)).as_rotvec())
+    torch.testing.assert_close(result.reshape(-1, 3).double(), reference, atol=2e-6, rtol=0)
+
+
+def test_root_path(parity):
+    arrays, _ = parity("motion_math")
+    path, start = torch.from_numpy(arrays["trans"]), torch.from_numpy(arrays["root_init"])
+    torch.testing.assert_close(root_velocity(path), torch.from_numpy(arrays["root_vel"]), atol=1e-7, rtol=0)
+    velocity = torch.from_numpy(arrays["root_vel"])
+    torch.testing.assert_close(
+        integrate_root_velocity(velocity, start), torch.from_numpy(arrays["root_back"]), atol=1e-6, rtol=0
+    )
+
+
+def test_joints(parity):
+    arrays, _ = parity("motion_math")
+    assert arrays["parents"].tolist() == list(PARENTS)
+    rest = torch.from_numpy(arrays["rest_joints"])
+    offsets = rest - rest[[max(parent, 0) for parent in PARENTS]]
+    poses = torch.from_numpy(arrays["fk_axis_angle"]).unflatten(-1, (NUM_JOINTS, 3))
+    # a body model adds its rest pelvis to the translation; here the pelvis lands exactly at the translation
+    translation = torch.from_numpy(arrays["fk_trans"]) + rest[0]
+    joints = forward_kinematics(axis_angle_to_matrix(poses), translation, offsets)
+    torch.testing.assert_close(joints, torch.from_numpy(arrays["fk_joints"]), atol=1e-5, rtol=0)
