@@ -31,6 +31,7 @@ from megadance_hf.modeling.kinematics_megadance import (
     matrix_to_axis_angle,
     poses_to_motion,
 )
+from megadance_hf.modeling.modeling_megadance_classifier import classifier_motion
 from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, phase_vectors
 
 # A training window (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.
@@ -55,6 +56,11 @@ def clip_motion(clip: Clip) -> np.ndarray:
     motion = poses_to_motion(poses, torch.from_numpy(clip.translation))
     motion[-1, :ROOT_SIZE] = motion[-2, :ROOT_SIZE]
     return motion.numpy()
+
+
+def clip_positions(clip: Clip) -> np.ndarray:
+    """The same with where the root is instead of how fast it moves, as the genre classifier sees it."""
+    return classifier_motion(torch.from_numpy(clip.poses), torch.from_numpy(clip.translation)).numpy()
 
 
 def _mirror_tables() -> tuple[np.ndarray, np.ndarray]:
@@ -161,7 +167,10 @@ class _Windows(Dataset):
 
 
 class MotionWindows(_Windows):
-    """Windows of motion for the tokenizer: items `{"motion": (length, 147) float32}`, views of the data: do not write to them.
+    """Windows of motion: items `{"motion": (length, 147) float32}`, views of the data: do not write to them.
+
+    For the tokenizer; with `genres` for the genre classifier: `motion` then holds root positions, the window's first at
+    x = z = 0, and items have `labels` () int64 as well.
 
     Args:
         clips: of any length, with or without music.
@@ -172,9 +181,10 @@ class MotionWindows(_Windows):
         short: what to do with a clip shorter than a window: "leave_out" (its id is then in `left_out`), or "reflect": it is
             played forth and back until the window is full. Holding the last pose instead would teach the model to freeze.
         seed: of all randomness, together with epoch and index.
+        genres: names in the order of their ids.
 
     Raises:
-        ValueError: no window fits into any clip.
+        ValueError: no window fits into any clip, or a clip's genre is not in `genres`.
     """
 
     def __init__(
@@ -186,6 +196,7 @@ class MotionWindows(_Windows):
         random: bool = True,
         short: Literal["leave_out", "reflect"] = "leave_out",
         seed: int = 0,
+        genres: Sequence[str] | None = None,
     ):
         super().__init__(length, stride, random, seed)
         if short not in ("leave_out", "reflect"):
@@ -195,7 +206,8 @@ class MotionWindows(_Windows):
         used = [_reflect(clip, length) for clip in clips if len(clip) >= length or short == "reflect"]
         self.clip_ids = [clip.id for clip in used]
         # mirror images are kept, not made window by window: half the time for twice the memory (1 GB for 8 hours of dance)
-        motions = [clip_motion(clip) for clip in used]
+        self._labels = None if genres is None else [_genre_index(clip, genres) for clip in used]
+        motions = [clip_motion(clip) if genres is None else clip_positions(clip) for clip in used]
         self._motions = [motions, [mirror_motion(motion) for motion in motions] if mirror else []]
         self._rows = self._table([len(motion) for motion in motions])
         if len(self._rows) == 0:
@@ -214,7 +226,26 @@ class MotionWindows(_Windows):
             generator = self._generator(index)
             start += int(generator.integers(choices))
             mirrored = self.mirror and generator.random() < 0.5
-        return {"motion": torch.from_numpy(self._motions[mirrored][item][start : start + self.length])}
+        motion = self._motions[mirrored][item][start : start + self.length]
+        if self._labels is None:
+            return {"motion": torch.from_numpy(motion)}
+        motion = motion.copy()
+        motion[:, [0, 2]] -= motion[0, [0, 2]]
+        return {"motion": torch.from_numpy(motion), "labels": torch.tensor(self._labels[item])}
+
+
+def window_statistics(windows: MotionWindows) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (147,) of every frame of windows with root positions, for the genre classifier."""
+    moments = _Moments(MOTION_SIZE)
+    for index in range(len(windows)):
+        moments.add(windows[index]["motion"].numpy())
+    return moments.result(np.full(MOTION_SIZE, ROTATION_STD_FLOOR))
+
+
+def _genre_index(clip: Clip, genres: Sequence[str]) -> int:
+    if clip.genre not in genres:
+        raise ValueError(f"clip {clip.id!r} has genre {clip.genre!r}, which is none of {', '.join(genres)}")
+    return list(genres).index(clip.genre)
 
 
 def _reflect(clip: Clip, length: int) -> Clip:
@@ -482,17 +513,13 @@ class CodeWindows(_Windows):
         super().__init__(length, stride, random, seed)
         if length % FRAMES_PER_CODE:
             raise ValueError(f"length={length} must be a multiple of {FRAMES_PER_CODE}")
-        for item in encoded:
-            if item.clip.genre not in genres:
-                raise ValueError(
-                    f"clip {item.clip.id!r} has genre {item.clip.genre!r}, which is none of {', '.join(genres)}"
-                )
+        ids = {item.clip.id: _genre_index(item.clip, genres) for item in encoded}
         self.genres, self.statistics, self.augmentation = tuple(genres), statistics, augmentation
         self.left_out = sorted({item.clip.id for item in encoded if len(item.clip) < length})
         groups: dict[Any, list[_Variant]] = {}
         for number, item in enumerate(encoded):
             if len(item.clip) >= length:
-                variant = _Variant(item, self.genres.index(item.clip.genre))
+                variant = _Variant(item, ids[item.clip.id])
                 groups.setdefault(item.clip.id if random else number, []).append(variant)
         # the variant nearest to the clip itself leads its group: windows are counted on it
         self._groups = [
@@ -649,21 +676,3 @@ class EpochSampler(Sampler[int]):
 def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Items of equal shapes -> a batch."""
     return {key: torch.stack([item[key] for item in items]) for key in items[0]}
-
-
-def collate_clips(clips: Sequence[Clip]) -> dict[str, Any]:
-    """Whole clips of different lengths -> `motion` (B, T, 147) and `input_features` (B, T, 35), padded with zeros at the end,
-    with `attention_mask` (B, T) bool, `lengths` (B,) and `ids`; for evaluation. Missing music is zero too."""
-    frames = max(len(clip) for clip in clips)
-    batch = {
-        "motion": torch.zeros(len(clips), frames, MOTION_SIZE),
-        "input_features": torch.zeros(len(clips), frames, MUSIC_FEATURE_SIZE),
-        "attention_mask": torch.zeros(len(clips), frames, dtype=torch.bool),
-        "lengths": torch.tensor([len(clip) for clip in clips]),
-    }
-    for row, clip in enumerate(clips):
-        batch["motion"][row, : len(clip)] = torch.from_numpy(clip_motion(clip))
-        batch["attention_mask"][row, : len(clip)] = True
-        if clip.input_features is not None:
-            batch["input_features"][row, : len(clip)] = torch.from_numpy(clip.input_features)
-    return {**batch, "ids": [clip.id for clip in clips]}

@@ -413,6 +413,43 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
 
 
 @dataclass
+class ClassifierTask:
+    """Training of [`MegaDanceForGenreClassification`].
+
+    Attributes:
+        windows: held-out `MotionWindows` with genres.
+        batch_size: windows at once in evaluation.
+    """
+
+    windows: Any
+    batch_size: int = 64
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        output = model(**batch)
+        return output.loss, {"accuracy": (output.logits.argmax(-1) == batch["labels"]).float().mean()}
+
+    def advance(self, model: nn.Module, progress: float) -> None:
+        pass
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Cross-entropy ("score"), accuracy and macro F1 on held-out windows."""
+        from megadance_hf import metrics
+        from megadance_hf.data import collate
+
+        losses, answers, labels = [], [], []
+        device = next(model.parameters()).device
+        for begin in range(0, len(self.windows), self.batch_size):
+            indices = range(begin, min(begin + self.batch_size, len(self.windows)))
+            batch = {name: value.to(device) for name, value in collate([self.windows[i] for i in indices]).items()}
+            output = model(**batch)
+            losses.extend([float(output.loss)] * len(indices))
+            answers.extend(output.logits.argmax(-1).tolist())
+            labels.extend(batch["labels"].tolist())
+        accuracy, f1 = metrics.genre_accuracy(answers, labels), metrics.genre_f1(answers, labels)
+        return {"score": float(np.mean(losses)), "accuracy": accuracy, "f1": f1}
+
+
+@dataclass
 class RhythmTask:
     """Training of a generator's rhythm encoder alone, before its other parts; see `rhythm_megadance.py`.
 

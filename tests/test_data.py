@@ -24,7 +24,6 @@ from megadance_hf.data import (
     beat_phase,
     clip_motion,
     collate,
-    collate_clips,
     encode_clips,
     jitter_mfcc,
     mirror_motion,
@@ -32,6 +31,7 @@ from megadance_hf.data import (
     rotate_chroma,
     stretch_features,
     time_stretch,
+    window_statistics,
 )
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.kinematics_megadance import (
@@ -623,11 +623,32 @@ def test_accelerate_passes_the_epoch_on_and_skips_batches():
     assert all(same(left, right) for left, right in zip(expected[1:], rest, strict=True))
 
 
-def test_whole_clips_are_padded():
-    clips = [dance("a", 30, 1), dance("b", 20, 2, music=False)]
-    batch = collate_clips(clips)
-    assert batch["ids"] == ["a", "b"] and batch["lengths"].tolist() == [30, 20]
-    assert batch["attention_mask"].sum(1).tolist() == [30, 20] and batch["attention_mask"][1, 19]
-    np.testing.assert_array_equal(batch["motion"][1, :20], clip_motion(clips[1]))
-    assert batch["motion"][1, 20:].eq(0).all() and batch["input_features"][1].eq(0).all()
-    np.testing.assert_array_equal(batch["input_features"][0], clips[0].input_features)
+# --- for the genre classifier --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_windows_with_genres_hold_positions_that_begin_at_the_origin(random):
+    clips = [dance("a", 60, seed=1), dance("b", 50, seed=2, genre="rumba")]
+    before = [clip.translation.copy() for clip in clips]
+    windows = MotionWindows(clips, length=32, stride=4, random=random, genres=GENRES)
+    seen = set()
+    for item in windows:
+        motion, label = item["motion"], int(item["labels"])
+        seen.add(label)
+        assert motion[0, 0] == motion[0, 2] == 0
+        clip = clips[0] if GENRES[label] == "waltz" else clips[1]
+        heights = torch.from_numpy(clip.translation[:, 1])
+        starts = [t for t in range(len(clip) - 31) if torch.equal(heights[t : t + 32], motion[:, 1])]
+        assert len(starts) == 1
+        expected = torch.from_numpy(clip.translation[starts[0] : starts[0] + 32, [0, 2]])
+        path = motion[:, [0, 2]] + expected[0]
+        mirrored = motion[:, [0, 2]] * torch.tensor([-1.0, 1.0]) + expected[0]
+        assert torch.allclose(path, expected, atol=1e-6) or torch.allclose(mirrored, expected, atol=1e-6)
+    assert seen == {1, 2}
+    assert all(np.array_equal(clip.translation, old) for clip, old in zip(clips, before, strict=True))
+    mean, std = window_statistics(windows)
+    frames = torch.cat([item["motion"] for item in windows])
+    torch.testing.assert_close(mean, frames.mean(0), atol=1e-4, rtol=1e-4)
+    assert (std >= ROTATION_STD_FLOOR - 1e-6).all()
+    with pytest.raises(ValueError, match="clip 'a' has genre 'waltz', which is none of tango"):
+        MotionWindows(clips, length=32, genres=["tango"])

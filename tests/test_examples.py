@@ -9,7 +9,12 @@ import yaml
 from helpers import write_song
 
 from megadance_hf.datasets_scripts.schema import Card, Clip, write_prepared
-from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.configuration_megadance import (
+    MegaDanceClassifierConfig,
+    MegaDanceConfig,
+    MegaDanceTokenizerConfig,
+)
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.training import TrainingConfig
 
@@ -98,9 +103,24 @@ def test_training_both_stages_makes_a_model_that_dances(repository, prepared, tm
     assert len(dance) == 60 and np.isfinite(dance.joints()).all()
 
 
+@pytest.mark.slow
+def test_training_the_classifier(repository, prepared, tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    settings = {"model": sizes, "windows": {"length": 64}, "training": TOKENIZER["training"]}
+    (tmp_path / "classifier.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    where = ("--config", tmp_path / "classifier.yaml", "--data", prepared, "--output", tmp_path / "out")
+    run(repository, "train_classifier.py", *where)
+    model = MegaDanceForGenreClassification.from_pretrained(tmp_path / "out")
+    assert model.config.genres == ["rumba", "waltz"] and model.motion_std.lt(1).all()
+
+
 def test_the_configurations_that_come_along_are_valid(repository):
     folder = repository / "examples" / "configs"
-    kinds = {"tokenizer": MegaDanceTokenizerConfig, "generator": MegaDanceConfig}
+    kinds = {
+        "tokenizer": MegaDanceTokenizerConfig,
+        "generator": MegaDanceConfig,
+        "classifier": MegaDanceClassifierConfig,
+    }
     files = sorted(folder.glob("*.yaml"))
     assert len(files) >= 2
     for file in files:

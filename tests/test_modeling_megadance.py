@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
-from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.configuration_megadance import GenreError, MegaDanceConfig
 from megadance_hf.modeling.experts_megadance import Dropout, genre_key, sliding_window_mask
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
 
@@ -429,9 +429,12 @@ def test_active_genres_open_alone_and_silently(tmp_path, silence):
 def test_an_absent_expert_is_an_error_not_random_weights(tmp_path):
     tiny_model(active_genres=["Wei"]).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no expert for Popping, pop.up"):
-        MegaDanceForMotionGeneration.from_pretrained(tmp_path, active_genres=None)
-    with pytest.raises(StrictDataclassClassValidationError, match="tango.*the known genres are Popping, Wei, pop.up"):
+        MegaDanceForMotionGeneration.from_pretrained(tmp_path, active_genres=GENRES)
+    with pytest.raises(GenreError, match="tango.*The genres are Popping, Wei, pop.up"):
         MegaDanceForMotionGeneration.from_pretrained(tmp_path, active_genres=["tango"])
+    assert MegaDanceForMotionGeneration.from_pretrained(tmp_path).config.built_genres == ["Wei"]
+    with pytest.raises(StrictDataclassClassValidationError, match="tango.*the known genres are Popping, Wei, pop.up"):
+        tiny_config(active_genres=["tango"])
     assert genre_key("pop.up") == "genre_pop_up"
 
 

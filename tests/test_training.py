@@ -18,12 +18,26 @@ from megadance_hf.data import (
     collate,
     encode_clips,
     rhythm_labels,
+    window_statistics,
 )
 from megadance_hf.datasets_scripts.schema import Clip
-from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.configuration_megadance import (
+    MegaDanceClassifierConfig,
+    MegaDanceConfig,
+    MegaDanceTokenizerConfig,
+)
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training import GeneratorTask, RhythmTask, TokenizerTask, TrainingConfig, reconstruction_report, train
+from megadance_hf.training import (
+    ClassifierTask,
+    GeneratorTask,
+    RhythmTask,
+    TokenizerTask,
+    TrainingConfig,
+    reconstruction_report,
+    train,
+)
 
 TINY_TOKENIZER = {"hidden_size": 16, "code_size": 8, "levels": [3, 3], "normalize_scalars": True}
 TINY_GENERATOR = {
@@ -104,7 +118,23 @@ def rhythm_run(output, epochs=2, **options):
     ), model
 
 
-RUNS = {"tokenizer": tokenizer_run, "generator": generator_run, "rhythm": rhythm_run}
+def classifier_run(output, epochs=2, **options):
+    config = TrainingConfig(epochs=epochs, batch_size=4, learning_rate=1e-3, keep_best=True, seed=3)
+    genres = ["waltz", "rumba"]
+    windows = MotionWindows(clips(), length=64, seed=3, genres=genres)
+    held_out = MotionWindows(clips(2), length=64, random=False, mirror=False, genres=genres)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    model = MegaDanceForGenreClassification(
+        MegaDanceClassifierConfig(**sizes, num_outputs=2, id2label=dict(enumerate(genres)))
+    )
+    model.set_statistics(*window_statistics(held_out))
+    return train(
+        model, ClassifierTask(held_out), windows, EpochSampler(windows, 3), collate, config, output, **options
+    ), model
+
+
+RUNS = {"classifier": classifier_run, "tokenizer": tokenizer_run, "generator": generator_run, "rhythm": rhythm_run}
 
 
 def rows(folder) -> list[dict]:
