@@ -45,6 +45,7 @@ def save_by_genre(state_dict: dict[str, Tensor], folder: str | os.PathLike) -> N
         target = folder / f"model-{key}.safetensors"
         partial = target.with_suffix(".partial")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"format": "pt"})
+        partial.chmod(0o644)  # safetensors writes files that nobody else can read
         os.replace(partial, target)
     size = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
     index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}

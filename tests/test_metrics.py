@@ -210,3 +210,9 @@ def test_reconstruction_errors():
     assert metrics.reconstruction_errors(np.array([1.0, 4.0]), np.array([1.0, 2.0])) == {"mse": 2.0, "mae": 1.0}
     with pytest.raises(ValueError, match="expected equal ones"):
         metrics.reconstruction_errors(np.ones(2), np.ones(3))
+
+
+def test_codes_in_use():
+    import torch
+
+    assert metrics.codebook_utilization(torch.tensor([0, 0, 3]), 8) == 0.25
