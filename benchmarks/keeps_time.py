@@ -11,7 +11,7 @@ training clips. Four rows for each genre, each the mean over dances:
     shifted     generated from the song moved on by one and a half beats, still folded on where the bars were
 
 Music that is heard makes `music` high and `shifted` low or negative; a dance that keeps any time of its own has both near
-zero. The ratios of mean speed and jerk to the truth's stand beside them.
+zero. Mean speed (m/s) and jerk (m/s^3) stand beside it.
 """
 
 import argparse

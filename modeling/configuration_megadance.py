@@ -376,7 +376,7 @@ class MegaDanceConfig(PreTrainedConfig):
 class MegaDanceClassifierConfig(PreTrainedConfig):
     r"""Configuration of [`MegaDanceForGenreClassification`], the network behind FID_s, DIV_s, ACC and F1 (section 4.1).
 
-    The defaults are the released classifier: 25,925,780 parameters with its unused ones, 25,625,620 without.
+    The defaults are the released classifier: 25,925,780 parameters with its unused ones, 25,625,748 without.
 
     Args:
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size (`int`): the transformer.

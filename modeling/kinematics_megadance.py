@@ -343,6 +343,15 @@ def motion_to_joints(motion: Tensor, translation: Tensor, rest_offsets: Tensor |
     return forward_kinematics(rotations, translation, rest_offsets)
 
 
+def check_motion_statistics(mean: Tensor, std: Tensor) -> None:
+    """Raises ValueError unless `mean` and `std` can normalise a motion: (147,) finite numbers each, std above 0."""
+    for name, values in (("mean", mean), ("std", std)):
+        if tuple(values.shape) != (MOTION_SIZE,) or not torch.isfinite(values).all():
+            raise ValueError(f"{name} must be {MOTION_SIZE} finite numbers, got shape {tuple(values.shape)}")
+    if not (std > 0).all():
+        raise ValueError(f"std must be positive, its smallest number is {std.min().item():g}")
+
+
 def mirror_poses(poses: Tensor) -> Tensor:
     """Left-right mirror image of axis-angle poses (..., 24, 3): joints change sides, turns about Y and Z change sign."""
     sign = poses.new_tensor([1.0, -1.0, -1.0])

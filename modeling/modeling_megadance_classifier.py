@@ -13,7 +13,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_megadance import MegaDanceClassifierConfig
-from .kinematics_megadance import MOTION_SIZE, NUM_JOINTS, axis_angle_to_rotation_6d
+from .kinematics_megadance import MOTION_SIZE, NUM_JOINTS, axis_angle_to_rotation_6d, check_motion_statistics
 
 
 def classifier_motion(poses: Tensor, translation: Tensor) -> Tensor:
@@ -90,11 +90,7 @@ class MegaDanceForGenreClassification(PreTrainedModel):
     @torch.no_grad()
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the normalisation: mean and std of `classifier_motion`, each (147,); std above 0."""
-        for name, values in (("mean", mean), ("std", std)):
-            if tuple(values.shape) != (MOTION_SIZE,) or not torch.isfinite(values).all():
-                raise ValueError(f"{name} must be {MOTION_SIZE} finite numbers, got shape {tuple(values.shape)}")
-        if not (std > 0).all():
-            raise ValueError(f"std must be positive, its smallest number is {std.min().item():g}")
+        check_motion_statistics(mean, std)
         self.motion_mean.copy_(mean)
         self.motion_std.copy_(std)
 

@@ -21,6 +21,7 @@ from .kinematics_megadance import (
     ROOT_SIZE,
     ROTATION_SIZE,
     UPPER_JOINTS,
+    check_motion_statistics,
     integrate_root_velocity,
     motion_to_joints,
 )
@@ -412,11 +413,7 @@ class MegaDanceTokenizer(PreTrainedModel):
     @torch.no_grad()
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the normalisation: `mean` and `std` of the raw motion, each (147,)."""
-        for name, values in (("mean", mean), ("std", std)):
-            if tuple(values.shape) != (MOTION_SIZE,) or not torch.isfinite(values).all():
-                raise ValueError(f"{name} must be {MOTION_SIZE} finite numbers, got shape {tuple(values.shape)}")
-        if not (std > 0).all():
-            raise ValueError(f"std must be positive, its smallest number is {std.min().item():g}")
+        check_motion_statistics(mean, std)
         self.motion_mean.copy_(mean)
         self.motion_std.copy_(std)
 
