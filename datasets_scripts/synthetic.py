@@ -1,0 +1,123 @@
+"""Synthetic dances: composed songs and choreographed dances to them, for tests of everything that hears and moves.
+
+There is no raw folder: every clip is a pure function of its number and the seed, free of licences, and the truth about its
+beats, bars and genre is known. A genre is a vocabulary of movements (`choreographer.GENRES`) and has nothing to do with the style
+of the song (`composer.STYLES`): any genre is danced to any style, in three four as in four four time. So a model can know the
+genre only by being told, and the beat only by listening.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from megadance_hf.datasets_scripts.choreographer import FPS, GENRES, choreograph
+from megadance_hf.datasets_scripts.composer import SAMPLING_RATE, STYLES, compose
+from megadance_hf.datasets_scripts.schema import Card, Clip, RawClip, Report, music_features, prepare_clips
+
+# Slower and faster, figures a beat apart would be either dull or a tremble.
+TEMPO = (76.0, 112.0)
+# Of sixteen clips of a genre one is for validation and three are for testing.
+TURNS = ("train", "test", "train", "train", "validation", *["train"] * 4, "test", *["train"] * 4, "test", "train")
+LICENCE = "Apache-2.0"
+CARD = Card(
+    title="Synthetic dances (SMPL, 30 fps)",
+    description="Songs composed and dances choreographed by megadance_hf: five genres of movement, danced to five styles of music in any "
+    "combination, at 76 to 112 beats a minute. The dancer comes to rest on every beat and dances the first beat of a bar larger; "
+    "beats, bars and genres are known exactly. A test bed, not a picture of how people dance.",
+    licence="Made by the code of megadance_hf, Apache-2.0.",
+    licence_id="apache-2.0",
+)
+
+
+def list_raw(clips: int = 80, seconds: float = 24.0, seed: int = 0) -> list[RawClip]:
+    """`clips` clips, the genres in turn."""
+    names = list(GENRES)
+    return [
+        RawClip(
+            f"{names[number % len(names)]}_{number // len(names):03d}",
+            TURNS[number // len(names) % len(TURNS)],
+            (),
+            {"genre": names[number % len(names)], "seconds": float(seconds), "seed": [seed, number]},
+        )
+        for number in range(clips)
+    ]
+
+
+def make(raw: RawClip) -> Clip:
+    """Composes the song and choreographs the dance of one clip."""
+    record = raw.record
+    rng = np.random.default_rng(record["seed"])
+    frames = round(FPS * record["seconds"])
+    score = compose(
+        frames / FPS,
+        style=list(STYLES)[rng.integers(len(STYLES))],
+        tempo=float(rng.uniform(*TEMPO)),
+        energy=float(rng.uniform(0.3, 1)),
+        first_beat=float(rng.uniform(0, 1)),
+        seed=int(rng.integers(2**31)),
+    )
+    dance = choreograph(
+        record["genre"],
+        frames / FPS,
+        score.tempo,
+        score.beats_per_bar,
+        first_beat=score.first_beat,
+        energy=score.energy,
+        seed=int(rng.integers(2**31)),
+    )
+    audio = _encoded(score.render().mean(1))
+    return Clip(
+        id=raw.id,
+        poses=dance.poses,
+        translation=dance.translation,
+        input_features=music_features(audio, frames),
+        audio=audio,
+        genre=record["genre"],
+        split=raw.split,
+        source=f"composed ({score.style}, {score.tempo:.1f} beats a minute) and choreographed by megadance_hf",
+        licence=LICENCE,
+        beat_period_s=60 / score.tempo,
+        first_beat_s=score.first_beat,
+        beats_per_bar=score.beats_per_bar,
+        first_beat_is_downbeat=True,
+        phase_confidence="high",
+    )
+
+
+def _encoded(waveform: np.ndarray) -> bytes:
+    """A FLAC file of half the sampling rate, mono: unlike Ogg streams, which are numbered at random, always the same bytes."""
+    import soundfile
+    import soxr
+
+    rate = SAMPLING_RATE // 2
+    waveform = soxr.resample(waveform, SAMPLING_RATE, rate).astype(np.float32)
+    with io.BytesIO() as memory:
+        soundfile.write(memory, waveform, rate, format="FLAC", subtype="PCM_16")
+        return memory.getvalue()
+
+
+def prepare(
+    out: str | Path,
+    clips: int = 80,
+    seconds: float = 24.0,
+    seed: int = 0,
+    num_proc: int = 1,
+    progress: bool = True,
+) -> Report:
+    """Makes the data set in the folder `out`, with the splits train, validation and test; see `prepare_clips`.
+
+    Args:
+        out: folder of the prepared data set.
+        clips: how many; fewer than 25 have no test clip or no validation clip of some genre.
+        seconds: length of each, 2 or more.
+        seed: another number, other songs and dances.
+        num_proc, progress: see `prepare_clips`.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+    if clips < 1 or seconds < 2 or seed < 0:
+        raise ValueError(f"clips={clips}, seconds={seconds}, seed={seed}: give 1 or more, 2 or more, 0 or more")
+    raws = list_raw(clips, seconds, seed)
+    return prepare_clips(raws, make, out, card=CARD, genres=list(GENRES), num_proc=num_proc, progress=progress)
