@@ -3,7 +3,7 @@
 The raw folder holds `motions/ID.npz` (`smpl_poses` (T, 72), `smpl_trans` (T, 3), 30 fps), `music/ID.ogg` of exactly T/30
 seconds for paired clips, `metadata.jsonl` and `splits/{train,test}.txt`.
 
-    python -m megadance_hf.datasets_scripts.ballroom RAW OUT
+    megadance prepare ballroom RAW OUT
 """
 
 import json
@@ -16,11 +16,12 @@ from megadance_hf.datasets_scripts.schema import (
     Card,
     Clip,
     ClipError,
+    Jumps,
+    MissingDataError,
     RawClip,
     Report,
     music_features,
     prepare_clips,
-    run_as_script,
 )
 
 GENRES = ("chacha", "rumba", "waltz")
@@ -47,7 +48,7 @@ def list_raw(raw: str | Path) -> list[RawClip]:
     for split in ("train", "test"):
         file = raw / "splits" / f"{split}.txt"
         if not file.is_file():
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f"raw folder {str(raw)!r} has no splits/{split}.txt; give the folder of the ballroom set"
             )
         for name in file.read_text(encoding="utf-8").split():
@@ -64,7 +65,7 @@ def read_metadata(raw: Path) -> dict[str, dict[str, Any]]:
     """`metadata.jsonl` of a raw folder by id; shared with `mocap`."""
     file = raw / "metadata.jsonl"
     if not file.is_file():
-        raise FileNotFoundError(f"raw folder {str(raw)!r} has no metadata.jsonl; give the folder as it was downloaded")
+        raise MissingDataError(f"raw folder {str(raw)!r} has no metadata.jsonl; give the folder as it was downloaded")
     lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     return {record["id"]: record for record in map(json.loads, lines)}
 
@@ -104,7 +105,7 @@ def make(raw: RawClip) -> Clip:
     )
     if not record.get("paired"):
         return clip
-    clip.check(GENRES)  # a bad motion is told before its song is analysed, which takes seconds
+    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
     if not raw.files[1].is_file():
         raise ClipError(f"{raw.files[1].name} is missing")
     clip.audio = raw.files[1].read_bytes()
@@ -117,10 +118,10 @@ def make(raw: RawClip) -> Clip:
     return clip
 
 
-def prepare(raw: str | Path, out: str | Path, num_proc: int = 1, progress: bool = True) -> Report:
+def prepare(
+    raw: str | Path, out: str | Path, jumps: Jumps = "leave_out", num_proc: int = 1, progress: bool = True
+) -> Report:
     """Raw folder -> prepared data set with the splits train, validation and test; see `prepare_clips`."""
-    return prepare_clips(list_raw(raw), make, out, card=CARD, genres=GENRES, num_proc=num_proc, progress=progress)
-
-
-if __name__ == "__main__":
-    run_as_script(prepare, __doc__.splitlines()[0])
+    return prepare_clips(
+        list_raw(raw), make, out, card=CARD, genres=GENRES, jumps=jumps, num_proc=num_proc, progress=progress
+    )

@@ -3,13 +3,13 @@
 The raw folder holds `motions/ID.npz` (`smpl_poses` (T, 72), `smpl_trans` (T, 3), 30 fps) and `metadata.jsonl`. There is no
 music: the clips help the tokenizer, and any statistics of motion.
 
-    python -m megadance_hf.datasets_scripts.mocap RAW OUT
+    megadance prepare mocap RAW OUT
 """
 
 from pathlib import Path
 
 from megadance_hf.datasets_scripts.ballroom import read_metadata, read_motion
-from megadance_hf.datasets_scripts.schema import Card, Clip, RawClip, Report, prepare_clips, run_as_script
+from megadance_hf.datasets_scripts.schema import Card, Clip, Jumps, RawClip, Report, prepare_clips
 
 GENRES = ("modern_dance", "walk")
 # Takes of the same or similar phrases; a group must never be divided between splits.
@@ -55,10 +55,10 @@ def make(raw: RawClip) -> Clip:
     )
 
 
-def prepare(raw: str | Path, out: str | Path, num_proc: int = 1, progress: bool = True) -> Report:
+def prepare(
+    raw: str | Path, out: str | Path, jumps: Jumps = "leave_out", num_proc: int = 1, progress: bool = True
+) -> Report:
     """Raw folder -> prepared data set with the splits train and test; see `prepare_clips`."""
-    return prepare_clips(list_raw(raw), make, out, card=CARD, genres=GENRES, num_proc=num_proc, progress=progress)
-
-
-if __name__ == "__main__":
-    run_as_script(prepare, __doc__.splitlines()[0])
+    return prepare_clips(
+        list_raw(raw), make, out, card=CARD, genres=GENRES, jumps=jumps, num_proc=num_proc, progress=progress
+    )

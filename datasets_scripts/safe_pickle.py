@@ -50,20 +50,19 @@ def load_pickle(path: str | os.PathLike) -> Any:
             content = _Unpickler(file, encoding="latin1").load()
         except UnsafePickleError as error:
             raise UnsafePickleError(f"{path}: {error}") from None
-        except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-            raise UnsafePickleError(f"{path} is no pickle, or is cut off ({error})") from None
-        except (ImportError, MemoryError, OverflowError, UnicodeDecodeError) as error:
-            raise UnsafePickleError(f"{path} cannot be read ({error})") from None
+        except Exception as error:  # broken pickles raise nearly anything: IndexError, struct.error, MemoryError, ...
+            raise UnsafePickleError(f"{path} is no pickle, or is cut off ({type(error).__name__}: {error})") from None
     _check(content, str(path))
     return content
 
 
 def _check(content: Any, path: str) -> None:
-    if isinstance(content, np.ndarray) and content.dtype == object:
-        raise UnsafePickleError(f"{path} holds an array of objects; only arrays of numbers and text are read")
-    if isinstance(content, dict):
-        for value in content.values():
-            _check(value, path)
-    elif isinstance(content, (list, tuple)):
-        for value in content:
-            _check(value, path)
+    seen: set[int] = set()  # a pickled list can hold itself
+    waiting = [content]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, np.ndarray) and item.dtype.hasobject:
+            raise UnsafePickleError(f"{path} holds an array of objects; only arrays of numbers and text are read")
+        if isinstance(item, (dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))
+            waiting.extend(item.values() if isinstance(item, dict) else item)

@@ -14,15 +14,17 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, fields
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
+from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips
+from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
 from megadance_hf.modeling.feature_extraction_megadance import (
@@ -31,7 +33,7 @@ from megadance_hf.modeling.feature_extraction_megadance import (
     MegaDanceFeatureExtractor,
     load_audio,
 )
-from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, axis_angle_to_matrix
+from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 
 POSE_SIZE = NUM_JOINTS * 3
 SPLITS = ("train", "validation", "test")
@@ -40,13 +42,20 @@ INFO_FILE = "info.json"
 SCHEMA_VERSION = 1
 # Two codes: a shorter clip has not even one transition to learn from.
 MIN_FRAMES = 16
-# Beyond these between two frames a recording has jumped (15 m/s; the fastest real wrist here turns by 64 degrees).
-MAX_ROOT_STEP = 0.5
-MAX_TURN_DEGREES = 120.0
 # Music may end this many frames before the motion (rounding of encoders); the last row is then repeated.
 MAX_MISSING_ROWS = 3
 # Rows are flushed to a Parquet row group when they hold this much, so that a reader never needs more than that at once.
 ROW_GROUP_BYTES = 32 << 20
+# What happens to a clip that jumps: it is left out, or kept and told of all the same.
+Jumps = Literal["leave_out", "keep"]
+
+
+class DataError(ValueError):
+    """A raw folder or a prepared set cannot be used; the message says why, and what helps, in one line."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """Something that every such folder has is not there."""
 
 
 class ClipError(ValueError):
@@ -95,10 +104,10 @@ class Clip:
         """Whether the clip has music."""
         return self.input_features is not None
 
-    def check(self, genres: Sequence[str] | None = None) -> "Clip":
-        """The clip itself with float32 arrays; raises `ClipError` on wrong shapes, NaN, jumps, an unknown split, or a genre
-        that is not in `genres`."""
-        self.poses, self.translation = check_motion(self.poses, self.translation)
+    def check(self, genres: Sequence[str] | None = None, jumps: Jumps = "leave_out") -> "Clip":
+        """The clip itself with float32 arrays; raises `ClipError` on wrong shapes, NaN, jumps unless they are to be kept, an
+        unknown split, or a genre that is not in `genres`."""
+        self.poses, self.translation = check_motion(self.poses, self.translation, jumps)
         if self.input_features is not None:
             self.input_features = np.ascontiguousarray(self.input_features, dtype=np.float32)
             if self.input_features.shape != (len(self), FEATURE_SIZE):
@@ -117,7 +126,7 @@ class Clip:
 # --- checking ------------------------------------------------------------------------------------------------------
 
 
-def check_motion(poses: Any, translation: Any) -> tuple[np.ndarray, np.ndarray]:
+def check_motion(poses: Any, translation: Any, jumps: Jumps = "leave_out") -> tuple[np.ndarray, np.ndarray]:
     """Motion as (T, 72) and (T, 3) float32; raises `ClipError` naming the first thing wrong with it."""
     try:
         poses = np.ascontiguousarray(poses, dtype=np.float32)
@@ -134,24 +143,10 @@ def check_motion(poses: Any, translation: Any) -> tuple[np.ndarray, np.ndarray]:
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
             raise ClipError(f"{name} hold NaN or infinite numbers, first in frame {bad[0]}")
-    for jump in find_jumps(poses, translation):
-        raise ClipError(jump)
+    if jumps == "leave_out":
+        for jump in find_jumps(poses, translation):
+            raise ClipError(jump)
     return poses, translation
-
-
-def find_jumps(poses: np.ndarray, translation: np.ndarray) -> Iterator[str]:
-    """Sudden jumps (dataset noise; paper, appendix A.4): one line for the worst of the root and of the joints, if any."""
-    steps = np.linalg.norm(np.diff(translation, axis=0), axis=1)
-    if steps.max(initial=0.0) > MAX_ROOT_STEP:
-        frame = int(steps.argmax())
-        yield f"the root jumps {steps[frame]:.2f} m between frames {frame} and {frame + 1}"
-    # [frames, joints, 3, 3]; the angle of the turn between neighbours from the trace of R_t^T R_t+1
-    matrices = axis_angle_to_matrix(torch.from_numpy(poses).unflatten(-1, (NUM_JOINTS, 3)))
-    trace = (matrices[:-1] * matrices[1:]).sum((-1, -2)).numpy()
-    degrees = np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
-    if degrees.max(initial=0.0) > MAX_TURN_DEGREES:
-        frame, joint = np.unravel_index(int(degrees.argmax()), degrees.shape)
-        yield f"joint {joint} turns {degrees[frame, joint]:.0f} degrees between frames {frame} and {frame + 1}"
 
 
 def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:
@@ -175,12 +170,16 @@ def _extractor() -> MegaDanceFeatureExtractor:
     return MegaDanceFeatureExtractor()
 
 
-def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
-    """The (frames, 35) float32 features of an audio file given by path or content."""
+def song_features(audio: bytes | str | Path) -> np.ndarray:
+    """The (rows, 35) float32 features of a whole audio file given by path or content."""
     extractor = _extractor()
     waveform, rate = load_audio(audio, sampling_rate=extractor.sampling_rate)
-    features = extractor(waveform, sampling_rate=rate)["input_features"][0]
-    return fit_rows(np.asarray(features, dtype=np.float32), frames)
+    return np.asarray(extractor(waveform, sampling_rate=rate)["input_features"][0], dtype=np.float32)
+
+
+def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
+    """The features (frames, 35) of an audio file whose music lasts as long as a motion of `frames` frames."""
+    return fit_rows(song_features(audio), frames)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -257,18 +256,14 @@ def _write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a data set's page says beside the counts."""
-
-    title: str
-    description: str
-    licence: str
-    licence_id: str = "other"
-
-
 def write_prepared(
-    path: str | Path, clips: Iterable[Clip], *, card: Card, genres: Sequence[str], extra: dict[str, Any] | None = None
+    path: str | Path,
+    clips: Iterable[Clip],
+    *,
+    card: Card,
+    genres: Sequence[str],
+    jumps: Jumps = "leave_out",
+    extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes `clips` as a prepared data set and returns its `info.json`.
 
@@ -280,6 +275,7 @@ def write_prepared(
         clips: with unique ids.
         card: texts of `README.md`.
         genres: in the order of their ids.
+        jumps: whether a clip that jumps is refused or written.
         extra: further entries of `info.json`.
 
     Raises:
@@ -293,7 +289,7 @@ def write_prepared(
     writers: dict[str, tuple[Path, Any]] = {}
     waiting: dict[str, list[Any]] = {}
     counts: dict[str, dict[str, Any]] = {}
-    seen: set[str] = set()
+    noise: dict[str, dict[str, Any]] = {}
 
     def flush(split: str) -> None:
         if waiting[split]:
@@ -303,12 +299,12 @@ def write_prepared(
     try:
         for clip in clips:
             try:
-                clip.check(genres)
-                if clip.id in seen:
+                clip.check(genres, jumps)
+                if clip.id in noise:
                     raise ClipError("the id came twice")
             except ClipError as error:
                 raise ClipError(f"clip {clip.id!r}: {error}") from error
-            seen.add(clip.id)
+            noise[clip.id] = asdict(measure_noise(clip.poses, clip.translation))
             if clip.split not in writers:
                 temporary = _temporary(path / f"{clip.split}.parquet")
                 writer = pq.ParquetWriter(temporary, features_schema().arrow_schema, compression="zstd")
@@ -317,7 +313,7 @@ def write_prepared(
             if sum(table.nbytes for table in waiting[clip.split]) > ROW_GROUP_BYTES:
                 flush(clip.split)
             _count(counts.setdefault(clip.split, {}), clip)
-        if not seen:
+        if not noise:
             raise ClipError("there is no clip to write")
         for split, (_, writer) in writers.items():
             flush(split)
@@ -331,8 +327,9 @@ def write_prepared(
     for split in set(SPLITS) - set(writers):
         (path / f"{split}.parquet").unlink(missing_ok=True)
     splits = {split: counts[split] for split in SPLITS if split in counts}
-    info = {"schema": SCHEMA_VERSION, "fps": FPS, "genres": list(genres), "splits": splits, **(extra or {})}
-    _write_text(path / "README.md", _card_text(card, info))
+    info = {"schema": SCHEMA_VERSION, "fps": FPS, "genres": list(genres), "splits": splits, "jumps": jumps}
+    info |= {"share_audio": card.share_audio, "noise": noise, **(extra or {})}
+    _write_text(path / "README.md", card_text(card, info))
     _write_text(path / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     return info
 
@@ -342,62 +339,18 @@ def _count(counts: dict[str, Any], clip: Clip) -> None:
     for key, value in (("clips", 1), ("frames", frames), ("paired_clips", int(clip.paired))):
         counts[key] = counts.get(key, 0) + value
     counts["paired_frames"] = counts.get("paired_frames", 0) + (frames if clip.paired else 0)
-    genre = counts.setdefault("frames_by_genre", {})
-    genre[clip.genre or "none"] = genre.get(clip.genre or "none", 0) + frames
-
-
-def _card_text(card: Card, info: dict[str, Any]) -> str:
-    splits = info["splits"]
-    data_files = "\n".join(f"  - split: {split}\n    path: {split}.parquet" for split in splits)
-    rows = "\n".join(
-        f"| {split} | {n['clips']} | {n['frames'] / FPS / 60:.1f} | {n['paired_clips']} | {n['paired_frames'] / FPS / 60:.1f} |"
-        for split, n in splits.items()
-    )
-    return f"""---
-pretty_name: {json.dumps(card.title)}
-license: {card.licence_id}
-tags:
-- music-to-dance
-- motion
-- smpl
-configs:
-- config_name: default
-  data_files:
-{data_files}
----
-
-# {card.title}
-
-{card.description}
-
-**Licence.** {card.licence}
-
-| split | clips | minutes | with music | minutes with music |
-| --- | --- | --- | --- | --- |
-{rows}
-
-Genres in the order of their ids: {", ".join(info["genres"]) or "none"}.
-
-One row is one clip at {FPS} frames a second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
-pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, {FEATURE_SIZE}; null without music), `genre`, `split`, `source`,
-`licence`, and where the beat is known `beat_period_s`, `first_beat_s`, `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
-
-```python
-from datasets import load_dataset
-
-clip = load_dataset("PATH", split="train").with_format("numpy")[0]
-clip["poses"].shape  # (T, {POSE_SIZE})
-```
-"""
+    for key, value in (("clips_by_genre", 1), ("frames_by_genre", frames)):
+        genre = counts.setdefault(key, {})
+        genre[clip.genre or "none"] = genre.get(clip.genre or "none", 0) + value
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
     """`info.json` of a prepared data set: genres in id order, fps, counts of each split."""
     file = Path(path) / INFO_FILE
     if not file.is_file():
-        raise FileNotFoundError(
+        raise MissingDataError(
             f"{str(path)!r} is not a prepared data set: it has no {INFO_FILE}. "
-            "Prepare it first, e.g. python -m megadance_hf.datasets_scripts.ballroom RAW OUT"
+            "Prepare it first, e.g. megadance prepare ballroom RAW OUT"
         )
     return json.loads(file.read_text(encoding="utf-8"))
 
@@ -408,7 +361,8 @@ def iter_prepared(path: str | Path, split: str | None = None, *, audio: bool = F
 
     present = list(read_info(path)["splits"])
     if split is not None and split not in present:
-        raise ValueError(f"split {split!r} is not in {str(path)!r}, which has {', '.join(present)}")
+        remedy = "; hold clips back when preparing (FineDance: --validation N)" if split == "validation" else ""
+        raise DataError(f"split {split!r} is not in {str(path)!r}, which has {', '.join(present)}{remedy}")
     columns = [item.name for item in fields(Clip) if audio or item.name != "audio"]
     for name in present if split is None else [split]:
         with pq.ParquetFile(Path(path) / f"{name}.parquet") as file:
@@ -426,7 +380,7 @@ def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = F
 
     Raises:
         FileNotFoundError: the folder is not a prepared data set.
-        ValueError: it has no such split.
+        DataError: it has no such split.
     """
     return list(iter_prepared(path, split, audio=audio))
 
@@ -449,36 +403,75 @@ class RawClip:
         digest.update(json.dumps([SCHEMA_VERSION, self.id, self.split, self.record], sort_keys=True).encode())
         for file in self.files:
             digest.update(file.name.encode())
-            digest.update(file.read_bytes() if file.is_file() else b"")
+            if file.is_file():
+                state = file.stat()
+                digest.update(_file_digest(file, state.st_mtime_ns, state.st_size))
         return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(file: Path, changed: int, size: int) -> bytes:
+    """Of the content; many clips may share one song, which is then read once. The other arguments tell a changed file."""
+    with file.open("rb") as stream:
+        digest = hashlib.blake2b(digest_size=16)
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 @dataclass
 class Report:
-    """What `prepare_clips` did: ids that were `made` now, ids `kept` from an earlier run, and why ids were `left_out`."""
+    """What `prepare_clips` did: ids that were `made` now, ids `kept` from an earlier run, why ids were `left_out`, and which
+    ids were `ignored`, because the splits do not use them or name them in vain."""
 
     path: Path
     info: dict[str, Any]
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {len(self.made)} clips made, {len(self.kept)} kept from an earlier run"]
-        for split, n in self.info["splits"].items():
-            lines.append(f"  {split}: {n['clips']} clips, {n['frames'] / FPS / 60:.1f} minutes")
+        table = genre_table(self.info)
+        widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]))]
+        for cells in table:
+            lines.append(
+                "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+            )
+        if "validation" not in self.info["splits"]:
+            lines.append("  no clip is in the validation split, by which training is stopped early")
+        noisy = noisy_clips(self.info)
+        lines.append(f"  {len(noisy)} of {len(self.info['noise'])} clips have jumps or discontinuities")
+        lines += [f"    {line}" for line in noisy[:NAMED_CLIPS]]
+        if len(noisy) > NAMED_CLIPS:
+            lines.append(f"    and {len(noisy) - NAMED_CLIPS} more, see {INFO_FILE}")
+        for reason in sorted(set(self.ignored.values())):
+            names = [name for name, why in self.ignored.items() if why == reason]
+            shown = ", ".join(names[:NAMED_CLIPS]) + (", ..." if len(names) > NAMED_CLIPS else "")
+            lines.append(f"  {len(names)} not used, {reason}: {shown}")
         lines += [f"  left out {name}: {reason}" for name, reason in self.left_out.items()]
         return "\n".join(lines)
 
 
-def _make_part(raw: RawClip, make: Callable[[RawClip], Clip], genres: Sequence[str], part: Path) -> str | None:
+def _make_part(
+    raw: RawClip, make: Callable[[RawClip], Clip], genres: Sequence[str], jumps: Jumps, part: Path
+) -> str | None:
     """Makes one clip and keeps it as a one-row Parquet file; returns the reason when it must be left out."""
     try:
-        clip = make(raw).check(genres)
+        clip = make(raw).check(genres, jumps)
     except Exception as error:  # one bad file, whatever is wrong with it, must not stop the others
         return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     _write_part(clip, part)
     return None
+
+
+def _usable(clip: Clip, genres: Sequence[str], jumps: Jumps) -> bool:
+    try:
+        clip.check(genres, jumps)
+    except ClipError:
+        return False
+    return True
 
 
 def _write_part(clip: Clip, part: Path) -> None:
@@ -505,12 +498,14 @@ def prepare_clips(
     *,
     card: Card,
     genres: Sequence[str],
+    jumps: Jumps = "leave_out",
+    ignored: dict[str, str] | None = None,
     num_proc: int = 1,
     progress: bool = True,
 ) -> Report:
-    """Makes every raw clip and writes the prepared data set.
+    """Makes a prepared data set from raw clips.
 
-    Each finished clip is kept in `out/.parts` until all are done: an interrupted run goes on where it stopped, and a later
+    Each finished clip is kept in `out/.parts` until the set is complete, so an interrupted run goes on where it stopped, and a later
     run makes only clips whose raw files changed. A clip that cannot be used is left out and named in the report and in `info.json`.
 
     Args:
@@ -518,71 +513,78 @@ def prepare_clips(
         make: reads one raw clip; a module-level function, as it is sent to other processes.
         out: folder of the prepared data set.
         card, genres: see `write_prepared`.
+        jumps: what happens to a clip that jumps (`noise.find_jumps`).
+        ignored: ids that the splits of the data set do not use, with the reason; only told of.
         num_proc: processes to work with.
         progress: show a progress bar.
 
     Raises:
-        ValueError: no clip at all could be used.
+        DataError: no clip at all could be used, or one of the processes died.
     """
     import pyarrow.parquet as pq
-    from tqdm import tqdm
 
-    out = Path(out)
+    out, ignored = Path(out), dict(ignored or {})
     wanted = {raw.id: raw.fingerprint() for raw in raws}
     if len(wanted) != len(raws):
         raise ValueError("two raw clips have the same id")
     before = _earlier_run(out)
     done: dict[str, str] = before.get("fingerprints", {})
-    if done == wanted and before["genres"] == list(genres):
-        return Report(out, before, kept=[i for i in wanted if i not in before["left_out"]], left_out=before["left_out"])
+    terms = {"genres": list(genres), "jumps": jumps, "ignored": ignored, "share_audio": card.share_audio}
+    if done == wanted and all(before.get(name) == value for name, value in terms.items()):
+        left_out = before["left_out"]
+        return Report(out, before, kept=[i for i in wanted if i not in left_out], left_out=left_out, ignored=ignored)
 
     parts = out / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
-    part_of = {raw.id: parts / f"{wanted[raw.id]}.parquet" for raw in raws}
+    # a part made with its jumps is none for a set without
+    part_of = {raw.id: parts / f"{wanted[raw.id]}.{jumps}.parquet" for raw in raws}
     if before:
         for clip in iter_prepared(out, audio=True):
-            if clip.id in wanted and wanted[clip.id] == done.get(clip.id) and not part_of[clip.id].exists():
+            same = clip.id in wanted and wanted[clip.id] == done.get(clip.id)
+            if same and not part_of[clip.id].exists() and _usable(clip, genres, jumps):
                 _write_part(clip, part_of[clip.id])
     kept = [raw.id for raw in raws if part_of[raw.id].exists()]
     todo = [raw for raw in raws if not part_of[raw.id].exists()]
-    reasons: dict[str, str | None] = {}
-    with tqdm(total=len(todo), unit="clip", desc="preparing", disable=not progress) as bar:
-        if num_proc > 1:
-            # spawned, not forked: torch and numba have threads that do not survive a fork
-            with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn")) as pool:
-                jobs = {pool.submit(_make_part, raw, make, tuple(genres), part_of[raw.id]): raw.id for raw in todo}
-                for job in as_completed(jobs):
-                    reasons[jobs[job]] = job.result()
-                    bar.update()
-        else:
-            for raw in todo:
-                reasons[raw.id] = _make_part(raw, make, genres, part_of[raw.id])
-                bar.update()
-    left_out = {raw.id: str(reasons[raw.id]) for raw in raws if reasons.get(raw.id) is not None}
+    jobs = [(raw, make, tuple(genres), jumps, part_of[raw.id]) for raw in todo]
+    reasons = {raw.id: reason for raw, reason in zip(todo, _run(jobs, num_proc, progress), strict=True)}
+    left_out = {name: reason for name, reason in reasons.items() if reason is not None}
     if len(left_out) == len(raws):
         first = next(iter(left_out.items()), ("none", "the raw folder lists no clips"))
-        raise ValueError(f"none of {len(raws)} clips could be used; {first[0]}: {first[1]}")
+        raise DataError(f"none of {len(raws)} clips could be used; {first[0]}: {first[1]}")
 
     usable = [raw for raw in raws if raw.id not in left_out]
     clips = (clip for raw in usable for clip in _from_table(pq.read_table(part_of[raw.id])))
-    extra = {"left_out": left_out, "fingerprints": wanted}
-    info = write_prepared(out, clips, card=card, genres=genres, extra=extra)
+    extra = {"left_out": left_out, "ignored": ignored, "fingerprints": wanted}
+    info = write_prepared(out, clips, card=card, genres=genres, jumps=jumps, extra=extra)
     shutil.rmtree(parts)
     made = [raw.id for raw in todo if raw.id not in left_out]
-    return Report(out, info, made=made, kept=kept, left_out=left_out)
+    return Report(out, info, made=made, kept=kept, left_out=left_out, ignored=ignored)
 
 
-def run_as_script(prepare: Callable[..., Report], description: str) -> None:
-    """The command line of a data set's script: RAW OUT [--num-proc N]."""
-    import argparse
+def _run(jobs: Sequence[tuple], num_proc: int, progress: bool) -> list[str | None]:
+    """The results of `_make_part` in the order of `jobs`."""
+    from tqdm import tqdm
 
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("raw", type=Path, help="the folder as it was downloaded")
-    parser.add_argument("out", type=Path, help="where the prepared data set goes")
-    parser.add_argument("--num-proc", type=int, default=1, help="processes to work with (default 1)")
-    arguments = parser.parse_args()
-    try:
-        report = prepare(arguments.raw, arguments.out, num_proc=arguments.num_proc)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    print(report)
+    with tqdm(total=len(jobs), unit="clip", desc="preparing", disable=not progress) as bar:
+        if num_proc <= 1 or len(jobs) <= 1:
+            results = []
+            for job in jobs:
+                results.append(_make_part(*job))
+                bar.update()
+            return results
+        # spawned, not forked: torch and numba have threads that do not survive a fork
+        with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn")) as pool:
+            futures = [pool.submit(_make_part, *job) for job in jobs]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update()
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
+            except BrokenProcessPool:
+                raise DataError(
+                    f"one of num_proc={num_proc} processes died (out of memory?); what was made is kept: "
+                    "run it again with fewer"
+                ) from None
+            return [future.result() for future in futures]

@@ -1,8 +1,6 @@
 """Motion capture without music: a small folder of the real layout, and the real one."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 
@@ -40,21 +38,6 @@ def test_a_small_folder(tmp_path):
     for name, clip in clips.items():
         assert not clip.paired and clip.audio is None and clip.beat_period_s is None
         assert clip.source == f"from {name}" and clip.licence == "L"
-
-
-def test_the_command_line(tmp_path, repository):
-    raw = write_raw(tmp_path / "raw", {"cmu_05_01": ("walk", 30)})
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "megadance_hf.datasets_scripts.mocap", *map(str, arguments)]
-        return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
-
-    done = run(raw, tmp_path / "out")
-    assert done.returncode == 0 and "1 clips made" in done.stdout
-    assert read_info(tmp_path / "out")["splits"]["train"]["clips"] == 1
-    refused = run(tmp_path / "nowhere", tmp_path / "other")
-    assert refused.returncode == 2 and not (tmp_path / "other").exists()
-    assert refused.stderr.splitlines()[-1].endswith("has no metadata.jsonl; give the folder as it was downloaded")
 
 
 def test_takes_of_one_phrase_stay_in_one_split(mocap_dir):

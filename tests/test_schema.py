@@ -1,6 +1,7 @@
 """The schema of prepared data: files, checks, and what a second, an interrupted or a damaged run does."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -9,16 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 
 from megadance_hf.datasets_scripts import schema
 from megadance_hf.datasets_scripts.schema import (
     Card,
     Clip,
     ClipError,
+    DataError,
     RawClip,
     check_motion,
-    find_jumps,
     fit_rows,
     iter_prepared,
     prepare_clips,
@@ -79,8 +79,10 @@ def test_written_clips_come_back(tmp_path):
         "frames": 73,
         "paired_clips": 1,
         "paired_frames": 33,
+        "clips_by_genre": {"waltz": 1, "none": 1},
         "frames_by_genre": {"waltz": 33, "none": 40},
     }
+    assert list(info["noise"]) == ["b", "a", "c"]
     for got, expected in zip(read_prepared(tmp_path / "set", audio=True), [clips[0], clips[2], clips[1]], strict=True):
         assert_equal(got, expected)
     assert [clip.id for clip in read_prepared(tmp_path / "set", "test")] == ["a"]
@@ -124,6 +126,8 @@ def test_the_card_lists_splits_and_genres(tmp_path):
     text = (tmp_path / "README.md").read_text()
     front = text.split("---\n")[1]
     assert "path: train.parquet" in front and "path: test.parquet" in front and "validation" not in front
+    assert "| waltz | 1 (0.0 min) | - |" in text and "| rumba | - | 1 (0.0 min) |" in text
+    assert "0 of 3 clips have a step" in text
     assert "waltz, rumba" in text and "Made by a test." in text and "None needed." in text
 
 
@@ -192,28 +196,12 @@ def test_bad_motion_is_told(poses, translation, message):
         check_motion(poses, translation)
 
 
-def test_jumps_are_told_with_place_and_size():
+def test_jumps_are_told_unless_they_are_to_be_kept():
     clip = make_clip(frames=30)
-    assert list(find_jumps(clip.poses, clip.translation)) == []
     clip.translation[12:] += [0, 0.9, 0]
     with pytest.raises(ClipError, match=r"the root jumps 0\.\d+ m between frames 11 and 12"):
         check_motion(clip.poses, clip.translation)
-    turned = np.zeros((30, 72), np.float32)
-    turned[7:, 18 * 3 + 1] = 2.5
-    assert list(find_jumps(turned, np.zeros((30, 3)))) == ["joint 18 turns 143 degrees between frames 6 and 7"]
-
-
-@given(st.integers(0, 1000))
-def test_a_turn_is_measured_as_scipy_does(seed):
-    poses = np.random.default_rng(seed).normal(size=(2, 72)).astype(np.float32) * 2
-    rotations = [Rotation.from_rotvec(frame.reshape(24, 3)) for frame in poses]
-    degrees = np.degrees((rotations[0].inv() * rotations[1]).magnitude())
-    found = list(find_jumps(poses, np.zeros((2, 3))))
-    if degrees.max() < 119.9:
-        assert found == []
-    elif degrees.max() > 120.1:
-        assert found[0].startswith(f"joint {degrees.argmax()} turns ")
-        assert abs(float(found[0].split()[3]) - degrees.max()) < 0.6
+    assert check_motion(clip.poses, clip.translation, jumps="keep")[1] is clip.translation
 
 
 def test_music_rows_fit_the_motion():
@@ -343,6 +331,68 @@ def test_a_genre_nobody_knows_leaves_the_clip_out(raw, tmp_path):
     assert report.left_out == {"e": "genre 'polka' is none of waltz, rumba"}
 
 
+def test_jumping_clips_are_left_out_or_kept(raw, tmp_path):
+    poses = np.load(raw.folder / "b.npy")
+    poses[9:, 30] += 3
+    np.save(raw.folder / "b.npy", poses)
+    out = tmp_path / "out"
+    assert set(raw.prepare(out).left_out) == {"b"} and "b" not in read_info(out)["noise"]
+    # the option alone makes the clip, and only it
+    report = raw.prepare(out, jumps="keep")
+    assert raw.calls == report.made == ["b"] and report.kept == ["a", "c", "d"] and report.left_out == {}
+    assert read_info(out)["noise"]["b"]["jumps"] == 1 and "  1 of 4 clips have jumps" in str(report)
+    assert [clip.id for clip in read_prepared(out)] == list("abcd")
+    before = state(out)
+    assert raw.prepare(out, jumps="keep").made == raw.calls == [] and state(out) == before
+    report = raw.prepare(out)
+    assert raw.calls == ["b"] and report.made == [] and set(report.left_out) == {"b"}
+    assert [clip.id for clip in read_prepared(out)] == list("acd")
+
+
+def test_a_set_of_before_the_noise_was_measured_is_brought_up_to_date(raw, tmp_path):
+    """Its clips stay, only the files are written again."""
+    out = tmp_path / "out"
+    raw.prepare(out)
+    info = read_info(out)
+    for name in ("noise", "jumps", "ignored", "share_audio"):
+        del info[name]
+    (out / "info.json").write_text(json.dumps(info))
+    report = raw.prepare(out)
+    assert raw.calls == [] and report.kept == list("abcd") and set(read_info(out)["noise"]) == set("abcd")
+
+
+def test_ignored_clips_are_told(raw, tmp_path):
+    ignored = {"x": "by the split", "y": "by the split", "z": "in a list"}
+    report = raw.prepare(tmp_path / "out", ignored=ignored)
+    assert report.ignored == read_info(tmp_path / "out")["ignored"] == ignored
+    assert "2 not used, by the split: x, y" in str(report) and "1 not used, in a list: z" in str(report)
+    assert raw.prepare(tmp_path / "out", ignored=ignored).ignored == ignored and raw.calls == []
+    assert " not used, " not in str(raw.prepare(tmp_path / "out")) and raw.calls == []
+
+
+def test_the_report_has_a_table(raw, tmp_path):
+    raws = [dataclasses.replace(item, split="test") if item.id == "d" else item for item in raw.raws()]
+    report = prepare_clips(raws, make, tmp_path / "out", card=CARD, genres=GENRES, progress=False)
+    lines = [line.split("  ") for line in str(report).splitlines()]
+    assert [[cell.strip() for cell in line if cell.strip()] for line in lines[1:4]] == [
+        ["genre", "train", "test"],
+        ["waltz", "3 (0.0 min)", "1 (0.0 min)"],
+        ["all", "3 (0.0 min)", "1 (0.0 min)"],
+    ]
+    assert "no clip is in the validation split" in str(report)
+
+
+def die(raw):
+    os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_dying_process_is_told(raw, tmp_path):
+    with pytest.raises(DataError, match="one of num_proc=2 processes died .* run it again with fewer"):
+        prepare_clips(raw.raws(), die, tmp_path / "out", card=CARD, genres=GENRES, num_proc=2, progress=False)
+
+
+@pytest.mark.slow
 def test_two_processes_write_what_one_does(raw, tmp_path):
     for count in (1, 2):
         out = tmp_path / str(count)
@@ -364,6 +414,9 @@ def test_a_fingerprint_depends_on_everything(raw):
     ]
     assert base.fingerprint() == raw.raws()[0].fingerprint()
     assert len({item.fingerprint() for item in [base, *others]}) == 6
+    before = base.fingerprint()
+    np.save(base.files[0], make_clip(frames=20, seed=7).poses)
+    assert base.fingerprint() != before, "the same name and size, another content"
 
 
 def test_ids_must_differ(raw, tmp_path):

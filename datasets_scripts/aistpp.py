@@ -1,0 +1,144 @@
+"""AIST++ (Li et al., ICCV 2021): ten street dances as SMPL motion, to the songs of the AIST Dance Video Database.
+
+The raw folder holds what is downloaded: `motions/SEQ.pkl` (`smpl_poses` (N, 72), `smpl_scaling` (1,), `smpl_trans` (N, 3), 60 frames
+a second), `splits/crossmodal_{train,val,test}.txt`, `ignore_list.txt`, and in `music/` (or `wav/`, `all_musics/`, or a folder of its
+own) one file a song, `mBR0.wav` or `.mp3`. A name such as `gBR_sBM_cAll_d04_mBR0_ch01` says the genre and the song.
+
+    megadance prepare aistpp RAW OUT [--music FOLDER]
+
+Of 60 frames a second every other one is kept. Paths are divided by their scaling and otherwise as stored: what AIST++ stores is where
+the SMPL *model* is, which lies a constant 0.2 m from the pelvis joint.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from megadance_hf.datasets_scripts.safe_pickle import load_pickle
+from megadance_hf.datasets_scripts.schema import (
+    Card,
+    Clip,
+    ClipError,
+    Jumps,
+    MissingDataError,
+    RawClip,
+    Report,
+    prepare_clips,
+)
+from megadance_hf.datasets_scripts.songs import add_song, find_song
+from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
+
+GENRE_OF_CODE = dict(zip(("BR", "HO", "JB", "JS", "KR", "LH", "LO", "MH", "PO", "WA"), GENRES, strict=True))
+SPLIT_FILES = {"train": "crossmodal_train.txt", "validation": "crossmodal_val.txt", "test": "crossmodal_test.txt"}
+MUSIC_FOLDERS = ("music", "wav", "all_musics")
+RAW_FPS = 60
+LICENCE = (
+    "motion: CC BY 4.0 (AIST++, Google LLC); music: AIST Dance Video Database, research only, not to be redistributed"
+)
+CARD = Card(
+    title="AIST++ (SMPL, 30 fps)",
+    description="Street dances of the AIST++ data set (R. Li, S. Yang, D. A. Ross and A. Kanazawa, *AI Choreographer*, ICCV 2021), its "
+    "cross-modal splits, every other frame of 60 a second, root paths divided by their scaling "
+    "(where the body model is, a constant offset from the pelvis joint). Sequences of the ignore list, whose "
+    "tracking is broken, are not in it. Each row has the piece of its song that is danced to.",
+    licence="Motion: CC BY 4.0, AIST++ (changed: 30 frames a second, metres). Music: AIST Dance Video Database, for research; do not "
+    "redistribute it.",
+)
+
+
+def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[RawClip], dict[str, str]]:
+    """Every clip that the splits name, train first, and the ids that are ignored, with the reason."""
+    raw = Path(raw)
+    bad = set(_read_list(raw, "ignore_list.txt"))
+    folders = [Path(music)] if music is not None else [raw / name for name in MUSIC_FOLDERS]
+    if not any(folder.is_dir() for folder in folders):
+        where = f"{str(music)!r} is no folder" if music is not None else f"{str(raw)!r} has no folder music/"
+        raise MissingDataError(f"{where}; name the folder with mBR0.wav and the others by --music")
+    clips: dict[str, RawClip] = {}
+    ignored: dict[str, str] = {}
+    for split, file in SPLIT_FILES.items():
+        for name in _read_list(raw, f"splits/{file}"):
+            if name in bad:
+                ignored[name] = "in ignore_list.txt"
+            elif name not in clips:
+                song = (name.split("_") + [""] * 5)[4]
+                clips[name] = RawClip(name, split, (raw / "motions" / f"{name}.pkl", find_song(folders, song)))
+    for file in sorted((raw / "motions").glob("*.pkl")):
+        if file.stem not in clips:
+            ignored.setdefault(file.stem, "in ignore_list.txt" if file.stem in bad else "in no cross-modal split")
+    return list(clips.values()), ignored
+
+
+def _read_list(raw: Path, name: str) -> list[str]:
+    file = raw / name
+    if not file.is_file():
+        raise MissingDataError(f"raw folder {str(raw)!r} has no {name}; fetch it from the AIST++ site")
+    return file.read_text(encoding="utf-8").split()
+
+
+def make(raw: RawClip) -> Clip:
+    """Reads one raw clip."""
+    clip = Clip(
+        id=raw.id,
+        poses=np.empty(0),
+        translation=np.empty(0),
+        genre=_genre(raw.id),
+        split=raw.split,
+        source=f"AIST++ {raw.id}",
+        licence=LICENCE,
+    )
+    clip.poses, clip.translation = read_motion(raw.files[0])
+    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    return add_song(clip, raw.files[1])
+
+
+def _genre(name: str) -> str:
+    code = name.split("_")[0].removeprefix("g")
+    if code not in GENRE_OF_CODE or len(name.split("_")) != 6:
+        raise ClipError("its name is not of the form gBR_sBM_cAll_d04_mBR0_ch01")
+    return GENRE_OF_CODE[code]
+
+
+def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (T, 72) and path (T, 3) in metres at 30 frames a second from a pickle of 60."""
+    if not file.is_file():
+        raise ClipError(f"{file.parent.name}/{file.name} is missing")
+    content = load_pickle(file)
+    try:
+        poses, translation = (np.asarray(content[key], np.float64) for key in ("smpl_poses", "smpl_trans"))
+        scaling = np.asarray(content["smpl_scaling"], np.float64).reshape(-1)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ClipError(f"{file.name} lacks one of smpl_poses, smpl_trans, smpl_scaling ({error})") from error
+    except ValueError as error:
+        raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
+    if scaling.size != 1 or not np.isfinite(scaling[0]) or scaling[0] <= 0:
+        raise ClipError(f"{file.name} has smpl_scaling {scaling.tolist()[:4]}, expected one number above 0")
+    if poses.ndim == 0 or translation.ndim == 0:
+        raise ClipError(
+            f"poses have shape {poses.shape}, translation {translation.shape}; expected (frames, 72), (frames, 3)"
+        )
+    step = RAW_FPS // 30
+    return poses[::step].astype(np.float32), (translation[::step] / scaling[0]).astype(np.float32)
+
+
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    music: str | Path | None = None,
+    jumps: Jumps = "leave_out",
+    num_proc: int = 1,
+    progress: bool = True,
+) -> Report:
+    """Raw folder -> prepared data set with the cross-modal splits train, validation and test; see `prepare_clips`.
+
+    Args:
+        raw, out: folders.
+        music: the folder with the songs, if it is not in the raw folder.
+        jumps, num_proc, progress: see `prepare_clips`.
+
+    Raises:
+        MissingDataError: the raw folder lacks its splits, its ignore list or its music.
+    """
+    clips, ignored = list_raw(raw, music)
+    options = {"card": CARD, "genres": GENRES, "jumps": jumps, "ignored": ignored}
+    return prepare_clips(clips, make, out, num_proc=num_proc, progress=progress, **options)

@@ -1,0 +1,325 @@
+"""FineDance (Li et al., ICCV 2023): sixteen dances with their songs, optical motion capture, 30 frames a second.
+
+The raw folder is read as it is downloaded: `motion/NNN.npy`, `music_wav/NNN.wav` (where it is missing `music_npy/NNN.npy`, 35 columns,
+without sound), `label_json/NNN.json` with the genre in `style2`. So is the folder that the authors of MEGADance preprocess it to:
+`motion/NAME.pkl` (`smpl_poses` (T, 72), `smpl_trans` (T, 3)), `librosa/NAME.pkl` (`music` (T, 35)), `label/NAME.json`, `train.txt`,
+`test.txt`; which of the two it is, is seen from the files.
+
+    megadance prepare finedance RAW OUT [--split genre|dancer] [--validation N] [--hands middle|index|none]
+
+**Joints.** SMPL's 24 joints are the 22 of the body, which all these skeletons have in common, and two hands that have no twin in
+SMPL-H or SMPL-X. By default a hand turns as the first joint of its middle finger does (SMPL-H 25 and 40), which is the nearest to how
+the palm is bent; or as that of its index finger (22 and 37); or not at all. **Paths** are as stored: where the body *model* is, which
+lies a constant 0.35 m from the pelvis joint. **120** is in the published test list and in the list of ignored numbers as well; it is
+test here, since the paper measures on 20 songs.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from megadance_hf.datasets_scripts.safe_pickle import load_pickle
+from megadance_hf.datasets_scripts.schema import (
+    FEATURE_SIZE,
+    Card,
+    Clip,
+    ClipError,
+    DataError,
+    Jumps,
+    MissingDataError,
+    RawClip,
+    Report,
+    prepare_clips,
+)
+from megadance_hf.datasets_scripts.songs import add_song, cut_to_music, find_song
+from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
+from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+from megadance_hf.modeling.kinematics_megadance import ROTATION_SIZE, rotation_6d_to_axis_angle
+
+Split = Literal["genre", "dancer"]
+Hands = Literal["middle", "index", "none"]
+# Published lists; a number that is in none of them is for training.
+SPLITS: dict[str, dict[str, tuple[int, ...]]] = {
+    "genre": {
+        "test": (63, 132, 143, 36, 98, 198, 130, 12, 211, 193, 179, 65, 137, 161, 92, 120, 37, 109, 204, 144),
+        "validation": (),
+        "ignored": (*range(116, 124), 202),
+    },
+    "dancer": {
+        "test": (*range(1, 14), 124, 126, 128, 130, 132),
+        "validation": (115, 117, 119, 121, 122, 135, 137, 139, 141, 143, 145, 147),
+        "ignored": (116, 118, 120, 123, 159, 202),
+    },
+}
+# Spellings of the label files; capitals, spaces and hyphens never matter.
+ALIASES = {"tai": "Dai", "uighur": "Wei", "uyghur": "Wei", "hmong": "Miao"}
+LICENCE = "FineDance: research only, see the terms of the data set; the music is not to be redistributed"
+CARD = Card(
+    title="FineDance (SMPL, 30 fps)",
+    description="The public part of FineDance (R. Li et al., *FineDance: A Fine-grained Choreography Dataset for 3D Full Body Dance "
+    "Generation*, ICCV 2023), its fingers left away: the 22 body joints of SMPL-H, and hands as `source` says. Root paths are "
+    "stored as they were: where the body model is, a constant offset from the pelvis joint.",
+    licence="Research only, under the terms of FineDance; do not redistribute the music.",
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a motion file are: `contacts` columns, translation (3), then `joints` rotations of `size` numbers.
+
+    `hands` says for each option which joints the left and the right hand take their rotation from.
+    """
+
+    contacts: int
+    joints: int
+    size: int
+    hands: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+_SMPLH, _SMPLX = {"middle": (25, 40), "index": (22, 37)}, {"middle": (28, 43), "index": (25, 40)}
+LAYOUTS = {
+    315: Columns(0, 52, ROTATION_SIZE, _SMPLH),
+    319: Columns(4, 52, ROTATION_SIZE, _SMPLH),
+    139: Columns(4, 22, ROTATION_SIZE),
+    168: Columns(0, 55, 3, _SMPLX),  # SMPL-X: jaw and eyes stand between body and fingers
+}
+BODY_JOINTS = 22
+# Six numbers that are so far from two orthogonal rows of length 1 are no rotation, but another layout or garbage.
+MAX_ROW_ERROR = 0.5
+
+
+# --- the raw folder ------------------------------------------------------------------------------------------------
+
+
+def list_raw(
+    raw: str | Path, split: Split = "genre", validation: int = 0, hands: Hands = "middle"
+) -> tuple[list[RawClip], dict[str, str]]:
+    """Every clip of a raw folder of either layout, in the order of their names, and the ids ignored by the split."""
+    if split not in SPLITS:
+        raise DataError(f"split={split!r} is not known: give {' or '.join(SPLITS)}")
+    if hands not in (*_SMPLH, "none"):
+        raise DataError(f"hands={hands!r} is not known: give {', '.join(_SMPLH)} or none")
+    raw = Path(raw)
+    if not (raw / "motion").is_dir():
+        raise MissingDataError(f"raw folder {str(raw)!r} has no folder motion/; give the folder of FineDance")
+    processed = any((raw / "motion").glob("*.pkl"))
+    clips, ignored = _list_processed(raw) if processed else _list_numbers(raw, split, hands)
+    return _hold_back(clips, validation), ignored
+
+
+def _list_numbers(raw: Path, split: Split, hands: Hands) -> tuple[list[RawClip], dict[str, str]]:
+    lists, clips, ignored = SPLITS[split], [], {}
+    for motion in sorted((raw / "motion").glob("*.npy")):
+        name = motion.stem
+        number = int(name) if name.isascii() and name.isdigit() else None
+        target = next((part for part in ("test", "validation", "ignored") if number in lists[part]), "train")
+        if target == "ignored":
+            ignored[name] = f"by the {split} split"
+            continue
+        song = find_song([raw / "music_wav"], name)
+        if not song.is_file() and (raw / "music_npy" / f"{name}.npy").is_file():
+            song = raw / "music_npy" / f"{name}.npy"
+        files = (motion, raw / "label_json" / f"{name}.json", song)
+        clips.append(RawClip(name, target, files, {"layout": "raw", "hands": hands, "numbered": number is not None}))
+    present = {clip.id for clip in clips}
+    for number in sorted(lists["test"]):  # scores on fewer songs are not the paper's
+        if f"{number:03d}" not in present:
+            ignored[f"{number:03d}"] = "on the published test list, but not in motion/"
+    return clips, ignored
+
+
+def _list_processed(raw: Path) -> tuple[list[RawClip], dict[str, str]]:
+    split_of: dict[str, str] = {}
+    for split in ("test", "train"):  # what is tested is never trained on
+        file = raw / f"{split}.txt"
+        if not file.is_file():
+            raise MissingDataError(
+                f"raw folder {str(raw)!r} has motion/*.pkl but no {split}.txt, which names its clips"
+            )
+        for line in file.read_text(encoding="utf-8").split():
+            split_of.setdefault(line.removesuffix(".pkl").removesuffix(".npy"), split)
+    clips = [
+        RawClip(
+            name,
+            split_of[name],
+            (raw / "motion" / f"{name}.pkl", raw / "label" / f"{name}.json", raw / "librosa" / f"{name}.pkl"),
+            {"layout": "processed"},
+        )
+        for name in sorted(split_of)
+    ]
+    present = sorted(file.stem for file in (raw / "motion").glob("*.pkl"))
+    return clips, {name: "in neither train.txt nor test.txt" for name in present if name not in split_of}
+
+
+def _hold_back(clips: list[RawClip], count: int) -> list[RawClip]:
+    """`count` train clips, evenly spread over the list, become the validation split; the test split never changes."""
+    if count == 0:
+        return clips
+    train = [clip.id for clip in clips if clip.split == "train"]
+    if any(clip.split == "validation" for clip in clips):
+        raise DataError(f"validation={count}: this split has a validation list of its own; leave it out")
+    if not 0 < count < len(train):
+        raise DataError(f"validation={count} of {len(train)} train clips cannot be held back: give a smaller number")
+    chosen = {train[int((index + 0.5) * len(train) / count)] for index in range(count)}
+    return [replace(clip, split="validation") if clip.id in chosen else clip for clip in clips]
+
+
+# --- one clip ------------------------------------------------------------------------------------------------------
+
+
+def make(raw: RawClip) -> Clip:
+    """Reads one raw clip of either layout."""
+    motion, label, music = raw.files
+    if raw.record["layout"] == "raw" and not raw.record["numbered"]:
+        raise ClipError("its name is no number of FineDance")
+    clip = Clip(
+        id=raw.id,
+        poses=np.empty(0),
+        translation=np.empty(0),
+        genre=read_genre(label),
+        split=raw.split,
+        source=f"FineDance {raw.id}",
+        licence=LICENCE,
+    )
+    if raw.record["layout"] == "processed":
+        motions = read_arrays(motion, "smpl_poses", "smpl_trans")
+        clip.poses, clip.translation = motions["smpl_poses"], motions["smpl_trans"]
+    else:
+        hands = raw.record["hands"]
+        clip.poses, clip.translation = to_smpl(read_array(motion), motion.name, hands)
+        clip.source += f" (hands: {hands})"
+    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    if music.suffix == ".pkl":
+        return cut_to_music(clip, _features(read_arrays(music, "music")["music"], music.name))
+    if music.suffix == ".npy":
+        clip.source += "; music features as downloaded (music_npy), no sound"
+        return cut_to_music(clip, released_order(_features(read_array(music), music.name), music.name))
+    return add_song(clip, music)
+
+
+def read_genre(file: Path) -> str:
+    """`style2` of a label file as one of `GENRES`."""
+    try:
+        label = json.loads(file.read_text(encoding="utf-8-sig"))
+        style = label["style2"]
+    except FileNotFoundError:
+        raise ClipError(f"{file.parent.name}/{file.name} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClipError(f"{file.name} is no label with style2 ({type(error).__name__}: {error})") from error
+    try:
+        return match_genre(ALIASES.get(str(style).strip().casefold(), str(style)), GENRES)
+    except GenreError as error:
+        raise ClipError(f"{file.name}: style2 is no genre of FineDance: {error}") from None
+
+
+def read_array(file: Path) -> np.ndarray:
+    """The array of numbers in a .npy file; a pickled one is refused."""
+    if not file.is_file():
+        raise ClipError(f"{file.parent.name}/{file.name} is missing")
+    try:
+        array = np.load(file, allow_pickle=False)
+    except Exception as error:  # EOFError, ValueError, OSError: a broken file speaks in many ways
+        raise ClipError(f"{file.name} cannot be read ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ClipError(f"{file.name} is no array of numbers")
+    return array
+
+
+def read_arrays(file: Path, *keys: str) -> dict[str, np.ndarray]:
+    """Arrays of numbers in a pickled dictionary; nothing in it is run."""
+    if not file.is_file():
+        raise ClipError(f"{file.parent.name}/{file.name} is missing")
+    content = load_pickle(file)
+    if not isinstance(content, dict) or not set(keys) <= set(content):
+        raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
+    try:
+        return {key: np.asarray(content[key], np.float32) for key in keys}
+    except (TypeError, ValueError) as error:
+        raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
+
+
+def to_smpl(array: np.ndarray, name: str, hands: Hands = "middle") -> tuple[np.ndarray, np.ndarray]:
+    """A motion of any layout in `LAYOUTS` (T, columns) as SMPL poses (T, 72) axis-angle and the path (T, 3), float32."""
+    if array.ndim != 2 or array.shape[1] not in LAYOUTS:
+        raise ClipError(f"{name} has shape {array.shape}, expected (frames, {', '.join(map(str, LAYOUTS))})")
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if bad.size:
+        raise ClipError(f"{name} holds NaN or infinite numbers, first in frame {bad[0]}")
+    layout = LAYOUTS[array.shape[1]]
+    root = layout.contacts + 3
+    rotations = torch.from_numpy(array[:, root:].astype(np.float64)).unflatten(-1, (layout.joints, layout.size))
+    chosen = [*range(BODY_JOINTS), *layout.hands.get(hands, ())]
+    rotations = rotations[:, chosen]
+    if layout.size == ROTATION_SIZE:
+        _check_rows(rotations, name)
+        rotations = rotation_6d_to_axis_angle(rotations)
+    poses = np.zeros((len(array), 24, 3), np.float32)
+    poses[:, : len(chosen)] = rotations.numpy()
+    return poses.reshape(len(array), -1), array[:, layout.contacts : root].astype(np.float32)
+
+
+def _check_rows(rotations: torch.Tensor, name: str) -> None:
+    """Raises ClipError unless each six numbers are nearly two orthogonal rows of length 1; Gram-Schmidt cures the rest."""
+    first, second = rotations[..., :3], rotations[..., 3:]
+    errors = torch.stack([first.norm(dim=-1) - 1, second.norm(dim=-1) - 1, (first * second).sum(-1)]).abs().amax(0)
+    if len(errors) and errors.max() > MAX_ROW_ERROR:
+        frame, joint = np.unravel_index(int(errors.argmax()), tuple(errors.shape))
+        raise ClipError(f"{name}: the six numbers of joint {joint} in frame {frame} are no rotation")
+
+
+def _features(array: Any, name: str) -> np.ndarray:
+    if array.ndim != 2 or array.shape[1] != FEATURE_SIZE:
+        raise ClipError(f"{name} has shape {array.shape}, expected (rows, {FEATURE_SIZE})")
+    return array.astype(np.float32)
+
+
+def released_order(features: np.ndarray, name: str) -> np.ndarray:
+    """Downloaded music features (rows, 35) with their columns as the models have them: 20 MFCC, 12 chroma, envelope, beat, peak.
+
+    FineDance's own, like AIST++'s, are envelope, 20 MFCC, 12 chroma, peak, beat. Where the numbers from 0 to 1 are, the chroma,
+    tells the two apart.
+    """
+
+    def has_chroma(first: int) -> bool:
+        chroma = features[:, first : first + 12]
+        flags = np.isin(features[:, 33:], (0, 1)).all()
+        return bool(flags and (chroma >= 0).all() and (chroma <= 1 + 1e-4).all())
+
+    if has_chroma(21):
+        return features[:, [*range(1, 33), 0, 34, 33]]
+    if has_chroma(20):
+        return features
+    raise ClipError(f"{name}: its columns are in no known order (12 chroma from 0 to 1, two flags at the end)")
+
+
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    split: Split = "genre",
+    validation: int = 0,
+    hands: Hands = "middle",
+    jumps: Jumps = "leave_out",
+    num_proc: int = 1,
+    progress: bool = True,
+) -> Report:
+    """Raw folder of either layout -> prepared data set; see `prepare_clips`.
+
+    Args:
+        raw, out: folders.
+        split: "genre" (the paper's, 20 test songs, no validation) or "dancer" (no dancer is in two splits; with validation). The
+            preprocessed layout has splits of its own.
+        validation: train clips to hold back where the split has no validation list, to stop training by; 0 trains on all, as the
+            paper does. The test split is the same either way.
+        hands: what SMPL's hand joints turn like: "middle" or "index" finger, or "none". Only for motion with fingers.
+        jumps, num_proc, progress: see `prepare_clips`.
+
+    Raises:
+        DataError: an option that does not fit, or a raw folder that is none.
+    """
+    clips, ignored = list_raw(raw, split, validation, hands)
+    options = {"card": CARD, "genres": GENRES, "jumps": jumps, "ignored": ignored}
+    return prepare_clips(clips, make, out, num_proc=num_proc, progress=progress, **options)
