@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 # Repeated here because their home imports torch; a test compares them.
 MODES = ("released", "paper", "stream")
+PROTOCOLS = ("finedance", "aistpp")
+# Modules of datasets_scripts.
+DATA_SETS = {
+    "finedance": "FineDance, as downloaded or as the authors of MEGADance preprocess it",
+    "aistpp": "AIST++, as downloaded",
+    "ballroom": "waltz, rumba and cha-cha with their songs",
+    "mocap": "dances without music",
+    "synthetic": "composed songs and choreographed dances; needs no download",
+}
 
 DESCRIPTION = "Music in, 3D dance out (MEGADance). Ask `megadance COMMAND --help` for the options of a command."
 EXAMPLES = """\
@@ -47,6 +56,25 @@ CONVERT_EXAMPLES = """\
 examples:
   megadance convert checkpoint.pt finedance --mean mean.pkl --std std.pkl
   megadance generate song.mp3 --model finedance --genre Popping -o dance.mp4
+"""
+PREPARE_EXAMPLES = """\
+examples:
+  megadance prepare finedance FineDance prepared/finedance --num-proc 4
+  megadance prepare aistpp aist_plusplus_final prepared/aistpp --music all_musics
+  megadance prepare synthetic prepared/synthetic --clips 80
+
+A clip that cannot be used is named and left out. The same command again makes only what is missing or has changed.
+"""
+EVALUATE_EXAMPLES = """\
+tables of the paper:
+  1   comparison on FineDance (protocol finedance)      4a  generator without an expert, without Mamba
+  2   comparison on AIST++ (protocol aistpp)            4b  tokenizer without a loss, with VQ for FSQ
+  3   genre controllability (needs --classifier)
+
+examples:
+  megadance evaluate --data prepared/ballroom --protocol finedance --out runs/report
+  megadance evaluate --model runs/generator --data prepared/finedance --protocol finedance --classifier runs/classifier \\
+      --ablation no_mamba=runs/no_mamba --ablation vq=runs/vq_tokenizer --out runs/report
 """
 
 
@@ -164,11 +192,125 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--genres", metavar="NAME", nargs="+", help="genre names in the order of their ids, if not those of the papers"
     )
+
+    prepare = commands.add_parser(
+        "prepare",
+        help="turn a downloaded data set into one to train and measure with",
+        description="Turn a downloaded data set into a folder of Parquet files to train and measure with.",
+        epilog=PREPARE_EXAMPLES,
+        formatter_class=raw,
+    )
+    _add_data_sets(prepare)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model on a prepared data set: the paper's tables, baselines, timing",
+        description="Measure a model on a prepared data set: the paper's tables, beside ground truth and baselines, and whether\n"
+        "the model uses its music. Writes report.json, tables.md and plots.",
+        epilog=EVALUATE_EXAMPLES,
+        formatter_class=raw,
+    )
+    evaluate.set_defaults(run=run_evaluate)
+    _add_model(evaluate)
+    evaluate.add_argument("--data", metavar="DIR", required=True, help="prepared data set")
+    evaluate.add_argument("--protocol", choices=PROTOCOLS, required=True, help="which songs, how long, which columns")
+    evaluate.add_argument("--out", metavar="DIR", required=True, help="folder for the report")
+    evaluate.add_argument(
+        "--tables", metavar="N,N", help="of 1, 2, 3, 4a, 4b; all that can be made from what is given when left out"
+    )
+    evaluate.add_argument("--classifier", metavar="DIR", help="trained genre classifier: style features and table 3")
+    evaluate.add_argument(
+        "--ablation",
+        metavar="NAME=DIR",
+        action="append",
+        default=[],
+        help="a model trained without something, for tables 4a (no_genre_experts, no_universal_experts, no_mamba: generators) and "
+        "4b (no_kinematic_loss, no_dynamic_loss, vq: tokenizers); may be given several times",
+    )
+    evaluate.add_argument(
+        "--reference",
+        choices=("test", "all"),
+        default="test",
+        help="what FID compares with: the same excerpts' ground truth (as the paper), or excerpts of every split",
+    )
+    evaluate.add_argument(
+        "--splits",
+        metavar="SPLIT",
+        nargs="+",
+        choices=("train", "validation", "test"),
+        default=["test"],
+        help="whose songs",
+    )
+    evaluate.add_argument("--seeds", metavar="N", type=_number(1, whole=True), default=3, help="dances to each song")
+    evaluate.add_argument(
+        "--seed", metavar="N", type=_number(0, whole=True), default=0, help="number that fixes them all"
+    )
+    for name, what in (("clip-frames", "frames of an excerpt"), ("clip-stride", "frames between excerpts of a song")):
+        evaluate.add_argument(
+            f"--{name}", metavar="N", type=_number(1, whole=True), help=f"{what}; the protocol's if left out"
+        )
+    evaluate.add_argument("--songs", metavar="N", type=_number(1, whole=True), help="songs; the protocol's if left out")
     return parser
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="folder or Hub id; the bundled ballroom model when left out")
+
+
+def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
+    sets = prepare.add_subparsers(dest="data_set", metavar="SET", required=True)
+    parsers = {}
+    for name, what in DATA_SETS.items():
+        parsers[name] = one = sets.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        one.set_defaults(run=run_prepare)
+        if name != "synthetic":
+            one.add_argument("raw", metavar="RAW", help="the folder as it was downloaded")
+        one.add_argument("out", metavar="OUT", help="folder to write; an earlier run's is brought up to date")
+        one.add_argument(
+            "--num-proc", metavar="N", type=_number(1, whole=True), default=1, help="processes (default 1)"
+        )
+        one.add_argument(
+            "--push",
+            metavar="REPO",
+            help="upload to this private data set repository of the Hub (music only where allowed)",
+        )
+        if name != "synthetic":
+            one.add_argument(
+                "--keep-jumps",
+                action="store_const",
+                dest="jumps",
+                const="keep",
+                default="leave_out",
+                help="keep clips with a sudden jump, which are otherwise left out; they are told of either way",
+            )
+    finedance, synthetic = parsers["finedance"], parsers["synthetic"]
+    finedance.add_argument(
+        "--split",
+        choices=("genre", "dancer"),
+        default="genre",
+        help="published lists: all genres in the test (default; the paper's), or dancers who are in no other split",
+    )
+    finedance.add_argument(
+        "--validation",
+        metavar="N",
+        type=_number(0, whole=True),
+        default=0,
+        help="train songs to hold back for stopping early; the genre split has none of its own (default 0, as the paper)",
+    )
+    finedance.add_argument(
+        "--hands",
+        choices=("middle", "index", "none"),
+        default="middle",
+        help="finger by which SMPL's hands turn (default middle)",
+    )
+    parsers["aistpp"].add_argument("--music", metavar="FOLDER", help="where the songs are, if not in RAW/music")
+    synthetic.add_argument(
+        "--clips", metavar="N", type=_number(1, whole=True), default=80, help="how many (default 80)"
+    )
+    synthetic.add_argument("--seconds", metavar="S", type=_number(2), default=24.0, help="length of each (default 24)")
+    synthetic.add_argument(
+        "--seed", metavar="N", type=_number(0, whole=True), default=0, help="other number, other songs"
+    )
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
@@ -233,6 +375,64 @@ def run_convert(arguments: argparse.Namespace) -> None:
         print("no --mean and --std: the networks take raw numbers as they are; their dances will be wrong without them")
     print("\n".join(lines))
     print(f"wrote {arguments.output} in {time.perf_counter() - began:.1f} s")
+
+
+def run_prepare(arguments: argparse.Namespace) -> None:
+    """Prepare a data set and say what is in it; push it when asked to."""
+    import importlib
+
+    prepare = importlib.import_module(f".datasets_scripts.{arguments.data_set}", __package__).prepare
+    names = ("raw", "out", "num_proc", "jumps", "split", "validation", "hands", "music", "clips", "seconds", "seed")
+    try:
+        print(prepare(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)}))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; what is done is kept, the same command goes on from there") from None
+    except OSError as error:
+        if _is_for_users(error):
+            raise
+        raise CommandError(f"{error}: check that RAW can be read and OUT written") from error
+    if arguments.push:
+        from .datasets_scripts.push import push_prepared
+
+        print(f"pushed to {push_prepared(arguments.out, arguments.push)} (private)")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """Measure, write, and say where; what is wrong with the arguments is said before anything is computed."""
+    from importlib.util import find_spec
+
+    ablations = {}
+    for text in arguments.ablation:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder:
+            raise CommandError(f"argument --ablation: {text!r} is not NAME=DIR")
+        ablations[name] = folder
+    out = Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise CommandError(f"argument --out: {arguments.out!r} is a file: give a folder")
+    for needed in ("pyarrow", "matplotlib"):
+        if find_spec(needed) is None:
+            raise CommandError(f"evaluate needs {needed}: pip install 'megadance-hf[train]'")
+    from .evaluation import evaluate
+    from .pipeline import DEFAULT_MODEL
+
+    _hush()
+    began = time.perf_counter()
+    options = {n: getattr(arguments, n) for n in ("classifier", "reference", "splits", "seeds", "seed", "clip_frames")}
+    evaluation = evaluate(
+        arguments.model or DEFAULT_MODEL,
+        arguments.data,
+        arguments.protocol,
+        tables=arguments.tables.split(",") if arguments.tables else None,
+        ablations=ablations,
+        clip_stride=arguments.clip_stride,
+        songs=arguments.songs,
+        progress=True,
+        **options,
+    )
+    files = evaluation.write(out)
+    print((out / "tables.md").read_text(encoding="utf-8"))
+    print(f"wrote {', '.join(str(file) for file in files)} in {time.perf_counter() - began:.0f} s")
 
 
 def _hush() -> None:
@@ -334,8 +534,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
-    except KeyboardInterrupt:
-        print("\nmegadance: stopped, nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nmegadance: {str(stop) or 'stopped, nothing was written'}", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_for_users(error):

@@ -1,5 +1,8 @@
 """The `megadance` command: what it writes and says, how fast its help is, and every kind of bad input."""
 
+import importlib
+import inspect
+import json
 import os
 import re
 import subprocess
@@ -12,6 +15,8 @@ import soundfile
 from helpers import click_song, remember, save_tiny_model, write_song
 
 from megadance_hf import __version__, cli
+from megadance_hf.datasets_scripts import mocap
+from megadance_hf.datasets_scripts.schema import read_prepared
 from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.motion import KNOWN_SUFFIXES, Motion
@@ -168,12 +173,112 @@ def test_help_and_mistakes_import_nothing_heavy(repository):
         "try: runpy.run_module('megadance_hf.cli', run_name='__main__')\n"
         "finally: print([m for m in ('torch', 'numpy', 'transformers', 'librosa') if m in sys.modules])\n"
     )
-    for arguments, status in ((["generate", "--help"], 0), (["generate", "x.wav", "--num", "0", "-o", "x.npz"], 2)):
+    helps = ((["generate", "--help"], 0), (["prepare", "finedance", "--help"], 0))
+    for arguments, status in (*helps, (["generate", "x.wav", "--num", "0", "-o", "x.npz"], 2)):
         ran = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300, cwd=repository
         )
         assert ran.returncode == status, ran.stderr
         assert ran.stdout.splitlines()[-1] == "[]"
+
+
+# --- data sets -------------------------------------------------------------------------------------------------------
+
+
+def raw_mocap(folder, names=("cmu_05_01", "cmu_05_09", "short")):
+    """The smallest raw folder: `cmu_05_09` is for testing, `short` cannot be used."""
+    (folder / "motions").mkdir(parents=True)
+    for name in names:
+        poses = np.zeros((5 if name == "short" else 30, 72), np.float32)
+        np.savez(folder / "motions" / f"{name}.npz", smpl_poses=poses, smpl_trans=poses[:, :3], fps=np.array(30))
+    lines = [json.dumps({"id": name, "genre": "walk", "music": None}) for name in names]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_prepare_says_what_is_in_it(megadance, tmp_path):
+    raw = raw_mocap(tmp_path / "raw")
+    status, said, shown = megadance("prepare", "mocap", raw, "out/mocap")
+    assert status == 0, shown
+    assert said.startswith("out/mocap: 2 clips made, 0 kept from an earlier run\n") and "preparing: 100%" in shown
+    assert re.search(r"walk +1 \(0\.0 min\) +1 \(0\.0 min\)\n", said)
+    assert "left out short: only 5 frames, at least 16 are needed\n" in said
+    assert {clip.id: clip.split for clip in read_prepared("out/mocap")} == {"cmu_05_01": "train", "cmu_05_09": "test"}
+    again = megadance("prepare", "mocap", raw, "out/mocap")
+    assert again[0] == 0 and "0 clips made, 2 kept" in again[1]
+
+
+def test_prepare_hands_its_options_on(megadance, monkeypatch):
+    """Every data set takes the options that its command has, and those that are left out are its own defaults."""
+    asked = {}
+    for name in cli.DATA_SETS:
+        module = importlib.import_module(f"megadance_hf.datasets_scripts.{name}")
+        signature = inspect.signature(module.prepare)
+
+        def prepare(signature=signature, name=name, **options):
+            signature.bind(**options)
+            defaults = {key: item.default for key, item in signature.parameters.items()}
+            asked[name] = {key: value for key, value in options.items() if value != defaults[key]}
+            return "done"
+
+        monkeypatch.setattr(module, "prepare", prepare)
+    assert megadance("prepare", "finedance", "RAW", "OUT")[:2] == (0, "done\n")
+    assert asked["finedance"] == {"raw": "RAW", "out": "OUT"}
+    options = ("--split", "dancer", "--validation", 4, "--hands", "none", "--num-proc", 3, "--keep-jumps")
+    assert megadance("prepare", "finedance", "RAW", "OUT", *options)[0] == 0
+    assert asked["finedance"] == {"raw": "RAW", "out": "OUT", "num_proc": 3, "jumps": "keep"} | {
+        "split": "dancer",
+        "validation": 4,
+        "hands": "none",
+    }
+    assert megadance("prepare", "aistpp", "RAW", "OUT", "--music", "SONGS")[0] == 0
+    assert asked["aistpp"] == {"raw": "RAW", "out": "OUT", "music": "SONGS"}
+    assert megadance("prepare", "ballroom", "RAW", "OUT", "--keep-jumps")[0] == 0
+    assert asked["ballroom"] == {"raw": "RAW", "out": "OUT", "jumps": "keep"}
+    assert megadance("prepare", "synthetic", "OUT", "--clips", 3, "--seconds", 4, "--seed", 5)[0] == 0
+    assert asked["synthetic"] == {"out": "OUT", "clips": 3, "seconds": 4, "seed": 5}
+
+
+def test_prepare_pushes_when_asked(megadance, tmp_path, monkeypatch):
+    from megadance_hf.datasets_scripts import push
+
+    calls = []
+    monkeypatch.setattr(push, "push_prepared", lambda *call: calls.append(call) or "https://hub/me/walks")
+    raw = raw_mocap(tmp_path / "raw")
+    assert megadance("prepare", "mocap", raw, "out")[0] == 0 and calls == []
+    status, said, _ = megadance("prepare", "mocap", raw, "out", "--push", "walks")
+    assert status == 0 and said.endswith("pushed to https://hub/me/walks (private)\n") and calls == [("out", "walks")]
+
+
+def test_prepare_tells_mistakes_in_one_line(megadance, tmp_path, monkeypatch):
+    (tmp_path / "a file").touch()
+    raw = raw_mocap(tmp_path / "raw")
+    useless = raw_mocap(tmp_path / "useless", names=("short",))
+    cases = [
+        (["mocap", tmp_path, "out"], "has no metadata.jsonl; give the folder as it was downloaded"),
+        (["finedance", tmp_path, "out"], "has no folder motion/"),
+        (["aistpp", tmp_path, "out"], "has no ignore_list.txt"),
+        (["mocap", useless, "out"], "none of 1 clips could be used; short: only 5 frames"),
+        (["mocap", raw, tmp_path / "a file" / "out"], "check that RAW can be read and OUT written"),
+        (["mocap", raw], "required: OUT"),
+        (["finedance", raw, "out", "--split", "music"], "--split.*'music'"),
+        (["synthetic", "out", "--clips", "0"], "--clips: '0' cannot be used"),
+        (["synthetic", "out", "--seconds", "1"], "--seconds: '1' cannot be used: give a number of 2 or more"),
+        (["kinect", raw, "out"], "'kinect'.*finedance"),
+        ([], "required: SET"),
+    ]
+    for arguments, message in cases:
+        status, said, shown = megadance("prepare", *arguments)
+        assert (status, said) == (2, "") and re.search(message, shown.splitlines()[-1]), (arguments, shown)
+        assert re.fullmatch(r"megadance prepare.*: error: .+", shown.splitlines()[-1])
+    assert not os.path.exists("out/info.json")
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mocap, "prepare", interrupted)
+    status, _, shown = megadance("prepare", "mocap", raw, "out")
+    assert status == 130 and "what is done is kept, the same command goes on" in shown
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

@@ -17,8 +17,10 @@ ROWS = (
     ("auto", "mannequin"),
     ("motion",),
     ("export", "render", "metrics", "dance_features", "data"),
-    ("training", "convert"),
-    ("evaluation", "pipeline", "hub"),
+    ("tasks", "convert", "synchrony", "reports"),
+    ("training", "dances"),
+    ("pipeline", "hub"),
+    ("evaluation",),
     ("cli", "demo"),
 )
 # Motion.save and Motion.load look the format's module up when they are called. This is the one arrow that points

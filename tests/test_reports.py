@@ -1,0 +1,81 @@
+"""What a report looks like as Markdown and plots."""
+
+import json
+
+import cv2
+import pytest
+from test_evaluation import data, models  # noqa: F401  (fixtures)
+
+from megadance_hf import reports
+from megadance_hf.evaluation import Evaluation, evaluate
+from megadance_hf.motion import MotionError
+
+
+@pytest.fixture(scope="module")
+def report(data, models):  # noqa: F811
+    found = evaluate(models / "model", data, "aistpp", seeds=1, songs=3, clip_frames=104, clip_stride=96)
+    return found.report
+
+
+def table_after(text: str, heading: str) -> list[list[str]]:
+    """Cells of the first table after a heading."""
+    lines = iter(text.split(heading, 1)[1].splitlines())
+    rows = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif rows:
+            break
+    return [rows[0], *rows[2:]]
+
+
+def test_the_paper_s_table_as_it_stands_there(report):
+    text = reports.markdown(report)
+    header, *rows = table_after(text, "## Table 2")
+    assert header == ["", "FID k ↓", "FID g ↓", "DIV g ↑", "DIV s ↑", "BAS ↑"]
+    truth = rows[0]
+    assert truth[0] == "ground truth" and truth[1] == "0.00" and truth[4] == "-"
+    assert truth[5] == f"{report['rows']['ground_truth']['BAS']:.3f}"
+    assert rows[-1][0] == "MEGADance"
+    assert "the same excerpts' ground truth (5 excerpts)" in text and "released convention" in text
+    assert "No style features" in text and "one every 96 frames" in text
+
+
+def test_every_row_and_condition_is_told(report):
+    text = reports.markdown(report)
+    for heading in ("the dances themselves", "### By genre", "### Beat alignment, over the music's beats"):
+        labels = [row[0] for row in table_after(text, heading)[1:]]
+        assert labels == [row["label"] for row in report["rows"].values()]
+    conditions = [row[0] for row in table_after(text, "cross-entropy\n")[1:]]
+    assert conditions == list(reports.CONDITIONS.values())
+    assert report["notes"] and all(f"- {note}" in text for note in report["notes"])
+    assert all(len(row) == len(table_after(text, "### By genre")[0]) for row in table_after(text, "### By genre"))
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "said"),
+    [(None, 2, "-"), (0.0, 3, "0.000"), (12.345, 1, "12.3"), (-0.5, 2, "-0.50"), (3.21e12, 2, "3.2e+12")],
+)
+def test_numbers(value, decimals, said):
+    assert reports._number(value, decimals) == said
+
+
+@pytest.mark.slow
+def test_files_are_whole(report, tmp_path):
+    files = Evaluation(report).write(tmp_path / "new" / "folder")
+    assert sorted(file.name for file in files) == sorted(p.name for p in (tmp_path / "new" / "folder").iterdir())
+    assert json.loads(files[0].read_text()) == report
+    pictures = [file for file in files if file.suffix == ".png"]
+    assert {file.name for file in pictures} == {"table_2.png", "cross_entropy.png", "synchrony.png", "bar_profiles.png"}
+    for picture in pictures:
+        pixels = cv2.imread(str(picture))
+        assert min(pixels.shape[:2]) > 150 and pixels.std() > 5, picture.name
+    before = files[1].read_text()
+    assert reports.write_report(report, tmp_path / "new" / "folder")[1].read_text() == before
+
+
+def test_what_cannot_be_written_is_an_error_and_leaves_nothing(report, tmp_path):
+    (tmp_path / "tables.md").mkdir()
+    with pytest.raises(MotionError, match="tables.md"):
+        reports.write_report(report, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "tables.md"]
