@@ -2,22 +2,21 @@
 
     python examples/train_generator.py --config examples/configs/ballroom_generator.yaml \
         --data DIR --tokenizer DIR --output DIR
-    accelerate launch examples/train_generator.py ...      # several processes, mixed precision, ...
+    accelerate launch examples/train_generator.py ...             # on several GPUs
+    torchrun --nproc_per_node 2 examples/train_generator.py ...   # in several processes without any
 
 What it writes is a complete model folder: generator, generation configuration with start codes for each genre, feature
 extractor, and the tokenizer in `tokenizer/`, ready for `MusicToDancePipeline.from_pretrained(DIR)`.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
-import yaml
+from common import argument_parser, dance_sampler, publish, read_settings, start_codes
 from tqdm import tqdm
 
 from megadance_hf.data import (
     CodeWindows,
-    EncodedClip,
     EpochSampler,
     MusicAugmentation,
     RhythmWindows,
@@ -32,20 +31,8 @@ from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training import GeneratorTask, RhythmTask, TrainingConfig, train
-
-START_CODES_PER_GENRE = 16
-
-
-def start_codes(encoded: list[EncodedClip], genres: list[str]) -> dict[str, list[list[int]]]:
-    """How the training clips of each genre begin: [upper, lower] pairs that a dance may begin with."""
-    result: dict[str, list[list[int]]] = {genre: [] for genre in genres}
-    for item in encoded:
-        pair = [int(item.upper[0][0]), int(item.lower[0][0])]
-        found = result[item.clip.genre]
-        if item.stretch == 1.0 and pair not in found and len(found) < START_CODES_PER_GENRE:
-            found.append(pair)
-    return result
+from megadance_hf.tasks import GeneratorTask, RhythmTask
+from megadance_hf.training import TrainingConfig, processes, train
 
 
 def train_rhythm(
@@ -56,8 +43,8 @@ def train_rhythm(
     settings: dict,
     output: Path,
     resume: bool,
-) -> None:
-    """Train only the rhythm encoder, on the data's own songs and on composed ones, whose beats are known exactly."""
+) -> MegaDanceForMotionGeneration:
+    """The model with only its rhythm encoder trained: on the data's own songs and on composed ones with exact beats."""
     composed = [composed_clip(seed) for seed in tqdm(range(settings.get("composed_songs", 0)), desc="composing")]
     training = TrainingConfig.from_dict(settings["training"])
     repeats = settings.get("repeats", {})
@@ -73,29 +60,25 @@ def train_rhythm(
     known = [clip for clip in held_out if clip.paired and beat_phase(clip) is not None]
     sampler = EpochSampler(windows, training.seed)
     train(model, RhythmTask(known), windows, sampler, collate, training, output, resume=resume)
-    model.requires_grad_(True)
+    model = MegaDanceForMotionGeneration.from_pretrained(output)  # after FSDP the one that was trained is in pieces
     model.model.rhythm_encoder.requires_grad_(False)
+    return model.to(processes().device)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config", required=True, help="YAML with sections model, rhythm, windows, augmentation, task, training"
-    )
+    parser = argument_parser(__doc__, "model, rhythm, windows, sampler, augmentation, task, training")
     parser.add_argument("--data", required=True, help="prepared folder")
     parser.add_argument("--tokenizer", required=True, help="folder of a trained tokenizer")
-    parser.add_argument("--output", required=True, help="folder for checkpoints, curves and the trained model")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
-    parser.add_argument("--epochs", type=int, help="instead of the configuration's number")
+    parser.add_argument(
+        "--rhythm", metavar="DIR", help="trained generator whose rhythm encoder is taken over instead of training one"
+    )
     arguments = parser.parse_args(argv)
-    settings = yaml.safe_load(Path(arguments.config).read_text(encoding="utf-8"))
-    if arguments.epochs is not None:
-        settings["training"]["epochs"] = arguments.epochs
-    training = TrainingConfig.from_dict(settings["training"])
+    settings, training = read_settings(arguments)
     window_settings = dict(settings.get("windows", {}))
     stretches = window_settings.pop("stretches", [1.0])
 
-    tokenizer = MegaDanceTokenizer.from_pretrained(arguments.tokenizer).eval()
+    device = processes().device
+    tokenizer = MegaDanceTokenizer.from_pretrained(arguments.tokenizer).eval().to(device)
     genres = read_info(arguments.data)["genres"]
     clips = read_prepared(arguments.data, "train")
     statistics = Statistics.from_clips(clips)
@@ -110,12 +93,16 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         )
     )
     model.set_music_statistics(statistics.input_mean, statistics.input_std)
-    if "rhythm" in settings:
+    if arguments.rhythm:
+        teacher = MegaDanceForMotionGeneration.from_pretrained(arguments.rhythm).model.rhythm_encoder
+        model.model.rhythm_encoder.load_state_dict(teacher.state_dict())
+        model.model.rhythm_encoder.requires_grad_(False)
+    elif "rhythm" in settings:
         output = Path(arguments.output) / "rhythm"
-        train_rhythm(model, clips, held_out_clips, statistics, settings["rhythm"], output, arguments.resume)
+        model = train_rhythm(model, clips, held_out_clips, statistics, settings["rhythm"], output, arguments.resume)
     hear = model.eval().model.encode_rhythm
-    encoded = encode_clips(tokenizer, clips, stretches=stretches, encode_rhythm=hear, progress=True)
-    held_out = encode_clips(tokenizer, held_out_clips, mirror=False, encode_rhythm=hear)
+    encoded = encode_clips(tokenizer, clips, stretches=stretches, encode_rhythm=hear, device=device, progress=True)
+    held_out = encode_clips(tokenizer, held_out_clips, mirror=False, encode_rhythm=hear, device=device)
     windows = CodeWindows(
         encoded,
         genres,
@@ -130,18 +117,21 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model.generation_config.start_codes = start_codes(encoded, genres)
     for name, value in settings.get("generation", {}).items():
         setattr(model.generation_config, name, value)
+    # With many genres a freely mixed batch has a few windows for each of many experts, which is slow.
+    mixing = {"genre_run": 8 if len(genres) > 4 else 1, **settings.get("sampler", {})}
     report = train(
         model,
         GeneratorTask(validation, **settings.get("task", {})),
         windows,
-        EpochSampler(windows, training.seed),
+        EpochSampler(windows, training.seed, **mixing),
         collate,
         training,
         arguments.output,
         resume=arguments.resume,
+        sample=dance_sampler(tokenizer, held_out_clips, Path(arguments.output) / "samples"),
     )
-    MegaDanceFeatureExtractor().save_pretrained(arguments.output)
-    tokenizer.save_pretrained(Path(arguments.output) / "tokenizer")
+    output = Path(arguments.output)
+    publish(arguments, (MegaDanceFeatureExtractor(), output), (tokenizer, output / "tokenizer"))
     return report
 
 

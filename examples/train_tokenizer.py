@@ -1,36 +1,28 @@
 """Train the motion tokenizer (first stage) on one or more prepared data sets.
 
     python examples/train_tokenizer.py --config examples/configs/ballroom_tokenizer.yaml --data DIR [DIR ...] --output DIR
-    accelerate launch examples/train_tokenizer.py ...      # several processes, mixed precision, ...
+    accelerate launch examples/train_tokenizer.py ...             # on several GPUs
+    torchrun --nproc_per_node 2 examples/train_tokenizer.py ...   # in several processes without any
 
-Prepare data with `python -m megadance_hf.datasets_scripts.ballroom RAW OUT`. Stop it whenever you like and add `--resume`.
+Prepare data with `megadance prepare ballroom RAW OUT`. Stop it whenever you like and add `--resume`.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
-import yaml
+from common import argument_parser, publish, read_settings
 
 from megadance_hf.data import EpochSampler, MotionWindows, Statistics, collate
 from megadance_hf.datasets_scripts.schema import read_prepared
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training import TokenizerTask, TrainingConfig, train
+from megadance_hf.tasks import TokenizerTask
+from megadance_hf.training import train
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="YAML with sections model, windows, task, training")
+    parser = argument_parser(__doc__, "model, windows, task, training")
     parser.add_argument("--data", required=True, nargs="+", help="prepared folders; the first one's validation is used")
-    parser.add_argument("--output", required=True, help="folder for checkpoints, curves and the trained tokenizer")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
-    parser.add_argument("--epochs", type=int, help="instead of the configuration's number")
     arguments = parser.parse_args(argv)
-    settings = yaml.safe_load(Path(arguments.config).read_text(encoding="utf-8"))
-    if arguments.epochs is not None:
-        settings["training"]["epochs"] = arguments.epochs
-    training = TrainingConfig.from_dict(settings["training"])
+    settings, training = read_settings(arguments)
 
     clips = [clip for folder in arguments.data for clip in read_prepared(folder, "train")]
     held_out = read_prepared(arguments.data[0], "validation")
@@ -41,7 +33,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**settings.get("model", {})))
     model.set_statistics(statistics.motion_mean, statistics.motion_std)
     model.calibrate(collate([windows[i] for i in range(0, len(windows), max(1, len(windows) // 64))])["motion"])
-    return train(
+    report = train(
         model,
         TokenizerTask(held_out, **settings.get("task", {})),
         windows,
@@ -51,6 +43,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         arguments.output,
         resume=arguments.resume,
     )
+    publish(arguments)
+    return report
 
 
 if __name__ == "__main__":

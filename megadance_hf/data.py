@@ -655,10 +655,19 @@ class RhythmWindows(_Windows):
 
 
 class EpochSampler(Sampler[int]):
-    """Every index once, in an order derived from (seed, epoch); `set_epoch` also sets the epoch of the windows."""
+    """Every index once, in an order derived from (seed, epoch); `set_epoch` also sets the epoch of the windows.
 
-    def __init__(self, windows: MotionWindows | CodeWindows | RhythmWindows, seed: int = 0):
-        self.windows, self.seed, self.epoch = windows, seed, windows.epoch
+    With `genre_run`, every so many windows in a row are of one genre, so that a batch of `batch_size` windows has at most
+    `batch_size / genre_run` genres and the experts get more windows each (see `benchmarks/mixed_batches.py`). What is left
+    over of each genre, less than a run, comes last in the epoch. 1 mixes freely; above needs windows with `genre_ids`.
+    """
+
+    def __init__(self, windows: MotionWindows | CodeWindows | RhythmWindows, seed: int = 0, genre_run: int = 1):
+        if genre_run < 1 or (genre_run > 1 and not hasattr(windows, "genre_ids")):
+            raise ValueError(
+                f"genre_run={genre_run}: give 1, or more with windows that know their genres (CodeWindows)"
+            )
+        self.windows, self.seed, self.epoch, self.genre_run = windows, seed, windows.epoch, genre_run
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -670,7 +679,20 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         # a third number keeps the order apart from the random numbers of item `index`
         generator = np.random.default_rng((self.seed, self.epoch, 0, 1))
-        return iter(generator.permutation(len(self.windows)).tolist())
+        order = generator.permutation(len(self.windows))
+        if self.genre_run > 1:
+            order = _in_runs(order, self.windows.genre_ids[order], self.genre_run, generator)
+        return iter(order.tolist())
+
+
+def _in_runs(order: np.ndarray, genres: np.ndarray, run: int, generator: np.random.Generator) -> np.ndarray:
+    runs, left = [], []
+    for genre in np.unique(genres):
+        own = order[genres == genre]
+        whole = len(own) // run * run
+        runs.extend(own[:whole].reshape(-1, run))
+        left.append(own[whole:])
+    return np.concatenate([*(runs[index] for index in generator.permutation(len(runs))), *left])
 
 
 def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

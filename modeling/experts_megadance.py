@@ -234,6 +234,8 @@ class MegaDanceLayer(GradientCheckpointingLayer):
     def __init__(self, config: MegaDanceConfig, index: int):
         super().__init__()
         self.index = index
+        # Sharded training (FSDP) needs a gradient of every weight from every process, also where a genre is absent.
+        self.every_expert_joins = False
         self.parallel = config.expert_composition == "parallel"
         self.universal_expert = Expert(config) if config.use_universal_experts else None
         self.genre_experts = None
@@ -261,6 +263,10 @@ class MegaDanceLayer(GradientCheckpointingLayer):
             state = None if cache is None else cache.expert(self.index, slot, rows)
             parts.append(self.genre_experts[key](source[rows], mask, state))
         special = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self.every_expert_joins and self.training:
+            used = {key for key, _ in groups}
+            absent = [expert for key, expert in self.genre_experts.items() if key not in used]
+            special = special + 0 * sum(weight.sum() for expert in absent for weight in expert.parameters())
         if self.parallel and self.universal_expert is not None:
             # The paper does not say how the two results join. Their average keeps the scale of one expert.
             return (universal + special) / 2

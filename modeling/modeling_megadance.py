@@ -4,6 +4,7 @@ Three streams (upper-body codes, lower-body codes, music), one vector a code ste
 An expert is a whole Mamba-attention-feed-forward block (`experts_megadance.py`).
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ class MegaDancePreTrainedModel(PreTrainedModel):
     _keep_in_fp32_modules_strict = ["music_mean", "music_std"]
     # genres that are in the checkpoint but not in `active_genres`
     _keys_to_ignore_on_load_unexpected = [r"layers\.\d+\.genre_experts\.genre_"]
+
+    def get_input_embeddings(self) -> None:
+        """There is no single one; FSDP asks for it."""
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -186,6 +190,49 @@ class MegaDancePreTrainedModel(PreTrainedModel):
             layers[index].genre_experts[genre_key(name)] = expert
         if names:
             self.config.active_genres = self.config.built_genres + names
+
+    @torch.no_grad()
+    def add_genre(self, genre: str, like: str | None = None) -> list[nn.Parameter]:
+        """Add a genre with an expert in each layer (and a row of the genre embedding), to be trained on its dances.
+
+        Nothing that other genres use changes.
+
+        Args:
+            genre: its name.
+            like: the genre whose expert it begins with; the mean of all built experts when None.
+
+        Returns:
+            the parameters of the new experts.
+
+        Raises:
+            GenreError: `like` is unknown. ValueError: the genre is known already, or this model does not tell genres apart.
+        """
+        config, base = self.config, self.base_model
+        if not (config.use_genre_experts or config.genre_embedding):
+            raise ValueError(f"genre={genre!r}: this model has neither genre experts nor a genre embedding to add to")
+        alike = {name for name in config.genres if genre_key(name).casefold() == genre_key(genre).casefold()}
+        if alike or not any(character.isalnum() for character in genre):
+            raise ValueError(f"genre={genre!r} is known already or no name; the genres are {', '.join(config.genres)}")
+        sources = config.built_genres if like is None else [config.genres[self.genre_id(like)]]
+        rows = [config.label2id[name] for name in sources]
+        added = []
+        for layer in base.layers if config.use_genre_experts else ():
+            experts = [layer.genre_experts[genre_key(name)] for name in sources]
+            expert = copy.deepcopy(experts[0])
+            for name, parameter in expert.named_parameters():
+                parameter.copy_(torch.stack([other.get_parameter(name).float() for other in experts]).mean(0))
+            layer.genre_experts[genre_key(genre)] = expert
+            added.extend(expert.parameters())
+        if base.genre_embedding is not None:
+            old = base.genre_embedding.weight
+            new = torch.cat((old, old[rows].float().mean(0, keepdim=True).to(old)))
+            base.genre_embedding = nn.Embedding.from_pretrained(new, freeze=not old.requires_grad)
+        number = len(config.genres)
+        config.id2label = {**config.id2label, number: genre}
+        config.label2id = {**config.label2id, genre: number}
+        if config.active_genres is not None:
+            config.active_genres = [*config.active_genres, genre]
+        return added
 
     def genre_id(self, genre: str) -> int:
         """Id of a genre name, for `genre_ids`, spelled as `match_genre` allows.

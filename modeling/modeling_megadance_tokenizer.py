@@ -5,9 +5,11 @@ velocity goes with the lower body. Raw motion goes in and comes out: normalisati
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -86,6 +88,50 @@ def codebook_utilization(codes: Tensor, codebook_size: int) -> float:
     return torch.unique(codes).numel() / codebook_size
 
 
+def _processes() -> int:
+    """How many processes train this model together."""
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes, of which each has a share in the loss."""
+
+    @staticmethod
+    def forward(ctx, values):
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        total = gradient.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+class ScalarNorm(nn.BatchNorm1d):
+    """Batch normalisation over the batches of all processes, so that two train as one with the batch of both does.
+
+    torch's own SyncBatchNorm needs GPUs. While training, all processes must run the model together.
+    """
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """[batch, scalars, steps] -> same."""
+        if not self.training or _processes() == 1:
+            return super().forward(scalars)
+        own = scalars.new_full((1,), scalars.shape[0] * scalars.shape[2])
+        count, total = _SumOverProcesses.apply(torch.cat((own, scalars.sum((0, 2))))).split([1, scalars.shape[1]])
+        mean = total / count
+        centred = scalars - mean[:, None]
+        variance = _SumOverProcesses.apply(centred.square().sum((0, 2))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return centred * (variance[:, None] + self.eps).rsqrt()
+
+
 class FiniteScalarQuantizer(nn.Module):
     """Finite scalar quantization (Mentzer et al. 2023; paper, Eq. 1): a few bounded scalars, each rounded to a level.
 
@@ -104,9 +150,10 @@ class FiniteScalarQuantizer(nn.Module):
         self.project_out = nn.Linear(len(self.levels), config.code_size)
         # Without it Adam drives the scalars of a small model to where the bound is flat within twenty steps, and the
         # codebook collapses for good (docs/LOG.md). Not in the paper, off by default.
-        self.norm = nn.BatchNorm1d(len(self.levels), affine=False, momentum=0.02) if config.normalize_scalars else None
+        self.norm = ScalarNorm(len(self.levels), affine=False, momentum=0.02) if config.normalize_scalars else None
         # Share of the values that pass unrounded while training; the training loop brings it from 1 to 0.
         self.soft_share = 0.0
+        self.random: Callable[..., Tensor] = torch.rand  # what chooses them
 
     def _levels(self, like: Tensor) -> Tensor:
         # made when needed: a buffer would hold garbage after loading through the meta device
@@ -157,7 +204,7 @@ class FiniteScalarQuantizer(nn.Module):
         bounded = self.bound(self.scalars(hidden))
         rounded = bounded + (bounded.round() - bounded).detach()
         if self.training and self.soft_share > 0:
-            soft = torch.rand(bounded.shape[:-1], device=bounded.device)[..., None] < self.soft_share
+            soft = self.random(*bounded.shape[:-1], device=bounded.device)[..., None] < self.soft_share
             rounded = torch.where(soft, bounded, rounded)
         values = rounded / (self._levels(bounded) // 2)
         quantized = self.project_out(values.to(self.project_out.weight.dtype))
@@ -194,6 +241,9 @@ class VectorQuantizer(nn.Module):
     def _update(self, vectors: Tensor, codes: Tensor) -> None:
         counts = torch.bincount(codes, minlength=len(self.codebook)).to(vectors.dtype)
         sums = torch.zeros_like(self.cluster_sum).index_add_(0, codes, vectors)
+        if _processes() > 1:  # every process keeps the same codebook: that of the whole batch
+            torch.distributed.all_reduce(counts)
+            torch.distributed.all_reduce(sums)
         self.cluster_size.lerp_(counts, 1 - self.decay)
         self.cluster_sum.lerp_(sums, 1 - self.decay)
         self.codebook.copy_(self.cluster_sum / self.cluster_size.clamp_min(1e-5)[:, None])
@@ -388,6 +438,9 @@ class MegaDanceTokenizer(PreTrainedModel):
         self._dynamics_share = 1.0
         self.post_init()
 
+    def get_input_embeddings(self) -> None:
+        """There is no single one; FSDP asks for it."""
+
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):
             # torch's own default, repeated here because loading builds modules without running their constructors
@@ -430,6 +483,11 @@ class MegaDanceTokenizer(PreTrainedModel):
         for codec in (self.upper, self.lower):
             codec.quantizer.soft_share = soft_share
         self._dynamics_share = dynamics_share
+
+    def set_random(self, random: Callable[..., Tensor]) -> None:
+        """What chooses the unrounded values: called like `torch.rand`, which it is unless a training loop sets another."""
+        for codec in (self.upper, self.lower):
+            codec.quantizer.random = random
 
     def normalize(self, motion: Tensor) -> Tensor:
         return (motion - self.motion_mean) / self.motion_std

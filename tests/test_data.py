@@ -606,6 +606,30 @@ def test_an_epoch_is_the_same_however_it_is_loaded():
     assert not same(first[0], epoch_of(windows, 3)[0])
 
 
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(2, 8), st.integers(0, 3))
+def test_runs_of_a_genre_visit_every_window_once(counts, run, epoch):
+    class Windows(list):
+        epoch, set_epoch = 0, lambda self, epoch: None
+
+    windows = Windows(range(sum(counts)))
+    windows.genre_ids = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    sampler = EpochSampler(windows, 1, genre_run=run)
+    sampler.set_epoch(epoch)
+    order = list(sampler)
+    assert sorted(order) == list(windows) and order == list(sampler)
+    whole = sum(count // run for count in counts)
+    for first in range(0, whole * run, run):
+        assert len(set(windows.genre_ids[order[first : first + run]])) == 1
+    if whole > 6:  # another epoch has another order, of runs and inside them
+        sampler.set_epoch(epoch + 1)
+        assert list(sampler) != order
+
+
+def test_runs_need_genres():
+    with pytest.raises(ValueError, match="genre_run=4: give 1, or more with windows that know their genres"):
+        EpochSampler(MotionWindows([dance("a", 60, seed=1)], 32), genre_run=4)
+
+
 def test_accelerate_passes_the_epoch_on_and_skips_batches():
     from accelerate import Accelerator, skip_first_batches
 

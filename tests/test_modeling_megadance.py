@@ -508,3 +508,57 @@ def test_rhythm_labels_need_an_encoder_and_codes_are_needed_otherwise():
     with pytest.raises(ValueError, match="upper_codes, lower_codes and genre_ids are needed"):
         model(torch.randn(1, 8, 35))
     assert model.model.encode_rhythm(torch.randn(1, 8, 35)) is None
+
+
+# ------------------------------------------------------------------------------------------------------- further genres
+
+
+@pytest.mark.parametrize("like", [None, "wei"])
+@pytest.mark.parametrize("embedding", [False, True])
+def test_an_added_genre_begins_as_another_and_changes_nothing(tmp_path, like, embedding):
+    model = tiny_model(genre_embedding=embedding)
+    before, inputs = copy.deepcopy(model), tiny_inputs()
+    added = model.add_genre("Tango", like)
+    assert model.config.genres == [*GENRES, "Tango"] and model.genre_id("tango") == 3
+    assert len(added) == len(list(model.model.layers[0].genre_experts["genre_Wei"].parameters())) * 2
+    state = model.state_dict()
+    for name, value in before.state_dict().items():
+        assert torch.equal(state[name][: len(value)] if "genre_embedding" in name else state[name], value)
+    for layer in model.model.layers:
+        experts = layer.genre_experts
+        for name, value in experts["genre_Tango"].named_parameters():
+            others = ["genre_Wei"] if like else [genre_key(genre) for genre in GENRES]
+            mean = torch.stack([experts[key].get_parameter(name) for key in others]).mean(0)
+            torch.testing.assert_close(value, mean, atol=0, rtol=1e-6)
+            assert value is not experts["genre_Wei"].get_parameter(name) and any(value is other for other in added)
+    assert torch.equal(model(**inputs).upper_logits, before(**inputs).upper_logits)
+    if like:
+        both = [model(**inputs | {"genre_ids": torch.full((3,), number)}).upper_logits for number in (1, 3)]
+        assert torch.equal(*both)
+    model.save_pretrained(tmp_path)
+    loaded = MegaDanceForMotionGeneration.from_pretrained(tmp_path, active_genres=["Tango"])
+    new = inputs | {"genre_ids": torch.full((3,), 3)}
+    assert torch.equal(loaded.eval()(**new).upper_logits, model(**new).upper_logits)
+
+
+def test_adding_to_some_of_the_genres(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    model = MegaDanceForMotionGeneration.from_pretrained(tmp_path, active_genres=["Wei"])
+    model.add_genre("Tango")
+    assert model.config.built_genres == ["Wei", "Tango"] and model.genre_id("Tango") == 3
+    with pytest.raises(ValueError, match="genre 'Popping' .* is not among the genres this model was built with"):
+        model.add_genre("Samba", like="Popping")
+
+
+def test_genres_that_cannot_be_added():
+    model = tiny_model()
+    for name in ("Wei", "wei", "pop up", "", "-"):
+        with pytest.raises(
+            ValueError, match=f"genre='{name}' is known already or no name; the genres are Popping, Wei"
+        ):
+            model.add_genre(name)
+    with pytest.raises(GenreError, match="genre='Salsa' is unknown"):
+        model.add_genre("Tango", like="Salsa")
+    assert model.config.genres == list(GENRES)
+    with pytest.raises(ValueError, match="neither genre experts nor a genre embedding"):
+        tiny_model(use_genre_experts=False).add_genre("Tango")

@@ -1,6 +1,8 @@
 """The README is run: its Python, its commands; and its links, its tree and its tables are true."""
 
 import ast
+import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +12,13 @@ from helpers import write_song
 from official import write_checkpoint, write_statistics
 
 from megadance_hf.convert import convert_checkpoint
-from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.datasets_scripts import ballroom
+from megadance_hf.modeling.configuration_megadance import (
+    MegaDanceClassifierConfig,
+    MegaDanceConfig,
+    MegaDanceTokenizerConfig,
+)
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,9 +58,33 @@ def workplace(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def ballroom_download(ballroom_dir, tmp_path_factory) -> Path:
+    """A raw folder with three real dances, one for each split, and what `megadance prepare` makes of it."""
+    folder = tmp_path_factory.mktemp("ballroom")
+    names = {"train": ["waltz_22", "waltz_21"], "test": ["waltz_24"]}
+    lines = (ballroom_dir / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    raw = folder / "RAW"
+    for part in ("motions", "music", "splits"):
+        (raw / part).mkdir(parents=True)
+    for split, members in names.items():
+        (raw / "splits" / f"{split}.txt").write_text("\n".join(members), encoding="utf-8")
+        for name in members:
+            (raw / "motions" / f"{name}.npz").symlink_to(ballroom_dir / "motions" / f"{name}.npz")
+            (raw / "music" / f"{name}.ogg").symlink_to(ballroom_dir / "music" / f"{name}.ogg")
+    kept = [line for line in lines if json.loads(line)["id"] in {m for members in names.values() for m in members}]
+    (raw / "metadata.jsonl").write_text("\n".join(kept), encoding="utf-8")
+    ballroom.prepare(raw, folder / "prepared" / "ballroom", progress=False)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    genres = {"num_outputs": 3, "id2label": dict(enumerate(ballroom.GENRES))}
+    MegaDanceForGenreClassification(MegaDanceClassifierConfig(**sizes, **genres)).save_pretrained(folder / "classifier")
+    return folder
+
+
 def test_there_is_something_to_test():
     assert len(python_blocks()) >= 3
-    assert {line.split()[0] for line in shell_lines()} == {"make", "pip", "megadance", "python", "accelerate"}
+    programs = {line.split()[0] for line in shell_lines()}
+    assert programs == {"make", "pip", "megadance", "python", "accelerate", "examples/reproduce.sh"}
 
 
 @pytest.mark.slow
@@ -65,10 +97,17 @@ def test_python_runs_and_leaves_what_it_says(code, workplace):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands_of("megadance"))
-def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, capsys):
+def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, capsys, request):
     from megadance_hf import cli
 
     words = shlex.split(command)
+    if words[1] in ("prepare", "evaluate"):
+        download = request.getfixturevalue("ballroom_download")
+        (workplace / "RAW").symlink_to(download / "RAW")
+        (workplace / "runs" / "classifier").symlink_to(download / "classifier")
+        if words[1] == "evaluate":
+            (workplace / "prepared").symlink_to(download / "prepared")
+            words += ["--clip-frames", "240", "--seeds", "1"]
     if "--model finedance" in command:  # the line before has made it
         convert_checkpoint("checkpoint.pt", "finedance", mean="mean.pkl", std="std.pkl")
     assert cli.main(words[1:]) == 0, capsys.readouterr().err
@@ -96,11 +135,18 @@ def test_scripts_and_their_options_exist(command):
         module = words[words.index("-m") + 1].removeprefix("megadance_hf.").replace(".", "/")
         script = ROOT / f"{module}.py"
     source = script.read_text(encoding="utf-8")
+    if "from common import" in source:
+        source += (script.parent / "common.py").read_text(encoding="utf-8")
     for word in words:
         if word.startswith("--"):
             assert f'"{word}"' in source, f"{script.name} has no option {word}"
         if word.endswith(".yaml"):
             assert (ROOT / word).is_file(), word
+
+
+@pytest.mark.parametrize("command", commands_of("examples/reproduce.sh"))
+def test_shell_scripts_can_be_run(command):
+    assert os.access(ROOT / command.split()[0], os.X_OK)  # what it does: test_reproduce.py
 
 
 def test_extras_exist():

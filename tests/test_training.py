@@ -1,144 +1,43 @@
-"""The training loop: that it learns, and that a stopped run goes on as if it had not been stopped."""
+"""The training loop: that it learns, that a stopped run goes on as if it had not been stopped, alone and with others."""
 
 import json
-from dataclasses import replace
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from runs import RUNS, TINY_TOKENIZER, classifier_run, clips, generator_run, tokenizer_run
 from safetensors.torch import load_file
 
-from megadance_hf.data import (
-    CodeWindows,
-    EpochSampler,
-    MotionWindows,
-    MusicAugmentation,
-    RhythmWindows,
-    Statistics,
-    collate,
-    encode_clips,
-    rhythm_labels,
-    window_statistics,
-)
-from megadance_hf.datasets_scripts.schema import Clip
-from megadance_hf.modeling.configuration_megadance import (
-    MegaDanceClassifierConfig,
-    MegaDanceConfig,
-    MegaDanceTokenizerConfig,
-)
-from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from megadance_hf import training
+from megadance_hf.data import EpochSampler, MotionWindows, collate
+from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training import (
-    ClassifierTask,
-    GeneratorTask,
-    RhythmTask,
-    TokenizerTask,
-    TrainingConfig,
-    reconstruction_report,
-    train,
-)
-
-TINY_TOKENIZER = {"hidden_size": 16, "code_size": 8, "levels": [3, 3], "normalize_scalars": True}
-TINY_GENERATOR = {
-    "codebook_size": 9,
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "state_size": 4,
-    "music_hidden_size": 8,
-    "output_hidden_size": 16,
-    "dropout": 0.2,
-    "id2label": {0: "waltz", 1: "rumba"},
-}
-
-
-def clips(count: int = 4, frames: int = 120) -> list[Clip]:
-    """Smooth swings at a tempo of their own, with music features."""
-    generator = np.random.default_rng(0)
-    result = []
-    for number in range(count):
-        time = np.arange(frames)[:, None] / 30 * (1 + 0.2 * number)
-        swing = np.sin(2 * np.pi * time + generator.uniform(0, 6, (1, 72))) * generator.uniform(0, 0.5, (1, 72))
-        result.append(
-            Clip(
-                id=f"clip{number}",
-                poses=swing.astype(np.float32),
-                translation=np.concatenate([0.2 * np.sin(time), 1 + 0.05 * np.sin(9 * time), 0.1 * time], 1).astype(
-                    np.float32
-                ),
-                input_features=generator.random((frames, 35), dtype=np.float32),
-                genre=("waltz", "rumba")[number % 2],
-            )
-        )
-    return result
-
-
-def tokenizer_run(output, epochs=2, **options):
-    config = TrainingConfig(**{"epochs": epochs, "batch_size": 4, "ema_decay": 0.9, "learning_rate": 3e-3, "seed": 3})
-    windows = MotionWindows(clips(), length=64, stride=16, seed=config.seed)
-    torch.manual_seed(0)
-    model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER))
-    statistics = Statistics.from_clips(clips())
-    model.set_statistics(statistics.motion_mean, statistics.motion_std)
-    task = TokenizerTask(clips()[:1], soft_share=0.2, ramp_share=0.1)
-    return train(model, task, windows, EpochSampler(windows, 3), collate, config, output, **options), model
-
-
-def generator_run(output, epochs=2, **options):
-    config = TrainingConfig(
-        epochs=epochs, batch_size=4, schedule="cosine", warmup_steps=2, weight_decay=0.01, keep_best=True, seed=3
-    )
-    torch.manual_seed(0)
-    codec = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER)).eval()
-    statistics = Statistics.from_clips(clips())
-    genres = ["waltz", "rumba"]
-    windows = CodeWindows(
-        encode_clips(codec, clips()), genres, statistics, length=64, augmentation=MusicAugmentation(), seed=config.seed
-    )
-    held_out = CodeWindows(encode_clips(codec, clips(2), mirror=False), genres, statistics, length=64, random=False)
-    model = MegaDanceForMotionGeneration(MegaDanceConfig(**TINY_GENERATOR))
-    model.set_music_statistics(statistics.input_mean, statistics.input_std)
-    task = GeneratorTask(held_out, code_noise=0.3)
-    return train(model, task, windows, EpochSampler(windows, 3), collate, config, output, **options), model
-
-
-def rhythm_run(output, epochs=2, **options):
-    config = TrainingConfig(epochs=epochs, batch_size=4, learning_rate=3e-3, seed=3)
-    songs = [replace(clip, first_beat_s=0.1, beat_period_s=0.4) for clip in clips()]
-    statistics = Statistics.from_clips(songs)
-    windows = RhythmWindows(songs, statistics, length=48, augmentation=MusicAugmentation(), tempo=1.2, seed=3)
-    torch.manual_seed(0)
-    model = MegaDanceForMotionGeneration(MegaDanceConfig(**TINY_GENERATOR, rhythm_size=8, rhythm_layers=2))
-    model.requires_grad_(False)
-    model.model.rhythm_encoder.requires_grad_(True)
-    return train(
-        model, RhythmTask(songs[:2]), windows, EpochSampler(windows, 3), collate, config, output, **options
-    ), model
-
-
-def classifier_run(output, epochs=2, **options):
-    config = TrainingConfig(epochs=epochs, batch_size=4, learning_rate=1e-3, keep_best=True, seed=3)
-    genres = ["waltz", "rumba"]
-    windows = MotionWindows(clips(), length=64, seed=3, genres=genres)
-    held_out = MotionWindows(clips(2), length=64, random=False, mirror=False, genres=genres)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    model = MegaDanceForGenreClassification(
-        MegaDanceClassifierConfig(**sizes, num_outputs=2, id2label=dict(enumerate(genres)))
-    )
-    model.set_statistics(*window_statistics(held_out))
-    return train(
-        model, ClassifierTask(held_out), windows, EpochSampler(windows, 3), collate, config, output, **options
-    ), model
-
-
-RUNS = {"classifier": classifier_run, "tokenizer": tokenizer_run, "generator": generator_run, "rhythm": rhythm_run}
+from megadance_hf.tasks import TokenizerTask
+from megadance_hf.training import TrainingConfig, TrainingError, push_to_hub, train
 
 
 def rows(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(folder) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "windows_per_second"} for row in rows(folder)]
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    a, b = load_file(str(first)), load_file(str(second))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- stopping and going on -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", RUNS)
@@ -148,13 +47,150 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, which):
     run(tmp_path / "stopped", epochs=3, stop_after_steps=5)
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     run(tmp_path / "stopped", epochs=3, resume=True)
-    whole, stopped = (load_file(str(tmp_path / name / "model.safetensors")) for name in ("whole", "stopped"))
-    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
-    timeless = [
-        [{k: v for k, v in row.items() if k != "windows_per_second"} for row in rows(tmp_path / name)]
-        for name in ("whole", "stopped")
-    ]
-    assert timeless[0] == timeless[1]
+    assert same_weights(tmp_path / "whole" / "model.safetensors", tmp_path / "stopped" / "model.safetensors")
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "stopped")
+
+
+def test_the_middle_of_an_epoch_can_be_resumed(tmp_path):
+    settings = {"epochs": 2, "batch_size": 2, "save_every_steps": 3, "gradient_accumulation_steps": 2, "ema_decay": 0.9}
+    generator_run(tmp_path / "whole", **settings)
+    steps = rows(tmp_path / "whole")[0]["step"]
+    assert steps > 3
+    generator_run(tmp_path / "stopped", **settings, stop_after_steps=4)
+    (checkpoint,) = (tmp_path / "stopped" / "checkpoints").iterdir()
+    assert checkpoint.name == "step-00000003" and not (tmp_path / "stopped" / "metrics.jsonl").exists()
+    with pytest.raises(
+        TrainingError, match="batch_size=4: step-00000003 was made in the middle of an epoch with 4 win"
+    ):
+        generator_run(tmp_path / "stopped", **settings | {"batch_size": 4}, resume=True)
+    generator_run(tmp_path / "stopped", **settings, resume=True)
+    assert same_weights(tmp_path / "whole" / "model.safetensors", tmp_path / "stopped" / "model.safetensors")
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "stopped")
+
+
+@pytest.mark.slow
+def test_a_run_killed_five_times_ends_as_one_that_was_not(tmp_path):
+    """SIGKILL at random moments, some of them while a checkpoint is written: one is written at every step."""
+    settings = {"epochs": 7, "ema_decay": 0.9, "save_every_steps": 1, "keep_best": True, "schedule": "linear"}
+    context = multiprocessing.get_context("forkserver")  # torch is imported once
+    context.set_forkserver_preload(["runs"])
+    chance, folder = random.Random(4), tmp_path / "killed"
+
+    def start(output: Path, resume: bool):
+        process = context.Process(target=generator_run, args=(output,), kwargs={**settings, "resume": resume})
+        process.start()
+        return process
+
+    def newest() -> int:
+        names = [path.name for path in (folder / "checkpoints").glob("step-*")]
+        return max((int(name.split("-")[1]) for name in names), default=0)
+
+    whole = start(tmp_path / "whole", False)
+    killed_at = []
+    while len(killed_at) < 5:
+        began, further, delay = newest(), chance.randint(1, 4), chance.uniform(0, 0.08)
+        process = start(folder, resume=len(killed_at) > 0)
+        until = time.monotonic() + 120
+        while newest() < began + further and process.is_alive() and time.monotonic() < until:
+            time.sleep(0.001)
+        time.sleep(delay)
+        assert process.is_alive(), "nothing was left to kill"
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        killed_at.append(newest())
+    assert not (folder / "model.safetensors").exists()
+    last = start(folder, resume=True)
+    for process in (whole, last):
+        process.join(120)
+        assert process.exitcode == 0
+    assert timeless(tmp_path / "whole") == timeless(folder) and len(rows(folder)) == 7
+    for name in ("model.safetensors", "best.safetensors"):
+        assert same_weights(tmp_path / "whole" / name, folder / name)
+    ends = [sorted((output / "checkpoints").iterdir())[-1] for output in (tmp_path / "whole", folder)]
+    assert ends[0].name == ends[1].name and same_weights(*(end / "model.safetensors" for end in ends))
+    averages = [torch.load(end / "average-0.pt") for end in ends]
+    assert all(torch.equal(a, b) for a, b in zip(*averages, strict=True))
+    assert not list((folder / "checkpoints").glob("partial-*"))
+
+
+def test_what_a_kill_may_leave_is_not_read(tmp_path):
+    tokenizer_run(tmp_path, epochs=1)
+    half = tmp_path / "checkpoints" / "partial-00000009"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    report, _ = tokenizer_run(tmp_path, epochs=2, resume=True)
+    assert [row["epoch"] for row in rows(tmp_path)] == [1, 2] and not half.exists()
+    again, _ = tokenizer_run(tmp_path, epochs=2, resume=True)  # nothing is left to do
+    assert again == report
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def in_two_processes(repository: Path, output: Path, runs: dict, **environment: str) -> None:
+    """Each of `runs` with half the batch size in each of two processes that torchrun starts."""
+    halves = {which: settings | {"batch_size": 2} for which, settings in runs.items()}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(repository / "tests" / "runs.py"), str(output), json.dumps(halves)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def assert_alike(one: Path, two: Path) -> None:
+    a, b = (load_file(str(folder / "model.safetensors")) for folder in (one, two))
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], atol=1e-5, rtol=0, msg=f"{one.name}: {name}")
+    for row, other in zip(timeless(one), timeless(two), strict=True):
+        assert row.keys() == other.keys() and row["step"] == other["step"]
+        assert all(row[name] == pytest.approx(other[name], rel=1e-3, abs=1e-4) for name in row)
+
+
+NO_DROPOUT = {"model": {"dropout": 0.0}, "ema_decay": 0.9, "learning_rate": 5e-4}
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_weights_of_one(repository, tmp_path):
+    """Every model, with what makes it hard: absent genres, batch statistics, moving codebooks, uneven labels."""
+    runs = {
+        "generator": NO_DROPOUT | {"epochs": 3},
+        "tokenizer": {"learning_rate": 5e-4},
+        "vq": {"learning_rate": 5e-4},
+        "classifier": NO_DROPOUT,
+        "rhythm": {"model": {"rhythm_dropout": 0.0}},
+    }
+    in_two_processes(repository, tmp_path / "two", runs)
+    for which, settings in runs.items():
+        RUNS[which](tmp_path / "one" / which, **settings)
+        assert_alike(tmp_path / "one" / which, tmp_path / "two" / which)
+        assert len(list((tmp_path / "two" / which / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_weights_spread_over_two_processes_train_alike(repository, tmp_path):
+    """FSDP: no process has all weights; steps, average, clipping, evaluation, checkpoints and saving all meet that."""
+    # without decay: experts of genres that are nowhere in the data get zero gradients instead of none
+    settings = NO_DROPOUT | {"weight_decay": 0.0, "gradient_checkpointing": True}
+    sharded = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+    sharded |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+    in_two_processes(repository, tmp_path / "two", {"generator": settings | {"stop_after_steps": 6}}, **sharded)
+    checkpoint = tmp_path / "two" / "generator" / "checkpoints" / "step-00000004"
+    assert {"average-0.pt", "average-1.pt", "pytorch_model_fsdp.bin"} <= {path.name for path in checkpoint.iterdir()}
+    in_two_processes(repository, tmp_path / "two", {"generator": settings | {"resume": True}}, **sharded)
+    generator_run(tmp_path / "one" / "generator", **settings)
+    assert_alike(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
+
+
+def test_accumulated_batches_are_one_batch(tmp_path):
+    settings = {"model": {"dropout": 0.0}, "learning_rate": 5e-4}
+    _, whole = generator_run(tmp_path / "whole", **settings)
+    _, split = generator_run(tmp_path / "split", **settings, batch_size=1, gradient_accumulation_steps=4)
+    for a, b in zip(whole.state_dict().values(), split.state_dict().values(), strict=True):
+        torch.testing.assert_close(b, a, atol=1e-5, rtol=0)
+
+
+# --- what a run leaves -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", RUNS)
@@ -178,55 +214,173 @@ def test_the_best_weights_are_kept(tmp_path):
     assert all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
 
 
-def test_an_abandoned_checkpoint_is_not_resumed_from(tmp_path):
-    tokenizer_run(tmp_path / "a", epochs=1)
-    (tmp_path / "a" / "checkpoints" / "partial-000009").mkdir()
-    report, _ = tokenizer_run(tmp_path / "a", epochs=1, resume=True)
-    assert rows(tmp_path / "a")[-1]["epoch"] == 1
+def test_the_average_is_what_is_measured_and_saved(tmp_path):
+    """Against the plain twin: the average written down step by step."""
+    seen = []
+    _, model = classifier_run(
+        tmp_path, keep_best=False, ema_decay=0.8, save_every_steps=1, keep_checkpoints=100, learning_rate=1e-2
+    )
+    for checkpoint in sorted((tmp_path / "checkpoints").iterdir()):
+        seen.append(load_file(str(checkpoint / "model.safetensors")))
+    average = dict(seen[0])
+    for weights in seen[1:]:
+        average = {name: 0.8 * average[name] + 0.2 * weights[name] for name in weights}
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value.detach(), average[name], atol=1e-6, rtol=1e-5)
+    assert any(not torch.equal(value, seen[-1][name]) for name, value in model.named_parameters())
 
 
-def test_reconstruction_report_of_a_perfect_codec():
-    class Perfect(torch.nn.Module):
-        config = MegaDanceTokenizerConfig(**TINY_TOKENIZER)
-        motion_mean = torch.zeros(147)
+def test_samples_are_drawn_now_and_then_and_change_nothing(tmp_path):
+    drawn = []
 
-        def encode(self, motion):
-            self.motion = motion
-            codes = torch.arange(motion.shape[1] // 8)[None] % 9
-            return type("Codes", (), {"upper_codes": codes, "lower_codes": codes})
+    def sample(model, epoch):
+        drawn.append((epoch, model.training, torch.is_grad_enabled()))
+        torch.rand(7)  # a sample may draw random numbers
 
-        def decode(self, upper, lower):
-            return self.motion
-
-    report = reconstruction_report(Perfect(), clips(2))
-    for name in ("score", "joint_error_world", "joint_error_rotation_aligned", "root_error_30s"):
-        assert report[name] == pytest.approx(0, abs=1e-6)
-    assert report["jerk_ratio"] == pytest.approx(1) and report["bob_ratio"] == pytest.approx(1)
-    assert report["upper_codes_used"] == 1.0
+    generator_run(tmp_path / "with", epochs=5, sample_every=2, evaluate_every=3, sample=sample)
+    generator_run(tmp_path / "without", epochs=5, evaluate_every=3)
+    assert drawn == [(2, False, False), (4, False, False), (5, False, False)]
+    assert timeless(tmp_path / "with") == timeless(tmp_path / "without")
 
 
-def test_settings_nobody_knows_are_errors():
-    with pytest.raises(ValueError, match="training.learningrate is not a setting; the settings are epochs, batch_size"):
-        TrainingConfig.from_dict({"learningrate": 1})
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tmp_path):
+    _, plain = generator_run(tmp_path / "plain", epochs=1)
+    _, saving = generator_run(tmp_path / "saving", epochs=1, gradient_checkpointing=True)
+    for a, b in zip(plain.state_dict().values(), saving.state_dict().values(), strict=True):
+        torch.testing.assert_close(b, a, atol=1e-6, rtol=0)  # dropout is on: the same masks are drawn again
+    assert not saving.is_gradient_checkpointing
+    with pytest.raises(TrainingError, match="gradient_checkpointing=True: MegaDanceTokenizer can't"):
+        tokenizer_run(tmp_path / "tokenizer", gradient_checkpointing=True)
+
+
+def test_learning_rates_of_the_schedules():
+    def rates(**settings):
+        config = TrainingConfig(learning_rate=1.0, **settings)
+        return [round(config.learning_rate_at(step, 4), 4) for step in range(5)]
+
+    assert rates() == [1, 1, 1, 1, 1]
+    assert rates(schedule="linear") == [1, 0.755, 0.51, 0.265, 0.02]
+    assert rates(schedule="cosine") == [1, 0.8565, 0.51, 0.1635, 0.02]
+    assert rates(schedule="linear", warmup_steps=2) == [0.5, 0.755, 0.51, 0.265, 0.02]
+
+
+def test_bf16_after_full_precision_in_one_process(tmp_path):
+    generator_run(tmp_path / "full", epochs=1)
+    report, model = generator_run(tmp_path / "half", epochs=1, mixed_precision="bf16")
+    assert np.isfinite(report["score"]) and next(model.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learningrate": 1}, "training.learningrate is not a setting; the settings are epochs, batch_size"),
+        ({"learning_rate": "1e-3"}, "training.learning_rate='1e-3': give a number of 0 or more; in YAML write 1.0e-3"),
+        ({"schedule": "cosin"}, "training.schedule='cosin': give one of constant, cosine, linear"),
+        ({"mixed_precision": "fp8"}, "training.mixed_precision='fp8': give one of no, bf16, fp16"),
+        ({"batch_size": 0}, "training.batch_size=0: give a whole number of 1 or more"),
+        ({"ema_decay": 1.0}, "training.ema_decay=1.0: give a number from 0 to below 1"),
+        ({"trackers": "wandb"}, "training.trackers='wandb': give a list of names"),
+    ],
+)
+def test_settings_that_cannot_be_are_errors(settings, message):
+    with pytest.raises(TrainingError) as error:
+        TrainingConfig.from_dict(settings)
+    assert message in str(error.value)
+
+
+def test_yaml_reads_a_bare_no_as_false():
+    assert TrainingConfig.from_dict({"mixed_precision": False}).mixed_precision == "no"
+
+
+def test_fp16_needs_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with pytest.raises(TrainingError, match="mixed_precision='fp16' needs a GPU; use 'bf16' or 'no'"):
+        tokenizer_run(tmp_path, mixed_precision="fp16")
 
 
 def test_too_few_windows_for_a_batch(tmp_path):
     windows = MotionWindows(clips(1, 64), length=64)
     config = TrainingConfig(epochs=1, batch_size=64)
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER))
-    with pytest.raises(ValueError, match="1 windows do not fill a batch of batch_size=64"):
+    with pytest.raises(TrainingError, match="1 windows do not fill a batch of batch_size=64"):
         train(model, TokenizerTask([]), windows, EpochSampler(windows), collate, config, tmp_path)
 
 
-def test_the_rhythm_report_is_one_when_every_phase_is_right():
-    class Right(torch.nn.Linear):
-        @property
-        def model(self):
-            return self
+# --- trackers and the Hub --------------------------------------------------------------------------------------------
 
-        def encode_rhythm(self, features):
-            return torch.from_numpy(rhythm_labels(song))[None].nan_to_num() * 0.3  # unsure, but right
 
-    song = replace(clips(1)[0], first_beat_s=0.1, beat_period_s=0.4)
-    report = RhythmTask([song]).evaluate(Right(1, 1))
-    assert report == {"score": pytest.approx(0, abs=1e-6), "beat_cosine": pytest.approx(1)}
+def test_unknown_and_uninstalled_trackers_are_errors(tmp_path, monkeypatch):
+    with pytest.raises(TrainingError, match="trackers: 'tensorbord' is unknown; Accelerate knows .*tensorboard"):
+        tokenizer_run(tmp_path, trackers=["tensorbord"])
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(TrainingError, match="trackers: 'trackio' is not installed; pip install trackio, or leave it"):
+        tokenizer_run(tmp_path, trackers=["trackio"])
+
+
+def test_a_tracker_gets_every_row(tmp_path, monkeypatch):
+    """A tracker of our own in TensorBoard's place: by its name, from the settings to the numbers of each epoch."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, LoggerType
+
+    class Notebook(GeneralTracker):
+        name, requires_logging_directory, main_process_only = "tensorboard", True, True
+        written: list = []
+
+        def __init__(self, run_name, logging_dir, **_):
+            super().__init__()
+            self.written.append(("run", run_name, Path(logging_dir)))
+
+        tracker = property(lambda self: self)
+
+        def store_init_configuration(self, values):
+            self.written.append(("settings", values["epochs"]))
+
+        def log(self, values, step=None, **_):
+            self.written.append((step, values))
+
+        def finish(self):
+            self.written.append("finished")
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "tensorboard", Notebook)
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [LoggerType.TENSORBOARD])
+    tokenizer_run(tmp_path, epochs=2, trackers=["tensorboard"])
+    assert Notebook.written[0] == ("run", "megadance", tmp_path) and Notebook.written[1] == ("settings", "2")
+    logged = [{**values, "step": step} for step, values in Notebook.written[2:-1]]
+    assert logged == rows(tmp_path) and Notebook.written[-1] == "finished"
+
+
+def test_tensorboard_writes_an_event_file(tmp_path):
+    pytest.importorskip("tensorboard")
+    tokenizer_run(tmp_path, epochs=1, trackers=["tensorboard"])
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_pushing_leaves_the_checkpoints_at_home(tmp_path, monkeypatch):
+    from fnmatch import fnmatch
+
+    calls = {}
+
+    class Api:
+        def __init__(self, token=None):
+            calls["token"] = token
+
+        def create_repo(self, repository, **options):
+            calls["made"] = (repository, options)
+            return f"https://hub/{repository}"
+
+        def upload_folder(self, repo_id, folder_path, ignore_patterns):
+            files = [p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()]
+            calls["sent"] = {name for name in files if not any(fnmatch(name, pattern) for pattern in ignore_patterns)}
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    classifier_run(tmp_path, epochs=1)
+    (tmp_path / "metrics.partial").touch()
+    assert push_to_hub(tmp_path, "anna/dance", token="t", private=True) == "https://hub/anna/dance"
+    assert calls["token"] == "t" and calls["made"] == ("anna/dance", {"exist_ok": True, "private": True})
+    assert calls["sent"] == {"config.json", "model.safetensors", "metrics.jsonl", "curves.png"}
+
+
+def test_the_loop_knows_nothing_of_pictures():
+    assert "render" not in Path(training.__file__).read_text(encoding="utf-8")

@@ -1,0 +1,122 @@
+"""Add a genre to a trained model from a handful of clips.
+
+    python examples/finetune_genre.py --model DIR --data PREPARED --genre tango --like waltz --output DIR
+
+The data are prepared like any other (see README); only clips of the new genre are used. One new expert in each layer learns
+them; the universal expert and all other parts stay as they are, so the other genres dance bit for bit as before. The model's
+own tokenizer must know the movements: a dance that it cannot reconstruct cannot be learned (look at `score` of
+train_tokenizer.py). What it writes is a complete model folder for `MusicToDancePipeline.from_pretrained(DIR)`.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from common import add_run_arguments, dance_sampler, publish, start_codes
+
+from megadance_hf.data import CodeWindows, EpochSampler, MusicAugmentation, Statistics, collate, encode_clips
+from megadance_hf.datasets_scripts.schema import Clip, read_prepared
+from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.pipeline import DEFAULT_MODEL, MusicToDancePipeline
+from megadance_hf.tasks import NewGenreTask
+from megadance_hf.training import TrainingConfig, TrainingError, processes, train
+
+STRETCHES = (0.92, 1.0, 1.08)
+
+
+def clips_of(folder: str, split: str, genre: str) -> list[Clip]:
+    """Clips of a genre, however the data spell it."""
+    found = []
+    for clip in read_prepared(folder, split):
+        try:
+            match_genre(genre, [clip.genre])
+        except GenreError:
+            continue
+        found.append(replace(clip, genre=genre))
+    return found
+
+
+def new_expert(model: MegaDanceForMotionGeneration, genre: str, like: str | None) -> torch.Tensor | None:
+    """Add the genre and freeze everything else; the embedding rows to keep, where there are any."""
+    embedding = model.model.genre_embedding
+    rows = None if embedding is None else embedding.weight.detach().clone()
+    added = model.add_genre(genre, like)
+    model.requires_grad_(False)
+    for parameter in added:
+        parameter.requires_grad_(True)
+    if rows is not None:
+        model.model.genre_embedding.weight.requires_grad_(True)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder or Hub id of a trained model, or 'bundled'")
+    parser.add_argument("--data", required=True, help="prepared folder with clips of the new genre")
+    parser.add_argument("--genre", required=True, help="name of the new genre")
+    parser.add_argument("--like", help="begin with this genre's expert; with the mean of all experts when not given")
+    parser.add_argument("--output", required=True, help="folder for checkpoints, curves and the new model")
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--length", type=int, help="frames of a window; what the model was trained with when not given")
+    add_run_arguments(parser)
+    arguments = parser.parse_args(argv)
+
+    training = TrainingConfig(
+        epochs=arguments.epochs or 40,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        schedule="cosine",
+        warmup_steps=10,
+        evaluate_every=5,
+        save_every=5,
+        sample_every=20,
+    )
+    device = processes().device
+    source = DEFAULT_MODEL if arguments.model == "bundled" else arguments.model
+    pipe = MusicToDancePipeline.from_pretrained(source, device=device)
+    model, tokenizer = pipe.model, pipe.tokenizer
+    rows = new_expert(model, arguments.genre, arguments.like)
+    genres = model.config.genres
+
+    clips = clips_of(arguments.data, "train", arguments.genre)
+    if not clips:
+        raise TrainingError(f"--genre {arguments.genre!r}: {arguments.data} has no training clip of it")
+    held_out = clips_of(arguments.data, "validation", arguments.genre)
+    # as the model normalises, whatever the new clips are like
+    statistics = Statistics(
+        tokenizer.motion_mean.cpu(),
+        tokenizer.motion_std.cpu(),
+        model.model.music_mean.float().cpu(),
+        model.model.music_std.float().cpu(),
+    )
+    hear = model.model.encode_rhythm
+    encoded = encode_clips(tokenizer, clips, stretches=STRETCHES, encode_rhythm=hear, device=device, progress=True)
+    # without held-out clips the score only tells how well the clips are known by heart
+    known = encode_clips(tokenizer, held_out or clips, mirror=False, encode_rhythm=hear, device=device)
+    length = arguments.length or model.config.training_codes * model.config.frames_per_code
+    windows = CodeWindows(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)
+    validation = CodeWindows(known, genres, statistics, length, stride=length // 2, random=False)
+    codes = getattr(model.generation_config, "start_codes", None) or {}
+    model.generation_config.start_codes = {**codes, **start_codes(encoded, [arguments.genre])}
+
+    report = train(
+        model,
+        NewGenreTask(validation, code_noise=0.3, rows=rows),
+        windows,
+        EpochSampler(windows, training.seed),
+        collate,
+        training,
+        arguments.output,
+        resume=arguments.resume,
+        sample=dance_sampler(tokenizer, held_out or clips, Path(arguments.output) / "samples"),
+    )
+    output = Path(arguments.output)
+    publish(arguments, (pipe.processor.feature_extractor, output), (tokenizer, output / "tokenizer"))
+    return report
+
+
+if __name__ == "__main__":
+    main()

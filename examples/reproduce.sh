@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Tables 1 to 4 of the paper at a small scale, from nothing, on two CPU cores in under 90 minutes: prepares `synthetic` and, where its
+# raw folder is, `ballroom`; trains tokenizer, generator and classifier of each, and every ablation; evaluates.
+#
+#     examples/reproduce.sh [OUT] [BALLROOM_RAW]          OUT is runs/reproduce when left out
+#
+# JOBS=2 trainings run side by side, one thread each; EPOCHS=1 CLIPS=25 CLIP_SECONDS=9 make everything very short (a test does).
+# Run again, it goes on where it was stopped. Each training's output is in OUT/SET/*.log; the tables are in OUT/SET/report/tables.md.
+set -euo pipefail
+
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+OUT="${1:-runs/reproduce}"
+BALLROOM="${2:-${MEGADANCE_SHARED:-$HERE/../../shared}/data/ballroom}"
+JOBS="${JOBS:-2}"
+EPOCHS="${EPOCHS:-}"
+PYTHON="${PYTHON:-python}"
+CLIPS="${CLIPS:-80}"
+CLIP_SECONDS="${CLIP_SECONDS:-24}"
+EVALUATE="${EVALUATE:---clip-frames 320 --clip-stride 160 --seeds 3}"
+export OMP_NUM_THREADS=1
+
+SETS=(synthetic)
+if [ -d "$BALLROOM" ]; then SETS+=(ballroom); else echo "no ballroom data in $BALLROOM: only the synthetic tables"; fi
+
+# done_once NAME COMMAND...: runs it unless an earlier run of this script has finished it; its output goes to NAME.log
+done_once() {
+    local name="$1"; shift
+    [ -e "$name.done" ] && return
+    mkdir -p "$(dirname "$name")"
+    local began=$SECONDS
+    if "$@" > "$name.log" 2>&1; then
+        touch "$name.done"
+        echo "$(date +%H:%M:%S)  $name  $((SECONDS - began)) s"
+    else
+        echo "$name failed:" >&2
+        tail -n 5 "$name.log" >&2
+        return 1
+    fi
+}
+
+# side_by_side: each line of the input is a command; JOBS of them run at a time; fails when any does
+side_by_side() {
+    export -f done_once
+    xargs -P "$JOBS" -d '\n' -I{} bash -c 'set -euo pipefail; {}'
+}
+
+train() { # SET KIND NAME OPTIONS...
+    local set="$1" kind="$2" name="$3"; shift 3
+    echo "done_once $OUT/$set/$name $PYTHON $HERE/train_$kind.py --config $HERE/configs/small_$kind.yaml" \
+        "--data $OUT/$set/data --output $OUT/$set/$name --resume ${EPOCHS:+--epochs $EPOCHS} $*"
+}
+
+generator() { # SET NAME OPTIONS...
+    local set="$1" name="$2"; shift 2
+    train "$set" generator "$name" --tokenizer "$OUT/$set/tokenizer" "$@"
+}
+
+echo "$(date +%H:%M:%S)  preparing"
+mkdir -p "$OUT"
+done_once "$OUT/synthetic/data" "$PYTHON" -m megadance_hf.cli prepare synthetic "$OUT/synthetic/data" \
+    --clips "$CLIPS" --seconds "$CLIP_SECONDS" --num-proc "$JOBS"
+if [ -d "$BALLROOM" ]; then
+    done_once "$OUT/ballroom/data" "$PYTHON" -m megadance_hf.cli prepare ballroom "$BALLROOM" "$OUT/ballroom/data" --num-proc "$JOBS"
+fi
+
+echo "$(date +%H:%M:%S)  the two stages"
+for set in "${SETS[@]}"; do
+    echo "$(train "$set" tokenizer tokenizer) && $(generator "$set" generator)"
+done | side_by_side
+
+echo "$(date +%H:%M:%S)  classifiers and ablations"
+for set in "${SETS[@]}"; do
+    generator "$set" no_genre_experts --rhythm "$OUT/$set/generator" --set model.use_genre_experts=false
+    generator "$set" no_universal_experts --rhythm "$OUT/$set/generator" --set model.use_universal_experts=false
+    generator "$set" no_mamba --rhythm "$OUT/$set/generator" --set model.use_mamba=false
+    train "$set" tokenizer no_kinematic_loss --set model.joint_loss_weight=0.0
+    train "$set" tokenizer no_dynamic_loss --set model.velocity_weight=0.0 --set model.acceleration_weight=0.0
+    train "$set" tokenizer vq --set model.quantizer=vq
+    train "$set" classifier classifier
+done | side_by_side
+
+echo "$(date +%H:%M:%S)  evaluating"
+for set in "${SETS[@]}"; do
+    here="$OUT/$set"
+    ablations=""
+    for name in no_genre_experts no_universal_experts no_mamba no_kinematic_loss no_dynamic_loss vq; do
+        ablations+=" --ablation $name=$here/$name"
+    done
+    evaluate="$PYTHON -m megadance_hf.cli evaluate --model $here/generator --data $here/data --classifier $here/classifier"
+    echo "done_once $here/report $evaluate --protocol finedance --tables 1,3,4a,4b $ablations $EVALUATE --out $here/report"
+    echo "done_once $here/report_aistpp $evaluate --protocol aistpp --tables 2 --seeds 3 --out $here/report_aistpp"
+done | side_by_side
+
+for set in "${SETS[@]}"; do
+    printf '\n######## %s ########\n\n' "$set"
+    cat "$OUT/$set/report/tables.md"
+    sed -n '/^## Table 2/,/^## Beyond/{/^## Beyond/!p}' "$OUT/$set/report_aistpp/tables.md"
+done
+echo "$((SECONDS / 60)) minutes; plots are in OUT/SET/report"

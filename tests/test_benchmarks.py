@@ -1,0 +1,37 @@
+"""Benchmarks that measure time, run on tiny sizes: that they report what they say."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def benchmark_of(repository):
+    def load(name: str):
+        path = Path(repository) / "benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.main
+
+    return load
+
+
+def test_mixed_batches(benchmark_of, capsys):
+    sizes = ["--hidden", "16", "--layers", "1", "--batch", "8", "--genres", "4", "--codes", "6", "--runs", "5"]
+    report = benchmark_of("mixed_batches")([*sizes, "--run-lengths", "4"])
+    assert json.loads(capsys.readouterr().out) == report
+    for name in ("one_genre", "mixed", "runs_of_4"):
+        assert report[f"{name}_seconds"] > 0
+    # four experts one after the other cannot be as fast as one at this size; two are in between
+    assert report["mixed_over_one_genre"] > 1
+    assert report["runs_of_4_over_one_genre"] < report["mixed_over_one_genre"]
+    assert report["genres"] == 4 and report["runs"] == 5
+
+
+def test_windows(benchmark_of, capsys):
+    report = benchmark_of("windows")(["--runs", "1"])
+    assert json.loads(capsys.readouterr().out) == report
+    assert report["codes_windows_per_second"] > 0 and report["motion_over_plain"] > 2

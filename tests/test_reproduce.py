@@ -1,0 +1,39 @@
+"""`examples/reproduce.sh`, whole but very short."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_every_table_comes_out_and_a_second_run_does_nothing_again(repository, tmp_path):
+    short = {"EPOCHS": "1", "CLIPS": "25", "CLIP_SECONDS": "9", "EVALUATE": "--clip-frames 240 --seeds 1", "JOBS": "1"}
+    command = [
+        "bash",
+        str(repository / "examples" / "reproduce.sh"),
+        str(tmp_path / "out"),
+        str(tmp_path / "no ballroom"),
+    ]
+    run = {"env": {**os.environ, **short, "PYTHON": sys.executable}, "capture_output": True, "text": True}
+    first = subprocess.run(command, timeout=900, **run)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "only the synthetic tables" in first.stdout
+    for table in ("Table 1", "Table 2", "Table 3", "Table 4 (a)", "Table 4 (b)"):
+        assert f"## {table}" in first.stdout, table
+    report = json.loads((tmp_path / "out" / "synthetic" / "report" / "report.json").read_text(encoding="utf-8"))
+    ablated = [row["label"] for row in report["tables"]["4a"]["rows"]]
+    assert ablated == ["ground truth", "w/o SE", "w/o UE", "w/o Mamba", "Ours"]
+    assert len(report["tables"]["4b"]["rows"]) == 4
+
+    again = subprocess.run(command, timeout=60, **run)
+    assert again.returncode == 0 and "  0 minutes" in f"  {again.stdout.splitlines()[-1]}"
+
+
+def test_a_failure_is_told_and_ends_it(repository, tmp_path):
+    wrong = {**os.environ, "PYTHON": sys.executable, "CLIPS": "none"}
+    command = ["bash", str(repository / "examples" / "reproduce.sh"), str(tmp_path / "out"), "nowhere"]
+    done = subprocess.run(command, env=wrong, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "'none' cannot be used" in done.stderr

@@ -1,0 +1,159 @@
+"""The tasks: what is measured, and that random numbers do not depend on how many processes share a step."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import tiny_generator
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import TINY_CLASSIFIER, TINY_TOKENIZER, clips
+
+from megadance_hf.data import rhythm_labels
+from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.tasks import (
+    Draws,
+    GeneratorTask,
+    NewGenreTask,
+    RhythmTask,
+    TokenizerTask,
+    idle_biases,
+    mean_over_processes,
+    reconstruction_report,
+)
+
+
+def draws(first: int = 0, total: int = 4) -> Draws:
+    return Draws(torch.Generator().manual_seed(5), first, total)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5))
+def test_a_window_meets_the_same_numbers_whoever_has_it(shares):
+    total = sum(shares)
+    whole = draws(0, total)
+    expected = whole.rand(total, 3), whole.randint(9, total, 2)
+    first, parts = 0, []
+    for rows in shares:
+        own = draws(first, total)
+        parts.append((own.rand(rows, 3), own.randint(9, rows, 2)))
+        first += rows
+    for number in range(2):
+        assert torch.equal(torch.cat([part[number] for part in parts]), expected[number])
+    assert expected[0].min() >= 0 and expected[0].max() < 1 and set(expected[1].flatten().tolist()) <= set(range(9))
+
+
+def test_code_noise_changes_inputs_and_never_labels():
+    seen = {}
+
+    class Model(torch.nn.Module):
+        config = type("Config", (), {"codebook_size": 50})
+
+        def forward(self, **inputs):
+            seen.update(inputs)
+            return type("Output", (), {"loss": torch.zeros(())})
+
+    codes = {name: torch.randint(50, (64, 30)) for name in ("upper_codes", "lower_codes")}
+    batch = {**codes, "input_features": torch.zeros(64, 240, 35), "genre_ids": torch.zeros(64, dtype=torch.long)}
+    GeneratorTask([], code_noise=0.5).loss(Model(), batch, draws(0, 64))
+    for name in ("upper", "lower"):
+        assert torch.equal(seen[f"{name}_labels"], codes[f"{name}_codes"])
+        changed = (seen[f"{name}_codes"] != codes[f"{name}_codes"]).float().mean(1)
+        # a share of its own for each window, up to a half: a quarter on average
+        assert 0.2 < changed.mean() < 0.3 and changed.min() < 0.1 and 0.35 < changed.max() < 0.7
+    GeneratorTask([]).loss(Model(), batch, draws(0, 64))
+    assert torch.equal(seen["upper_codes"], codes["upper_codes"])
+
+
+def test_the_soft_share_is_drawn_from_the_step():
+    model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER)).train()
+    task, batch = TokenizerTask([], soft_share=1.0), {"motion": torch.randn(4, 32, 147)}
+    task.advance(model, 0.5)
+    losses = []
+    for number in range(2):
+        torch.manual_seed(number)  # the global state is another one; the loss is not
+        losses.append(task.loss(model, batch, draws())[0].item())
+    assert losses[0] == losses[1] != task.loss(model, batch, draws(0, 9))[0].item()
+    task.advance(model, 1.0)
+    assert model.upper.quantizer.random is torch.rand and model.upper.quantizer.soft_share == 0
+
+
+def check_idle(model, run, count: int):
+    """What `idle_biases` names has no gradient but rounding errors, far below those of other biases; moving it changes nothing."""
+    found = idle_biases(model)
+    assert len(found) == count
+    before = run()
+    before.square().mean().backward()
+    usual = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
+    with torch.no_grad():
+        for bias, part in found:
+            assert float(bias.grad[part].abs().max()) < 1e-5 * usual
+            bias[part] += 0.5
+    torch.testing.assert_close(run(), before, atol=1e-4, rtol=1e-4)
+
+
+def test_idle_biases_have_no_effect():
+    tokenizer = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER | {"hidden_size": 8})).train()
+    tokenizer.set_training_progress(1.0, 1.0)  # nothing is rounded: a rounding could flip
+    motion = torch.randn(4, 32, 147)
+    check_idle(tokenizer, lambda: tokenizer(motion).motion, 4)
+    labels = {0: "waltz", 1: "rumba"}
+    config = MegaDanceClassifierConfig(**TINY_CLASSIFIER, num_outputs=2, id2label=labels, dropout=0.0)
+    classifier = MegaDanceForGenreClassification(config)
+    check_idle(classifier, lambda: classifier(motion).logits, 2)
+    generator = tiny_generator(use_genre_experts=False)
+    codes, genre = torch.randint(27, (4, 4)), torch.zeros(4, dtype=torch.long)
+    check_idle(generator, lambda: generator(torch.randn(4, 32, 35) * 0, codes, codes, genre).upper_logits, 1)
+
+
+def test_alone_the_mean_over_processes_is_the_number():
+    number = torch.tensor(3.0)
+    assert mean_over_processes(number) is number
+
+
+def test_rows_of_known_genres_are_put_back():
+    model = tiny_generator(genre_embedding=True)
+    kept = model.model.genre_embedding.weight.detach().clone()
+    model.add_genre("tango")
+    weight = model.model.genre_embedding.weight
+    new = weight[3].clone()
+    with torch.no_grad():
+        weight *= 0.9
+    NewGenreTask([], rows=kept).advance(model, 0.5)
+    assert torch.equal(weight[:3], kept) and torch.equal(weight[3], new * 0.9)
+    NewGenreTask([]).advance(model, 0.5)  # nothing to keep
+
+
+def test_reconstruction_report_of_a_perfect_codec():
+    class Perfect(torch.nn.Module):
+        config = MegaDanceTokenizerConfig(**TINY_TOKENIZER)
+        motion_mean = torch.zeros(147)
+
+        def encode(self, motion):
+            self.motion = motion
+            codes = torch.arange(motion.shape[1] // 8)[None] % 9
+            return type("Codes", (), {"upper_codes": codes, "lower_codes": codes})
+
+        def decode(self, upper, lower):
+            return self.motion
+
+    report = reconstruction_report(Perfect(), clips(2))
+    for name in ("score", "joint_error_world", "joint_error_rotation_aligned", "root_error_30s"):
+        assert report[name] == pytest.approx(0, abs=1e-6)
+    assert report["jerk_ratio"] == pytest.approx(1) and report["bob_ratio"] == pytest.approx(1)
+    assert report["upper_codes_used"] == 1.0
+
+
+def test_the_rhythm_report_is_one_when_every_phase_is_right():
+    class Right(torch.nn.Linear):
+        @property
+        def model(self):
+            return self
+
+        def encode_rhythm(self, features):
+            return torch.from_numpy(rhythm_labels(song))[None].nan_to_num() * 0.3  # unsure, but right
+
+    song = replace(clips(1)[0], first_beat_s=0.1, beat_period_s=0.4)
+    report = RhythmTask([song]).evaluate(Right(1, 1))
+    assert report == {"score": pytest.approx(0, abs=1e-6), "beat_cosine": pytest.approx(1)}
