@@ -396,7 +396,9 @@ def _move_feet(
     turning = np.abs(np.diff(track.feet_heading, axis=0))[before]
     steps = ~was_up & ~will_be_up & ((way > 0.01) | (turning > 0.01))
     lift = lifts[before] * (1 - weight) + lifts[before + 1] * weight
-    lift = lift + steps * (0.04 + 0.12 * way) * np.sin(np.pi * weight) ** 2
+    lift = lift + steps * (0.07 + 0.12 * way) * np.sin(np.pi * weight) ** 2
+    # it goes up before it goes away, and is there before it comes down
+    weight = np.where(steps, _ease(np.clip((weight - 0.1) / 0.8, 0, 1)), weight)
     feet = track.feet[before] * (1 - weight[..., None]) + track.feet[before + 1] * weight[..., None]
     return feet, track.feet_heading[before] * (1 - weight) + track.feet_heading[before + 1] * weight, lift
 

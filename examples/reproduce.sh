@@ -4,7 +4,7 @@
 #
 #     examples/reproduce.sh [OUT] [BALLROOM_RAW]          OUT is runs/reproduce when left out
 #
-# JOBS=2 trainings run side by side, one thread each; EPOCHS=1 CLIPS=25 CLIP_SECONDS=9 make everything very short (a test does).
+# JOBS=2 trainings run side by side, one thread each; EPOCHS=1 CLIPS=25 CLIP_SECONDS=13 make everything very short (a test does).
 # Run again, it goes on where it was stopped. Each training's output is in OUT/SET/*.log; the tables are in OUT/SET/report/tables.md.
 set -euo pipefail
 

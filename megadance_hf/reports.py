@@ -14,10 +14,10 @@ import numpy as np
 from megadance_hf.motion import atomic_path
 
 # Which way is better, as the paper's tables mark it.
-ARROWS = {"FID": "↓", "DIV": "↑", "BAS": "↑", "ACC": "↑", "F1": "↑", "SMPL": "↓", "joint": "↓"}
+ARROWS = {"FID": "↓", "DIV": "↑", "BAS": "↑", "ACC": "↑", "F1": "↑", "SMPL": "↓", "joint": "↓", "world": "↓"}
 GROUPS = {"1": "Table 1", "2": "Table 2", "3": "Table 3", "4a": "Table 4 (a)", "4b": "Table 4 (b)"}
 # How the paper writes a column, and how many decimals it gives.
-DECIMALS = {"BAS": 3, "SMPL": 4, "joint": 4}
+DECIMALS = {"BAS": 3, "SMPL": 4, "joint": 4, "world": 4}
 CONDITIONS = {
     "right": "right",
     "shifted": "shifted by 1.5 beats",
@@ -173,7 +173,7 @@ def _caption(columns: Sequence[str], report: Mapping[str, Any]) -> str:
     if "SMPL" in names:
         said.append(
             "Windows of 240 frames. SMPL: the 147 numbers of a frame (root velocity in metres a frame, 6D rotations), not "
-            "normalised. joint: positions in metres, root path from its true start."
+            "normalised. joint: positions in metres with the pelvis at the origin; world: with the root path from its true start."
         )
     return " ".join(said)
 

@@ -99,7 +99,7 @@ def test_every_table_is_laid_out_as_in_the_paper(report):
     assert list(values(tables["3"]))[-4:] == ["MEGADance", "w/o SE", "w/o UE", "w/o Mamba"]
     assert tables["4a"]["columns"] == ["FID_k", "FID_g", "FID_s", "BAS"]
     assert list(values(tables["4a"])) == ["ground truth", "w/o SE", "w/o UE", "w/o Mamba", "Ours"]
-    assert tables["4b"]["columns"] == ["SMPL_MSE", "SMPL_MAE", "joint_MSE", "joint_MAE"]
+    assert tables["4b"]["columns"][:4] == ["SMPL_MSE", "SMPL_MAE", "joint_MSE", "joint_MAE"]
     assert list(values(tables["4b"])) == ["w/o Kin. Loss", "w/o Dyn. Loss", "FSQ -> VQ-VAE", "Ours"]
 
 
@@ -277,7 +277,7 @@ def test_tokenizer_errors_are_of_windows_from_their_true_start():
     assert found["SMPL_MAE"] == pytest.approx(0.001 / 147, rel=1e-3)
     # windows of 240, 240 and 16 frames, each drifting from zero; one of three axes
     drift = 0.001 * np.concatenate([np.arange(240), np.arange(240), np.arange(16)]).mean() / 3
-    assert found["joint_MAE"] == pytest.approx(drift, rel=1e-3)
+    assert found["world_MAE"] == pytest.approx(drift, rel=1e-3) and found["joint_MAE"] < 1e-6
 
 
 # --- mistakes ------------------------------------------------------------------------------------------------------------

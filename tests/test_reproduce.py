@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.slow
 def test_every_table_comes_out_and_a_second_run_does_nothing_again(repository, tmp_path):
-    short = {"EPOCHS": "1", "CLIPS": "25", "CLIP_SECONDS": "9", "EVALUATE": "--clip-frames 240 --seeds 1", "JOBS": "1"}
+    short = {"EPOCHS": "1", "CLIPS": "25", "CLIP_SECONDS": "13", "EVALUATE": "--clip-frames 240 --seeds 1", "JOBS": "1"}
     command = [
         "bash",
         str(repository / "examples" / "reproduce.sh"),
