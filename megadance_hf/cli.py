@@ -37,6 +37,8 @@ examples:
   megadance genres                                      which dances the bundled model knows
   megadance generate song.mp3 -o dance.mp4              a video with the song as its sound
   megadance generate song.mp3 --genre waltz -o dance.mp4 -o dance.bvh -o dance.glb
+  megadance prepare synthetic prepared/synthetic        data to train on
+  megadance evaluate --data prepared/ballroom --protocol finedance --out report
 """
 GENERATE_EXAMPLES = """\
 the suffix of OUT chooses the format:
