@@ -206,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser(
         "evaluate",
-        help="measure a model on a prepared data set: the paper's tables, baselines, timing",
+        help="measure a model on a prepared data set: the paper's tables, baselines, use of the music",
         description="Measure a model on a prepared data set: the paper's tables, beside ground truth and baselines, and whether\n"
         "the model uses its music. Writes report.json, tables.md and plots.",
         epilog=EVALUATE_EXAMPLES,

@@ -251,7 +251,11 @@ def training_profiles(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
 
 def bar_synchrony(joints: np.ndarray, phase: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
     """How far a dance's speed, folded on the bar, goes with a reference profile: correlation of the dance as it is
-    ("own"), and the mean of the same dance moved by j/12 of a bar, j = 1 ... 11 ("moved"); with the "profile" itself."""
+    ("own"), and the mean of the same dance moved by j/12 of a bar, j = 1 ... 11 ("moved"); with the "profile" itself.
+
+    Over a whole bar a profile's moved correlations nearly cancel: "moved" is about -own / 11, so a test of one against the other
+    asks little more than whether "own" is above zero. Wrong music (`MUSIC`) is the harder comparison.
+    """
     profile = metrics.bar_profile(joints, phase)
     moved = [
         metrics.profile_correlation(metrics.bar_profile(joints, (phase + part / BAR_PARTS) % 1), reference)
