@@ -69,6 +69,18 @@ def test_equals_plain_librosa():
     np.testing.assert_array_equal(np.flatnonzero(features[:, PEAK]), onset_peaks(features[:, ONSET_ENVELOPE]))
 
 
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 2**16))
+def test_harmonic_and_percussive_parts_are_librosas_bit_for_bit(frequencies, frames, seed):
+    rng = np.random.default_rng(seed)
+    spectrum = (rng.standard_normal((frequencies, frames)) + 1j * rng.standard_normal((frequencies, frames))).astype(
+        "c8"
+    )
+    spectrum[:, rng.random(frames) < 0.2] = 0  # silence
+    for ours, theirs in zip(module._harmonic_percussive(spectrum), librosa.decompose.hpss(spectrum), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_volume_does_not_matter():
     np.testing.assert_allclose(music_features(song()), music_features(0.25 * song()), atol=2e-2)
 
