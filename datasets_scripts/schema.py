@@ -27,13 +27,9 @@ from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, card_text, gen
 from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
-from megadance_hf.modeling.feature_extraction_megadance import (
-    BEAT,
-    PEAK,
-    MegaDanceFeatureExtractor,
-    load_audio,
-)
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor, load_audio
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
+from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 
 POSE_SIZE = NUM_JOINTS * 3
 SPLITS = ("train", "validation", "test")

@@ -20,7 +20,6 @@ from torch.utils.data import Dataset, Sampler
 
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS, MUSIC_FEATURE_SIZE
-from megadance_hf.modeling.feature_extraction_megadance import BEAT, CHROMA, MFCC, PEAK
 from megadance_hf.modeling.kinematics_megadance import (
     MIRROR_JOINTS,
     MOTION_SIZE,
@@ -32,6 +31,7 @@ from megadance_hf.modeling.kinematics_megadance import (
     poses_to_motion,
 )
 from megadance_hf.modeling.modeling_megadance_classifier import classifier_motion
+from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, PEAK
 from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, phase_vectors
 
 # A training window (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.

@@ -16,8 +16,8 @@ from megadance_hf import metrics
 from megadance_hf.data import bar_phase, beat_phase, clip_motion
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
-from megadance_hf.modeling.feature_extraction_megadance import BEAT, MFCC
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, axis_angle_to_matrix, forward_kinematics
+from megadance_hf.modeling.music_features_megadance import BEAT, MFCC
 
 # How a model hears a song: as it is; moved on by one and a half beats; another song; none (the mean of the data).
 MUSIC = ("right", "shifted", "swapped", "zeroed")

@@ -1,13 +1,11 @@
-"""Music as numbers: a waveform becomes 35 columns at 30 rows a second (paper, section 3.1).
+"""Sound files and waveforms become `input_features`: reading, resampling, checks, batches (paper, section 3.1).
 
     waveform, rate = load_audio("song.mp3")
     features = MegaDanceFeatureExtractor()(waveform, sampling_rate=rate, return_tensors="pt")
     features["input_features"]                        # [batch, frames, 35]
     features["input_features"][..., ONSET_ENVELOPE]   # [batch, frames]
 
-Columns, in the released order: 20 MFCC, 12 chroma (of the harmonic part), onset envelope (of the percussive part), beat
-and onset peak as 0/1. Sound is taken at 15360 Hz with a hop of 512 samples, so that a row is exactly one video frame: row
-k describes the sound around k/30 s. The numbers come out raw; normalising them is the model's business.
+The 35 columns are those of `music_features_megadance.py`. They come out raw; normalising them is the model's business.
 
 One rule for the length: n samples give `round(n / 512)` rows, so that s seconds of music give 30 s rows and stay aligned
 with a dance of s seconds. The released code keeps one row more (`1 + n // 512`, frames centred on both ends):
@@ -16,8 +14,7 @@ with a dance of s seconds. The released code keeps one row more (`1 + n // 512`,
 
 import io
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,20 +22,11 @@ import numpy as np
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-# Columns of `input_features`: index the last axis with them.
-MFCC = slice(0, 20)
-CHROMA = slice(20, 32)
-ONSET_ENVELOPE = 32
-BEAT = 33
-PEAK = 34
-NUM_FEATURES = 35
-
-SAMPLING_RATE = 15360
-HOP_LENGTH = 512  # 15360 / 512 = 30 rows a second
+from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, music_features, sound_library
 
 MIN_SECONDS = 0.25  # less than one motion code (8 frames) cannot be danced to
 SILENCE = 1e-4  # peak, -80 dB below full scale: under this there is dither and nothing else
-_CHROMA_SAMPLES = 32768  # shorter sounds do not fill the constant-Q transform's longest filter; zeros are added
+_PIECE = 2**18  # samples of a file that are decoded at once
 
 AudioSource = str | os.PathLike | bytes | BinaryIO
 
@@ -78,35 +66,57 @@ def load_audio(
     if duration is not None:
         duration = _seconds("duration", duration, positive=True)
     stream, name = _open(source)
+    inspection, resampler, pieces = _Inspection(), None, []
     try:
-        waveform, rate = _read(stream, name, start, duration)
+        for piece, rate in _pieces(stream, name, start, duration):
+            piece = piece.mean(axis=1) if mono else piece
+            inspection.add(piece)
+            if sampling_rate not in (None, rate):
+                if resampler is None:
+                    channels = 1 if mono else piece.shape[1]
+                    resampler = sound_library("soxr").ResampleStream(rate, sampling_rate, channels, dtype="float32")
+                piece = resampler.resample_chunk(piece)
+            pieces.append(piece)
     finally:
         if stream is not source:
             stream.close()
-    if mono:
-        waveform = waveform.mean(axis=1)
-    check_waveform(waveform, rate, name if start == 0 and duration is None else f"{name} from {start:g} s on")
-    if sampling_rate is not None and sampling_rate != rate:
-        waveform, rate = _resample(waveform, rate, sampling_rate), sampling_rate
-    return waveform, rate
+    inspection.conclude(rate, name if start == 0 and duration is None else f"{name} from {start:g} s on")
+    if resampler is not None:
+        pieces.append(resampler.resample_chunk(pieces[0][:0], last=True))
+        rate = sampling_rate
+    return np.concatenate(pieces), rate
 
 
-def check_waveform(waveform: np.ndarray, sampling_rate: int, name: str = "waveform") -> None:
-    """Raises AudioError unless the sound is finite, audible and at least 0.25 s long; time is the first axis."""
-    seconds = len(waveform) / sampling_rate
-    if len(waveform) == 0:
-        raise AudioError(f"{name} holds no samples: give a sound of at least {MIN_SECONDS} s")
-    if not np.isfinite(waveform).all():
-        bad = ~np.isfinite(waveform).reshape(len(waveform), -1).all(axis=1)
-        raise AudioError(
-            f"{name} holds NaN or infinity in {bad.mean():.0%} of its samples, first at"
-            f" {bad.argmax() / sampling_rate:.2f} s: export the sound again"
-        )
-    if seconds < MIN_SECONDS:
-        raise AudioError(f"{name} lasts {seconds:.3g} s, which is too short: give at least {MIN_SECONDS} s")
-    peak = float(np.abs(waveform).max())
-    if peak < SILENCE:
-        raise AudioError(f"{name} is silent (peak {peak:.1g} of full scale 1): give a sound that can be heard")
+class _Inspection:
+    """Looks at a sound piece by piece and says at the end what makes it unusable; time is the first axis."""
+
+    def __init__(self) -> None:
+        self.samples, self.broken, self.first_broken, self.peak = 0, 0, 0, 0.0
+
+    def add(self, piece: np.ndarray) -> None:
+        fine = np.isfinite(piece).all(axis=tuple(range(1, piece.ndim)))
+        if not fine.all():
+            if not self.broken:
+                self.first_broken = self.samples + int(fine.argmin())
+            self.broken += int((~fine).sum())
+        elif len(piece):
+            self.peak = max(self.peak, float(np.abs(piece).max()))
+        self.samples += len(piece)
+
+    def conclude(self, sampling_rate: int, name: str) -> None:
+        """Raises AudioError unless the sound is finite, audible and at least 0.25 s long."""
+        seconds = self.samples / sampling_rate
+        if self.samples == 0:
+            raise AudioError(f"{name} holds no samples: give a sound of at least {MIN_SECONDS} s")
+        if self.broken:
+            raise AudioError(
+                f"{name} holds NaN or infinity in {self.broken / self.samples:.0%} of its samples, first at"
+                f" {self.first_broken / sampling_rate:.2f} s: export the sound again"
+            )
+        if seconds < MIN_SECONDS:
+            raise AudioError(f"{name} lasts {seconds:.3g} s, which is too short: give at least {MIN_SECONDS} s")
+        if self.peak < SILENCE:
+            raise AudioError(f"{name} is silent (peak {self.peak:.1g} of full scale 1): give a sound that can be heard")
 
 
 def _seconds(argument: str, value: Any, positive: bool) -> float:
@@ -137,9 +147,10 @@ def _open(source: AudioSource) -> tuple[BinaryIO, str]:
         raise AudioError(f"{name} cannot be opened ({error.strerror}): check the path and its permissions") from None
 
 
-def _read(stream: BinaryIO, name: str, start: float, duration: float | None) -> tuple[np.ndarray, int]:
-    """Decodes `[start, start + duration)` to float32 `(samples, channels)` at the file's own rate."""
-    soundfile = _import("soundfile")
+def _pieces(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
+    """Decodes `[start, start + duration)` piece by piece: float32 `(samples, channels)` at the file's own rate, which it
+    gives as well. A minute of stereo sound is 21 MB; so a song is never in memory as it was recorded."""
+    soundfile = sound_library("soundfile")
     size = stream.seek(0, os.SEEK_END)
     if size == 0:
         raise AudioError(f"{name} is empty (0 bytes): give a sound file")
@@ -159,22 +170,29 @@ def _read(stream: BinaryIO, name: str, start: float, duration: float | None) -> 
         if frames and first >= frames:
             raise AudioError(f"start={start:g}: {name} ends at {frames / rate:.2f} s; give an earlier start")
         wanted = frames - first if duration is None else min(round(duration * rate), frames - first)
-        try:
-            file.seek(first)
-            waveform = file.read(wanted, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError:
-            raise AudioError(
-                f"{name} is cut short or damaged (decoding stops before {(first + wanted) / rate:.2f} s):"
-                " fetch the file again, or pass a smaller duration"
-            ) from None
+        read, asked = 0, 1
+        while asked:
+            asked = max(0, min(_PIECE, wanted - read))
+            try:
+                if read == 0:
+                    file.seek(first)
+                piece = file.read(asked, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError:
+                raise AudioError(
+                    f"{name} is cut short or damaged (decoding stops before {(first + wanted) / rate:.2f} s):"
+                    " fetch the file again, or pass a smaller duration"
+                ) from None
+            yield piece, rate
+            read += len(piece)
+            if len(piece) < asked:
+                break
     # libsndfile ends early without a word. Without `damage`, only the header's promise (flac, mp3) tells.
-    end = (first + len(waveform)) / rate
-    if len(waveform) < wanted - rate // 10 or (damage and start + duration > end + 0.1):
+    end = (first + read) / rate
+    if read < wanted - rate // 10 or (damage and start + duration > end + 0.1):
         raise AudioError(
             f"{name} is cut short ({damage or f'its header promises {frames / rate:.2f} s'}, {end:.2f} s are there):"
             " fetch it again, or pass a smaller duration"
         )
-    return waveform, rate
 
 
 def _cut_short(stream: BinaryIO, size: int) -> str | None:
@@ -210,110 +228,10 @@ def _cut_short(stream: BinaryIO, size: int) -> str | None:
 
 
 def _resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
-    return np.asarray(_import("soxr").resample(waveform, rate, target), dtype=np.float32)
+    return np.asarray(sound_library("soxr").resample(waveform, rate, target), dtype=np.float32)
 
 
-def _import(name: str) -> Any:
-    """librosa, scipy, soundfile and soxr are loaded when sound is first touched: they are slow to import, and a model that is fed
-    ready features does without them. (The `try` also tells the Hub's scanner that they are optional.)"""
-    try:
-        if name == "librosa":
-            import librosa as module
-        elif name == "scipy.ndimage":
-            import scipy.ndimage as module
-        elif name == "soundfile":
-            import soundfile as module
-        else:
-            import soxr as module
-    except ImportError as error:
-        raise ImportError(f"reading music needs {name} ({error}): pip install {name}") from error
-    return module
-
-
-# --- features --------------------------------------------------------------------------------------------------------
-
-
-def music_features(
-    waveform: np.ndarray, sampling_rate: int = SAMPLING_RATE, hop_length: int = HOP_LENGTH
-) -> np.ndarray:
-    """The 35 columns of a mono waveform as the released code computes them (with librosa's defaults otherwise).
-
-    Returns:
-        float32 `(1 + samples // hop_length, 35)`.
-    """
-    librosa = _import("librosa")
-    rows = 1 + len(waveform) // hop_length
-    spectrum = librosa.stft(waveform, hop_length=hop_length)
-    harmonic, percussive = (
-        librosa.istft(part, hop_length=hop_length, dtype=waveform.dtype, length=len(waveform))
-        for part in _harmonic_percussive(spectrum)
-    )
-    envelope = librosa.onset.onset_strength(y=percussive, sr=sampling_rate, hop_length=hop_length, aggregate=np.median)
-    features = np.zeros((rows, NUM_FEATURES), dtype=np.float32)
-    features[:, MFCC] = _mfcc(spectrum, sampling_rate)
-    features[:, CHROMA] = _chroma(harmonic, sampling_rate, hop_length)[:rows]
-    features[:, ONSET_ENVELOPE] = envelope
-    features[track_beats(envelope, sampling_rate, hop_length)[1], BEAT] = 1
-    features[onset_peaks(envelope), PEAK] = 1
-    return features
-
-
-def track_beats(
-    onset_envelope: np.ndarray, sampling_rate: int = SAMPLING_RATE, hop_length: int = HOP_LENGTH
-) -> tuple[float, np.ndarray]:
-    """Tempo in beats a minute (0 when there is no beat) and the rows of the beats, from an onset envelope `(frames,)`."""
-    if not np.any(onset_envelope):
-        return 0.0, np.zeros(0, dtype=np.int64)
-    tempo, beats = _import("librosa").beat.beat_track(
-        onset_envelope=np.asarray(onset_envelope), sr=sampling_rate, hop_length=hop_length
-    )
-    return float(np.max(tempo)), beats
-
-
-def onset_peaks(onset_envelope: np.ndarray) -> np.ndarray:
-    """Rows of the onset peaks, from an onset envelope `(frames,)`: at most three a second.
-
-    The parity data are met by librosa's picker with these numbers, not by `onset_detect`'s defaults.
-    """
-    return _import("librosa").util.peak_pick(
-        np.asarray(onset_envelope), pre_max=3, post_max=3, pre_avg=3, post_avg=5, delta=0.5, wait=10
-    )
-
-
-def _harmonic_percussive(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A spectrum `[frequencies, frames]` in two of the same shape: `librosa.decompose.hpss` bit for bit, five times as fast."""
-    librosa = _import("librosa")
-    magnitude, phase = librosa.magphase(spectrum)
-    steady = _running_median(magnitude)  # along time
-    sudden = _running_median(np.ascontiguousarray(magnitude.T)).T  # along frequency
-    masks = (librosa.util.softmask(a, b, power=2.0, split_zeros=True) for a, b in ((steady, sudden), (sudden, steady)))
-    return tuple(magnitude * mask * phase for mask in masks)
-
-
-def _running_median(rows: np.ndarray, width: int = 31) -> np.ndarray:
-    """Median over `width` neighbours along the last of two axes, mirrored at both ends.
-
-    SciPy updates a window from place to place only in one dimension; in two it sorts each anew, which was 85 % of all time
-    spent on features. So the rows, each with its own mirrored ends, are filtered as one long line.
-    """
-    half = width // 2
-    line = np.pad(rows, ((0, 0), (half, half)), mode="symmetric")
-    return _import("scipy.ndimage").median_filter(line.ravel(), width).reshape(line.shape)[:, half:-half]
-
-
-def _mfcc(spectrum: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """`[frames, 20]`; decibels count from the loudest band of the whole sound, so a change of volume changes nothing."""
-    librosa = _import("librosa")
-    mel = librosa.feature.melspectrogram(S=np.abs(spectrum) ** 2, sr=sampling_rate, n_mels=128)
-    return librosa.feature.mfcc(S=librosa.power_to_db(mel, ref=np.max), n_mfcc=20).T
-
-
-def _chroma(harmonic: np.ndarray, sampling_rate: int, hop_length: int) -> np.ndarray:
-    """`[frames or more, 12]`"""
-    harmonic = np.pad(harmonic, (0, max(0, _CHROMA_SAMPLES - len(harmonic))))
-    with warnings.catch_warnings():  # drums alone have no tuning to estimate; librosa then takes 440 Hz
-        warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set")
-        return _import("librosa").feature.chroma_cqt(y=harmonic, sr=sampling_rate, hop_length=hop_length, n_octaves=4).T
+# --- extractor -------------------------------------------------------------------------------------------------------
 
 
 class MegaDanceFeatureExtractor(SequenceFeatureExtractor):
@@ -390,7 +308,9 @@ class MegaDanceFeatureExtractor(SequenceFeatureExtractor):
         for index, values in enumerate(waveforms):
             name = f"raw_speech[{index}]" if is_batch else "raw_speech"
             waveform = _to_mono(values, name)
-            check_waveform(waveform, sampling_rate, name)
+            inspection = _Inspection()
+            inspection.add(waveform)
+            inspection.conclude(sampling_rate, name)
             if sampling_rate != self.sampling_rate:
                 waveform = _resample(waveform, sampling_rate, self.sampling_rate)
             features = music_features(waveform, self.sampling_rate, self.hop_length)

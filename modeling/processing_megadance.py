@@ -21,13 +21,14 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .configuration_megadance import FRAMES_PER_CODE, match_genre
-from .feature_extraction_megadance import BEAT, PEAK, MegaDanceFeatureExtractor, load_audio
+from .feature_extraction_megadance import MegaDanceFeatureExtractor, load_audio
 from .kinematics_megadance import (
     axis_angle_to_matrix,
     forward_kinematics,
     ground_translation,
     motion_to_poses,
 )
+from .music_features_megadance import BEAT, PEAK
 
 
 class MegaDanceProcessor(ProcessorMixin):

@@ -53,6 +53,15 @@ def click_song(seconds: float, rate: int = 22050, bpm: float = 120) -> np.ndarra
     return (0.1 * chord + 0.5 * click).astype(np.float32)
 
 
+def noisy_song(seconds: float = 3.0, rate: int = 15360, seed: int = 0) -> np.ndarray:
+    """A click every half second over three tones and a little noise: float32 (samples,)."""
+    t = np.arange(round(seconds * rate)) / rate
+    tones = sum(np.sin(2 * np.pi * f * t) for f in (220.0, 277.2, 329.6))
+    clicks = np.exp(-(t % 0.5) / 0.02) * np.sin(2 * np.pi * 1000 * (t % 0.5))
+    noise = np.random.default_rng(seed).standard_normal(len(t))
+    return (0.1 * tones + 0.5 * clicks + 0.003 * noise).astype(np.float32)
+
+
 def write_song(path: Path, seconds: float = 2.5, rate: int = 22050, channels: int = 1) -> Path:
     """A sound file; the suffix chooses the format."""
     waveform = click_song(seconds, rate)

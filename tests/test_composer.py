@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from megadance_hf.datasets_scripts import composer
 from megadance_hf.datasets_scripts.composer import SAMPLING_RATE, STYLES, compose, composed_clip, main, write_song
-from megadance_hf.modeling.feature_extraction_megadance import BEAT, music_features
+from megadance_hf.modeling.music_features_megadance import BEAT, music_features
 
 
 @pytest.fixture(scope="module")

@@ -4,40 +4,21 @@ import io
 import subprocess
 import sys
 
-import librosa
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
+from helpers import noisy_song as song
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.dynamic_module_utils import get_imports
 
 from megadance_hf.modeling import feature_extraction_megadance as module
-from megadance_hf.modeling.feature_extraction_megadance import (
-    BEAT,
-    CHROMA,
-    MFCC,
-    ONSET_ENVELOPE,
-    PEAK,
-    AudioError,
-    MegaDanceFeatureExtractor,
-    load_audio,
-    music_features,
-    onset_peaks,
-    track_beats,
-)
+from megadance_hf.modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
+from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, PEAK, SAMPLING_RATE
 
-RATE = 15360
-
-
-def song(seconds: float = 3.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
-    """Mono float32: a click every half second over three tones and a little noise."""
-    t = np.arange(round(seconds * rate)) / rate
-    tones = sum(np.sin(2 * np.pi * f * t) for f in (220.0, 277.2, 329.6))
-    clicks = np.exp(-(t % 0.5) / 0.02) * np.sin(2 * np.pi * 1000 * (t % 0.5))
-    noise = np.random.default_rng(seed).standard_normal(len(t))
-    return (0.1 * tones + 0.5 * clicks + 0.003 * noise).astype(np.float32)
+RATE = SAMPLING_RATE
 
 
 def encoded(waveform: np.ndarray, rate: int, kind: str = "WAV", subtype: str | None = None) -> bytes:
@@ -49,47 +30,6 @@ def encoded(waveform: np.ndarray, rate: int, kind: str = "WAV", subtype: str | N
 @pytest.fixture(scope="module")
 def extractor() -> MegaDanceFeatureExtractor:
     return MegaDanceFeatureExtractor()
-
-
-# --- the numbers -----------------------------------------------------------------------------------------------------
-
-
-def test_equals_plain_librosa():
-    """The shared spectrum and the padding change nothing against librosa called column by column."""
-    waveform = song(4.0)
-    harmonic, percussive = librosa.effects.hpss(waveform)
-    decibels = librosa.power_to_db(librosa.feature.melspectrogram(y=waveform, sr=RATE, hop_length=512), ref=np.max)
-    envelope = librosa.onset.onset_strength(y=percussive, sr=RATE, hop_length=512, aggregate=np.median)
-    features = music_features(waveform)
-    np.testing.assert_allclose(features[:, MFCC], librosa.feature.mfcc(S=decibels, n_mfcc=20).T, atol=1e-3)
-    chroma = librosa.feature.chroma_cqt(y=harmonic, sr=RATE, hop_length=512, n_octaves=4)
-    np.testing.assert_allclose(features[:, CHROMA], chroma.T, atol=1e-5)
-    np.testing.assert_allclose(features[:, ONSET_ENVELOPE], envelope, atol=1e-4)
-    np.testing.assert_array_equal(np.flatnonzero(features[:, BEAT]), track_beats(features[:, ONSET_ENVELOPE])[1])
-    np.testing.assert_array_equal(np.flatnonzero(features[:, PEAK]), onset_peaks(features[:, ONSET_ENVELOPE]))
-
-
-@settings(max_examples=25)
-@given(st.integers(1, 40), st.integers(1, 90), st.integers(0, 2**16))
-def test_harmonic_and_percussive_parts_are_librosas_bit_for_bit(frequencies, frames, seed):
-    rng = np.random.default_rng(seed)
-    spectrum = (rng.standard_normal((frequencies, frames)) + 1j * rng.standard_normal((frequencies, frames))).astype(
-        "c8"
-    )
-    spectrum[:, rng.random(frames) < 0.2] = 0  # silence
-    for ours, theirs in zip(module._harmonic_percussive(spectrum), librosa.decompose.hpss(spectrum), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_volume_does_not_matter():
-    np.testing.assert_allclose(music_features(song()), music_features(0.25 * song()), atol=2e-2)
-
-
-def test_beats_follow_the_clicks():
-    tempo, beats = track_beats(music_features(song(10.0))[:, ONSET_ENVELOPE])
-    assert tempo == pytest.approx(120, abs=3)
-    assert np.abs((beats / 30 + 0.25) % 0.5 - 0.25).max() < 0.07
-    assert track_beats(np.zeros(90)) == (0.0, pytest.approx([]))
 
 
 # --- lengths and batches ---------------------------------------------------------------------------------------------
@@ -175,6 +115,18 @@ def test_any_file_stereo_and_resampled(tmp_path, kind, subtype, rate):
     assert np.array_equal(load_audio(io.BytesIO(data))[0], waveform)
     own, own_rate = load_audio(str(path), sampling_rate=None, mono=False)
     assert own.shape == (3 * rate, 2) and own_rate == rate
+
+
+@pytest.mark.parametrize("kind", ["WAV", "MP3"])
+def test_files_are_read_in_pieces_without_seams(monkeypatch, kind):
+    mono = song(3.0, 44100)
+    data = encoded(np.stack([1.2 * mono, 0.8 * mono], axis=1), 44100, kind)
+    decoded, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    monkeypatch.setattr(module, "_PIECE", 10_007)
+    assert np.array_equal(load_audio(data)[0], soxr.resample(decoded.mean(axis=1), rate, RATE))
+    assert np.array_equal(load_audio(data, sampling_rate=None, mono=False)[0], decoded)
+    stereo = load_audio(data, mono=False, start=1, duration=1.5)[0]
+    assert np.array_equal(stereo, soxr.resample(decoded[44100 : round(2.5 * 44100)], rate, RATE))
 
 
 def test_start_and_duration():

@@ -20,15 +20,7 @@ from megadance_hf.convert import (
 )
 from megadance_hf.dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES
-from megadance_hf.modeling.feature_extraction_megadance import (
-    BEAT,
-    CHROMA,
-    MFCC,
-    ONSET_ENVELOPE,
-    PEAK,
-    MegaDanceFeatureExtractor,
-    music_features,
-)
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import (
     NUM_JOINTS,
     PARENTS,
@@ -44,6 +36,7 @@ from megadance_hf.modeling.kinematics_megadance import (
 )
 from megadance_hf.modeling.modeling_megadance import MegaDanceModel
 from megadance_hf.modeling.modeling_megadance_tokenizer import split_body
+from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, ONSET_ENVELOPE, PEAK, music_features
 
 
 def filler(info: dict) -> Callable[[str, list[int]], np.ndarray]:

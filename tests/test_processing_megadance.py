@@ -10,13 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megadance_hf.modeling.configuration_megadance import GenreError
-from megadance_hf.modeling.feature_extraction_megadance import (
-    BEAT,
-    PEAK,
-    AudioError,
-    MegaDanceFeatureExtractor,
-    load_audio,
-)
+from megadance_hf.modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
 from megadance_hf.modeling.kinematics_megadance import (
     CONTACT_JOINTS,
     axis_angle_to_matrix,
@@ -24,6 +18,7 @@ from megadance_hf.modeling.kinematics_megadance import (
     ground_translation,
     motion_to_poses,
 )
+from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 
 # --- inputs ----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from megadance_hf import metrics, synchrony
 from megadance_hf.data import bar_phase
 from megadance_hf.datasets_scripts.schema import Clip
-from megadance_hf.modeling.feature_extraction_megadance import BEAT
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizerEncoderOutput
+from megadance_hf.modeling.music_features_megadance import BEAT
 
 
 def paused(beats: np.ndarray, frames: int, rest: np.ndarray) -> np.ndarray:
