@@ -35,3 +35,12 @@ def test_windows(benchmark_of, capsys):
     report = benchmark_of("windows")(["--runs", "1"])
     assert json.loads(capsys.readouterr().out) == report
     assert report["codes_windows_per_second"] > 0 and report["motion_over_plain"] > 2
+
+
+@pytest.mark.slow
+def test_features(benchmark_of, capsys):
+    report = benchmark_of("features")(["--seconds", "8", "--long", "60", "--runs", "1", "--threads", "1"])
+    assert json.loads(capsys.readouterr().out) == report
+    assert report["plain_over_ours"] > 1 and report["cold_start_seconds"] > 0
+    assert report["largest_difference_from_plain"] < 1e-2
+    assert report["peak_mb_60_s"] < report["peak_mb_20_s"] + 60  # a spectrum alone would add 20 MB a copy

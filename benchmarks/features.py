@@ -1,0 +1,113 @@
+"""What music features cost: seconds a minute of sound, against plain librosa; a cold start; memory against length; JSON out.
+
+    python benchmarks/features.py [--seconds 60] [--long 600] [--runs 5] [--threads 2]
+
+`plain` calls librosa column by column on the whole sound. The cold start is a new process from its first import to the features
+of `--seconds`. Memory is what a process adds at its peak, reading the sound from a 44.1 kHz stereo file (Linux only).
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from megadance_hf.modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, music_features
+
+CHILD = """
+import json, sys, time
+began = time.perf_counter()
+from megadance_hf.modeling.feature_extraction_megadance import load_audio
+from megadance_hf.modeling.music_features_megadance import music_features
+
+def peak():
+    fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(fields["VmHWM"].split()[0]) / 1024
+
+if sys.argv[2] == "warm":
+    import numpy
+    music_features(numpy.sin(numpy.arange(46080) ** 1.1).astype("float32"))  # libraries are loaded, loops are compiled
+before = peak()
+music_features(load_audio(sys.argv[1])[0])
+print(json.dumps({"seconds": time.perf_counter() - began, "added_mb": peak() - before}))
+"""
+
+
+def some_music(seconds: float, rate: int = SAMPLING_RATE) -> np.ndarray:
+    """Chords that change every two seconds, a beat, a little noise: float32 (samples,)."""
+    time_axis = np.arange(round(seconds * rate)) / rate
+    root = 220 * 2 ** (np.array([0, 5, 7, 3])[(time_axis / 2).astype(int) % 4] / 12)
+    chords = sum(np.sin(2 * np.pi * root * ratio * time_axis) for ratio in (1, 1.25, 1.5))
+    noise = np.random.default_rng(0).standard_normal(len(time_axis))
+    since_beat = time_axis % 0.5
+    return (0.1 * chords + 0.3 * np.exp(-since_beat / 0.03) * noise + 0.003 * noise).astype(np.float32)
+
+
+def plain_features(waveform: np.ndarray) -> np.ndarray:
+    """The first 33 columns and the beats with nothing but librosa's own calls."""
+    import librosa
+
+    harmonic, percussive = librosa.effects.hpss(waveform)
+    columns = {"sr": SAMPLING_RATE, "hop_length": HOP_LENGTH}
+    mel = librosa.power_to_db(librosa.feature.melspectrogram(y=waveform, **columns), ref=np.max)
+    chroma = librosa.feature.chroma_cqt(y=harmonic, n_octaves=4, **columns)
+    envelope = librosa.onset.onset_strength(y=percussive, aggregate=np.median, **columns)
+    librosa.beat.beat_track(onset_envelope=envelope, **columns)
+    return np.concatenate((librosa.feature.mfcc(S=mel, n_mfcc=20), chroma, envelope[None])).T
+
+
+def child(path: Path, warm: bool) -> dict[str, float]:
+    command = [sys.executable, "-c", CHILD, str(path), "warm" if warm else "cold"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--long", type=float, default=600.0, help="seconds of the sound whose memory is measured")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    music = some_music(arguments.seconds)
+    difference = np.abs(music_features(music)[:, :33] - plain_features(music)).max()  # also loads and compiles
+
+    ours, plain = [], []
+    for _ in range(arguments.runs):  # in turn, so that a busy moment strikes both
+        for function, times in ((music_features, ours), (plain_features, plain)):
+            began = time.perf_counter()
+            function(music)
+            times.append((time.perf_counter() - began) * 60 / arguments.seconds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = {seconds: Path(folder) / f"{seconds}.wav" for seconds in (20.0, arguments.seconds, arguments.long)}
+        for seconds, path in files.items():
+            sound = some_music(seconds, 44100)
+            soundfile.write(path, np.stack([sound, sound], axis=1), 44100)
+        cold = [child(files[arguments.seconds], warm=False)["seconds"] for _ in range(arguments.runs)]
+        added = {seconds: child(files[seconds], warm=True)["added_mb"] for seconds in (20.0, arguments.long)}
+    report = {
+        "seconds_a_minute": round(statistics.median(ours), 3),
+        "plain_seconds_a_minute": round(statistics.median(plain), 3),
+        "plain_over_ours": round(statistics.median(b / a for a, b in zip(ours, plain, strict=True)), 2),
+        "largest_difference_from_plain": float(difference),
+        "cold_start_seconds": round(statistics.median(cold), 2),
+        "peak_mb_20_s": round(added[20.0]),
+        f"peak_mb_{arguments.long:g}_s": round(added[arguments.long]),
+        "threads": arguments.threads,
+        "runs": arguments.runs,
+    }
+    print(json.dumps(report, indent=2))
+    return report
+
+
+if __name__ == "__main__":
+    main()
