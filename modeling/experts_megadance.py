@@ -5,6 +5,7 @@ paper's concatenation along time (section 3.3).
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_megadance import MegaDanceConfig
-from .mamba_megadance import Mamba
+from .kernels_megadance import expert_step
+from .mamba_megadance import Mamba, mamba_weights, run_mambas
 
 STREAMS = ("upper", "lower", "music")
 NUM_STREAMS = len(STREAMS)
@@ -26,13 +28,15 @@ NUM_STREAMS = len(STREAMS)
 
 
 class ExpertCache(NamedTuple):
-    """What one expert remembers of some rows of the batch: views into a [`MegaDanceCache`], written in place."""
+    """What one expert remembers: views into a [`MegaDanceCache`], of which it writes its rows in place."""
 
-    conv: torch.Tensor  # [3, rows, conv_kernel - 1, inner]  last inputs of the convolutions
-    ssm: torch.Tensor  # [3, rows, state, inner]  float32
-    keys: torch.Tensor  # [rows, heads, context, 3, head size]  a ring: position p lies in slot p % context
+    rows: slice  # its part of the batch
+    conv: torch.Tensor  # [3, batch, conv_kernel - 1, inner]  last inputs of the convolutions, float32
+    ssm: torch.Tensor  # [3, batch, state, inner]  float32
+    keys: torch.Tensor  # [batch, heads, context, 3, head size]  a ring: position p lies in slot p % context
     values: torch.Tensor
     position: int  # positions seen before this call
+    arranged: dict  # weights in the order in which steps need them; empty before the first call
 
 
 class MegaDanceCache:
@@ -43,8 +47,8 @@ class MegaDanceCache:
 
     Args:
         config: sizes are read from it.
-        genre_ids: [batch], fixed for the life of the cache.
-        dtype: type of keys, values and convolution inputs (the model's); the Mamba states are float32.
+        genre_ids: [batch], fixed for the life of the cache. So are the weights: after a change of them make a new one.
+        dtype: type of keys and values (the model's); the states of the Mambas are float32.
     """
 
     def __init__(self, config: MegaDanceConfig, genre_ids: torch.Tensor, dtype: torch.dtype):
@@ -55,10 +59,11 @@ class MegaDanceCache:
         mamba = (*experts, NUM_STREAMS, batch)
         heads = config.num_attention_heads
         ring = (*experts, batch, heads, config.context_codes, NUM_STREAMS, config.hidden_size // heads)
-        self.conv = torch.zeros(*mamba, config.conv_kernel - 1, config.inner_size, device=device, dtype=dtype)
-        self.ssm = torch.zeros(*mamba, config.state_size, config.inner_size, device=device, dtype=torch.float32)
+        self.conv = torch.zeros(*mamba, config.conv_kernel - 1, config.inner_size, device=device)
+        self.ssm = torch.zeros(*mamba, config.state_size, config.inner_size, device=device)
         self.keys = torch.zeros(ring, device=device, dtype=dtype)
         self.values = torch.zeros(ring, device=device, dtype=dtype)
+        self._arranged = defaultdict(dict)
 
     def get_seq_length(self) -> int:
         """Positions seen so far (of each stream)."""
@@ -72,14 +77,16 @@ class MegaDanceCache:
         if genre_ids is not None:
             self.genre_ids = genre_ids.clone()
 
-    def expert(self, layer: int, slot: int, rows: slice) -> ExpertCache:
-        """Views of one expert's state; slot 0 is the first expert of the layer."""
+    def expert(self, layer: int, slot: int, rows: slice, key: str = "") -> ExpertCache:
+        """Views of one expert's state; slot 0 is the first expert of the layer, `key` the genre's."""
         return ExpertCache(
-            self.conv[layer, slot, :, rows],
-            self.ssm[layer, slot, :, rows],
-            self.keys[layer, slot, rows],
-            self.values[layer, slot, rows],
+            slice(*rows.indices(len(self.genre_ids))),
+            self.conv[layer, slot],
+            self.ssm[layer, slot],
+            self.keys[layer, slot],
+            self.values[layer, slot],
             self.position,
+            self._arranged[layer, key],
         )
 
 
@@ -137,37 +144,42 @@ class SlidingWindowAttention(nn.Module):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
     def forward(
-        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None, keep: int = 0
     ) -> torch.Tensor:
-        """[batch, 3, time, hidden] -> same. `mask` [time * 3, (past + time) * 3], streams innermost."""
+        """[batch, 3, time, hidden] -> same, or the last `keep` positions. `mask` [time * 3, (past + time) * 3], streams
+        innermost."""
         batch, streams, steps, hidden = hidden_states.shape
-        # [batch, heads, time, streams, head size]: the order of keys is free, this one makes the cache a plain ring
-        shape = (batch, streams, steps, self.num_heads, -1)
-        query, key, value = (
-            projection(hidden_states).view(shape).permute(0, 3, 2, 1, 4)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            # [batch, heads, time, streams, head size]: the order of keys is free, this one makes the cache a plain ring
+            return x.unflatten(-1, (self.num_heads, -1)).permute(0, 3, 2, 1, 4)
+
+        query = heads(self.q_proj(hidden_states[:, :, -keep:]))  # -0: all
+        key, value = heads(self.k_proj(hidden_states)), heads(self.v_proj(hidden_states))
+        if mask is not None and keep:
+            mask = mask[-keep * streams :]
         if cache is not None:
+            keys, values = cache.keys[cache.rows], cache.values[cache.rows]
             past = min(cache.position, self.context)
             # only the last `context` positions can ever be looked at again
             kept = min(steps, self.context)
             end = cache.position + steps
             slots = [position % self.context for position in range(end - kept, end)]
             if steps == 1:
-                cache.keys[:, :, slots[0]] = key[:, :, 0].detach()
-                cache.values[:, :, slots[0]] = value[:, :, 0].detach()
+                keys[:, :, slots[0]] = key[:, :, 0].detach()
+                values[:, :, slots[0]] = value[:, :, 0].detach()
                 seen = min(cache.position + 1, self.context)
-                key, value = cache.keys[:, :, :seen], cache.values[:, :, :seen]
+                key, value = keys[:, :, :seen], values[:, :, :seen]
             else:
                 new_key, new_value = key.detach(), value.detach()
                 if past > 0:
-                    key = torch.cat((cache.keys[:, :, :past], key), dim=2)
-                    value = torch.cat((cache.values[:, :, :past], value), dim=2)
-                cache.keys[:, :, slots] = new_key[:, :, steps - kept :]
-                cache.values[:, :, slots] = new_value[:, :, steps - kept :]
+                    key = torch.cat((keys[:, :, :past], key), dim=2)
+                    value = torch.cat((values[:, :, :past], value), dim=2)
+                keys[:, :, slots] = new_key[:, :, steps - kept :]
+                values[:, :, slots] = new_value[:, :, steps - kept :]
         result = self._attend(query.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), mask)
-        result = result.view(batch, self.num_heads, steps, streams, -1).permute(0, 3, 2, 1, 4)
-        return self.o_proj(result.reshape(batch, streams, steps, hidden))
+        result = result.view(batch, self.num_heads, -1, streams, hidden // self.num_heads).permute(0, 3, 2, 1, 4)
+        return self.o_proj(result.reshape(batch, streams, -1, hidden))
 
 
 class FeedForward(nn.Module):
@@ -200,20 +212,33 @@ class Expert(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(
-        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None, keep: int = 0
     ) -> torch.Tensor:
-        """[batch, 3, time, hidden] -> same."""
+        """[batch, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
+        if cache is not None and (result := expert_step(self, hidden_states, cache)) is not None:
+            return result
         if self.use_mamba:
-            streams = []
-            for index, stream in enumerate(STREAMS):
-                x = hidden_states[:, index]
-                states = (None, None) if cache is None else (cache.conv[index], cache.ssm[index])
-                # the norm comes after the sum here (released code; the paper does not say)
-                streams.append(self.mamba_norms[stream](x + self.mambas[stream](x, *states)))
-            hidden_states = torch.stack(streams, dim=1)
-        attended = self.attention(self.attention_norm(hidden_states), mask, cache)
-        hidden_states = hidden_states + self.dropout(attended)
+            hidden_states = self._mix_time(hidden_states, cache)
+        attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep)
+        hidden_states = hidden_states[:, :, -keep:] + self.dropout(attended)
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+
+    def _mix_time(self, hidden_states: torch.Tensor, cache: ExpertCache | None) -> torch.Tensor:
+        """The three Mambas."""
+        states, arranged = (None, None), {}
+        if cache is not None:
+            states, arranged = (cache.conv[:, cache.rows], cache.ssm[:, cache.rows]), cache.arranged
+        mambas, norms = ([modules[stream] for stream in STREAMS] for modules in (self.mambas, self.mamba_norms))
+        if "mambas" not in arranged:
+            arranged["mambas"] = mamba_weights(mambas)
+            arranged["norms"] = [
+                torch.stack([getattr(norm, name) for norm in norms])[:, None, None] for name in ("weight", "bias")
+            ]
+        x = hidden_states.transpose(0, 1)  # streams first
+        # the norm comes after the sum here (released code; the paper does not say)
+        mixed = x + run_mambas(mambas, x, *states, arranged["mambas"])
+        weight, bias = arranged["norms"]
+        return torch.addcmul(bias, F.layer_norm(mixed, mixed.shape[-1:], eps=norms[0].eps), weight).transpose(0, 1)
 
 
 def genre_key(genre: str) -> str:
@@ -248,20 +273,22 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         groups: Sequence[GenreGroup],
         mask: torch.Tensor | None = None,
         cache: MegaDanceCache | None = None,
+        keep: int = 0,
     ) -> torch.Tensor:
-        """[batch sorted by genre, 3, time, hidden] -> same."""
+        """[batch sorted by genre, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
         universal = hidden_states
         if self.universal_expert is not None:
             state = None if cache is None else cache.expert(self.index, 0, slice(None))
-            universal = self.universal_expert(hidden_states, mask, state)
+            last = self.parallel or self.genre_experts is None
+            universal = self.universal_expert(hidden_states, mask, state, keep if last else 0)
         if self.genre_experts is None:
             return universal
         slot = int(self.universal_expert is not None)
         source = hidden_states if self.parallel else universal
         parts = []
         for key, rows in groups:
-            state = None if cache is None else cache.expert(self.index, slot, rows)
-            parts.append(self.genre_experts[key](source[rows], mask, state))
+            state = None if cache is None else cache.expert(self.index, slot, rows, key)
+            parts.append(self.genre_experts[key](source[rows], mask, state, keep))
         special = parts[0] if len(parts) == 1 else torch.cat(parts)
         if self.every_expert_joins and self.training:
             used = {key for key, _ in groups}

@@ -4,11 +4,11 @@ Code i is predicted from the codes and the music of a window that ends at i - 1.
 window starts (`window_start`); everything computed inside a window can be kept, so a cache is good for as long as the
 start stays where it is:
 
-| mode | window of code i starts at | cached |
+| mode | window of code i starts at | computed anew |
 |---|---|---|
-| `paper` | 0 up to code 29; then it keeps the last 22 codes, grows by 8, and slides on by 8 | between slides |
-| `released` | i - 22: it slides with every code, as the released code does | the first 22 steps |
-| `stream` | 0, for ever | always: one step costs the same after an hour |
+| `paper` | 0 up to code 29; then it keeps the last 22 codes, grows by 8, and slides on by 8 | with every slide |
+| `released` | i - 22: it slides with every code, as the released code does | with every code after 22 |
+| `stream` | 0, for ever | never: one step costs the same after an hour |
 """
 
 from collections.abc import Callable
@@ -188,12 +188,11 @@ class MegaDanceGenerationMixin(GenerationMixin):
             begin, piece = start, index - start
             if use_cache and cache_start == start:
                 begin = index - 1
-            elif use_cache and start == window_start(mode, index + 1, config.context_codes, config.slide_codes):
-                cache_start = start  # this window will be looked at again: a new cache, or the old one emptied
+            elif use_cache:  # a new cache, or the old one emptied
+                cache_start = start
                 if cache is not None:
                     cache.reset()
-            cached = cache_start == start
-            if cached:  # attention over a long prompt at once would need memory that grows with its square
+            if use_cache:  # attention over a long prompt at once would need memory that grows with its square
                 piece = PREFILL_CODES
             for first in range(begin, index, piece):
                 last = min(first + piece, index)
@@ -203,13 +202,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     upper[:, first:last],
                     lower[:, first:last],
                     genre_ids,
-                    past_key_values=cache if cached else None,
-                    use_cache=cached,
+                    past_key_values=cache,
+                    use_cache=use_cache,
                     logits_to_keep=1,
                     rhythm=None if rhythm is None else rhythm[:, heard],
                 )
-                if cached:
-                    cache = outputs.past_key_values
+                cache = outputs.past_key_values
             yield index, torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
 
     def _code_lengths(self, features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

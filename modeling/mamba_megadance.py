@@ -4,6 +4,8 @@ On a GPU mamba_ssm's kernels do the scan where they are installed; the torch sca
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 
 from .configuration_megadance import MegaDanceConfig
+from .quantization_megadance import dense_weight
 
 try:  # the extra `cuda`: compiled kernels, importable only where there is a GPU
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as _cuda_selective_scan
@@ -29,19 +32,22 @@ def _scan_chunks(steps: int, elements_per_step: int) -> list[tuple[int, int]]:
 
 
 def _scan_forward(u, delta, a, b, c, state, keep_states):
-    """h_t = exp(delta_t A) h_{t-1} + (delta_t u_t) B_t;  y_t = C_t h_t. Everything time-major, `a` as [state, channels]."""
-    steps, batch, channels = u.shape
-    num_states = a.shape[0]
-    y = u.new_empty(steps, batch, channels)
-    states = u.new_empty(steps, batch, num_states, channels) if keep_states else None
-    h = u.new_zeros(batch, num_states, channels) if state is None else state
-    for start, stop in _scan_chunks(steps, batch * num_states * channels):
-        decay = (delta[start:stop].unsqueeze(2) * a).exp_()  # [chunk, batch, state, channels]
+    """h_t = exp(delta_t A) h_{t-1} + (delta_t u_t) B_t;  y_t = C_t h_t.
+
+    Time first: u, delta [time, streams, batch, channels], a [streams, 1, state, channels], b, c [time, streams, batch, state].
+    """
+    steps, num_states = u.shape[0], a.shape[-2]
+    shape = (*u.shape[1:-1], num_states, u.shape[-1])
+    y = torch.empty_like(u)
+    states = u.new_empty(steps, *shape) if keep_states else None
+    h = u.new_zeros(shape) if state is None else state
+    for start, stop in _scan_chunks(steps, math.prod(shape)):
+        decay = (delta[start:stop].unsqueeze(-2) * a).exp_()  # [chunk, streams, batch, state, channels]
         target = states[start:stop] if keep_states else torch.empty_like(decay)
-        torch.mul((delta[start:stop] * u[start:stop]).unsqueeze(2), b[start:stop].unsqueeze(3), out=target)
+        torch.mul((delta[start:stop] * u[start:stop]).unsqueeze(-2), b[start:stop].unsqueeze(-1), out=target)
         for now, factor in zip(target.unbind(0), decay.unbind(0), strict=True):
             h = now.addcmul_(factor, h)
-        torch.matmul(c[start:stop].unsqueeze(2), target, out=y[start:stop].unsqueeze(2))
+        y[start:stop] = torch.matmul(c[start:stop].unsqueeze(-2), target).squeeze(-2)
     return y, h, states
 
 
@@ -65,19 +71,18 @@ class _SelectiveScan(torch.autograd.Function):
             grad_input, grad_delta = torch.empty_like(u), torch.empty_like(delta)
             grad_a, grad_b, grad_c = torch.zeros_like(a), torch.empty_like(b), torch.empty_like(c)
             carry = None  # decay_{t+1} * dL/dh_{t+1}
-            steps, batch, channels = u.shape
-            for start, stop in reversed(_scan_chunks(steps, batch * a.shape[0] * channels)):
+            for start, stop in reversed(_scan_chunks(u.shape[0], states[0].numel())):
                 part = slice(start, stop)
-                decay = (delta[part].unsqueeze(2) * a).exp_()
-                grad_h = grad_y[part].unsqueeze(2) * c[part].unsqueeze(3)
+                decay = (delta[part].unsqueeze(-2) * a).exp_()
+                grad_h = grad_y[part].unsqueeze(-2) * c[part].unsqueeze(-1)
                 for now, factor in zip(reversed(grad_h.unbind(0)), reversed(decay.unbind(0)), strict=True):
                     if carry is not None:
                         now.add_(carry)
                     carry = factor.mul_(now)  # from here on `decay` holds decay * grad_h
                 carry = carry.clone()  # its storage is used up below
-                grad_c[part] = torch.matmul(states[part], grad_y[part].unsqueeze(3)).squeeze(3)
-                grad_b[part] = torch.matmul(grad_h, (delta[part] * u[part]).unsqueeze(3)).squeeze(3)
-                grad_input[part] = torch.matmul(b[part].unsqueeze(2), grad_h).squeeze(2)
+                grad_c[part] = torch.matmul(states[part], grad_y[part].unsqueeze(-1)).squeeze(-1)
+                grad_b[part] = torch.matmul(grad_h, (delta[part] * u[part]).unsqueeze(-1)).squeeze(-1)
+                grad_input[part] = torch.matmul(b[part].unsqueeze(-2), grad_h).squeeze(-2)
                 # dL/d(delta A) = grad_h * decay * h_{t-1}
                 decay[1:].mul_(states[start : stop - 1])
                 if start > 0:
@@ -86,8 +91,8 @@ class _SelectiveScan(torch.autograd.Function):
                     decay[0].mul_(state)
                 else:
                     decay[0].zero_()
-                grad_delta[part] = torch.mul(decay, a, out=grad_h).sum(2)
-                grad_a += decay.mul_(delta[part].unsqueeze(2)).sum((0, 1))
+                grad_delta[part] = torch.mul(decay, a, out=grad_h).sum(-2)
+                grad_a += decay.mul_(delta[part].unsqueeze(-2)).sum((0, 2)).unsqueeze(1)
             grad_delta += grad_input * u
             return grad_input * delta, grad_delta, grad_a, grad_b, grad_c, None
 
@@ -100,37 +105,53 @@ def selective_scan(
     C: torch.Tensor,
     state: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Selective state space recurrence of Mamba (Gu and Dao 2023), Eq. 5 of the paper.
+    """Selective state space recurrence of Mamba (Gu and Dao 2023), Eq. 5 of the paper, of several streams at once.
 
     `h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t`, `y_t = C_t h_t`. The input matrix is `delta B`, as mamba_ssm has it;
     Eq. 6 of the paper prints the full zero-order hold, with which no released checkpoint was trained.
 
     Args:
-        u, delta: [batch, time, channels]; delta positive (after softplus).
-        A: [channels, state], negative.
-        B, C: [batch, time, state].
-        state: [batch, state, channels], the state before the first step; zeros when None. No gradient flows into it.
+        u, delta: [streams, batch, time, channels]; delta positive (after softplus).
+        A: [streams, channels, state], negative.
+        B, C: [streams, batch, time, state].
+        state: [streams, batch, state, channels], the state before the first step; zeros when None. No gradient flows into
+            it.
 
     Returns:
-        y [batch, time, channels] and the last state [batch, state, channels] (without gradient), in float32 or the
-        type of `u`, whichever is wider.
+        y [streams, batch, time, channels] and the last state [streams, batch, state, channels] (without gradient), in
+        float32 or the type of `u`, whichever is wider.
     """
     dtype = torch.promote_types(u.dtype, torch.float32)
     u, delta, A, B, C = (tensor.to(dtype) for tensor in (u, delta, A, B, C))
     if _cuda_selective_scan is not None and u.is_cuda and state is None:
+        streams, channels, num_states = A.shape
+        # one call: the streams' channels side by side, a group of B and C for each
         y, last = _cuda_selective_scan(
-            *(tensor.transpose(1, 2).contiguous() for tensor in (u, delta)),
-            A.contiguous(),
-            *(tensor.transpose(1, 2).contiguous() for tensor in (B, C)),
+            *(tensor.permute(1, 0, 3, 2).flatten(1, 2).contiguous() for tensor in (u, delta)),
+            A.flatten(0, 1).contiguous(),
+            *(tensor.permute(1, 0, 3, 2).contiguous() for tensor in (B, C)),
             return_last_state=True,
         )
-        return y.transpose(1, 2), last.transpose(1, 2)
+        y, last = y.unflatten(1, (streams, channels)), last.unflatten(1, (streams, channels))
+        return y.permute(1, 0, 3, 2), last.permute(1, 0, 3, 2)
     with torch.autocast(device_type=u.device.type, enabled=False):
-        time_major = [tensor.transpose(0, 1) for tensor in (u, delta, B, C)]
-        arguments = (*time_major[:2], A.t().contiguous(), *time_major[2:], state)
+        time_first = [tensor.permute(2, 0, 1, 3) for tensor in (u, delta, B, C)]
+        arguments = (*time_first[:2], A.mT.unsqueeze(1).contiguous(), *time_first[2:], state)
         needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, delta, A, B, C))
         y, last = _SelectiveScan.apply(*arguments) if needs_grad else _scan_forward(*arguments, keep_states=False)[:2]
-    return y.transpose(0, 1), last
+    return y.permute(1, 2, 0, 3), last
+
+
+class MambaWeights(NamedTuple):
+    """The small weights of several Mambas behind each other, so that what is not a large product is done for all at once."""
+
+    conv: torch.Tensor  # [streams, 1, kernel, inner]
+    conv_bias: torch.Tensor  # [streams, 1, 1, inner]
+    x_proj: torch.Tensor  # [streams, 1, inner, rank + 2 * state]
+    dt_proj: torch.Tensor  # [streams, 1, rank, inner]
+    dt_bias: torch.Tensor  # [streams, 1, 1, inner]
+    A: torch.Tensor  # [streams, inner, state], float32 or wider
+    D: torch.Tensor  # [streams, 1, 1, inner]
 
 
 class Mamba(nn.Module):
@@ -165,27 +186,71 @@ class Mamba(nn.Module):
         init.copy_(self.A_log, torch.log(rates).expand_as(self.A_log))
         init.ones_(self.D)
 
-    def _convolve(self, x: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:
-        """Causal depthwise convolution of [batch, time, inner]. Shifted products: on a CPU three times faster than conv1d."""
-        steps, width = x.shape[1], self.conv1d.kernel_size[0]
-        padded = F.pad(x, (0, 0, width - 1, 0)) if history is None else torch.cat((history, x), dim=1)
-        if history is not None:
-            history.copy_(padded[:, padded.shape[1] - (width - 1) :].detach())
-        y = self.conv1d.bias
-        for shift in range(width):
-            y = torch.addcmul(y, padded[:, shift : shift + steps], self.conv1d.weight[:, 0, shift])
-        return y
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """[batch, time, hidden] -> same."""
+        return run_mambas([self], hidden_states[None])[0]
 
-    def forward(
-        self, hidden_states: torch.Tensor, conv: torch.Tensor | None = None, ssm: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """[batch, time, hidden] -> same. `conv` and `ssm` are the states before it, overwritten by those after it."""
-        x, gate = self.in_proj(hidden_states).chunk(2, dim=-1)
-        x = F.silu(self._convolve(x, conv))
-        dt, b, c = self.x_proj(x).split(self.split_sizes, dim=-1)
-        delta = F.softplus(self.dt_proj(dt).float())
-        y, last = selective_scan(x, delta, -torch.exp(self.A_log.float()), b, c, ssm)
-        if ssm is not None:
-            ssm.copy_(last)
-        y = torch.addcmul(y, x, self.D) * F.silu(gate)
-        return self.out_proj(y.to(hidden_states.dtype))
+
+def mamba_weights(mambas: Sequence[Mamba]) -> MambaWeights:
+    """Collect the small weights; gradients flow back to each. Where none are wanted, in float32, whatever the model is in:
+    rounding to bfloat16 after each small operation costs more time than it saves."""
+
+    def stack(of: Callable[[Mamba], torch.Tensor]) -> torch.Tensor:
+        stacked = torch.stack([of(mamba) for mamba in mambas])
+        return stacked if torch.is_grad_enabled() else stacked.float()
+
+    return MambaWeights(
+        stack(lambda mamba: mamba.conv1d.weight[:, 0].t())[:, None],
+        stack(lambda mamba: mamba.conv1d.bias)[:, None, None],
+        stack(lambda mamba: dense_weight(mamba.x_proj).t())[:, None],
+        stack(lambda mamba: dense_weight(mamba.dt_proj).t())[:, None],
+        stack(lambda mamba: mamba.dt_proj.bias)[:, None, None],
+        -torch.exp(stack(lambda mamba: mamba.A_log).float()),
+        stack(lambda mamba: mamba.D)[:, None, None],
+    )
+
+
+def run_mambas(
+    mambas: Sequence[Mamba],
+    x: torch.Tensor,
+    conv: torch.Tensor | None = None,
+    ssm: torch.Tensor | None = None,
+    weights: MambaWeights | None = None,
+) -> torch.Tensor:
+    """Several Mambas, each on its own stream: [streams, batch, time, hidden] -> same.
+
+    Args:
+        conv: [streams, batch, kernel - 1, inner], the convolutions' last inputs, overwritten.
+        ssm: [streams, batch, state, inner], the states, overwritten.
+        weights: `mamba_weights(mambas)`, when they are known already.
+    """
+    weights = weights or mamba_weights(mambas)
+    projected = torch.stack([mamba.in_proj(stream) for mamba, stream in zip(mambas, x.unbind(0), strict=True)])
+    u, gate = projected.to(weights.D.dtype).chunk(2, dim=-1)
+    u = F.silu(convolve(u, weights.conv, weights.conv_bias, conv))
+    dt, b, c = torch.matmul(u, weights.x_proj).split(mambas[0].split_sizes, dim=-1)
+    delta = F.softplus((torch.matmul(dt, weights.dt_proj) + weights.dt_bias).float())
+    y, last = selective_scan(u, delta, weights.A, b, c, ssm)
+    if ssm is not None:
+        ssm.copy_(last)
+    y = (torch.addcmul(y, u, weights.D) * F.silu(gate)).to(x.dtype)
+    return torch.stack([mamba.out_proj(stream) for mamba, stream in zip(mambas, y.unbind(0), strict=True)])
+
+
+def convolve(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, history: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Causal depthwise convolution of [streams, batch, time, inner]. Shifted products: on a CPU three times faster than conv1d.
+
+    `history` [streams, batch, kernel - 1, inner] is what came before, overwritten; zeros when None.
+    """
+    steps, width = x.shape[2], weight.shape[2]
+    padded = F.pad(x, (0, 0, width - 1, 0)) if history is None else torch.cat((history, x), dim=2)
+    if history is not None:
+        history.copy_(padded[:, :, padded.shape[2] - (width - 1) :].detach())
+    if steps == 1:
+        return (padded * weight).sum(2, keepdim=True) + bias
+    y = bias
+    for shift in range(width):
+        y = torch.addcmul(y, padded[:, :, shift : shift + steps], weight[:, :, shift : shift + 1])
+    return y

@@ -31,7 +31,9 @@ from .experts_megadance import (
     sliding_window_mask,
 )
 from .generation_megadance import MegaDanceGenerationMixin
+from .kernels_megadance import feed_forward_step
 from .mamba_megadance import Mamba
+from .quantization_megadance import METHODS, quantize_linears
 from .rhythm_megadance import RhythmEncoder
 
 
@@ -104,18 +106,24 @@ class MegaDancePreTrainedModel(PreTrainedModel):
             init.ones_(module.music_std)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, active_genres=None, **kwargs):
-        """As in transformers, and one or a few genres can be asked for.
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, active_genres=None, quantization=None, **kwargs):
+        """As in transformers, and one or a few genres can be asked for, or eight-bit weights.
 
         Args:
             active_genres: names of the genres to build and read, spelled as `match_genre` allows; those of the
                 configuration, usually all, when None. Of a model saved with `shard_by_genre` the other genres' files
                 are neither opened nor downloaded. `load_genres` adds more later.
+            quantization: "int8", see `quantize`. `dtype` should be float32 then, the default.
 
         Raises:
             GenreError: a genre that the model does not know; the message lists them.
             ValueError: the checkpoint lacks a genre's experts: an error, never random weights.
         """
+        if quantization is not None:
+            _check_quantization(quantization)
+            loaded = cls.from_pretrained(pretrained_model_name_or_path, *args, active_genres=active_genres, **kwargs)
+            (loaded[0] if isinstance(loaded, tuple) else loaded).quantize(quantization)
+            return loaded
         source = pretrained_model_name_or_path
         if active_genres is None or source is None:
             return cls._from_pretrained(source, *args, **kwargs)
@@ -146,6 +154,10 @@ class MegaDancePreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory, *args, shard_by_genre: bool = False, **kwargs):
         """As in transformers. `shard_by_genre` writes the weights in one file a genre (`checkpoints_megadance.py`)."""
+        if self.quantization is not None:
+            raise ValueError(
+                f"this model's weights are rounded ({self.quantization}) and can't be saved; load it without quantization"
+            )
         if not shard_by_genre:
             return super().save_pretrained(save_directory, *args, **kwargs)
         # everything but the weights; an empty state dict would be written as an empty file
@@ -153,6 +165,24 @@ class MegaDancePreTrainedModel(PreTrainedModel):
         folder = Path(save_directory)
         (folder / "model.safetensors").unlink(missing_ok=True)
         save_by_genre(self.state_dict(), folder)
+
+    quantization: str | None = None
+
+    @torch.no_grad()
+    def quantize(self, method: str = "int8") -> "MegaDancePreTrainedModel":
+        """Round the weights of the experts and of the output layers to eight bits, in place; for inference only.
+
+        Embeddings, norms and biases stay as they are. Returns the model itself.
+
+        Raises:
+            ValueError: unknown method.
+        """
+        _check_quantization(method)
+        for part in (self.base_model.layers, getattr(self, "output_mlp", None)):
+            if part is not None:
+                quantize_linears(part)
+        self.quantization = method
+        return self.eval()
 
     @torch.no_grad()
     def load_genres(self, source: str | os.PathLike, genres: Sequence[str], **hub) -> None:
@@ -185,6 +215,8 @@ class MegaDancePreTrainedModel(PreTrainedModel):
                         f"genres={name!r}: {os.fspath(source)} has no such expert, or it does not fit "
                         f"({str(error).splitlines()[-1].strip()})"
                     ) from None
+                if self.quantization is not None:
+                    quantize_linears(expert)
                 experts[index, name] = expert.train(self.training)
         for (index, name), expert in experts.items():
             layers[index].genre_experts[genre_key(name)] = expert
@@ -264,6 +296,11 @@ class MegaDancePreTrainedModel(PreTrainedModel):
             sizes = [sum(parameter.numel() for parameter in expert.parameters()) for expert in genre_experts.values()]
             total -= sum(sizes[1:])
         return total
+
+
+def _check_quantization(method: str) -> None:
+    if method not in METHODS:
+        raise ValueError(f"quantization={method!r} is unknown; use one of {', '.join(METHODS)}, or leave it out")
 
 
 class MegaDanceModel(MegaDancePreTrainedModel):
@@ -382,8 +419,10 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         use_cache: bool = False,
         output_hidden_states: bool = False,
         rhythm: torch.Tensor | None = None,
+        positions_to_keep: int = 0,
     ) -> MegaDanceModelOutput:
-        """Args: see [`MegaDanceForMotionGeneration.forward`]."""
+        """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
+        positions when that is not 0, and nothing is computed for the others that these do not need."""
         batch, steps = upper_codes.shape
         if lower_codes.shape != upper_codes.shape:
             raise ValueError(
@@ -422,8 +461,9 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             return tensor if order is None else tensor[inverse]
 
         all_hidden = (restore(hidden),) if output_hidden_states else None
-        for layer in self.layers:
-            hidden = layer(hidden, groups, mask, cache)
+        for index, layer in enumerate(self.layers, start=1):
+            keep = positions_to_keep if index == len(self.layers) else 0
+            hidden = layer(hidden, groups, mask, cache, keep)
             if output_hidden_states:
                 all_hidden += (restore(hidden),)
         if cache is not None:
@@ -519,9 +559,11 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             use_cache,
             output_hidden_states,
             rhythm,
+            logits_to_keep,
         )
         kept = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
-        upper_logits, lower_logits = self.output_mlp(kept).unbind(1)
+        logits = None if outputs.past_key_values is None else feed_forward_step(self.output_mlp, kept)
+        upper_logits, lower_logits = (self.output_mlp(kept) if logits is None else logits).unbind(1)
         losses = [
             F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
             for logits, labels in ((upper_logits, upper_labels), (lower_logits, lower_labels))

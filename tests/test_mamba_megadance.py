@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from megadance_hf.modeling import mamba_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
-from megadance_hf.modeling.mamba_megadance import Mamba, selective_scan
+from megadance_hf.modeling.mamba_megadance import (
+    Mamba,
+    convolve,
+    mamba_weights,
+    run_mambas,
+    selective_scan,
+)
 from megadance_hf.modeling.modeling_megadance import MegaDanceModel
 
 
@@ -16,20 +22,24 @@ def tiny_config(**overrides) -> MegaDanceConfig:
 
 
 def sequential_scan(u, delta, A, B, C, state=None):
-    """The plain recurrence, one step and one line of the formula at a time."""
-    batch, steps, channels = u.shape
-    h = u.new_zeros(batch, channels, A.shape[1]) if state is None else state.transpose(1, 2)
-    outputs = []
-    for t in range(steps):
-        h = torch.exp(delta[:, t, :, None] * A) * h + delta[:, t, :, None] * B[:, t, None, :] * u[:, t, :, None]
-        outputs.append((h * C[:, t, None, :]).sum(-1))
-    return torch.stack(outputs, 1), h.transpose(1, 2)
+    """The plain recurrence, one stream, one step and one line of the formula at a time."""
+    streams = []
+    for s in range(len(A)):
+        h = u.new_zeros(*u.shape[1:2], *A.shape[1:]) if state is None else state[s].mT
+        outputs = []
+        for t in range(u.shape[2]):
+            step = delta[s, :, t, :, None]
+            h = torch.exp(step * A[s]) * h + step * B[s, :, t, None, :] * u[s, :, t, :, None]
+            outputs.append((h * C[s, :, t, None, :]).sum(-1))
+        streams.append((torch.stack(outputs, 1), h.mT))
+    return [torch.stack(parts) for parts in zip(*streams, strict=True)]
 
 
-def scan_inputs(batch=2, steps=7, channels=5, state=3, dtype=torch.float32):
-    u, delta = torch.randn(batch, steps, channels, dtype=dtype), torch.rand(batch, steps, channels, dtype=dtype)
-    a = -torch.rand(channels, state, dtype=dtype) * 3
-    b, c = torch.randn(batch, steps, state, dtype=dtype), torch.randn(batch, steps, state, dtype=dtype)
+def scan_inputs(batch=2, steps=7, channels=5, state=3, dtype=torch.float32, streams=3):
+    u, delta = (torch.randn(streams, batch, steps, channels, dtype=dtype) for _ in range(2))
+    delta = delta.abs()
+    a = -torch.rand(streams, channels, state, dtype=dtype) * 3
+    b, c = (torch.randn(streams, batch, steps, state, dtype=dtype) for _ in range(2))
     return [tensor.requires_grad_() for tensor in (u, delta, a, b, c)]
 
 
@@ -55,7 +65,7 @@ def test_scan_gradients(monkeypatch):
     monkeypatch.setattr(mamba_megadance, "_SCAN_CHUNK_ELEMENTS", 40)
     inputs = scan_inputs(steps=5, channels=3, state=2, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda *tensors: selective_scan(*tensors)[0], inputs)
-    state = torch.randn(2, 2, 3, dtype=torch.float64)
+    state = torch.randn(3, 2, 2, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda *tensors: selective_scan(*tensors, state)[0], inputs)
 
 
@@ -65,9 +75,9 @@ def test_scan_carries_its_state(first, second):
     inputs = [tensor.detach() for tensor in scan_inputs(steps=first + second)]
     u, delta, a, b, c = inputs
     whole, last = selective_scan(*inputs)
-    one, state = selective_scan(u[:, :first], delta[:, :first], a, b[:, :first], c[:, :first])
-    two, end = selective_scan(u[:, first:], delta[:, first:], a, b[:, first:], c[:, first:], state)
-    torch.testing.assert_close(torch.cat((one, two), 1), whole, atol=1e-5, rtol=1e-5)
+    one, state = selective_scan(u[:, :, :first], delta[:, :, :first], a, b[:, :, :first], c[:, :, :first])
+    two, end = selective_scan(u[:, :, first:], delta[:, :, first:], a, b[:, :, first:], c[:, :, first:], state)
+    torch.testing.assert_close(torch.cat((one, two), 2), whole, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(end, last, atol=1e-5, rtol=1e-5)
 
 
@@ -92,11 +102,27 @@ def test_mamba_convolution_equals_conv1d():
         mamba.init_weights()
         x = torch.randn(2, 9, 32)
         expected = mamba.conv1d(x.transpose(1, 2))[..., :9].transpose(1, 2)
-        torch.testing.assert_close(mamba._convolve(x, None), expected, atol=1e-6, rtol=1e-5)
-        history = torch.zeros(2, 3, 32)
-        pieces = [mamba._convolve(piece, history) for piece in x.split((1, 2, 1, 5), dim=1)]
+        weights = mamba_weights([mamba])
+        weights = weights.conv, weights.conv_bias
+        torch.testing.assert_close(convolve(x[None], *weights)[0], expected, atol=1e-6, rtol=1e-5)
+        history = torch.zeros(1, 2, 3, 32)
+        pieces = [convolve(piece[None], *weights, history)[0] for piece in x.split((1, 2, 1, 5), dim=1)]
         torch.testing.assert_close(torch.cat(pieces, 1), expected, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(history, x[:, -3:])
+        torch.testing.assert_close(history[0], x[:, -3:])
+
+
+def test_streams_do_not_meet_in_mambas():
+    mambas = [Mamba(tiny_config()) for _ in range(3)]
+    for mamba in mambas:
+        mamba.init_weights()
+    x = torch.randn(3, 2, 6, 16)
+    together = run_mambas(mambas, x)
+    for mamba, stream, result in zip(mambas, x, together, strict=True):
+        torch.testing.assert_close(mamba(stream), result, atol=1e-6, rtol=1e-5)
+    parameters = [parameter for mamba in mambas for parameter in mamba.parameters()]
+    gradients = torch.autograd.grad(together[1].square().sum(), parameters, allow_unused=True)
+    for owner, gradient in zip([0, 1, 2], torch.split(torch.stack([g.abs().sum() for g in gradients]), 9), strict=True):
+        assert (gradient > 0).all() == (owner == 1)
 
 
 def test_mamba_has_the_shapes_of_mamba_ssm():

@@ -1,0 +1,439 @@
+"""One code step of an expert on a CPU: one compiled call instead of a hundred, each weight read once from where it lies.
+
+A step multiplies a few vectors with a hundred million weights, so it can be no faster than memory gives the weights.
+Libraries for matrix products are made for many rows: with one row they are slower than that, above all in bfloat16, and the
+small operations between the products cost as much again. Weights are taken as they are stored: float32, bfloat16, or int8
+with a scale for each output; everything else is float32. `Expert.forward` is the definition; the tests compare with it.
+
+numba compiles at the first call, which takes seconds, and keeps the result on disk. Without numba nothing here is used.
+"""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from .mamba_megadance import mamba_weights
+
+try:
+    import numba
+    from numba import types
+    from numba.extending import intrinsic, overload
+except ImportError:  # the modules of torch do the same work
+    numba = None
+
+SMALLEST = 2**20  # parameters of an expert below which calls, not weights, take the time: not worth the compilation
+MOST_ROWS = 4  # items of a batch; with more of them torch's matrix products are faster
+
+_CHANNELS = 64  # channels of the scan that a thread takes at once
+_lock = threading.Lock()  # one of numba's threading layers does not bear two callers
+
+_LOG2E = 1.4426950408889634
+# 2^f for |f| <= 1/2, to 4e-9 of it (Taylor), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
+_EXP2 = (1.0, 0.693147180559, 0.240226506959, 0.0555041086648, 0.0096181291076, 0.0013333558146, 0.000154035303933)
+_ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+
+
+class StepWeights(NamedTuple):
+    """An expert's weights as a step takes them. Matrices are views of the parameters, the small rest is copied.
+
+    In `addresses`, `ends` and `scales` the order is in_proj, x_proj, dt_proj, out_proj of the three Mambas (upper, lower, music
+    each), then q, k, v, o, fc1, fc2.
+    """
+
+    matrices: list[np.ndarray]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8
+    addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
+    outputs: np.ndarray  # [19]: how many outputs those before it have
+    scales: np.ndarray  # [all outputs]; empty where they are 1
+    conv: np.ndarray  # [3, kernel, inner]
+    decay: np.ndarray  # [3, state, inner]: A
+    channels: np.ndarray  # [3, 3, inner]: of each stream the convolution's bias, that of dt_proj, D
+    norms: np.ndarray  # [5, 2, hidden]: weight and bias of the norms of the Mambas, the attention, the feed-forward
+    biases: np.ndarray  # q, k, v, o, fc1, fc2 one after the other
+    eps: float
+
+
+def expert_step(expert: nn.Module, x: torch.Tensor, cache) -> torch.Tensor | None:
+    """One position through an `Expert`: [rows, 3, 1, hidden] -> same. None where this is not the faster way.
+
+    `cache` is the `ExpertCache`, written in place.
+    """
+    if x.shape[2] > 1 or not _few_rows(x, MOST_ROWS):
+        return None
+    if "step" not in cache.arranged:
+        cache.arranged["step"] = _arrange(expert)
+    weights: StepWeights | None = cache.arranged["step"]
+    if weights is None:
+        return None
+    out = torch.empty(x.shape)
+    with _lock:
+        _expert(
+            *(weights.matrices[0][:0, 0], *weights[1:]),
+            _floats(x),
+            *(_array(state) for state in (cache.conv, cache.ssm, cache.keys, cache.values)),
+            *(cache.rows.start, cache.position),
+            out.flatten(0, 2).numpy(),
+        )
+    return out.to(x.dtype)
+
+
+def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
+    """A few rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way."""
+    if not _few_rows(x.flatten(0, -2), 2 * MOST_ROWS) or not _worth_it([mlp.fc1, mlp.fc2]):
+        return None
+    rows = x.shape[:-1].numel()
+    middle, out = torch.empty(rows, len(mlp.fc1.weight)), torch.empty(rows, len(mlp.fc2.weight))
+    with _lock:
+        _product(_array(mlp.fc1.weight), _scale(mlp.fc1), _copies(mlp.fc1.bias)[0], _floats(x), middle.numpy())
+        middle = mlp.act(middle)
+        _product(_array(mlp.fc2.weight), _scale(mlp.fc2), _copies(mlp.fc2.bias)[0], middle.numpy(), out.numpy())
+    return out.to(x.dtype).unflatten(0, x.shape[:-1])
+
+
+def _few_rows(x: torch.Tensor, most: int) -> bool:
+    if numba is None or x.requires_grad or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    return len(x) <= most
+
+
+def _worth_it(layers: list[nn.Module]) -> bool:
+    """Whether the weights take the time, not the calls, and are of one known type."""
+    kinds = {layer.weight.dtype for layer in layers}
+    known = len(kinds) == 1 and kinds <= {torch.float32, torch.bfloat16, torch.int8}
+    return known and sum(layer.weight.numel() for layer in layers) >= SMALLEST
+
+
+def _arrange(expert: nn.Module) -> StepWeights | None:
+    """None for an expert that is computed otherwise."""
+    if not expert.use_mamba:
+        return None
+    mambas, norms = list(expert.mambas.values()), [*expert.mamba_norms.values(), expert.attention_norm, expert.mlp_norm]
+    attention, mlp = expert.attention, expert.mlp
+    names = ("in_proj", "x_proj", "dt_proj", "out_proj")
+    last = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.fc1, mlp.fc2]
+    layers = [getattr(mamba, name) for name in names for mamba in mambas] + last
+    if not _worth_it(layers):
+        return None
+    matrices = [_array(layer.weight) for layer in layers]
+    small = mamba_weights(mambas)
+    return StepWeights(
+        matrices,
+        np.array([matrix.ctypes.data for matrix in matrices]),
+        np.cumsum([0, *(len(matrix) for matrix in matrices)]),
+        np.concatenate([_scale(layer) for layer in layers]),
+        _copies(*small.conv[:, 0]),
+        _copies(*small.A.mT),
+        _copies(*torch.stack((small.conv_bias, small.dt_bias, small.D), dim=1)[:, :, 0, 0]),
+        _copies(*(torch.stack((norm.weight, norm.bias)) for norm in norms)),
+        np.concatenate([_copies(layer.bias)[0] for layer in last]),
+        expert.mlp_norm.eps,
+    )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A view in a type that numpy knows."""
+    tensor = tensor.detach()
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def _floats(x: torch.Tensor) -> np.ndarray:
+    """[..., size] -> [rows, size]."""
+    return x.detach().flatten(0, -2).float().contiguous().numpy()
+
+
+def _copies(*tensors: torch.Tensor) -> np.ndarray:
+    """Stacked, in float32."""
+    return torch.stack([tensor.detach().float() for tensor in tensors]).contiguous().numpy()
+
+
+def _scale(layer: nn.Module) -> np.ndarray:
+    """[outputs] of a quantized layer; empty for another one."""
+    values = getattr(layer, "scale", None)
+    return np.zeros(0, np.float32) if values is None else values.numpy()
+
+
+# --- compiled --------------------------------------------------------------------------------------------------------
+
+
+def _compiled(**options):
+    if numba is None:
+        return lambda function: function
+    return numba.njit(nogil=True, cache=True, fastmath=True, **options)
+
+
+def _real(value):
+    return np.float32(value)
+
+
+if numba is not None:
+
+    @overload(_real, inline="always")
+    def _real_of(value):
+        if value == numba.uint16:  # bfloat16 is the upper half of a float32
+            return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+        return lambda value: np.float32(value)
+
+    @intrinsic
+    def _pointer(context, kind, address):
+        def code(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind.dtype)(kind, address), code
+
+    @numba.njit
+    def _matrix(kind, address, outputs, inputs):
+        return numba.carray(_pointer(kind, address), (outputs, inputs))
+
+    prange = numba.prange
+else:
+    prange = range
+
+
+@_compiled(inline="always")
+def _exp(x):
+    """e^x for x <= 80 in arithmetic that a compiler turns into vectors; a library's it does not."""
+    scaled = max(x, np.float32(-87.0)) * np.float32(_LOG2E)
+    whole = np.floor(scaled + np.float32(0.5))
+    f = scaled - whole
+    power = np.float32(_EXP2[6])
+    for k in (5, 4, 3, 2, 1, 0):
+        power = power * f + np.float32(_EXP2[k])
+    return power * np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@_compiled(inline="always")
+def _silu(x):
+    return x / (np.float32(1.0) + _exp(min(-x, np.float32(80.0))))
+
+
+@_compiled(inline="always")
+def _gelu(x):
+    z = abs(x) * np.float32(0.7071067811865476)
+    t = np.float32(1.0) / (np.float32(1.0) + np.float32(0.3275911) * z)
+    tail = np.float32(_ERF[4])
+    for k in (3, 2, 1, 0):
+        tail = tail * t + np.float32(_ERF[k])
+    return np.float32(0.5) * (x + abs(x) * (np.float32(1.0) - tail * t * _exp(-z * z)))
+
+
+@_compiled(parallel=True)
+def _product(weight, scale, bias, x, y):
+    """y = (x weight^T) scale + bias. A row of weights comes from memory once and meets all rows of x."""
+    outputs, inputs = weight.shape
+    rows = x.shape[0]
+    for o in prange(outputs):
+        factor = scale[o] if len(scale) > 0 else np.float32(1)
+        offset = bias[o] if len(bias) > 0 else np.float32(0)
+        row = 0
+        while row + 3 <= rows:
+            a = b = c = np.float32(0)
+            for k in range(inputs):
+                w = _real(weight[o, k])
+                a += w * x[row, k]
+                b += w * x[row + 1, k]
+                c += w * x[row + 2, k]
+            y[row, o], y[row + 1, o], y[row + 2, o] = a * factor + offset, b * factor + offset, c * factor + offset
+            row += 3
+        while row < rows:
+            a = np.float32(0)
+            for k in range(inputs):
+                a += _real(weight[o, k]) * x[row, k]
+            y[row, o] = a * factor + offset
+            row += 1
+
+
+@_compiled()
+def _multiply(kind, addresses, outputs, scales, index, bias, x, y):
+    """`_product` with one of an expert's matrices."""
+    weight = _matrix(kind, addresses[index], outputs[index + 1] - outputs[index], x.shape[1])
+    scale = scales[outputs[index] : outputs[index + 1]] if len(scales) > 0 else scales
+    _product(weight, scale, bias, x, y)
+
+
+@_compiled()
+def _normalise(x, norm, eps, first, every, y):
+    """Layer norm of rows `first`, `first + every`, ..."""
+    for row in range(first, x.shape[0], every):
+        mean = np.float32(0)
+        for k in range(x.shape[1]):
+            mean += x[row, k]
+        mean /= x.shape[1]
+        spread = np.float32(0)
+        for k in range(x.shape[1]):
+            spread += (x[row, k] - mean) * (x[row, k] - mean)
+        factor = np.float32(1 / np.sqrt(spread / x.shape[1] + eps))
+        for k in range(x.shape[1]):
+            y[row, k] = (x[row, k] - mean) * factor * norm[0, k] + norm[1, k]
+
+
+@_compiled()
+def _convolve(projected, weight, channels, history, first_row, u):
+    """Newest input of the causal convolution, then SiLU; the history moves on."""
+    streams, rows, inner = u.shape
+    width = weight.shape[1]
+    for item in range(streams * rows):
+        stream, row = item // rows, item % rows
+        past = history[stream, first_row + row]
+        for c in range(inner):
+            new = projected[stream, row, c]
+            total = channels[stream, 0, c] + new * weight[stream, width - 1, c]
+            for k in range(width - 1):
+                total += past[k, c] * weight[stream, k, c]
+            u[stream, row, c] = _silu(total)
+            for k in range(width - 2):
+                past[k, c] = past[k + 1, c]
+            past[width - 2, c] = new
+
+
+@_compiled(parallel=True)
+def _scan(u, delta, bc, gate, decay, channels, ssm, first_row):
+    """One step of the recurrence, with softplus before and the gate after it; the result replaces `u`."""
+    streams, rows, inner = u.shape
+    states = decay.shape[1]
+    blocks = (inner + _CHANNELS - 1) // _CHANNELS
+    rank = bc.shape[2] - 2 * states
+    for item in prange(streams * rows * blocks):
+        stream, row = item // (rows * blocks), item // blocks % rows
+        low = item % blocks * _CHANNELS
+        high = min(low + _CHANNELS, inner)
+        count = high - low
+        step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.zeros(count, np.float32)
+        heard = u[stream, row, low:high]
+        raw = delta[stream, row, low:high]
+        for c in range(count):
+            value = raw[c] + channels[stream, 1, low + c]
+            step[c] = value if value > np.float32(20) else np.float32(np.log1p(np.exp(value)))
+        for c in range(count):
+            driven[c] = step[c] * heard[c]
+        for n in range(states):
+            b, out = bc[stream, row, rank + n], bc[stream, row, rank + states + n]
+            h, rate = ssm[stream, first_row + row, n, low:high], decay[stream, n, low:high]
+            for c in range(count):
+                new = _exp(step[c] * rate[c]) * h[c] + driven[c] * b
+                h[c] = new
+                total[c] += new * out
+        for c in range(count):
+            y = total[c] + channels[stream, 2, low + c] * heard[c]
+            heard[c] = y * _silu(gate[stream, row, inner + low + c])
+
+
+@_compiled()
+def _attend(qkv, keys, values, first_row, position, result):
+    """Three queries an item over the ring of keys and values, into which the new ones are written first."""
+    heads, context, size = keys.shape[1], keys.shape[2], keys.shape[4]
+    query, key, value = qkv[0], qkv[1], qkv[2]
+    rows = qkv.shape[1] // 3
+    seen = min(position + 1, context)
+    scale = np.float32(1 / np.sqrt(size))
+    for item in range(rows * heads):
+        row, head = item // heads, item % heads
+        ring, store = keys[first_row + row, head], values[first_row + row, head]
+        at = head * size
+        for stream in range(3):
+            for k in range(size):
+                ring[position % context, stream, k] = _stored(key[3 * row + stream, at + k], ring)
+                store[position % context, stream, k] = _stored(value[3 * row + stream, at + k], store)
+        score = np.empty((context, 3), np.float32)
+        for q in range(3):
+            highest = np.float32(-3e38)
+            for slot in range(seen):
+                for stream in range(3):
+                    dot = np.float32(0)
+                    for k in range(size):
+                        dot += query[3 * row + q, at + k] * _real(ring[slot, stream, k])
+                    score[slot, stream] = dot * scale
+                    highest = max(highest, dot * scale)
+            total = np.float32(0)
+            for k in range(size):
+                result[3 * row + q, at + k] = 0
+            for slot in range(seen):
+                for stream in range(3):
+                    share = _exp(score[slot, stream] - highest)
+                    total += share
+                    for k in range(size):
+                        result[3 * row + q, at + k] += share * _real(store[slot, stream, k])
+            for k in range(size):
+                result[3 * row + q, at + k] /= total
+
+
+@_compiled()
+def _gather(x, first, every, y):
+    """Rows `first`, `first + every`, ... of x."""
+    for row in range(y.shape[0]):
+        for k in range(y.shape[1]):
+            y[row, k] = x[first + every * row, k]
+
+
+@_compiled()
+def _add(x, first, every, y):
+    """Add x to the rows `first`, `first + every`, ... of y."""
+    for row in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            y[first + every * row, k] += x[row, k]
+
+
+@_compiled()
+def _expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
+    hidden = x.shape[1]
+    rows = x.shape[0] // 3
+    inner = conv_weight.shape[2]
+    none = biases[:0]
+    stream_rows, mixed = np.empty((rows, hidden), np.float32), np.empty((rows, hidden), np.float32)
+    projected = np.empty((3, rows, 2 * inner), np.float32)
+    u, delta = np.empty((3, rows, inner), np.float32), np.empty((3, rows, inner), np.float32)
+    bc = np.empty((3, rows, outputs[4] - outputs[3]), np.float32)
+    dt = np.empty((rows, bc.shape[2] - 2 * decay.shape[1]), np.float32)
+    for stream in range(3):
+        _gather(x, stream, 3, stream_rows)
+        _multiply(kind, addresses, outputs, scales, stream, none, stream_rows, projected[stream])
+    _convolve(projected, conv_weight, channels, conv, first_row, u)
+    for stream in range(3):
+        _multiply(kind, addresses, outputs, scales, 3 + stream, none, u[stream], bc[stream])
+        _gather(bc[stream], 0, 1, dt)
+        _multiply(kind, addresses, outputs, scales, 6 + stream, none, dt, delta[stream])
+    _scan(u, delta, bc, projected, decay, channels, ssm, first_row)
+    _gather(x, 0, 1, out)
+    for stream in range(3):
+        _multiply(kind, addresses, outputs, scales, 9 + stream, none, u[stream], mixed)
+        _add(mixed, stream, 3, out)
+    for stream in range(3):
+        _normalise(out, norms[stream], eps, stream, 3, out)
+
+    # query, key, value
+    qkv = np.empty((3, 3 * rows, hidden), np.float32)
+    normed = np.empty((3 * rows, hidden), np.float32)
+    _normalise(out, norms[3], eps, 0, 1, normed)
+    for part in range(3):
+        _multiply(kind, addresses, outputs, scales, 12 + part, biases[part * hidden :], normed, qkv[part])
+    _attend(qkv, keys, values, first_row, position, normed)
+    _multiply(kind, addresses, outputs, scales, 15, biases[3 * hidden :], normed, qkv[0])
+    _add(qkv[0], 0, 1, out)
+
+    _normalise(out, norms[4], eps, 0, 1, normed)
+    middle = np.empty((3 * rows, outputs[17] - outputs[16]), np.float32)
+    _multiply(kind, addresses, outputs, scales, 16, biases[4 * hidden :], normed, middle)
+    for row in range(3 * rows):
+        for k in range(middle.shape[1]):
+            middle[row, k] = _gelu(middle[row, k])
+    _multiply(kind, addresses, outputs, scales, 17, biases[4 * hidden + middle.shape[1] :], middle, qkv[0])
+    _add(qkv[0], 0, 1, out)
+
+
+def _stored(value, like):
+    return value
+
+
+if numba is not None:
+
+    @overload(_stored, inline="always")
+    def _stored_of(value, like):
+        if like.dtype == numba.uint16:  # rounded to the nearest, ties to even, as torch does
+
+            def bits(value, like):
+                word = np.float32(value).view(np.uint32)
+                return np.uint16((word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+            return bits
+        return lambda value, like: value

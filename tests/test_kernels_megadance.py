@@ -1,0 +1,115 @@
+"""Compiled code steps against the modules that define them."""
+
+import numpy as np
+import pytest
+import torch
+
+from megadance_hf.modeling import kernels_megadance as kernels
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.quantization_megadance import Int8Linear
+
+STATES = ("conv", "ssm", "keys", "values")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = MegaDanceConfig(
+        hidden_size=16,
+        num_attention_heads=2,
+        state_size=3,
+        num_hidden_layers=2,
+        intermediate_size=24,
+        codebook_size=15,
+        context_codes=4,
+        genre_embedding=True,
+        id2label={0: "waltz", 1: "rumba"},
+    )
+    model = MegaDanceForMotionGeneration(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name or name.endswith("bias"):
+                parameter += 0.1 * torch.randn_like(parameter)
+            elif name.endswith("weight"):
+                parameter *= 2
+    return model
+
+
+def dance(model, monkeypatch, smallest, genres=(0, 1, 0), steps=7):
+    """Logits of each step, and the cache; computed by steps of the kernels when `smallest` is 0."""
+    monkeypatch.setattr(kernels, "SMALLEST", smallest)
+    generator, genres = torch.Generator().manual_seed(1), torch.tensor(genres)
+    batch = len(genres)
+    music = torch.randn(batch, 8 * (steps + 2), 35, generator=generator)
+    codes = torch.randint(0, 15, (2, batch, steps + 2), generator=generator)
+    with torch.no_grad():
+        output = model(music[:, :16], *codes[:, :, :2], genres, use_cache=True)
+        cache, logits = output.past_key_values, []
+        for step in range(2, steps + 2):
+            heard = slice(8 * step, 8 * step + 8)
+            output = model(music[:, heard], *codes[:, :, step : step + 1], genres, past_key_values=cache)
+            logits.append(torch.cat((output.upper_logits, output.lower_logits)))
+    return torch.cat(logits, 1), cache
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
+def test_steps_equal_the_modules(model, monkeypatch, kind):
+    called = []
+    compiled = kernels._expert
+    monkeypatch.setattr(kernels, "_expert", lambda *arguments: called.append(1) or compiled(*arguments))
+    model = model.quantize("int8") if kind == "int8" else model.to(getattr(torch, kind))
+    monkeypatch.setattr(Int8Linear, "_pack", lambda self: None)  # these products round their inputs, too
+    logits, cache = dance(model, monkeypatch, smallest=0)
+    assert len(called) == 7 * 2 * 3  # steps, layers, universal expert and two genres
+    expected, expected_cache = dance(model, monkeypatch, smallest=10**9)
+    assert len(called) == 7 * 2 * 3
+    tolerance = 0.04 if kind == "bfloat16" else 1e-5  # torch rounds to bfloat16 after each operation
+    torch.testing.assert_close(logits.float(), expected.float(), atol=tolerance * float(expected.abs().max()), rtol=0)
+    assert logits.dtype == expected.dtype
+    for name in STATES:
+        ours, theirs = (getattr(which, name).float() for which in (cache, expected_cache))
+        torch.testing.assert_close(ours, theirs, atol=tolerance * float(theirs.abs().max()), rtol=0)
+
+
+def test_many_items_go_to_torch(model, monkeypatch):
+    monkeypatch.setattr(kernels, "_expert", None)  # a call would fail
+    dance(model, monkeypatch, smallest=0, genres=[1] * (kernels.MOST_ROWS + 1))
+
+
+def test_without_numba_everything_works(model, monkeypatch):
+    expected, _ = dance(model, monkeypatch, smallest=0)
+    monkeypatch.setattr(kernels, "numba", None)
+    logits, _ = dance(model, monkeypatch, smallest=0)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 7])
+def test_product(rows):
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((9, 13)).astype(np.float32)
+    x = generator.standard_normal((rows, 13)).astype(np.float32)
+    bias, scale, y = (
+        np.arange(9, dtype=np.float32),
+        np.linspace(1, 2, 9, dtype=np.float32),
+        np.empty((rows, 9), np.float32),
+    )
+    none = np.zeros(0, np.float32)
+    kernels._product(weight, scale, bias, x, y)
+    np.testing.assert_allclose(y, x @ weight.T * scale + bias, rtol=1e-4, atol=1e-5)
+    kernels._product(weight, none, none, x, y)
+    np.testing.assert_allclose(y, x @ weight.T, rtol=1e-4, atol=1e-5)
+
+
+def test_functions():
+    """Over all the values they can meet, against float64."""
+
+    @kernels.numba.njit
+    def apply(function, x):
+        return np.array([function(value) for value in x], np.float32)
+
+    x = np.linspace(-90, 20, 20001).astype(np.float32)
+    exact = torch.from_numpy(x).double()
+    np.testing.assert_allclose(apply(kernels._exp, x), exact.exp(), rtol=4e-6, atol=1e-37)
+    np.testing.assert_allclose(apply(kernels._silu, x), torch.nn.functional.silu(exact), rtol=4e-6, atol=1e-6)
+    np.testing.assert_allclose(apply(kernels._gelu, x), torch.nn.functional.gelu(exact), rtol=1e-6, atol=1e-6)
