@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +29,10 @@ import torch
 from .mannequin import PART_COLOURS, SEGMENTS, SOLE_THICKNESS
 from .modeling.kinematics_megadance import axis_angle_to_matrix, global_rotations
 from .motion import Motion, atomic_path
+from .rasterizer import RGB, VIDEO, ColourSpace, blend, capsules, compiled, lay_floor, lay_over, light, rasterise
+
+if TYPE_CHECKING:
+    import av
 
 Music = str | os.PathLike | bytes | tuple[np.ndarray, int]
 
@@ -42,12 +49,20 @@ SHADOW_SIZE, SHADOW_SCALE = 160, 40  # pixels of the shadow map, pixels a metre
 NORMAL_LEVELS = 128  # the lighting table knows so many values of each normal component
 
 LEFT_TINT, RIGHT_TINT = ((0.20, 0.47, 0.66), 0.50), ((0.80, 0.30, 0.24), 0.38)  # colour of the limbs, its share
-INK = np.array([52, 60, 74], np.float32)  # of the caption
+INK, BAR = (52, 60, 74), (70, 108, 140)  # of the caption and of the time bar
+_BLOCK = 128  # frames whose rotations are made at a time
 
 _MP4 = {"movflags": "+faststart"}  # the index goes to the front: a browser plays before all is loaded
-# mbtree is off because its output depends on the threads' timing (1 file in 50 differed on busy cores, 0 of 3,400 without); at this
-# crf files and PSNR are what mbtree gave at 20. The last three save a third of the time for a tenth more bytes.
-_X264 = {"preset": "veryfast", "crf": "25", "x264-params": "mbtree=0:subme=1:me=dia:partitions=none"}
+# A fixed quantizer: at a constant rate factor half the time goes into looking ahead, for scenes that are all alike here. No key frames
+# but each part's first.
+_X264 = {
+    "preset": "veryfast",
+    "qp": "21",
+    "x264-params": "keyint=infinite:scenecut=0:rc-lookahead=0:mbtree=0:b-adapt=0:weightp=0:weightb=0:trellis=0"
+    ":subme=0:me=dia:partitions=none",
+}
+_PART = 120  # frames that are encoded by themselves: a player can jump to the first of each
+_AAC = {"aac_coder": "fast"}  # half the time of the other search
 _AAC_RATES = (44100, 48000)  # every player knows these, and an AAC block is shorter than a frame of the picture
 _AAC_BLOCK = 1024  # samples
 
@@ -145,48 +160,56 @@ def follow_camera(motion: Motion, size: tuple[int, int] = (1280, 720)) -> Camera
 
 
 class Stage:
-    """Everything that is needed to draw any frame of one dance; the frames do not depend on each other."""
+    """Everything that is needed to draw any frame of one dance; the frames do not depend on each other.
+
+    Several threads may draw at the same time.
+    """
 
     def __init__(self, motion: Motion, size: tuple[int, int] = (1280, 720), title: str | None = None):
         self.motion, self.size = motion, size
         self.camera = follow_camera(motion, size)
         self.joints = np.asarray(motion.joints(), dtype=np.float64)  # [frames, 24, 3]
-        self._block: tuple[int, np.ndarray] | None = None
+        self.title = motion.genre if title is None else title
         self._prepare_body()
         self._prepare_floor()
-        self.title = motion.genre if title is None else title
-        self._caption = _text(self.title, size[1]) if self.title else None
+        # Rotations are made for a block of frames at a time: fast, and flat in memory for a long dance.
+        self._block = lru_cache(maxsize=32)(self._make_block)
+        self._paint = cache(self._make_paint)
 
     def __len__(self) -> int:
         return len(self.joints)
 
     def draw(self, frame: int, overlay: bool = True) -> np.ndarray:
         """One frame: (height, width, 3) uint8 RGB, a new array. `overlay`: with caption and time bar."""
+        return np.stack(self.draw_planes(frame, RGB, overlay), -1)
+
+    def draw_planes(self, frame: int, space: ColourSpace = VIDEO, overlay: bool = True) -> tuple[np.ndarray, ...]:
+        """The same as the planes of any colour space."""
         ends = self.capsule_ends(frame)
-        picture = self.draw_floor(frame, ends)
-        self.draw_body(picture, frame, ends)
+        planes = self.draw_floor(frame, ends, space)
+        self.draw_body(planes, frame, ends, space)
         if overlay:
-            self.draw_overlay(picture, frame)
-        return picture
+            self.draw_overlay(planes, frame, space)
+        return planes
 
     def capsule_ends(self, frame: int) -> np.ndarray:
         """(segments, 2, 3): both ends of every capsule in the world, soles on y = 0 where a foot joint is at y = 0."""
-        size = 128  # rotations are made for a block of frames at a time: fast, and flat in memory for a long dance
-        start = frame - frame % size
-        if self._block is None or self._block[0] != start:
-            poses = torch.from_numpy(np.array(self.motion.poses[start : start + size], dtype=np.float64))
-            rotations = global_rotations(axis_angle_to_matrix(poses)).numpy()
-            ends = np.einsum("fsij,sej->fsei", rotations[:, self._joint_of], self._offsets)
-            ends += self.joints[start : start + size, self._joint_of, None]
-            ends[..., 1] += SOLE_THICKNESS
-            self._block = (start, ends)
-        return self._block[1][frame - start]
+        return self._block(frame // _BLOCK)[frame % _BLOCK]
+
+    def _make_block(self, number: int) -> np.ndarray:
+        part = slice(number * _BLOCK, (number + 1) * _BLOCK)
+        poses = torch.from_numpy(np.array(self.motion.poses[part], dtype=np.float64))
+        rotations = global_rotations(axis_angle_to_matrix(poses)).numpy()
+        ends = np.einsum("fsij,sej->fsei", rotations[:, self._joint_of], self._offsets)
+        ends += self.joints[part, self._joint_of, None]
+        ends[..., 1] += SOLE_THICKNESS
+        return ends
 
     def _prepare_body(self) -> None:
         self._joint_of = np.array([s.joint for s in SEGMENTS])
         self._offsets = np.array([(s.start, s.end) for s in SEGMENTS])  # [segments, 2, 3]
         self._radii = np.array([(s.start_radius, s.end_radius) for s in SEGMENTS])  # [segments, 2]
-        self._shadow_widths = np.maximum(1, np.rint(1.8 * SHADOW_SCALE * self._radii.mean(1))).astype(int).tolist()
+        self._shadow_widths = np.maximum(1, np.rint(1.8 * SHADOW_SCALE * self._radii.mean(1))).astype(int)
         colours = []
         for segment in SEGMENTS:
             colour = np.array(PART_COLOURS[segment.part])
@@ -194,10 +217,16 @@ class Stage:
             if segment.part != "torso":  # left and right limbs can be told apart at a glance
                 colour = colour + share * (np.array(tint) * colour.mean() / np.mean(tint) - colour)
             colours.append(colour)
-        palette, self._colour_of = np.unique(np.array(colours), axis=0, return_inverse=True)
-        self._lighting = _lighting_table(palette)  # [colours, levels, levels, 3]
+        self._palette, self._colour_of = np.unique(np.array(colours), axis=0, return_inverse=True)
 
     def _prepare_floor(self) -> None:
+        height = self.size[1]
+        self._floor_top = min(max(0, math.ceil(self.camera.horizon + 1)), height)
+        down = (np.arange(float(height)) - self.camera.horizon) / height
+        self._tile_strength = 0.09 * (1 - np.exp(-((np.maximum(down, 0.0) / 0.22) ** 2)))  # [height]
+
+    def _make_paint(self, space: ColourSpace) -> _Paint:
+        """What has a colour, in the planes of a colour space."""
         (width, height), camera = self.size, self.camera
         rows, columns = np.arange(float(height))[:, None], np.arange(float(width))[None]
         below = rows - camera.horizon  # pixels below the horizon; the distance on the floor goes as 1 / below
@@ -209,16 +238,34 @@ class Stage:
         across = (columns - width / 2) / width
         pool = np.exp(-((across / 0.36) ** 2) - ((rows / height - 0.72) / 0.45) ** 2)[..., None]  # light on the dancer
         picture = picture * (0.94 + 0.12 * pool)
-        # Half a grey level of fixed noise keeps the wide gradients from showing steps.
-        picture += np.random.default_rng(0).uniform(-0.5, 0.5, (height, width, 1))
-        self._background = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+        # Half a level of fixed noise keeps the wide gradients from showing steps: grey in RGB, its own in each smaller plane.
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (height, width))
+        background = []
+        for channel, plane in enumerate(space.reduced(space.planes_of(picture))):
+            rows, columns = plane.shape
+            background.append(plane + (noise[-rows:, -columns:] if channel == 2 else noise[:rows, :columns]))
+        caption = None
+        if self.title:
+            text = _text(self.title, height)
+            top, left = round(0.95 * height) - text.shape[0], round(0.022 * width)
+            opacity = np.zeros((height, width, 3), np.float32)
+            part = opacity[max(top, 0) : top + text.shape[0], left : left + text.shape[1]]
+            part[:] = text[: part.shape[0], : part.shape[1]]
+            caption = []
+            for plane in space.reduced(opacity):
+                used = [np.flatnonzero(plane.any(axis)) for axis in (1, 0)]
+                (top, bottom), (left, right) = ((int(i[0]), int(i[-1]) + 1) if len(i) else (0, 0) for i in used)
+                caption.append((top, left, np.ascontiguousarray(plane[top:bottom, left:right])))
+        return _Paint(
+            background=tuple(np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in background),
+            lighting=np.clip(np.rint(space.planes_of(_lighting_table(self._palette))), 0, 255).astype(np.uint8),
+            ink=space.planes_of(np.array(INK)).tolist(),
+            bar=np.rint(space.planes_of(np.array(BAR))).astype(int).tolist(),
+            caption=caption,
+        )
 
-        self._floor_top = min(max(0, math.ceil(camera.horizon + 1)), height)
-        down = (rows[:, 0] - camera.horizon) / height
-        self._tile_strength = 0.09 * (1 - np.exp(-((np.maximum(down, 0.0) / 0.22) ** 2)))  # [height]
-
-    def draw_floor(self, frame: int, ends: np.ndarray) -> np.ndarray:
-        """The empty stage with the shadow of the capsules: (height, width, 3) uint8."""
+    def draw_floor(self, frame: int, ends: np.ndarray, space: ColourSpace = RGB) -> tuple[np.ndarray, ...]:
+        """The empty stage with the shadow of the capsules, as `draw_planes` gives it."""
         width, height = self.size
         axes = self.camera.axes()
         flat = np.array([axes[0], [0.0, 1.0, 0.0], [-axes[0, 2], 0.0, axes[0, 0]]])  # heading frame: right, up, back
@@ -237,11 +284,18 @@ class Stage:
         centre = flat @ ends[0].mean(0)
         corner = centre[[0, 2]] - SHADOW_SIZE / SHADOW_SCALE / 2
         shadow, box = self._shadow_map(ends @ flat.T - [corner[0], 0.0, corner[1]])
-        picture = np.empty_like(self._background)
-        picture[: self._floor_top] = self._background[: self._floor_top]
-        paths, background = np.stack([start, step, back, depth]), self._background
-        _compiled(_lay_floor)(background, self._floor_top, paths, self._tile_strength, shadow, box, corner, picture)
-        return picture
+        planes = space.empty(width, height)
+        background, top = self._paint(space).background, self._floor_top
+        for plane, under in zip(planes, background, strict=True):
+            above = -(-top * len(plane) // height)
+            plane[:above] = under[:above]
+        paths = np.stack([start, step, back, depth]) / TILE
+        scale = SHADOW_SCALE * TILE
+        compiled(lay_floor)(
+            *(background, space.zero, space.step, top, paths, self._tile_strength),
+            *(shadow, scale, box, corner / TILE, planes),
+        )
+        return planes
 
     def _shadow_map(self, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Capsules [segments, 2, 3] (right, height, back from the map's corner) -> darkness 0..255 seen from above, and
@@ -252,21 +306,25 @@ class Stage:
         import cv2
 
         slant = ends[..., 1, None] * (-LIGHT[[0, 2]] / LIGHT[1])
-        under = np.rint(ends[..., [0, 2]] * (SHADOW_SCALE * 16)).clip(-(2**20), 2**20).astype(int)  # 4 binary places
-        cast = np.rint((ends[..., [0, 2]] + slant) * (SHADOW_SCALE * 16)).clip(-(2**20), 2**20).astype(int)
+        under = (
+            np.rint(ends[..., [0, 2]] * (SHADOW_SCALE * 16)).clip(-(2**20), 2**20).astype(np.int32)
+        )  # 4 binary places
+        cast = np.rint((ends[..., [0, 2]] + slant) * (SHADOW_SCALE * 16)).clip(-(2**20), 2**20).astype(np.int32)
         margin = 8 + math.ceil(self._radii.max() * SHADOW_SCALE)
         both = np.concatenate([under, cast]).reshape(-1, 2) // 16
         box = np.concatenate([both.min(0) - margin, both.max(0) + margin]).clip(0, SHADOW_SIZE)
         shadow = np.zeros((SHADOW_SIZE, SHADOW_SIZE), np.uint8)
         lifted = np.maximum(ends[..., 1] - self._radii, 0.0).mean(1)  # metres between a capsule and the floor
-        low = (lifted < 0.5).tolist()
-        touch = np.rint(255 * np.exp(-lifted / 0.035)).astype(int).tolist()
+        low = lifted < 0.5
+        touch = np.rint(255 * np.exp(-lifted / 0.035)).astype(int)
         near, far, contact = np.zeros((3, *shadow.shape), np.uint8)
-        cast, under = cast.tolist(), under.tolist()
-        for i, thickness in enumerate(self._shadow_widths):
-            cv2.line(near if low[i] else far, *cast[i], 255, thickness, cv2.LINE_AA, 4)
-        for i in sorted((i for i in range(len(ends)) if touch[i] > 8), key=touch.__getitem__):
-            cv2.line(contact, *under[i], touch[i], self._shadow_widths[i], cv2.LINE_AA, 4)
+        widths = self._shadow_widths
+        for layer, members in ((near, low), (far, ~low)):
+            for width in np.unique(widths[members]).tolist():  # one call for all lines of a width
+                lines = list(cast[members & (widths == width)])
+                cv2.polylines(layer, lines, False, 255, width, cv2.LINE_AA, 4)
+        for i in sorted(np.flatnonzero(touch > 8).tolist(), key=touch.__getitem__):
+            cv2.line(contact, *under[i].tolist(), int(touch[i]), int(widths[i]), cv2.LINE_AA, 4)
         part = np.s_[box[1] : box[3], box[0] : box[2]]
         for layer, window in ((near, 3), (far, 7), (contact, 2)):
             for _ in range(2):  # two box filters are close to a Gaussian, and much faster
@@ -274,198 +332,69 @@ class Stage:
         shadow[part] = cv2.addWeighted(cv2.max(near[part], far[part]), 0.36, contact[part], 0.42, 0)
         return shadow, box
 
-    def draw_body(self, picture: np.ndarray, frame: int, ends: np.ndarray) -> None:
-        """Draw the lit mannequin into `picture`."""
+    def draw_body(self, planes: tuple[np.ndarray, ...], frame: int, ends: np.ndarray, space: ColourSpace = RGB) -> None:
+        """Draw the lit mannequin into the planes of a picture."""
         import cv2
 
-        width, height = self.size
+        (width, height), paint = self.size, self._paint(space)
         projected = self.camera.project(ends, frame)  # [segments, 2, 3]
         radii = self._radii * self.camera.focal / projected[..., 2]  # [segments, 2] pixels
         low, high = projected[..., :2] - radii[..., None] - 2, projected[..., :2] + radii[..., None] + 3
         boxes = np.concatenate([low.min(1), high.max(1)], 1).clip(0, [width, height, width, height]).astype(np.int64)
-        left, top = boxes[:, :2].min(0)
-        shape = tuple(boxes[:, :1:-1].max(0) - [top, left])  # rows, columns
+        outer = [boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()]
+        left, top = (edge - edge % space.step for edge in outer[:2])
+        right, bottom = (edge + -edge % space.step for edge in outer[2:])
+        shape = (bottom - top, right - left)  # rows, columns
+        used = np.s_[outer[1] - top : outer[3] - top, outer[0] - left : outer[2] - left]
         boxes -= [left, top, left, top]
         # Depth becomes pixels (`unit` a metre) towards the viewer, positive for all that can be seen.
         unit = self.camera.focal / self.camera.distances[frame]
         projected -= [left, top, 2 * self.camera.distances[frame]]
         projected[..., 2] *= -unit
-        ends_and_radii = zip(projected.tolist(), radii.tolist(), strict=True)
-        capsules = np.array([_capsule(*a, *b, *r) for (a, b), r in ends_and_radii])  # [segments, 10]
 
-        depth = np.zeros(shape, np.float32)
-        cover = np.zeros(shape, np.float32)  # share of the pixel that the body covers
-        owner = np.zeros(shape, np.uint8)  # whose surface is visible
-        normals = np.zeros((*shape, 4), np.uint8)  # right and down (128 is 0), unused, 255 where the body is
-        _compiled(_rasterise)(capsules, boxes, depth, cover, owner, normals)
-        smooth = cv2.blur(normals, (_odd(0.020 * unit),) * 2)  # over 2 cm, so that limbs grow out of each other
+        depth, cover = np.zeros((2, *shape), np.float32)  # cover: share of the pixel that the body covers
+        owner, *normals = np.zeros((4, *shape), np.uint8)  # whose surface is visible; right, down, where the body is
+        bodies = capsules(projected[:, 0], projected[:, 1], radii)
+        compiled(rasterise)(bodies, boxes, depth, cover, owner, *normals)
+        window = (_odd(0.020 * unit),) * 2  # over 2 cm, so that limbs grow out of each other
+        smooth = [cv2.blur(plane, window) for plane in normals]
         # Darken what lies behind its surroundings (Luft, Colditz, Deussen 2006): an arm stands out from the chest.
         window = (_odd(0.030 * unit),) * 2  # in a quarter of the size
-        inside = np.ascontiguousarray(normals[::4, ::4, 3])
-        surface, share = (cv2.blur(plane, window) for plane in (np.ascontiguousarray(depth[::4, ::4]), inside))
-        around = cv2.resize(surface / np.maximum(share, 1) * 255, shape[::-1], interpolation=cv2.INTER_LINEAR)
-        lit, halo = np.zeros((*shape, 4), np.uint8), 1.0 / (0.35 * unit)
-        _compiled(_light)(self._lighting, self._colour_of, owner, smooth, depth, around, halo, cover, lit)
-        soft = cv2.GaussianBlur(lit, (3, 3), 0)
-        _compiled(_lay_over)(lit, soft, cover, picture[top : top + shape[0], left : left + shape[1]])
+        small = (np.ascontiguousarray(plane[used][::4, ::4]) for plane in (depth, normals[2]))
+        surface, share = (cv2.blur(plane, window) for plane in small)
+        around, inner = np.zeros(shape, np.float32), depth[used].shape[::-1]
+        around[used] = cv2.resize(surface / np.maximum(share, 1) * 255, inner, interpolation=cv2.INTER_LINEAR)
+        lit, halo = np.zeros((4, *shape), np.uint8), 1.0 / (0.35 * unit)
+        compiled(light)(paint.lighting, space.zero, self._colour_of, owner, *smooth, depth, around, halo, cover, lit)
+        soft = np.empty_like(lit)
+        for plane, target in zip(lit, soft, strict=True):
+            cv2.GaussianBlur(plane, (3, 3), 0, dst=target)
+        compiled(lay_over)(lit, soft, cover, space.step, top, left, planes)
 
-    def draw_overlay(self, picture: np.ndarray, frame: int) -> None:
+    def draw_overlay(self, planes: tuple[np.ndarray, ...], frame: int, space: ColourSpace = RGB) -> None:
         """Caption at the lower left, thin bar of elapsed time along the bottom."""
         width, height = self.size
-        if self._caption is not None:
-            _write(picture, self._caption, round(0.022 * width), round(0.95 * height))
         thick = max(1, round(height / 180))
         done = round(width * (frame + 1) / len(self))
-        bar = picture[height - thick :]
-        bar[:, done:] -= bar[:, done:] // 8
-        bar[:, :done] = (70, 108, 140)
+        paint, paste = self._paint(space), compiled(blend)
+        for channel, (plane, zero) in enumerate(zip(planes, space.zero, strict=True)):
+            step = space.step if channel else 1
+            if paint.caption is not None:
+                top, left, opacity = paint.caption[channel]
+                paste(plane, top, left, paint.ink[channel], opacity)
+            top, left = -(-(height - thick) // step), done // step
+            shape = (len(plane) - top, plane.shape[1] - left)
+            paste(plane, top, left, zero, np.full(shape, 1 / 8, np.float32))
+            plane[top:, :left] = paint.bar[channel]
 
 
-@cache
-def _compiled(function: Callable) -> Callable:
-    """Machine code for one of the loops over pixels below, which are plain Python (numba comes with librosa)."""
-    from numba import njit
-
-    try:
-        return njit(function, cache=True, fastmath=True, error_model="numpy")
-    except RuntimeError:  # no folder can hold the machine code: it is made anew in each process, which takes seconds
-        return njit(function, fastmath=True, error_model="numpy")
-
-
-def _lay_floor(background, top, paths, strength, shadow, box, corner, picture):
-    """Darken the background below row `top` by the tiles and the shadow.
-
-    paths [4, rows]: metres right at column 0, metres a column, metres back, metres back to the next row.
-    """
-    width = picture.shape[1]
-    light, lights = np.empty(width, np.float32), np.empty(3 * width, np.float32)
-    for row in range(top, picture.shape[0]):
-        start, step, back, depth = (
-            paths[0, row] / TILE,
-            paths[1, row] / TILE,
-            paths[2, row] / TILE,
-            paths[3, row] / TILE,
-        )
-        # A tile's edge is as soft as a pixel is wide: where tiles are smaller than pixels, far away, they fade to their mean.
-        sharp = min(1.0 / step, 60.0)
-        wave = abs(back - 2.0 * np.floor(back / 2.0) - 1.0) - 0.5
-        swing = 2.0 * strength[row] * min(max(wave * min(1.0 / depth, 60.0), -0.5), 0.5)
-        base = 1.0 - 0.5 * strength[row]
-        for column in range(width):
-            across = start + step * column
-            wave = abs(across - 2.0 * np.floor(across * 0.5) - 1.0) - 0.5
-            light[column] = base + swing * min(max(wave * sharp, -0.5), 0.5)
-        y = (paths[2, row] - corner[1]) * SHADOW_SCALE
-        y0 = int(np.floor(y))
-        if box[1] <= y0 < box[3] - 1:
-            metres = paths[1, row] * SHADOW_SCALE
-            first = (corner[0] - paths[0, row]) * SHADOW_SCALE
-            begin = max(0, int(np.ceil((first + box[0]) / metres)))
-            end = min(width, int(np.floor((first + box[2] - 1) / metres)))
-            fy = y - y0
-            for column in range(begin, end):
-                x = column * metres - first
-                x0 = int(x)
-                upper = shadow[y0, x0] + (x - x0) * (float(shadow[y0, x0 + 1]) - shadow[y0, x0])
-                lower = shadow[y0 + 1, x0] + (x - x0) * (float(shadow[y0 + 1, x0 + 1]) - shadow[y0 + 1, x0])
-                light[column] *= 1.0 - (upper + fy * (lower - upper)) / 255.0
-        for column in range(width):
-            lights[3 * column] = lights[3 * column + 1] = lights[3 * column + 2] = light[column]
-        under, over = background[row].reshape(-1), picture[row].reshape(-1)
-        for place in range(3 * width):
-            over[place] = np.uint8(under[place] * lights[place])
-
-
-def _capsule(ax, ay, az, bx, by, bz, ra, rb) -> tuple[float, ...]:
-    """A sphere of changing radius swept from a to b (pixels; z towards the viewer), ready for `_rasterise`.
-
-    At the pixel (u, v) from a, the sphere at t in 0..1 covers the pixel when q(t) = C + 2 B t - n t^2 > 0 and its surface is
-    at z = az + t dz + sqrt(q(t)), with C = ra^2 - u^2 - v^2, B = ra dr + u dx + v dy, n = dx^2 + dy^2 - dr^2. z(t) is
-    concave; it is highest at t = B/n + k sqrt((B/n)^2 + C/n), k = dz / sqrt(n + dz^2), and clamping t to 0..1 keeps that exact.
-
-    Returns:
-        ax, ay, az, dx, dy, dz, ra, dr, n, k
-    """
-    dx, dy, dz = bx - ax, by - ay, bz - az
-    length = math.hypot(dx, dy)
-    if length < 0.1 * max(ra, rb):  # end on, or a sphere: the end nearer to the viewer hides the rest
-        x, y, z = (ax, ay, az) if az + ra >= bz + rb else (bx, by, bz)
-        return x, y, z, 0.0, 0.0, 0.0, max(ra, rb), 0.0, 1.0, 0.0
-    most = (
-        0.95 * length
-    )  # where one end hides inside the other's outline, a somewhat larger small end changes nothing seen
-    ra, rb = max(ra, rb - most), max(rb, ra - most)
-    dr = rb - ra
-    n = length * length - dr * dr
-    return ax, ay, az, dx, dy, dz, ra, dr, n, dz / math.sqrt(n + dz * dz)
-
-
-def _rasterise(capsules, boxes, depth, cover, owner, normals):
-    """Every capsule into the depth buffer, inside its box (left, top, right, bottom)."""
-    for index in range(len(capsules)):
-        x, y, z = capsules[index, 0], capsules[index, 1], capsules[index, 2]
-        dx, dy, dz = capsules[index, 3], capsules[index, 4], capsules[index, 5]
-        radius, dr, n, k = capsules[index, 6], capsules[index, 7], capsules[index, 8], capsules[index, 9]
-        per_n = 1.0 / n
-        sharp = 0.5 / max(0.5, radius + dr / 2)  # q / (2 radius) is about the distance to the outline in pixels
-        for row in range(boxes[index, 1], boxes[index, 3]):
-            v = row - y
-            for column in range(boxes[index, 0], boxes[index, 2]):
-                u = column - x
-                c = radius * radius - u * u - v * v
-                b = (radius * dr + u * dx + v * dy) * per_n
-                most = b * b + c * per_n  # q at its highest, were t not held to 0..1, over n
-                if most * n * sharp <= -0.5:
-                    continue
-                t = min(max(b, 0.0), 1.0)  # where q is highest: how far inside the outline
-                share = (c + n * t * (2 * b - t)) * sharp + 0.5
-                if share <= 0.0:
-                    continue
-                t = min(max(b + k * math.sqrt(max(most, 0.0)), 0.0), 1.0)  # where z is highest: what is seen
-                q = c + n * t * (2 * b - t)
-                if share > cover[row, column]:
-                    cover[row, column] = min(share, 1.0)
-                surface = z + t * dz + math.sqrt(max(q, 0.0))
-                if surface > depth[row, column]:
-                    depth[row, column] = surface
-                    owner[row, column] = index
-                    scale = 127.0 / (radius + t * dr)
-                    normals[row, column, 0] = int(min(max((u - t * dx) * scale, -127.0), 127.0) + 128.5)
-                    normals[row, column, 1] = int(min(max((v - t * dy) * scale, -127.0), 127.0) + 128.5)
-                    normals[row, column, 3] = 255
-
-
-def _light(lighting, colours, owner, normals, depth, around, halo, cover, lit):
-    """Look up the lit colour of every pixel of the body; the fourth channel of `lit` is 255 there."""
-    most = lighting.shape[1] - 1
-    for row in range(cover.shape[0]):
-        for column in range(cover.shape[1]):
-            if cover[row, column] > 0.0:
-                scale = most / max(float(normals[row, column, 3]), 1.0)  # the mean is of the part inside the outline
-                x = min(int(normals[row, column, 0] * scale + 0.5), most)
-                y = min(int(normals[row, column, 1] * scale + 0.5), most)
-                behind = (around[row, column] - depth[row, column]) * halo
-                shade = 1.0 - min(max(behind, 0.0), 0.45)
-                colour = colours[owner[row, column]]
-                for channel in range(3):
-                    lit[row, column, channel] = int(lighting[colour, y, x, channel] * shade + 0.5)
-                lit[row, column, 3] = 255
-
-
-def _lay_over(lit, soft, cover, picture):
-    """Lay the body over the picture by the share of each pixel that it covers.
-
-    Inside, the colours softened by one pixel are taken, for smooth inner edges; at the outline they would mix with nothing.
-    """
-    for row in range(cover.shape[0]):
-        for column in range(cover.shape[1]):
-            share = cover[row, column]
-            if share > 0.0:
-                inside = soft[row, column, 3] == 255
-                for channel in range(3):
-                    colour = soft[row, column, channel] if inside else lit[row, column, channel]
-                    under = picture[row, column, channel]
-                    picture[row, column, channel] = int(under + (float(colour) - under) * share + 0.5)
+@dataclass(frozen=True)
+class _Paint:
+    background: tuple[np.ndarray, ...]  # planes
+    lighting: np.ndarray  # [colours, y level, x level, 3]: the lit colour of each normal
+    ink: list[float]
+    bar: list[int]
+    caption: list[tuple[int, int, np.ndarray]] | None  # in each plane: its top, its left, its opacity
 
 
 def _lighting_table(palette: np.ndarray) -> np.ndarray:
@@ -510,7 +439,7 @@ def _write(picture: np.ndarray, text: np.ndarray, left: int, bottom: int) -> Non
     top = max(0, bottom - text.shape[0])
     part = picture[top:bottom, left : left + text.shape[1]]
     opacity = text[: part.shape[0], : part.shape[1]]
-    part[:] = (part + (INK - part) * opacity + np.float32(0.5)).astype(np.uint8)
+    part[:] = (part + (np.array(INK, np.float32) - part) * opacity + np.float32(0.5)).astype(np.uint8)
 
 
 def render_frames(
@@ -596,40 +525,97 @@ def render_video(
         MotionError: the path cannot be written.
     """
     import av
-    import cv2
     from tqdm.auto import tqdm
 
     path = _target(path, ".mp4")
     stage = _stage(motion, size, fps, title, even=True)
     rate = Fraction(fps).limit_denominator(1001)
     sound, sound_rate = (None, 0) if music is None else _sound(music, music_start, len(stage) / rate)
+    bar = tqdm(total=len(stage), desc="video", unit="frame", disable=not progress)
 
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4", options=_MP4) as container:
+    with bar, atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4", options=_MP4) as container:
         video = container.add_stream("libx264", rate=rate, options=_X264)
-        video.width, video.height, video.pix_fmt = *size, "yuv420p"
-        context = video.codec_context
-        context.thread_type, context.time_base = "FRAME", 1 / rate  # by frames: it encodes while the next is drawn
-        # What cv2's conversion makes: BT.601 in the limited range; sRGB's primaries are BT.709's.
-        context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 6, 1, 1
+        _set_up(video.codec_context, size, rate)
         if sound is not None:
             layout = "mono" if len(sound) == 1 else "stereo"
-            audio = container.add_stream("aac", rate=sound_rate, layout=layout, bit_rate=96_000 * len(sound))
+            options = {"rate": sound_rate, "layout": layout, "bit_rate": 96_000 * len(sound)}
+            audio = container.add_stream("aac", **options, options=_AAC)
         sent = 0
-        for index in tqdm(range(len(stage)), desc="video", unit="frame", disable=not progress):
-            planes = cv2.cvtColor(stage.draw(index), cv2.COLOR_RGB2YUV_I420)
-            frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-            frame.pts, frame.time_base = index, 1 / rate
-            container.mux(video.encode(frame))
-            while sound is not None and sent < min(sound.shape[1], (index + 1) / rate * sound_rate):
-                block = sound[:, sent : sent + _AAC_BLOCK]  # sound and picture side by side, for players that stream
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
-                frame.sample_rate, frame.pts, frame.time_base = sound_rate, sent, Fraction(1, sound_rate)
-                container.mux(audio.encode(frame))
-                sent += block.shape[1]
-        container.mux(video.encode(None))
+        for first, packets in _encoded(stage, rate):
+            for index, packet in enumerate(packets, start=first):
+                packet.stream = video
+                container.mux(packet)
+                while sound is not None and sent < min(sound.shape[1], (index + 1) / rate * sound_rate):
+                    block = sound[:, sent : sent + _AAC_BLOCK]  # side by side with the picture, for players that stream
+                    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
+                    frame.sample_rate, frame.pts, frame.time_base = sound_rate, sent, Fraction(1, sound_rate)
+                    container.mux(audio.encode(frame))
+                    sent += block.shape[1]
+            bar.update(len(packets))
         if sound is not None:
             container.mux(audio.encode(None))
     return path
+
+
+def _set_up(context: av.VideoCodecContext, size: tuple[int, int], rate: Fraction) -> None:
+    context.width, context.height, context.pix_fmt = *size, "yuv420p"
+    context.framerate, context.time_base, context.thread_count = rate, 1 / rate, 1
+    # BT.601 in the limited range; sRGB's primaries are BT.709's.
+    context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 6, 1, 1
+
+
+def _encoded(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.Packet]]]:
+    """The film in parts, in their order: number of the first frame, one packet for each frame.
+
+    Each part is drawn and encoded from beginning to end by one thread, as a film of its own that starts with a key frame. So all
+    cores are busy, and what comes out does not depend on how many there are or on who is faster.
+    """
+    import av
+    import cv2
+
+    width, height = stage.size
+
+    def encode(first: int, last: int) -> list[av.Packet]:
+        context = av.CodecContext.create("libx264", "w")
+        _set_up(context, stage.size, rate)
+        context.options = _X264
+        context.flags |= int(av.codec.context.Flags.global_header)  # the stream's header is in the file's
+        frame = av.VideoFrame(width, height, "yuv420p")  # one for all: the encoder copies what it keeps
+        places = [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes]
+        packets = []
+        for index in range(first, last):
+            for place, plane in zip(places, stage.draw_planes(index), strict=True):
+                place[:] = plane
+            frame.pts, frame.time_base = index, 1 / rate
+            packets += context.encode(frame)
+        return packets + context.encode(None)
+
+    # A part of one frame would put two key frames side by side, which H.264 wants numbered.
+    starts = list(range(0, max(len(stage) - 1, 1), _PART))
+    parts = list(zip(starts, [*starts[1:], len(stage)], strict=True))
+    stage.draw_planes(0)  # what all threads share is made once
+    workers = min(_cores(), len(parts))
+    cv_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # its own threads would wait for work beside ours, and busily
+    with ThreadPoolExecutor(workers, "video") as pool:
+        waiting = deque()
+        try:
+            for part in parts:
+                waiting.append((part[0], pool.submit(encode, *part)))
+                if len(waiting) > workers:
+                    first, done = waiting.popleft()
+                    yield first, done.result()
+            while waiting:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            cv2.setNumThreads(cv_threads)
+
+
+def _cores() -> int:
+    """Of the processor, those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _target(path: str | os.PathLike, suffix: str) -> Path:

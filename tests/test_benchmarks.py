@@ -44,3 +44,13 @@ def test_features(benchmark_of, capsys):
     assert report["plain_over_ours"] > 1 and report["cold_start_seconds"] > 0
     assert report["largest_difference_from_plain"] < 1e-2
     assert report["peak_mb_60_s"] < report["peak_mb_20_s"] + 60  # a spectrum alone would add 20 MB a copy
+
+
+@pytest.mark.slow
+def test_render(benchmark_of, capsys):
+    report = benchmark_of("render")(["--frames", "12", "--size", "64", "36", "--runs", "1"])
+    assert json.loads(capsys.readouterr().out) == report
+    for name in ("frames_per_second", "plain_frames_per_second", "plain_over_ours", "encoded_per_second_one_thread"):
+        assert report[name] > 0
+    assert report["psnr"] > 35
+    assert 0 < report["first_video_seconds"] < report["first_video_seconds_compiling"]

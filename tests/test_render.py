@@ -1,15 +1,15 @@
 """Videos and filmstrips: they decode, sound and picture start together, and the body is where forward kinematics puts it."""
 
 import io
+import itertools
 import math
+import time
 
 import av
 import cv2
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.signal import correlate, resample_poly
 from scipy.spatial.transform import Rotation
 
@@ -82,13 +82,16 @@ def lag(heard: np.ndarray, played: np.ndarray, rate: int) -> tuple[float, float]
 
 def body_mask(stage: Stage, frame: int) -> np.ndarray:
     """Pixels that the body changes."""
-    ends = stage.capsule_ends(frame)
-    floor = stage.draw_floor(frame, ends)
+    floor = floor_picture(stage, frame, stage.capsule_ends(frame))
     return np.abs(stage.draw(frame, overlay=False).astype(int) - floor).max(-1) > 12
 
 
+def floor_picture(stage: Stage, frame: int, ends: np.ndarray) -> np.ndarray:
+    return np.stack(stage.draw_floor(frame, ends), -1)
+
+
 def bare_floor(stage: Stage, frame: int) -> np.ndarray:
-    return stage.draw_floor(frame, stage.capsule_ends(frame) + [90.0, 0.0, 0.0])  # the shadow falls far away
+    return floor_picture(stage, frame, stage.capsule_ends(frame) + [90.0, 0.0, 0.0])  # the shadow falls far away
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
@@ -185,18 +188,60 @@ def test_the_same_dance_gives_the_same_file(tmp_path, video):
 def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "dance.mp4"
     path.write_bytes(b"the last good one")
-    whole = Stage.draw
+    whole = Stage.draw_planes
 
-    def draw(self, frame, overlay=True):
-        if frame == 5:
+    def draw_planes(self, frame, *args):
+        if frame == 200:
             raise RuntimeError("the lamp went out")
-        return whole(self, frame, overlay)
+        return whole(self, frame, *args)
 
-    monkeypatch.setattr(Stage, "draw", draw)
+    monkeypatch.setattr(Stage, "draw_planes", draw_planes)
+    threads = cv2.getNumThreads()
     with pytest.raises(RuntimeError, match="lamp"):
-        render_video(dance(), path, (clicks(1, 22050), 22050), size=SMALL, progress=False)
+        render_video(dance(500), path, (clicks(1, 22050), 22050), size=(64, 36), progress=False)
+    assert cv2.getNumThreads() == threads
     assert [file.name for file in tmp_path.iterdir()] == ["dance.mp4"]
     assert path.read_bytes() == b"the last good one"
+
+
+def test_neither_the_number_of_threads_nor_their_pace_changes_the_file(tmp_path, monkeypatch):
+    motion, files = dance(300), []
+    whole = Stage.draw_planes
+    for cores, slow in ((1, None), (2, 3), (3, 130), (8, None)):
+
+        def draw_planes(self, frame, *args, slow=slow):
+            if frame == slow:
+                time.sleep(0.3)
+            return whole(self, frame, *args)
+
+        monkeypatch.setattr(Stage, "draw_planes", draw_planes)
+        monkeypatch.setattr(render, "_cores", lambda cores=cores: cores)
+        files.append(render_video(motion, tmp_path / f"{cores}.mp4", size=(64, 36), progress=False).read_bytes())
+    assert files.count(files[0]) == 4
+
+
+@pytest.mark.parametrize("frames", [1, 2, 120, 121, 122, 241, 300])
+def test_parts_join_to_one_film(tmp_path, frames):
+    """Every frame is there once and in order, and a player can start at each part."""
+    motion = dance(frames)
+    path = render_video(motion, tmp_path / "a.mp4", (clicks(1, 22050), 22050), size=(64, 36), progress=False)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert sorted(packet.pts for packet in packets) == [packets[0].duration * index for index in range(frames)]
+    assert all(a.dts < b.dts for a, b in itertools.pairwise(packets))
+    keys = [index for index, packet in enumerate(packets) if packet.is_keyframe]
+    assert keys == list(range(0, max(frames - 1, 1), 120))
+    drawn = list(render_frames(motion, size=(64, 36)))
+    with av.open(str(path)) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(shown) == frames
+    for a, b in zip(shown, drawn, strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 4
+    if frames == 300:
+        with av.open(str(path)) as container:
+            container.seek(packets[keys[-1]].pts, stream=container.streams.video[0])
+            first = next(container.decode(video=0))
+        assert np.array_equal(first.to_ndarray(format="rgb24"), shown[keys[-1]])
 
 
 def test_progress_is_shown_or_not(tmp_path, capsys):
@@ -286,7 +331,7 @@ def test_shadow_lies_under_the_feet_and_fades_when_they_leave():
     stage = Stage(motion, (640, 360))
     darker = []
     for frame in (0, 1):
-        difference = bare_floor(stage, frame).astype(int) - stage.draw_floor(frame, stage.capsule_ends(frame))
+        difference = bare_floor(stage, frame).astype(int) - floor_picture(stage, frame, stage.capsule_ends(frame))
         assert difference.min() >= -1  # a shadow only darkens
         spots = stage.joints[0, [10, 11]] * [1, 0, 1]
         at = np.rint(stage.camera.project(np.concatenate([spots, spots + [-1.0, 0, 0.6]]), frame)).astype(int)
@@ -339,35 +384,24 @@ def test_frames_do_not_depend_on_each_other():
 
 def test_machine_code_and_plain_python_draw_the_same(monkeypatch):
     compiled = Stage(dance(), (64, 36)).draw(9)
-    monkeypatch.setattr(render, "_compiled", lambda function: function)
+    monkeypatch.setattr(render, "compiled", lambda function: function)
     assert np.abs(compiled.astype(int) - Stage(dance(), (64, 36)).draw(9)).max() <= 1
 
 
-finite = st.floats(-8, 8)
-
-
-@settings(max_examples=25)
-@given(st.tuples(finite, finite, finite), st.tuples(finite, finite, finite), st.floats(2, 6), st.floats(2, 6))
-def test_a_capsule_is_the_spheres_it_is_swept_from(a, b, ra, rb):
-    """The closed form against a thousand spheres, pixel by pixel."""
-    size = 31
-    start, end = np.array(a) + [15, 15, 60], np.array(b) + [15, 15, 60]
-    length = math.hypot(*(end - start)[:2])
-    if length < max(0.1 * max(ra, rb), abs(ra - rb) / 0.95):
-        return  # seen end on: simplified on purpose
-    planes = [np.zeros((size, size), kind) for kind in (np.float32, np.float32, np.uint8)]
-    normals = np.zeros((size, size, 4), np.uint8)
-    capsule = np.array([render._capsule(*start, *end, ra, rb)])
-    render._compiled(render._rasterise)(capsule, np.array([[0, 0, size, size]]), *planes, normals)
-    t = np.linspace(0, 1, 1001, dtype=np.float32)[:, None, None]
-    rows, columns = np.mgrid[:size, :size]
-    square = (ra + t * (rb - ra)) ** 2
-    square = square - (columns - start[0] - t * (end - start)[0]) ** 2 - (rows - start[1] - t * (end - start)[1]) ** 2
-    surface = np.where(square > 0, start[2] + t * (end - start)[2] + np.sqrt(np.maximum(square, 0)), 0).max(0)
-    hit = square.max(0) > 0.5
-    np.testing.assert_allclose(planes[0][hit], surface[hit], atol=0.02)
-    assert (planes[1][square.max(0) > 2 * max(ra, rb)] == 1).all()
-    assert (planes[1][square.max(0) < -2 * max(ra, rb)] == 0).all()
+def test_frames_for_video_are_the_pictures_in_other_colours():
+    """Against the picture in RGB, converted with the matrix of BT.601 and the mean of four pixels' colours."""
+    stage = Stage(dance(), (320, 180))
+    for frame in (0, 23):
+        rgb = stage.draw(frame) / 255
+        red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+        y = 0.299 * red + 0.587 * green + 0.114 * blue
+        planes = stage.draw_planes(frame)
+        wanted = (16 + 219 * y, 128 + 112 * (blue - y) / 0.886, 128 + 112 * (red - y) / 0.701)
+        for plane, exact in zip(planes, wanted, strict=True):
+            if len(plane) == 90:
+                exact = exact.reshape(90, 2, 160, 2).mean((1, 3))
+            difference = np.abs(plane - exact)[: round(0.97 * len(plane))]  # the end of the time bar is rounded
+            assert difference.mean() < 0.4 and np.quantile(difference, 0.99) < 1.5 and difference.max() < 4
 
 
 # --- filmstrip -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ PACKAGES = ("modeling", "datasets_scripts", "megadance_hf", "examples", "benchma
 # The same inside megadance_hf: a module may import modules of earlier rows only, and `data` and `training` need no
 # pictures. A module that is not named here yet makes the test fail: give it its place.
 ROWS = (
-    ("auto", "mannequin"),
+    ("auto", "mannequin", "rasterizer"),
     ("motion",),
     ("export", "render", "metrics", "dance_features", "data"),
     ("tasks", "convert", "synchrony", "reports"),
@@ -30,7 +30,7 @@ LAZY_ARROWS = {("motion", "export"), ("motion", "render")}
 # What travels to the Hub beside the weights knows nothing else; the second group only inside `try`. transformers brings
 # huggingface_hub, safetensors and tqdm along.
 HUB_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors", "tqdm"}
-OPTIONAL_HUB_LIBRARIES = {"scipy", "librosa", "soundfile", "soxr", "mamba_ssm", "causal_conv1d"}
+OPTIONAL_HUB_LIBRARIES = {"scipy", "librosa", "soundfile", "soxr", "numba", "mamba_ssm", "causal_conv1d"}
 MAX_LINES = 700
 
 

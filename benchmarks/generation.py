@@ -1,0 +1,139 @@
+"""Seconds of compute a second of dance: modes, types of weights, batches, lengths; against plain recomputation; JSON out.
+
+    python benchmarks/generation.py [--size full|bundled] [--runs 5] [--threads 2] [--cases paper_bfloat16 ...]
+
+`full` is the paper's size with random weights (849 M parameters, 107 M of them for one genre), `bundled` the model that comes
+with the package. `plain` computes every window anew with the modules of torch, which is the obvious loop. Each run measures all
+cases one after the other; medians over the runs. A case is a mode and a type, then `x8` for eight dances at once (its seconds
+are those of the eight divided by eight) or `600s` for ten minutes of music instead of `--seconds`.
+
+`agreement` compares the types with float32, each step given the same codes before it: how often the likeliest code is the same,
+and the error of the logits as a share of their spread.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+
+import torch
+import transformers
+from transformers import LogitsProcessor
+
+from megadance_hf import MegaDanceConfig, MegaDanceForMotionGeneration
+from megadance_hf.modeling import kernels_megadance as kernels
+from megadance_hf.pipeline import DEFAULT_MODEL
+
+TYPES = ("float32", "bfloat16", "int8")
+CASES = (
+    *(f"paper_{kind}{more}" for kind in TYPES for more in ("", "_x4", "_x8", "_x16")),
+    *("plain_float32", "released_float32", "stream_float32", "stream_bfloat16", "stream_int8", "paper_int8_600s"),
+)
+
+
+def build(size: str, tiny: bool) -> MegaDanceForMotionGeneration:
+    if size == "bundled":
+        return MegaDanceForMotionGeneration.from_pretrained(DEFAULT_MODEL).eval()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64, "codebook_size": 63} if tiny else {}
+    config = MegaDanceConfig(**sizes)
+    config.active_genres = config.genres[:1]
+    torch.manual_seed(0)
+    return MegaDanceForMotionGeneration(config).eval()
+
+
+def of_type(model: MegaDanceForMotionGeneration, kind: str) -> MegaDanceForMotionGeneration:
+    model = copy.deepcopy(model)
+    return model.quantize("int8") if kind == "int8" else model.to(getattr(torch, kind))
+
+
+def music_for(batch: int, seconds: float) -> torch.Tensor:
+    """Random features; how long a step takes does not depend on them."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, round(30 * seconds), 35, generator=generator).repeat(batch, 1, 1)
+
+
+def measure(model: MegaDanceForMotionGeneration, case: str, seconds: float) -> float:
+    mode, _, *more = case.split("_")
+    batch = next((int(word[1:]) for word in more if word.startswith("x")), 1)
+    seconds = next((float(word[:-1]) for word in more if word.endswith("s")), seconds)
+    arguments = {"mode": "paper", "use_cache": False} if mode == "plain" else {"mode": mode}
+    music, genres = music_for(batch, seconds), torch.full((batch,), model.config.label2id[model.config.built_genres[0]])
+    began = time.perf_counter()
+    model.generate(music, genres, do_sample=True, seed=0, **arguments)
+    return (time.perf_counter() - began) / (batch * seconds)
+
+
+class Follow(LogitsProcessor):
+    """Chooses the codes of a given dance, [2 * batch, codes]."""
+
+    def __init__(self, codes: torch.Tensor):
+        self.codes = codes
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        chosen = self.codes[:, input_ids.shape[1], None]
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+
+
+def agreement(models: dict[str, MegaDanceForMotionGeneration], seconds: float) -> dict[str, dict[str, float]]:
+    """Step by step as in generation, along the dance of the float32 model."""
+    first = models["float32"]
+    music, genres = music_for(1, seconds), torch.tensor([first.config.label2id[first.config.built_genres[0]]])
+    dance = first.generate(music, genres, do_sample=True, seed=0, mode="paper")
+    follow = [Follow(torch.cat((dance.upper_codes, dance.lower_codes)))]
+    prompt = {"upper_codes": dance.upper_codes[:, :1], "lower_codes": dance.lower_codes[:, :1]}
+    found = {}
+    for kind, model in models.items():
+        output = model.generate(
+            music, genres, **prompt, mode="paper", do_sample=False, output_logits=True, logits_processor=follow
+        )
+        found[kind] = torch.cat((output.upper_logits, output.lower_logits))
+    exact = found.pop("float32")
+    return {
+        kind: {
+            "same_likeliest_code": float((logits.argmax(-1) == exact.argmax(-1)).float().mean()),
+            "logit_error": float((logits - exact).std() / exact.std()),
+        }
+        for kind, logits in found.items()
+    }
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("full", "bundled"), default="full")
+    parser.add_argument("--tiny", action="store_true", help="a model of no use, to try this out")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cases", nargs="+", default=list(CASES))
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    if kernels.numba is not None:
+        kernels.numba.set_num_threads(min(arguments.threads, kernels.numba.config.NUMBA_NUM_THREADS))
+    transformers.logging.set_verbosity_error()
+
+    model = build(arguments.size, arguments.tiny)
+    models = {kind: of_type(model, kind) for kind in TYPES}
+    times = {case: [] for case in arguments.cases}
+    for case in arguments.cases:  # compiles, and brings the weights to memory
+        measure(models[case.split("_")[1]], case.split("_x")[0].removesuffix("_600s"), 10.0)
+    for _ in range(arguments.runs):
+        for case, found in times.items():
+            found.append(measure(models[case.split("_")[1]], case, arguments.seconds))
+    seconds = {case: statistics.median(found) for case, found in times.items()}
+    report = {"size": arguments.size, "threads": arguments.threads, "runs": arguments.runs}
+    report["seconds_a_second"] = {case: float(f"{value:.3g}") for case, value in seconds.items()}
+    if "plain_float32" in seconds:
+        plain = seconds["plain_float32"]
+        report["plain_over"] = {case: round(plain / value, 2) for case, value in seconds.items()}
+    for case in seconds:
+        alone = case.split("_x")[0]
+        if alone != case and alone in seconds:
+            report.setdefault("batch_throughput", {})[case] = round(seconds[alone] / seconds[case], 2)
+    report["agreement_with_float32"] = agreement(models, min(20.0, arguments.seconds))
+    print(json.dumps(report, indent=2))
+    return report
+
+
+if __name__ == "__main__":
+    main()

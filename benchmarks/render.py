@@ -1,0 +1,173 @@
+"""What a video costs: frames a second drawn, encoded, and made into a file, against the plain loop; a cold start; JSON out.
+
+    python benchmarks/render.py [--frames 900] [--size 1280 720] [--runs 3]
+
+`plain` is the loop that comes to mind: one frame after the other, drawn in RGB, converted by PyAV, encoded by x264 with the same
+settings and its own threads. Both write a song, too. Quality is that of the brightness, against the frames as drawn (PSNR, decibels).
+The cold start is a new process that makes a video of one frame, with and without machine code left by an earlier one.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from megadance_hf import render
+from megadance_hf.motion import Motion
+from megadance_hf.rasterizer import VIDEO
+from megadance_hf.render import Stage, render_video
+
+RATE, SOUND_RATE = 30, 44100
+CHILD = """
+import sys, time
+import numpy as np
+from megadance_hf.motion import Motion
+from megadance_hf.render import render_video
+began = time.perf_counter()
+still = Motion(np.zeros((1, 24, 3), np.float32), np.array([[0, 0.9, 0]]), fps=30, genre="waltz")
+render_video(still, sys.argv[1], size=(64, 36), progress=False)
+print(time.perf_counter() - began)
+"""
+
+
+def some_dance(frames: int) -> Motion:
+    """Steps about the floor with swinging arms and bending knees, 0.4 m/s on average."""
+    seconds = np.arange(frames) / RATE
+    poses = np.zeros((frames, 24, 3), np.float32)
+    poses[:, 0, 1] = 0.9 * np.sin(0.8 * seconds)
+    poses[:, [1, 2], 0] = -0.4 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
+    poses[:, [4, 5], 0] = 0.8 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
+    poses[:, [16, 17], 2] = [-0.7, 0.7] + 0.6 * np.sin(3 * seconds[:, None] + [0, 1])
+    poses[:, [18, 19], 1] = 0.7 * np.sin(5 * seconds[:, None] + [0, 2])
+    translation = np.stack([0.5 * np.sin(0.9 * seconds), 0 * seconds + 0.95, 0.4 * np.sin(0.7 * seconds)], 1)
+    return Motion(poses, translation, fps=RATE, genre="waltz")
+
+
+def some_sound(seconds: float) -> np.ndarray:
+    """A chord under a beat, stereo: float32 (samples, 2)."""
+    at = np.arange(round(seconds * SOUND_RATE)) / SOUND_RATE
+    noise = np.random.default_rng(0).standard_normal((len(at), 2))
+    chord = sum(np.sin(2 * np.pi * frequency * at) for frequency in (220, 275, 330, 1760))
+    return (0.1 * chord[:, None] + 0.2 * np.exp(-(at % 0.5) / 0.05)[:, None] * noise).astype(np.float32)
+
+
+def plain_video(motion: Motion, path: Path, sound: np.ndarray, size: tuple[int, int]) -> None:
+    import av
+
+    stage = Stage(motion, size)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=RATE, options=render._X264)
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        audio = container.add_stream("aac", rate=SOUND_RATE, layout="stereo", bit_rate=192_000)
+        for index in range(len(stage)):
+            frame = av.VideoFrame.from_ndarray(stage.draw(index), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, RATE)
+            container.mux(video.encode(frame))
+        for sent in range(0, len(sound), 1024):
+            block = np.ascontiguousarray(sound[sent : sent + 1024].T)
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, sent, Fraction(1, SOUND_RATE)
+            container.mux(audio.encode(frame))
+        for stream in (video, audio):
+            container.mux(stream.encode(None))
+
+
+def encode_again(planes: list[tuple[np.ndarray, ...]], size: tuple[int, int]) -> None:
+    """What one thread of the writer does with frames that are drawn already."""
+    import av
+
+    context = av.CodecContext.create("libx264", "w")
+    render._set_up(context, size, Fraction(RATE))
+    context.options = render._X264
+    for index, frame_planes in enumerate(planes):
+        content = np.concatenate([plane.reshape(-1) for plane in frame_planes]).reshape(-1, size[0])
+        frame = av.VideoFrame.from_ndarray(content, format="yuv420p")
+        frame.pts, frame.time_base = index, Fraction(1, RATE)
+        context.encode(frame)
+    context.encode(None)
+
+
+def psnr(path: Path, motion: Motion, size: tuple[int, int]) -> float:
+    import av
+
+    stage, errors = Stage(motion, size), []
+    with av.open(str(path)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index % 10 == 0:
+                shown = frame.to_ndarray()[: size[1]].astype(float)
+                errors.append(((shown - stage.draw_planes(index, VIDEO)[0]) ** 2).mean())
+    return float(10 * np.log10(255**2 / np.mean(errors)))
+
+
+def seconds_of(function: Callable, *arguments) -> float:
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began
+
+
+def cold_start(folder: Path, cache: Path) -> float:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", CHILD, str(folder / "cold.mp4")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(done.stdout.split()[-1])
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=900)
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args(argv)
+    size, frames = tuple(arguments.size), arguments.frames
+    motion, sound = some_dance(frames), some_sound(frames / RATE)
+    stage = Stage(motion, size)
+    stage.draw(0), stage.draw_planes(0)  # loads and compiles
+
+    times = {name: [] for name in ("plain", "ours", "draw", "encode")}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = {"plain": folder / "plain.mp4", "ours": folder / "ours.mp4"}
+        few = range(0, frames, max(1, frames // 100))
+        planes = [stage.draw_planes(index) for index in range(min(frames, 100))]
+        for _ in range(arguments.runs):  # in turn, so that a busy moment strikes all
+            times["plain"].append(seconds_of(plain_video, motion, files["plain"], sound, size))
+            ours = {"music": (sound, SOUND_RATE), "size": size, "progress": False}
+            times["ours"].append(seconds_of(lambda ours=ours: render_video(motion, files["ours"], **ours)))
+            times["draw"].append(seconds_of(lambda: [stage.draw_planes(index) for index in few]) * frames / len(few))
+            times["encode"].append(seconds_of(encode_again, planes, size) * frames / len(planes))
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        quality = psnr(files["ours"], motion, size)
+        cold = [cold_start(folder, folder / "cache") for _ in range(2)]
+    report = {
+        "frames_per_second": round(frames / statistics.median(times["ours"]), 1),
+        "plain_frames_per_second": round(frames / statistics.median(times["plain"]), 1),
+        "plain_over_ours": round(
+            statistics.median(a / b for a, b in zip(times["plain"], times["ours"], strict=True)), 2
+        ),
+        "drawn_per_second_one_thread": round(frames / statistics.median(times["draw"]), 1),
+        "encoded_per_second_one_thread": round(frames / statistics.median(times["encode"]), 1),
+        "bytes_a_frame": round(sizes["ours"] / frames),
+        "plain_bytes_a_frame": round(sizes["plain"] / frames),
+        "psnr": round(quality, 2),
+        "first_video_seconds_compiling": round(cold[0], 2),
+        "first_video_seconds": round(cold[1], 2),
+        "size": list(size),
+        "frames": frames,
+        "cores": render._cores(),
+        "runs": arguments.runs,
+    }
+    print(json.dumps(report, indent=2))
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,324 @@
+"""Loops over the pixels of one frame: the floor with its shadow, the capsules of a body, their light.
+
+A picture is three planes: red, green and blue (`RGB`), or brightness and two colour differences, those at half the size
+(`VIDEO`: Y'CbCr 4:2:0, what H.264 keeps). All that is done to a colour here is affine, so the same loops draw either, and a
+video needs no conversion. Each loop is plain Python that numba turns into machine code; no loop holds the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ColourSpace:
+    """Three planes of a picture as affine functions of red, green and blue (0..255).
+
+    Attributes:
+        matrix: rows give each plane from (red, green, blue).
+        zero: what black gives.
+        step: pixels to a sample of the second and third plane, along rows and along columns.
+    """
+
+    matrix: tuple[tuple[float, float, float], ...]
+    zero: tuple[float, float, float]
+    step: int
+
+    def planes_of(self, rgb: np.ndarray) -> np.ndarray:
+        """Colours (..., 3) -> (..., 3) of this space, both as numbers with fractions."""
+        return rgb @ np.array(self.matrix).T + self.zero
+
+    def empty(self, width: int, height: int) -> tuple[np.ndarray, ...]:
+        """The planes (rows, columns) of a new picture, not filled."""
+        small = (-(-height // self.step), -(-width // self.step))
+        return tuple(np.empty(shape, np.uint8) for shape in ((height, width), small, small))
+
+    def reduced(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(height, width, 3) of this space -> its planes; a smaller one keeps the mean of the pixels it stands for."""
+        if self.step == 1:
+            return tuple(np.ascontiguousarray(picture[..., channel]) for channel in range(3))
+        rows, columns = (size % self.step for size in picture.shape[:2])
+        padded = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
+        corners = [padded[i :: self.step, j :: self.step, 1:] for i in range(self.step) for j in range(self.step)]
+        mean = sum(corner / len(corners) for corner in corners)
+        return tuple(np.ascontiguousarray(plane) for plane in (picture[..., 0], mean[..., 0], mean[..., 1]))
+
+
+RGB = ColourSpace(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0), 1)
+# BT.601 in the limited range, as files without a mark are understood.
+_RED, _BLUE = 0.299, 0.114
+_GREEN = 1 - _RED - _BLUE
+VIDEO = ColourSpace(
+    (
+        tuple(219 / 255 * share for share in (_RED, _GREEN, _BLUE)),
+        tuple(112 / 255 * share / (1 - _BLUE) for share in (-_RED, -_GREEN, 1 - _BLUE)),
+        tuple(112 / 255 * share / (1 - _RED) for share in (1 - _RED, -_GREEN, -_BLUE)),
+    ),
+    (16.0, 128.0, 128.0),
+    2,
+)
+
+
+@cache
+def compiled(function: Callable) -> Callable:
+    """Machine code for one of the loops below (numba comes with librosa)."""
+    from numba import njit
+
+    options = {"fastmath": True, "error_model": "numpy", "nogil": True}
+    try:
+        return njit(function, cache=True, **options)
+    except RuntimeError:  # no folder can hold the machine code: it is made anew in each process, which takes seconds
+        return njit(function, **options)
+
+
+def lay_floor(background, zero, step, top, paths, strength, shadow, scale, box, corner, picture):
+    """Darken the background below row `top` by the tiles and the shadow.
+
+    Args:
+        background, picture: three planes each; `step` and `zero` as in ColourSpace.
+        paths: [4, rows]: at column 0 so many tiles to the right, tiles a column, tiles back, tiles back to the next row.
+        strength: [rows] contrast of the tiles.
+        shadow: darkness 0..255 on the floor, 0 outside of `box` (left, top, right, bottom); `scale` pixels a tile.
+        corner: (right, back) of the shadow's first pixel, tiles.
+    """
+    width = picture[0].shape[1]
+    light, coarse = np.empty(width, np.float32), np.empty(picture[1].shape[1], np.float32)
+    dark, rise = np.zeros((2, shadow.shape[1]), np.float32)
+    one, half = np.float32(1.0), np.float32(0.5)
+    for row in range(top, picture[0].shape[0]):
+        start, metres, back, depth = paths[0, row], paths[1, row], paths[2, row], paths[3, row]
+        # A tile's edge is as soft as a pixel is wide: where tiles are smaller than pixels, far away, they fade to their mean.
+        sharp = np.float32(min(1.0 / metres, 60.0))
+        wave = abs(back - 2.0 * np.floor(back / 2.0) - 1.0) - 0.5
+        swing = np.float32(2.0 * strength[row] * min(max(wave * min(1.0 / depth, 60.0), -0.5), 0.5))
+        base = np.float32(1.0 - 0.5 * strength[row])
+        begun = np.float32((start - 2.0 * np.floor(start * 0.5)) * 0.5)  # in pairs of tiles
+        along = np.float32(metres * 0.5)
+        for column in range(width):
+            across = begun + along * np.float32(column)
+            wave32 = abs((across - np.floor(across)) * np.float32(2.0) - one) - half
+            light[column] = base + swing * min(max(wave32 * sharp, -half), half)
+        y = (paths[2, row] - corner[1]) * scale
+        y0 = int(np.floor(y))
+        if box[1] <= y0 < box[3] - 1:
+            upper, lower, fy = shadow[y0], shadow[y0 + 1], np.float32(y - y0)
+            for place in range(len(dark)):
+                dark[place] = (upper[place] + fy * (np.float32(lower[place]) - upper[place])) * np.float32(1.0 / 255.0)
+            low, high = box[0], box[2] - 1
+            while low < high and dark[low + 1] == 0.0:
+                low += 1
+            while low < high and dark[high - 1] == 0.0:
+                high -= 1
+            for place in range(len(dark) - 1):
+                rise[place] = dark[place + 1] - dark[place]
+            pixels, first = metres * scale, (corner[0] - start) * scale
+            begin = max(0, int(np.ceil((first + low) / pixels)))
+            end = max(begin, min(width, int(np.ceil((first + high) / pixels))))
+            x0, pixels32, part = np.float32(begin * pixels - first), np.float32(pixels), light[begin:end]
+            for place in range(len(part)):
+                x = x0 + pixels32 * np.float32(place)
+                whole = np.uint32(x)
+                part[place] *= one - (dark[whole] + (x - np.float32(whole)) * rise[whole])
+        black, under, over = np.float32(zero[0]), background[0][row], picture[0][row]
+        for place in range(len(over)):
+            over[place] = np.uint8(np.int32((np.float32(under[place]) - black) * light[place] + (black + half)))
+        if row % step == 0:
+            for place in range(len(coarse)):
+                coarse[place] = light[step * place]
+            for channel in range(1, 3):
+                black = np.float32(zero[channel])
+                under, over = background[channel][row // step], picture[channel][row // step]
+                for place in range(len(over)):
+                    over[place] = np.uint8(
+                        np.int32((np.float32(under[place]) - black) * coarse[place] + (black + half))
+                    )
+
+
+def capsules(first: np.ndarray, last: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Spheres of changing radius swept from first to last (n, 3) (pixels; z towards the viewer), ready for `rasterise`.
+
+    At the pixel (u, v) from a, the sphere at t in 0..1 covers the pixel when q(t) = C + 2 B t - n t^2 > 0 and its surface is
+    at z = az + t dz + sqrt(q(t)), with C = ra^2 - u^2 - v^2, B = ra dr + u dx + v dy, n = dx^2 + dy^2 - dr^2. z(t) is
+    concave; it is highest at t = B/n + k sqrt((B/n)^2 + C/n), k = dz / sqrt(n + dz^2), and clamping t to 0..1 keeps that exact.
+
+    Returns:
+        (n, 10): ax, ay, az, dx, dy, dz, ra, dr, n, k
+    """
+    ra, rb = radii[:, 0], radii[:, 1]
+    dx, dy, dz = (last - first).T
+    length = np.hypot(dx, dy)
+    # Where one end hides inside the other's outline, a somewhat larger small end changes nothing seen.
+    grown, other = np.maximum(ra, rb - 0.95 * length), np.maximum(rb, ra - 0.95 * length)
+    dr = other - grown
+    n = length**2 - dr**2
+    # End on, or a sphere: the end nearer to the viewer hides the rest.
+    point = length < 0.1 * np.maximum(ra, rb)
+    nearer = np.where((first[:, 2] + ra >= last[:, 2] + rb)[:, None], first, last)
+    n = np.where(point, 1.0, n)
+    x, y, z = np.where(point[:, None], nearer, first).T
+    moves = [np.where(point, 0.0, value) for value in (dx, dy, dz)]
+    radius, dr = np.where(point, np.maximum(ra, rb), grown), np.where(point, 0.0, dr)
+    return np.stack([x, y, z, *moves, radius, dr, n, moves[2] / np.sqrt(n + moves[2] ** 2)], 1)
+
+
+def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
+    """Every capsule into the depth buffer, inside its box (left, top, right, bottom).
+
+    Args:
+        depth, cover: float32; the highest z, and the share of the pixel that is covered.
+        owner: uint8; whose surface is seen.
+        right, down: uint8; its normal, 128 is 0.
+        inside: uint8; 255 where the body is.
+    """
+    zero, one, half, most8 = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.float32(127.0)
+    for index in range(len(capsules)):
+        x, y, z = capsules[index, 0], capsules[index, 1], capsules[index, 2]
+        dx, dy, dz = capsules[index, 3], capsules[index, 4], capsules[index, 5]
+        radius, dr, n, k = capsules[index, 6], capsules[index, 7], capsules[index, 8], capsules[index, 9]
+        per_n = 1.0 / n
+        sharp = 0.5 / max(0.5, radius + dr / 2)  # q / (2 radius) is about the distance to the outline in pixels
+        margin = 1.5
+        for row in range(boxes[index, 1], boxes[index, 3]):
+            v = row - y
+            # Of all spheres those with |v - t dy| <= radius reach this row: t from t0 to t1. Their sides are linear in t.
+            t0, t1 = 0.0, 1.0
+            for sign in (-1.0, 1.0):  # sign * (v - t dy) - t dr <= radius + margin
+                slope, room = sign * dy + dr, radius + margin - sign * v  # slope * t >= -room
+                if slope > 1e-9:
+                    t0 = max(t0, -room / slope)
+                elif slope < -1e-9:
+                    t1 = min(t1, -room / slope)
+                elif room < 0.0:
+                    t1 = -1.0
+            if t0 > t1:
+                continue
+            reach = radius + margin
+            low = x - reach + min(t0 * (dx - dr), t1 * (dx - dr))
+            high = x + reach + max(t0 * (dx + dr), t1 * (dx + dr))
+            begin = max(boxes[index, 0], int(np.floor(low)))
+            end = min(boxes[index, 2], int(np.ceil(high)) + 1)
+            if begin >= end:
+                continue
+            depths, covers, owners = depth[row, begin:end], cover[row, begin:end], owner[row, begin:end]
+            rights, downs, insides = right[row, begin:end], down[row, begin:end], inside[row, begin:end]
+            u0, kind = np.float32(begin - x), np.uint8(index)
+            c0, b0 = np.float32(radius * radius - v * v), np.float32((radius * dr + v * dy) * per_n)
+            along, z32, dz32, k32, n32 = (
+                np.float32(dx * per_n),
+                np.float32(z),
+                np.float32(dz),
+                np.float32(k),
+                np.float32(n),
+            )
+            per_n32, sharp32, r32, dr32 = np.float32(per_n), np.float32(sharp), np.float32(radius), np.float32(dr)
+            v32, dx32, dy32 = np.float32(v), np.float32(dx), np.float32(dy)
+            for place in range(len(depths)):
+                u = u0 + np.float32(place)
+                c = c0 - u * u
+                b = b0 + u * along
+                best = b * b + c * per_n32  # q at its highest, were t not held to 0..1, over n
+                t = min(max(b, zero), one)  # where q is highest: how far inside the outline
+                share = min((c + n32 * t * (b + b - t)) * sharp32 + half, one)
+                t = min(max(b + k32 * np.sqrt(max(best, zero)), zero), one)  # where z is highest: what is seen
+                q = c + n32 * t * (b + b - t)
+                surface = z32 + t * dz32 + np.sqrt(max(q, zero))
+                scale = most8 / (r32 + t * dr32)
+                nx = min(max((u - t * dx32) * scale, -most8), most8) + np.float32(128.5)
+                ny = min(max((v32 - t * dy32) * scale, -most8), most8) + np.float32(128.5)
+                covers[place] = max(covers[place], share)
+                seen = share > zero and surface > depths[place]
+                depths[place] = surface if seen else depths[place]
+                owners[place] = kind if seen else owners[place]
+                rights[place] = np.uint8(np.int32(nx)) if seen else rights[place]
+                downs[place] = np.uint8(np.int32(ny)) if seen else downs[place]
+                insides[place] = np.uint8(255) if seen else insides[place]
+
+
+def light(lighting, zero, colours, owner, right, down, inside, depth, around, halo, cover, lit):
+    """Look up the lit colour of every pixel of the body.
+
+    Args:
+        lighting: [colours, y level, x level, 3] uint8; `colours` [capsules] says which is whose. Black is `zero`.
+        right, down, inside: as from `rasterise`, but means over some surroundings.
+        around: mean depth of the surroundings; what lies behind it is darkened by `halo` a pixel.
+        lit: [4, rows, columns] uint8; the three planes of the colour, and 255 where the body is.
+    """
+    most = lighting.shape[1] - 1
+    places, shades = np.empty(cover.shape[1], np.int32), np.empty(cover.shape[1], np.float32)
+    table, size = lighting.reshape(-1), 3 * lighting.shape[1] ** 2
+    most32, one, half, none = np.float32(most), np.float32(1.0), np.float32(0.5), np.float32(0.0)
+    halo32, deepest, wide = np.float32(halo), np.float32(0.45), np.int32(lighting.shape[1])
+    black = np.array([zero[0], zero[1], zero[2]], np.float32)
+    for row in range(cover.shape[0]):
+        covers, owners, first, second, third, body = (
+            cover[row],
+            owner[row],
+            lit[0, row],
+            lit[1, row],
+            lit[2, row],
+            lit[3, row],
+        )
+        rights, downs, insides, depths, arounds = right[row], down[row], inside[row], depth[row], around[row]
+        for place in range(len(places)):
+            scale = most32 / max(np.float32(insides[place]), one)  # the mean is of the part inside the outline
+            x = min(np.float32(rights[place]) * scale + half, most32)
+            y = min(np.float32(downs[place]) * scale + half, most32)
+            places[place] = np.int32(3) * (np.int32(y) * wide + np.int32(x))
+            shades[place] = one - min(max((arounds[place] - depths[place]) * halo32, none), deepest)
+        for place in range(len(places)):
+            if covers[place] > none:
+                at, shade = colours[owners[place]] * size + places[place], shades[place]
+                first[place] = np.uint8(np.int32((table[at] - black[0]) * shade + black[0] + half))
+                second[place] = np.uint8(np.int32((table[at + 1] - black[1]) * shade + black[1] + half))
+                third[place] = np.uint8(np.int32((table[at + 2] - black[2]) * shade + black[2] + half))
+                body[place] = np.uint8(255)
+
+
+def lay_over(lit, soft, cover, step, top, left, picture):
+    """Lay the body over the picture from row `top` and column `left` on (multiples of `step`), by the share it covers.
+
+    Inside, the colours softened by one pixel are taken, for smooth inner edges; at the outline they would mix with nothing.
+    """
+    half, none = np.float32(0.5), np.float32(0.0)
+    rows, columns = cover.shape
+    shares, seconds, thirds = np.zeros((3, columns), np.float32)  # of the rows that are one in the smaller planes
+    part = np.float32(1.0 / (step * step))
+    for row in range(rows):
+        share, inside, over = cover[row], soft[3, row], picture[0][top + row, left : left + columns]
+        hard, smooth = lit[0, row], soft[0, row]
+        for place in range(len(over)):
+            colour = np.float32(smooth[place] if inside[place] == 255 else hard[place])
+            under = np.float32(over[place])
+            over[place] = np.uint8(np.int32(under + (colour - under) * share[place] + half))
+        hard, smooth, hard3, smooth3 = lit[1, row], soft[1, row], lit[2, row], soft[2, row]
+        for place in range(len(shares)):
+            kept = share[place] * part
+            shares[place] += kept
+            seconds[place] += kept * np.float32(smooth[place] if inside[place] == 255 else hard[place])
+            thirds[place] += kept * np.float32(smooth3[place] if inside[place] == 255 else hard3[place])
+        if (row + 1) % step == 0:
+            for channel in range(1, 3):
+                over = picture[channel][(top + row) // step, left // step : (left + columns) // step]
+                sums = seconds if channel == 1 else thirds
+                for place in range(len(over)):
+                    covered, colour = none, half
+                    for column in range(step * place, step * place + step):
+                        covered += shares[column]
+                        colour += sums[column]
+                    under = np.float32(over[place])
+                    over[place] = np.uint8(np.int32(under - under * covered + colour))
+            shares[:], seconds[:], thirds[:] = none, none, none
+
+
+def blend(plane, top, left, colour, opacity):
+    """Lay one number over a part of a plane, by its opacity 0..1 [rows, columns] there."""
+    colour32, half = np.float32(colour), np.float32(0.5)
+    for row in range(opacity.shape[0]):
+        share, over = opacity[row], plane[top + row, left : left + opacity.shape[1]]
+        for place in range(len(over)):
+            under = np.float32(over[place])
+            over[place] = np.uint8(np.int32(under + (colour32 - under) * share[place] + half))
