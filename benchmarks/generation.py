@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> dict:
     models = {kind: of_type(model, kind) for kind in TYPES}
     times = {case: [] for case in arguments.cases}
     for case in arguments.cases:  # compiles, and brings the weights to memory
-        measure(models[case.split("_")[1]], case.split("_x")[0].removesuffix("_600s"), 10.0)
+        measure(models[case.split("_")[1]], case.split("_x")[0].split("_6")[0], 10.0)
     for _ in range(arguments.runs):
         for case, found in times.items():
             found.append(measure(models[case.split("_")[1]], case, arguments.seconds))

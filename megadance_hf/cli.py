@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Repeated here because their home imports torch; a test compares them.
 MODES = ("released", "paper", "stream")
+PRECISIONS = ("float32", "bfloat16", "int8")
 PROTOCOLS = ("finedance", "aistpp")
 # Modules of datasets_scripts.
 DATA_SETS = {
@@ -161,6 +162,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     generate.add_argument(
         "--temperature", metavar="T", type=_number(0, above=True), help="below 1 safer, above 1 more surprising"
+    )
+    generate.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="how weights are kept: half or a quarter of the memory, and large models are faster",
     )
     generate.add_argument(
         "--top-k", metavar="K", type=_number(1, whole=True), help="choose among the K likeliest steps only"
@@ -332,7 +339,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
     genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
     song = load_audio(arguments.song, start=arguments.start, duration=arguments.duration)
     # Only the experts of this genre: a large model opens in a fraction of its memory.
-    pipe = MusicToDancePipeline.from_pretrained(model, active_genres=[genre])
+    rounded = {"quantization": "int8"} if arguments.precision == "int8" else {"dtype": arguments.precision}
+    pipe = MusicToDancePipeline.from_pretrained(model, active_genres=[genre], **rounded)
     if not arguments.genre and len(genres) > 1:
         print(f"no --genre given: dancing {genre} (the others: {', '.join(genres[1:])})")
     options = {name: getattr(arguments, name) for name in ("seed", "mode", "temperature", "top_k", "num")}

@@ -54,3 +54,23 @@ def test_render(benchmark_of, capsys):
         assert report[name] > 0
     assert report["psnr"] > 35
     assert 0 < report["first_video_seconds"] < report["first_video_seconds_compiling"]
+
+
+@pytest.mark.slow
+def test_generation(benchmark_of, capsys):
+    cases = ["paper_float32", "paper_float32_x4", "paper_int8", "paper_int8_60s", "plain_float32", "released_float32"]
+    report = benchmark_of("generation")(["--tiny", "--runs", "1", "--seconds", "8", "--threads", "1", "--cases", *cases])
+    assert json.loads(capsys.readouterr().out) == report
+    assert set(report["seconds_a_second"]) == set(cases) and all(report["seconds_a_second"].values())
+    assert report["batch_throughput"]["paper_float32_x4"] > 1
+    for kind in ("bfloat16", "int8"):
+        assert 0.8 < report["agreement_with_float32"][kind]["same_likeliest_code"] <= 1
+        assert 0 < report["agreement_with_float32"][kind]["logit_error"] < 0.1
+
+
+@pytest.mark.slow
+def test_end_to_end(benchmark_of, capsys):
+    report = benchmark_of("end_to_end")(["--seconds", "4", "--long", "30", "--runs", "1"])
+    assert json.loads(capsys.readouterr().out) == report
+    assert 0 < report["import_seconds"] < report["npz_seconds"] < report["mp4_seconds"]
+    assert report["peak_mb_30_s"] < report["peak_mb_20_s"] + 100

@@ -64,6 +64,17 @@ def files() -> list[str]:
 # --- what it does ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("precision", "options"), [("bfloat16", {"dtype": "bfloat16"}), ("int8", {"quantization": "int8"})]
+)
+def test_generate_in_other_precisions(megadance, model, song, precision, options):
+    command = ["generate", song, "-o", "a.npz", "--model", model, "--seed", "7", "--precision", precision]
+    status, _, shown = megadance(*command)
+    assert status == 0, shown
+    expected = MusicToDancePipeline.from_pretrained(model, **options)(song, seed=7)
+    assert np.array_equal(Motion.load("a.npz").poses, expected.poses)
+
+
 def test_generate_writes_the_dance_of_the_pipeline(megadance, model, song):
     status, said, shown = megadance(
         "generate",
