@@ -1,13 +1,18 @@
 """What music features cost: seconds a minute of sound, against plain librosa; a cold start; memory against length; JSON out.
 
-    python benchmarks/features.py [--seconds 60] [--long 600] [--runs 5] [--threads 2]
+    python benchmarks/features.py [--seconds 60] [--long 600] [--runs 5] [--threads 2] [--plain-cold-start]
 
-`plain` calls librosa column by column on the whole sound. The cold start is a new process from its first import to the features
-of `--seconds`. Memory is what a process adds at its peak, reading the sound from a 44.1 kHz stereo file (Linux only).
+`plain` calls librosa column by column on the whole sound. The cold start is a new process of a fresh installation
+(nothing that numba compiled is kept) from its first import to `music_features` of `--seconds`; of it,
+`cold_start_imports_seconds` are imports, nearly all transformers'. `with_extractor` goes on to the first call of the
+feature extractor, for which transformers loads torch. `--plain-cold-start` measures that of plain librosa too, once,
+because it compiles for a minute. Memory is what a process adds at its peak, reading the sound from a 44.1 kHz stereo
+file (Linux only).
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +31,7 @@ import json, sys, time
 began = time.perf_counter()
 from megadance_hf.modeling.feature_extraction_megadance import load_audio
 from megadance_hf.modeling.music_features_megadance import music_features
+imported = time.perf_counter() - began
 
 def peak():
     fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -33,10 +39,25 @@ def peak():
 
 if sys.argv[2] == "warm":
     import numpy
-    music_features(numpy.sin(numpy.arange(46080) ** 1.1).astype("float32"))  # libraries are loaded, loops are compiled
+    music_features(numpy.sin(numpy.arange(46080) ** 1.1).astype("float32"))  # libraries are loaded
 before = peak()
-music_features(load_audio(sys.argv[1])[0])
-print(json.dumps({"seconds": time.perf_counter() - began, "added_mb": peak() - before}))
+waveform, rate = load_audio(sys.argv[1])
+music_features(waveform)
+report = {"seconds": time.perf_counter() - began, "imports": imported, "added_mb": peak() - before}
+from megadance_hf import MegaDanceFeatureExtractor
+MegaDanceFeatureExtractor()(waveform[:rate], sampling_rate=rate)  # transformers asks for torch here
+report["with_extractor"] = time.perf_counter() - began
+print(json.dumps(report))
+"""
+
+PLAIN_CHILD = """
+import json, runpy, sys, time
+import numpy, soundfile, torch  # what this file imports is not librosa's
+plain_features = runpy.run_path(sys.argv[2])["plain_features"]
+began = time.perf_counter()
+import librosa
+plain_features(librosa.load(sys.argv[1], sr=15360)[0])
+print(json.dumps({"seconds": time.perf_counter() - began}))
 """
 
 
@@ -63,9 +84,12 @@ def plain_features(waveform: np.ndarray) -> np.ndarray:
     return np.concatenate((librosa.feature.mfcc(S=mel, n_mfcc=20), chroma, envelope[None])).T
 
 
-def child(path: Path, warm: bool) -> dict[str, float]:
-    command = [sys.executable, "-c", CHILD, str(path), "warm" if warm else "cold"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+def child(code: str, *arguments: str | Path) -> dict[str, float]:
+    """What a new process says that has nothing compiled before."""
+    with tempfile.TemporaryDirectory() as empty:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        environment = {**os.environ, "NUMBA_CACHE_DIR": empty}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -75,6 +99,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--long", type=float, default=600.0, help="seconds of the sound whose memory is measured")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--plain-cold-start", action="store_true")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     music = some_music(arguments.seconds)
@@ -92,14 +117,18 @@ def main(argv: list[str] | None = None) -> dict:
         for seconds, path in files.items():
             sound = some_music(seconds, 44100)
             soundfile.write(path, np.stack([sound, sound], axis=1), 44100)
-        cold = [child(files[arguments.seconds], warm=False)["seconds"] for _ in range(arguments.runs)]
-        added = {seconds: child(files[seconds], warm=True)["added_mb"] for seconds in (20.0, arguments.long)}
+        cold = [child(CHILD, files[arguments.seconds], "cold") for _ in range(arguments.runs)]
+        plain_cold = child(PLAIN_CHILD, files[arguments.seconds], __file__) if arguments.plain_cold_start else None
+        added = {seconds: child(CHILD, files[seconds], "warm")["added_mb"] for seconds in (20.0, arguments.long)}
     report = {
         "seconds_a_minute": round(statistics.median(ours), 3),
         "plain_seconds_a_minute": round(statistics.median(plain), 3),
         "plain_over_ours": round(statistics.median(b / a for a, b in zip(ours, plain, strict=True)), 2),
         "largest_difference_from_plain": float(difference),
-        "cold_start_seconds": round(statistics.median(cold), 2),
+        "cold_start_seconds": round(statistics.median(run["seconds"] for run in cold), 2),
+        "cold_start_imports_seconds": round(statistics.median(run["imports"] for run in cold), 2),
+        "cold_start_with_extractor_seconds": round(statistics.median(run["with_extractor"] for run in cold), 2),
+        "plain_cold_start_seconds": round(plain_cold["seconds"], 2) if plain_cold else None,
         "peak_mb_20_s": round(added[20.0]),
         f"peak_mb_{arguments.long:g}_s": round(added[arguments.long]),
         "threads": arguments.threads,

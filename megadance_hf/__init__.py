@@ -34,15 +34,16 @@ _EXPORTS = {
     "Motion": ".motion",
     "MusicToDancePipeline": ".pipeline",
 }
+# Names that don't make transformers' Auto classes known (see auto.py): features alone should not wait for all models.
+_PLAIN = ("Motion", "MegaDanceFeatureExtractor")
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        module = _EXPORTS[name]
-        if module.startswith((".modeling", ".pipeline")):
+        if name not in _PLAIN:
             import_module(".auto", __name__)
-        value = getattr(import_module(module, __name__), name)
+        value = getattr(import_module(_EXPORTS[name], __name__), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

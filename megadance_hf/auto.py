@@ -1,8 +1,8 @@
 """Makes transformers' Auto classes know the models: imported with the first public name that has to do with a model.
 
 `import megadance_hf` alone does not do it, because asking transformers for its Auto classes takes seconds, which `megadance
---help` should not wait for. `AutoModel.from_pretrained(DIR)` therefore needs `import megadance_hf.auto`, or any model class
-imported from `megadance_hf`.
+--help` should not wait for, nor somebody who wants features and no model. `AutoModel.from_pretrained(DIR)` therefore needs
+`import megadance_hf.auto`, or any name imported from `megadance_hf` but `Motion` and `MegaDanceFeatureExtractor`.
 """
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor

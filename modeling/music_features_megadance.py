@@ -7,17 +7,23 @@ Columns, in the released order: 20 MFCC, 12 chroma (of the harmonic part), onset
 and onset peak as 0/1. Sound is taken at 15360 Hz with a hop of 512 samples, so that a row is exactly one video frame: row
 k describes the sound around k/30 s.
 
-The numbers are librosa's. What is large (spectra: 8 kB a row) is made for a block of rows at a time, with as many more on
-either side as can reach into it; so memory hardly grows with the song, and the blocks are shared among threads. Only what
-is small is kept for the whole song: the waveform of the harmonic part and 128 mel bands a row.
+The numbers are librosa's, with whose own calls the tests compare them; but librosa itself is not needed. It compiles its
+loops when they are first used, which takes longer than the features of a song; here is numpy, and soxr for the resampling.
+
+What is large (spectra: 8 kB a row) is made for a block of rows at a time, with as many more on either side as can reach
+into it; so memory hardly grows with the song, and the blocks are shared among threads. Only what is small is kept for the
+whole song: the waveform of the harmonic part and 128 mel bands a row.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 # Columns of `input_features`: index the last axis with them.
 MFCC = slice(0, 20)
@@ -32,14 +38,22 @@ HOP_LENGTH = 512  # 15360 / 512 = 30 rows a second
 
 BLOCK_FRAMES = 512  # rows worked on at once: 17 s
 _FFT = 2048
+_MELS = 128
 _MEDIAN = 31  # neighbours that decide what is harmonic and what percussive
-_CHROMA_ALIGNMENT = (
-    64  # rows; the constant-Q transform halves the rate several times, so a block starts at such a multiple
-)
-_CHROMA_SAMPLES = (
-    32768  # shorter sounds do not fill the constant-Q transform's longest filter (24,000 samples at 15360 Hz)
-)
-_TEMPO_SECONDS = 8.0  # librosa's: the autocorrelation's window
+_GROUP = 16  # medians that are sought together
+_LANES = 8192  # numbers that one step of it works on: few enough to stay in the cache, enough to be worth the call
+_TINY = np.finfo(np.float32).tiny
+
+# librosa's constants of beat tracking
+_TEMPO_SECONDS = 8.0  # the autocorrelation's window
+_TEMPO_PRIOR, _TEMPO_MAX = 120.0, 320.0  # beats a minute
+_TIGHTNESS = 100.0  # how dear a beat is that comes early or late
+
+# and of its chroma
+_OCTAVES, _BINS = 4, 36  # bins an octave
+_LOWEST = 440 * 2 ** (-45 / 12)  # C1, 32.7 Hz
+_HANN_BANDWIDTH = 1.50018310546875  # of the Hann window, in bins
+_CHROMA_SAMPLES = 32768  # shorter sounds don't fill the longest filter (24,000 samples at 15360 Hz): zeros follow them
 
 
 def music_features(
@@ -53,88 +67,42 @@ def music_features(
     Args:
         waveform: (samples,), floats.
         sampling_rate, hop_length: in Hz, in samples.
-        block_frames: rows worked on at once, a multiple of 64. A sound of fewer rows is worked on as a whole.
+        block_frames: rows worked on at once. A sound of fewer rows is worked on as a whole.
 
     Returns:
         float32 `(1 + samples // hop_length, 35)`.
     """
-    librosa = sound_library("librosa")
+    waveform = np.asarray(waveform, dtype=np.float32)
     rows, samples = 1 + len(waveform) // hop_length, len(waveform)
-    starts = range(0, rows, block_frames)
-    mel = librosa.filters.mel(sr=sampling_rate, n_fft=_FFT)
-    harmonic = np.zeros(max(samples, _CHROMA_SAMPLES), waveform.dtype)
+    mel = _mel_filters(sampling_rate)
+    harmonic = np.zeros(max(samples, _CHROMA_SAMPLES), np.float32)
+    sound_mels, percussive_mels = np.empty((2, rows, _MELS), np.float32)
 
-    def mels(first: int) -> tuple[np.ndarray, np.ndarray]:
+    def analyse(first: int) -> None:
         last = min(first + block_frames, rows)
-        spectrum, harmonic_part, percussive = _separate(waveform, first, last, hop_length)
+        magnitude, harmonic_part, percussive = _separate(waveform, first, last, hop_length)
         end = min(last * hop_length, samples)
         harmonic[first * hop_length : end] = harmonic_part[: end - first * hop_length]
-        return mel @ np.abs(spectrum) ** 2, mel @ np.abs(percussive) ** 2
+        sound_mels[first:last] = magnitude**2 @ mel
+        percussive_mels[first:last] = np.abs(percussive) ** 2 @ mel
 
-    sound_mels, percussive_mels = (np.concatenate(parts, axis=1) for parts in zip(*_map(mels, starts), strict=True))
-    envelope = librosa.onset.onset_strength(
-        S=librosa.power_to_db(percussive_mels), sr=sampling_rate, hop_length=hop_length, aggregate=np.median
-    )
+    _map(analyse, range(0, rows, block_frames))
     features = np.zeros((rows, NUM_FEATURES), dtype=np.float32)
     # decibels count from the loudest band of the whole sound, so a change of volume changes nothing
-    features[:, MFCC] = librosa.feature.mfcc(S=librosa.power_to_db(sound_mels, ref=np.max), n_mfcc=20).T
+    features[:, MFCC] = _decibels(sound_mels, float(sound_mels.max())) @ _cosines(MFCC.stop)
     features[:, CHROMA] = _chroma(harmonic, rows, sampling_rate, hop_length, block_frames)
+    envelope = _onset_envelope(_decibels(percussive_mels, 1.0), hop_length)
     features[:, ONSET_ENVELOPE] = envelope
     features[track_beats(envelope, sampling_rate, hop_length)[1], BEAT] = 1
     features[onset_peaks(envelope), PEAK] = 1
     return features
 
 
-def track_beats(
-    onset_envelope: np.ndarray, sampling_rate: int = SAMPLING_RATE, hop_length: int = HOP_LENGTH
-) -> tuple[float, np.ndarray]:
-    """Tempo in beats a minute (0 when there is no beat) and the rows of the beats, from an onset envelope `(frames,)`."""
-    onset_envelope = np.asarray(onset_envelope)
-    if not np.any(onset_envelope):
-        return 0.0, np.zeros(0, dtype=np.int64)
-    librosa = sound_library("librosa")
-    # the mean of librosa's tempogram, a piece at a time
-    window = int(librosa.time_to_frames(_TEMPO_SECONDS, sr=sampling_rate, hop_length=hop_length))
-    rows, piece = len(onset_envelope), 8 * BLOCK_FRAMES
-    padded = np.pad(onset_envelope, window // 2, mode="linear_ramp", end_values=0)
-    total = np.zeros(window)
-    for first in range(0, rows, piece):
-        count = min(piece, rows - first)
-        part = padded[first : first + count + window - 1]
-        tempogram = librosa.feature.tempogram(
-            onset_envelope=np.pad(part, (0, count + window - 1 - len(part))),
-            sr=sampling_rate,
-            hop_length=hop_length,
-            win_length=window,
-            center=False,
-        )
-        total += tempogram[:, :count].sum(axis=1)
-    tempo = librosa.feature.tempo(tg=total[:, None] / rows, sr=sampling_rate, hop_length=hop_length)
-    tempo, beats = librosa.beat.beat_track(
-        onset_envelope=onset_envelope, sr=sampling_rate, hop_length=hop_length, bpm=tempo
-    )
-    return float(np.max(tempo)), beats
-
-
-def onset_peaks(onset_envelope: np.ndarray) -> np.ndarray:
-    """Rows of the onset peaks, from an onset envelope `(frames,)`: at most three a second.
-
-    The parity data are met by librosa's picker with these numbers, not by `onset_detect`'s defaults.
-    """
-    return sound_library("librosa").util.peak_pick(
-        np.asarray(onset_envelope), pre_max=3, post_max=3, pre_avg=3, post_avg=5, delta=0.5, wait=10
-    )
-
-
 def sound_library(name: str) -> Any:
-    """librosa, scipy, soundfile and soxr are loaded when sound is first touched: they are slow to import, and a model that
-    is fed ready features does without them. (The `try` also tells the Hub's scanner that they are optional.)"""
+    """soundfile and soxr are loaded when sound is first touched: a model that is fed ready features does without them.
+    (The `try` also tells the Hub's scanner that they are optional.)"""
     try:
-        if name == "librosa":
-            import librosa as module
-        elif name == "scipy.ndimage":
-            import scipy.ndimage as module
-        elif name == "soundfile":
+        if name == "soundfile":
             import soundfile as module
         else:
             import soxr as module
@@ -149,63 +117,312 @@ def sound_library(name: str) -> Any:
 def _map(function: Callable[[int], Any], starts: Iterable[int]) -> list[Any]:
     """The function of each block's first row, on as many threads as torch has."""
     starts = list(starts)
-    threads = min(len(starts), torch.get_num_threads())
+    # loading torch takes longer than the features of a song, so it is asked only where it is loaded already
+    if "torch" in sys.modules:
+        threads = sys.modules["torch"].get_num_threads()
+    else:
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(given) if given.isdigit() else os.cpu_count() or 1
+    threads = max(1, min(len(starts), threads))
     if threads == 1:
         return [function(start) for start in starts]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, starts))
 
 
-def _spectrum(piece: np.ndarray, origin: int, samples: int, first: int, last: int, hop_length: int) -> np.ndarray:
-    """Columns `first` to `last` of a whole sound's centred spectrum, `[frequencies, last - first]`.
+@lru_cache
+def _hann(size: int) -> np.ndarray:
+    """The periodic Hann window, float64 (size,)."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+
+
+def _frames(
+    piece: np.ndarray, origin: int, samples: int, first: int, last: int, size: int, hop_length: int
+) -> np.ndarray:
+    """Rows `first` to `last` of a whole sound cut into pieces of `size` samples, `[last - first, size]`: row k around
+    sample k hop_length.
 
     Of the sound's `samples`, `piece` holds those from `origin` on, as far as they are needed; beyond its ends are zeros.
     """
-    begin, end = first * hop_length - _FFT // 2, (last - 1) * hop_length + _FFT // 2
-    inside = piece[max(begin, 0) - origin : min(end, samples) - origin]
-    padded = np.pad(inside, (max(-begin, 0), end - max(begin, 0) - len(inside)))
-    return sound_library("librosa").stft(padded, n_fft=_FFT, hop_length=hop_length, center=False)
+    begin, end = first * hop_length - size // 2, (last - 1) * hop_length + size // 2
+    inside = piece[max(begin, 0) - origin : max(min(end, samples), 0) - origin]
+    before = max(-begin, 0)
+    padded = np.zeros(end - begin, piece.dtype)
+    padded[before : before + len(inside)] = inside
+    return sliding_window_view(padded, size)[::hop_length]
+
+
+def _spectrum(piece: np.ndarray, origin: int, samples: int, first: int, last: int, hop_length: int) -> np.ndarray:
+    """Rows `first` to `last` of a whole sound's centred spectrum, complex64 `[last - first, frequencies]`."""
+    frames = _frames(piece, origin, samples, first, last, _FFT, hop_length)
+    return np.fft.rfft(frames * _hann(_FFT)).astype(np.complex64)
+
+
+def _waveform(spectrum: np.ndarray, hop_length: int) -> np.ndarray:
+    """The way back from `[rows, frequencies]`: the samples from half a window before the first row on."""
+    count = -(-_FFT // hop_length)  # hops a window reaches over
+
+    def added(frames: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(spectrum) + count - 1, hop_length), np.float32)
+        for step in range(count):
+            part = frames[..., step * hop_length : (step + 1) * hop_length]
+            total[step : step + len(spectrum), : part.shape[-1]] += part
+        return total.ravel()
+
+    window = _hann(_FFT).astype(np.float32)
+    frames = np.fft.irfft(spectrum, n=_FFT).astype(np.float32, copy=False)
+    frames *= window
+    weight = added(window**2)
+    weight[weight <= _TINY] = 1
+    return added(frames) / weight
+
+
+# --- harmonic and percussive parts -----------------------------------------------------------------------------------
 
 
 def _separate(
     waveform: np.ndarray, first: int, last: int, hop_length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows `first` to `last`: spectrum of the sound, waveform of its harmonic part, spectrum of its percussive part."""
-    librosa = sound_library("librosa")
+    """Rows `first` to `last`: magnitudes of the sound, waveform of its harmonic part, spectrum of its percussive part."""
     rows, samples, overlap = 1 + len(waveform) // hop_length, len(waveform), -(-_FFT // hop_length)
     start, stop = max(0, first - 2 * overlap), min(rows, last + 2 * overlap)  # added up, they give the rows' samples
     low, high = max(0, start - _MEDIAN // 2), min(rows, stop + _MEDIAN // 2)  # and what their medians look at
     spectrum = _spectrum(waveform, 0, samples, low, high, hop_length)
+    magnitude = np.abs(spectrum)
     origin = start * hop_length - _FFT // 2  # half a window before its first row; what lies before the sound is cut off
     harmonic, percussive = (
-        librosa.istft(part[:, start - low : stop - low], hop_length=hop_length, center=False)[max(0, -origin) :]
-        for part in harmonic_percussive(spectrum)
+        _waveform(spectrum[start - low : stop - low] * mask[start - low : stop - low], hop_length)[max(0, -origin) :]
+        for mask in harmonic_percussive_masks(magnitude)
     )
     origin = max(0, origin)
     percussive = _spectrum(percussive, origin, samples, first, last, hop_length)
     harmonic = harmonic[first * hop_length - origin : last * hop_length - origin]
-    return spectrum[:, first - low : last - low], harmonic, percussive
+    return magnitude[first - low : last - low], harmonic, percussive
 
 
-def harmonic_percussive(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A spectrum `[frequencies, frames]` in two of the same shape: `librosa.decompose.hpss` bit for bit, and faster."""
-    librosa = sound_library("librosa")
-    magnitude, phase = librosa.magphase(spectrum)
-    steady = _running_median(magnitude)  # along time
-    sudden = _running_median(np.ascontiguousarray(magnitude.T)).T  # along frequency
-    masks = (librosa.util.softmask(a, b, power=2.0, split_zeros=True) for a, b in ((steady, sudden), (sudden, steady)))
-    return tuple(magnitude * mask * phase for mask in masks)
+def harmonic_percussive_masks(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which share of magnitudes `[frames, frequencies]` is harmonic and which percussive: two arrays of the same shape,
+    in [0, 1], with the sum 1; bit for bit the masks of `librosa.decompose.hpss`."""
+    steady = running_median(magnitude)  # along time
+    sudden = running_median(np.ascontiguousarray(magnitude.T)).T  # along frequency
+    larger = np.maximum(steady, sudden)
+    silent = larger < _TINY
+    larger[silent] = 1
+    steady /= larger
+    sudden = sudden / larger
+    steady *= steady
+    sudden *= sudden
+    total = steady + sudden
+    total[silent] = 1
+    steady /= total
+    sudden /= total
+    steady[silent] = sudden[silent] = 0.5
+    return steady, sudden
 
 
-def _running_median(rows: np.ndarray) -> np.ndarray:
-    """Median over 31 neighbours along the last of two axes, mirrored at both ends.
+def running_median(values: np.ndarray) -> np.ndarray:
+    """Median over 31 neighbours along the first of two axes, mirrored at both ends.
 
-    SciPy updates a window from place to place only in one dimension; in two it sorts each anew, which was 85 % of all time
-    spent on features. So the rows, each with its own mirrored ends, are filtered as one long line.
+    Sixteen neighbouring windows have sixteen values in common. These are sorted once; then the group is halved, and the
+    values that all windows of a half share besides are merged in, keeping only what can still be the median. That takes
+    40 minima and maxima of whole arrays a median, a fifth of the time of SciPy's filter, which moves one window at a time.
     """
-    half = _MEDIAN // 2
-    line = np.pad(rows, ((0, 0), (half, half)), mode="symmetric")
-    return sound_library("scipy.ndimage").median_filter(line.ravel(), _MEDIAN).reshape(line.shape)[:, half:-half]
+    rows, width = values.shape
+    groups = -(-rows // _GROUP)
+    mirrored = np.pad(values, ((_MEDIAN // 2, _MEDIAN // 2), (0, 0)), mode="symmetric")
+    filled = np.pad(mirrored, ((0, groups * _GROUP - rows), (0, 0)))
+    result = np.empty((groups, _GROUP, width), values.dtype)
+    at_once = max(1, _LANES // width)
+    for first in range(0, groups, at_once):
+        count = min(at_once, groups - first)
+        # lines[k]: value k of each group's first window, and so value k - j of its window j
+        starts = [first * _GROUP + k for k in range(_MEDIAN + _GROUP - 1)]
+        lines = [filled[start : start + (count - 1) * _GROUP + 1 : _GROUP] for start in starts]
+        _medians(lines, _sorted(lines[_GROUP - 1 : _MEDIAN]), 0, _GROUP, result[first : first + count])
+    return result.reshape(groups * _GROUP, width)[:rows]
+
+
+def _medians(lines: list, candidates: list, first: int, count: int, result: np.ndarray) -> None:
+    """Fills columns `first` to `first + count` of the result, given the sorted values that can still be their median:
+    as many as there are columns."""
+    if count == 1:
+        result[:, first] = candidates[0]
+        return
+    half = count // 2
+    for start, more in ((first, first + half - 1), (first + half, first + _MEDIAN)):
+        others = _sorted(lines[more : more + half])  # what the windows of this half share besides
+        smaller = _merged([np.minimum(a, b) for a, b in zip(candidates[half:], others[::-1], strict=True)])
+        middle = _merged([np.maximum(a, b) for a, b in zip(candidates[:half], smaller[::-1], strict=True)])
+        _medians(lines, middle, start, half, result)
+
+
+def _sorted(lines: list) -> list:
+    """Arrays of one shape sorted place by place: a bitonic sorting network; their number is a power of two."""
+    if len(lines) == 1:
+        return lines
+    half = len(lines) // 2
+    return _merged(_sorted(lines[:half]) + _sorted(lines[half:])[::-1])
+
+
+def _merged(lines: list) -> list:
+    """Sorts arrays that first rise and then fall, or the other way round."""
+    if len(lines) == 1:
+        return lines
+    half = len(lines) // 2
+    pairs = list(zip(lines[:half], lines[half:], strict=True))
+    return _merged([np.minimum(a, b) for a, b in pairs]) + _merged([np.maximum(a, b) for a, b in pairs])
+
+
+# --- mel bands -------------------------------------------------------------------------------------------------------
+
+
+@lru_cache
+def _mel_filters(sampling_rate: int) -> np.ndarray:
+    """float32 `[frequencies, 128]`: triangles on Slaney's mel scale, of equal area."""
+    linear, step = 1000 / (200 / 3), np.log(6.4) / 27  # up to 1000 Hz 200/3 Hz a mel; from there on the logarithm
+    top = sampling_rate / 2
+    top = top / (200 / 3) if top < 1000 else linear + np.log(top / 1000) / step
+    mels = np.linspace(0, top, _MELS + 2)
+    edges = np.where(mels < linear, mels * (200 / 3), 1000 * np.exp(step * (mels - linear)))
+    frequencies = np.arange(_FFT // 2 + 1) * sampling_rate / _FFT
+    widths = np.diff(edges)
+    rising = (frequencies - edges[:-2, None]) / widths[:-1, None]
+    falling = (edges[2:, None] - frequencies) / widths[1:, None]
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return np.ascontiguousarray((triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).T, dtype=np.float32)
+
+
+@lru_cache
+def _cosines(count: int) -> np.ndarray:
+    """float32 `[128, count]`: the first columns of the orthonormal cosine transform that makes MFCC of decibels."""
+    angles = np.pi / _MELS * (np.arange(_MELS) + 0.5)[:, None] * np.arange(count)
+    cosines = np.cos(angles) * np.sqrt(2 / _MELS)
+    cosines[:, 0] /= np.sqrt(2)
+    return cosines.astype(np.float32)
+
+
+def _decibels(power: np.ndarray, reference: float) -> np.ndarray:
+    """Of a power, counted from the reference; at most 80 below the loudest."""
+    decibels = 10 * np.log10(np.maximum(1e-10, power)) - 10 * np.log10(max(1e-10, reference))
+    return np.maximum(decibels, decibels.max() - 80)
+
+
+# --- onsets and beats ------------------------------------------------------------------------------------------------
+
+
+def _onset_envelope(decibels: np.ndarray, hop_length: int) -> np.ndarray:
+    """`[rows, 128]` -> `(rows,)`: by how much the median band grows louder, delayed by half a window as librosa does."""
+    rows = len(decibels)
+    delay = 1 + _FFT // (2 * hop_length)
+    growth = np.median(np.maximum(0, np.diff(decibels, axis=0)), axis=1)
+    return np.concatenate((np.zeros(delay, np.float32), growth))[:rows]
+
+
+def onset_peaks(onset_envelope: np.ndarray) -> np.ndarray:
+    """Rows of the onset peaks, from an onset envelope `(frames,)`: at most three a second.
+
+    The parity data are met by librosa's picker with these numbers, not by `onset_detect`'s defaults.
+    """
+    envelope = np.asarray(onset_envelope)
+    before, behind, mean_behind, rise, wait = 3, 3, 5, 0.5, 10
+    rows = len(envelope)
+    near = sliding_window_view(np.pad(envelope, (before, behind - 1), constant_values=-np.inf), before + behind)
+    wide = np.pad(envelope, (before, mean_behind - 1))
+    total = np.zeros(rows, envelope.dtype)
+    for step in range(before + mean_behind):
+        total += wide[step : step + rows]
+    place = np.arange(rows)
+    mean = total / (np.minimum(place + mean_behind, rows) - np.maximum(place - before, 0))
+    peaks, next_row = [], 0
+    for row in np.flatnonzero((envelope == near.max(axis=1)) & (envelope >= mean + rise)):
+        if row >= next_row:
+            peaks.append(row)
+            next_row = row + wait + 1
+    return np.array(peaks, dtype=np.int64)
+
+
+def track_beats(
+    onset_envelope: np.ndarray, sampling_rate: int = SAMPLING_RATE, hop_length: int = HOP_LENGTH
+) -> tuple[float, np.ndarray]:
+    """Tempo in beats a minute (0 when there is no beat) and the rows of the beats, from an onset envelope `(frames,)`."""
+    envelope = np.asarray(onset_envelope)
+    if not np.any(envelope):
+        return 0.0, np.zeros(0, dtype=np.int64)
+    tempo = _tempo(envelope, sampling_rate, hop_length)
+    period = int(np.round(60 * sampling_rate / hop_length / tempo))  # rows
+    # how well a beat fits each row: the envelope, smoothed by a thirty-second of the period; row 0 doesn't count
+    strength = (envelope / (envelope.std(ddof=1) + _TINY)).astype(np.float64)
+    strength[0] = 0
+    window = np.exp(-0.5 * (np.arange(-period, period + 1) * 32 / period) ** 2)
+    fit = np.convolve(strength, window)[period : period + len(strength)]
+
+    total, previous = _best_paths(fit, period)
+    peaks = _local_maxima(total)
+    row = len(fit) - 1
+    if peaks.any():
+        good = peaks & (total >= 0.5 * np.median(total[peaks]))
+        row = int(np.flatnonzero(good)[-1]) if good.any() else row
+    beats = []
+    while row >= 0:
+        beats.append(row)
+        row = int(previous[row])
+    beats = np.array(beats[::-1])
+    # beats before the first and after the last loud row are dropped
+    loudness = np.convolve(fit[beats], np.hanning(5))[2 : 2 + len(fit)]
+    loud = np.flatnonzero(fit > 0.5 * np.sqrt(np.mean(loudness**2)))
+    if len(loud) == 0:
+        return tempo, np.zeros(0, dtype=np.int64)
+    return tempo, beats[(beats >= loud[0]) & (beats <= loud[-1])]
+
+
+def _tempo(envelope: np.ndarray, sampling_rate: int, hop_length: int) -> float:
+    """Beats a minute: where the mean autocorrelation over eight seconds is high, and near 120."""
+    window = int(_TEMPO_SECONDS * sampling_rate) // hop_length
+    padded = np.pad(envelope, window // 2, mode="linear_ramp", end_values=0)
+    frames = sliding_window_view(np.pad(padded, (0, window)), window)
+    power = np.zeros(window + 1)
+    for first in range(0, len(envelope), BLOCK_FRAMES):
+        part = frames[first : min(first + BLOCK_FRAMES, len(envelope))] * _hann(window)
+        energy = np.square(part).sum(axis=1)  # each autocorrelation counts from its largest value, which is this
+        weight = 1 / np.where(energy < np.finfo(np.float64).tiny, 1, energy)
+        power += weight @ np.abs(np.fft.rfft(part, n=2 * window)) ** 2
+    correlation = np.fft.irfft(power / len(envelope))[1:window]  # lags of 1 row and more
+    tempi = 60 * sampling_rate / (hop_length * np.arange(1.0, window))
+    prior = np.where(tempi < _TEMPO_MAX, -0.5 * np.log2(tempi / _TEMPO_PRIOR) ** 2, -np.inf)
+    return float(tempi[np.argmax(np.log1p(1e6 * correlation) + prior)])
+
+
+def _best_paths(fit: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
+    """For every row, were it a beat: the worth of the best row of beats up to it, and the beat before it (-1: none).
+
+    From beat to beat half a period or more passes; so that many rows are decided at once.
+    """
+    steps = np.arange(max(1, round(period / 2)), 2 * period + 1)
+    price = _TIGHTNESS * (np.log(steps) - np.log(period)) ** 2
+    longest = 2 * period
+    total = np.full(longest + len(fit), -np.inf)  # before the sound there are no beats
+    previous = np.full(len(fit), -1)
+    # row k of `earlier`, from its end: the totals `steps` before row k
+    earlier = sliding_window_view(total, len(steps))
+    for first in range(0, len(fit), int(steps[0])):
+        last = min(first + int(steps[0]), len(fit))
+        worth = earlier[first:last, ::-1] - price
+        best = worth.argmax(axis=1)
+        gain = worth[np.arange(last - first), best]
+        found = np.isfinite(gain)
+        total[longest + first : longest + last] = fit[first:last] + np.where(found, gain, 0)
+        previous[first:last] = np.where(found, np.arange(first, last) - steps[best], -1)
+    loud = np.flatnonzero(fit >= 0.01 * fit.max())
+    previous[: loud[0]] = -1  # the first beat is not sought in silence
+    return total[longest:], previous
+
+
+def _local_maxima(values: np.ndarray) -> np.ndarray:
+    """Where a value is larger than the one before and not smaller than the one behind; never the first."""
+    larger = np.zeros(len(values), dtype=bool)
+    larger[1:] = values[1:] > values[:-1]
+    larger[:-1] &= values[:-1] >= values[1:]
+    return larger
 
 
 # --- chroma ----------------------------------------------------------------------------------------------------------
@@ -214,41 +431,112 @@ def _running_median(rows: np.ndarray) -> np.ndarray:
 def _chroma(
     harmonic: np.ndarray, rows: int, sampling_rate: int, hop_length: int, block_frames: int = BLOCK_FRAMES
 ) -> np.ndarray:
-    """`[rows, 12]` of the harmonic part: librosa's chroma of the constant-Q transform over four octaves."""
-    librosa = sound_library("librosa")
-    tuning = _tuning(harmonic, sampling_rate, block_frames)
-    reach = -(-_CHROMA_SAMPLES // (hop_length * _CHROMA_ALIGNMENT)) * _CHROMA_ALIGNMENT
+    """`[rows, 12]` of the harmonic part: a constant-Q transform over four octaves from C1 on, 36 bins each, folded.
+
+    An octave lower the same is seen at half the rate; so the sound is halved from octave to octave.
+    """
+    lowest = _LOWEST * 2 ** (_tuning(harmonic, sampling_rate, block_frames) / _BINS)
+    frequencies = lowest * 2 ** (np.arange(_OCTAVES * _BINS) / _BINS)
+    width = (2 ** (2 / _BINS) - 1) / (2 ** (2 / _BINS) + 1)  # of a bin, as a share of its frequency
+    cutoff = frequencies[-1] * (1 + 0.5 * _HANN_BANDWIDTH * width)
+    halvings = int(np.ceil(np.log2(sampling_rate / 2 / cutoff))) - 2  # before the first octave
+    divisions = (hop_length & -hop_length).bit_length() - 1  # how often the hop can be halved
+    halvings = max(0, min(halvings, divisions - _OCTAVES + 1))
+
+    sound, rate, hop = _resampled(harmonic, 2**halvings), sampling_rate / 2**halvings, hop_length >> halvings
+    first_rate = rate
+    octaves = []  # sound, hop, filters [size, 2 * 36]
+    for octave in range(_OCTAVES):
+        if octave and hop % 2 == 0:
+            sound, rate, hop = _resampled(sound, 2), rate / 2, hop // 2
+        bins = frequencies[::-1][octave * _BINS : (octave + 1) * _BINS][::-1]
+        scale = np.sqrt(first_rate / rate) / np.sqrt(first_rate / (width * bins))
+        octaves.append((sound, hop, _filters(bins / rate, width, scale)))
 
     def part(first: int) -> np.ndarray:
-        low, high = max(0, first - reach), first + block_frames + reach
-        sound = harmonic[low * hop_length : high * hop_length]
-        chroma = librosa.feature.chroma_cqt(
-            y=sound, sr=sampling_rate, hop_length=hop_length, n_octaves=4, tuning=tuning
-        )
-        return chroma[:, first - low : min(first + block_frames, rows) - low].T
+        last = min(first + block_frames, rows)
+        chroma = np.zeros((last - first, 12), np.float32)
+        for sound, hop, filters in octaves:
+            response = _frames(sound, 0, len(sound), first, last, len(filters), hop) @ filters
+            strength = np.sqrt(response[:, :_BINS] ** 2 + response[:, _BINS:] ** 2)
+            # three bins a note, the middle one in tune: the last one belongs to the first note
+            chroma += np.roll(strength, 1, axis=1).reshape(last - first, 12, 3).sum(axis=2)
+        largest = chroma.max(axis=1, keepdims=True)
+        largest[largest < _TINY] = 1
+        return chroma / largest
 
     return np.concatenate(_map(part, range(0, rows, block_frames)))
 
 
+def _resampled(sound: np.ndarray, factor: int) -> np.ndarray:
+    """A sound at the rate divided by the factor, with the same energy."""
+    if factor == 1:
+        return sound
+    size = -(-len(sound) // factor)
+    result = np.asarray(sound_library("soxr").resample(sound, factor, 1, quality="soxr_hq"))[:size]
+    return np.pad(result, (0, size - len(result))) * np.float32(np.sqrt(factor))
+
+
+def _filters(frequencies: np.ndarray, width: float, scale: np.ndarray) -> np.ndarray:
+    """Filters of the constant-Q transform: float32 `[size, 2 * bins]`, real parts and imaginary parts.
+
+    `frequencies` (bins,) in periods a sample. librosa multiplies spectra with filters whose smallest 1 % it sets to zero;
+    that is the same as multiplying the sound with these, and faster.
+    """
+    lengths = 1 / (width * frequencies)
+    size = int(2 ** np.ceil(np.log2(lengths.max())))
+    filters = np.zeros((len(frequencies), size), np.complex128)
+    for row, length, frequency in zip(filters, lengths, frequencies, strict=True):
+        place = np.arange(-length // 2, length // 2)
+        start = (size - len(place)) // 2
+        window = _hann(len(place))
+        row[start : start + len(place)] = (
+            np.exp(2j * np.pi * frequency * place) * window * (length / size / window.sum())
+        )
+    spectra = np.fft.fft(filters)[:, : size // 2 + 1]
+    magnitudes = np.abs(spectra)
+    ascending = np.sort(magnitudes, axis=1)
+    share = np.cumsum(ascending / ascending.sum(axis=1, keepdims=True), axis=1)
+    smallest = np.take_along_axis(ascending, np.argmin(share < 0.01, axis=1)[:, None], axis=1)
+    spectra[magnitudes < smallest] = 0
+    filters = np.fft.fft(spectra, n=size).T * scale
+    return np.concatenate((filters.real, filters.imag), axis=1).astype(np.float32)
+
+
 def _tuning(sound: np.ndarray, sampling_rate: int, block_frames: int) -> float:
-    """`librosa.estimate_tuning` in thirds of a semitone; 0 for a sound without pitches, such as drums."""
-    librosa = sound_library("librosa")
+    """How far the pitches lie beside the scale, in thirds of a semitone (-0.5 to 0.5); 0 for a sound without pitches."""
     hop_length = _FFT // 4
     rows = 1 + len(sound) // hop_length
 
-    def pitches(first: int) -> tuple[np.ndarray, np.ndarray]:
+    def part(first: int) -> tuple[np.ndarray, np.ndarray]:
         last = min(first + block_frames, rows)
-        spectrum = np.abs(_spectrum(sound, 0, len(sound), first, last, hop_length))
-        pitch, strength = librosa.piptrack(S=spectrum, sr=sampling_rate)
-        found = pitch > 0
-        return pitch[found], strength[found]
+        return pitches(np.abs(_spectrum(sound, 0, len(sound), first, last, hop_length)), sampling_rate)
 
-    pitch, strength = (
-        np.concatenate(parts) for parts in zip(*_map(pitches, range(0, rows, block_frames)), strict=True)
-    )
+    parts = _map(part, range(0, rows, block_frames))
+    pitch, strength = (np.concatenate(values) for values in zip(*parts, strict=True))
     if len(pitch) == 0:
         return 0.0
-    return librosa.pitch_tuning(pitch[strength >= np.median(strength)], bins_per_octave=36)
+    pitch = pitch[strength >= np.median(strength)]
+    beside = np.mod(_BINS * np.log2(pitch / (440 / 16)), 1)
+    beside[beside >= 0.5] -= 1
+    counts, edges = np.histogram(beside, np.linspace(-0.5, 0.5, 101))
+    return float(edges[np.argmax(counts)])
+
+
+def pitches(magnitude: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> tuple[np.ndarray, np.ndarray]:
+    """Frequency in Hz and strength of every peak between 150 and 4000 Hz of spectra `[rows, frequencies]` that reaches a
+    tenth of its row's largest value: two `(peaks,)`, row by row; the peaks that `librosa.piptrack` finds."""
+    size = 2 * (magnitude.shape[1] - 1)
+    frequencies = np.arange(magnitude.shape[1]) * sampling_rate / size
+    inside = np.flatnonzero((frequencies >= 150) & (frequencies < min(4000, sampling_rate / 2)))
+    low, high = inside[0], inside[-1] + 1
+    here, below, above = magnitude[:, low:high], magnitude[:, low - 1 : high - 1], magnitude[:, low + 1 : high + 1]
+    peak = (here > 0.1 * magnitude.max(axis=1, keepdims=True)) & (here > below) & (here >= above)
+    row, place = np.nonzero(peak)
+    here, below, above = here[row, place], below[row, place], above[row, place]
+    bend, slope = above + below - 2 * here, (above - below) / 2
+    shift = np.where(np.abs(slope) < np.abs(bend), -slope / np.where(bend == 0, 1, bend), 0)
+    return (place + low + shift) * np.float32(sampling_rate / size), here + 0.5 * slope * shift
 
 
 __all__ = [
@@ -260,9 +548,11 @@ __all__ = [
     "ONSET_ENVELOPE",
     "PEAK",
     "SAMPLING_RATE",
-    "harmonic_percussive",
+    "harmonic_percussive_masks",
     "music_features",
     "onset_peaks",
+    "pitches",
+    "running_median",
     "sound_library",
     "track_beats",
 ]

@@ -15,40 +15,92 @@ from megadance_hf.modeling.music_features_megadance import (
     ONSET_ENVELOPE,
     PEAK,
     SAMPLING_RATE,
-    harmonic_percussive,
+    harmonic_percussive_masks,
     music_features,
     onset_peaks,
+    pitches,
+    running_median,
     track_beats,
 )
 
 
-def test_equals_plain_librosa():
-    """The shared spectrum and the padding change nothing against librosa called column by column."""
-    waveform = song(4.0)
-    harmonic, percussive = librosa.effects.hpss(waveform)
-    decibels = librosa.power_to_db(
-        librosa.feature.melspectrogram(y=waveform, sr=SAMPLING_RATE, hop_length=512), ref=np.max
+@pytest.mark.parametrize(
+    ("sampling_rate", "hop_length", "seconds"),
+    [(SAMPLING_RATE, 512, 4.0), (SAMPLING_RATE, 256, 3.0), (SAMPLING_RATE, 320, 3.0), (22050, 512, 3.0)],
+)
+def test_equals_plain_librosa(sampling_rate, hop_length, seconds):
+    """librosa called column by column on the whole sound gives the same numbers."""
+    waveform = song(seconds, sampling_rate)
+    columns = {"sr": sampling_rate, "hop_length": hop_length}
+    spectrum = librosa.stft(waveform, hop_length=hop_length)
+    harmonic, percussive = (
+        librosa.istft(part, hop_length=hop_length, length=len(waveform)) for part in librosa.decompose.hpss(spectrum)
     )
-    envelope = librosa.onset.onset_strength(y=percussive, sr=SAMPLING_RATE, hop_length=512, aggregate=np.median)
-    features = music_features(waveform)
+    decibels = librosa.power_to_db(librosa.feature.melspectrogram(y=waveform, **columns), ref=np.max)
+    envelope = librosa.onset.onset_strength(y=percussive, aggregate=np.median, **columns)
+    features = music_features(waveform, sampling_rate, hop_length)
     np.testing.assert_allclose(features[:, MFCC], librosa.feature.mfcc(S=decibels, n_mfcc=20).T, atol=1e-3)
-    chroma = librosa.feature.chroma_cqt(y=harmonic, sr=SAMPLING_RATE, hop_length=512, n_octaves=4)
+    chroma = librosa.feature.chroma_cqt(y=harmonic, n_octaves=4, **columns)
     np.testing.assert_allclose(features[:, CHROMA], chroma.T, atol=1e-5)
     np.testing.assert_allclose(features[:, ONSET_ENVELOPE], envelope, atol=1e-4)
-    np.testing.assert_array_equal(np.flatnonzero(features[:, BEAT]), track_beats(features[:, ONSET_ENVELOPE])[1])
+    _, beats = librosa.beat.beat_track(onset_envelope=envelope, **columns)
+    np.testing.assert_array_equal(np.flatnonzero(features[:, BEAT]), beats)
     np.testing.assert_array_equal(np.flatnonzero(features[:, PEAK]), onset_peaks(features[:, ONSET_ENVELOPE]))
+
+
+def spectrum(frames: int, frequencies: int, seed: int) -> np.ndarray:
+    """complex64 `[frames, frequencies]`, a fifth of the frames silent."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((frames, frequencies)) + 1j * rng.standard_normal((frames, frequencies))
+    values[rng.random(frames) < 0.2] = 0
+    return values.astype("c8")
 
 
 @settings(max_examples=25)
 @given(st.integers(3, 40), st.integers(3, 90), st.integers(0, 2**16))  # of two neighbours SciPy's own median is wrong
-def test_harmonic_and_percussive_parts_are_librosas_bit_for_bit(frequencies, frames, seed):
+def test_harmonic_and_percussive_shares_are_librosas_bit_for_bit(frequencies, frames, seed):
+    magnitude = np.abs(spectrum(frames, frequencies, seed))
+    theirs = librosa.decompose.hpss(magnitude.T, mask=True)
+    for ours, expected in zip(harmonic_percussive_masks(magnitude), theirs, strict=True):
+        np.testing.assert_array_equal(ours.T, expected)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 120), st.integers(1, 9), st.integers(1, 40), st.integers(0, 2**16))
+def test_running_median_sorts_each_window(rows, width, different, seed):
+    """Few different values, so that many are equal."""
+    values = np.random.default_rng(seed).integers(0, different, (rows, width)).astype(np.float32)
+    mirrored = np.pad(values, ((15, 15), (0, 0)), mode="symmetric")
+    slow = [np.sort(mirrored[row : row + 31], axis=0)[15] for row in range(rows)]
+    np.testing.assert_array_equal(running_median(values), slow)
+
+
+@pytest.mark.parametrize("sampling_rate", [11025, 15360, 44100])
+def test_pitches_are_those_of_librosa(sampling_rate):
+    magnitude = np.abs(spectrum(50, 1025, seed=0))
+    frequency, strength = librosa.piptrack(S=magnitude.T, sr=sampling_rate)
+    found = frequency.T > 0
+    ours = pitches(magnitude, sampling_rate)
+    np.testing.assert_allclose(ours[0], frequency.T[found], rtol=1e-5)
+    np.testing.assert_allclose(ours[1], strength.T[found], rtol=1e-5)
+
+
+@settings(max_examples=40)
+@given(st.integers(4, 400), st.floats(0, 1), st.integers(3, 60), st.sampled_from([256, 512]), st.integers(0, 2**16))
+def test_beats_and_peaks_are_those_of_librosa(rows, noise, distance, hop_length, seed):
+    """Clicks in noise, with silence at the beginning; noise alone is the worst case: many beats are nearly as good."""
     rng = np.random.default_rng(seed)
-    spectrum = (rng.standard_normal((frequencies, frames)) + 1j * rng.standard_normal((frequencies, frames))).astype(
-        "c8"
-    )
-    spectrum[:, rng.random(frames) < 0.2] = 0  # silence
-    for ours, theirs in zip(harmonic_percussive(spectrum), librosa.decompose.hpss(spectrum), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    envelope = noise * rng.random(rows) + (np.arange(rows) % distance == 0)
+    envelope[: rng.integers(1, rows)] *= rng.random() < 0.5
+    envelope = (3 * envelope).astype(np.float32)
+    envelope[0] = 0
+    options = {"sr": SAMPLING_RATE, "hop_length": hop_length}
+    tempo, beats = librosa.beat.beat_track(onset_envelope=envelope, **options)
+    ours, our_beats = track_beats(envelope, SAMPLING_RATE, hop_length)
+    assert ours == pytest.approx(float(np.max(tempo)))
+    np.testing.assert_array_equal(our_beats, beats)
+    peaks = librosa.util.peak_pick(envelope, pre_max=3, post_max=3, pre_avg=3, post_avg=5, delta=0.5, wait=10)
+    np.testing.assert_array_equal(onset_peaks(envelope), peaks)
 
 
 def test_volume_does_not_matter():
