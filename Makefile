@@ -24,10 +24,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_INDEX ?=
 INSTALL_TORCH = $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 
-# librosa's loops are compiled by numba when they are first used, and kept. Two processes that do this at the same time
-# (the workers of the tests) can leave machine code behind that crashes every later one, so one does it here.
-COMPILE = $(BIN)/python -c 'import numpy as np; from megadance_hf import MegaDanceFeatureExtractor as Extractor; \
-    Extractor()(np.random.default_rng(0).standard_normal(46080).astype("float32"), sampling_rate=15360)'
+# numba compiles loops (of librosa, of the renderer, of large models) when they are first used, and keeps them. Two processes that
+# do this at the same time (the workers of the tests) can leave machine code behind that crashes every later one, so one does it
+# here, by running the tests that use them all.
+COMPILE = $(BIN)/python -m pytest -q -n 0 tests/test_kernels_megadance.py tests/test_rasterizer.py \
+    tests/test_music_features_megadance.py >/dev/null || true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quality style clean
@@ -50,13 +51,13 @@ $(VENV)/.installed: setup.py pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing torch, then the package (some minutes the first time)"
 	@$(INSTALL_TORCH)
 	@$(PIP) install -q -c constraints.txt -e .
-	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-dev: setup.py pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing torch, then the package and what its tests need (some minutes the first time)"
 	@$(INSTALL_TORCH)
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@echo "Compiling what numba compiles (a minute)"
 	@$(COMPILE)
 	@touch $(VENV)/.installed $@
 

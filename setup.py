@@ -18,11 +18,10 @@ REQUIREMENTS = [
     "safetensors>=0.5",  # weights
     "numpy>=1.26",
     "scipy>=1.11",  # rotations of the exports
-    "librosa>=0.11",  # the 35 music features
     "soundfile>=0.13",  # reads wav, mp3, ogg, flac
-    "soxr>=0.5",  # resampling
+    "soxr>=0.5",  # resampling, also inside the music features
     "av>=14",  # mp4 with sound, no system ffmpeg
-    "numba>=0.60",  # compiles the renderer's pixel loops (librosa needs it as well)
+    "numba>=0.60",  # compiles the renderer's pixel loops, and code steps of large models
     "opencv-python-headless>=4.10",  # text, blurs and floor of the video
     "tqdm>=4.66",  # progress
 ]
@@ -35,6 +34,7 @@ EXTRAS["dev"] = [
     *EXTRAS["train"],
     *EXTRAS["smplx"],
     "hypothesis>=6.100",
+    "librosa>=0.11",  # what the music features are compared with
     "mypy>=1.10",
     "pytest>=8",
     "pytest-xdist>=3.6",

@@ -9,7 +9,7 @@ The same as a task of transformers, once this module is imported: `pipeline("mus
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from .modeling.kinematics_megadance import poses_to_motion
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from .modeling.processing_megadance import MegaDanceProcessor
+from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
 from .motion import Motion, MotionError
 
 TASK = "music-to-dance"
@@ -390,6 +391,84 @@ class MusicToDancePipeline(Pipeline):
         vectors = poses_to_motion(poses, translation)[None, : steps * step]
         codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
         return {"upper_codes": codes.upper_codes, "lower_codes": codes.lower_codes}
+
+    def stream(
+        self,
+        blocks: Iterable[np.ndarray],
+        sampling_rate: int,
+        genre: str | None = None,
+        *,
+        seed: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        wait_codes: int = 0,
+        guess_codes: int = GUESS_CODES,
+        floor: bool = True,
+        **generate_kwargs: Any,
+    ) -> Iterator[Motion]:
+        """Dance to music while it is still coming in.
+
+            for chunk in pipe.stream(blocks, sampling_rate=44100, genre="waltz", seed=0):
+                show(chunk.poses, chunk.translation)
+
+        The chunks are the dance, one after the other: each begins where the last one ended and is final, and together they
+        are as long as the music, to the frame. Mostly they are 8 frames long, one for each 0.267 s of music.
+
+        The delay, from the music of an instant to the pose that answers it: at most 0.267 s, which a chunk's music takes to
+        come in, and the time that computing a chunk takes (`benchmarks/streaming.py`), and `wait_codes` times 0.267 s more.
+
+        Args:
+            blocks: pieces of sound as they come, of any length, as `MegaDanceFeatureExtractor` takes them: (samples,), or
+                (samples, channels). Fetched one at a time, when there is nothing left to do with those before.
+            sampling_rate: of the blocks, in Hz.
+            genre, seed, temperature, top_k, floor: as in `__call__`. The same music and seed give the same dance, however the
+                music is cut into blocks; another one than `__call__` gives, which knows the whole song.
+            wait_codes: wait for so many more codes before frames are final. 0 is the shortest delay; with 1 or 2 the motion is
+                nearer to what the model makes of a whole song (see `streaming_megadance.py`).
+            guess_codes: how many codes are foreseen, so that frames can be decoded before those codes are there; each costs a
+                step of the generator. 4 is enough; 2 for a large model that would not keep up; 0 is visibly rough.
+            generate_kwargs: other fields of the generation configuration.
+
+        Yields:
+            `Motion`s, whose `metadata` has seed, genre, model, `first_frame` (its number in the dance), `heard` (seconds of
+            music that had come in), and `compute_seconds`, from the block that completed the chunk's music to the chunk.
+
+        Raises:
+            AudioError, GenreError, ValueError: see the message; about arguments at once, about a block when it comes.
+        """
+        given = {"genre": genre, "seed": seed, "temperature": temperature, "top_k": top_k, **generate_kwargs}
+        first, options, _ = self._sanitize_parameters(**{k: value for k, value in given.items() if value is not None})
+        genre = first.get("genre") or self.genres[0]
+        seed = options.pop("seed", int.from_bytes(os.urandom(4), "little"))
+        if self.model.generation_config.do_sample is None:
+            options.setdefault("do_sample", True)
+        stream = DanceStream(
+            self.model,
+            self.tokenizer,
+            self.processor.feature_extractor,
+            self.model.genre_id(genre),
+            sampling_rate,
+            seed,
+            wait_codes,
+            guess_codes,
+            floor,
+            **options,
+        )
+        model = str(self.model.name_or_path)
+        notes = {"genre": genre, "seed": seed, "model": Path(model).name if Path(model).is_dir() else model}
+        return self._chunks(stream, blocks, notes)
+
+    def _chunks(self, stream: DanceStream, blocks: Iterable[np.ndarray], notes: dict[str, Any]) -> Iterator[Motion]:
+        stream.warm_up()
+        for block in blocks:
+            for chunk in stream.push(block):
+                yield self._motion(chunk, notes)
+        for chunk in stream.finish():
+            yield self._motion(chunk, notes)
+
+    def _motion(self, chunk: DanceChunk, notes: dict[str, Any]) -> Motion:
+        notes = notes | {name: getattr(chunk, name) for name in ("first_frame", "heard", "compute_seconds")}
+        return Motion(chunk.poses, chunk.translation, self.tokenizer.config.fps, notes["genre"], notes)
 
     def _forward(
         self,

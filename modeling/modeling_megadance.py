@@ -142,7 +142,8 @@ class MegaDancePreTrainedModel(PreTrainedModel):
     def _from_pretrained(cls, *args, **kwargs):
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        for module in model.modules():  # a view of the file would keep all of it in memory, also of weights that were cast
+        # A view of the file would keep all of it in memory, also weights that were cast.
+        for module in model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.clone())
         found = [genre_of(name) for name in info["missing_keys"]]

@@ -59,7 +59,9 @@ def test_render(benchmark_of, capsys):
 @pytest.mark.slow
 def test_generation(benchmark_of, capsys):
     cases = ["paper_float32", "paper_float32_x4", "paper_int8", "paper_int8_60s", "plain_float32", "released_float32"]
-    report = benchmark_of("generation")(["--tiny", "--runs", "1", "--seconds", "8", "--threads", "1", "--cases", *cases])
+    report = benchmark_of("generation")(
+        ["--tiny", "--runs", "1", "--seconds", "8", "--threads", "1", "--cases", *cases]
+    )
     assert json.loads(capsys.readouterr().out) == report
     assert set(report["seconds_a_second"]) == set(cases) and all(report["seconds_a_second"].values())
     assert report["batch_throughput"]["paper_float32_x4"] > 1
@@ -74,3 +76,13 @@ def test_end_to_end(benchmark_of, capsys):
     assert json.loads(capsys.readouterr().out) == report
     assert 0 < report["import_seconds"] < report["npz_seconds"] < report["mp4_seconds"]
     assert report["peak_mb_30_s"] < report["peak_mb_20_s"] + 100
+
+
+@pytest.mark.slow
+def test_streaming(benchmark_of, capsys):
+    report = benchmark_of("streaming")(["--model", "tiny", "--seconds", "2", "--threads", "1"])
+    assert json.loads(capsys.readouterr().out) == report
+    assert report["frames"] == 60 and report["chunks"] == 8
+    # a chunk's music is 0.267 s long, and its first pose waits for the last of it
+    assert report["delay_seconds"]["median"] > report["after_music_seconds"]["median"] + 0.2
+    assert report["after_music_seconds"]["median"] >= report["compute_seconds"]["median"] > 0

@@ -1,0 +1,562 @@
+"""Dancing to music that is still coming in: blocks of sound in, finished frames out, with a bounded delay.
+
+    stream = DanceStream(model, tokenizer, feature_extractor, genre_id, sampling_rate=44100, seed=0)
+    for block in microphone:
+        for chunk in stream.push(block):
+            chunk.poses, chunk.translation            # the next frames of the dance, which go on where the last ended
+    for chunk in stream.finish():                         # the last frames: the dance is as long as the music
+        ...
+
+`MusicToDancePipeline.stream` is this as a loop over `Motion`s. What is computed for a whole song elsewhere has to be known
+here at the newest moment, and three things are missing there:
+
+- Features (`LiveMusic`). Spectra are made anew for the last three seconds with every code step, and replace those of the step
+  before wherever they know more. Beats are found in the last twenty seconds and a continuation: onsets are expected to go on
+  as they went one rhythmic period ago.
+- Beat and bar (`steady_phase`). The rhythm encoder looks eight seconds ahead, so at the end of what was heard it is unsure.
+  Phase grows evenly, so a straight line through the last twenty seconds says more than the newest frames themselves.
+- Codes to come (`CodeStream.foresee`). A frame is decoded from several codes after its own. Without them it is off by ten
+  centimetres; so the generator goes on dancing to the expected music, its state is put back, and what it foresaw is decoded
+  behind the codes that are final. Its random numbers are those that the final codes will be drawn with: where the music does
+  what was expected, so does the dance.
+
+Frames that were given away stay as they are. Where later codes would have changed them, the next frames set out from them, in
+position and speed, and come round to the new course within `BLEND_FRAMES` (`PoseStream`).
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .configuration_megadance import MegaDanceTokenizerConfig
+from .feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, _to_mono
+from .kinematics_megadance import (
+    ROOT_SIZE,
+    axis_angle_to_matrix,
+    forward_kinematics,
+    ground_translation,
+    motion_to_poses,
+)
+from .music_features_megadance import (
+    BEAT,
+    NUM_FEATURES,
+    ONSET_ENVELOPE,
+    PEAK,
+    music_features,
+    onset_peaks,
+    sound_library,
+    track_beats,
+)
+
+GUESS_CODES = 4  # how far the dance is foreseen when nothing else is said
+BLEND_FRAMES = 12  # in so many frames a dance comes round to what later codes made of it
+
+# Frames that a spectrum, its medians and the longest filter of the chroma take in to the left of a row, and the window.
+_EDGE_ROWS, _WINDOW_ROWS = 40, 96
+_HISTORY_ROWS = 600  # what beats are tracked in and the rhythm encoder reads: 20 s
+_EXPECTED_ROWS = 60
+_SHORTEST_PERIOD, _LONGEST_PERIOD, _COMPARED_ROWS = 24, 100, 120
+# The line through the phase: how many rows, how fast older ones count less, how many of the newest are left out.
+_PHASE_ROWS, _PHASE_MEMORY, _PHASE_UNSURE = 600, 200.0, 15
+_BEAT_FRAMES, _BAR_FRAMES = (8, 30), (30, 100)  # shortest and longest beat and bar that are looked for
+_FLOOR_ROWS = 72  # frames that the floor under a frame is seen from, and a few more
+
+
+# --- music -----------------------------------------------------------------------------------------------------------
+
+
+class LiveMusic:
+    """Features of music that is still coming in, a code step at a time.
+
+    Args:
+        extractor: whose features they are.
+        sampling_rate: of the blocks, in Hz.
+        step_rows: rows (frames) of a code step.
+
+    Attributes:
+        steps: code steps taken so far by `advance`.
+        rows: (n, 35) float32, the last 20 s up to the newest of these steps; the first of them is row `first_row` of the
+            song.
+    """
+
+    def __init__(self, extractor: MegaDanceFeatureExtractor, sampling_rate: int, step_rows: int) -> None:
+        rate = extractor.sampling_rate
+        self.extractor, self.step_rows, self.steps = extractor, step_rows, 0
+        self.rows, self.first_row = np.zeros((0, NUM_FEATURES), np.float32), 0
+        self._resampler = None
+        if sampling_rate != rate:
+            self._resampler = sound_library("soxr").ResampleStream(sampling_rate, rate, 1, dtype="float32")
+        self._sound, self._first_sample = np.zeros(0, np.float32), 0
+        self._last: tuple[int, np.ndarray] | None = None  # the window before: its first row, its rows
+        self._level = self._loudest = 0.0
+
+    @property
+    def samples(self) -> int:
+        """Samples heard so far, at the extractor's rate."""
+        return self._first_sample + len(self._sound)
+
+    def push(self, block: np.ndarray, last: bool = False) -> None:
+        """Hear a mono block (samples,); after the `last` one the resampler holds nothing back."""
+        if self._resampler is not None:
+            block = self._resampler.resample_chunk(block, last=last)
+        self._sound = np.concatenate((self._sound, block))
+
+    def ready(self) -> bool:
+        """Is there a whole code step that `advance` has not taken yet?"""
+        return self.samples >= (self.steps + 1) * self.step_rows * self.extractor.hop_length
+
+    def advance(self, rows: int | None = None) -> None:
+        """Take the next code step, of which only `rows` are music when it is the last; the rest is as `MegaDanceProcessor`
+        fills up a song: the last row again, without beats."""
+        hop, begin = self.extractor.hop_length, self.steps * self.step_rows
+        end = begin + (self.step_rows if rows is None else rows)
+        first = max(0, begin + self.step_rows - _WINDOW_ROWS)
+        self._sound = self._sound[first * hop - self._first_sample :]
+        self._first_sample = first * hop
+        heard = end * hop - self._first_sample if rows is None else len(self._sound)
+        window = music_features(self._sound[:heard], self.extractor.sampling_rate, hop)[: end - first]
+        self._adjust_loudness(first, window)
+        sure = first if first == 0 else first + _EDGE_ROWS  # left of that the window before knew more
+        kept = self.rows[: max(0, sure - self.first_row)]
+        self.rows = np.concatenate((kept, window[sure - first :]))
+        if rows is not None and rows < self.step_rows:
+            rest = np.repeat(self.rows[-1:], self.step_rows - rows, axis=0)
+            rest[:, [BEAT, PEAK]] = 0
+            self.rows = np.concatenate((self.rows, rest))
+        dropped = max(0, len(self.rows) - _HISTORY_ROWS)
+        self.rows, self.first_row = self.rows[dropped:], self.first_row + dropped
+        self.steps += 1
+
+    def _adjust_loudness(self, first: int, window: np.ndarray) -> None:
+        """The first MFCC tells how loud a row is against the loudest of its window; make that the loudest so far.
+
+        What two windows share tells by how much their references differ. Their edges are left out.
+        """
+        if self._last is not None:
+            before, rows = self._last
+            shared = slice(first - before + 2, len(rows) - 3)
+            differences = rows[shared, 0] - window[2:, 0][: len(rows[shared])]
+            if len(differences):
+                self._level += float(np.median(differences))
+        self._last = (first, window.copy())
+        if self._level > self._loudest:
+            self.rows[:, 0] -= self._level - self._loudest
+            self._loudest = self._level
+        window[:, 0] += self._level - self._loudest
+
+    def with_expected(self, count: int) -> np.ndarray:
+        """`rows` and `count` more that are expected to follow, with the beats and peaks of both: (n + count, 35)."""
+        rows = np.concatenate((self.rows, expected_rows(self.rows, count)))
+        envelope = rows[:, ONSET_ENVELOPE]
+        rows[:, [BEAT, PEAK]] = 0
+        if envelope.any():
+            beats = track_beats(envelope, self.extractor.sampling_rate, self.extractor.hop_length)[1]
+            rows[beats, BEAT] = 1
+            rows[onset_peaks(envelope), PEAK] = 1
+        return rows
+
+
+def expected_rows(rows: np.ndarray, count: int) -> np.ndarray:
+    """How music goes on: `count` rows like those one rhythmic period ago.
+
+    The period is the lag, 0.8 to 3.3 s, at which the onset envelope of the last four seconds is most like itself. Rows too few
+    to tell are answered with the last one again.
+    """
+    envelope = rows[:, ONSET_ENVELOPE]
+    best, period = 0.0, 1
+    for lag in range(_SHORTEST_PERIOD, min(_LONGEST_PERIOD, len(rows) // 2) + 1):
+        compared = min(_COMPARED_ROWS, len(rows) - lag)
+        now, then = envelope[-compared:], envelope[-compared - lag : -lag]
+        now, then = now - now.mean(), then - then.mean()
+        likeness = 2 * float(now @ then) / (float(now @ now + then @ then) or 1.0)
+        if likeness > best:
+            best, period = likeness, lag
+    return rows[len(rows) - period + np.arange(count) % period]
+
+
+# --- beat and bar ----------------------------------------------------------------------------------------------------
+
+
+def steady_phase(rhythm: Tensor, sure: int) -> Tensor:
+    """Phases at and beyond the end of what was heard, from those before it.
+
+    Args:
+        rhythm: [frames, 4] of `encode_rhythm`: cosine and sine of the beat's phase, then of the bar's; `sure` frames of it
+            are music, the rest may be anything.
+        sure: frames; at least two seconds, otherwise nothing is changed.
+
+    Returns:
+        [frames, 4]; from half a second before `sure` on, each vector turns evenly, as the frames of the last twenty seconds do
+        on the whole, newer ones counting more. It is the shorter the less they agree.
+    """
+    fitted = sure - _PHASE_UNSURE
+    if fitted < 2 * _SHORTEST_PERIOD:
+        return rhythm
+    rhythm = rhythm.clone()
+    known = rhythm[max(0, fitted - _PHASE_ROWS) : fitted].double()
+    before = torch.arange(1 - len(known), 1, dtype=torch.double, device=rhythm.device)
+    weights = (before / _PHASE_MEMORY).exp()
+    after = torch.arange(1, len(rhythm) - fitted + 1, dtype=torch.double, device=rhythm.device)
+    for column, (shortest, longest) in ((0, _BEAT_FRAMES), (2, _BAR_FRAMES)):
+        vectors = torch.complex(known[:, column], known[:, column + 1]) * weights
+        # closer together than twenty seconds can tell apart
+        turns = torch.linspace(1 / longest, 1 / shortest, 256, dtype=torch.double, device=rhythm.device)
+        sums = torch.polar(torch.ones(()).to(before), -2 * math.pi * turns[:, None] * before) @ vectors
+        best = int(sums.abs().argmax())
+        line = sums[best] / weights.sum() * torch.polar(torch.ones_like(after), 2 * math.pi * turns[best] * after)
+        rhythm[fitted:, column], rhythm[fitted:, column + 1] = line.real.to(rhythm), line.imag.to(rhythm)
+    return rhythm
+
+
+# --- codes -----------------------------------------------------------------------------------------------------------
+
+
+class CodeStream:
+    """`generate(mode="stream")` one code at a time: the same codes for the same features, rhythm and seed.
+
+    Args:
+        model: a `MegaDanceForMotionGeneration`.
+        genre_id: see `model.genre_id`.
+        seed: of everything random.
+        generation: fields of the generation configuration, as `generate` takes them.
+
+    Attributes:
+        codes: [2, n], upper and lower; the start is there at once.
+    """
+
+    def __init__(self, model: Any, genre_id: int, seed: int, **generation: Any) -> None:
+        self.model, self._cache = model, None
+        self._generation, unknown = model._prepare_generation_config(None, **generation)
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: a stream does not know these; see GenerationConfig")
+        if (self._generation.num_return_sequences or 1) > 1 or (self._generation.num_beams or 1) > 1:
+            raise ValueError("num_return_sequences, num_beams: a stream is one dance; leave them out")
+        self._generator = torch.Generator(model.device).manual_seed(seed)
+        self._genre_ids = torch.tensor([genre_id], device=model.device)
+        self.codes = model._start(None, None, self._genre_ids, 1, self._generation, self._generator)
+        self._generation._eos_token_tensor = None  # processors ask for it
+        self._processors = model._get_logits_processor(self._generation, input_ids_seq_length=1, device=model.device)
+
+    @torch.no_grad()
+    def extend(self, features: Tensor, rhythm: Tensor | None) -> None:
+        """One code more.
+
+        Args:
+            features: [frames, features] of the step before it and, for a model that looks ahead in the music, of its own.
+            rhythm: [frames, 4] of the same frames; None for a model without rhythm encoder.
+        """
+        last = self.codes[:, -1:]
+        outputs = self.model(
+            features[None].to(self.model.device),
+            last[:1],
+            last[1:],
+            self._genre_ids,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            rhythm=None if rhythm is None else rhythm[None],
+        )
+        self._cache = outputs.past_key_values
+        logits = torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
+        scores = self._processors(self.codes, logits)
+        if self._generation.do_sample:
+            new = torch.multinomial(scores.softmax(-1), 1, generator=self._generator)
+        else:
+            new = scores.argmax(-1, keepdim=True)
+        self.codes = torch.cat((self.codes, new), dim=1)
+
+    def foresee(self, pieces: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+        """Codes [2, len(pieces)] that `extend` would give for these features, one after the other; nothing has changed then."""
+        if not pieces:
+            return self.codes[:, :0]
+        codes, cache, random = self.codes, self._cache, self._generator.get_state()
+        # put back in place: a second cache would arrange the weights a second time
+        state = {} if cache is None else vars(cache)
+        saved = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items() if isinstance(v, Tensor | int)}
+        for features, rhythm in pieces:
+            self.extend(features, rhythm)
+        foreseen = self.codes[:, codes.shape[1] :]
+        if cache is None:
+            self._cache.reset()
+        for name, value in saved.items():
+            if isinstance(value, Tensor):
+                state[name].copy_(value)
+            else:
+                setattr(cache, name, value)
+        self.codes = codes
+        self._generator.set_state(random)
+        return foreseen
+
+
+# --- poses -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class DanceChunk:
+    """The next frames of a dance.
+
+    Attributes:
+        poses: (frames, 24, 3) float32, axis-angle.
+        translation: (frames, 3) float32, metres, Y up.
+        first_frame: the dance's number of the first of them.
+        heard: seconds of music that had come in, in whole code steps.
+        compute_seconds: what making this chunk took, with the features of its music.
+    """
+
+    poses: np.ndarray
+    translation: np.ndarray
+    first_frame: int
+    heard: float = 0.0
+    compute_seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+
+def decoder_reach(config: MegaDanceTokenizerConfig) -> int:
+    """How many codes before and after its own a frame of the motion tokenizer can depend on, at most."""
+    residual, linear = config.codec == "residual", config.upsampling == "linear"
+    dilations = sum(config.residual_dilation**level for level in range(config.residual_depth)) if residual else 0
+    reach, rate = float(residual), 1  # frames a code, from layer to layer
+    for _ in range(config.num_downsamples):
+        reach += (dilations + 1) / rate + linear / (2 * rate)
+        rate *= 2
+    return math.ceil(reach + residual / rate)
+
+
+class PoseStream:
+    """Codes to frames that stay as they are once given.
+
+    Args:
+        tokenizer: a `MegaDanceTokenizer`.
+        floor: keep the dancer on the floor, as far as it can be seen in what is decoded so far.
+    """
+
+    def __init__(self, tokenizer: Any, floor: bool = True) -> None:
+        self.tokenizer, self.floor, self.frames = tokenizer, floor, 0
+        self._reach = decoder_reach(tokenizer.config)
+        # What was given: motion vectors, the path they sum up to, heights taken away for the floor; the last seconds of it.
+        self._motion, self._path, self._heights = (
+            torch.zeros(0, size) for size in (tokenizer.motion_mean.numel(), 3, 1)
+        )
+        self._next = torch.zeros(3, dtype=torch.double)
+
+    @torch.no_grad()
+    def push(self, codes: Tensor, until: int) -> DanceChunk | None:
+        """The frames from where the last chunk ended up to frame `until`; None if there are none.
+
+        `codes` [2, n] are all codes of the dance from the first, and as many after frame `until` as are known or foreseen.
+        """
+        begin, step = self.frames, self.tokenizer.config.frames_per_code
+        if until <= begin:
+            return None
+        first = max(0, (begin - 2) // step - self._reach)
+        last = -(-until // step) + self._reach + _FLOOR_ROWS // step
+        upper, lower = codes[:, None, first:last].to(self.tokenizer.device)
+        decoded = self.tokenizer.decode(upper, lower)[0].float().cpu()[max(0, begin - 2) - first * step :]
+        if until % step:  # the music ends inside a code, and the dance with it
+            decoded = decoded[: until - max(0, begin - 2)]
+        motion = _continued(self._motion[-2:], decoded)
+        path = torch.cat((self._next[None], self._next + motion[:, :ROOT_SIZE].double().cumsum(0)))
+        poses, _ = motion_to_poses(torch.cat((self._motion, motion)))
+        if begin == 0:  # the lowest joint of the first frame stands on the floor
+            joints = forward_kinematics(axis_angle_to_matrix(poses[:1]), torch.zeros(1, 3))
+            path[:, 1] -= float(joints[..., 1].min())
+        places = torch.cat((self._path, path[:-1].float()))
+        heights = torch.zeros(len(motion), 1)
+        if self.floor:
+            fps = self.tokenizer.config.fps
+            seen = (places - ground_translation(poses, places, fps))[max(0, len(self._path) - 2) :, 1:2]
+            lowest = forward_kinematics(axis_angle_to_matrix(poses), places)[-len(motion) :, :, 1].amin(1)
+            heights = torch.minimum(_continued(self._heights[-2:], seen), lowest[:, None])
+        count = until - begin
+        chunk_poses = poses[len(self._motion) :][:count]
+        chunk_path = path[:count].float() - F.pad(heights[:count], (1, 1))
+        self._motion = torch.cat((self._motion, motion[:count]))[-_FLOOR_ROWS:]
+        self._path = torch.cat((self._path, path[:count].float()))[-_FLOOR_ROWS:]
+        self._heights = torch.cat((self._heights, heights[:count]))[-_FLOOR_ROWS:]
+        self._next, self.frames = path[count], until
+        return DanceChunk(chunk_poses.numpy().copy(), chunk_path.numpy().copy(), begin)
+
+
+def _continued(given: Tensor, course: Tensor) -> Tensor:
+    """A new course that begins where, and as fast as, the frames that were given ended, and soon is itself.
+
+    Args:
+        given: [0 to 2, columns], the last frames given.
+        course: [as many + frames, columns]: what these frames would be now, and those that follow.
+
+    Returns:
+        [frames, columns]. Where the course is as it was, it is the course.
+    """
+    overlap = len(given)
+    following = course[overlap:]
+    if overlap == 0:
+        return following
+    off = given - course[:overlap]
+    speed = off[-1] - off[0] if overlap == 2 else torch.zeros_like(off[0])
+    t = torch.arange(1, len(following) + 1)[:, None].clamp(max=BLEND_FRAMES) / BLEND_FRAMES
+    # the cubic from (off, speed) to (0, 0)
+    return following + off[-1] * (1 + t * t * (2 * t - 3)) + speed * BLEND_FRAMES * t * (1 - t) ** 2
+
+
+# --- all together ----------------------------------------------------------------------------------------------------
+
+
+class DanceStream:
+    """A dance to music that is still coming in.
+
+    A pose is given as soon as the music of its code step (`frames_per_code` frames: 0.267 s) is in, plus `wait_codes` more of
+    them: from the music of an instant to the pose of that instant it takes at most (1 + wait_codes) * 0.267 s and the time to
+    compute a step.
+
+    Args:
+        model, tokenizer, extractor: a `MegaDanceForMotionGeneration`, its `MegaDanceTokenizer` and features.
+        genre_id: see `model.genre_id`.
+        sampling_rate: of the blocks, in Hz.
+        seed: the same music in whatever blocks and the same seed give the same dance.
+        wait_codes: how many codes to wait for before frames are decoded; 0 or more.
+        guess_codes: how many codes to foresee; 0 or more. More of them cost as many steps of the generator.
+        floor: see `MegaDanceProcessor.post_process_motion`.
+        generation: fields of the generation configuration: temperature, top_k, ...
+
+    Raises:
+        AudioError: `sampling_rate` is none, or a block cannot be used. ValueError: another argument is out of range.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        extractor: MegaDanceFeatureExtractor,
+        genre_id: int,
+        sampling_rate: int,
+        seed: int,
+        wait_codes: int = 0,
+        guess_codes: int = GUESS_CODES,
+        floor: bool = True,
+        **generation: Any,
+    ) -> None:
+        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int | np.integer) or sampling_rate < 1000:
+            raise AudioError(f"sampling_rate={sampling_rate!r}: give the rate of the blocks in Hz, such as 44100")
+        for name, value in (("wait_codes", wait_codes), ("guess_codes", guess_codes)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+                raise ValueError(f"{name}={value!r}: give a whole number of 0 or more")
+        self.model, self.wait_codes, self.guess_codes = model, int(wait_codes), int(guess_codes)
+        self._step, self._ahead = model.config.frames_per_code, model.config.music_lookahead
+        self._codes = CodeStream(model, genre_id, seed, **generation)
+        self._poses = PoseStream(tokenizer, floor)
+        self._music = LiveMusic(extractor, int(sampling_rate), self._step)
+        self._rate, self._pushed, self._finished = int(sampling_rate), 0, False
+
+    @property
+    def frames(self) -> int:
+        """Frames given so far."""
+        return self._poses.frames
+
+    @torch.no_grad()
+    def warm_up(self) -> None:
+        """Load, compile and arrange now what the first step would otherwise wait for. Changes nothing."""
+        extractor = self._music.extractor
+        music = LiveMusic(extractor, extractor.sampling_rate, self._step)
+        samples = np.arange(2 * self._step * extractor.hop_length)
+        music.push(np.sin(samples**1.2 / 99).astype(np.float32))
+        while music.ready():
+            music.advance()
+        rows = torch.from_numpy(music.with_expected(_EXPECTED_ROWS)).to(self.model.device)
+        rhythm = self.model.base_model.encode_rhythm(rows[None])
+        piece = slice(0, (1 + self._ahead) * self._step)
+        codes = self._codes.foresee([(rows[piece], None if rhythm is None else rhythm[0, piece])] * 2)
+        PoseStream(self._poses.tokenizer, self._poses.floor).push(codes, self._step)
+
+    def push(self, block: Any) -> Iterator[DanceChunk]:
+        """Hear a block of music and dance as far as it goes: a chunk for each code step that it completes.
+
+        `block`: any number of samples, (samples,), or (samples, channels) with more samples than channels; floats in [-1, 1]
+        or PCM as int16 or int32. Silence is danced to as well. It is heard at once; the chunks are made as they are fetched.
+        """
+        if self._finished:
+            raise ValueError("block: the stream is finished; make a new one")
+        sound = _to_mono(block, "block") if np.size(block) else np.zeros(0, np.float32)
+        if not np.isfinite(sound).all():
+            second = (self._pushed + int((~np.isfinite(sound)).argmax())) / self._rate
+            raise AudioError(f"block holds NaN or infinity at {second:.2f} s of the stream: give finite samples")
+        self._pushed += len(sound)
+        self._music.push(sound)
+        return self._steps()
+
+    def finish(self) -> Iterator[DanceChunk]:
+        """The music is over: the rest of the dance, which is as long as the music, to the frame.
+
+        Raises:
+            AudioError: there was less music than half a frame.
+        """
+        if not self._finished:
+            self._music.push(np.zeros(0, np.float32), last=True)
+            self._finished = True
+            if self._music.extractor.num_frames(self._music.samples) < 1:
+                raise AudioError(f"blocks hold {self._pushed} samples in all: give at least 0.02 s of music")
+        return self._steps()
+
+    def _steps(self) -> Iterator[DanceChunk]:
+        """Whole code steps, and after the last block the rest."""
+        music, step = self._music, self._step
+        while music.ready():
+            began = time.perf_counter()
+            music.advance()
+            known = self._write_codes(self.guess_codes)
+            yield from self._chunk(known, (music.steps - self.wait_codes) * step, began)
+        if self._finished:
+            began, frames = time.perf_counter(), music.extractor.num_frames(music.samples)
+            if frames > music.steps * step:
+                music.advance(frames - music.steps * step)
+                self._write_codes(0)
+            yield from self._chunk(self._codes.codes[:, : -(-frames // step)], frames, began)
+
+    def _chunk(self, codes: Tensor, until: int, began: float) -> Iterator[DanceChunk]:
+        if chunk := self._poses.push(codes, until):
+            chunk.heard = self._music.steps * self._step / self._poses.tokenizer.config.fps
+            chunk.compute_seconds = round(time.perf_counter() - began, 4)
+            yield chunk
+
+    @torch.no_grad()
+    def _write_codes(self, guesses: int) -> Tensor:
+        """Bring the final codes up to the music. Returns all of them, with those foreseen up to `guesses` after now's behind."""
+        music, steps = self._music, self._music.steps
+        expected = max(_EXPECTED_ROWS, (guesses + 1) * self._step)
+        rows = torch.from_numpy(music.with_expected(expected)).to(self.model.device)
+        rhythm = self.model.base_model.encode_rhythm(rows[None])
+        if rhythm is not None:
+            rhythm = steady_phase(rhythm[0].float(), len(music.rows))
+
+        def heard(index: int) -> tuple[Tensor, Tensor | None]:
+            """What code `index` is predicted from."""
+            first = (index - 1) * self._step - music.first_row
+            piece = slice(first, first + (1 + self._ahead) * self._step)
+            return rows[piece], None if rhythm is None else rhythm[piece]
+
+        # code i hears steps i - 1 and, with a lookahead of 1, i
+        while self._codes.codes.shape[1] < steps + 1 - self._ahead:
+            self._codes.extend(*heard(self._codes.codes.shape[1]))
+        written = self._codes.codes.shape[1]
+        foreseen = self._codes.foresee([heard(index) for index in range(written, steps + guesses)])
+        return torch.cat((self._codes.codes, foreseen), dim=1)
+
+
+__all__ = [
+    "CodeStream",
+    "DanceChunk",
+    "DanceStream",
+    "LiveMusic",
+    "PoseStream",
+    "decoder_reach",
+    "expected_rows",
+    "steady_phase",
+]

@@ -1,0 +1,328 @@
+"""A dance to music that is still coming in, against the same made from the whole song."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from helpers import click_song, noisy_song, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
+
+from megadance_hf.modeling.configuration_megadance import GenreError, MegaDanceTokenizerConfig
+from megadance_hf.modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
+from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, ONSET_ENVELOPE, music_features
+from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
+from megadance_hf.modeling.rhythm_megadance import phase_vectors
+from megadance_hf.modeling.streaming_megadance import (
+    CodeStream,
+    DanceStream,
+    LiveMusic,
+    PoseStream,
+    decoder_reach,
+    expected_rows,
+    steady_phase,
+)
+from megadance_hf.motion import Motion
+from megadance_hf.pipeline import MusicToDancePipeline
+
+STEP = 8 * 512  # samples of a code step at 15360 Hz
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory):
+    return MusicToDancePipeline.from_pretrained(save_tiny_model(tmp_path_factory.mktemp("tiny")))
+
+
+def whole(chunks) -> Motion:
+    chunks = list(chunks)
+    return Motion(*(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in ("poses", "translation")))
+
+
+def same(one: Motion, other: Motion, tolerance: float = 1e-5) -> bool:
+    """The same joints; a rotation of half a turn has two axes."""
+    return len(one) == len(other) and np.abs(one.joints() - other.joints()).max() < tolerance
+
+
+# --- codes -----------------------------------------------------------------------------------------------------------
+
+MODELS = {
+    "released": {},
+    "ahead": {"music_lookahead": 1, "music_reduction": "stack"},
+    "rhythm": {"music_lookahead": 1, "music_reduction": "stack", "rhythm_size": 8, "rhythm_layers": 2},
+}
+
+
+def pieces_of(model, features):
+    """What each code from the second on is predicted from, as `generate` cuts it."""
+    rhythm = model.model.encode_rhythm(features[None])
+    ahead = model.config.music_lookahead
+    for index in range(1, len(features) // 8):
+        piece = slice(8 * (index - 1), 8 * (index + ahead))
+        yield features[piece], None if rhythm is None else rhythm[0, piece]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@torch.no_grad()
+def test_codes_are_those_of_generate(kind):
+    model, features = tiny_generator(**MODELS[kind]), torch.randn(8 * 30, 35)
+    options = {"do_sample": True, "temperature": 0.8, "top_k": 12}
+    expected = model.generate(features[None], torch.tensor([1]), mode="stream", seed=3, **options)
+    stream = CodeStream(model, 1, 3, **options)
+    for piece in pieces_of(model, features):
+        stream.extend(*piece)
+    assert torch.equal(stream.codes, torch.cat((expected.upper_codes, expected.lower_codes)))
+    assert len(stream.codes.unique()) > 5, "a dance of one code would show nothing"
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@torch.no_grad()
+def test_what_is_foreseen_comes_true_and_changes_nothing(kind):
+    model, features = tiny_generator(**MODELS[kind]), torch.randn(8 * 30, 35)
+    plain, foreseeing = (CodeStream(model, 2, 5, do_sample=True) for _ in range(2))
+    pieces = list(pieces_of(model, features))
+    foreseen = {}
+    for index, piece in enumerate(pieces):
+        if index < 25:
+            foreseen[index] = foreseeing.foresee(pieces[index : index + 4])
+        plain.extend(*piece)
+        foreseeing.extend(*piece)
+    assert torch.equal(plain.codes, foreseeing.codes)
+    for index, codes in foreseen.items():
+        assert torch.equal(codes, plain.codes[:, 1 + index : 5 + index])
+    assert foreseeing.foresee([]).shape == (2, 0)
+
+
+# --- poses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("floor", [True, False])
+def test_frames_that_are_waited_for_are_those_of_one_decoding(floor):
+    tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
+    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), ["waltz"])
+    outputs = MegaDanceGenerateOutput(codes[:1], codes[1:])
+    expected = processor.post_process_motion(outputs, tokenizer, 317, floor=floor)[0]
+    stream, chunks = PoseStream(tokenizer, floor), []
+    wait = decoder_reach(tokenizer.config) + (9 if floor else 0)  # nine codes: as far as the floor is seen
+    for known in range(1, 41):
+        chunk = stream.push(codes[:, :known], 8 * (known - wait))
+        assert (chunk is None) == (known <= wait)
+        chunks += [chunk] if chunk else []
+    chunks.append(stream.push(codes, 317))
+    assert [chunk.first_frame for chunk in chunks] == list(range(0, 8 * (40 - wait) + 1, 8))
+    assert same(whole(chunks), Motion(**expected), 1e-3)
+
+
+def test_frames_given_early_go_on_where_the_last_ended():
+    tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
+    streams = [PoseStream(tokenizer, floor) for floor in (True, False)]
+    dances = [whole(stream.push(codes[:, :known], 8 * known) for known in range(1, 41)) for stream in streams]
+    speed = np.linalg.norm(np.diff(dances[0].joints(), axis=0), axis=-1).max(1)
+    seams = np.arange(7, len(speed), 8)
+    assert speed[seams].max() <= 1.2 * np.delete(speed, seams).max(), "no jump at the seams"
+    # the twin without blending: each chunk as the codes known so far decode it
+    jumps = []
+    for known in range(2, 41):
+        before, after = (tokenizer.decode(*codes[:, None, :n]).detach()[0] for n in (known - 1, known))
+        jumps.append(float((after[8 * known - 9] - before[8 * known - 9]).abs().max()))
+    assert np.mean(jumps) > 0.05, "or there would be nothing to blend"
+    assert dances[0].joints()[..., 1].min() > -1e-4, "on the floor"
+    assert np.array_equal(dances[0].poses, dances[1].poses)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"residual_depth": 1},
+        {"residual_depth": 2, "residual_dilation": 2, "upsampling": "linear"},
+        {"residual_depth": 3, "residual_dilation": 3},
+        {"codec": "plain"},
+        {"codec": "plain", "upsampling": "linear"},
+    ],
+)
+@torch.no_grad()
+def test_the_reach_of_the_decoder(options):
+    config = MegaDanceTokenizerConfig(levels=[3, 3, 3], hidden_size=8, code_size=8, **options)
+    tokenizer, reach = MegaDanceTokenizer(config).eval(), decoder_reach(config)
+    codes = torch.randint(26, (2, 1, 2 * reach + 9))
+    other = codes.clone()
+    other[..., reach + 4] += 1
+    changed = (tokenizer.decode(*codes) - tokenizer.decode(*other))[0].abs().amax(1) > 0
+    where = changed.nonzero()[:, 0] // 8 - (reach + 4)
+    assert -reach <= where.min() < 0 < where.max() <= reach
+    assert where.max() >= reach / 2, "and not much too far"
+
+
+# --- music -----------------------------------------------------------------------------------------------------------
+
+
+def listen(sound: np.ndarray, blocks: int) -> LiveMusic:
+    music = LiveMusic(MegaDanceFeatureExtractor(), 15360, 8)
+    for block in np.array_split(sound, blocks):
+        music.push(block)
+        while music.ready():
+            music.advance()
+    return music
+
+
+def test_features_of_live_music_settle_to_those_of_the_song():
+    sound = noisy_song(9.6)
+    expected, music = music_features(sound)[:288], listen(sound, 37)
+    assert music.steps == 36 and music.rows.shape == (288, 35) and music.first_row == 0
+    settled = slice(0, 288 - 24)
+    np.testing.assert_allclose(music.rows[settled, ONSET_ENVELOPE], expected[settled, ONSET_ENVELOPE], atol=0.3)
+    np.testing.assert_allclose(music.rows[4:264, MFCC], expected[4:264, MFCC], atol=2.0)
+    assert np.corrcoef(music.rows[settled, CHROMA].ravel(), expected[settled, CHROMA].ravel())[0, 1] > 0.95
+    beats = np.flatnonzero(music.with_expected(60)[:, BEAT])
+    assert np.abs(np.diff(beats[1:]) - 15).max() <= 1, "two beats a second, and on into what is expected"
+    assert beats.max() > 288 + 30
+
+
+def test_loudness_counts_from_the_loudest_so_far():
+    sound = noisy_song(8.0)
+    sound[: 4 * 15360] *= 0.1
+    quiet_first = listen(sound, 11).rows[:, 0]
+    expected = music_features(sound)[: len(quiet_first), 0]
+    assert np.abs(quiet_first - expected)[4:-4].max() < 0.1 * np.ptp(expected)
+    assert expected[20:100].mean() < expected[140:220].mean() - 100
+
+
+def test_what_is_kept_does_not_grow():
+    music = LiveMusic(MegaDanceFeatureExtractor(), 15360, 8)
+    sound = np.tile(noisy_song(2.0), 13)
+    for block in np.array_split(sound, 100):
+        music.push(block)
+        while music.ready():
+            music.advance()
+    assert music.samples == len(sound) and len(music._sound) < 5 * 15360
+    assert len(music.rows) == 600 and music.first_row + 600 == 8 * music.steps
+
+
+def test_music_is_expected_to_go_on_with_its_period():
+    rows = np.random.default_rng(0).random((50, 35), dtype=np.float32)
+    song = np.tile(rows, (6, 1))
+    np.testing.assert_array_equal(expected_rows(song[:237], 60), song[237 : 237 + 60])
+    first = expected_rows(song[:5], 3)
+    np.testing.assert_array_equal(first, np.repeat(song[4:5], 3, axis=0))
+
+
+def test_the_phase_goes_on_evenly():
+    frames = torch.arange(400)
+    clean = phase_vectors(frames / 17.3 % 1, frames / (3 * 17.3) % 1)
+    heard = clean + 0.3 * torch.randn(400, 4)
+    heard[300:] = torch.randn(100, 4) * 0.2  # unsure, and what was not heard at all
+    steady = steady_phase(heard, 315)
+    assert torch.equal(steady[:300], heard[:300])
+    cosines = [(steady[300:, c : c + 2] * clean[300:, c : c + 2]).sum(1) for c in (0, 2)]
+    lengths = [steady[300:, c : c + 2].norm(dim=1) for c in (0, 2)]
+    for cosine, length in zip(cosines, lengths, strict=True):
+        assert (cosine / length)[:60].min() > 0.9 and length.mean() > 0.8
+    unsteady = steady_phase(torch.randn(400, 4), 400)[385:]
+    assert unsteady.norm(dim=1).max() < 0.5, "vectors that don't agree make a short one"
+    assert torch.equal(steady_phase(heard[:60], 60), heard[:60]), "too little to tell"
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [6 * STEP, 6 * STEP + 100, 6 * STEP + 2000, 7 * STEP - 100, 3000])
+def test_a_dance_is_as_long_as_its_music(pipe, samples):
+    chunks = list(pipe.stream([noisy_song(samples / 15360)], 15360, "rumba", seed=0))
+    frames = (samples + 256) // 512
+    assert sum(map(len, chunks)) == frames
+    assert [chunk.metadata["first_frame"] for chunk in chunks] == [0, *np.cumsum([len(chunk) for chunk in chunks])[:-1]]
+    assert chunks[0].fps == 30 and chunks[0].genre == "rumba" and chunks[0].metadata["seed"] == 0
+
+
+def test_blocks_do_not_matter(pipe):
+    sound = click_song(2.0, 44100)
+    dance = whole(pipe.stream([sound], 44100, "waltz", seed=1))
+    assert len(dance) == 60
+    assert same(dance, whole(pipe.stream(np.array_split(sound, 90), 44100, "waltz", seed=1)))
+    stereo = np.round(np.stack((sound, sound), axis=1) * 32768).astype(np.int16)
+    empty = np.zeros((0, 2), np.int16)
+    assert same(dance, whole(pipe.stream([empty, *np.array_split(stereo, 7), empty], 44100, " WALTZ", seed=1)), 1e-3)
+    assert not same(dance, whole(pipe.stream([sound], 44100, "waltz", seed=2)), 1e-3)
+    others = [whole(pipe.stream([sound], 44100, genre, seed=1)) for genre in ("rumba", "chacha")]
+    assert not any(same(dance, other, 1e-3) for other in others)
+
+
+@pytest.mark.parametrize("wait", [0, 2])
+def test_chunks_come_while_the_music_does(pipe, wait):
+    heard = []
+
+    def blocks():
+        for block in np.split(noisy_song(6 * STEP / 15360), 12):
+            heard.append(len(block))
+            yield block
+
+    for number, chunk in enumerate(pipe.stream(blocks(), 15360, seed=0, wait_codes=wait)):
+        assert sum(heard) == min(number + 1 + wait, 6) * STEP, "as soon as the step is in, and nothing is fetched ahead"
+        assert chunk.metadata["heard"] == pytest.approx(sum(heard) / 15360)
+        assert len(chunk) == (8 if number < 6 - wait else 8 * wait)
+
+
+def test_silence_is_danced_to(pipe):
+    sound = np.concatenate((np.zeros(8000), noisy_song(1.5), np.zeros(8000)))
+    assert len(whole(pipe.stream(np.array_split(sound, 20), 15360, seed=0))) == 76
+    assert len(whole(pipe.stream([np.zeros(15360)], 15360, seed=0))) == 30
+
+
+def test_a_look_ahead_and_a_rhythm_encoder():
+    model, tokenizer, dances = tiny_generator(**MODELS["rhythm"]), tiny_tokenizer(), []
+    for blocks in (1, 9):
+        stream = DanceStream(model, tokenizer, MegaDanceFeatureExtractor(), 1, 15360, 0, do_sample=True)
+        if blocks == 9:
+            stream.warm_up()  # changes nothing
+        chunks = [chunk for block in np.array_split(noisy_song(4.0), blocks) for chunk in stream.push(block)]
+        dances.append(whole([*chunks, *stream.finish()]))
+    assert len(dances[0]) == 120 and same(*dances)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sampling_rate": None}, AudioError, "sampling_rate=None: give the rate"),
+        ({"sampling_rate": 0}, AudioError, "sampling_rate=0"),
+        ({"wait_codes": -1}, ValueError, "wait_codes=-1: give a whole number"),
+        ({"guess_codes": 1.5}, ValueError, "guess_codes=1.5"),
+        ({"genre": "polka"}, GenreError, "polka"),
+        ({"temperature": 0.0}, ValueError, "temperature=0.0"),
+        ({"seed": -1}, ValueError, "seed=-1"),
+        ({"hopping": 3}, ValueError, "hopping"),
+        ({"num_return_sequences": 2}, ValueError, "num_return_sequences"),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_told_at_once(pipe, arguments, error, message):
+    with pytest.raises(error, match=message):
+        pipe.stream([], **{"sampling_rate": 44100, **arguments})
+
+
+def test_blocks_that_cannot_be_used(pipe):
+    broken = noisy_song(1.0)
+    broken[7000] = np.nan
+    with pytest.raises(AudioError, match="block holds NaN or infinity at 1.46 s"):
+        list(pipe.stream([noisy_song(1.0), broken], 15360))
+    with pytest.raises(AudioError, match="block of type str"):
+        list(pipe.stream(["song.mp3"], 15360))
+    with pytest.raises(AudioError, match="blocks hold 100 samples in all"):
+        list(pipe.stream([np.ones(100)], 15360))
+    stream = DanceStream(pipe.model, pipe.tokenizer, MegaDanceFeatureExtractor(), 1, 15360, 0)
+    list(stream.push(noisy_song(0.3)))
+    list(stream.finish())
+    assert list(stream.finish()) == []
+    with pytest.raises(ValueError, match="stream is finished"):
+        stream.push(noisy_song(0.3))
+
+
+def test_the_example(pipe, repository, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(repository / "examples"))
+    main = importlib.import_module("stream_dance").main
+    song = write_song(tmp_path / "song.wav", 2.0)
+    model = tmp_path / "model"
+    pipe.save_pretrained(model)
+    dance = main([str(song), "--model", str(model), "--seed", "0", "--fast", "-o", str(tmp_path / "dance.npz")])
+    assert len(dance) == 60 and same(Motion.load(tmp_path / "dance.npz"), dance)
+    assert capsys.readouterr().out.startswith("frames 0 to 7: 0.27 s of music heard, ")
+    sound, rate = load_audio(song, sampling_rate=None)
+    assert same(whole(pipe.stream([sound], rate, seed=0)), dance)
