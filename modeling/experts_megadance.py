@@ -7,6 +7,7 @@ paper's concatenation along time (section 3.3).
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_megadance import MegaDanceConfig
-from .kernels_megadance import expert_step
+from .kernels_megadance import MOST_ROWS, StepWeights, expert_step, mix_window, step_weights
 from .mamba_megadance import Mamba, mamba_weights, run_mambas
 
 STREAMS = ("upper", "lower", "music")
@@ -215,15 +216,18 @@ class Expert(nn.Module):
         self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None, keep: int = 0
     ) -> torch.Tensor:
         """[batch, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
-        if cache is not None and (result := expert_step(self, hidden_states, cache)) is not None:
-            return result
+        compiled = None if cache is None else step_weights(self, hidden_states, cache.arranged)
+        if compiled is not None and hidden_states.shape[2] == 1 and len(hidden_states) <= MOST_ROWS:
+            return expert_step(compiled, hidden_states, cache)
         if self.use_mamba:
-            hidden_states = self._mix_time(hidden_states, cache)
+            hidden_states = self._mix_time(hidden_states, cache, compiled)
         attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep)
         hidden_states = hidden_states[:, :, -keep:] + self.dropout(attended)
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
 
-    def _mix_time(self, hidden_states: torch.Tensor, cache: ExpertCache | None) -> torch.Tensor:
+    def _mix_time(
+        self, hidden_states: torch.Tensor, cache: ExpertCache | None, compiled: StepWeights | None
+    ) -> torch.Tensor:
         """The three Mambas."""
         states, arranged = (None, None), {}
         if cache is not None:
@@ -236,7 +240,8 @@ class Expert(nn.Module):
             ]
         x = hidden_states.transpose(0, 1)  # streams first
         # the norm comes after the sum here (released code; the paper does not say)
-        mixed = x + run_mambas(mambas, x, *states, arranged["mambas"])
+        mixer = None if compiled is None else partial(mix_window, compiled, cache)
+        mixed = x + run_mambas(mambas, x, *states, arranged["mambas"], mixer)
         weight, bias = arranged["norms"]
         return torch.addcmul(bias, F.layer_norm(mixed, mixed.shape[-1:], eps=norms[0].eps), weight).transpose(0, 1)
 

@@ -1,9 +1,12 @@
-"""One code step of an expert on a CPU: one compiled call instead of a hundred, each weight read once from where it lies.
+"""Experts on a CPU: a code step in one compiled call instead of a hundred, each weight read once from where it lies.
 
 A step multiplies a few vectors with a hundred million weights, so it can be no faster than memory gives the weights.
 Libraries for matrix products are made for many rows: with one row they are slower than that, above all in bfloat16, and the
 small operations between the products cost as much again. Weights are taken as they are stored: float32, bfloat16, or int8
 with a scale for each output; everything else is float32. `Expert.forward` is the definition; the tests compare with it.
+
+Many positions at once (`mix_window`) are left to those libraries, but not what lies between the large products: as single
+operations of torch it costs as much as the products.
 
 numba compiles at the first call, which takes seconds, and keeps the result on disk. Without numba nothing here is used.
 """
@@ -15,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .mamba_megadance import mamba_weights
+from .mamba_megadance import MambaWeights, mamba_weights
 
 try:
     import numba
@@ -29,12 +32,13 @@ else:  # a step has some hundred short parallel loops: with OpenMP they took hal
 SMALLEST = 2**20  # parameters of an expert below which calls, not weights, take the time: not worth the compilation
 MOST_ROWS = 4  # items of a batch; with more of them torch's matrix products are faster
 
-_CHANNELS = 64  # channels of the scan that a thread takes at once
+_CHANNELS = 512  # channels of the scan that a thread takes at once
 _lock = threading.Lock()  # one of numba's threading layers does not bear two callers
 
 _LOG2E = 1.4426950408889634
 # 2^f for |f| <= 1/2, to 4e-9 of it (Taylor), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
 _EXP2 = (1.0, 0.693147180559, 0.240226506959, 0.0555041086648, 0.0096181291076, 0.0013333558146, 0.000154035303933)
+_ATANH = (1.0, 1 / 3, 1 / 5, 1 / 7, 1 / 9, 1 / 11, 1 / 13)
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 
@@ -57,18 +61,17 @@ class StepWeights(NamedTuple):
     eps: float
 
 
-def expert_step(expert: nn.Module, x: torch.Tensor, cache) -> torch.Tensor | None:
-    """One position through an `Expert`: [rows, 3, 1, hidden] -> same. None where this is not the faster way.
+def step_weights(expert: nn.Module, x: torch.Tensor, arranged: dict) -> StepWeights | None:
+    """The weights for `expert_step` and `mix_window`, kept in `arranged`; None where these are not the faster way."""
+    if numba is None or x.requires_grad or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return None
+    if "step" not in arranged:
+        arranged["step"] = _arrange(expert)
+    return arranged["step"]
 
-    `cache` is the `ExpertCache`, written in place.
-    """
-    if x.shape[2] > 1 or not _few_rows(x, MOST_ROWS):
-        return None
-    if "step" not in cache.arranged:
-        cache.arranged["step"] = _arrange(expert)
-    weights: StepWeights | None = cache.arranged["step"]
-    if weights is None:
-        return None
+
+def expert_step(weights: StepWeights, x: torch.Tensor, cache) -> torch.Tensor:
+    """One position through an `Expert`: [rows, 3, 1, hidden] -> same. `cache` is the `ExpertCache`, written in place."""
     out = torch.empty(x.shape)
     with _lock:
         _expert(
@@ -81,23 +84,40 @@ def expert_step(expert: nn.Module, x: torch.Tensor, cache) -> torch.Tensor | Non
     return out.to(x.dtype)
 
 
+def mix_window(weights: StepWeights, cache, projected: torch.Tensor, small: MambaWeights) -> torch.Tensor:
+    """What `mix` of the Mambas does: convolution, recurrence and gate of several positions.
+
+    [streams, rows, time, 2 * inner] -> [streams, rows, time, inner]; `cache` is the `ExpertCache`, written in place.
+    """
+    shape = (*projected.shape[:-1], projected.shape[-1] // 2)
+    u, y = torch.empty(shape), torch.empty(shape, dtype=projected.dtype)
+    inputs, history, states = (_array(tensor) for tensor in (projected, cache.conv, cache.ssm))
+    with _lock:
+        _convolve(inputs, weights.conv, weights.channels, history, cache.rows.start, u.numpy())
+        dt_b_c = torch.matmul(u, small.x_proj)
+        delta = torch.matmul(dt_b_c[..., : small.dt_proj.shape[2]], small.dt_proj)
+        arrays = (u.numpy(), delta.numpy(), dt_b_c.numpy(), inputs)
+        _scan(*arrays, weights.decay, weights.channels, states, cache.rows.start, _array(y))
+    return y
+
+
 def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     """A few rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way."""
-    if not _few_rows(x.flatten(0, -2), 2 * MOST_ROWS) or not _worth_it([mlp.fc1, mlp.fc2]):
-        return None
     rows = x.shape[:-1].numel()
-    middle, out = torch.empty(rows, len(mlp.fc1.weight)), torch.empty(rows, len(mlp.fc2.weight))
+    usable = numba is not None and x.device.type == "cpu" and not (x.requires_grad or torch.is_autocast_enabled("cpu"))
+    if not usable or rows > 2 * MOST_ROWS or not _worth_it([mlp.fc1, mlp.fc2]):
+        return None
+    middle, out = torch.empty(1, rows, len(mlp.fc1.weight)), torch.empty(1, rows, len(mlp.fc2.weight))
     with _lock:
-        _product(_array(mlp.fc1.weight), _scale(mlp.fc1), _copies(mlp.fc1.bias)[0], _floats(x), middle.numpy())
-        middle = mlp.act(middle)
-        _product(_array(mlp.fc2.weight), _scale(mlp.fc2), _copies(mlp.fc2.bias)[0], middle.numpy(), out.numpy())
-    return out.to(x.dtype).unflatten(0, x.shape[:-1])
+        _linear(mlp.fc1, torch.from_numpy(_floats(x))[None], middle)
+        _linear(mlp.fc2, mlp.act(middle), out)
+    return out.to(x.dtype).view(*x.shape[:-1], -1)
 
 
-def _few_rows(x: torch.Tensor, most: int) -> bool:
-    if numba is None or x.requires_grad or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
-    return len(x) <= most
+def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    weight = _array(layer.weight)
+    place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
+    _product(weight[:0, 0], *place, _scale(layer), 0, _copies(layer.bias)[0], x.numpy(), y.numpy())
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:
@@ -211,6 +231,17 @@ def _silu(x):
 
 
 @_compiled(inline="always")
+def _softplus(x):
+    """log(1 + e^x) = max(x, 0) + log(1 + z) with z = e^-|x|, and log(1 + z) = 2 atanh(z / (2 + z)) by its series."""
+    z = _exp(-abs(x))
+    s = z / (np.float32(2.0) + z)
+    square, series = s * s, np.float32(_ATANH[6])
+    for k in (5, 4, 3, 2, 1, 0):
+        series = series * square + np.float32(_ATANH[k])
+    return max(x, np.float32(0.0)) + np.float32(2.0) * s * series
+
+
+@_compiled(inline="always")
 def _gelu(x):
     z = abs(x) * np.float32(0.7071067811865476)
     t = np.float32(1.0) / (np.float32(1.0) + np.float32(0.3275911) * z)
@@ -221,37 +252,62 @@ def _gelu(x):
 
 
 @_compiled(parallel=True)
-def _product(weight, scale, bias, x, y):
-    """y = (x weight^T) scale + bias. A row of weights comes from memory once and meets all rows of x."""
-    outputs, inputs = weight.shape
-    rows = x.shape[0]
-    for o in prange(outputs):
-        factor = scale[o] if len(scale) > 0 else np.float32(1)
-        offset = bias[o] if len(bias) > 0 else np.float32(0)
+def _product(kind, addresses, outputs, scales, first, bias, x, y):
+    """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
+
+    [parts, rows, inputs] -> [parts, rows, outputs]. Four outputs and up to three rows at a time: a weight comes from memory once
+    and meets three rows, a row comes from the cache once for four weights, and no sum waits for another.
+    """
+    parts, rows, size = y.shape
+    inputs = x.shape[2]
+    blocks = (size + 3) // 4
+    for item in prange(parts * blocks):
+        part = item // blocks
+        weight = _matrix(kind, addresses[first + part], size, inputs)
+        heard, said = x[min(part, len(x) - 1)], y[part]
+        # where the outputs end, the last one is computed again
+        o = item % blocks * 4
+        p, q, r = min(o + 1, size - 1), min(o + 2, size - 1), min(o + 3, size - 1)
         row = 0
         while row + 3 <= rows:
-            a = b = c = np.float32(0)
+            oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
             for k in range(inputs):
+                a, b, c = heard[row, k], heard[row + 1, k], heard[row + 2, k]
                 w = _real(weight[o, k])
-                a += w * x[row, k]
-                b += w * x[row + 1, k]
-                c += w * x[row + 2, k]
-            y[row, o], y[row + 1, o], y[row + 2, o] = a * factor + offset, b * factor + offset, c * factor + offset
+                oa += w * a
+                ob += w * b
+                oc += w * c
+                w = _real(weight[p, k])
+                pa += w * a
+                pb += w * b
+                pc += w * c
+                w = _real(weight[q, k])
+                qa += w * a
+                qb += w * b
+                qc += w * c
+                w = _real(weight[r, k])
+                ra += w * a
+                rb += w * b
+                rc += w * c
+            said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
+            said[row + 1, o], said[row + 1, p], said[row + 1, q], said[row + 1, r] = ob, pb, qb, rb
+            said[row + 2, o], said[row + 2, p], said[row + 2, q], said[row + 2, r] = oc, pc, qc, rc
             row += 3
         while row < rows:
-            a = np.float32(0)
+            oa = pa = qa = ra = np.float32(0)
             for k in range(inputs):
-                a += _real(weight[o, k]) * x[row, k]
-            y[row, o] = a * factor + offset
+                a = heard[row, k]
+                oa += _real(weight[o, k]) * a
+                pa += _real(weight[p, k]) * a
+                qa += _real(weight[q, k]) * a
+                ra += _real(weight[r, k]) * a
+            said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
             row += 1
-
-
-@_compiled()
-def _multiply(kind, addresses, outputs, scales, index, bias, x, y):
-    """`_product` with one of an expert's matrices."""
-    weight = _matrix(kind, addresses[index], outputs[index + 1] - outputs[index], x.shape[1])
-    scale = scales[outputs[index] : outputs[index + 1]] if len(scales) > 0 else scales
-    _product(weight, scale, bias, x, y)
+        for index in range(o, min(o + 4, size)):
+            factor = scales[outputs[first + part] + index] if len(scales) > 0 else np.float32(1)
+            offset = bias[part * size + index] if len(bias) > 0 else np.float32(0)
+            for row in range(rows):
+                said[row, index] = said[row, index] * factor + offset
 
 
 @_compiled()
@@ -270,55 +326,70 @@ def _normalise(x, norm, eps, first, every, y):
             y[row, k] = (x[row, k] - mean) * factor * norm[0, k] + norm[1, k]
 
 
-@_compiled()
+@_compiled(parallel=True)
 def _convolve(projected, weight, channels, history, first_row, u):
-    """Newest input of the causal convolution, then SiLU; the history moves on."""
-    streams, rows, inner = u.shape
+    """Causal depthwise convolution, then SiLU, of the first half of [streams, rows, time, 2 * inner]; the history moves on."""
+    streams, rows, steps, inner = u.shape
     width = weight.shape[1]
-    for item in range(streams * rows):
-        stream, row = item // rows, item % rows
-        past = history[stream, first_row + row]
-        for c in range(inner):
-            new = projected[stream, row, c]
-            total = channels[stream, 0, c] + new * weight[stream, width - 1, c]
-            for k in range(width - 1):
-                total += past[k, c] * weight[stream, k, c]
-            u[stream, row, c] = _silu(total)
-            for k in range(width - 2):
-                past[k, c] = past[k + 1, c]
-            past[width - 2, c] = new
+    blocks = (inner + _CHANNELS - 1) // _CHANNELS
+    for item in prange(streams * rows * blocks):
+        stream, row = item // (rows * blocks), item // blocks % rows
+        low = item % blocks * _CHANNELS
+        high = min(low + _CHANNELS, inner)
+        count, item_row = high - low, first_row + row
+        for t in range(steps):
+            total, heard = channels[stream, 0, low:high].copy(), u[stream, row, t, low:high]
+            for k in range(width):
+                tap, source = weight[stream, k, low:high], t + k - (width - 1)
+                if source < 0:
+                    past = history[stream, item_row, width - 1 + source, low:high]
+                    for c in range(count):
+                        total[c] += tap[c] * past[c]
+                else:
+                    new = projected[stream, row, source, low:high]
+                    for c in range(count):
+                        total[c] += tap[c] * _real(new[c])
+            for c in range(count):
+                heard[c] = _silu(total[c])
+        for k in range(width - 1):
+            past, source = history[stream, item_row, k, low:high], steps - (width - 1) + k
+            for c in range(count):
+                if source < 0:
+                    past[c] = history[stream, item_row, width - 1 + source, low + c]
+                else:
+                    past[c] = _real(projected[stream, row, source, low + c])
 
 
 @_compiled(parallel=True)
-def _scan(u, delta, bc, gate, decay, channels, ssm, first_row):
-    """One step of the recurrence, with softplus before and the gate after it; the result replaces `u`."""
-    streams, rows, inner = u.shape
+def _scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
+    """The recurrence of [streams, rows, time, inner], with softplus before and the gate after it; y may be u."""
+    streams, rows, steps, inner = u.shape
     states = decay.shape[1]
     blocks = (inner + _CHANNELS - 1) // _CHANNELS
-    rank = bc.shape[2] - 2 * states
+    rank = bc.shape[3] - 2 * states
     for item in prange(streams * rows * blocks):
         stream, row = item // (rows * blocks), item // blocks % rows
         low = item % blocks * _CHANNELS
         high = min(low + _CHANNELS, inner)
         count = high - low
-        step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.zeros(count, np.float32)
-        heard = u[stream, row, low:high]
-        raw = delta[stream, row, low:high]
-        for c in range(count):
-            value = raw[c] + channels[stream, 1, low + c]
-            step[c] = value if value > np.float32(20) else np.float32(np.log1p(np.exp(value)))
-        for c in range(count):
-            driven[c] = step[c] * heard[c]
-        for n in range(states):
-            b, out = bc[stream, row, rank + n], bc[stream, row, rank + states + n]
-            h, rate = ssm[stream, first_row + row, n, low:high], decay[stream, n, low:high]
+        dt_bias, skip = channels[stream, 1, low:high], channels[stream, 2, low:high]
+        step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
+        for t in range(steps):
+            heard, raw = u[stream, row, t, low:high], delta[stream, row, t, low:high]
             for c in range(count):
-                new = _exp(step[c] * rate[c]) * h[c] + driven[c] * b
-                h[c] = new
-                total[c] += new * out
-        for c in range(count):
-            y = total[c] + channels[stream, 2, low + c] * heard[c]
-            heard[c] = y * _silu(gate[stream, row, inner + low + c])
+                step[c] = _softplus(raw[c] + dt_bias[c])
+                driven[c] = step[c] * heard[c]
+                total[c] = skip[c] * heard[c]
+            for n in range(states):
+                b, out = bc[stream, row, t, rank + n], bc[stream, row, t, rank + states + n]
+                h, rate = ssm[stream, first_row + row, n, low:high], decay[stream, n, low:high]
+                for c in range(count):
+                    new = _exp(step[c] * rate[c]) * h[c] + driven[c] * b
+                    h[c] = new
+                    total[c] += new * out
+            gate, said = projected[stream, row, t, inner + low : inner + high], y[stream, row, t, low:high]
+            for c in range(count):
+                said[c] = _stored(total[c] * _silu(_real(gate[c])), said)
 
 
 @_compiled(parallel=True)
@@ -378,49 +449,49 @@ def _add(x, first, every, y):
 
 @_compiled()
 def _expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
-    hidden = x.shape[1]
+    zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
+    one, hidden = zero + 1, x.shape[1]
     rows = x.shape[0] // 3
     inner = conv_weight.shape[2]
     none = biases[:0]
-    stream_rows, mixed = np.empty((rows, hidden), np.float32), np.empty((rows, hidden), np.float32)
-    projected = np.empty((3, rows, 2 * inner), np.float32)
-    u, delta = np.empty((3, rows, inner), np.float32), np.empty((3, rows, inner), np.float32)
-    bc = np.empty((3, rows, outputs[4] - outputs[3]), np.float32)
-    dt = np.empty((rows, bc.shape[2] - 2 * decay.shape[1]), np.float32)
+    streams, mixed = np.empty((3, rows, hidden), np.float32), np.empty((3, rows, hidden), np.float32)
+    projected = np.empty((3, rows, 1, 2 * inner), np.float32)
+    u, delta = np.empty((3, rows, 1, inner), np.float32), np.empty((3, rows, 1, inner), np.float32)
+    bc = np.empty((3, rows, 1, outputs[4] - outputs[3]), np.float32)
+    dt = np.empty((3, rows, bc.shape[3] - 2 * decay.shape[1]), np.float32)
     for stream in range(3):
-        _gather(x, stream, 3, stream_rows)
-        _multiply(kind, addresses, outputs, scales, stream, none, stream_rows, projected[stream])
+        _gather(x, stream, zero + 3, streams[stream])
+    _product(kind, addresses, outputs, scales, zero, none, streams, projected.reshape(3, rows, 2 * inner))
     _convolve(projected, conv_weight, channels, conv, first_row, u)
+    heard, flat = u.reshape(3, rows, inner), bc.reshape(3, rows, bc.shape[3])
+    _product(kind, addresses, outputs, scales, zero + 3, none, heard, flat)
     for stream in range(3):
-        _multiply(kind, addresses, outputs, scales, 3 + stream, none, u[stream], bc[stream])
-        _gather(bc[stream], 0, 1, dt)
-        _multiply(kind, addresses, outputs, scales, 6 + stream, none, dt, delta[stream])
-    _scan(u, delta, bc, projected, decay, channels, ssm, first_row)
-    _gather(x, 0, 1, out)
+        _gather(flat[stream], zero, one, dt[stream])
+    _product(kind, addresses, outputs, scales, zero + 6, none, dt, delta.reshape(3, rows, inner))
+    _scan(u, delta, bc, projected, decay, channels, ssm, first_row, u)
+    _product(kind, addresses, outputs, scales, zero + 9, none, heard, mixed)
+    _gather(x, zero, one, out)
     for stream in range(3):
-        _multiply(kind, addresses, outputs, scales, 9 + stream, none, u[stream], mixed)
-        _add(mixed, stream, 3, out)
-    for stream in range(3):
-        _normalise(out, norms[stream], eps, stream, 3, out)
+        _add(mixed[stream], stream, zero + 3, out)
+        _normalise(out, norms[stream], eps, stream, zero + 3, out)
 
     # query, key, value
     qkv = np.empty((3, 3 * rows, hidden), np.float32)
-    normed = np.empty((3 * rows, hidden), np.float32)
-    _normalise(out, norms[3], eps, 0, 1, normed)
-    for part in range(3):
-        _multiply(kind, addresses, outputs, scales, 12 + part, biases[part * hidden :], normed, qkv[part])
-    _attend(qkv, keys, values, first_row, position, normed)
-    _multiply(kind, addresses, outputs, scales, 15, biases[3 * hidden :], normed, qkv[0])
-    _add(qkv[0], 0, 1, out)
+    normed = np.empty((1, 3 * rows, hidden), np.float32)
+    _normalise(out, norms[3], eps, zero, one, normed[0])
+    _product(kind, addresses, outputs, scales, zero + 12, biases, normed, qkv)
+    _attend(qkv, keys, values, first_row, position, normed[0])
+    _product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, qkv[:1])
+    _add(qkv[0], zero, one, out)
 
-    _normalise(out, norms[4], eps, 0, 1, normed)
-    middle = np.empty((3 * rows, outputs[17] - outputs[16]), np.float32)
-    _multiply(kind, addresses, outputs, scales, 16, biases[4 * hidden :], normed, middle)
+    _normalise(out, norms[4], eps, zero, one, normed[0])
+    middle = np.empty((1, 3 * rows, outputs[17] - outputs[16]), np.float32)
+    _product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, middle)
     for row in range(3 * rows):
-        for k in range(middle.shape[1]):
-            middle[row, k] = _gelu(middle[row, k])
-    _multiply(kind, addresses, outputs, scales, 17, biases[4 * hidden + middle.shape[1] :], middle, qkv[0])
-    _add(qkv[0], 0, 1, out)
+        for k in range(middle.shape[2]):
+            middle[0, row, k] = _gelu(middle[0, row, k])
+    _product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, qkv[:1])
+    _add(qkv[0], zero, one, out)
 
 
 def _stored(value, like):

@@ -160,7 +160,6 @@ class Mamba(nn.Module):
     def __init__(self, config: MegaDanceConfig):
         super().__init__()
         inner, state, rank = config.inner_size, config.state_size, config.time_step_rank
-        self.split_sizes = (rank, state, state)
         self.in_proj = nn.Linear(config.hidden_size, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, config.conv_kernel, groups=inner, padding=config.conv_kernel - 1)
         self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)
@@ -216,6 +215,7 @@ def run_mambas(
     conv: torch.Tensor | None = None,
     ssm: torch.Tensor | None = None,
     weights: MambaWeights | None = None,
+    mixer: Callable[[torch.Tensor, MambaWeights], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Several Mambas, each on its own stream: [streams, batch, time, hidden] -> same.
 
@@ -223,18 +223,27 @@ def run_mambas(
         conv: [streams, batch, kernel - 1, inner], the convolutions' last inputs, overwritten.
         ssm: [streams, batch, state, inner], the states, overwritten.
         weights: `mamba_weights(mambas)`, when they are known already.
+        mixer: does what `mix` does, `conv` and `ssm` included.
     """
     weights = weights or mamba_weights(mambas)
     projected = torch.stack([mamba.in_proj(stream) for mamba, stream in zip(mambas, x.unbind(0), strict=True)])
+    mixed = mix(projected, weights, conv, ssm) if mixer is None else mixer(projected, weights)
+    return torch.stack([mamba.out_proj(stream) for mamba, stream in zip(mambas, mixed.unbind(0), strict=True)])
+
+
+def mix(
+    projected: torch.Tensor, weights: MambaWeights, conv: torch.Tensor | None = None, ssm: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What lies between the two large products: [streams, batch, time, 2 * inner] -> [streams, batch, time, inner]."""
     u, gate = projected.to(weights.D.dtype).chunk(2, dim=-1)
     u = F.silu(convolve(u, weights.conv, weights.conv_bias, conv))
-    dt, b, c = torch.matmul(u, weights.x_proj).split(mambas[0].split_sizes, dim=-1)
+    rank, states = weights.dt_proj.shape[2], weights.A.shape[2]
+    dt, b, c = torch.matmul(u, weights.x_proj).split((rank, states, states), dim=-1)
     delta = F.softplus((torch.matmul(dt, weights.dt_proj) + weights.dt_bias).float())
     y, last = selective_scan(u, delta, weights.A, b, c, ssm)
     if ssm is not None:
         ssm.copy_(last)
-    y = (torch.addcmul(y, u, weights.D) * F.silu(gate)).to(x.dtype)
-    return torch.stack([mamba.out_proj(stream) for mamba, stream in zip(mambas, y.unbind(0), strict=True)])
+    return (torch.addcmul(y, u, weights.D) * F.silu(gate)).to(projected.dtype)
 
 
 def convolve(

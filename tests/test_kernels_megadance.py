@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from megadance_hf.modeling import experts_megadance
 from megadance_hf.modeling import kernels_megadance as kernels
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.modeling.quantization_megadance import Int8Linear
+from megadance_hf.modeling.quantization_megadance import Int8Linear, dense_weight
 
 STATES = ("conv", "ssm", "keys", "values")
 
@@ -41,8 +42,8 @@ def dance(model, monkeypatch, smallest, genres=(0, 1, 0), steps=7):
     monkeypatch.setattr(kernels, "SMALLEST", smallest)
     generator, genres = torch.Generator().manual_seed(1), torch.tensor(genres)
     batch = len(genres)
-    music = torch.randn(batch, 8 * (steps + 2), 35, generator=generator)
-    codes = torch.randint(0, 15, (2, batch, steps + 2), generator=generator)
+    music = torch.randn(batch, 8 * (steps + 9), 35, generator=generator)
+    codes = torch.randint(0, 15, (2, batch, steps + 9), generator=generator)
     with torch.no_grad():
         output = model(music[:, :16], *codes[:, :, :2], genres, use_cache=True)
         cache, logits = output.past_key_values, []
@@ -50,20 +51,34 @@ def dance(model, monkeypatch, smallest, genres=(0, 1, 0), steps=7):
             heard = slice(8 * step, 8 * step + 8)
             output = model(music[:, heard], *codes[:, :, step : step + 1], genres, past_key_values=cache)
             logits.append(torch.cat((output.upper_logits, output.lower_logits)))
+        # several positions after these: fewer than the convolution looks back, and more
+        for first, last in ((steps + 2, steps + 4), (steps + 4, steps + 9)):
+            heard = slice(8 * first, 8 * last)
+            output = model(music[:, heard], *codes[:, :, first:last], genres, past_key_values=cache)
+            logits.append(torch.cat((output.upper_logits, output.lower_logits)))
     return torch.cat(logits, 1), cache
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
-def test_steps_equal_the_modules(model, monkeypatch, kind):
-    called = []
-    compiled = kernels._expert
-    monkeypatch.setattr(kernels, "_expert", lambda *arguments: called.append(1) or compiled(*arguments))
+def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
+    called = {"expert_step": 0, "mix_window": 0}
+
+    def count(name, compiled):
+        def call(*arguments):
+            called[name] += 1
+            return compiled(*arguments)
+
+        monkeypatch.setattr(experts_megadance, name, call)
+
+    for name in called:
+        count(name, getattr(experts_megadance, name))
     model = model.quantize("int8") if kind == "int8" else model.to(getattr(torch, kind))
     monkeypatch.setattr(Int8Linear, "_pack", lambda self: None)  # these products round their inputs, too
     logits, cache = dance(model, monkeypatch, smallest=0)
-    assert len(called) == 7 * 2 * 3  # steps, layers, universal expert and two genres
+    experts = 2 * 3  # layers, universal expert and two genres
+    assert called == {"expert_step": 7 * experts, "mix_window": 3 * experts}  # steps and windows
     expected, expected_cache = dance(model, monkeypatch, smallest=10**9)
-    assert len(called) == 7 * 2 * 3
+    assert called == {"expert_step": 7 * experts, "mix_window": 3 * experts}
     tolerance = 0.04 if kind == "bfloat16" else 1e-5  # torch rounds to bfloat16 after each operation
     torch.testing.assert_close(logits.float(), expected.float(), atol=tolerance * float(expected.abs().max()), rtol=0)
     assert logits.dtype == expected.dtype
@@ -85,20 +100,17 @@ def test_without_numba_everything_works(model, monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7])
-def test_product(rows):
-    generator = np.random.default_rng(0)
-    weight = generator.standard_normal((9, 13)).astype(np.float32)
-    x = generator.standard_normal((rows, 13)).astype(np.float32)
-    bias, scale, y = (
-        np.arange(9, dtype=np.float32),
-        np.linspace(1, 2, 9, dtype=np.float32),
-        np.empty((rows, 9), np.float32),
-    )
-    none = np.zeros(0, np.float32)
-    kernels._product(weight, scale, bias, x, y)
-    np.testing.assert_allclose(y, x @ weight.T * scale + bias, rtol=1e-4, atol=1e-5)
-    kernels._product(weight, none, none, x, y)
-    np.testing.assert_allclose(y, x @ weight.T, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("outputs", [2, 9, 12])
+def test_product(rows, outputs):
+    """Also where neither rows nor outputs fill the tiles, and with weights of eight bits."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(13, outputs)
+    x, y = torch.randn(1, rows, 13), torch.empty(1, rows, outputs)
+    with torch.no_grad():
+        for linear in (layer, Int8Linear(layer)):
+            kernels._linear(linear, x, y)
+            expected = torch.nn.functional.linear(x, dense_weight(linear), layer.bias)
+            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_functions():
@@ -112,4 +124,5 @@ def test_functions():
     exact = torch.from_numpy(x).double()
     np.testing.assert_allclose(apply(kernels._exp, x), exact.exp(), rtol=4e-6, atol=1e-37)
     np.testing.assert_allclose(apply(kernels._silu, x), torch.nn.functional.silu(exact), rtol=4e-6, atol=1e-6)
+    np.testing.assert_allclose(apply(kernels._softplus, x), torch.nn.functional.softplus(exact), rtol=4e-6, atol=1e-37)
     np.testing.assert_allclose(apply(kernels._gelu, x), torch.nn.functional.gelu(exact), rtol=1e-6, atol=1e-6)
