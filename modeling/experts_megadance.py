@@ -65,6 +65,7 @@ class MegaDanceCache:
         self.keys = torch.zeros(ring, device=device, dtype=dtype)
         self.values = torch.zeros(ring, device=device, dtype=dtype)
         self._arranged = defaultdict(dict)
+        self._experts = {}
 
     def get_seq_length(self) -> int:
         """Positions seen so far (of each stream)."""
@@ -80,15 +81,15 @@ class MegaDanceCache:
 
     def expert(self, layer: int, slot: int, rows: slice, key: str = "") -> ExpertCache:
         """Views of one expert's state; slot 0 is the first expert of the layer, `key` the genre's."""
-        return ExpertCache(
-            slice(*rows.indices(len(self.genre_ids))),
-            self.conv[layer, slot],
-            self.ssm[layer, slot],
-            self.keys[layer, slot],
-            self.values[layer, slot],
-            self.position,
-            self._arranged[layer, key],
-        )
+        place = (layer, slot, rows.start, rows.stop, key)
+        if place not in self._experts:  # every step asks for all of them
+            self._experts[place] = ExpertCache(
+                slice(*rows.indices(len(self.genre_ids))),
+                *(state[layer, slot] for state in (self.conv, self.ssm, self.keys, self.values)),
+                self.position,
+                self._arranged[layer, key],
+            )
+        return self._experts[place]._replace(position=self.position)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -30,9 +30,9 @@ else:  # a step has some hundred short parallel loops: with OpenMP they took hal
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 SMALLEST = 2**20  # parameters of an expert below which calls, not weights, take the time: not worth the compilation
-MOST_ROWS = 4  # items of a batch; with more of them torch's matrix products are faster
+MOST_ROWS = 16  # items of a batch; with more of them torch's matrix products are faster
 
-_CHANNELS = 512  # channels of the scan that a thread takes at once
+_CHANNELS = 256  # channels of the scan that a thread takes at once
 _lock = threading.Lock()  # one of numba's threading layers does not bear two callers
 
 _LOG2E = 1.4426950408889634
@@ -63,11 +63,9 @@ class StepWeights(NamedTuple):
 
 def step_weights(expert: nn.Module, x: torch.Tensor, arranged: dict) -> StepWeights | None:
     """The weights for `expert_step` and `mix_window`, kept in `arranged`; None where these are not the faster way."""
-    if numba is None or x.requires_grad or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return None
     if "step" not in arranged:
         arranged["step"] = _arrange(expert)
-    return arranged["step"]
+    return arranged["step"] if _usable(x) else None
 
 
 def expert_step(weights: StepWeights, x: torch.Tensor, cache) -> torch.Tensor:
@@ -77,7 +75,7 @@ def expert_step(weights: StepWeights, x: torch.Tensor, cache) -> torch.Tensor:
         _expert(
             *(weights.matrices[0][:0, 0], *weights[1:]),
             _floats(x),
-            *(_array(state) for state in (cache.conv, cache.ssm, cache.keys, cache.values)),
+            *_states(cache),
             *(cache.rows.start, cache.position),
             out.flatten(0, 2).numpy(),
         )
@@ -91,7 +89,7 @@ def mix_window(weights: StepWeights, cache, projected: torch.Tensor, small: Mamb
     """
     shape = (*projected.shape[:-1], projected.shape[-1] // 2)
     u, y = torch.empty(shape), torch.empty(shape, dtype=projected.dtype)
-    inputs, history, states = (_array(tensor) for tensor in (projected, cache.conv, cache.ssm))
+    inputs, (history, states, *_) = _array(projected), _states(cache)
     with _lock:
         _convolve(inputs, weights.conv, weights.channels, history, cache.rows.start, u.numpy())
         dt_b_c = torch.matmul(u, small.x_proj)
@@ -104,8 +102,7 @@ def mix_window(weights: StepWeights, cache, projected: torch.Tensor, small: Mamb
 def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     """A few rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way."""
     rows = x.shape[:-1].numel()
-    usable = numba is not None and x.device.type == "cpu" and not (x.requires_grad or torch.is_autocast_enabled("cpu"))
-    if not usable or rows > 2 * MOST_ROWS or not _worth_it([mlp.fc1, mlp.fc2]):
+    if numba is None or not _usable(x) or rows > 2 * MOST_ROWS or not _worth_it([mlp.fc1, mlp.fc2]):
         return None
     middle, out = torch.empty(1, rows, len(mlp.fc1.weight)), torch.empty(1, rows, len(mlp.fc2.weight))
     with _lock:
@@ -120,6 +117,10 @@ def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     _product(weight[:0, 0], *place, _scale(layer), 0, _copies(layer.bias)[0], x.numpy(), y.numpy())
 
 
+def _usable(x: torch.Tensor) -> bool:
+    return x.device.type == "cpu" and not (x.requires_grad or torch.is_autocast_enabled("cpu"))
+
+
 def _worth_it(layers: list[nn.Module]) -> bool:
     """Whether the weights take the time, not the calls, and are of one known type."""
     kinds = {layer.weight.dtype for layer in layers}
@@ -129,7 +130,7 @@ def _worth_it(layers: list[nn.Module]) -> bool:
 
 def _arrange(expert: nn.Module) -> StepWeights | None:
     """None for an expert that is computed otherwise."""
-    if not expert.use_mamba:
+    if numba is None or not expert.use_mamba:
         return None
     mambas, norms = list(expert.mambas.values()), [*expert.mamba_norms.values(), expert.attention_norm, expert.mlp_norm]
     attention, mlp = expert.attention, expert.mlp
@@ -152,6 +153,13 @@ def _arrange(expert: nn.Module) -> StepWeights | None:
         np.concatenate([_copies(layer.bias)[0] for layer in last]),
         expert.mlp_norm.eps,
     )
+
+
+def _states(cache) -> list[np.ndarray]:
+    """What an `ExpertCache` remembers; the same memory."""
+    if "states" not in cache.arranged:
+        cache.arranged["states"] = [_array(state) for state in (cache.conv, cache.ssm, cache.keys, cache.values)]
+    return cache.arranged["states"]
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
@@ -182,7 +190,8 @@ def _scale(layer: nn.Module) -> np.ndarray:
 def _compiled(**options):
     if numba is None:
         return lambda function: function
-    return numba.njit(nogil=True, cache=True, fastmath=True, **options)
+    # divisions as numpy has them: a check for zero in each keeps loops from becoming vectors
+    return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
 
 
 def _real(value):
@@ -408,27 +417,30 @@ def _attend(qkv, keys, values, first_row, position, result):
             for k in range(size):
                 ring[position % context, stream, k] = _stored(key[3 * row + stream, at + k], ring)
                 store[position % context, stream, k] = _stored(value[3 * row + stream, at + k], store)
-        score = np.empty((context, 3), np.float32)
+        score = np.empty((3, 3 * seen), np.float32)
+        first, second = query[3 * row, at : at + size], query[3 * row + 1, at : at + size]
+        third = query[3 * row + 2, at : at + size]
+        for place in range(3 * seen):
+            line = ring[place // 3, place % 3]
+            a = b = c = np.float32(0)
+            for k in range(size):
+                heard = _real(line[k])
+                a += first[k] * heard
+                b += second[k] * heard
+                c += third[k] * heard
+            score[0, place], score[1, place], score[2, place] = a * scale, b * scale, c * scale
         for q in range(3):
-            highest = np.float32(-3e38)
-            for slot in range(seen):
-                for stream in range(3):
-                    dot = np.float32(0)
-                    for k in range(size):
-                        dot += query[3 * row + q, at + k] * _real(ring[slot, stream, k])
-                    score[slot, stream] = dot * scale
-                    highest = max(highest, dot * scale)
-            total = np.float32(0)
-            for k in range(size):
-                result[3 * row + q, at + k] = 0
-            for slot in range(seen):
-                for stream in range(3):
-                    share = _exp(score[slot, stream] - highest)
-                    total += share
-                    for k in range(size):
-                        result[3 * row + q, at + k] += share * _real(store[slot, stream, k])
-            for k in range(size):
-                result[3 * row + q, at + k] /= total
+            share, said = score[q], np.zeros(size, np.float32)
+            highest, total = share.max(), np.float32(0)
+            for place in range(3 * seen):
+                share[place] = _exp(share[place] - highest)
+            for place in range(3 * seen):
+                total += share[place]
+            for place in range(3 * seen):
+                line, weight = store[place // 3, place % 3], share[place] / total
+                for k in range(size):
+                    said[k] += weight * _real(line[k])
+            result[3 * row + q, at : at + size] = said
 
 
 @_compiled()
@@ -488,8 +500,9 @@ def _expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norm
     middle = np.empty((1, 3 * rows, outputs[17] - outputs[16]), np.float32)
     _product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, middle)
     for row in range(3 * rows):
-        for k in range(middle.shape[2]):
-            middle[0, row, k] = _gelu(middle[0, row, k])
+        line = middle[0, row]
+        for k in range(len(line)):
+            line[k] = _gelu(line[k])
     _product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, qkv[:1])
     _add(qkv[0], zero, one, out)
 
