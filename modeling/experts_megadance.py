@@ -17,6 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_megadance import MegaDanceConfig
 from .kernels_megadance import MOST_ROWS, StepWeights, expert_step, mix_window, step_weights
+from .linear_megadance import Linear
 from .mamba_megadance import Mamba, mamba_weights, run_mambas
 
 STREAMS = ("upper", "lower", "music")
@@ -129,10 +130,10 @@ class SlidingWindowAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.context = config.context_codes
         self.dropout = Dropout(config.dropout)
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = Linear(config.hidden_size, config.hidden_size)
 
     def _attend(self, query, key, value, mask):
         """[batch, heads, length, head size] each; mask [queries, keys] or None."""
@@ -165,20 +166,20 @@ class SlidingWindowAttention(nn.Module):
             past = min(cache.position, self.context)
             # only the last `context` positions can ever be looked at again
             kept = min(steps, self.context)
-            end = cache.position + steps
-            slots = [position % self.context for position in range(end - kept, end)]
+            first = (cache.position + steps - kept) % self.context
+            until_end = min(kept, self.context - first)
+            new_key, new_value = key[:, :, steps - kept :].detach(), value[:, :, steps - kept :].detach()
             if steps == 1:
-                keys[:, :, slots[0]] = key[:, :, 0].detach()
-                values[:, :, slots[0]] = value[:, :, 0].detach()
+                keys[:, :, first], values[:, :, first] = new_key[:, :, 0], new_value[:, :, 0]
                 seen = min(cache.position + 1, self.context)
                 key, value = keys[:, :, :seen], values[:, :, :seen]
             else:
-                new_key, new_value = key.detach(), value.detach()
                 if past > 0:
                     key = torch.cat((keys[:, :, :past], key), dim=2)
                     value = torch.cat((values[:, :, :past], value), dim=2)
-                keys[:, :, slots] = new_key[:, :, steps - kept :]
-                values[:, :, slots] = new_value[:, :, steps - kept :]
+                for ring, new in ((keys, new_key), (values, new_value)):
+                    ring[:, :, first : first + until_end] = new[:, :, :until_end]
+                    ring[:, :, : kept - until_end] = new[:, :, until_end:]
         result = self._attend(query.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), mask)
         result = result.view(batch, self.num_heads, -1, streams, hidden // self.num_heads).permute(0, 3, 2, 1, 4)
         return self.o_proj(result.reshape(batch, streams, -1, hidden))
@@ -189,9 +190,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, input_size: int, middle_size: int, output_size: int, activation: str):
         super().__init__()
-        self.fc1 = nn.Linear(input_size, middle_size)
+        self.fc1 = Linear(input_size, middle_size)
         self.act = nn.GELU() if activation == "gelu" else nn.Identity()  # the exact GELU
-        self.fc2 = nn.Linear(middle_size, output_size)
+        self.fc2 = Linear(middle_size, output_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.fc2(self.act(self.fc1(hidden_states)))

@@ -277,11 +277,39 @@ def _product(kind, addresses, outputs, scales, first, bias, x, y):
         # where the outputs end, the last one is computed again
         o = item % blocks * 4
         p, q, r = min(o + 1, size - 1), min(o + 2, size - 1), min(o + 3, size - 1)
-        row = 0
-        while row + 3 <= rows:
+        if rows > 3:  # the same numbers for many rows: made ready once
+            ready = np.empty((4, inputs), np.float32)
+            for k in range(inputs):
+                ready[0, k], ready[1, k] = _real(weight[o, k]), _real(weight[p, k])
+            for k in range(inputs):
+                ready[2, k], ready[3, k] = _real(weight[q, k]), _real(weight[r, k])
+            w0, w1, w2, w3 = ready[0], ready[1], ready[2], ready[3]
+            for row in range(0, rows, 3):
+                second, third = min(row + 1, rows - 1), min(row + 2, rows - 1)  # where rows end, the last one once more
+                x0, x1, x2 = heard[row], heard[second], heard[third]
+                oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
+                for k in range(inputs):
+                    a, b, c = x0[k], x1[k], x2[k]
+                    oa += w0[k] * a
+                    ob += w0[k] * b
+                    oc += w0[k] * c
+                    pa += w1[k] * a
+                    pb += w1[k] * b
+                    pc += w1[k] * c
+                    qa += w2[k] * a
+                    qb += w2[k] * b
+                    qc += w2[k] * c
+                    ra += w3[k] * a
+                    rb += w3[k] * b
+                    rc += w3[k] * c
+                said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
+                said[second, o], said[second, p], said[second, q], said[second, r] = ob, pb, qb, rb
+                said[third, o], said[third, p], said[third, q], said[third, r] = oc, pc, qc, rc
+        elif rows > 1:
+            x0, x1, x2 = heard[0], heard[1], heard[rows - 1]
             oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
             for k in range(inputs):
-                a, b, c = heard[row, k], heard[row + 1, k], heard[row + 2, k]
+                a, b, c = x0[k], x1[k], x2[k]
                 w = _real(weight[o, k])
                 oa += w * a
                 ob += w * b
@@ -298,20 +326,18 @@ def _product(kind, addresses, outputs, scales, first, bias, x, y):
                 ra += w * a
                 rb += w * b
                 rc += w * c
-            said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
-            said[row + 1, o], said[row + 1, p], said[row + 1, q], said[row + 1, r] = ob, pb, qb, rb
-            said[row + 2, o], said[row + 2, p], said[row + 2, q], said[row + 2, r] = oc, pc, qc, rc
-            row += 3
-        while row < rows:
+            said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
+            said[1, o], said[1, p], said[1, q], said[1, r] = ob, pb, qb, rb
+            said[rows - 1, o], said[rows - 1, p], said[rows - 1, q], said[rows - 1, r] = oc, pc, qc, rc
+        else:
             oa = pa = qa = ra = np.float32(0)
             for k in range(inputs):
-                a = heard[row, k]
+                a = heard[0, k]
                 oa += _real(weight[o, k]) * a
                 pa += _real(weight[p, k]) * a
                 qa += _real(weight[q, k]) * a
                 ra += _real(weight[r, k]) * a
-            said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
-            row += 1
+            said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
         for index in range(o, min(o + 4, size)):
             factor = scales[outputs[first + part] + index] if len(scales) > 0 else np.float32(1)
             offset = bias[part * size + index] if len(bias) > 0 else np.float32(0)

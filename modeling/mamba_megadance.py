@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from transformers import initialization as init
 
 from .configuration_megadance import MegaDanceConfig
-from .quantization_megadance import dense_weight
+from .linear_megadance import Linear, dense_weight
 
 try:  # the extra `cuda`: compiled kernels, importable only where there is a GPU
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as _cuda_selective_scan
@@ -160,13 +160,13 @@ class Mamba(nn.Module):
     def __init__(self, config: MegaDanceConfig):
         super().__init__()
         inner, state, rank = config.inner_size, config.state_size, config.time_step_rank
-        self.in_proj = nn.Linear(config.hidden_size, 2 * inner, bias=False)
+        self.in_proj = Linear(config.hidden_size, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, config.conv_kernel, groups=inner, padding=config.conv_kernel - 1)
         self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
         self.A_log = nn.Parameter(torch.empty(inner, state))
         self.D = nn.Parameter(torch.empty(inner))
-        self.out_proj = nn.Linear(inner, config.hidden_size, bias=False)
+        self.out_proj = Linear(inner, config.hidden_size, bias=False)
 
     def init_weights(self) -> None:
         """Initialisation of mamba_ssm: time steps log-uniform in 0.001 to 0.1, A = -1..-state, D = 1."""

@@ -32,8 +32,8 @@ from .experts_megadance import (
 )
 from .generation_megadance import MegaDanceGenerationMixin
 from .kernels_megadance import feed_forward_step
+from .linear_megadance import METHODS, quantize_linears
 from .mamba_megadance import Mamba
-from .quantization_megadance import METHODS, quantize_linears
 from .rhythm_megadance import RhythmEncoder
 
 

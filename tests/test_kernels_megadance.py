@@ -7,8 +7,8 @@ import torch
 from megadance_hf.modeling import experts_megadance
 from megadance_hf.modeling import kernels_megadance as kernels
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.linear_megadance import Int8Linear, dense_weight
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.modeling.quantization_megadance import Int8Linear, dense_weight
 
 STATES = ("conv", "ssm", "keys", "values")
 
@@ -73,7 +73,7 @@ def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
     for name in called:
         count(name, getattr(experts_megadance, name))
     model = model.quantize("int8") if kind == "int8" else model.to(getattr(torch, kind))
-    monkeypatch.setattr(Int8Linear, "_pack", lambda self: None)  # these products round their inputs, too
+    monkeypatch.setattr(Int8Linear, "_pack", lambda self, rows: None)  # these products round their inputs, too
     logits, cache = dance(model, monkeypatch, smallest=0)
     experts = 2 * 3  # layers, universal expert and two genres
     assert called == {"expert_step": 7 * experts, "mix_window": 3 * experts}  # steps and windows

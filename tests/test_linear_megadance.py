@@ -1,12 +1,14 @@
-"""Eight-bit weights: how near they are, and what can be done with them."""
+"""Linear layers for inference: the packed ones equal torch's, the eight-bit ones are near them."""
+
+import copy
 
 import pytest
 import torch
 from torch import nn
 
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.linear_megadance import SMALLEST_PACKED, Int8Linear, Linear, dense_weight
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.modeling.quantization_megadance import Int8Linear, dense_weight
 
 
 @pytest.fixture
@@ -25,16 +27,36 @@ def model():
 
 
 @pytest.mark.parametrize("bias", [True, False])
+def test_packed_layer_is_the_layer(bias):
+    layer = Linear(512, SMALLEST_PACKED // 512, bias=bias).eval()
+    for shape in ((6, 512), (2, 3, 22, 512), (1, 512), (300, 512)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    assert layer._packed is not None
+    x = torch.randn(30, 512)
+    with torch.no_grad():
+        layer.weight.mul_(2)  # noticed
+        torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+        layer.weight.data = layer.weight.data.clone().neg_()
+        torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+        torch.testing.assert_close(copy.deepcopy(layer)(x), layer(x))
+        assert torch.equal(layer.double()(x.double()), nn.functional.linear(x.double(), layer.weight, layer.bias))
+    layer.float().train()(x).sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("bias", [True, False])
 def test_layer(monkeypatch, bias):
     linear = nn.Linear(64, 40, bias=bias)
     rounded = Int8Linear(linear)
     assert rounded.weight.dtype == torch.int8 and rounded.weight.abs().amax() == 127
     step = linear.weight.abs().amax(1, keepdim=True) / 127
     assert ((dense_weight(rounded) - linear.weight).abs() <= 0.501 * step).all()
-    x = torch.randn(3, 5, 64)
-    exact = linear(x)
-    assert (rounded(x) - exact).norm() < 0.02 * exact.norm()
-    monkeypatch.setattr(Int8Linear, "_pack", lambda self: None)  # where torch has no quantized products
+    for x in (torch.randn(3, 5, 64), torch.randn(200, 64)):
+        exact = linear(x)
+        assert (rounded(x) - exact).norm() < 0.02 * exact.norm()
+    monkeypatch.setattr(Int8Linear, "_pack", lambda self, rows: None)  # where torch has no quantized products
     torch.testing.assert_close(rounded(x), nn.functional.linear(x, dense_weight(rounded), linear.bias))
 
 
