@@ -16,7 +16,16 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_megadance import MegaDanceConfig
-from .kernels_megadance import MOST_ROWS, StepWeights, expert_step, mix_window, step_weights
+from .kernels_megadance import (
+    MOST_ROWS,
+    ExpertStep,
+    StepWeights,
+    expert_step,
+    mix_window,
+    run_steps,
+    step_weights,
+    usable,
+)
 from .linear_megadance import Linear
 from .mamba_megadance import Mamba, mamba_weights, run_mambas
 
@@ -67,6 +76,7 @@ class MegaDanceCache:
         self.values = torch.zeros(ring, device=device, dtype=dtype)
         self._arranged = defaultdict(dict)
         self._experts = {}
+        self.steps = None  # what `step_through` prepares
 
     def get_seq_length(self) -> int:
         """Positions seen so far (of each stream)."""
@@ -79,6 +89,7 @@ class MegaDanceCache:
         self.ssm.zero_()
         if genre_ids is not None:
             self.genre_ids = genre_ids.clone()
+            self.steps = None
 
     def expert(self, layer: int, slot: int, rows: slice, key: str = "") -> ExpertCache:
         """Views of one expert's state; slot 0 is the first expert of the layer, `key` the genre's."""
@@ -218,9 +229,7 @@ class Expert(nn.Module):
         self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None, keep: int = 0
     ) -> torch.Tensor:
         """[batch, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
-        compiled = None if cache is None else step_weights(self, hidden_states, cache.arranged)
-        if compiled is not None and hidden_states.shape[2] == 1 and len(hidden_states) <= MOST_ROWS:
-            return expert_step(compiled, hidden_states, cache)
+        compiled = None if cache is None or not usable(hidden_states) else step_weights(self, cache.arranged)
         if self.use_mamba:
             hidden_states = self._mix_time(hidden_states, cache, compiled)
         attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep)
@@ -307,4 +316,35 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         return special
 
 
-__all__ = ["Expert", "ExpertCache", "FeedForward", "GenreGroup", "MegaDanceCache", "MegaDanceLayer"]
+def step_through(
+    layers: Sequence[MegaDanceLayer], hidden_states: torch.Tensor, groups: Sequence[GenreGroup], cache: MegaDanceCache
+) -> torch.Tensor | None:
+    """One position through all layers in compiled code: [batch sorted by genre, 3, 1, hidden] -> same.
+
+    None where that is not the faster way, or experts do not simply follow each other.
+    """
+    if hidden_states.shape[2] > 1 or len(hidden_states) > MOST_ROWS or not usable(hidden_states):
+        return None
+    if cache.steps is None:
+        cache.steps = [] if any(layer.parallel for layer in layers) else _expert_steps(layers, groups, cache)
+    return run_steps(cache.steps, hidden_states, cache.position) if cache.steps else None
+
+
+def _expert_steps(
+    layers: Sequence[MegaDanceLayer], groups: Sequence[GenreGroup], cache: MegaDanceCache
+) -> list[list[ExpertStep]]:
+    """The experts one after the other, those of the genres side by side; none at all if one can't be compiled."""
+    places = []
+    for layer in layers:
+        if layer.universal_expert is not None:
+            places.append([(layer.universal_expert, cache.expert(layer.index, 0, slice(None)))])
+        if layer.genre_experts is not None:
+            slot = int(layer.universal_expert is not None)
+            places.append(
+                [(layer.genre_experts[key], cache.expert(layer.index, slot, rows, key)) for key, rows in groups]
+            )
+    steps = [[expert_step(expert, state) for expert, state in place] for place in places]
+    return [] if any(None in place for place in steps) else steps
+
+
+__all__ = ["Expert", "ExpertCache", "FeedForward", "GenreGroup", "MegaDanceCache", "MegaDanceLayer", "step_through"]

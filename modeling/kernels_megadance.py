@@ -61,25 +61,49 @@ class StepWeights(NamedTuple):
     eps: float
 
 
-def step_weights(expert: nn.Module, x: torch.Tensor, arranged: dict) -> StepWeights | None:
-    """The weights for `expert_step` and `mix_window`, kept in `arranged`; None where these are not the faster way."""
+def usable(x: torch.Tensor) -> bool:
+    """Whether the compiled functions can take `x`."""
+    return x.device.type == "cpu" and not (x.requires_grad or torch.is_autocast_enabled("cpu"))
+
+
+def step_weights(expert: nn.Module, arranged: dict) -> StepWeights | None:
+    """The weights for steps and `mix_window`, kept in `arranged`; None where these are not the faster way."""
     if "step" not in arranged:
         arranged["step"] = _arrange(expert)
-    return arranged["step"] if _usable(x) else None
+    return arranged["step"]
 
 
-def expert_step(weights: StepWeights, x: torch.Tensor, cache) -> torch.Tensor:
-    """One position through an `Expert`: [rows, 3, 1, hidden] -> same. `cache` is the `ExpertCache`, written in place."""
-    out = torch.empty(x.shape)
+class ExpertStep(NamedTuple):
+    """An expert's part in a step, ready to be called."""
+
+    weights: tuple  # first arguments of `_expert`
+    states: list[np.ndarray]  # of the `ExpertCache`
+    first_row: int
+    rows: slice  # of [3 * items, hidden]
+
+
+def expert_step(expert: nn.Module, cache) -> ExpertStep | None:
+    """Prepare an expert; `cache` is its `ExpertCache`. None where the modules of torch are to be used."""
+    weights = step_weights(expert, cache.arranged)
+    if weights is None:
+        return None
+    rows = slice(3 * cache.rows.start, 3 * cache.rows.stop)
+    return ExpertStep((weights.matrices[0][:0, 0], *weights[1:]), _states(cache), cache.rows.start, rows)
+
+
+def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int) -> torch.Tensor:
+    """One position through experts one after the other, in each place those of the genres side by side.
+
+    [items, 3, 1, hidden] -> same; the caches are written in place.
+    """
+    now = x.detach().flatten(0, 2).to(torch.float32, copy=True).contiguous().numpy()
+    then = np.empty_like(now)
     with _lock:
-        _expert(
-            *(weights.matrices[0][:0, 0], *weights[1:]),
-            _floats(x),
-            *_states(cache),
-            *(cache.rows.start, cache.position),
-            out.flatten(0, 2).numpy(),
-        )
-    return out.to(x.dtype)
+        for place in steps:
+            for weights, states, first_row, rows in place:
+                _expert(*weights, now[rows], *states, first_row, position, then[rows])
+            now, then = then, now
+    return torch.from_numpy(now).view(x.shape).to(x.dtype)
 
 
 def mix_window(weights: StepWeights, cache, projected: torch.Tensor, small: MambaWeights) -> torch.Tensor:
@@ -102,7 +126,7 @@ def mix_window(weights: StepWeights, cache, projected: torch.Tensor, small: Mamb
 def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     """A few rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way."""
     rows = x.shape[:-1].numel()
-    if numba is None or not _usable(x) or rows > 2 * MOST_ROWS or not _worth_it([mlp.fc1, mlp.fc2]):
+    if numba is None or not usable(x) or rows > 2 * MOST_ROWS or not _worth_it([mlp.fc1, mlp.fc2]):
         return None
     middle, out = torch.empty(1, rows, len(mlp.fc1.weight)), torch.empty(1, rows, len(mlp.fc2.weight))
     with _lock:
@@ -115,10 +139,6 @@ def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     weight = _array(layer.weight)
     place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
     _product(weight[:0, 0], *place, _scale(layer), 0, _copies(layer.bias)[0], x.numpy(), y.numpy())
-
-
-def _usable(x: torch.Tensor) -> bool:
-    return x.device.type == "cpu" and not (x.requires_grad or torch.is_autocast_enabled("cpu"))
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:

@@ -29,6 +29,7 @@ from .experts_megadance import (
     MegaDanceLayer,
     genre_key,
     sliding_window_mask,
+    step_through,
 )
 from .generation_megadance import MegaDanceGenerationMixin
 from .kernels_megadance import feed_forward_step
@@ -465,11 +466,15 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             return tensor if order is None else tensor[inverse]
 
         all_hidden = (restore(hidden),) if output_hidden_states else None
-        for index, layer in enumerate(self.layers, start=1):
+        stepped = None
+        if cache is not None and not output_hidden_states:
+            stepped = step_through(self.layers, hidden, groups, cache)
+        for index, layer in enumerate(self.layers if stepped is None else (), start=1):
             keep = positions_to_keep if index == len(self.layers) else 0
             hidden = layer(hidden, groups, mask, cache, keep)
             if output_hidden_states:
                 all_hidden += (restore(hidden),)
+        hidden = hidden if stepped is None else stepped
         if cache is not None:
             cache.position += steps
         return MegaDanceModelOutput(restore(hidden), cache, all_hidden)

@@ -61,7 +61,7 @@ def dance(model, monkeypatch, smallest, genres=(0, 1, 0), steps=7):
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
 def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
-    called = {"expert_step": 0, "mix_window": 0}
+    called = {"run_steps": 0, "mix_window": 0}
 
     def count(name, compiled):
         def call(*arguments):
@@ -76,9 +76,9 @@ def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
     monkeypatch.setattr(Int8Linear, "_pack", lambda self, rows: None)  # these products round their inputs, too
     logits, cache = dance(model, monkeypatch, smallest=0)
     experts = 2 * 3  # layers, universal expert and two genres
-    assert called == {"expert_step": 7 * experts, "mix_window": 3 * experts}  # steps and windows
+    assert called == {"run_steps": 7, "mix_window": 3 * experts}  # steps and windows
     expected, expected_cache = dance(model, monkeypatch, smallest=10**9)
-    assert called == {"expert_step": 7 * experts, "mix_window": 3 * experts}
+    assert called == {"run_steps": 7, "mix_window": 3 * experts}
     tolerance = 0.04 if kind == "bfloat16" else 1e-5  # torch rounds to bfloat16 after each operation
     torch.testing.assert_close(logits.float(), expected.float(), atol=tolerance * float(expected.abs().max()), rtol=0)
     assert logits.dtype == expected.dtype
