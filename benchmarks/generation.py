@@ -108,8 +108,10 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--cases", nargs="+", default=list(CASES))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    if kernels.numba is not None:
-        kernels.numba.set_num_threads(min(arguments.threads, kernels.numba.config.NUMBA_NUM_THREADS))
+    if kernels.loops() is not None:
+        import numba
+
+        numba.set_num_threads(min(arguments.threads, numba.config.NUMBA_NUM_THREADS))
     transformers.logging.set_verbosity_error()
 
     model = build(arguments.size, arguments.tiny)

@@ -65,7 +65,7 @@ VIDEO = ColourSpace(
 
 @cache
 def compiled(function: Callable) -> Callable:
-    """Machine code for one of the loops below (numba comes with librosa)."""
+    """Machine code for one of the loops below."""
     from numba import njit
 
     options = {"fastmath": True, "error_model": "numpy", "nogil": True}

@@ -6,6 +6,7 @@ import torch
 
 from megadance_hf.modeling import experts_megadance
 from megadance_hf.modeling import kernels_megadance as kernels
+from megadance_hf.modeling import loops_megadance as loops
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.linear_megadance import Int8Linear, dense_weight
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
@@ -88,13 +89,13 @@ def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
 
 
 def test_many_items_go_to_torch(model, monkeypatch):
-    monkeypatch.setattr(kernels, "_expert", None)  # a call would fail
+    monkeypatch.setattr(experts_megadance, "run_steps", None)  # a call would fail
     dance(model, monkeypatch, smallest=0, genres=[1] * (kernels.MOST_ROWS + 1))
 
 
 def test_without_numba_everything_works(model, monkeypatch):
     expected, _ = dance(model, monkeypatch, smallest=0)
-    monkeypatch.setattr(kernels, "numba", None)
+    monkeypatch.setattr(kernels, "loops", lambda: None)
     logits, _ = dance(model, monkeypatch, smallest=0)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
 
@@ -116,13 +117,13 @@ def test_product(rows, outputs):
 def test_functions():
     """Over all the values they can meet, against float64."""
 
-    @kernels.numba.njit
+    @loops.numba.njit
     def apply(function, x):
         return np.array([function(value) for value in x], np.float32)
 
     x = np.linspace(-90, 20, 20001).astype(np.float32)
     exact = torch.from_numpy(x).double()
-    np.testing.assert_allclose(apply(kernels._exp, x), exact.exp(), rtol=4e-6, atol=1e-37)
-    np.testing.assert_allclose(apply(kernels._silu, x), torch.nn.functional.silu(exact), rtol=4e-6, atol=1e-6)
-    np.testing.assert_allclose(apply(kernels._softplus, x), torch.nn.functional.softplus(exact), rtol=4e-6, atol=1e-37)
-    np.testing.assert_allclose(apply(kernels._gelu, x), torch.nn.functional.gelu(exact), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(apply(loops._exp, x), exact.exp(), rtol=4e-6, atol=1e-37)
+    np.testing.assert_allclose(apply(loops._silu, x), torch.nn.functional.silu(exact), rtol=4e-6, atol=1e-6)
+    np.testing.assert_allclose(apply(loops._softplus, x), torch.nn.functional.softplus(exact), rtol=4e-6, atol=1e-37)
+    np.testing.assert_allclose(apply(loops._gelu, x), torch.nn.functional.gelu(exact), rtol=1e-6, atol=1e-6)
