@@ -22,10 +22,11 @@ from megadance_hf.datasets_scripts.composer import write_song
 
 MEGADANCE = [sys.executable, "-m", "megadance_hf.cli"]
 WITH_PEAK = """
-import resource, sys
+import pathlib, sys
 from megadance_hf.cli import main
 code = main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# not ru_maxrss, which begins with what the parent had
+print(next(line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
 sys.exit(code)
 """
 

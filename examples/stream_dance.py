@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from megadance_hf import Motion, MusicToDancePipeline
-from megadance_hf.modeling.feature_extraction_megadance import load_audio
+from megadance_hf import Motion, MusicToDancePipeline, load_audio
 
 
 def played(sound: np.ndarray, rate: int, fast: bool, block: int = 1024) -> Iterator[np.ndarray]:

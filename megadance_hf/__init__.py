@@ -30,12 +30,13 @@ _EXPORTS = {
     "MegaDanceForMotionGeneration": ".modeling.modeling_megadance",
     "MegaDanceForGenreClassification": ".modeling.modeling_megadance_classifier",
     "MegaDanceFeatureExtractor": ".modeling.feature_extraction_megadance",
+    "load_audio": ".modeling.feature_extraction_megadance",
     "MegaDanceProcessor": ".modeling.processing_megadance",
     "Motion": ".motion",
     "MusicToDancePipeline": ".pipeline",
 }
 # Names that don't make transformers' Auto classes known (see auto.py): features alone should not wait for all models.
-_PLAIN = ("Motion", "MegaDanceFeatureExtractor")
+_PLAIN = ("Motion", "MegaDanceFeatureExtractor", "load_audio")
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
 

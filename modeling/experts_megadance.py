@@ -26,7 +26,7 @@ from .kernels_megadance import (
     step_weights,
     usable,
 )
-from .linear_megadance import Linear
+from .linear_megadance import SMALLEST_PACKED, Linear
 from .mamba_megadance import Mamba, mamba_weights, run_mambas
 
 STREAMS = ("upper", "lower", "music")
@@ -124,6 +124,11 @@ class Dropout(nn.Dropout):
         return x * kept * (256 / (256 - dropped))
 
 
+def _calls_take_the_time(linear: nn.Module) -> bool:
+    """Whether a product with this layer's weight takes less time than calling it, so that one call for several pays."""
+    return isinstance(linear, nn.Linear) and linear.weight.numel() < SMALLEST_PACKED and not torch.is_grad_enabled()
+
+
 def sliding_window_mask(query_positions: torch.Tensor, key_positions: torch.Tensor, context: int) -> torch.Tensor:
     """Boolean [queries, keys], True where a query at position i may look: i - context + 1 to i (section 3.3.3)."""
     distance = query_positions[:, None] - key_positions[None, :]
@@ -168,8 +173,17 @@ class SlidingWindowAttention(nn.Module):
             # [batch, heads, time, streams, head size]: the order of keys is free, this one makes the cache a plain ring
             return x.unflatten(-1, (self.num_heads, -1)).permute(0, 3, 2, 1, 4)
 
-        query = heads(self.q_proj(hidden_states[:, :, -keep:]))  # -0: all
-        key, value = heads(self.k_proj(hidden_states)), heads(self.v_proj(hidden_states))
+        if cache is not None and _calls_take_the_time(self.q_proj):
+            if "qkv" not in cache.arranged:
+                layers = (self.q_proj, self.k_proj, self.v_proj)
+                cache.arranged["qkv"] = [
+                    torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")
+                ]
+            query, key, value = (heads(x) for x in F.linear(hidden_states, *cache.arranged["qkv"]).chunk(3, dim=-1))
+            query = query[:, :, -keep:]  # -0: all
+        else:
+            query = heads(self.q_proj(hidden_states[:, :, -keep:]))
+            key, value = heads(self.k_proj(hidden_states)), heads(self.v_proj(hidden_states))
         if mask is not None and keep:
             mask = mask[-keep * streams :]
         if cache is not None:
@@ -245,7 +259,7 @@ class Expert(nn.Module):
             states, arranged = (cache.conv[:, cache.rows], cache.ssm[:, cache.rows]), cache.arranged
         mambas, norms = ([modules[stream] for stream in STREAMS] for modules in (self.mambas, self.mamba_norms))
         if "mambas" not in arranged:
-            arranged["mambas"] = mamba_weights(mambas)
+            arranged["mambas"] = mamba_weights(mambas, projections=_calls_take_the_time(mambas[0].in_proj))
             arranged["norms"] = [
                 torch.stack([getattr(norm, name) for norm in norms])[:, None, None] for name in ("weight", "bias")
             ]

@@ -113,4 +113,4 @@ def quantize_linears(module: nn.Module) -> None:
             quantize_linears(child)
 
 
-__all__ = ["METHODS", "Int8Linear", "Linear", "dense_weight", "quantize_linears"]
+__all__ = ["METHODS", "SMALLEST_PACKED", "Int8Linear", "Linear", "dense_weight", "quantize_linears"]

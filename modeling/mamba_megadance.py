@@ -152,6 +152,8 @@ class MambaWeights(NamedTuple):
     dt_bias: torch.Tensor  # [streams, 1, 1, inner]
     A: torch.Tensor  # [streams, inner, state], float32 or wider
     D: torch.Tensor  # [streams, 1, 1, inner]
+    in_proj: torch.Tensor | None = None  # [streams, hidden, 2 * inner], of small models without gradients
+    out_proj: torch.Tensor | None = None  # [streams, inner, hidden]
 
 
 class Mamba(nn.Module):
@@ -190,9 +192,12 @@ class Mamba(nn.Module):
         return run_mambas([self], hidden_states[None])[0]
 
 
-def mamba_weights(mambas: Sequence[Mamba]) -> MambaWeights:
+def mamba_weights(mambas: Sequence[Mamba], projections: bool = False) -> MambaWeights:
     """Collect the small weights; gradients flow back to each. Where none are wanted, in float32, whatever the model is in:
-    rounding to bfloat16 after each small operation costs more time than it saves."""
+    rounding to bfloat16 after each small operation costs more time than it saves.
+
+    `projections`: also the large ones, a second time in memory.
+    """
 
     def stack(of: Callable[[Mamba], torch.Tensor]) -> torch.Tensor:
         stacked = torch.stack([of(mamba) for mamba in mambas])
@@ -206,6 +211,8 @@ def mamba_weights(mambas: Sequence[Mamba]) -> MambaWeights:
         stack(lambda mamba: mamba.dt_proj.bias)[:, None, None],
         -torch.exp(stack(lambda mamba: mamba.A_log).float()),
         stack(lambda mamba: mamba.D)[:, None, None],
+        torch.stack([mamba.in_proj.weight.t() for mamba in mambas]) if projections else None,
+        torch.stack([mamba.out_proj.weight.t() for mamba in mambas]) if projections else None,
     )
 
 
@@ -226,9 +233,16 @@ def run_mambas(
         mixer: does what `mix` does, `conv` and `ssm` included.
     """
     weights = weights or mamba_weights(mambas)
-    projected = torch.stack([mamba.in_proj(stream) for mamba, stream in zip(mambas, x.unbind(0), strict=True)])
+    projected = _project([mamba.in_proj for mamba in mambas], weights.in_proj, x)
     mixed = mix(projected, weights, conv, ssm) if mixer is None else mixer(projected, weights)
-    return torch.stack([mamba.out_proj(stream) for mamba, stream in zip(mambas, mixed.unbind(0), strict=True)])
+    return _project([mamba.out_proj for mamba in mambas], weights.out_proj, mixed)
+
+
+def _project(layers: Sequence[nn.Module], weight: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    """Each stream through its layer."""
+    if weight is None:
+        return torch.stack([layer(stream) for layer, stream in zip(layers, x.unbind(0), strict=True)])
+    return torch.bmm(x.flatten(1, 2), weight).unflatten(1, x.shape[1:3])
 
 
 def mix(

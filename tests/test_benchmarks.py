@@ -56,6 +56,13 @@ def test_render(benchmark_of, capsys):
     assert 0 < report["first_video_seconds"] < report["first_video_seconds_compiling"]
 
 
+def test_decode(benchmark_of, capsys):
+    report = benchmark_of("decode")(["--size", "tiny", "--lengths", "20", "40", "--runs", "1", "--threads", "1"])
+    assert json.loads(capsys.readouterr().out) == report
+    assert set(report["seconds_a_minute"]) == {"whole_20s", "plain_20s", "whole_40s", "plain_40s"}
+    assert all(value > 0 for value in report["seconds_a_minute"].values())
+
+
 @pytest.mark.slow
 def test_generation(benchmark_of, capsys):
     cases = ["paper_float32", "paper_float32_x4", "paper_int8", "paper_int8_60s", "plain_float32", "released_float32"]

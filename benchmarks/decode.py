@@ -1,0 +1,72 @@
+"""Codes to poses: seconds of compute a minute of dance, whole, window by window, and as a stream; JSON out.
+
+    python benchmarks/decode.py [--size full|bundled] [--lengths 20 180 600] [--runs 5] [--threads 2]
+
+`whole` is what the pipeline does: the decoder's convolutions over the dance at once, then rotations and the root path.
+`plain` decodes windows of 30 codes one by one, as the authors' windows suggest, and would also leave a seam at each of their ends.
+`full` is the paper's tokenizer with random weights. Medians of the runs, measured in turn.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+
+from megadance_hf import MegaDanceProcessor, MegaDanceTokenizer, MegaDanceTokenizerConfig
+from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
+from megadance_hf.pipeline import DEFAULT_MODEL
+
+WINDOW = 30  # codes
+
+
+def build(size: str) -> MegaDanceTokenizer:
+    if size == "bundled":
+        return MegaDanceTokenizer.from_pretrained(DEFAULT_MODEL / "tokenizer").eval()
+    torch.manual_seed(0)
+    tiny = {"hidden_size": 16, "code_size": 16, "residual_depth": 1} if size == "tiny" else {}
+    return MegaDanceTokenizer(MegaDanceTokenizerConfig(**tiny)).eval()
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("full", "bundled", "tiny"), default="full")
+    parser.add_argument("--lengths", type=float, nargs="+", default=[20.0, 180.0, 600.0], help="seconds of dance")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    tokenizer = build(arguments.size)
+    processor = MegaDanceProcessor.from_pretrained(DEFAULT_MODEL)
+    step, fps = tokenizer.config.frames_per_code, tokenizer.config.fps
+
+    def whole(codes: torch.Tensor) -> None:
+        processor.post_process_motion(MegaDanceGenerateOutput(*codes), tokenizer)
+
+    def plain(codes: torch.Tensor) -> None:
+        for part in codes.split(WINDOW, dim=-1):
+            whole(part)
+
+    times = {}
+    for run in range(arguments.runs + 1):  # the first one warms up
+        for seconds in arguments.lengths:
+            codes = torch.randint(0, tokenizer.config.codebook_size, (2, 1, int(seconds * fps) // step))
+            for name, decode in (("whole", whole), ("plain", plain)):
+                began = time.perf_counter()
+                decode(codes)
+                if run:
+                    found = times.setdefault(f"{name}_{seconds:g}s", [])
+                    found.append(60 * (time.perf_counter() - began) / seconds)
+    report = {
+        "size": arguments.size,
+        "threads": arguments.threads,
+        "runs": arguments.runs,
+        "seconds_a_minute": {name: float(f"{statistics.median(found):.3g}") for name, found in times.items()},
+    }
+    print(json.dumps(report, indent=2))
+    return report
+
+
+if __name__ == "__main__":
+    main()
