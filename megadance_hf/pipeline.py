@@ -8,44 +8,32 @@ The same as a task of transformers, once this module is imported: `pipeline("mus
 """
 
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from tqdm import tqdm
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.base import Pipeline
 
 from . import auto  # noqa: F401  (registers the model type, which transformers.pipeline asks for)
-from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig, match_genre
-from .modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
-from .modeling.generation_megadance import MODES
-from .modeling.kinematics_megadance import poses_to_motion
+from .modeling.checkpoints_megadance import TOKENIZER_FOLDER
+from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from .modeling.pipeline_megadance import DancePipeline, ModelError, load_weights, one_line
 from .modeling.processing_megadance import MegaDanceProcessor
+from .modeling.remote_code_megadance import TASK
 from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
 from .motion import Motion, MotionError
 
-TASK = "music-to-dance"
 PRETRAINED = Path(__file__).parent / "pretrained"  # the models that come with the package, a folder each
 DEFAULT_MODEL = str(PRETRAINED / "ballroom")
-TOKENIZER_FOLDER = "tokenizer"
 
 # Keywords of from_pretrained that say where files come from; the others are about the generator.
 _HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-
-
-class ModelError(ValueError):
-    """A model cannot be found or loaded; the message is one line naming it and the remedy."""
 
 
 # --- models --------------------------------------------------------------------------------------------------------
@@ -84,7 +72,7 @@ def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDan
         ModelError: there is none, or it is of another kind of model.
     """
     source = find_model(model)
-    with _one_line(model):
+    with one_line(model):
         content, _ = PreTrainedConfig.get_config_dict(source, **hub)
         if not content:
             raise ModelError(f"model={os.fspath(model)!r} has no config.json: give a folder that a model was saved in")
@@ -96,42 +84,10 @@ def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDan
         return MegaDanceConfig.from_pretrained(source, **hub)
 
 
-@contextmanager
-def _one_line(model: str | os.PathLike) -> Iterator[None]:
-    """Whatever goes wrong while files are fetched and read becomes a ModelError of one line."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        if len(reason) > 300:
-            reason = reason[:300] + " ..."
-        raise ModelError(
-            f"model={os.fspath(model)!r} cannot be loaded ({reason}): give a folder with config.json, model.safetensors, "
-            f"preprocessor_config.json and {TOKENIZER_FOLDER}/, or the Hub id of such a model"
-        ) from error
-
-
-def _load_weights(cls: type, source: str, **kwargs: Any) -> Any:
-    """`cls.from_pretrained`, but weights that the files lack are an error: transformers would only warn and invent them."""
-    model, info = cls.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
-    for kind, keys in (
-        ("lacks", info["missing_keys"]),
-        ("has other sizes than its config.json for", info["mismatched_keys"]),
-    ):
-        if keys:
-            names = sorted(key if isinstance(key, str) else key[0] for key in keys)
-            raise ModelError(
-                f"model={source!r} {kind} {len(names)} weights of {cls.__name__} ({names[0]}, ...): save it again"
-            )
-    return model.eval()
-
-
 def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict[str, str]:
     """What a model is, as names and short texts for people. Only its configurations are read."""
     config, source = load_config(model, **hub), find_model(model)
-    with _one_line(model):
+    with one_line(model):
         codec = MegaDanceTokenizerConfig.from_pretrained(source, subfolder=TOKENIZER_FOLDER, **hub)
     with torch.device("meta"):  # shapes without memory
         generator, tokenizer = MegaDanceForMotionGeneration(config), MegaDanceTokenizer(codec)
@@ -155,50 +111,12 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
     }
 
 
-# --- songs ---------------------------------------------------------------------------------------------------------
-
-
-def _read_song(song: Any, rate: int, start: float, duration: float | None) -> tuple[np.ndarray, int, str | None]:
-    """Any kind of song -> waveform of the wanted stretch, its sampling rate in Hz, its name."""
-    if isinstance(song, dict):  # a row of a `datasets` Audio column, or what transformers' audio pipelines take
-        if "sampling_rate" not in song or not {"array", "raw"} & song.keys():
-            raise AudioError(f"song has the keys {sorted(song)}: give 'array' (or 'raw') and 'sampling_rate'")
-        song = (song.get("array", song.get("raw")), song["sampling_rate"])
-    if not isinstance(song, tuple):
-        waveform, rate = load_audio(song, sampling_rate=rate, start=start, duration=duration)
-        name = getattr(song, "name", song)
-        return waveform, rate, Path(name).name if isinstance(name, (str, os.PathLike)) else None
-    waveform, rate = np.asarray(song[0]), int(song[1])
-    if waveform.ndim == 2 and waveform.shape[0] < waveform.shape[1]:
-        waveform = waveform.T  # (channels, samples)
-    for argument, value in (("start", start), ("duration", duration)):
-        if value is not None and not value >= 0:
-            raise AudioError(f"{argument}={value!r}: give 0 or more seconds")
-    first = round(start * rate)
-    if first >= len(waveform):
-        raise AudioError(f"start={start:g}: the song ends at {len(waveform) / rate:.2f} s; give an earlier start")
-    return waveform[first : None if duration is None else first + round(duration * rate)], rate, None
-
-
-@dataclass
-class _Codes:
-    upper_codes: torch.Tensor
-    lower_codes: torch.Tensor
-
-
-@contextmanager
-def _progress_bar(codes: int, seconds_a_code: float) -> Iterator[Callable[[int, int], None]]:
-    """A function for `generate(progress=...)` that shows seconds of dance; the bar is closed whatever happens."""
-    layout = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
-    with tqdm(desc="dancing", total=codes * seconds_a_code, bar_format=layout) as bar:
-        yield lambda done, total: bar.update(done * seconds_a_code - bar.n)
-
-
 # --- the pipeline --------------------------------------------------------------------------------------------------
 
 
-class MusicToDancePipeline(Pipeline):
-    """Songs in, `Motion`s out.
+class MusicToDancePipeline(DancePipeline):
+    """Songs in, `Motion`s out: what `DancePipeline.__call__` gives as arrays is a `Motion` here, and so is its `start_motion`,
+    at any frame rate.
 
     `from_pretrained` is the usual way to make one. The parts can be handed in as well: a `MegaDanceForMotionGeneration`,
     a `MegaDanceTokenizer`, a `MegaDanceProcessor`; what is missing is loaded from where the model came from.
@@ -207,34 +125,6 @@ class MusicToDancePipeline(Pipeline):
         model, tokenizer, processor: the parts.
         genres: names that `genre` can be.
     """
-
-    # transformers must not look for text tokenizers and image processors
-    _load_tokenizer = _load_feature_extractor = _load_processor = False
-    _load_image_processor = _load_video_processor = False
-
-    def __init__(
-        self,
-        model: MegaDanceForMotionGeneration,
-        tokenizer: MegaDanceTokenizer | None = None,
-        processor: MegaDanceProcessor | None = None,
-        **kwargs: Any,
-    ) -> None:
-        source = model.name_or_path
-        revision = {"revision": model.config._commit_hash} if getattr(model.config, "_commit_hash", None) else {}
-        with _one_line(source):
-            if tokenizer is None:
-                tokenizer = _load_weights(MegaDanceTokenizer, source, subfolder=TOKENIZER_FOLDER, **revision)
-            if processor is None:
-                extractor = MegaDanceFeatureExtractor.from_pretrained(source, **revision)
-                processor = MegaDanceProcessor(extractor, model.config.genres, model.config.frames_per_code)
-        if tokenizer.config.codebook_size != model.config.codebook_size:
-            raise ModelError(
-                f"model={source!r}: the tokenizer has {tokenizer.config.codebook_size} codes and the generator "
-                f"{model.config.codebook_size}; they must come from one training"
-            )
-        super().__init__(model=model, processor=processor, **kwargs)
-        # After the base class, which takes a tokenizer for one of text. Always float32: rounding makes joints tremble.
-        self.tokenizer = tokenizer.to(self.device)
 
     @classmethod
     def from_pretrained(
@@ -260,137 +150,28 @@ class MusicToDancePipeline(Pipeline):
                 f"model={os.fspath(model)!r} has no {TOKENIZER_FOLDER}/config.json: save the motion tokenizer into its "
                 f"subfolder {TOKENIZER_FOLDER!r}, as MusicToDancePipeline.save_pretrained does"
             )
-        with _one_line(model):
-            generator = _load_weights(MegaDanceForMotionGeneration, source, **hub, **kwargs)
-            tokenizer = _load_weights(MegaDanceTokenizer, source, subfolder=TOKENIZER_FOLDER, **hub)
+        with one_line(model):
+            generator = load_weights(MegaDanceForMotionGeneration, source, **hub, **kwargs)
+            tokenizer = load_weights(MegaDanceTokenizer, source, subfolder=TOKENIZER_FOLDER, **hub)
             extractor = MegaDanceFeatureExtractor.from_pretrained(source, **hub)
         processor = MegaDanceProcessor(extractor, generator.config.genres, generator.config.frames_per_code)
         return cls(generator, tokenizer, processor, device=device)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Write a folder that `from_pretrained` reads: generator, `tokenizer/`, processor."""
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.tokenizer.save_pretrained(Path(save_directory) / TOKENIZER_FOLDER, **kwargs)
-        self.processor.feature_extractor.save_pretrained(save_directory)
-        self.processor.save_pretrained(save_directory)
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model.name_or_path!r}, genres={self.genres}, device={self.device})"
 
-    @property
-    def genres(self) -> list[str]:
-        """Names of the genres that the model was loaded with."""
-        return self.model.config.built_genres
+    def _encode(self, start_motion: dict[str, np.ndarray], frames: int) -> dict[str, torch.Tensor]:
+        try:
+            return super()._encode(start_motion, frames)
+        except ValueError as error:
+            raise MotionError(str(error)) from None
 
-    def __call__(
-        self,
-        song: Any,
-        genre: str | None = None,
-        *,
-        seed: int | None = None,
-        duration: float | None = None,
-        start: float = 0.0,
-        mode: str | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        num: int = 1,
-        start_motion: Motion | None = None,
-        floor: bool = True,
-        progress: bool = False,
-        **generate_kwargs: Any,
-    ) -> Motion | list[Motion]:
-        """Make a dance to a song; it is as long as the song, to the frame.
-
-        Args:
-            song: path, bytes or open file of a sound file; (waveform, sampling rate); or a dict with "array" and
-                "sampling_rate". A list of songs gives a list of dances.
-            genre: one of `genres`, capitals and hyphens do not matter; the first of them when None.
-            seed: the same seed gives the same dance; a random one when None (kept in `metadata["seed"]`).
-            duration: seconds of the song to dance to; to its end when None.
-            start: second of the song to begin at.
-            mode: "released", "paper" or "stream", how the music and the past are windowed (see `generate`); the model's
-                own default when None.
-            temperature: above 0; below 1 more likely steps, above 1 more surprising ones.
-            top_k: choose among the so many likeliest codes.
-            num: how many dances to this song; more than one gives a list.
-            start_motion: a dance to begin with: its first whole codes (8 frames each) are played at the beginning of the
-                song, then the model goes on. It must be shorter than the song.
-            floor: see `MegaDanceProcessor.post_process_motion`.
-            progress: show a progress bar.
-            generate_kwargs: go to `model.generate()`.
-
-        Returns:
-            a `Motion` at 30 frames a second; its `metadata` has seed, index, genre, mode, model, song, start, and
-            `compute_seconds`, the time it took (shared by all `num` dances).
-
-        Raises:
-            AudioError, GenreError, MotionError, ValueError: see the message.
-        """
-        options = {"start": start, "num": num, "floor": floor, "progress": progress, **generate_kwargs}
-        optional = {"genre": genre, "seed": seed, "duration": duration, "mode": mode, "temperature": temperature}
-        optional |= {"top_k": top_k, "start_motion": start_motion}
-        return super().__call__(
-            song, **options, **{name: value for name, value in optional.items() if value is not None}
-        )
-
-    def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
-        """Sort the options of `__call__` (or of the constructor) by the step that takes them, checking what is cheap to
-        check, so that nothing is computed for an option that cannot be used."""
-        if (mode := options.get("mode")) is not None and mode not in MODES:
-            raise ValueError(f"mode={mode!r} is unknown: give one of {', '.join(MODES)}")
-        for name, lowest in (("num", 1), ("top_k", 1), ("seed", 0)):
-            value = options.get(name)
-            if value is not None and (isinstance(value, bool) or int(value) != value or value < lowest):
-                raise ValueError(f"{name}={value!r}: give a whole number of {lowest} or more")
-        if (temperature := options.get("temperature")) is not None and not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature={temperature!r}: give a number above 0")
-        if (genre := options.get("genre")) is not None:
-            options["genre"] = match_genre(genre, self.genres)
-        first = {key: options.pop(key) for key in ("genre", "start", "duration", "start_motion") if key in options}
-        last = {key: options.pop(key) for key in ("floor",) if key in options}
-        return first, options, last
-
-    def preprocess(
-        self,
-        song: Any,
-        genre: str | None = None,
-        start: float = 0.0,
-        duration: float | None = None,
-        start_motion: Motion | None = None,
-    ) -> dict[str, Any]:
-        began = time.perf_counter()
-        genre = genre or self.genres[0]
-        waveform, rate, name = _read_song(song, self.processor.feature_extractor.sampling_rate, start, duration)
-        inputs = dict(self.processor(waveform, genre, sampling_rate=rate))
-        frames = inputs.pop("num_frames")[0]
-        placed = None
+    def preprocess(self, song: Any, start_motion: Motion | None = None, **options: Any) -> dict[str, Any]:
         if start_motion is not None:
-            inputs |= self._encode(start_motion, frames)
-            placed = start_motion.translation[0].tolist()
-        model = str(self.model.name_or_path)
-        notes = {
-            "genre": genre,
-            "model": Path(model).name if Path(model).is_dir() else model,
-            "song": name,
-            "start": start,
-        }
-        return {"inputs": inputs, "frames": frames, "placed": placed, "notes": notes, "began": began}
-
-    @torch.no_grad()
-    def _encode(self, motion: Motion, frames: int) -> dict[str, torch.Tensor]:
-        """A dance to begin with, as codes [1, steps]."""
-        fps, step = self.tokenizer.config.fps, self.tokenizer.config.frames_per_code
-        motion = motion if motion.fps == fps else motion.resampled(fps)
-        steps = len(motion) // step
-        if not 0 < steps * step < frames:
-            raise MotionError(
-                f"start_motion has {len(motion)} frames: give at least {step} and fewer than the song's {frames} (at {fps} "
-                "frames a second)"
-            )
-        poses, translation = torch.from_numpy(motion.poses), torch.from_numpy(motion.translation)
-        vectors = poses_to_motion(poses, translation)[None, : steps * step]
-        codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
-        return {"upper_codes": codes.upper_codes, "lower_codes": codes.lower_codes}
+            fps = self.tokenizer.config.fps
+            motion = start_motion if start_motion.fps == fps else start_motion.resampled(fps)
+            options["start_motion"] = {"poses": motion.poses, "translation": motion.translation}
+        return super().preprocess(song, **options)
 
     def stream(
         self,
@@ -470,39 +251,9 @@ class MusicToDancePipeline(Pipeline):
         notes = notes | {name: getattr(chunk, name) for name in ("first_frame", "heard", "compute_seconds")}
         return Motion(chunk.poses, chunk.translation, self.tokenizer.config.fps, notes["genre"], notes)
 
-    def _forward(
-        self,
-        prepared: dict[str, Any],
-        seed: int | None = None,
-        num: int = 1,
-        progress: bool = False,
-        **generate_kwargs: Any,
-    ) -> dict[str, Any]:
-        # Drawn from the system, so that torch.manual_seed in the user's code and this do not disturb each other.
-        seed = int.from_bytes(os.urandom(4), "little") if seed is None else int(seed)
-        config, defaults = self.model.config, self.model.generation_config
-        if defaults.do_sample is None:
-            # The likeliest codes alone soon repeat themselves: the dancer freezes. A model's own setting stands.
-            generate_kwargs.setdefault("do_sample", True)
-        codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
-        with _progress_bar(codes, config.frames_per_code / config.fps) if progress else nullcontext() as show:
-            outputs = self.model.generate(
-                **prepared["inputs"], seed=seed, num_return_sequences=num, progress=show or False, **generate_kwargs
-            )
-        mode = generate_kwargs.get("mode") or getattr(defaults, "mode", None) or "paper"
-        notes = {**prepared["notes"], "seed": seed, "mode": mode}
-        return {**prepared, "notes": notes, "codes": (outputs.upper_codes, outputs.lower_codes)}
-
     def postprocess(self, results: dict[str, Any], floor: bool = True) -> Motion | list[Motion]:
-        codes = _Codes(*(codes.to(self.device) for codes in results["codes"]))
-        dances = self.processor.post_process_motion(codes, self.tokenizer, results["frames"], floor, results["placed"])
-        notes = {**results["notes"], "compute_seconds": round(time.perf_counter() - results["began"], 3)}
-        fps = self.tokenizer.config.fps
-        motions = [
-            Motion(**dance, fps=fps, genre=notes["genre"], metadata={**notes, "index": index})
-            for index, dance in enumerate(dances)
-        ]
-        return motions if len(motions) > 1 else motions[0]
+        dances = super().postprocess(results, floor)
+        return [Motion(**dance) for dance in dances] if isinstance(dances, list) else Motion(**dances)
 
 
 # What `pipeline("music-to-dance", ...)` of transformers looks up. Here, and not in the package's __init__, because

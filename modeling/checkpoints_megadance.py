@@ -15,17 +15,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 SHARED = "shared"
+# where a generator's folder or repository has its motion tokenizer
+TOKENIZER_FOLDER = "tokenizer"
 # what of from_pretrained's arguments says where to look
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
+
+
+# Where models were loaded from, with the token; not an attribute, which would be saved with a pickled model.
+_sources: WeakKeyDictionary[nn.Module, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
+
+
+def remember_source(model: nn.Module, source: str | os.PathLike, hub: dict[str, Any]) -> None:
+    """Note the folder or Hub id that a model was loaded from, and the `HUB_ARGUMENTS` that led to it."""
+    _sources[model] = (os.fspath(source), {key: value for key, value in hub.items() if key in HUB_ARGUMENTS})
+
+
+def source_of(model: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Folder or Hub id, and arguments of `from_pretrained`, with which other parts of the same model can be loaded."""
+    source, hub = _sources.get(model, (str(model.name_or_path), {}))
+    return source, {key: value for key, value in hub.items() if key != "subfolder"}
 
 
 def genre_of(name: str) -> str | None:
@@ -64,6 +83,12 @@ def _find(source: str | os.PathLike, name: str, hub: dict[str, Any]) -> Path | N
     return None if found is None else Path(found)
 
 
+def _pinned(hub: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The same arguments for the commit that `file` came from: all files are of one state, also while others push."""
+    commit = extract_commit_hash(file.as_posix(), None)
+    return hub if commit is None else {**hub, "revision": commit}
+
+
 @contextmanager
 def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> Iterator[str | None]:
     """A folder that looks like the model `source` with only these genres' files; None where there are no such files.
@@ -74,6 +99,7 @@ def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> I
     if index_file is None:
         yield None
         return
+    hub = _pinned(hub, index_file)
     index = json.loads(index_file.read_text(encoding="utf-8"))
     kept = {name: file for name, file in index["weight_map"].items() if genre_of(name) in (None, *keys)}
     with tempfile.TemporaryDirectory(prefix="megadance-") as folder:
@@ -92,6 +118,7 @@ def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> 
         single = _find(source, SINGLE, hub)
         files = [] if single is None else [single]
     else:
+        hub = _pinned(hub, index_file)
         weight_map = json.loads(index_file.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({file for name, file in weight_map.items() if genre_of(name) in keys})
         files = [file for file in (_find(source, name, hub) for name in names) if file is not None]
@@ -102,4 +129,13 @@ def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> 
     return tensors
 
 
-__all__ = ["HUB_ARGUMENTS", "genre_of", "only_genres", "read_experts", "save_by_genre"]
+__all__ = [
+    "HUB_ARGUMENTS",
+    "TOKENIZER_FOLDER",
+    "genre_of",
+    "only_genres",
+    "read_experts",
+    "remember_source",
+    "save_by_genre",
+    "source_of",
+]

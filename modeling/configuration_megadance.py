@@ -5,6 +5,7 @@ The defaults are the paper's full size in the released arrangement; `MegaDanceCo
 `MegaDanceTokenizerConfig.paper()` flip every switch to the paper's text.
 """
 
+import copy
 import difflib
 import math
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
+
+from .remote_code_megadance import PIPELINES, NamesCode, task_is_registered
 
 # Order of the ids in the released checkpoints.
 FINEDANCE_GENRES = (
@@ -99,7 +102,7 @@ def _genre_labels(id2label: dict | None, label2id: dict | None) -> dict[int, str
 
 
 @strict
-class MegaDanceTokenizerConfig(PreTrainedConfig):
+class MegaDanceTokenizerConfig(NamesCode, PreTrainedConfig):
     r"""Configuration of [`MegaDanceTokenizer`], the motion codec of the first stage (paper, section 3.2).
 
     Args:
@@ -129,6 +132,10 @@ class MegaDanceTokenizerConfig(PreTrainedConfig):
     """
 
     model_type = "megadance_tokenizer"
+    _auto_classes = {
+        "AutoConfig": "configuration_megadance.MegaDanceTokenizerConfig",
+        "AutoModel": "modeling_megadance_tokenizer.MegaDanceTokenizer",
+    }
 
     fps: int = MOTION_FPS
     quantizer: Literal["fsq", "vq"] = "fsq"
@@ -197,7 +204,7 @@ class MegaDanceTokenizerConfig(PreTrainedConfig):
 
 
 @strict
-class MegaDanceConfig(PreTrainedConfig):
+class MegaDanceConfig(NamesCode, PreTrainedConfig):
     r"""Configuration of [`MegaDanceModel`] and [`MegaDanceForMotionGeneration`] (paper, section 3.3).
 
     Args:
@@ -233,6 +240,12 @@ class MegaDanceConfig(PreTrainedConfig):
     """
 
     model_type = "megadance"
+    _auto_classes = {
+        "AutoConfig": "configuration_megadance.MegaDanceConfig",
+        "AutoModel": "modeling_megadance.MegaDanceForMotionGeneration",
+        "AutoFeatureExtractor": "feature_extraction_megadance.MegaDanceFeatureExtractor",
+        "AutoProcessor": "processing_megadance.MegaDanceProcessor",
+    }
     keys_to_ignore_at_inference = ["past_key_values"]
 
     codebook_size: int = 4375
@@ -273,6 +286,8 @@ class MegaDanceConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self.id2label = _genre_labels(self.id2label, self.label2id)
+        if task_is_registered():  # else transformers would ask for trust in a pipeline that is not needed
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         # derived, so that the two can't contradict each other
         self.label2id = {label: index for index, label in self.id2label.items()}
@@ -282,6 +297,9 @@ class MegaDanceConfig(PreTrainedConfig):
             self.active_genres = list(self.active_genres)
         if self.music_columns is not None:
             self.music_columns = list(self.music_columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
 
     @classmethod
     def paper(cls, **overrides) -> "MegaDanceConfig":
@@ -373,7 +391,7 @@ class MegaDanceConfig(PreTrainedConfig):
 
 
 @strict
-class MegaDanceClassifierConfig(PreTrainedConfig):
+class MegaDanceClassifierConfig(NamesCode, PreTrainedConfig):
     r"""Configuration of [`MegaDanceForGenreClassification`], the network behind FID_s, DIV_s, ACC and F1 (section 4.1).
 
     The defaults are the released classifier: 25,925,780 parameters with its unused ones, 25,625,748 without.
@@ -388,6 +406,10 @@ class MegaDanceClassifierConfig(PreTrainedConfig):
     """
 
     model_type = "megadance_classifier"
+    _auto_classes = {
+        "AutoConfig": "configuration_megadance.MegaDanceClassifierConfig",
+        "AutoModel": "modeling_megadance_classifier.MegaDanceForGenreClassification",
+    }
 
     hidden_size: int = 512
     num_hidden_layers: int = 8

@@ -23,6 +23,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, music_features, sound_library
+from .remote_code_megadance import NamesCode
 
 MIN_SECONDS = 0.25  # less than one motion code (8 frames) cannot be danced to
 SILENCE = 1e-4  # peak, -80 dB below full scale: under this there is dither and nothing else
@@ -234,7 +235,7 @@ def _resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
 # --- extractor -------------------------------------------------------------------------------------------------------
 
 
-class MegaDanceFeatureExtractor(SequenceFeatureExtractor):
+class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
     """Waveforms to `input_features` `[batch, frames, 35]` at `sampling_rate / hop_length` frames a second.
 
     Args:
@@ -244,6 +245,10 @@ class MegaDanceFeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names = ["input_features", "attention_mask"]
+    _auto_classes = {
+        "AutoFeatureExtractor": "feature_extraction_megadance.MegaDanceFeatureExtractor",
+        "AutoProcessor": "processing_megadance.MegaDanceProcessor",
+    }
 
     def __init__(
         self,

@@ -18,7 +18,14 @@ from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .checkpoints_megadance import HUB_ARGUMENTS, genre_of, only_genres, read_experts, save_by_genre
+from .checkpoints_megadance import (
+    HUB_ARGUMENTS,
+    genre_of,
+    only_genres,
+    read_experts,
+    remember_source,
+    save_by_genre,
+)
 from .configuration_megadance import MegaDanceConfig, match_genre
 from .experts_megadance import (
     NUM_STREAMS,
@@ -35,6 +42,7 @@ from .generation_megadance import MegaDanceGenerationMixin
 from .kernels_megadance import feed_forward_step
 from .linear_megadance import METHODS, quantize_linears
 from .mamba_megadance import Mamba
+from .remote_code_megadance import PushesCode
 from .rhythm_megadance import RhythmEncoder
 
 
@@ -72,7 +80,7 @@ class MegaDanceMotionGenerationOutput(ModelOutput):
     rhythm_loss: torch.Tensor | None = None
 
 
-class MegaDancePreTrainedModel(PreTrainedModel):
+class MegaDancePreTrainedModel(PushesCode, PreTrainedModel):
     config_class = MegaDanceConfig
     base_model_prefix = "model"
     main_input_name = "input_features"
@@ -126,18 +134,31 @@ class MegaDancePreTrainedModel(PreTrainedModel):
             (loaded[0] if isinstance(loaded, tuple) else loaded).quantize(quantization)
             return loaded
         source = pretrained_model_name_or_path
+        place = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        if active_genres is None:  # AutoModel reads the argument into the configuration
+            active_genres = getattr(kwargs.get("config"), "active_genres", None)
         if active_genres is None or source is None:
-            return cls._from_pretrained(source, *args, **kwargs)
+            loaded = cls._from_pretrained(source, *args, **kwargs)
+        else:
+            loaded = cls._load_genres_only(source, active_genres, place, *args, **kwargs)
+        if source is not None:
+            remember_source(loaded[0] if isinstance(loaded, tuple) else loaded, source, place)
+        return loaded
+
+    @classmethod
+    def _load_genres_only(cls, source, active_genres, place, *args, **kwargs):
         config = kwargs.pop("config", None)
         if not isinstance(config, MegaDanceConfig):
-            place = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
             config = cls.config_class.from_pretrained(source if config is None else config, **place)
         config.active_genres = list(dict.fromkeys(match_genre(genre, config.genres) for genre in active_genres))
-        with only_genres(source, [genre_key(genre) for genre in config.active_genres], **kwargs) as folder:
+        with only_genres(source, [genre_key(genre) for genre in config.active_genres], **place) as folder:
             if folder is None:
                 return cls._from_pretrained(source, *args, config=config, **kwargs)
             local = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
-            return cls._from_pretrained(folder, *args, config=config, **local)
+            loaded = cls._from_pretrained(folder, *args, config=config, **local)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.name_or_path = model.config.name_or_path = os.fspath(source)  # not the folder, which is gone
+        return loaded
 
     @classmethod
     def _from_pretrained(cls, *args, **kwargs):
@@ -170,6 +191,14 @@ class MegaDancePreTrainedModel(PreTrainedModel):
         folder = Path(save_directory)
         (folder / "model.safetensors").unlink(missing_ok=True)
         save_by_genre(self.state_dict(), folder)
+
+    def prepare_for_hub(self, folder) -> None:
+        """The code, and the weights in one file a genre: whoever wants one genre downloads one."""
+        super().prepare_for_hub(folder)
+        if self.config.use_genre_experts:
+            for file in Path(folder).glob("model*.safetensors"):
+                file.unlink()
+            save_by_genre(self.state_dict(), folder)
 
     quantization: str | None = None
 

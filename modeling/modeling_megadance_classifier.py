@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_megadance import MegaDanceClassifierConfig
 from .kinematics_megadance import MOTION_SIZE, NUM_JOINTS, axis_angle_to_rotation_6d, check_motion_statistics
+from .remote_code_megadance import PushesCode
 
 
 def classifier_motion(poses: Tensor, translation: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ class MegaDanceGenreClassifierOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-class MegaDanceForGenreClassification(PreTrainedModel):
+class MegaDanceForGenreClassification(PushesCode, PreTrainedModel):
     """Which genre a dance is.
 
         logits = model(classifier_motion(poses, translation)[None]).logits       # (1, num_outputs)

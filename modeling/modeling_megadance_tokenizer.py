@@ -5,6 +5,7 @@ velocity goes with the lower body. Raw motion goes in and comes out: normalisati
 """
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,10 +14,12 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .configuration_megadance import MegaDanceTokenizerConfig
+from .checkpoints_megadance import HUB_ARGUMENTS, TOKENIZER_FOLDER
+from .configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
 from .kinematics_megadance import (
     LOWER_JOINTS,
     MOTION_SIZE,
@@ -27,6 +30,7 @@ from .kinematics_megadance import (
     integrate_root_velocity,
     motion_to_joints,
 )
+from .remote_code_megadance import PushesCode
 
 # --- outputs -------------------------------------------------------------------------------------------------------
 
@@ -414,7 +418,7 @@ def dynamics_l1(predicted: Tensor, target: Tensor, velocity: float, acceleration
     return loss
 
 
-class MegaDanceTokenizer(PreTrainedModel):
+class MegaDanceTokenizer(PushesCode, PreTrainedModel):
     """Motion <-> two streams of codes.
 
     ```python
@@ -437,6 +441,16 @@ class MegaDanceTokenizer(PreTrainedModel):
         self.register_buffer("motion_std", torch.ones(MOTION_SIZE))
         self._dynamics_share = 1.0
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args, **kwargs):
+        """As in transformers; of a generator's folder or repository it is the tokenizer that belongs to it."""
+        source, place = pretrained_model_name_or_path, {n: kwargs[n] for n in HUB_ARGUMENTS if n in kwargs}
+        if source is not None and not place.get("subfolder") and kwargs.get("config") is None:
+            content, _ = PreTrainedConfig.get_config_dict(source, **place)
+            if content.get("model_type") == MegaDanceConfig.model_type:
+                kwargs["subfolder"] = TOKENIZER_FOLDER
+        return super().from_pretrained(source, *args, **kwargs)
 
     def get_input_embeddings(self) -> None:
         """There is no single one; FSDP asks for it."""

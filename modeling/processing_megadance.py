@@ -29,9 +29,10 @@ from .kinematics_megadance import (
     motion_to_poses,
 )
 from .music_features_megadance import BEAT, PEAK
+from .remote_code_megadance import NamesCode
 
 
-class MegaDanceProcessor(ProcessorMixin):
+class MegaDanceProcessor(NamesCode, ProcessorMixin):
     """Turns songs and genre names into model inputs, and generated codes into poses.
 
     Args:
@@ -39,6 +40,8 @@ class MegaDanceProcessor(ProcessorMixin):
         genres: names in the order of the model's genre ids (`model.config.genres`); saved in `processor_config.json`.
         frames_per_code: music is filled up to whole codes of so many frames.
     """
+
+    _auto_classes = {"AutoProcessor": "processing_megadance.MegaDanceProcessor"}
 
     def __init__(
         self,
