@@ -9,6 +9,8 @@ from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as 
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 
 POSE_SIZE = NUM_JOINTS * 3
+# What the card loads until the set has a repository.
+PLACE = '"PATH"'
 # So many clips are named one by one.
 NAMED_CLIPS = 10
 
@@ -52,6 +54,12 @@ def noisy_clips(info: dict[str, Any]) -> list[str]:
     ]
 
 
+def size_category(rows: int) -> str:
+    """The Hub's name for so many rows."""
+    limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
+    return next((name for limit, name in limits.items() if rows < limit), "100K<n<1M")
+
+
 def card_text(card: Card, info: dict[str, Any]) -> str:
     splits = info["splits"]
     data_files = "\n".join(f"  - split: {split}\n    path: {split}.parquet" for split in splits)
@@ -67,6 +75,10 @@ def card_text(card: Card, info: dict[str, Any]) -> str:
     return f"""---
 pretty_name: {json.dumps(card.title)}
 license: {card.licence_id}
+task_categories:
+- other
+size_categories:
+- {size_category(sum(n["clips"] for n in splits.values()))}
 tags:
 - music-to-dance
 - motion
@@ -107,7 +119,7 @@ pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, 
 ```python
 from datasets import load_dataset
 
-clip = load_dataset("PATH", split="train").with_format("numpy")[0]
+clip = load_dataset({PLACE}, split="train").with_format("numpy")[0]
 clip["poses"].shape  # (T, {POSE_SIZE})
 ```
 """

@@ -1,10 +1,11 @@
 """A prepared data set -> the Hub, without what its licence keeps from being passed on."""
 
-import shutil
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from megadance_hf.datasets_scripts.card import PLACE
 from megadance_hf.datasets_scripts.schema import INFO_FILE, SPLITS, DataError, read_info
 
 WITHOUT_AUDIO = "**No sound.** The `audio` column is empty: the music may not be redistributed. `input_features` are its 35 features."
@@ -33,34 +34,37 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None) -> str:
     api = HfApi() if api is None else api
     names = ["README.md", INFO_FILE, *(f"{split}.parquet" for split in SPLITS if split in info["splits"])]
     with tempfile.TemporaryDirectory(prefix=".megadance-", dir=folder) as temporary:
-        source = folder
-        if not info.get("share_audio", False) and any(n["paired_clips"] for n in info["splits"].values()):
-            source = Path(temporary)
-            _copy_without_audio(folder, source, names)
+        keep_audio = info.get("share_audio", False) or not any(n["paired_clips"] for n in info["splits"].values())
         try:
-            repo_id = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True).repo_id
+            address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
+            _copy(folder, Path(temporary), names, address.repo_id, keep_audio)
             api.upload_folder(
-                repo_id=repo_id,
+                repo_id=address.repo_id,
                 repo_type="dataset",
-                folder_path=str(source),
+                folder_path=temporary,
                 allow_patterns=names,
                 commit_message="Prepared with megadance",
             )
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
+        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:  # ValueError: the card's metadata
             reason = " ".join(str(error).split())
             raise DataError(
                 f"repo={repo!r}: the Hub did not take it ({reason}); log in with `hf auth login`"
             ) from error
-    return f"https://huggingface.co/datasets/{repo_id}"
+    return str(address)
 
 
-def _copy_without_audio(folder: Path, target: Path, names: list[str]) -> None:
-    """The files `names` of a prepared folder, the audio column empty, one row group at a time."""
+def _copy(folder: Path, target: Path, names: list[str], repo: str, keep_audio: bool) -> None:
+    """The files `names` of a prepared folder, with the repository's name in the card, and the audio column empty unless kept."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for name in names:
-        if name.endswith(".parquet"):
+        if name == "README.md":
+            text = (folder / name).read_text(encoding="utf-8").replace(PLACE, json.dumps(repo))
+            (target / name).write_text(text if keep_audio else f"{text}\n{WITHOUT_AUDIO}\n", encoding="utf-8")
+        elif keep_audio or not name.endswith(".parquet"):
+            (target / name).symlink_to((folder / name).resolve())
+        else:  # one row group at a time
             with (
                 pq.ParquetFile(folder / name) as file,
                 pq.ParquetWriter(target / name, file.schema_arrow, compression="zstd") as writer,
@@ -70,8 +74,3 @@ def _copy_without_audio(folder: Path, target: Path, names: list[str]) -> None:
                     table = file.read_row_group(group)
                     empty = pa.nulls(table.num_rows, table.schema.field(column).type)
                     writer.write_table(table.set_column(column, table.schema.field(column), empty))
-        elif name == "README.md":
-            text = (folder / name).read_text(encoding="utf-8")
-            (target / name).write_text(f"{text}\n{WITHOUT_AUDIO}\n", encoding="utf-8")
-        else:
-            shutil.copy(folder / name, target / name)

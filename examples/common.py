@@ -11,10 +11,12 @@ from torch import nn
 
 from megadance_hf.data import EncodedClip
 from megadance_hf.datasets_scripts.schema import Clip
+from megadance_hf.hub import push_to_hub, push_while_training
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.motion import Motion
-from megadance_hf.training import TrainingConfig, processes, push_to_hub
+from megadance_hf.pipeline import MusicToDancePipeline
+from megadance_hf.training import TrainingConfig, processes
 
 START_CODES_PER_GENRE = 16
 SAMPLE_SECONDS = 8
@@ -40,7 +42,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
     parser.add_argument("--epochs", type=int, help="instead of the configuration's number")
     parser.add_argument(
-        "--push-to-hub", metavar="OWNER/NAME", help="upload the result there; log in first with `hf auth login`"
+        "--push-to-hub",
+        metavar="OWNER/NAME",
+        help="upload the result there, and what there is so far at every training.sample_every epochs; log in first with "
+        "`hf auth login`",
     )
 
 
@@ -69,6 +74,16 @@ def start_codes(encoded: Sequence[EncodedClip], genres: Sequence[str]) -> dict[s
     return result
 
 
+def with_parts(tokenizer: Any, extractor: MegaDanceFeatureExtractor) -> Callable[[nn.Module], MusicToDancePipeline]:
+    """From a generator that is trained to all that its repository holds."""
+
+    def whole(model: Any) -> MusicToDancePipeline:
+        processor = MegaDanceProcessor(extractor, model.config.genres, model.config.frames_per_code)
+        return MusicToDancePipeline(model, tokenizer, processor, device=model.device)
+
+    return whole
+
+
 def dance_sampler(tokenizer: Any, clips: Sequence[Clip], folder: Path) -> Callable[[nn.Module, int], None]:
     """What `train` calls now and then: a dance to the first held-out song, as pictures and as .npz."""
     songs = [clip for clip in clips if clip.paired]
@@ -93,6 +108,23 @@ def dance_sampler(tokenizer: Any, clips: Sequence[Clip], folder: Path) -> Callab
         folder.mkdir(parents=True, exist_ok=True)
         motion.save(folder / f"epoch-{epoch:04d}.npz")
         filmstrip(motion, folder / f"epoch-{epoch:04d}.png", size=(200, 300))
+
+    return sample
+
+
+def while_training(
+    arguments: argparse.Namespace,
+    draw: Callable[[nn.Module, int], None] | None = None,
+    whole: Callable[[nn.Module], Any] | None = None,
+) -> Callable[[nn.Module, int], None]:
+    """What `train` calls now and then: `draw`, and a push when one is asked for (`whole`: see `push_while_training`)."""
+    steps = [] if draw is None else [draw]
+    if arguments.push_to_hub:
+        steps.append(push_while_training(arguments.push_to_hub, whole))
+
+    def sample(model: nn.Module, epoch: int) -> None:
+        for step in steps:
+            step(model, epoch)
 
     return sample
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from common import add_run_arguments, dance_sampler, publish, start_codes
+from common import add_run_arguments, dance_sampler, publish, start_codes, while_training, with_parts
 
 from megadance_hf.data import CodeWindows, EpochSampler, MusicAugmentation, Statistics, collate, encode_clips
 from megadance_hf.datasets_scripts.schema import Clip, read_prepared
@@ -102,6 +102,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     codes = getattr(model.generation_config, "start_codes", None) or {}
     model.generation_config.start_codes = {**codes, **start_codes(encoded, [arguments.genre])}
 
+    output, extractor = Path(arguments.output), pipe.processor.feature_extractor
     report = train(
         model,
         NewGenreTask(validation, code_noise=0.3, rows=rows),
@@ -111,10 +112,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         training,
         arguments.output,
         resume=arguments.resume,
-        sample=dance_sampler(tokenizer, held_out or clips, Path(arguments.output) / "samples"),
+        sample=while_training(
+            arguments,
+            dance_sampler(tokenizer, held_out or clips, output / "samples"),
+            with_parts(tokenizer, extractor),
+        ),
     )
-    output = Path(arguments.output)
-    publish(arguments, (pipe.processor.feature_extractor, output), (tokenizer, output / "tokenizer"))
+    publish(arguments, (extractor, output), (tokenizer, output / "tokenizer"))
     return report
 
 

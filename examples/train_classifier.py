@@ -6,7 +6,7 @@ torchrun --nproc_per_node 2 examples/train_classifier.py ...   # in several proc
 """
 
 import torch
-from common import argument_parser, publish, read_settings
+from common import argument_parser, publish, read_settings, while_training
 
 from megadance_hf.data import EpochSampler, MotionWindows, collate, window_statistics
 from megadance_hf.datasets_scripts.schema import read_info, read_prepared
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         training,
         arguments.output,
         resume=arguments.resume,
+        sample=while_training(arguments),
     )
     publish(arguments)
     return report

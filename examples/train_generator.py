@@ -12,7 +12,15 @@ extractor, and the tokenizer in `tokenizer/`, ready for `MusicToDancePipeline.fr
 from pathlib import Path
 
 import torch
-from common import argument_parser, dance_sampler, publish, read_settings, start_codes
+from common import (
+    argument_parser,
+    dance_sampler,
+    publish,
+    read_settings,
+    start_codes,
+    while_training,
+    with_parts,
+)
 from tqdm import tqdm
 
 from megadance_hf.data import (
@@ -119,6 +127,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         setattr(model.generation_config, name, value)
     # With many genres a freely mixed batch has a few windows for each of many experts, which is slow.
     mixing = {"genre_run": 8 if len(genres) > 4 else 1, **settings.get("sampler", {})}
+    output, extractor = Path(arguments.output), MegaDanceFeatureExtractor()
     report = train(
         model,
         GeneratorTask(validation, **settings.get("task", {})),
@@ -128,10 +137,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         training,
         arguments.output,
         resume=arguments.resume,
-        sample=dance_sampler(tokenizer, held_out_clips, Path(arguments.output) / "samples"),
+        sample=while_training(
+            arguments,
+            dance_sampler(tokenizer, held_out_clips, output / "samples"),
+            with_parts(tokenizer, extractor),
+        ),
     )
-    output = Path(arguments.output)
-    publish(arguments, (MegaDanceFeatureExtractor(), output), (tokenizer, output / "tokenizer"))
+    publish(arguments, (extractor, output), (tokenizer, output / "tokenizer"))
     return report
 
 

@@ -8,7 +8,7 @@ Prepare data with `megadance prepare ballroom RAW OUT`. Stop it whenever you lik
 """
 
 import torch
-from common import argument_parser, publish, read_settings
+from common import argument_parser, publish, read_settings, while_training
 
 from megadance_hf.data import EpochSampler, MotionWindows, Statistics, collate
 from megadance_hf.datasets_scripts.schema import read_prepared
@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         training,
         arguments.output,
         resume=arguments.resume,
+        sample=while_training(arguments),
     )
     publish(arguments)
     return report

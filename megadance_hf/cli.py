@@ -60,6 +60,13 @@ examples:
   megadance convert checkpoint.pt finedance --mean mean.pkl --std std.pkl
   megadance generate song.mp3 --model finedance --genre Popping -o dance.mp4
 """
+PUSH_EXAMPLES = """\
+examples:
+  megadance push runs/generator OWNER/NAME --report runs/report/report.json --licence cc-by-nc-4.0
+  megadance push prepared/synthetic OWNER/NAME                    a prepared data set, music only where allowed
+
+Log in first: hf auth login. The card is made from the report; a README.md in DIR stays as it is and gets the numbers.
+"""
 PREPARE_EXAMPLES = """\
 examples:
   megadance prepare finedance FineDance prepared/finedance --num-proc 4
@@ -210,6 +217,29 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     _add_data_sets(prepare)
+
+    push = commands.add_parser(
+        "push",
+        help="upload a model or a prepared data set to the Hub",
+        description="Upload a model with all it needs (code, card, handler for Inference Endpoints, one file a genre), or a\n"
+        "prepared data set, to the Hub.",
+        epilog=PUSH_EXAMPLES,
+        formatter_class=raw,
+    )
+    push.set_defaults(run=run_push)
+    push.add_argument(
+        "folder", metavar="DIR", help="trained or converted model, tokenizer, classifier; prepared data set"
+    )
+    push.add_argument("repo", metavar="REPO", help="OWNER/NAME; made when missing")
+    push.add_argument("--private", action="store_true", help="make the repository private; a data set's always is")
+    push.add_argument("--revision", metavar="BRANCH", help="branch to push to, made when missing")
+    push.add_argument("--report", metavar="FILE", help="report.json of `megadance evaluate`, for the card")
+    push.add_argument("--licence", metavar="ID", help="the Hub's name of it, such as apache-2.0 or cc-by-nc-4.0")
+    push.add_argument(
+        "--dataset", metavar="REPO", action="append", default=[], help="trained on; may be given several times"
+    )
+    push.add_argument("--song", metavar="SONG", help="song of the card's sample video; composed when left out")
+    push.add_argument("--no-sample", action="store_true", help="no sample video")
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -405,6 +435,34 @@ def run_prepare(arguments: argparse.Namespace) -> None:
         from .datasets_scripts.push import push_prepared
 
         print(f"pushed to {push_prepared(arguments.out, arguments.push)} (private)")
+
+
+def run_push(arguments: argparse.Namespace) -> None:
+    """Upload, and say where it is."""
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise CommandError(
+            f"argument DIR: {arguments.folder!r} is no folder: give that of a model or a prepared data set"
+        )
+    if (folder / "info.json").is_file():
+        from .datasets_scripts.push import push_prepared
+
+        print(f"pushed to {push_prepared(folder, arguments.repo)} (private)")
+        return
+    from .hub import COMPOSED, push_to_hub
+
+    _hush()
+    address = push_to_hub(
+        folder,
+        arguments.repo,
+        private=arguments.private or None,
+        revision=arguments.revision,
+        report=arguments.report,
+        song=None if arguments.no_sample else arguments.song or COMPOSED,
+        licence=arguments.licence,
+        datasets=arguments.dataset,
+    )
+    print(f"pushed to {address}")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:

@@ -109,8 +109,8 @@ def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def markdown(report: Mapping[str, Any]) -> str:
     """The report's tables with what one must know to read them."""
     parts = ["# Evaluation", _settings(report)]
-    parts += [_paper_table(number, table, report) for number, table in report["tables"].items()]
-    parts += [_physical(report), _tokenizer(report), _cross_entropy(report), _synchrony(report)]
+    parts += [paper_table(number, table, report) for number, table in report["tables"].items()]
+    parts += [physical_table(report), _tokenizer(report), _cross_entropy(report), _synchrony(report)]
     if report["notes"]:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in report["notes"]))
     return "\n\n".join(parts) + "\n"
@@ -138,7 +138,8 @@ def _heading(column: str) -> str:
     return f"{name} {part.replace('_', ' ')}".strip() + f" {ARROWS[name]}"
 
 
-def _paper_table(number: str, table: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+def paper_table(number: str, table: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """One of the paper's tables, `report["tables"][number]`, with its heading and how it was measured."""
     columns = table["columns"]
     rows = [
         [row["label"], *(_number(row["values"][c], DECIMALS.get(c.partition("_")[0], 2)) for c in columns)]
@@ -178,7 +179,8 @@ def _caption(columns: Sequence[str], report: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-def _physical(report: Mapping[str, Any]) -> str:
+def physical_table(report: Mapping[str, Any]) -> str:
+    """What can be measured of a dance by itself, a line for each kind of dance."""
     rows = [
         [row["label"], *(_number(row[name], decimals) for name, (_, decimals) in PHYSICAL.items())]
         for row in report["rows"].values()

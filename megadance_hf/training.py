@@ -645,21 +645,6 @@ def _truncate_metrics(path: Path, epoch: int) -> None:
         _write_whole(path, "".join(row + "\n" for row in rows))
 
 
-def push_to_hub(folder: str | Path, repository: str, **hub: Any) -> str:
-    """Upload a trained model's folder, without checkpoints, to the Hub's `repository` ("owner/name"); its address.
-
-    Args:
-        hub: `token`, `private`, of huggingface_hub's `create_repo`.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=hub.pop("token", None))
-    address = api.create_repo(repository, exist_ok=True, **hub)
-    ignored = [f"*{CHECKPOINTS}/*", f"*{BEST}", "*.partial", "*partial-*"]
-    api.upload_folder(repo_id=repository, folder_path=str(folder), ignore_patterns=ignored)
-    return str(address)
-
-
 def plot_curves(metrics: Path, picture: Path) -> None:
     """Draw every number of `metrics.jsonl` over the epochs into one PNG."""
     import matplotlib

@@ -73,11 +73,11 @@ def save_by_genre(state_dict: dict[str, Tensor], folder: str | os.PathLike) -> N
     os.replace(partial, folder / INDEX)
 
 
-def _find(source: str | os.PathLike, name: str, hub: dict[str, Any]) -> Path | None:
+def _find(source: str | os.PathLike, name: str, hub: dict[str, Any], required: bool = False) -> Path | None:
     found = cached_file(
         os.fspath(source),
         name,
-        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_missing_entries=required,
         **{key: value for key, value in hub.items() if key in HUB_ARGUMENTS},
     )
     return None if found is None else Path(found)
@@ -104,8 +104,9 @@ def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> I
     kept = {name: file for name, file in index["weight_map"].items() if genre_of(name) in (None, *keys)}
     with tempfile.TemporaryDirectory(prefix="megadance-") as folder:
         (Path(folder) / INDEX).write_text(json.dumps({**index, "weight_map": kept}), encoding="utf-8")
-        for name in ("config.json", "generation_config.json", *sorted(set(kept.values()))):
-            file = _find(source, name, hub)
+        shards = sorted(set(kept.values()))
+        for name in ("config.json", "generation_config.json", *shards):
+            file = _find(source, name, hub, required=name in shards)
             if file is not None:
                 (Path(folder) / name).symlink_to(file.resolve())
         yield folder
@@ -121,7 +122,7 @@ def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> 
         hub = _pinned(hub, index_file)
         weight_map = json.loads(index_file.read_text(encoding="utf-8"))["weight_map"]
         names = sorted({file for name, file in weight_map.items() if genre_of(name) in keys})
-        files = [file for file in (_find(source, name, hub) for name in names) if file is not None]
+        files = [_find(source, name, hub, required=True) for name in names]
     tensors = {}
     for path in files:
         with safe_open(path, framework="pt") as file:

@@ -120,3 +120,24 @@ def parity(parity_dir) -> Callable[[str], tuple[dict[str, np.ndarray], dict]]:
             return dict(arrays), json.loads((parity_dir / f"{name}.json").read_text(encoding="utf-8"))
 
     return load
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty stand-in for the Hub that this process is logged in to, and an empty cache."""
+    import huggingface_hub
+    import transformers
+    from hub_server import OWNER, HubServer
+    from huggingface_hub import constants
+
+    with HubServer() as server:
+        url = server.url
+        changes = {"ENDPOINT": url, "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}"}
+        changes |= {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(tmp_path / "cache")}
+        for name, value in changes.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", url)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+        monkeypatch.setenv("HF_TOKEN", OWNER)
+        yield server
+        assert not [request for request in server.unknown if "agent-harnesses" not in request[1]]

@@ -6,6 +6,7 @@ import numpy as np
 import soundfile
 import torch
 
+from megadance_hf.datasets_scripts.schema import Card, Clip, write_prepared
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, NUM_JOINTS, ROOT_SIZE
@@ -41,6 +42,25 @@ def save_tiny_model(folder: Path) -> Path:
     tiny_generator().save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder / "tokenizer")
     MegaDanceFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_data(folder: Path) -> Path:
+    """A prepared data set of four clips with music that may not be passed on."""
+    rng = np.random.default_rng(0)
+    clips = [
+        Clip(
+            f"clip{index}",
+            rng.normal(size=(24, 72)).astype(np.float32) * 0.01,
+            rng.normal(size=(24, 3)).astype(np.float32) * 0.001,
+            input_features=rng.random((24, 35)).astype(np.float32),
+            audio=b"OggS",
+            genre=GENRES[index % 3],
+            split="train" if index else "test",
+        )
+        for index in range(4)
+    ]
+    write_prepared(folder, clips, card=Card("Three dances", "Made up.", "Free.", "cc0-1.0"), genres=GENRES)
     return folder
 
 

@@ -1,6 +1,8 @@
 """The page of a prepared data set: tables, noisy and left-out clips, from `info.json`."""
 
 import pytest
+from hub_server import card_errors
+from huggingface_hub import DatasetCard
 
 from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips
 
@@ -56,6 +58,9 @@ def test_the_page(info):
     text = card_text(Card("My dances", "Mine.", "All mine.", "cc0-1.0"), info)
     front, page = text.split("---\n", 2)[1:]
     assert 'pretty_name: "My dances"' in front and "license: cc0-1.0" in front and "path: test.parquet" in front
+    data = DatasetCard(text).data
+    assert data.size_categories == ["n<1K"] and data.configs[0]["data_files"][1]["path"] == "test.parquet"
+    assert card_errors(text, "dataset") == [], "what the Hub would object to"
     assert "| rumba | 2 (3.0 min) | - |" in page and "waltz, tango, rumba" in page
     assert "3 of 4 clips have a step" in page and "- c: 1 jumps" in page and "- a: " not in page
     assert "1 clips could not be used" in page and "- x: only 5 frames" in page

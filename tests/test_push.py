@@ -1,9 +1,15 @@
 """Pushing a prepared data set: what goes to the Hub and what stays here. The Hub is a stand-in."""
 
-from types import SimpleNamespace
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from helpers import save_tiny_data
+from hub_server import OWNER, card_errors
+from huggingface_hub import RepoUrl
 from huggingface_hub.errors import HFValidationError
 
 from megadance_hf.datasets_scripts.push import push_prepared
@@ -20,7 +26,7 @@ class FakeApi:
         if ".." in repo_id:
             raise HFValidationError("Cannot have .. in repo_id")
         self.repo = {"type": repo_type, "private": private, "exist_ok": exist_ok}
-        return SimpleNamespace(repo_id=f"me/{repo_id}")
+        return RepoUrl(f"https://huggingface.co/datasets/me/{repo_id}")
 
     def upload_folder(self, *, repo_id, repo_type, folder_path, allow_patterns, commit_message):
         from pathlib import Path
@@ -82,7 +88,8 @@ def test_it_is_still_a_data_set_for_load_dataset(pushed):
 def test_what_may_be_shared_goes_as_it_is(pushed, share_audio, kept):
     store, folder = pushed(share_audio, lambda: [clip for clip in clips() if clip.id in kept])
     for file in store.iterdir():
-        assert file.read_bytes() == (folder / file.name).read_bytes()
+        here = (folder / file.name).read_bytes()
+        assert file.read_bytes() == here.replace(b'load_dataset("PATH"', b'load_dataset("me/dances"')
 
 
 def test_refusals_are_one_line(tmp_path):
@@ -104,3 +111,37 @@ def test_the_cards_of_sets_whose_music_belongs_to_others_say_so():
 
     for module in (aistpp, ballroom, finedance, mocap):
         assert module.CARD.share_audio is False
+
+
+# through HTTP
+
+LOAD_DATA = """
+import json
+from datasets import load_dataset
+
+rows = load_dataset("anna/dances", split="train")
+streamed = list(load_dataset("anna/dances", split="train", streaming=True))
+assert [row["id"] for row in streamed] == list(rows["id"])
+columns = [list(rows[name]) for name in ("id", "genre", "audio")]
+print(json.dumps([*columns, streamed[0]["poses"], streamed[0]["audio"]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_is_pushed_loaded_and_streamed(hub, tmp_path):
+    folder = save_tiny_data(tmp_path / "set")
+    assert push_prepared(folder, "dances") == f"{hub.url}/datasets/anna/dances"
+    repository = hub.repositories["dataset", "anna/dances"]
+    assert repository.private and set(repository.files()) >= {"README.md", "info.json", "train.parquet", "test.parquet"}
+    card = repository.files()["README.md"].decode()
+    assert card_errors(card, "dataset") == [] and 'load_dataset("anna/dances"' in card
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_TOKEN": OWNER}
+    command = [sys.executable, "-c", LOAD_DATA]
+    hub.requests.clear()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ids, genres, audio, poses, streamed_audio = json.loads(done.stdout.splitlines()[-1])
+    assert ids == ["clip1", "clip2", "clip3"] and genres == ["rumba", "waltz", "chacha"]
+    assert audio == [None] * 3 and streamed_audio is None, "the music may not be passed on"
+    np.testing.assert_array_equal(np.array(poses, np.float32), read_prepared(folder, "train")[0].poses)

@@ -19,8 +19,8 @@ ROWS = (
     ("export", "render", "metrics", "dance_features", "data"),
     ("tasks", "convert", "synchrony", "reports"),
     ("training", "dances"),
-    ("pipeline", "hub"),
-    ("evaluation",),
+    ("pipeline", "handler"),
+    ("evaluation", "hub"),
     ("cli", "demo"),
 )
 # Motion.save and Motion.load look the format's module up when they are called. This is the one arrow that points

@@ -21,7 +21,7 @@ from megadance_hf.data import EpochSampler, MotionWindows, collate
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.tasks import TokenizerTask
-from megadance_hf.training import TrainingConfig, TrainingError, push_to_hub, train
+from megadance_hf.training import TrainingConfig, TrainingError, train
 
 
 def rows(folder) -> list[dict]:
@@ -355,31 +355,6 @@ def test_tensorboard_writes_an_event_file(tmp_path):
     pytest.importorskip("tensorboard")
     tokenizer_run(tmp_path, epochs=1, trackers=["tensorboard"])
     assert list(tmp_path.rglob("events.out.tfevents.*"))
-
-
-def test_pushing_leaves_the_checkpoints_at_home(tmp_path, monkeypatch):
-    from fnmatch import fnmatch
-
-    calls = {}
-
-    class Api:
-        def __init__(self, token=None):
-            calls["token"] = token
-
-        def create_repo(self, repository, **options):
-            calls["made"] = (repository, options)
-            return f"https://hub/{repository}"
-
-        def upload_folder(self, repo_id, folder_path, ignore_patterns):
-            files = [p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()]
-            calls["sent"] = {name for name in files if not any(fnmatch(name, pattern) for pattern in ignore_patterns)}
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    classifier_run(tmp_path, epochs=1)
-    (tmp_path / "metrics.partial").touch()
-    assert push_to_hub(tmp_path, "anna/dance", token="t", private=True) == "https://hub/anna/dance"
-    assert calls["token"] == "t" and calls["made"] == ("anna/dance", {"exist_ok": True, "private": True})
-    assert calls["sent"] == {"config.json", "model.safetensors", "metrics.jsonl", "curves.png"}
 
 
 def test_the_loop_knows_nothing_of_pictures():

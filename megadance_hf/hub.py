@@ -1,0 +1,434 @@
+"""What a repository of the Hub holds, and the way there.
+
+    save_for_hub(pipe, "folder", report="report.json")   # everything a repository holds, as a folder
+    push_to_hub("runs/generator", "OWNER/NAME")          # the same, uploaded: `megadance push`
+
+A generator's repository:
+
+    config.json, generation_config.json                  with a flat auto_map
+    model-shared.safetensors, model-genre_*.safetensors  one file a genre, and their index
+    tokenizer/                                           the motion tokenizer
+    preprocessor_config.json, processor_config.json
+    *_megadance*.py                                      the code, so that nothing but transformers is needed
+    handler.py, requirements.txt                         for Inference Endpoints
+    README.md, sample.mp4, sample.png                    the card
+
+A tokenizer's and a classifier's: config.json, model.safetensors, the code, the card.
+"""
+
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from torch import nn
+from transformers.configuration_utils import PreTrainedConfig
+from yaml import YAMLError
+
+from . import handler, reports
+from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
+from .modeling.feature_extraction_megadance import AudioSource
+from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from .modeling.pipeline_megadance import load_weights, one_line
+from .modeling.remote_code_megadance import TASK
+from .pipeline import MusicToDancePipeline
+
+Model = MusicToDancePipeline | MegaDanceTokenizer | MegaDanceForGenreClassification
+
+CARD = "README.md"
+SAMPLE_SECONDS = 8
+COMPOSED = "composed"
+# What the handler needs beside torch and transformers, which an Endpoint has.
+REQUIREMENTS = "soundfile>=0.13\nsoxr>=0.5\n"
+# Files of an earlier upload that would be in the way of the new ones: transformers reads model.safetensors rather than shards.
+REPLACED = ["*.safetensors", "*.safetensors.index.json", "*_megadance*.py", "sample.*"]
+# What else of a trained model's folder is worth showing.
+KEPT = ("curves.png", "metrics.jsonl", "LICENSE")
+KINDS = {
+    MegaDanceConfig.model_type: "MEGADance generator: music and a genre in, 3D dance out",
+    MegaDanceTokenizerConfig.model_type: "MEGADance motion tokenizer: SMPL motion to codes and back",
+    MegaDanceClassifierConfig.model_type: "MEGADance genre classifier: SMPL motion to its dance genre",
+}
+LIMITS = (
+    "One dancer, 24 SMPL joints: no fingers, no face, no partner.",
+    "Only the genres above; another name is an error.",
+    "Dances are made up to the music, step by step: nobody has checked that they are safe to repeat.",
+)
+
+
+class HubError(ValueError):
+    """Something cannot be saved for or uploaded to the Hub; the message is one line with the value and the remedy."""
+
+
+# --- what a repository holds ---------------------------------------------------------------------------------------
+
+
+def open_model(folder: str | os.PathLike) -> Model:
+    """The model of a folder, whichever of the three kinds it is; of a generator the pipeline with all its parts.
+
+    Raises:
+        HubError: no such model. ModelError: files are missing or broken.
+    """
+    content: Mapping[str, Any] = {}
+    if Path(folder, "config.json").is_file():
+        with one_line(folder):
+            content, _ = PreTrainedConfig.get_config_dict(folder)
+    kind = content.get("model_type")
+    if kind == MegaDanceConfig.model_type:
+        return MusicToDancePipeline.from_pretrained(folder, device="cpu")
+    classes = (MegaDanceTokenizer, MegaDanceForGenreClassification)
+    for cls in classes:
+        if kind == cls.config_class.model_type:
+            with one_line(folder):
+                return load_weights(cls, os.fspath(folder))
+    raise HubError(
+        f"{os.fspath(folder)!r} holds no model of this package (model_type={kind!r}): give the folder of a trained or "
+        "converted generator, tokenizer or classifier, or of a prepared data set"
+    )
+
+
+def save_for_hub(
+    model: Model,
+    directory: str | os.PathLike,
+    *,
+    repo: str | None = None,
+    report: str | os.PathLike | Mapping[str, Any] | None = None,
+    song: AudioSource | None = None,
+    licence: str | None = None,
+    datasets: Sequence[str] = (),
+    card: str | os.PathLike | None = None,
+) -> Path:
+    """Write a folder that is a repository of the Hub; see the top of this file.
+
+    Args:
+        model: a `MusicToDancePipeline` (generator, tokenizer, feature extractor), a tokenizer, or a classifier.
+        directory: new, or empty; it appears whole or not at all.
+        repo: "OWNER/NAME", for the addresses in the card.
+        report: `report.json` of `megadance evaluate`, or what is in it: the card's numbers.
+        song: of a generator a sample is danced to it, video and pictures, in the first genre; it must be free to be shared.
+            `COMPOSED` makes one up.
+        licence: the Hub's name of it ("apache-2.0", "cc-by-nc-4.0", ...).
+        datasets: Hub ids of what it was trained on.
+        card: a page of your own; it stays as it is, metadata and numbers are added.
+
+    Returns:
+        `directory`.
+
+    Raises:
+        HubError: not such a model, a directory that is in use, a report or card that cannot be read.
+    """
+    if not isinstance(model, Model):
+        raise HubError(
+            f"model of type {type(model).__name__} is not a whole model: give a MusicToDancePipeline (with generator, "
+            "tokenizer and feature extractor), a MegaDanceTokenizer or a MegaDanceForGenreClassification"
+        )
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise HubError(f"directory={str(directory)!r} is in use: give a new or an empty one")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".megadance-", dir=directory.parent) as temporary:
+        folder = Path(temporary) / "repository"
+        model.save_pretrained(folder)
+        model.prepare_for_hub(folder)
+        is_generator = isinstance(model, MusicToDancePipeline)
+        if is_generator:
+            shutil.copyfile(handler.__file__, folder / "handler.py")
+            (folder / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
+            if song is not None:
+                _save_sample(model, song, folder)
+        page = model_card(
+            model.model.config if is_generator else model.config,
+            repo=repo,
+            report=_read_report(report),
+            licence=licence,
+            datasets=datasets,
+            own=card,
+            sample=is_generator and song is not None,
+        )
+        (folder / CARD).write_text(str(page), encoding="utf-8")
+        if directory.exists():
+            directory.rmdir()  # empty, see above; not every system renames onto a folder
+        os.replace(folder, directory)
+    return directory
+
+
+def _save_sample(pipe: MusicToDancePipeline, song: AudioSource, folder: Path) -> None:
+    from .datasets_scripts.composer import STYLES, compose
+    from .render import filmstrip
+
+    if isinstance(song, str) and song == COMPOSED:
+        style = {"style": pipe.genres[0]} if pipe.genres[0] in STYLES else {}
+        song = (compose(SAMPLE_SECONDS, **style).render(), 44100)
+    dance = pipe(song, seed=0, duration=SAMPLE_SECONDS)
+    dance.save(folder / "sample.mp4", music=song)
+    filmstrip(dance, folder / "sample.png", size=(160, 240))
+
+
+def _read_report(report: str | os.PathLike | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if report is None or isinstance(report, Mapping):
+        return report
+    try:
+        found = json.loads(Path(report).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HubError(f"report={os.fspath(report)!r} cannot be read ({error}): give a report.json") from error
+    if not isinstance(found, dict) or not {"rows", "tables", "settings"} <= found.keys():
+        raise HubError(f"report={os.fspath(report)!r} is no report of `megadance evaluate`: give its report.json")
+    return found
+
+
+# --- the card ------------------------------------------------------------------------------------------------------
+
+
+def model_card(
+    config: PreTrainedConfig,
+    *,
+    repo: str | None = None,
+    report: Mapping[str, Any] | None = None,
+    licence: str | None = None,
+    datasets: Sequence[str] = (),
+    own: str | os.PathLike | None = None,
+    sample: bool = False,
+) -> ModelCard:
+    """A model's page: what it is, how to use it, genres, data, licence, numbers as a model-index, limits.
+
+    Args:
+        config: of the model. The others are those of `save_for_hub`; `sample`: whether there is sample.mp4.
+
+    Raises:
+        HubError: `own` has metadata that cannot be read.
+    """
+    page = _own_card(own)
+    known = page.data.to_dict() if page is not None else {}
+    title = (repo or f"{config.model_type}").rpartition("/")[2]
+    data = {"library_name": "transformers", "pipeline_tag": "other", **known}
+    data["tags"] = list(dict.fromkeys([*known.get("tags", []), TASK, "motion-generation", "smpl"]))
+    data["license"] = licence or known.get("license", "other")
+    if data["license"] == "other":
+        data.setdefault("license_name", "unstated")
+    if datasets:
+        data["datasets"] = list(dict.fromkeys([*known.get("datasets", []), *datasets]))
+    if report is not None:
+        data.pop("model-index", None)
+        data |= {"model_name": title, "eval_results": eval_results(report, datasets)}
+    parts = []
+    if page is None:
+        parts.append(f"# {title}\n\n{KINDS[config.model_type]} ([MEGADance](https://arxiv.org/abs/2505.17543), 2025).")
+    else:
+        parts.append(page.text.strip())
+    if sample:
+        video = hf_hub_url(repo, "sample.mp4") if repo else "sample.mp4"
+        parts.append(f'<video controls src="{video}"></video>\n\n![Moments of a dance](sample.png)')
+    parts += _use(config, repo or "OWNER/NAME")
+    if page is None:
+        parts.append(_about(config, data))
+    if report is not None:
+        parts += _results(report)
+    if page is None and isinstance(config, MegaDanceConfig):
+        limits = [*_measured_limits(report), *LIMITS]
+        parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in limits))
+    text = "\n\n".join(parts)
+    return ModelCard(f"---\n{ModelCardData(**data).to_yaml()}\n---\n\n{text}\n")
+
+
+def _own_card(own: str | os.PathLike | None) -> ModelCard | None:
+    if own is None:
+        return None
+    try:
+        return ModelCard.load(own)
+    except (OSError, ValueError, KeyError, TypeError, YAMLError) as error:
+        raise HubError(f"card={os.fspath(own)!r} cannot be read ({' '.join(str(error).split())}): mend it") from error
+
+
+def eval_results(report: Mapping[str, Any], datasets: Sequence[str] = ()) -> list[EvalResult]:
+    """The model's own numbers of an evaluation's report, those of the paper's tables and those of the dances themselves."""
+    settings = report["settings"]
+    name = Path(str(settings["data"])).name  # not the path: it is nobody's business
+    row = report["rows"]["megadance"]
+    numbers = {column: row[column] for column in reports.PHYSICAL}
+    titles = {column: title for column, (title, _) in reports.PHYSICAL.items()}
+    for table in report["tables"].values():
+        for found in table["rows"]:
+            if found["row"] == "megadance":
+                numbers |= found["values"]
+    return [
+        EvalResult(
+            task_type=TASK,
+            task_name="Music to dance",
+            dataset_type=datasets[0] if datasets else name,
+            dataset_name=name,
+            dataset_split="+".join(settings["splits"]),
+            metric_type=column.lower(),
+            metric_name=titles.get(column, column),
+            metric_value=float(value),
+        )
+        for column, value in numbers.items()
+        if value is not None and math.isfinite(value)
+    ]
+
+
+def _use(config: PreTrainedConfig, repo: str) -> list[str]:
+    if isinstance(config, MegaDanceConfig):
+        genre = config.built_genres[0]
+        return [
+            f"""## Use
+
+With transformers, `soundfile` and `soxr` alone:
+
+```python
+from transformers import pipeline
+
+pipe = pipeline("{TASK}", model="{repo}", trust_remote_code=True)
+dance = pipe("song.mp3", genre="{genre}", seed=0)
+dance["poses"], dance["translation"]  # (T, 24, 3) axis-angle of the SMPL joints; (T, 3) metres; 30 frames a second
+```
+
+Where megadance-hf is installed, a dance saves itself:
+
+```python
+from megadance_hf import MusicToDancePipeline
+
+dance = MusicToDancePipeline.from_pretrained("{repo}")("song.mp3", genre="{genre}", seed=0)
+dance.save("dance.mp4", music="song.mp3")
+```
+
+`model_kwargs={{"active_genres": ["{genre}"]}}`, or `active_genres=` of `from_pretrained`, downloads one genre only."""
+        ]
+    return [
+        f"""## Use
+
+```python
+from transformers import AutoModel
+
+model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
+```"""
+    ]
+
+
+def _about(config: PreTrainedConfig, data: Mapping[str, Any]) -> str:
+    lines = []
+    if genres := getattr(config, "built_genres", None) or getattr(config, "genres", None):
+        lines.append(f"**Genres.** {', '.join(genres)}.")
+    trained = ", ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in data.get("datasets", ()))
+    lines.append(f"**Data.** {trained or 'Not stated'}.")
+    licence = data["license"] if data["license"] != "other" else data["license_name"]
+    lines.append(f"**Licence.** {licence}.")
+    return "\n\n".join(lines)
+
+
+def _results(report: Mapping[str, Any]) -> list[str]:
+    settings = report["settings"]
+    said = (
+        f"## Results\n\nOn `{Path(str(settings['data'])).name}` ({', '.join(settings['splits'])}), "
+        f"{settings['protocol']['name']} protocol, {len(report['excerpts'])} excerpts, {settings['seeds']} dances to each."
+    )
+    tables = [reports.paper_table(number, table, report) for number, table in report["tables"].items()]
+    return [said, *(part.replace("## ", "### ", 1) for part in [*tables, reports.physical_table(report)])]
+
+
+def _measured_limits(report: Mapping[str, Any] | None) -> list[str]:
+    if report is None:
+        return ["Not measured yet."]
+    row = report["rows"]["megadance"]
+    said = {
+        "foot_skating_ratio": "Feet skate in {:.0%} of the frames.",
+        "foot_speed_on_floor": "A foot on the floor moves at {:.2f} m/s.",
+        "frozen_share": "{:.0%} of the time is frozen.",
+        "largest_step": "The largest step of a joint between two frames is {:.2f} m.",
+    }
+    return [text.format(row[name]) for name, text in said.items() if row[name] is not None]
+
+
+# --- the way there -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _refusals(repo: str) -> Iterator[None]:
+    """What the Hub, or the way to it, refuses becomes a HubError of one line."""
+    try:
+        yield
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise HubError(f"repo={repo!r}: the Hub did not take it ({reason}); log in with `hf auth login`") from error
+
+
+def push_to_hub(
+    model: Model | str | os.PathLike,
+    repo: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    message: str = "Upload with megadance",
+    **contents: Any,
+) -> str:
+    """Upload a model with all it needs, in one commit; its address.
+
+    Args:
+        model: see `save_for_hub`; or its folder, whose README.md, report.json and curves go along.
+        repo: "NAME" or "OWNER/NAME"; made when missing.
+        private: of a repository that is made.
+        revision: branch to push to, made when missing; "main" when None.
+        token: of the Hub; that of `hf auth login` when None.
+        message: of the commit.
+        contents: `report`, `song`, `licence`, `datasets`, `card` of `save_for_hub`.
+
+    Raises:
+        HubError: the Hub refused, or what `save_for_hub` raises.
+    """
+    folder = None
+    if isinstance(model, str | os.PathLike):
+        folder, model = Path(model), open_model(model)
+        for name, file in (("card", folder / CARD), ("report", folder / "report.json")):
+            if contents.get(name) is None and file.is_file():
+                contents[name] = file
+    api = HfApi(token=token)
+    with _refusals(repo):
+        address = api.create_repo(repo, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="megadance-") as temporary:
+        target = save_for_hub(model, Path(temporary) / "repository", repo=address.repo_id, **contents)
+        for name in KEPT if folder is not None else ():
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, target / name)
+        with _refusals(repo):
+            if revision is not None:
+                api.create_branch(address.repo_id, branch=revision, exist_ok=True)
+            try:
+                api.upload_folder(
+                    repo_id=address.repo_id,
+                    folder_path=target,
+                    revision=revision,
+                    commit_message=message,
+                    delete_patterns=REPLACED,
+                )
+            except ValueError as error:  # the card's metadata
+                raise HubError(f"repo={repo!r}: the Hub did not take it ({' '.join(str(error).split())})") from error
+    return str(address)
+
+
+def push_while_training(
+    repo: str, whole: Callable[[nn.Module], Model] | None = None, **hub: Any
+) -> Callable[[nn.Module, int], None]:
+    """What `train(..., sample=...)` calls to push what there is so far. A push that fails is told of and does not end a training.
+
+    Args:
+        repo: "OWNER/NAME".
+        whole: from the model that is trained to what `push_to_hub` takes; the model itself when None.
+        hub: `private`, `revision`, `token`, ... of `push_to_hub`.
+    """
+
+    def push(model: nn.Module, epoch: int) -> None:
+        try:
+            push_to_hub(model if whole is None else whole(model), repo, message=f"Training, epoch {epoch}", **hub)
+        except HubError as error:
+            logging.getLogger(__name__).warning("epoch %d was not pushed: %s", epoch, error)
+
+    return push
