@@ -49,7 +49,7 @@ from megadance_hf.modeling.kinematics_megadance import (
 )
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification, classifier_motion
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, codebook_utilization
-from megadance_hf.pipeline import DEFAULT_MODEL, TOKENIZER_FOLDER, MusicToDancePipeline, find_model
+from megadance_hf.pipeline import DEFAULT_MODEL, MusicToDancePipeline, find_model
 from megadance_hf.tasks import reconstruction_report
 
 # Below this a feature does not vary within the reference set: kinetic ones are m^2/s^2 and m/s^2, geometric ones shares.
@@ -323,19 +323,18 @@ def _naming(argument: str, value: Any, remedy: str) -> Iterator[None]:
         raise EvaluationError(f"{argument}={str(value)!r} cannot be loaded ({reason}): give {remedy}") from error
 
 
-def _open(cls: type, argument: str, value: Any, remedy: str, device: Any, subfolder: str = "") -> Any:
+def _open(cls: type, argument: str, value: Any, remedy: str, device: Any) -> Any:
     """Weights that the files lack are an error: transformers would only warn and invent them."""
     with _naming(argument, value, remedy):
-        model, info = cls.from_pretrained(find_model(value), subfolder=subfolder, output_loading_info=True)
+        model, info = cls.from_pretrained(find_model(value), output_loading_info=True)
         if info["missing_keys"]:
             raise EvaluationError(f"{argument}={str(value)!r} lacks {len(info['missing_keys'])} weights: give {remedy}")
     return model.eval().to(device)
 
 
 def _open_tokenizer(argument: str, value: Any, device: Any) -> MegaDanceTokenizer:
-    inside = Path(str(value), TOKENIZER_FOLDER, "config.json").is_file()
     remedy = "the folder of a trained tokenizer, or of a generator with its subfolder tokenizer"
-    return _open(MegaDanceTokenizer, argument, value, remedy, device, TOKENIZER_FOLDER if inside else "")
+    return _open(MegaDanceTokenizer, argument, value, remedy, device)
 
 
 def _check_ablation(name: str, config: Any, value: Any) -> None:

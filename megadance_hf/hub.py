@@ -218,7 +218,7 @@ def model_card(
         data["datasets"] = list(dict.fromkeys([*known.get("datasets", []), *datasets]))
     if report is not None:
         data.pop("model-index", None)
-        data |= {"model_name": title, "eval_results": eval_results(report, datasets)}
+        data |= {"model_name": title, "eval_results": eval_results(config, report, datasets)}
     parts = []
     if page is None:
         parts.append(f"# {title}\n\n{KINDS[config.model_type]} ([MEGADance](https://arxiv.org/abs/2505.17543), 2025).")
@@ -231,7 +231,7 @@ def model_card(
     if page is None:
         parts.append(_about(config, data))
     if report is not None:
-        parts += _results(report)
+        parts += _results(config, report)
     if page is None and isinstance(config, MegaDanceConfig):
         limits = [*_measured_limits(report), *LIMITS]
         parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in limits))
@@ -248,30 +248,50 @@ def _own_card(own: str | os.PathLike | None) -> ModelCard | None:
         raise HubError(f"card={os.fspath(own)!r} cannot be read ({' '.join(str(error).split())}): mend it") from error
 
 
-def eval_results(report: Mapping[str, Any], datasets: Sequence[str] = ()) -> list[EvalResult]:
-    """The model's own numbers of an evaluation's report, those of the paper's tables and those of the dances themselves."""
+def eval_results(config: PreTrainedConfig, report: Mapping[str, Any], datasets: Sequence[str] = ()) -> list[EvalResult]:
+    """What an evaluation's report says about this kind of model, numbers only.
+
+    Raises:
+        HubError: it says nothing.
+    """
     settings = report["settings"]
     name = Path(str(settings["data"])).name  # not the path: it is nobody's business
-    row = report["rows"]["megadance"]
-    numbers = {column: row[column] for column in reports.PHYSICAL}
-    titles = {column: title for column, (title, _) in reports.PHYSICAL.items()}
-    for table in report["tables"].values():
-        for found in table["rows"]:
-            if found["row"] == "megadance":
-                numbers |= found["values"]
-    return [
+    results = [
         EvalResult(
             task_type=TASK,
             task_name="Music to dance",
             dataset_type=datasets[0] if datasets else name,
             dataset_name=name,
             dataset_split="+".join(settings["splits"]),
-            metric_type=column.lower(),
-            metric_name=titles.get(column, column),
+            metric_type=key.lower(),
+            metric_name=title,
             metric_value=float(value),
         )
-        for column, value in numbers.items()
+        for key, title, value in _numbers(config, report)
         if value is not None and math.isfinite(value)
+    ]
+    if not results:
+        raise HubError(f"report has no numbers of a {config.model_type!r}: evaluate with one, or leave the report out")
+    return results
+
+
+def _numbers(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[tuple[str, str, float | None]]:
+    """(name, title, value): of a generator the paper's tables and the dances themselves, of the others what they are for."""
+    if isinstance(config, MegaDanceTokenizerConfig):
+        numbers = [(key, title, report["tokenizer"][key]) for key, (title, _) in reports.TOKENIZER.items()]
+        errors = report["tokenizer_errors"]["megadance"]
+        return numbers + [(key, key.replace("_", " "), value) for key, value in errors.items()]
+    if isinstance(config, MegaDanceClassifierConfig):
+        scores = report["genres"].get("scores", {}).get("ground_truth", {})
+        return [(key, f"{key} on real dances, %", scores.get(f"{key}_right")) for key in ("ACC", "F1")]
+    numbers = {}
+    for table in report["tables"].values():
+        for row in table["rows"]:
+            if row["row"] == "megadance":
+                numbers |= row["values"]
+    row = report["rows"]["megadance"]
+    return [(key, key.replace("_", " "), value) for key, value in numbers.items()] + [
+        (key, title, row[key]) for key, (title, _) in reports.PHYSICAL.items()
     ]
 
 
@@ -324,14 +344,23 @@ def _about(config: PreTrainedConfig, data: Mapping[str, Any]) -> str:
     return "\n\n".join(lines)
 
 
-def _results(report: Mapping[str, Any]) -> list[str]:
+def _results(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[str]:
     settings = report["settings"]
     said = (
         f"## Results\n\nOn `{Path(str(settings['data'])).name}` ({', '.join(settings['splits'])}), "
         f"{settings['protocol']['name']} protocol, {len(report['excerpts'])} excerpts, {settings['seeds']} dances to each."
     )
-    tables = [reports.paper_table(number, table, report) for number, table in report["tables"].items()]
-    return [said, *(part.replace("## ", "### ", 1) for part in [*tables, reports.physical_table(report)])]
+    if isinstance(config, MegaDanceConfig):
+        tables = [reports.paper_table(number, table, report) for number, table in report["tables"].items()]
+        tables.append(reports.physical_table(report))
+    elif isinstance(config, MegaDanceTokenizerConfig):
+        tables = [reports.tokenizer_table(report)]
+    else:
+        numbers = ", ".join(
+            f"{title}: {value:.1f}" for _, title, value in _numbers(config, report) if value is not None
+        )
+        tables = [f"{numbers}."]
+    return [said, *(table.replace("## ", "### ", 1) for table in tables)]
 
 
 def _measured_limits(report: Mapping[str, Any] | None) -> list[str]:

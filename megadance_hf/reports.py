@@ -110,7 +110,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The report's tables with what one must know to read them."""
     parts = ["# Evaluation", _settings(report)]
     parts += [paper_table(number, table, report) for number, table in report["tables"].items()]
-    parts += [physical_table(report), _tokenizer(report), _cross_entropy(report), _synchrony(report)]
+    parts += [physical_table(report), tokenizer_table(report), _cross_entropy(report), _synchrony(report)]
     if report["notes"]:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in report["notes"]))
     return "\n\n".join(parts) + "\n"
@@ -189,7 +189,8 @@ def physical_table(report: Mapping[str, Any]) -> str:
     return f"## Beyond the paper: the dances themselves\n\nMeans over dances.\n\n{_rows(header, rows)}"
 
 
-def _tokenizer(report: Mapping[str, Any]) -> str:
+def tokenizer_table(report: Mapping[str, Any]) -> str:
+    """How well the tokenizer gives back what it encodes, a line for each measure."""
     rows = [[title, _number(report["tokenizer"][name], n)] for name, (title, n) in TOKENIZER.items()]
     rows += [
         [name.replace("_", " "), _number(value, 4)] for name, value in report["tokenizer_errors"]["megadance"].items()

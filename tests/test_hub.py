@@ -13,11 +13,13 @@ import yaml
 from helpers import GENRES, save_tiny_data, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 from hub_server import GUEST, LICENCES, OWNER, Repository, card_errors
 from huggingface_hub import HfApi, ModelCard, constants
+from test_evaluation import data, models  # noqa: F401  (fixtures)
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
-from megadance_hf import MusicToDancePipeline, cli
+from megadance_hf import MusicToDancePipeline, cli, reports
+from megadance_hf.evaluation import evaluate
 from megadance_hf.hub import HubError, model_card, open_model, push_to_hub, push_while_training, save_for_hub
-from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
@@ -309,84 +311,76 @@ def test_what_is_no_whole_model_is_refused(pipe, folder, tmp_path):
 
 # --- the card --------------------------------------------------------------------------------------------------------
 
-REPORT = {
-    "settings": {
-        "data": "prepared/somewhere/ballroom",
-        "model": "runs/generator",
-        "splits": ["validation", "test"],
-        "protocol": {"name": "finedance"},
-        "seeds": 3,
-    },
-    "excerpts": [{"song": "a", "frames": 1024}] * 4,
-    "reference": {"set": "test", "excerpts": 4, "constant_features_left_out": {}},
-    "genres": {},
-    "tables": {
-        "1": {
-            "title": "comparison",
-            "columns": ["FID_k", "FID_s", "BAS"],
-            "rows": [
-                {"row": "ground_truth", "label": "ground truth", "values": {"FID_k": 0.0, "FID_s": None, "BAS": 0.236}},
-                {"row": "megadance", "label": "MEGADance", "values": {"FID_k": 167.67, "FID_s": None, "BAS": 0.171}},
-            ],
-        }
-    },
-}
-PHYSICAL = {
-    "mean_speed": 0.5,
-    "jerk": 30.0,
-    "frozen_share": 0.01,
-    "foot_skating_ratio": 0.25,
-    "foot_speed_on_floor": 0.4,
-}
-PHYSICAL |= {
-    "physical_foot_contact": 1.5,
-    "largest_step": 0.2,
-    "bas_over_music": 0.171,
-    "bas_over_motion": float("nan"),
-}
-PHYSICAL |= {"bas_over_music_known_beats": None, "bas_over_motion_known_beats": None}
-REPORT["rows"] = {"megadance": {"label": "MEGADance", **PHYSICAL}}
+
+@pytest.fixture(scope="module")
+def report(data, models):  # noqa: F811
+    """A real one."""
+    options = {"seeds": 1, "clip_frames": 104, "songs": 4, "splits": ["train", "test"]}
+    return evaluate(models / "model", data, "aistpp", classifier=models / "classifier", **options).report
 
 
 def metadata(page: str) -> dict:
     return yaml.safe_load(page.split("---\n")[1])
 
 
-def test_a_card_from_an_evaluation(pipe):
-    options = {"report": REPORT, "licence": "cc-by-nc-4.0", "datasets": ["anna/ballroom"], "sample": True}
-    card = model_card(pipe.model.config, repo=REPO, **options)
-    text = str(card)
+def shown(value: float, decimals: int) -> str:
+    return reports._number(value, decimals)
+
+
+def test_a_card_from_an_evaluation(pipe, report):
+    options = {"report": report, "licence": "cc-by-nc-4.0", "datasets": ["anna/ballroom"], "sample": True}
+    text = str(model_card(pipe.model.config, repo=REPO, **options))
     assert card_errors(text, "model") == []
-    data = ModelCard(text).data
-    found = {result.metric_type: result for result in data.eval_results}
-    assert found["fid_k"].metric_value == 167.67 and found["bas"].metric_value == 0.171 and data.model_name == "dance"
-    assert found["foot_skating_ratio"].metric_name == "foot skating ratio" and found["jerk"].metric_value == 30.0
-    assert not {"fid_s", "bas_over_motion", "bas_over_music_known_beats"} & found.keys(), "only numbers"
-    assert found["fid_k"].dataset_type == "anna/ballroom" and found["fid_k"].dataset_split == "validation+test"
-    assert data.license == "cc-by-nc-4.0" and data.datasets == ["anna/ballroom"] and "music-to-dance" in data.tags
-    assert "| MEGADance | 167.67 | - | 0.171 |" in text and "### Table 1: comparison" in text
-    assert "chacha, rumba, waltz" in text and "skate in 25% of the frames" in text and "anna/ballroom" in text
+    facts = ModelCard(text).data
+    found = {result.metric_type: result for result in facts.eval_results}
+    row, values = report["rows"]["megadance"], report["tables"]["2"]["rows"][-1]["values"]
+    for name, value in [*values.items(), *((name, row[name]) for name in reports.PHYSICAL)]:
+        if value is None:
+            assert name.lower() not in found, "only numbers"
+        else:
+            assert found[name.lower()].metric_value == pytest.approx(value), name
+    assert found["fid_k"].metric_name == "FID k" and found["jerk"].metric_name == "jerk, m/s^3" and "acc" in found
+    assert {(r.dataset_type, r.dataset_split, r.task_type) for r in facts.eval_results} == {
+        ("anna/ballroom", "train+test", "music-to-dance")
+    }
+    assert facts.license == "cc-by-nc-4.0" and facts.datasets == ["anna/ballroom"] and facts.model_name == "dance"
+    assert (
+        f"| MEGADance | {shown(values['FID_k'], 2)} |" in text and "### Table 2: " in text and "### Table 3: " in text
+    )
+    assert "chacha, rumba, waltz" in text and "anna/ballroom" in text
+    assert f"Feet skate in {row['foot_skating_ratio']:.0%} of the frames" in text and "One dancer" in text
     assert f'src="https://huggingface.co/{REPO}/resolve/main/sample.mp4"' in text and "](sample.png)" in text
-    assert "prepared/somewhere" not in text and "runs/generator" not in text, "no paths of this machine"
+    assert report["settings"]["data"] not in text and report["settings"]["model"] not in text, (
+        "no paths of this machine"
+    )
 
 
-@pytest.mark.parametrize(
-    "config", [MegaDanceTokenizerConfig(), tiny_classifier().config], ids=["tokenizer", "classifier"]
-)
-def test_cards_of_the_other_models(config):
-    text = str(model_card(config, repo="anna/x"))
+@pytest.mark.parametrize("model", [tiny_tokenizer(), tiny_classifier()], ids=["tokenizer", "classifier"])
+def test_cards_of_the_other_models(model, report):
+    text = str(model_card(model.config, repo="anna/x"))
     assert card_errors(text, "model") == [] and 'AutoModel.from_pretrained("anna/x", trust_remote_code=True)' in text
-    assert metadata(text)["license_name"] == "unstated" and "Limits" not in text
+    assert metadata(text)["license_name"] == "unstated" and "Limits" not in text and "model-index" not in text
+    measured = str(model_card(model.config, repo="anna/x", report=report))
+    assert card_errors(measured, "model") == []
+    found = {result.metric_type: result.metric_value for result in ModelCard(measured).data.eval_results}
+    if isinstance(model, MegaDanceTokenizer):
+        assert found["jerk_ratio"] == pytest.approx(report["tokenizer"]["jerk_ratio"]) and "fid_k" not in found
+        assert f"| {shown(report['tokenizer']['joint_error'], 4)} |" in measured
+    else:
+        scores = report["genres"]["scores"]["ground_truth"]
+        assert found == {"acc": pytest.approx(scores["ACC_right"]), "f1": pytest.approx(scores["F1_right"])}
+        with pytest.raises(HubError, match="report has no numbers of a 'megadance_classifier'"):
+            model_card(model.config, report={**report, "genres": {}})
 
 
-def test_a_page_of_one_s_own_stays_and_gets_the_numbers(pipe, repository, tmp_path):
+def test_a_page_of_one_s_own_stays_and_gets_the_numbers(pipe, repository, report, tmp_path):
     own = repository / "megadance_hf" / "pretrained" / "ballroom" / "README.md"
-    text = str(model_card(pipe.model.config, repo=REPO, report=REPORT, own=own))
+    text = str(model_card(pipe.model.config, repo=REPO, report=report, own=own))
     page = own.read_text(encoding="utf-8")
     assert page.split("---\n", 2)[2].strip() in text and card_errors(text, "model") == []
-    data = metadata(text)
-    assert data["license_name"] == "research-only" and data["library_name"] == "megadance-hf"
-    assert data["model-index"][0]["results"] and "## Results" in text and "## Limits" not in text
+    facts = metadata(text)
+    assert facts["license_name"] == "research-only" and facts["library_name"] == "megadance-hf"
+    assert facts["model-index"][0]["results"] and "## Results" in text and "## Limits" not in text
     (tmp_path / "bad.md").write_text("---\nlicense: [\n---\n")
     with pytest.raises(HubError, match="card='.*bad.md' cannot be read"):
         model_card(pipe.model.config, own=tmp_path / "bad.md")
@@ -420,9 +414,9 @@ def test_a_report_must_be_one(folder, tmp_path):
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_the_command_pushes_models_and_data_sets(hub, folder, tmp_path, capsys):
-    report = tmp_path / "report.json"
-    report.write_text(json.dumps(REPORT))
+def test_the_command_pushes_models_and_data_sets(hub, folder, report, tmp_path, capsys):
+    reports.write_report(report, tmp_path / "report")
+    file = str(tmp_path / "report" / "report.json")
     arguments = [
         "push",
         str(folder),
@@ -431,15 +425,15 @@ def test_the_command_pushes_models_and_data_sets(hub, folder, tmp_path, capsys):
         "--licence",
         "mit",
         "--report",
-        str(report),
+        file,
         "--dataset",
         "a/b",
     ]
     assert cli.main(arguments) == 0, capsys.readouterr().err
     assert capsys.readouterr().out == f"pushed to {hub.url}/{REPO}\n"
     repository = hub.repositories["model", REPO]
-    data = metadata(repository.files()["README.md"].decode())
-    assert repository.private and data["license"] == "mit" and data["datasets"] == ["a/b"] and data["model-index"]
+    facts = metadata(repository.files()["README.md"].decode())
+    assert repository.private and facts["license"] == "mit" and facts["datasets"] == ["a/b"] and facts["model-index"]
     assert {"sample.mp4", "sample.png"} <= set(repository.files())
     assert cli.main(["push", str(folder), REPO, "--no-sample", "--revision", "plain"]) == 0
     assert "sample.mp4" not in repository.files("plain")
