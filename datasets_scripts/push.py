@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from megadance_hf.datasets_scripts.schema import INFO_FILE, SPLITS, DataError, r
 WITHOUT_AUDIO = "**No sound.** The `audio` column is empty: the music may not be redistributed. `input_features` are its 35 features."
 
 
-def push_prepared(folder: str | Path, repo: str, api: Any = None) -> str:
+def push_prepared(folder: str | Path, repo: str, api: Any = None, samples: Sequence[Path] = ()) -> str:
     """Uploads a prepared folder as a private data set repository, made when missing, and returns its address.
 
     The repository is private, so that whoever uploads decides what the licence allows to be seen. Music goes along only where the
@@ -21,6 +22,7 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None) -> str:
         folder: written by one of the scripts here.
         repo: "NAME" or "OWNER/NAME".
         api: a `huggingface_hub.HfApi`; made when None.
+        samples: pictures (.png) and videos (.mp4) of what is in it, which are uploaded and shown on its page.
 
     Raises:
         MissingDataError: the folder is not a prepared data set.
@@ -37,12 +39,12 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None) -> str:
         keep_audio = info.get("share_audio", False) or not any(n["paired_clips"] for n in info["splits"].values())
         try:
             address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
-            _copy(folder, Path(temporary), names, address.repo_id, keep_audio)
+            _copy(folder, Path(temporary), names, address, keep_audio, samples)
             api.upload_folder(
                 repo_id=address.repo_id,
                 repo_type="dataset",
                 folder_path=temporary,
-                allow_patterns=names,
+                allow_patterns=[*names, *(sample.name for sample in samples)],
                 commit_message="Prepared with megadance",
             )
         except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:  # ValueError: the card's metadata
@@ -53,15 +55,28 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None) -> str:
     return str(address)
 
 
-def _copy(folder: Path, target: Path, names: list[str], repo: str, keep_audio: bool) -> None:
-    """The files `names` of a prepared folder, with the repository's name in the card, and the audio column empty unless kept."""
+def _show(sample: Path, address: str) -> str:
+    if sample.suffix == ".mp4":
+        return f'<video controls src="{address}/resolve/main/{sample.name}"></video>'
+    return f"![Moments of a dance]({sample.name})"
+
+
+def _copy(
+    folder: Path, target: Path, names: list[str], address: Any, keep_audio: bool, samples: Sequence[Path]
+) -> None:
+    """The files `names` of a prepared folder, the repository's name and samples in its page, and no audio unless it is kept."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    for sample in samples:
+        (target / sample.name).symlink_to(sample.resolve())
     for name in names:
         if name == "README.md":
-            text = (folder / name).read_text(encoding="utf-8").replace(PLACE, json.dumps(repo))
-            (target / name).write_text(text if keep_audio else f"{text}\n{WITHOUT_AUDIO}\n", encoding="utf-8")
+            text = (folder / name).read_text(encoding="utf-8").replace(PLACE, json.dumps(address.repo_id))
+            added = [*([] if keep_audio else [WITHOUT_AUDIO]), *(_show(sample, str(address)) for sample in samples)]
+            (target / name).write_text(
+                "\n".join([text, *(f"{line}\n" for line in added)]) if added else text, encoding="utf-8"
+            )
         elif keep_audio or not name.endswith(".parquet"):
             (target / name).symlink_to((folder / name).resolve())
         else:  # one row group at a time

@@ -432,9 +432,9 @@ def run_prepare(arguments: argparse.Namespace) -> None:
             raise
         raise CommandError(f"{error}: check that RAW can be read and OUT written") from error
     if arguments.push:
-        from .datasets_scripts.push import push_prepared
+        from .hub import push_dataset
 
-        print(f"pushed to {push_prepared(arguments.out, arguments.push)} (private)")
+        print(f"pushed to {push_dataset(arguments.out, arguments.push)} (private)")
 
 
 def run_push(arguments: argparse.Namespace) -> None:
@@ -445,9 +445,9 @@ def run_push(arguments: argparse.Namespace) -> None:
             f"argument DIR: {arguments.folder!r} is no folder: give that of a model or a prepared data set"
         )
     if (folder / "info.json").is_file():
-        from .datasets_scripts.push import push_prepared
+        from .hub import push_dataset
 
-        print(f"pushed to {push_prepared(folder, arguments.repo)} (private)")
+        print(f"pushed to {push_dataset(folder, arguments.repo)} (private)")
         return
     from .hub import COMPOSED, push_to_hub
 

@@ -34,12 +34,16 @@ from transformers.configuration_utils import PreTrainedConfig
 from yaml import YAMLError
 
 from . import handler, reports
+from .datasets_scripts.push import push_prepared
+from .datasets_scripts.schema import iter_prepared, read_info
 from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
 from .modeling.feature_extraction_megadance import AudioSource
+from .modeling.kinematics_megadance import NUM_JOINTS
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from .modeling.pipeline_megadance import load_weights, one_line
 from .modeling.remote_code_megadance import TASK
+from .motion import Motion
 from .pipeline import MusicToDancePipeline
 
 Model = MusicToDancePipeline | MegaDanceTokenizer | MegaDanceForGenreClassification
@@ -47,6 +51,7 @@ Model = MusicToDancePipeline | MegaDanceTokenizer | MegaDanceForGenreClassificat
 CARD = "README.md"
 SAMPLE_SECONDS = 8
 COMPOSED = "composed"
+PICTURE = (160, 240)
 # What the handler needs beside torch and transformers, which an Endpoint has.
 REQUIREMENTS = "soundfile>=0.13\nsoxr>=0.5\n"
 # Files of an earlier upload that would be in the way of the new ones: transformers reads model.safetensors rather than shards.
@@ -170,7 +175,7 @@ def _save_sample(pipe: MusicToDancePipeline, song: AudioSource, folder: Path) ->
         song = (compose(SAMPLE_SECONDS, **style).render(), 44100)
     dance = pipe(song, seed=0, duration=SAMPLE_SECONDS)
     dance.save(folder / "sample.mp4", music=song)
-    filmstrip(dance, folder / "sample.png", size=(160, 240))
+    filmstrip(dance, folder / "sample.png", size=PICTURE)
 
 
 def _read_report(report: str | os.PathLike | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -441,6 +446,23 @@ def push_to_hub(
             except ValueError as error:  # the card's metadata
                 raise HubError(f"repo={repo!r}: the Hub did not take it ({' '.join(str(error).split())})") from error
     return str(address)
+
+
+def push_dataset(folder: str | os.PathLike, repo: str) -> str:
+    """Upload a prepared data set with a sample of it, video and pictures, to a private repository; its address.
+
+    What its licence does not let pass stays here: see `datasets_scripts/push.py`, whose errors these are.
+    """
+    from .render import filmstrip
+
+    info, clip = read_info(folder), next(iter_prepared(folder, audio=True))
+    frames = round(SAMPLE_SECONDS * clip.fps)
+    dance = Motion(clip.poses[:frames].reshape(-1, NUM_JOINTS, 3), clip.translation[:frames], clip.fps, clip.genre)
+    with tempfile.TemporaryDirectory(prefix="megadance-") as temporary:
+        video, pictures = Path(temporary) / "sample.mp4", Path(temporary) / "sample.png"
+        dance.save(video, music=clip.audio if info.get("share_audio") else None)
+        filmstrip(dance, pictures, size=PICTURE)
+        return push_prepared(folder, repo, samples=[video, pictures])
 
 
 def push_while_training(

@@ -14,6 +14,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
@@ -127,6 +128,11 @@ class HubServer:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """For a process of its own: logged in to this Hub, with an empty cache."""
+        settings = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_TOKEN": OWNER}
+        return settings | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
 
     def downloads(self) -> list[str]:
         """Names of the files whose content was fetched, in order."""

@@ -251,10 +251,10 @@ def test_prepare_hands_its_options_on(megadance, monkeypatch):
 
 
 def test_prepare_pushes_when_asked(megadance, tmp_path, monkeypatch):
-    from megadance_hf.datasets_scripts import push
+    from megadance_hf import hub
 
     calls = []
-    monkeypatch.setattr(push, "push_prepared", lambda *call: calls.append(call) or "https://hub/me/walks")
+    monkeypatch.setattr(hub, "push_dataset", lambda *call: calls.append(call) or "https://hub/me/walks")
     raw = raw_mocap(tmp_path / "raw")
     assert megadance("prepare", "mocap", raw, "out")[0] == 0 and calls == []
     status, said, _ = megadance("prepare", "mocap", raw, "out", "--push", "walks")

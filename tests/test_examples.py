@@ -1,6 +1,7 @@
 """The example scripts, run as a user runs them, on a small prepared data set."""
 
 import importlib
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -78,15 +79,15 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def run(repository, script, *arguments):
+def run(repository, script, *arguments, **environment):
     command = [sys.executable, str(repository / "examples" / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.mark.slow
-def test_training_both_stages_makes_a_model_that_dances(repository, prepared, tmp_path):
+def test_training_both_stages_makes_a_model_that_dances_and_is_pushed(repository, prepared, hub, tmp_path):
     for name, settings in (("tokenizer", TOKENIZER), ("generator", GENERATOR)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     codec, model = tmp_path / "codec", tmp_path / "model"
@@ -96,8 +97,12 @@ def test_training_both_stages_makes_a_model_that_dances(repository, prepared, tm
     run(
         repository,
         *("train_generator.py", "--config", tmp_path / "generator.yaml", "--data", prepared),
-        *("--tokenizer", codec, "--output", model, "--epochs", 2),
+        *("--tokenizer", codec, "--output", model, "--epochs", 2, "--push-to-hub", "anna/dance"),
+        **hub.environment(tmp_path / "home"),
     )
+    repository = hub.repositories["model", "anna/dance"]
+    assert repository.messages[1:] == ["Training, epoch 2", "Upload with megadance"]
+    assert MusicToDancePipeline.from_pretrained("anna/dance").genres == ["rumba", "waltz"]
     pipe = MusicToDancePipeline.from_pretrained(model)
     assert pipe.genres == ["rumba", "waltz"]
     assert pipe.model.generation_config.do_sample and set(pipe.model.generation_config.start_codes) == {

@@ -1,19 +1,22 @@
 """Pushing a prepared data set: what goes to the Hub and what stays here. The Hub is a stand-in."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 from helpers import save_tiny_data
-from hub_server import OWNER, card_errors
+from hub_server import card_errors
 from huggingface_hub import RepoUrl
 from huggingface_hub.errors import HFValidationError
 
 from megadance_hf.datasets_scripts.push import push_prepared
 from megadance_hf.datasets_scripts.schema import Card, Clip, MissingDataError, read_info, read_prepared, write_prepared
+from megadance_hf.hub import push_dataset
 
 
 class FakeApi:
@@ -130,13 +133,16 @@ print(json.dumps([*columns, streamed[0]["poses"], streamed[0]["audio"]]))
 @pytest.mark.slow
 def test_a_data_set_is_pushed_loaded_and_streamed(hub, tmp_path):
     folder = save_tiny_data(tmp_path / "set")
-    assert push_prepared(folder, "dances") == f"{hub.url}/datasets/anna/dances"
+    assert push_dataset(folder, "dances") == f"{hub.url}/datasets/anna/dances"
     repository = hub.repositories["dataset", "anna/dances"]
     assert repository.private and set(repository.files()) >= {"README.md", "info.json", "train.parquet", "test.parquet"}
     card = repository.files()["README.md"].decode()
     assert card_errors(card, "dataset") == [] and 'load_dataset("anna/dances"' in card
-    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_TOKEN": OWNER}
+    assert f'src="{hub.url}/datasets/anna/dances/resolve/main/sample.mp4"' in card and "](sample.png)" in card
+    assert repository.files()["sample.png"].startswith(b"\x89PNG")
+    with av.open(io.BytesIO(repository.files()["sample.mp4"])) as video:
+        assert [stream.type for stream in video.streams] == ["video"], "no sound: the music may not be passed on"
+    environment = os.environ | hub.environment(tmp_path / "home")
     command = [sys.executable, "-c", LOAD_DATA]
     hub.requests.clear()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)

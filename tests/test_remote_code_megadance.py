@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import save_tiny_model, write_song
-from hub_server import OWNER
 
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.hub import push_to_hub
@@ -47,7 +46,7 @@ LEFT_OUT = (
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """`bare(code, endpoint=...)` runs Python where nothing but transformers and what it needs is installed; what it printed."""
+    """`bare(code, folder, **environment)` runs Python where nothing but transformers and what it needs is installed; what it printed."""
     packages = tmp_path_factory.mktemp("bare")
     for place in map(Path, sys.path):
         if place.name in ("site-packages", "dist-packages"):
@@ -64,7 +63,7 @@ def bare(tmp_path_factory):
         known = {
             name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS") if name in os.environ
         }
-        settings = {"HF_HOME": str(home / "home"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": OWNER, **known, **environment}
+        settings = {**known, **environment}
         command = [sys.executable, "-I", "-S", "-c", start + code]
         done = subprocess.run(command, cwd=home, env=settings, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
@@ -151,7 +150,9 @@ def test_from_two_steps_of_training_to_a_stranger_s_machine(hub, bare, tmp_path,
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "song.wav").write_bytes(song.read_bytes())
     write_song(tmp_path / "elsewhere" / "song.mp3", seconds=1.0)
-    found = json.loads(bare(WITHOUT_THE_PACKAGE, tmp_path / "elsewhere", HF_ENDPOINT=hub.url).splitlines()[-1])
+    found = json.loads(
+        bare(WITHOUT_THE_PACKAGE, tmp_path / "elsewhere", **hub.environment(tmp_path / "home")).splitlines()[-1]
+    )
 
     torch.manual_seed(0)
     features, genre = torch.rand(1, 64, 35), torch.tensor([1])
@@ -193,10 +194,10 @@ def test_a_stranger_fetches_one_genre_and_needs_the_network_once(hub, bare, tmp_
     push_to_hub(save_tiny_model(tmp_path / "model"), REPO)
     hub.requests.clear()
     (tmp_path / "song.wav").write_bytes(song.read_bytes())
-    first = bare(OFFLINE, tmp_path, HF_ENDPOINT=hub.url).splitlines()[-1]
+    first = bare(OFFLINE, tmp_path, **hub.environment(tmp_path / "home")).splitlines()[-1]
     assert hub.shards() == {"model-shared.safetensors", "model-genre_waltz.safetensors", "tokenizer/model.safetensors"}
     hub.requests.clear()
-    again = bare(OFFLINE, tmp_path, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1").splitlines()[-1]
+    again = bare(OFFLINE, tmp_path, **(hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "1"})).splitlines()[-1]
     genres, poses = json.loads(first)
     assert again == first and hub.requests == [] and genres == ["waltz"]
     expected = MusicToDancePipeline.from_pretrained(tmp_path / "model")(song, "waltz", seed=0)
