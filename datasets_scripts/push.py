@@ -29,7 +29,7 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None, samples: Seque
         DataError: the Hub refused; the message has its reason.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
     folder = Path(folder)
     info = read_info(folder)
@@ -47,7 +47,14 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None, samples: Seque
                 allow_patterns=[*names, *(sample.name for sample in samples)],
                 commit_message="Prepared with megadance",
             )
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:  # ValueError: the card's metadata
+        except (
+            HfHubHTTPError,
+            HTTPError,
+            HFValidationError,
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # ValueError: the card's metadata
             reason = " ".join(str(error).split())
             raise DataError(
                 f"repo={repo!r}: the Hub did not take it ({reason}); log in with `hf auth login`"

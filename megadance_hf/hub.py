@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from yaml import YAMLError
@@ -58,6 +58,8 @@ REQUIREMENTS = "soundfile>=0.13\nsoxr>=0.5\n"
 REPLACED = ["*.safetensors", "*.safetensors.index.json", "*_megadance*.py", "sample.*"]
 # What else of a trained model's folder is worth showing.
 KEPT = ("curves.png", "metrics.jsonl", "LICENSE")
+MADE = "<!-- What follows is made by `megadance push`. -->"
+PAPER = "[MEGADance](https://arxiv.org/abs/2505.17543), 2025"
 KINDS = {
     MegaDanceConfig.model_type: "MEGADance generator: music and a genre in, 3D dance out",
     MegaDanceTokenizerConfig.model_type: "MEGADance motion tokenizer: SMPL motion to codes and back",
@@ -211,8 +213,7 @@ def model_card(
     Raises:
         HubError: `own` has metadata that cannot be read.
     """
-    page = _own_card(own)
-    known = page.data.to_dict() if page is not None else {}
+    known, text = _own_card(own)
     title = (repo or f"{config.model_type}").rpartition("/")[2]
     data = {"library_name": "transformers", "pipeline_tag": "other", **known}
     data["tags"] = list(dict.fromkeys([*known.get("tags", []), TASK, "motion-generation", "smpl"]))
@@ -224,31 +225,29 @@ def model_card(
     if report is not None:
         data.pop("model-index", None)
         data |= {"model_name": title, "eval_results": eval_results(config, report, datasets)}
-    parts = []
-    if page is None:
-        parts.append(f"# {title}\n\n{KINDS[config.model_type]} ([MEGADance](https://arxiv.org/abs/2505.17543), 2025).")
-    else:
-        parts.append(page.text.strip())
+    parts = [text, MADE] if text else [MADE, f"# {title}\n\n{KINDS[config.model_type]} ({PAPER})."]
     if sample:
         video = hf_hub_url(repo, "sample.mp4") if repo else "sample.mp4"
         parts.append(f'<video controls src="{video}"></video>\n\n![Moments of a dance](sample.png)')
     parts += _use(config, repo or "OWNER/NAME")
-    if page is None:
+    if not text:
         parts.append(_about(config, data))
     if report is not None:
         parts += _results(config, report)
-    if page is None and isinstance(config, MegaDanceConfig):
+    if not text and isinstance(config, MegaDanceConfig):
         limits = [*_measured_limits(report), *LIMITS]
         parts.append("## Limits\n\n" + "\n".join(f"- {line}" for line in limits))
-    text = "\n\n".join(parts)
-    return ModelCard(f"---\n{ModelCardData(**data).to_yaml()}\n---\n\n{text}\n")
+    page = "\n\n".join(parts)
+    return ModelCard(f"---\n{ModelCardData(**data).to_yaml()}\n---\n\n{page}\n")
 
 
-def _own_card(own: str | os.PathLike | None) -> ModelCard | None:
+def _own_card(own: str | os.PathLike | None) -> tuple[dict[str, Any], str]:
+    """Metadata of a page, and what somebody wrote in it: a page that was made here and came back is made anew."""
     if own is None:
-        return None
+        return {}, ""
     try:
-        return ModelCard.load(own)
+        page = ModelCard.load(own)
+        return page.data.to_dict(), page.text.partition(MADE)[0].strip()
     except (OSError, ValueError, KeyError, TypeError, YAMLError) as error:
         raise HubError(f"card={os.fspath(own)!r} cannot be read ({' '.join(str(error).split())}): mend it") from error
 
@@ -389,7 +388,9 @@ def _refusals(repo: str) -> Iterator[None]:
     """What the Hub, or the way to it, refuses becomes a HubError of one line."""
     try:
         yield
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+    except HubError:
+        raise
+    except (HfHubHTTPError, HTTPError, HFValidationError, OfflineModeIsEnabled, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise HubError(f"repo={repo!r}: the Hub did not take it ({reason}); log in with `hf auth login`") from error
 

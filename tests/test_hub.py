@@ -244,6 +244,13 @@ def test_without_the_network_what_was_fetched_still_opens(hub, folder, pipe, son
         push_to_hub(folder, REPO)
 
 
+def test_a_hub_that_is_not_there(hub, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match="repo='anna/dance': the Hub did not take it"):
+        push_to_hub(folder, REPO)
+    assert cli.main(["push", str(save_tiny_data(tmp_path / "set")), "anna/set"]) == 2
+
+
 # --- while training --------------------------------------------------------------------------------------------------
 
 
@@ -381,6 +388,12 @@ def test_a_page_of_one_s_own_stays_and_gets_the_numbers(pipe, repository, report
     facts = metadata(text)
     assert facts["license_name"] == "research-only" and facts["library_name"] == "megadance-hf"
     assert facts["model-index"][0]["results"] and "## Results" in text and "## Limits" not in text
+    (tmp_path / "pushed.md").write_text(text)
+    again = str(model_card(pipe.model.config, repo=REPO, report=report, own=tmp_path / "pushed.md"))
+    assert again == text, "what was made is not made twice"
+    made = str(model_card(pipe.model.config, repo=REPO, report=report))
+    (tmp_path / "made.md").write_text(made)
+    assert str(model_card(pipe.model.config, repo=REPO, report=report, own=tmp_path / "made.md")) == made
     (tmp_path / "bad.md").write_text("---\nlicense: [\n---\n")
     with pytest.raises(HubError, match="card='.*bad.md' cannot be read"):
         model_card(pipe.model.config, own=tmp_path / "bad.md")
