@@ -57,6 +57,7 @@ $(VENV)/.installed-dev: setup.py pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing torch, then the package and what its tests need (some minutes the first time)"
 	@$(INSTALL_TORCH)
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@$(BIN)/python tests/browser.py $(VENV)/browser
 	@echo "Compiling what numba compiles (a minute)"
 	@$(COMPILE)
 	@touch $(VENV)/.installed $@

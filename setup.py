@@ -28,14 +28,19 @@ REQUIREMENTS = [
 EXTRAS = {
     "train": ["accelerate>=1.4", "datasets>=4.0", "pyyaml>=6", "tensorboard>=2.16", "matplotlib>=3.8"],
     "smplx": ["smplx>=0.1.28"],  # SMPL meshes; the model files are the user's own (non-commercial research)
+    "demo": ["gradio>=6.31"],  # the web page
     "cuda": ["mamba-ssm>=2.2"],  # source-only; needs nvcc and a GPU
 }
 EXTRAS["dev"] = [
     *EXTRAS["train"],
     *EXTRAS["smplx"],
+    *EXTRAS["demo"],
+    "axe-playwright-python>=0.1.4",  # whether everybody can use the web page
+    "brotli>=1.1",  # unpacks the tests' browser where Playwright's cannot be fetched
     "hypothesis>=6.100",
     "librosa>=0.11",  # what the music features are compared with
     "mypy>=1.10",
+    "playwright>=1.50",  # drives the web page
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.8",
@@ -56,7 +61,7 @@ setup(
         "megadance_hf.modeling": "modeling",
         "megadance_hf.datasets_scripts": "datasets_scripts",
     },
-    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*"]},
+    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "web/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["megadance=megadance_hf.cli:main"]},

@@ -38,6 +38,7 @@ examples:
   megadance genres                                      which dances the bundled model knows
   megadance generate song.mp3 -o dance.mp4              a video with the song as its sound
   megadance generate song.mp3 --genre waltz -o dance.mp4 -o dance.bvh -o dance.glb
+  megadance demo                                        the same as a web page on this machine
   megadance prepare synthetic prepared/synthetic        data to train on
   megadance evaluate --data prepared/ballroom --protocol finedance --out report
 """
@@ -178,6 +179,36 @@ def build_parser() -> argparse.ArgumentParser:
     )
     generate.add_argument(
         "--top-k", metavar="K", type=_number(1, whole=True), help="choose among the K likeliest steps only"
+    )
+
+    demo = commands.add_parser(
+        "demo",
+        help="serve a web page: upload a song, watch the dance",
+        description="Serve a web page on which people without Python upload a song, watch the dance in 3D and take its files away.\n"
+        "Stop it with Ctrl-C. One dance is computed at a time; who comes meanwhile waits.",
+        formatter_class=raw,
+    )
+    demo.set_defaults(run=run_demo)
+    _add_model(demo)
+    demo.add_argument(
+        "--host", metavar="H", help="address to listen at; only this machine when left out, 0.0.0.0 for everybody"
+    )
+    demo.add_argument(
+        "--port", metavar="N", type=_number(1, whole=True), help="the first free one from 7860 on when left out"
+    )
+    demo.add_argument("--open", action="store_true", help="show the page in the browser")
+    demo.add_argument(
+        "--max-seconds", metavar="S", type=_number(1), default=120.0, help="longest dance (default 120); songs are cut"
+    )
+    demo.add_argument(
+        "--max-megabytes", metavar="N", type=_number(0, above=True), default=30.0, help="largest upload (default 30)"
+    )
+    demo.add_argument(
+        "--time-limit",
+        metavar="S",
+        type=_number(0, above=True),
+        default=300.0,
+        help="give a dance up after (default 300)",
     )
 
     genres = commands.add_parser("genres", help="list the genres of a model", description="List the genres of a model.")
@@ -381,6 +412,21 @@ def run_generate(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     _write(dances, targets, arguments.song, arguments.start)
     _report(dances, targets, time.perf_counter() - began)
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    """Serve the web page until Ctrl-C."""
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise CommandError("demo needs gradio: pip install 'megadance-hf[demo]'")
+    from .demo import Limits, launch
+    from .pipeline import DEFAULT_MODEL
+
+    _hush()
+    limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.time_limit)
+    model = arguments.model or DEFAULT_MODEL
+    launch(model, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open)
 
 
 def run_genres(arguments: argparse.Namespace) -> None:

@@ -181,7 +181,7 @@ class DancePipeline(PushesCode, Pipeline):
         num: int = 1,
         start_motion: Any = None,
         floor: bool = True,
-        progress: bool = False,
+        progress: bool | Callable[[int, int], None] = False,
         **generate_kwargs: Any,
     ) -> Any:
         """Make a dance to a song; it is as long as the song, to the frame.
@@ -202,7 +202,7 @@ class DancePipeline(PushesCode, Pipeline):
                 frames each) are played at the beginning of the song, then the model goes on. It must be shorter than the
                 song.
             floor: see `MegaDanceProcessor.post_process_motion`.
-            progress: show a progress bar.
+            progress: show a progress bar; or a function called with (codes done, codes in all), which may raise to stop.
             generate_kwargs: go to `model.generate()`.
 
         Returns:
@@ -285,7 +285,7 @@ class DancePipeline(PushesCode, Pipeline):
         prepared: dict[str, Any],
         seed: int | None = None,
         num: int = 1,
-        progress: bool = False,
+        progress: bool | Callable[[int, int], None] = False,
         **generate_kwargs: Any,
     ) -> dict[str, Any]:
         # Drawn from the system, so that torch.manual_seed in the user's code and this do not disturb each other.
@@ -295,7 +295,8 @@ class DancePipeline(PushesCode, Pipeline):
             # The likeliest codes alone soon repeat themselves: the dancer freezes. A model's own setting stands.
             generate_kwargs.setdefault("do_sample", True)
         codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
-        with _progress_bar(codes, config.frames_per_code / config.fps) if progress else nullcontext() as show:
+        bar = progress is True
+        with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
             outputs = self.model.generate(
                 **prepared["inputs"], seed=seed, num_return_sequences=num, progress=show or False, **generate_kwargs
             )

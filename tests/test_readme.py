@@ -113,7 +113,7 @@ def test_python_runs_and_leaves_what_it_says(code, workplace, in_reach):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands_of("megadance"))
-def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, capsys, request, in_reach):
+def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, capsys, request, in_reach, monkeypatch):
     from megadance_hf import cli
 
     in_reach(command)
@@ -127,6 +127,10 @@ def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, caps
             (workplace / "prepared").symlink_to(download / "prepared")
         if words[1] == "evaluate":
             words += ["--clip-frames", "240", "--seeds", "1"]
+    if words[1] == "demo":  # it serves until it is stopped
+        import gradio
+
+        monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
     if "--model finedance" in command:  # the line before has made it
         convert_checkpoint("checkpoint.pt", "finedance", mean="mean.pkl", std="std.pkl")
     assert cli.main(words[1:]) == 0, capsys.readouterr().err

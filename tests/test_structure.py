@@ -20,7 +20,7 @@ ROWS = (
     ("tasks", "convert", "synchrony", "reports"),
     ("training", "dances"),
     ("pipeline", "handler"),
-    ("evaluation", "hub"),
+    ("evaluation", "curves", "hub"),
     ("cli", "demo"),
 )
 # Motion.save and Motion.load look the format's module up when they are called. This is the one arrow that points
@@ -285,9 +285,10 @@ def test_every_source_file_is_packaged(repository, tmp_path):
     ]:
         for source in (repository / package).glob("*.py"):
             assert (built / target / source.name).is_file(), f"{package}/{source.name} would not be installed"
-    for folder in (repository / "megadance_hf" / "pretrained").rglob("*"):
-        if folder.is_file():
-            assert (built / folder.relative_to(repository)).is_file(), f"{folder.name} would not be installed"
+    for folder in ("pretrained", "web"):
+        files = [path for path in (repository / "megadance_hf" / folder).rglob("*") if path.is_file()]
+        missing = [path.name for path in files if not (built / path.relative_to(repository)).is_file()]
+        assert files and not missing, f"{missing} would not be installed"
 
 
 # --- habits --------------------------------------------------------------------------------------------------------

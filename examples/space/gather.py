@@ -1,0 +1,62 @@
+"""The web page as a Hugging Face Space: gather what it holds in a folder, and push that.
+
+    python examples/space/gather.py runs/space                        # try it: cd runs/space && python app.py
+    python examples/space/gather.py runs/space --push OWNER/NAME      # a private Space; `hf auth login` comes first
+
+A Space installs its requirements before its files are there, so the package is not installed: it lies beside `app.py`, which
+finds it as one does in a checkout.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SPACE = ("app.py", "README.md", "requirements.txt")
+PACKAGE = ("megadance_hf", "modeling", "datasets_scripts", "setup.py", "LICENSE")
+
+
+def gather(out: Path) -> Path:
+    """Write the Space's files into a new folder.
+
+    Raises:
+        SystemExit: `out` exists and has something in it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        sys.exit(f"OUT={str(out)!r} is there already: give the name of a new folder")
+    for name in PACKAGE:
+        source, target = ROOT / name, out / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    for name in SPACE:
+        shutil.copy(HERE / name, out / name)
+    return out
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload a gathered folder to a Space, made (private) if there is none; returns its address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    address = api.create_repo(repository, repo_type="space", space_sdk="gradio", private=True, exist_ok=True)
+    api.upload_folder(folder_path=folder, repo_id=repository, repo_type="space")
+    return str(address)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT", type=Path, help="new folder for the Space's files")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload them to this Space")
+    arguments = parser.parse_args()
+    print(f"gathered in {gather(arguments.out)}")
+    if arguments.push:
+        print(f"pushed to {push(arguments.out, arguments.push)}")
+
+
+if __name__ == "__main__":
+    main()

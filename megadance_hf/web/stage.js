@@ -1,0 +1,506 @@
+// The stage of the web page: one or two dancers in 3D, moved by the clock of the song, with its controls and curves.
+//
+//   const stage = new Stage(element);
+//   stage.show({song, seconds, onset, beats, dances: [{genre, glb, heading, speed, genres}]});
+//
+// The sound leads. Every animation frame reads audio.currentTime and poses the dancers for exactly that time; nothing counts
+// frames or seconds of its own, so playing, pausing, seeking, another speed and a stuttering machine cannot pull them apart.
+
+import {
+  AnimationMixer, CanvasTexture, Color, DirectionalLight, Fog, GLTFLoader, Group, HemisphereLight, Mesh, MeshBasicMaterial,
+  MeshLambertMaterial, OrbitControls, PerspectiveCamera, PlaneGeometry, RepeatWrapping, Scene, SRGBColorSpace, Vector3,
+  WebGLRenderer,
+} from "./three.js";
+
+const BACKDROP = "#d5dae1";
+const FIELD_OF_VIEW = 30; // degrees
+const EYE_PITCH = 0.12; // radians above the horizon
+const AIM = 0.95; // metres: the height that the camera looks at
+const BODY = { height: 2.3, width: 2.0 }; // metres that must fit into a view
+const FOLLOW_SECONDS = 0.8; // how slowly the view glides after the dancer
+const SHADOWS = { pelvis: 0.42, left_foot: 0.16, right_foot: 0.16 }; // joint: radius in metres
+const SLOW_FRAME = 26; // milliseconds; frames that take longer are drawn with fewer pixels
+const FEWEST_PIXELS = 0.4; // of the screen's, on each side
+const LATEST = 1e-3; // seconds before the end of a dance: at its very end an endless animation is at its beginning
+const COLOURS = ["#1c5d99", "#b3402a", "#2f6b3a", "#7a4b94", "#8a6100", "#00696b"]; // of the genres, dark enough on white
+const MOST_GENRES = 5; // in one picture
+
+const MARKUP = `
+  <div class="view" tabindex="0" role="group" aria-roledescription="3D view">
+    <canvas></canvas><div class="captions"></div>
+    <p class="hint">Make a dance, and it is shown here.</p>
+  </div>
+  <div class="controls" role="group" aria-label="Playing" inert>
+    <button type="button" class="play">Play</button>
+    <input class="seek" type="range" min="0" max="1" step="0.01" value="0" aria-label="Position in the song">
+    <output class="clock">0:00 / 0:00</output>
+    <label>Speed <select class="speed">
+      <option value="0.25">¼</option><option value="0.5">½</option><option value="0.75">¾</option>
+      <option value="1" selected>1</option><option value="1.5">1½</option><option value="2">2</option>
+    </select></label>
+    <label><input class="loop" type="checkbox"> Loop</label>
+    <label class="loudness">Volume <input class="volume" type="range" min="0" max="1" step="0.05" value="1"></label>
+    <button type="button" class="front">Front</button>
+  </div>
+  <div class="curves"></div>
+  <audio preload="auto"></audio>`;
+
+const minutes = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+/** A picture for a texture, drawn by `draw(context, size)`. */
+function texture(size, draw) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = size;
+  draw(canvas.getContext("2d"), size);
+  const made = new CanvasTexture(canvas);
+  made.colorSpace = SRGBColorSpace;
+  return made;
+}
+
+function tiles() {
+  const made = texture(128, (draw, size) => {
+    draw.fillStyle = "#aab1bb";
+    draw.fillRect(0, 0, size, size);
+    draw.fillStyle = "#9fa7b2";
+    draw.fillRect(0, 0, size / 2, size / 2);
+    draw.fillRect(size / 2, size / 2, size / 2, size / 2);
+  });
+  made.wrapS = made.wrapT = RepeatWrapping;
+  made.repeat.set(60, 60); // a metre, two by two tiles
+  made.anisotropy = 4;
+  return made;
+}
+
+function shade() {
+  return texture(64, (draw, size) => {
+    const fade = draw.createRadialGradient(size / 2, size / 2, 0, size / 2, size / 2, size / 2);
+    fade.addColorStop(0, "rgba(20,26,36,.55)");
+    fade.addColorStop(1, "rgba(20,26,36,0)");
+    draw.fillStyle = fade;
+    draw.fillRect(0, 0, size, size);
+  });
+}
+
+/** One dancer on a floor of its own. */
+class Dancer {
+  constructor(gltf, dance, floor, shadow) {
+    this.genre = dance.genre;
+    this.figure = gltf.scene;
+    this.figure.traverse((node) => {
+      if (!node.isMesh) return;
+      node.frustumCulled = false; // its bounds are those of the rest pose
+      node.material = new MeshLambertMaterial({ vertexColors: true });
+    });
+    const [clip] = gltf.animations;
+    this.seconds = clip.duration;
+    this.mixer = new AnimationMixer(this.figure);
+    this.mixer.clipAction(clip).play();
+    this.path = smoothPath(clip.tracks.find((track) => track.name.endsWith(".position")));
+    this.shadows = Object.entries(SHADOWS).map(([joint, radius]) => {
+      const blot = new Mesh(new PlaneGeometry(2 * radius, 2 * radius), shadow);
+      blot.rotation.x = -Math.PI / 2;
+      blot.position.y = 0.004;
+      return { joint: this.figure.getObjectByName(joint), blot };
+    });
+    this.room = new Group(); // turned and moved so that the dancer is always at the camera's aim and began facing it
+    this.room.rotation.y = -dance.heading;
+    this.room.add(this.figure, floor, ...this.shadows.map((one) => one.blot));
+    this.where = new Vector3();
+  }
+
+  /** Take the pose of a time in seconds. */
+  pose(time) {
+    this.mixer.setTime(Math.min(Math.max(time, 0), this.seconds - LATEST));
+    const [x, z] = this.path(time);
+    this.room.position.set(-x, 0, -z).applyAxisAngle(new Vector3(0, 1, 0), this.room.rotation.y);
+    this.room.updateMatrixWorld(true);
+    for (const { joint, blot } of this.shadows) {
+      joint.getWorldPosition(this.where);
+      this.room.worldToLocal(this.where);
+      blot.position.x = this.where.x;
+      blot.position.z = this.where.z;
+    }
+  }
+}
+
+/** Where the camera looks, as a function of time alone: the same after seeking as after playing. */
+function smoothPath(track) {
+  const count = track.times.length;
+  const span = count > 1 ? track.times[count - 1] / (count - 1) : 1;
+  const reach = Math.max(1, Math.round(FOLLOW_SECONDS / span / 2));
+  const smooth = (values) => {
+    const sums = [0];
+    for (const value of values) sums.push(sums[sums.length - 1] + value);
+    return values.map((_, i) => {
+      const [first, last] = [Math.max(0, i - reach), Math.min(count, i + reach + 1)];
+      return (sums[last] - sums[first]) / (last - first);
+    });
+  };
+  const column = (offset) => smooth(smooth(Array.from({ length: count }, (_, i) => track.values[3 * i + offset])));
+  const [xs, zs] = [column(0), column(2)];
+  return (time) => {
+    const place = Math.min(Math.max(time / span, 0), count - 1);
+    const [first, share] = [Math.floor(place), place % 1];
+    const next = Math.min(first + 1, count - 1);
+    return [xs[first] + share * (xs[next] - xs[first]), zs[first] + share * (zs[next] - zs[first])];
+  };
+}
+
+export class Stage {
+  constructor(element) {
+    this.element = element;
+    element.classList.add("megadance-stage");
+    element.innerHTML = MARKUP;
+    const find = (name) => element.querySelector(name);
+    for (const name of ["view", "captions", "hint", "controls", "play", "seek", "clock", "speed", "loop", "volume", "front"])
+      this[name] = find(`.${name}`);
+    this.audio = find("audio");
+    this.canvas = find("canvas");
+    this.curves = find(".curves");
+    this.dancers = [];
+    this.showing = 0; // counts the calls of show(): what an older one has loaded is not wanted any more
+    // Of a screen's pixels, on each side. A machine that draws 3D without a graphics card begins with few.
+    const probe = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+    probe?.getExtension("WEBGL_lose_context")?.loseContext();
+    this.sharpness = probe ? Math.min(window.devicePixelRatio || 1, 2) : 0.6;
+    this.smooth = Boolean(probe) && this.sharpness < 2;
+    this.frame = this.frame.bind(this);
+    this.say("No dance yet.");
+    try {
+      this.prepareScene();
+    } catch (error) {
+      this.tell("This browser cannot show 3D (WebGL is off or missing). The downloads below still work.");
+      console.error(error);
+    }
+    this.listen();
+    requestAnimationFrame(this.frame);
+  }
+
+  prepareScene() {
+    this.renderer = new WebGLRenderer({ canvas: this.canvas, antialias: this.smooth, powerPreference: "low-power" });
+    this.renderer.setScissorTest(true);
+    this.scene = new Scene();
+    this.scene.background = new Color(BACKDROP);
+    this.scene.fog = new Fog(BACKDROP, 8, 24);
+    const lamp = new DirectionalLight("#ffffff", 2.0);
+    lamp.position.set(-1.6, 3.4, 2.6);
+    this.scene.add(new HemisphereLight("#ffffff", "#8d94a0", 1.6), lamp);
+    this.floorMaterial = new MeshBasicMaterial({ map: tiles() });
+    this.shadowMaterial = new MeshBasicMaterial({ map: shade(), transparent: true, depthWrite: false });
+    this.camera = new PerspectiveCamera(FIELD_OF_VIEW, 1, 0.1, 60);
+    this.orbit = new OrbitControls(this.camera, this.canvas);
+    this.orbit.target.set(0, AIM, 0);
+    this.orbit.enablePan = false;
+    this.canvas.style.touchAction = "pan-y"; // a finger moved up or down scrolls the page, as everywhere else on it
+    this.orbit.maxPolarAngle = Math.PI / 2 - 0.02; // not from under the floor
+    this.orbit.addEventListener("change", () => (this.stale = true));
+    this.zoom = 1;
+    this.orbit.addEventListener("end", () => (this.zoom = this.camera.position.distanceTo(this.orbit.target) / this.fitting));
+    new ResizeObserver(() => this.resize()).observe(this.view);
+    this.resize();
+    this.lookFromFront();
+  }
+
+  listen() {
+    const { audio } = this;
+    this.play.onclick = () => this.toggle();
+    for (const event of ["play", "pause", "ended"]) {
+      audio.addEventListener(event, () => (this.play.textContent = audio.paused ? "Play" : "Pause"));
+    }
+    audio.addEventListener("error", () => {
+      if (audio.getAttribute("src")) this.tell("The sound of this dance could not be loaded. Make the dance again.");
+    });
+    this.seek.oninput = () => this.seekTo(Number(this.seek.value));
+    this.speed.onchange = () => (audio.defaultPlaybackRate = audio.playbackRate = Number(this.speed.value));
+    this.loop.onchange = () => (audio.loop = this.loop.checked);
+    this.volume.oninput = () => (audio.volume = Number(this.volume.value));
+    this.front.onclick = () => this.lookFromFront();
+    this.view.addEventListener("keydown", (event) => this.press(event));
+  }
+
+  /** Keys of the 3D view. */
+  press(event) {
+    if (!this.dancers.length || event.ctrlKey || event.metaKey || event.altKey) return;
+    const turn = { ArrowLeft: [-0.15, 0], ArrowRight: [0.15, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }[event.key];
+    if (turn) this.turn(...turn);
+    else if (event.key === "+" || event.key === "=") this.turn(0, 0, 0.9);
+    else if (event.key === "-") this.turn(0, 0, 1 / 0.9);
+    else if (event.key === "0" || event.key === "Home") this.lookFromFront();
+    else if (event.key === " ") this.toggle();
+    else if (event.key === "," || event.key === ".") this.seekTo(this.audio.currentTime + (event.key === "," ? -1 : 1));
+    else return;
+    event.preventDefault();
+  }
+
+  /** Turn the camera about the dancer (radians) and step back (factor). */
+  turn(sideways, down, back = 1) {
+    const away = this.camera.position.clone().sub(this.orbit.target);
+    const pitch = Math.min(Math.max(Math.acos(away.y / away.length()) + down, 0.1), this.orbit.maxPolarAngle);
+    const heading = Math.atan2(away.x, away.z) + sideways;
+    this.zoom = Math.min(Math.max(this.zoom * back, 0.3), 4);
+    this.place(heading, pitch);
+  }
+
+  lookFromFront() {
+    this.zoom = 1;
+    if (this.camera) this.place(0, Math.PI / 2 - EYE_PITCH);
+  }
+
+  place(heading, pitch) {
+    const away = new Vector3().setFromSphericalCoords(this.fitting * this.zoom, pitch, heading);
+    this.camera.position.copy(this.orbit.target).add(away);
+    this.orbit.update();
+    this.stale = true;
+  }
+
+  resize() {
+    const { clientWidth: width, clientHeight: height } = this.view;
+    if (!width || !height) return;
+    this.renderer.setPixelRatio(this.sharpness);
+    this.renderer.setSize(width, height, false);
+    this.camera.aspect = width / Math.max(this.dancers.length, 1) / height;
+    this.camera.updateProjectionMatrix();
+    const half = Math.tan((FIELD_OF_VIEW * Math.PI) / 360);
+    this.fitting = Math.max(BODY.height, BODY.width / this.camera.aspect) / 2 / half;
+    const away = this.camera.position.clone().sub(this.orbit.target);
+    if (away.length() > 0) this.camera.position.copy(this.orbit.target).add(away.setLength(this.fitting * this.zoom));
+    this.stale = true;
+  }
+
+  /** Put dances on the stage. Resolves when everything is loaded; what went wrong is told in the view. */
+  async show(show) {
+    const number = ++this.showing;
+    this.audio.pause();
+    this.controls.inert = true;
+    this.tell("Loading the dance …");
+    try {
+      const loader = new GLTFLoader();
+      const loaded = this.renderer ? await Promise.all(show.dances.map((dance) => loader.loadAsync(dance.glb))) : [];
+      await this.load(show.song);
+      if (number !== this.showing) return;
+      this.clear();
+      this.dancers = loaded.map((gltf, index) => {
+        const floor = new Mesh(new PlaneGeometry(60, 60), this.floorMaterial);
+        floor.rotation.x = -Math.PI / 2;
+        return new Dancer(gltf, show.dances[index], floor, this.shadowMaterial);
+      });
+      for (const dancer of this.dancers) this.scene.add(dancer.room);
+    } catch (error) {
+      if (number === this.showing) this.tell("The dance could not be loaded. Is the connection still there? Make it again.");
+      console.error(error);
+      return;
+    }
+    this.captions.replaceChildren(...show.dances.map((dance) => Object.assign(document.createElement("span"), { textContent: dance.genre })));
+    this.seek.max = this.audio.duration;
+    this.controls.inert = false;
+    if (this.renderer) {
+      this.tell("");
+      this.resize();
+      this.lookFromFront();
+      this.comeIntoView();
+    }
+    const names = show.dances.map((dance) => dance.genre).join(" and ");
+    this.say(`${names}. Arrow keys turn the view, plus and minus zoom, 0 is the front, space plays and pauses, comma and full stop jump a second.`);
+    this.drawCurves(show);
+    this.shown = show;
+  }
+
+  /** On a narrow screen the stage is far below the button that was pressed. */
+  comeIntoView() {
+    const { top, bottom } = this.view.getBoundingClientRect();
+    if (top >= 0 && bottom <= window.innerHeight) return;
+    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.view.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+  }
+
+  /** The sound, as far as its length is known. */
+  load(address) {
+    const { audio } = this;
+    return new Promise((resolve, reject) => {
+      audio.addEventListener("loadedmetadata", resolve, { once: true }); // phones load no more before somebody presses Play
+      audio.addEventListener("error", () => reject(audio.error), { once: true });
+      audio.src = address;
+      audio.load();
+      audio.playbackRate = audio.defaultPlaybackRate = Number(this.speed.value);
+      audio.loop = this.loop.checked;
+    });
+  }
+
+  clear() {
+    for (const { room, figure, mixer } of this.dancers) {
+      mixer.stopAllAction();
+      room.removeFromParent();
+      figure.traverse((node) => {
+        node.geometry?.dispose();
+        node.material?.dispose();
+        node.skeleton?.dispose();
+      });
+    }
+    this.dancers = [];
+  }
+
+  async toggle() {
+    if (!this.audio.paused) return this.audio.pause();
+    try {
+      await this.audio.play();
+    } catch (error) {
+      if (error.name !== "AbortError") this.tell("The browser does not let the sound play. Press Play once more.");
+    }
+  }
+
+  seekTo(time) {
+    this.audio.currentTime = Math.min(Math.max(time, 0), this.audio.duration || 0);
+  }
+
+  /** A message in the middle of the view; none takes it away. */
+  tell(text) {
+    this.hint.textContent = text;
+    this.hint.hidden = !text;
+  }
+
+  /** What a screen reader says the view is. */
+  say(text) {
+    this.view.setAttribute("aria-label", `The dancers in 3D. ${text}`);
+  }
+
+  frame(now) {
+    if (!this.element.isConnected) return this.dispose();
+    requestAnimationFrame(this.frame);
+    const time = this.audio.currentTime;
+    if (time !== this.time || this.stale) this.draw(time);
+    if (time !== this.time && this.shown) this.tick(time);
+    this.time = time;
+    this.keepUp(now);
+  }
+
+  /** Slider, clock and curves. They touch the page as little as they can: laying it out takes longer than drawing a dancer. */
+  tick(time) {
+    if (Math.abs(time - this.seek.value) > 0.1) this.seek.value = time;
+    const clock = `${minutes(time)} / ${minutes(this.audio.duration || 0)}`;
+    if (clock !== this.clock.value) {
+      this.clock.value = clock;
+      this.seek.setAttribute("aria-valuetext", clock.replace(" / ", " of "));
+    }
+    for (const head of this.heads) head.style.transform = `translateX(${(100 * time) / this.shown.seconds}%)`;
+  }
+
+  draw(time) {
+    this.stale = false;
+    if (!this.renderer || !this.fitting) return;
+    const count = Math.max(this.dancers.length, 1);
+    const { clientWidth: width, clientHeight: height } = this.view;
+    for (const dancer of this.dancers) dancer.pose(time);
+    for (let index = 0; index < count; index++) {
+      this.dancers.forEach((dancer, other) => (dancer.room.visible = other === index));
+      const left = Math.round((index * width) / count);
+      const right = Math.round(((index + 1) * width) / count);
+      this.renderer.setViewport(left, 0, right - left, height);
+      this.renderer.setScissor(left, 0, right - left - (index + 1 < count ? 2 : 0), height);
+      this.renderer.render(this.scene, this.camera);
+    }
+  }
+
+  /** While the machine is too slow for a smooth dance, draw fewer pixels. */
+  keepUp(now) {
+    const took = now - this.before;
+    this.before = now;
+    if (this.audio.paused || !(took < 500)) return;
+    this.pace = 0.9 * (this.pace ?? 16) + 0.1 * took;
+    if (this.pace < SLOW_FRAME || this.sharpness <= FEWEST_PIXELS) return;
+    this.sharpness = Math.max(this.sharpness * 0.8, FEWEST_PIXELS);
+    this.pace = 16;
+    this.resize();
+  }
+
+  dispose() {
+    this.audio.pause();
+    this.clear();
+    this.orbit?.dispose();
+    this.renderer?.dispose();
+  }
+
+  // --- curves --------------------------------------------------------------------------------------------------------
+
+  drawCurves(show) {
+    const genres = [...new Set(show.dances.flatMap((dance) => Object.keys(dance.genres)))];
+    const colour = (genre) => {
+      const index = genres.indexOf(genre);
+      return COLOURS[index] ?? `hsl(${(index * 137.5) % 360} 65% 33%)`;
+    };
+    const tempo = show.tempo ? `, ${Math.round(show.tempo)} beats a minute` : "";
+    const panels = [
+      panel(show, {
+        title: `The song: loudness of its onsets, and its ${show.beats.length} beats${tempo}`,
+        ticks: show.beats,
+        lines: [{ values: show.onset, colour: "#5b6472", filled: true }],
+      }),
+    ];
+    const fastest = Math.max(0.1, ...show.dances.flatMap((dance) => dance.speed));
+    panels.push(
+      panel(show, {
+        title: `The dancer${show.dances.length > 1 ? "s" : ""}: mean speed of the joints`,
+        ticks: show.beats,
+        lines: show.dances.map((dance) => ({
+          values: dance.speed.map((value) => value / fastest),
+          colour: colour(dance.genre),
+          name: `${dance.genre} (${dance.meanSpeed.toFixed(2)} m/s)`,
+        })),
+      }),
+    );
+    for (const dance of show.dances) {
+      const share = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+      const likeliest = Object.entries(dance.genres).sort((one, other) => share(other[1]) - share(one[1])).slice(0, MOST_GENRES);
+      if (likeliest.length < 2) continue;
+      panels.push(
+        panel(show, {
+          title: `Which genre the model takes the steps of the ${dance.genre} for`,
+          lines: likeliest.map(([genre, values]) => ({
+            values,
+            colour: colour(genre),
+            name: `${genre} (${Math.round(100 * share(values))} %)`,
+          })),
+        }),
+      );
+    }
+    this.curves.replaceChildren(...panels);
+    this.heads = [...this.curves.querySelectorAll(".head")];
+    for (const plot of this.curves.querySelectorAll(".plot")) {
+      const seek = (event) => {
+        const { left, width } = plot.getBoundingClientRect();
+        this.seekTo((show.seconds * (event.clientX - left)) / width);
+      };
+      plot.onpointerdown = (event) => {
+        plot.setPointerCapture(event.pointerId);
+        seek(event);
+      };
+      plot.onpointermove = (event) => event.buttons && seek(event);
+    }
+  }
+}
+
+/** A figure with lines over the time of the song; values from 0 to 1. Its title and legend say what it shows. */
+function panel(show, { title, lines, ticks = [] }) {
+  const figure = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  caption.textContent = title;
+  const plot = document.createElement("div");
+  plot.className = "plot";
+  const marks = ticks.map((time) => `M${((1000 * time) / show.seconds).toFixed(1)} 0V100`).join("");
+  const paths = lines.map(({ values, colour, filled }) => {
+    const points = values.map((value, i) => `${((1000 * i) / (values.length - 1 || 1)).toFixed(1)} ${(97 - 94 * value).toFixed(1)}`);
+    const d = filled ? `M0 100L${points.join("L")}L1000 100Z` : `M${points.join("L")}`;
+    return `<path d="${d}" ${filled ? `fill="${colour}" fill-opacity=".55"` : `fill="none" stroke="${colour}"`}/>`;
+  });
+  plot.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
+    <path class="ticks" d="${marks}"/>${paths.join("")}</svg><div class="head"></div>`;
+  const names = lines.filter((line) => line.name).map(({ name, colour }) => {
+    const entry = document.createElement("span");
+    entry.className = "entry";
+    entry.style.setProperty("--colour", colour);
+    entry.textContent = name;
+    return entry;
+  });
+  caption.append(...names);
+  figure.append(caption, plot);
+  return figure;
+}

@@ -1,0 +1,448 @@
+"""The web page: the studio behind it, the page in a real browser with a real song, and whether everybody can use it."""
+
+import ast
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from browser import REMEDY, find_browser
+from helpers import GENRES, click_song, save_tiny_model, write_song
+from scipy.spatial.transform import Rotation, Slerp
+
+from megadance_hf import Motion, MusicToDancePipeline, cli
+from megadance_hf.demo import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
+from megadance_hf.modeling.feature_extraction_megadance import AudioError
+from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
+
+ONE_FRAME = 1000 / 30  # milliseconds
+
+# --- the studio ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def pipe(model):
+    return MusicToDancePipeline.from_pretrained(model)
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory):
+    return str(write_song(tmp_path_factory.mktemp("song") / "my song.wav", seconds=4, rate=22050, channels=2))
+
+
+@pytest.fixture
+def studio(pipe, tmp_path):
+    return Studio(pipe, tmp_path / "dances", Limits(song_seconds=6))
+
+
+def kept(studio):
+    return sorted(path.name for path in studio.folder.glob("*/*"))
+
+
+def test_a_dance_is_the_pipeline_s(studio, pipe, song):
+    told = []
+    options = {"seed": 7, "temperature": 0.8, "mode": "stream", "start": 0.5}
+    show = studio.dance(song, "waltz", seconds=2.5, **options, report=lambda share, what: told.append((share, what)))
+    folder = studio.folder / show["id"]
+    dance, expected = Motion.load(folder / "1.npz"), pipe(song, "waltz", duration=2.5, **options)
+    np.testing.assert_array_equal(dance.poses, expected.poses)
+    np.testing.assert_array_equal(dance.translation, expected.translation)
+    assert kept(studio) == ["1.glb", "1.npz", "song.flac"]
+    sound, rate = soundfile.read(folder / "song.flac")
+    original, _ = soundfile.read(song)
+    assert rate == 22050 and sound.shape == (round(2.5 * 22050), 2)
+    np.testing.assert_allclose(sound, original[11025 : 11025 + len(sound)], atol=2**-15)
+    (shown,) = show["dances"]
+    assert show["name"] == "my song.wav" and show["seconds"] == 2.5 and show["seed"] == 7 and show["notice"] is not None
+    assert len(show["onset"]) == len(shown["speed"]) == 75 and set(shown["genres"]) == set(GENRES)
+    assert json.loads(json.dumps(show)) == show
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares) and 0 < shares[0] and shares[-1] <= 1 and len(shares) > 5
+    assert {"dancing waltz"} < {what for _, what in told}
+
+
+def test_two_genres_side_by_side(studio, pipe, song):
+    show = studio.dance(song, "waltz", "rumba", seed=3, seconds=2)
+    assert [dance["genre"] for dance in show["dances"]] == ["waltz", "rumba"]
+    dance = Motion.load(studio.folder / show["id"] / "2.npz")
+    np.testing.assert_array_equal(dance.poses, pipe(song, "rumba", seed=3, duration=2).poses)
+    assert studio.dance(song, "waltz", "nobody", seconds=2, seed=1)["dances"][0]["genre"] == "waltz"
+
+
+def test_without_a_seed_one_is_drawn_and_told(studio, pipe, song):
+    show = studio.dance(song, "waltz", seconds=2)
+    dance = Motion.load(studio.folder / show["id"] / "1.npz")
+    np.testing.assert_array_equal(dance.poses, pipe(song, "waltz", seed=show["seed"], duration=2).poses)
+
+
+def test_files_come_one_after_the_other(studio, song):
+    show = studio.dance(song, "waltz", "rumba", seconds=1.5, seed=0)
+    steps = [[path.name for path in files] for files in studio.files(show["id"])]
+    quick = [f"{number}{suffix}" for number in (1, 2) for suffix in (".glb", ".bvh", ".npz")]
+    assert steps == [quick, [*quick, "1.mp4"], [*quick, "1.mp4", "2.mp4"]]
+    written = {path.name: path.stat().st_mtime_ns for path in (studio.folder / show["id"]).iterdir()}
+    assert len(written) == 9 and len(list(studio.files(show["id"]))) == 3
+    assert written == {path.name: path.stat().st_mtime_ns for path in (studio.folder / show["id"]).iterdir()}
+
+
+def test_mistakes_of_visitors_are_told_and_leave_nothing(studio, song, tmp_path):
+    text = tmp_path / "text.mp3"
+    text.write_text("no music", encoding="utf-8")
+    cases = [
+        ((None, "waltz"), {}, "There is no song yet"),
+        ((song, "waltz", "waltz"), {}, "Both dancers would dance waltz"),
+        ((song, "waltz"), {"seconds": 7}, "from 1 to 6 seconds; 7 were asked for"),
+        ((song, "waltz"), {"seconds": 0.2}, "from 1 to 6 seconds"),
+        ((song, "waltz"), {"start": 4.5}, "The song ends after 4 seconds: begin earlier than at 4.5"),
+        ((song, "waltz"), {"start": -1}, "choose 0 or more"),
+        ((song, "waltz"), {"seed": -1}, "choose a whole number from 0"),
+        ((str(text), "waltz"), {}, "is not audio"),
+    ]
+    for arguments, options, message in cases:
+        with pytest.raises((DemoError, AudioError), match=re.escape(message)):
+            studio.dance(*arguments, **options)
+    with pytest.raises(DemoError, match="not kept any more"):
+        next(studio.files("../../etc"))
+    assert kept(studio) == []
+
+
+def test_a_dance_that_takes_too_long_is_given_up(pipe, song, tmp_path):
+    studio = Studio(pipe, tmp_path, Limits(compute_seconds=1e-6))
+    with pytest.raises(DemoError, match="This takes longer than 1e-06 seconds, so it was stopped"):
+        studio.dance(song, "waltz", seed=0)
+    assert kept(studio) == []
+
+
+def test_old_dances_go(studio, song):
+    first = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
+    second = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
+    old = time.time() - KEPT_SECONDS - 1
+    os.utime(studio.folder / first / "song.flac", (old, old))
+    third = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
+    assert {path.name for path in studio.folder.iterdir()} == {second, third}
+    assert min(len(name) for name in (first, second, third)) > 20, "cannot be guessed"
+
+
+# --- the command, the vendored script, the Space ---------------------------------------------------------------------
+
+
+def test_the_command_hands_its_options_on(monkeypatch, model):
+    import megadance_hf.demo as demo
+
+    calls = []
+    monkeypatch.setattr(demo, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
+    assert cli.main(["demo"]) == 0
+    assert calls.pop()[1]["limits"] == Limits()
+    options = "--host 0.0.0.0 --port 7000 --open --max-seconds 30 --max-megabytes 5 --time-limit 60".split()
+    assert cli.main(["demo", "--model", str(model), *options]) == 0
+    limits = Limits(song_seconds=30, megabytes=5, compute_seconds=60)
+    assert calls == [((str(model),), {"host": "0.0.0.0", "port": 7000, "limits": limits, "open_browser": True})]
+
+
+def test_the_vendored_script_says_where_it_is_from(repository):
+    note, script = (WEB / "README.md").read_text(encoding="utf-8"), (WEB / "three.js").read_text(encoding="utf-8")
+    (version,) = set(re.findall(r"three@0\.(\d+)\.\d+", note))
+    assert f'"{version}"' in script[:2000] and "SPDX-License-Identifier: MIT" in script[:2000]
+    assert "The MIT License" in note and "npx esbuild three.entry.js" in note
+    wanted = re.findall(r"\b[A-Z]\w+\b", re.search(r"import \{(.*?)\} from \"\./three\.js\"", stage_js(), re.S)[1])
+    offered = (WEB / "three.entry.js").read_text(encoding="utf-8")
+    assert len(wanted) > 10 and all(re.search(rf"\b{name}\b", offered) for name in wanted)
+
+
+def stage_js() -> str:
+    return (WEB / "stage.js").read_text(encoding="utf-8")
+
+
+def test_the_space_is_complete(repository, tmp_path):
+    """What `gather.py` puts together runs by itself: with the package beside app.py, not the installed one."""
+    space = repository / "examples" / "space"
+    setup = ast.parse((repository / "setup.py").read_text(encoding="utf-8"))
+    needed = next(
+        ast.literal_eval(node.value)
+        for node in setup.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REQUIREMENTS"
+    )
+    lines = (space / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line[0] not in "#-"] == needed
+    subprocess.run([sys.executable, space / "gather.py", tmp_path / "space"], check=True, capture_output=True)
+    again = subprocess.run([sys.executable, space / "gather.py", tmp_path / "space"], capture_output=True, text=True)
+    assert again.returncode == 1 and "give the name of a new folder" in again.stderr
+    code = (
+        "import app, megadance_hf.demo as demo, megadance_hf.modeling.configuration_megadance as modeling\n"
+        "print(demo.__file__); print(modeling.__file__)\n"
+        "page = demo.launch(block=False); print(page.local_url); page.close()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "space", capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count(str(tmp_path / "space")) == 2 and "http://127.0.0.1:" in ran.stdout
+    front = (space / "README.md").read_text(encoding="utf-8").split("---")[1]
+    (version,) = re.findall(r"sdk_version: (\S+)", front)
+    assert f"gradio=={version}" in (repository / "constraints.txt").read_text(encoding="utf-8")
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    found = find_browser()
+    if found is None:
+        message = f"no browser: {REMEDY}"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    # 3D without a graphics card; sound may play without a click; a microphone that beeps
+    options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--autoplay-policy=no-user-gesture-required"]
+    options += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(args=options, **found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The page of the bundled model."""
+    page = launch(block=False, limits=Limits(song_seconds=20, megabytes=8))
+    yield page.local_url
+    page.close()
+
+
+class Visit:
+    """A page in the browser, and what it asked of whom."""
+
+    def __init__(self, browser, address, **options):
+        self.context = browser.new_context(permissions=["microphone"], **options)
+        self.page, self.address = self.context.new_page(), address
+        self.page.set_default_timeout(120_000)
+        self.asked, self.errors = [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        self.page.wait_for_selector(".megadance-stage .play")
+
+    def upload(self, song):
+        self.page.set_input_files("#song input[type=file]", song)
+        self.page.wait_for_selector("#song .playback")
+
+    def seconds(self, count):
+        self.page.locator("#seconds input[type=number]").fill(str(count))
+        self.page.keyboard.press("Tab")
+
+    def dance(self):
+        """Press the button and wait for the dance or for what is wrong; returns what is told."""
+        self.page.evaluate("megadanceStage.shown = null")
+        before = self.page.inner_text("#news")
+        self.page.click("#go")
+        self.page.wait_for_function(
+            "before => megadanceStage.shown || document.querySelector('#news [role=alert]')?.innerText"
+            " && document.querySelector('#news').innerText !== before",
+            arg=before,
+        )
+        return self.page.inner_text("#news")
+
+    def violations(self):
+        """Serious findings of axe: what keeps people from using the page as it is now."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page).response["violations"]
+        serious = [finding for finding in found if finding["impact"] in ("serious", "critical")]
+        return [(finding["id"], [node["html"][:200] for node in finding["nodes"]]) for finding in serious]
+
+
+@pytest.fixture
+def visit(browser, address):
+    visits = []
+
+    def begin(**options):
+        visits.append(Visit(browser, address, **options))
+        return visits[-1]
+
+    yield begin
+    for one in visits:
+        one.context.close()
+
+
+RECORD = """names => {
+  const stage = megadanceStage, joints = names.map((name) => stage.dancers[0].figure.getObjectByName(name));
+  const read = () => [stage.audio.currentTime, ...joints.flatMap((joint) => joint.quaternion.toArray())];
+  window.recorded = [];
+  const draw = stage.draw.bind(stage);
+  stage.draw = (time) => { draw(time); recorded.push(read()); };
+  window.poseNow = read;
+}"""
+
+
+class Dance:
+    """What time a pose is from: the dance in the downloaded .npz, interpolated as a glTF player does."""
+
+    def __init__(self, npz):
+        motion = Motion.load(npz)
+        times = np.arange(len(motion)) / motion.fps
+        self.grid = np.arange(0, times[-1], 0.001)
+        turns = [Slerp(times, Rotation.from_rotvec(motion.poses[:, joint]))(self.grid) for joint in range(24)]
+        self.quaternions = np.stack([turn.as_quat() for turn in turns], axis=1)
+
+    def apart(self, rows):
+        """Milliseconds between the clock of the sound and the time that fits the drawn pose best, for each row."""
+        found = []
+        for clock, *numbers in rows:
+            near = slice(*np.searchsorted(self.grid, [clock - 0.5, clock + 0.5]))
+            likeness = np.abs((self.quaternions[near] * np.reshape(numbers, (24, 4))).sum(-1)).sum(1)
+            found.append(1000 * abs(self.grid[near][likeness.argmax()] - clock))
+        return np.array(found)
+
+
+@pytest.mark.slow
+def test_a_real_song_danced_in_the_browser(visit, ballroom_dir, tmp_path):
+    """Upload, generate, play, seek: the pose is the sound's within a frame. Downloads; nothing from elsewhere."""
+    one = visit(viewport={"width": 1280, "height": 900})
+    page = one.page
+    one.upload(ballroom_dir / "music" / "rumba_2.ogg")
+    page.click("#genre label:has-text('Rumba')")
+    page.click("#beside label:has-text('Waltz')")
+    one.seconds(12)
+    assert "Rumba and waltz, 12 seconds, seed 0. The song lasts 94 seconds; 12 of them are danced." in one.dance()
+    assert page.evaluate("megadanceStage.dancers.length") == 2
+    page.wait_for_function("document.querySelectorAll('#downloads a').length === 8")
+
+    names = {}
+    for link in page.locator("#downloads a").all():
+        with page.expect_download() as download:
+            link.click()
+        names[download.value.suggested_filename] = download.value.path()
+    suffixes = (".mp4", ".glb", ".bvh", ".npz")
+    assert set(names) == {f"rumba_2-{genre}-0{suffix}" for genre in ("rumba", "waltz") for suffix in suffixes}
+    assert names["rumba_2-rumba-0.glb"].read_bytes()[:4] == b"glTF"
+    assert b"ftyp" in names["rumba_2-waltz-0.mp4"].read_bytes()[:12]
+    npz = tmp_path / "dance.npz"
+    npz.write_bytes(names["rumba_2-rumba-0.npz"].read_bytes())
+    dance = Dance(npz)
+
+    page.evaluate(RECORD, list(JOINT_NAMES))
+    page.click(".play")
+    apart = {}
+    for name, action in {
+        "playing": None,
+        "after seeking back": "megadanceStage.seekTo(2.3)",
+        "after seeking on": "megadanceStage.seekTo(8.8)",
+        "at another speed": "megadanceStage.speed.value = '0.5', megadanceStage.speed.onchange(), megadanceStage.seekTo(4)",
+    }.items():
+        if action:
+            page.evaluate(action)
+        page.evaluate("recorded.length = 0")
+        page.wait_for_function("recorded.length >= 12 && !megadanceStage.audio.seeking")
+        apart[name] = dance.apart(page.evaluate("recorded")[2:])
+    page.click(".play")
+    assert page.evaluate("megadanceStage.audio.paused") and page.inner_text(".play") == "Play"
+    for place in (10.41, 1.07):
+        page.evaluate(f"megadanceStage.seekTo({place})")
+        page.wait_for_function(f"!megadanceStage.audio.seeking && Math.abs(megadanceStage.time - {place}) < 0.01")
+        apart[f"paused at {place}"] = dance.apart([page.evaluate("poseNow()")])
+    print({name: f"median {np.median(values):.1f}, most {values.max():.1f} ms" for name, values in apart.items()})
+    assert max(values.max() for values in apart.values()) <= ONE_FRAME, apart
+
+    strangers = [url for url in one.asked if not url.startswith((one.address, "blob:", "data:"))]
+    assert strangers == [] and one.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 360])
+def test_everybody_can_use_it(visit, tmp_path, width):
+    """axe finds nothing serious, empty, with a dance, and with an error; nothing is wider than the screen."""
+    one = visit(viewport={"width": width, "height": 800}, color_scheme="dark" if width == 360 else "light")
+    assert one.violations() == []
+    one.page.click("text=More choices")
+    one.upload(write_song(tmp_path / "song.wav", seconds=3))
+    one.dance()
+    one.page.wait_for_selector("#downloads a[href$='.npz']")
+    one.page.wait_for_timeout(500)  # messages fade in
+    assert one.violations() == []
+    assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    box = one.page.locator(".megadance-stage .view").bounding_box()
+    assert box["width"] > 0.8 * min(width, 360) and box["x"] >= 0
+    (tmp_path / "text.wav").write_text("no music " * 100, encoding="utf-8")
+    one.page.set_input_files("#song input[type=file]", [])
+    one.page.click("#song button[aria-label=Clear]")
+    one.page.set_input_files("#song input[type=file]", tmp_path / "text.wav")
+    one.page.wait_for_selector("#song [data-testid*=waveform]")
+    told = one.dance()
+    assert re.search("'text.wav' is not audio.*give a wav", told) and "gradio" not in told
+    assert one.violations() == []
+
+
+@pytest.mark.slow
+def test_by_keyboard_alone(visit, tmp_path):
+    """Everything can be reached with Tab, and the keys of the stage do what its label says."""
+    one = visit(viewport={"width": 1000, "height": 800})
+    page = one.page
+    one.upload(write_song(tmp_path / "song.wav", seconds=4))
+    page.focus("#song .playback")
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.name || ''"))
+        if reached[-1] == "go":
+            break
+    assert reached[-1] == "go", reached
+    page.keyboard.press("Enter")
+    page.wait_for_function("megadanceStage.shown")
+    page.focus(".megadance-stage .view")
+    heading = "Math.atan2(megadanceStage.camera.position.x, megadanceStage.camera.position.z)"
+    distance = "megadanceStage.camera.position.length()"
+    assert page.evaluate(heading) == pytest.approx(0, abs=1e-6)
+    before = page.evaluate(distance)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("-")
+    assert page.evaluate(heading) == pytest.approx(0.3) and page.evaluate(distance) > 1.05 * before
+    page.keyboard.press("0")
+    assert page.evaluate(heading) == pytest.approx(0, abs=1e-6) and page.evaluate(distance) == pytest.approx(before)
+    page.keyboard.press(".")
+    page.keyboard.press("Space")
+    page.wait_for_function("!megadanceStage.audio.paused && megadanceStage.audio.currentTime > 1")
+    page.keyboard.press("Space")
+    assert page.evaluate("megadanceStage.audio.paused")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "play"
+    page.check(".loop")
+    page.evaluate("megadanceStage.seekTo(3.8)")
+    page.click(".play")
+    page.wait_for_function("megadanceStage.audio.currentTime < 3")
+    assert not page.evaluate("megadanceStage.audio.paused"), "it goes on from the beginning"
+
+
+@pytest.mark.slow
+def test_recording_and_limits(visit, tmp_path):
+    one = visit(viewport={"width": 1000, "height": 800})
+    page = one.page
+    assert "There is no song yet" in one.dance()
+    rate = 44100
+    soundfile.write(tmp_path / "long.wav", np.tile(click_song(1.0, rate), 120), rate)  # 10.6 MB
+    page.set_input_files("#song input[type=file]", tmp_path / "long.wav")
+    page.wait_for_selector(".toast-wrap, .toast-body")
+    assert "size" in page.inner_text(".toast-body").lower()
+    page.reload()
+    page.wait_for_selector(".megadance-stage .play")
+    page.click("#song button[aria-label*='microphone' i]")
+    page.click("#song button:has-text('Record')")
+    page.wait_for_timeout(3000)
+    page.click("#song button:has-text('Stop')")
+    page.wait_for_selector("#song .playback")
+    assert re.search(r"Chacha, [2-9] seconds", one.dance())
+    answer = page.request.get(page.evaluate("megadanceStage.audio.src"))
+    sound, rate = soundfile.read(io.BytesIO(answer.body()))
+    assert 2 < len(sound) / rate < 10 and np.abs(sound).max() > 0.01
