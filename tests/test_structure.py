@@ -21,7 +21,8 @@ ROWS = (
     ("training", "dances"),
     ("pipeline", "handler"),
     ("evaluation", "curves", "hub"),
-    ("cli", "demo"),
+    ("demo",),
+    ("cli",),
 )
 # Motion.save and Motion.load look the format's module up when they are called. This is the one arrow that points
 # back, and only inside functions.
