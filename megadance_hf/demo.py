@@ -165,10 +165,10 @@ class Studio:
         folder = self.folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
         try:
-            # Lossless, of the very samples that the model heard: an mp3 decoder may begin some milliseconds later. Every
-            # browser plays flac, and can jump to any sample of it.
+            # The very samples that the model heard: an mp3 decoder may begin some milliseconds later. Every browser plays
+            # wav and can jump to any sample of it; in flac Chromium's jumps fail now and then.
             sound = waveform if waveform.shape[1] <= 2 else waveform.mean(1, keepdims=True)
-            soundfile.write(folder / "song.flac", np.clip(sound, -1, 1), rate, subtype="PCM_16")
+            soundfile.write(folder / "song.wav", np.clip(sound, -1, 1), rate, subtype="PCM_16")
             shown = [
                 self._prepare(motion, folder, str(index), features) for index, motion in enumerate(dances, start=1)
             ]
@@ -181,7 +181,7 @@ class Studio:
             "id": folder.name,
             "name": name,
             "seed": seed,
-            "song": f"dances/{folder.name}/song.flac",
+            "song": f"dances/{folder.name}/song.wav",
             "seconds": seconds,
             "fps": MOTION_FPS,
             "onset": _rounded(music["onset"]),
@@ -212,7 +212,7 @@ class Studio:
             DemoError: the dance is not kept any more.
         """
         folder = self.folder / Path(identity).name
-        if not identity or not (folder / "song.flac").is_file():
+        if not identity or not (folder / "song.wav").is_file():
             raise DemoError("This dance is not kept any more: make it again.")
         dances = sorted(folder.glob("*.npz"))
         for path in dances:
@@ -222,13 +222,13 @@ class Studio:
         yield made
         for path in dances:
             if not (video := path.with_suffix(".mp4")).is_file():
-                render_video(Motion.load(path), video, music=folder / "song.flac", progress=False)
+                render_video(Motion.load(path), video, music=folder / "song.wav", progress=False)
             made = [*made, video]
             yield made
 
     def _tidy(self) -> None:
         """Dances that have been kept long enough go."""
-        for folder in self.folder.glob("*/song.flac"):
+        for folder in self.folder.glob("*/song.wav"):
             if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(folder.parent, ignore_errors=True)
 
@@ -273,9 +273,9 @@ def _links(show: dict[str, Any], files: list[Path]) -> str:
                 f"({SUFFIXES[path.suffix]}, {size})</a></li>"
             )
     missing = len(show["dances"]) - sum(path.suffix == ".mp4" for path in files)
-    if missing:
-        lines.append(f'<li role="status">{"A video is" if missing == 1 else "Videos are"} being drawn …</li>')
-    return f'<ul class="megadance-files" aria-label="Downloads">{"".join(lines)}</ul>'
+    news = "A video is" if missing == 1 else "Videos are"
+    news = f'<p role="status">{news} being drawn …</p>' if missing else ""
+    return f'<ul class="megadance-files" aria-label="Downloads">{"".join(lines)}</ul>{news}'
 
 
 # Run by Gradio when the stage's element is there; its `root` says where the page is served.

@@ -58,8 +58,8 @@ def test_a_dance_is_the_pipeline_s(studio, pipe, song):
     dance, expected = Motion.load(folder / "1.npz"), pipe(song, "waltz", duration=2.5, **options)
     np.testing.assert_array_equal(dance.poses, expected.poses)
     np.testing.assert_array_equal(dance.translation, expected.translation)
-    assert kept(studio) == ["1.glb", "1.npz", "song.flac"]
-    sound, rate = soundfile.read(folder / "song.flac")
+    assert kept(studio) == ["1.glb", "1.npz", "song.wav"]
+    sound, rate = soundfile.read(folder / "song.wav")
     original, _ = soundfile.read(song)
     assert rate == 22050 and sound.shape == (round(2.5 * 22050), 2)
     np.testing.assert_allclose(sound, original[11025 : 11025 + len(sound)], atol=2**-15)
@@ -128,7 +128,7 @@ def test_old_dances_go(studio, song):
     first = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
     second = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
     old = time.time() - KEPT_SECONDS - 1
-    os.utime(studio.folder / first / "song.flac", (old, old))
+    os.utime(studio.folder / first / "song.wav", (old, old))
     third = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
     assert {path.name for path in studio.folder.iterdir()} == {second, third}
     assert min(len(name) for name in (first, second, third)) > 20, "cannot be guessed"
@@ -153,7 +153,7 @@ def test_the_command_hands_its_options_on(monkeypatch, model):
 def test_the_vendored_script_says_where_it_is_from(repository):
     note, script = (WEB / "README.md").read_text(encoding="utf-8"), (WEB / "three.js").read_text(encoding="utf-8")
     (version,) = set(re.findall(r"three@0\.(\d+)\.\d+", note))
-    assert f'"{version}"' in script[:2000] and "SPDX-License-Identifier: MIT" in script[:2000]
+    assert f'"{version}"' in script and "SPDX-License-Identifier: MIT" in script[:2000]
     assert "The MIT License" in note and "npx esbuild three.entry.js" in note
     wanted = re.findall(r"\b[A-Z]\w+\b", re.search(r"import \{(.*?)\} from \"\./three\.js\"", stage_js(), re.S)[1])
     offered = (WEB / "three.entry.js").read_text(encoding="utf-8")
@@ -227,7 +227,7 @@ class Visit:
     def __init__(self, browser, address, **options):
         self.context = browser.new_context(permissions=["microphone"], **options)
         self.page, self.address = self.context.new_page(), address
-        self.page.set_default_timeout(120_000)
+        self.page.set_default_timeout(60_000)
         self.asked, self.errors = [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -347,7 +347,8 @@ def test_a_real_song_danced_in_the_browser(visit, ballroom_dir, tmp_path):
         page.wait_for_function("recorded.length >= 12 && !megadanceStage.audio.seeking")
         apart[name] = dance.apart(page.evaluate("recorded")[2:])
     page.click(".play")
-    assert page.evaluate("megadanceStage.audio.paused") and page.inner_text(".play") == "Play"
+    assert page.evaluate("megadanceStage.audio.paused")
+    page.wait_for_function("document.querySelector('.play').innerText === 'Play'")
     for place in (10.41, 1.07):
         page.evaluate(f"megadanceStage.seekTo({place})")
         page.wait_for_function(f"!megadanceStage.audio.seeking && Math.abs(megadanceStage.time - {place}) < 0.01")
@@ -375,12 +376,12 @@ def test_everybody_can_use_it(visit, tmp_path, width):
     box = one.page.locator(".megadance-stage .view").bounding_box()
     assert box["width"] > 0.8 * min(width, 360) and box["x"] >= 0
     (tmp_path / "text.wav").write_text("no music " * 100, encoding="utf-8")
-    one.page.set_input_files("#song input[type=file]", [])
     one.page.click("#song button[aria-label=Clear]")
     one.page.set_input_files("#song input[type=file]", tmp_path / "text.wav")
     one.page.wait_for_selector("#song [data-testid*=waveform]")
     told = one.dance()
     assert re.search("'text.wav' is not audio.*give a wav", told) and "gradio" not in told
+    one.page.wait_for_timeout(1000)
     assert one.violations() == []
 
 
@@ -437,7 +438,7 @@ def test_recording_and_limits(visit, tmp_path):
     assert "size" in page.inner_text(".toast-body").lower()
     page.reload()
     page.wait_for_selector(".megadance-stage .play")
-    page.click("#song button[aria-label*='microphone' i]")
+    page.click("#song button[aria-label='Record audio']")
     page.click("#song button:has-text('Record')")
     page.wait_for_timeout(3000)
     page.click("#song button:has-text('Stop')")
