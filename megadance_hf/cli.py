@@ -426,7 +426,8 @@ def run_demo(arguments: argparse.Namespace) -> None:
     _hush()
     limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.time_limit)
     model = arguments.model or DEFAULT_MODEL
-    launch(model, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open)
+    with contextlib.suppress(KeyboardInterrupt):  # this is how one ends it
+        launch(model, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open)
 
 
 def run_genres(arguments: argparse.Namespace) -> None:

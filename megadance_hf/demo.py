@@ -466,6 +466,7 @@ def launch(
             server_port=port,
             inbrowser=open_browser,
             share=False,
+            quiet=True,  # it would advise Python that is not there to change
             ssr_mode=False,
             pwa=False,
             footer_links=[],
@@ -478,5 +479,6 @@ def launch(
     except OSError as error:
         raise DemoError(f"The page cannot be served at port {port} of {host or 'this machine'} ({error}).") from error
     if block:
+        print(f"The page is at {page.local_url} (Ctrl-C stops it)", flush=True)
         page.block_thread()
     return page
