@@ -133,6 +133,38 @@ def test_bvh_read_back_equals_forward_kinematics(tmp_path, dance, units, scale):
         np.testing.assert_allclose(positions, motion.joints()[:, SMPL_ORDER], atol=2e-5)  # in fact much better
 
 
+def test_mixamo_bvh_passes_through_the_same_places(tmp_path, dance):
+    order = [name for name in BVH_ORDER.split() if "Finger" not in name]
+    for motion in (dance, random_motion(40, spread=2.0)):
+        ours = read_bvh(save_bvh(motion, tmp_path / "smpl.bvh").read_text())
+        joints, values, seconds = read_bvh(save_bvh(motion, tmp_path / "mixamo.bvh", bones="mixamo").read_text())
+        moving = [index for index, joint in enumerate(joints) if not joint["end"]]
+        assert [joints[index]["name"] for index in moving] == [f"mixamorig:{name}" for name in order]
+        assert seconds == ours[2]
+        positions, others = bvh_positions(joints, values), bvh_positions(*ours[:2])
+        names = [joint["name"] for joint in ours[0]]
+        np.testing.assert_allclose(positions[:, moving], others[:, [names.index(name) for name in order]], atol=2e-5)
+        for side in ("Left", "Right"):  # the knuckles, which are joints there and ends here
+            (end,) = (i for i, j in enumerate(joints) if j["end"] and joints[j["parent"]]["name"].endswith(f"{side}Hand"))
+            np.testing.assert_allclose(positions[:, end], others[:, names.index(f"{side}FingerBase")], atol=2e-5)
+
+
+def test_mixamo_bvh_rests_in_a_t_pose(tmp_path):
+    joints, _, _ = read_bvh(save_bvh(random_motion(1), tmp_path / "mixamo.bvh", bones="mixamo").read_text())
+    offsets = {joint["name"].removeprefix("mixamorig:"): joint["offset"] for joint in joints if not joint["end"]}
+    for side, outwards in (("Left", 1), ("Right", -1)):
+        for name, direction in {
+            "ForeArm": (outwards, 0, 0),
+            "Hand": (outwards, 0, 0),
+            "Leg": (0, -1, 0),
+            "Foot": (0, -1, 0),
+        }.items():
+            bone = offsets[side + name]
+            np.testing.assert_allclose(bone / np.linalg.norm(bone), direction, atol=1e-5)
+            assert 0.2 < np.linalg.norm(bone) < 0.45, "limbs keep their length"
+    assert offsets["Head"][1] > 0.05 and offsets["LeftToeBase"][2] > 0.1, "upright, facing +Z"
+
+
 def test_bvh_has_an_end_for_each_chain(tmp_path):
     joints, _, _ = read_bvh(random_motion(1).save(tmp_path / "dance.bvh").read_text())
     ends = {joints[joint["parent"]]["name"] for joint in joints if joint["end"]}
@@ -143,6 +175,8 @@ def test_bvh_has_an_end_for_each_chain(tmp_path):
 def test_bvh_units_are_checked(tmp_path):
     with pytest.raises(MotionError, match="units='inch': give one of 'm', 'cm'"):
         save_bvh(random_motion(2), tmp_path / "dance.bvh", units="inch")
+    with pytest.raises(MotionError, match="bones='unreal': give one of 'smpl', 'mixamo'"):
+        save_bvh(random_motion(2), tmp_path / "dance.bvh", bones="unreal")
     assert not list(tmp_path.iterdir())
 
 
@@ -305,6 +339,67 @@ def test_glb_colours_are_wood_and_linear(tmp_path):
     srgb = np.where(colours <= 0.0031308, 12.92 * colours, 1.055 * colours ** (1 / 2.4) - 0.055)
     np.testing.assert_allclose(srgb, mannequin_mesh().colours, atol=0.02)
     assert (colours[:, 0] > colours[:, 2]).all(), "more red than blue"
+
+
+# --- VRM animation ---------------------------------------------------------------------------------------------------
+
+# From the specification of VRMC_vrm 1.0: the bones every humanoid has, and each bone's nearest possible parents.
+REQUIRED_VRM_BONES = "hips spine head " + " ".join(
+    f"{side}{bone}" for side in ("left", "right") for bone in "UpperLeg LowerLeg Foot UpperArm LowerArm Hand".split()
+)
+VRM_PARENTS = {"spine": "hips", "chest": "spine", "upperChest": "chest", "neck": "upperChest", "head": "neck"}
+for _side in ("left", "right"):
+    VRM_PARENTS |= {
+        f"{_side}{child}": parent if parent in ("hips", "upperChest") else f"{_side}{parent}"
+        for child, parent in {
+            "UpperLeg": "hips",
+            "LowerLeg": "UpperLeg",
+            "Foot": "LowerLeg",
+            "Toes": "Foot",
+            "Shoulder": "upperChest",
+            "UpperArm": "Shoulder",
+            "LowerArm": "UpperArm",
+            "Hand": "LowerArm",
+        }.items()
+    }
+
+
+def test_vrma_is_what_its_specification_asks_for(tmp_path, dance):
+    """VRMC_vrm_animation 1.0: a T-pose facing +Z at rest; hips are moved and turned, other bones only turned."""
+    glb = Glb(dance.save(tmp_path / "dance.vrma").read_bytes())
+    extension = glb.json["extensions"]["VRMC_vrm_animation"]
+    assert glb.json["extensionsUsed"] == ["VRMC_vrm_animation"] and extension["specVersion"] == "1.0"
+    bones = {name: bone["node"] for name, bone in extension["humanoid"]["humanBones"].items()}
+    assert set(bones) == {"hips", *VRM_PARENTS} >= set(REQUIRED_VRM_BONES.split())
+    parents = {child: index for index, node in enumerate(glb.json["nodes"]) for child in node.get("children", [])}
+    assert {bone: parents[bones[bone]] for bone in VRM_PARENTS} == {b: bones[p] for b, p in VRM_PARENTS.items()}
+    targets = sorted((c["target"]["node"], c["target"]["path"]) for c in glb.json["animations"][0]["channels"])
+    assert targets == sorted([(bones["hips"], "translation"), *((node, "rotation") for node in bones.values())])
+
+    rest = np.array(still_matrices(glb))
+    assert np.allclose(rest[:, :3, :3], np.eye(3)) and not any("scale" in node for node in glb.json["nodes"])
+    place = {name: rest[node][:3, 3] for name, node in bones.items()}
+    assert place["leftHand"][0] > 0.5 > -0.5 > place["rightHand"][0], "its left is +X: it faces +Z"
+    assert min(position[1] for position in place.values()) == pytest.approx(SOLE_THICKNESS, abs=1e-6)
+    assert place["hips"][1] > 0.8, "players scale by the height of the hips at rest"
+
+
+def test_vrma_moves_an_avatar_as_the_dancer(tmp_path, dance):
+    """Carried over to a stick figure of other proportions in a T-pose: its limbs point where the dancer's do."""
+    pairs = {"left_shoulder": "left_elbow", "left_elbow": "left_wrist", "left_hip": "left_knee", "left_knee": "left_ankle"}
+    pairs |= {a.replace("left", "right"): b.replace("left", "right") for a, b in pairs.items()}
+    names = kinematics.JOINT_NAMES
+    for motion in (dance, random_motion(20, spread=2.0)):
+        glb = Glb(motion.save(tmp_path / "dance.vrma").read_bytes())
+        by_name = {node["name"]: index for index, node in enumerate(glb.json["nodes"])}
+        for frame in (0, len(motion) // 2, len(motion) - 1):
+            matrices, joints = glb.world_matrices(frame / motion.fps), motion.joints()[frame]
+            np.testing.assert_allclose(matrices[by_name["pelvis"]][:3, 3], joints[0] + RAISED, atol=1e-5)
+            for start, end in pairs.items():
+                limb = joints[names.index(end)] - joints[names.index(start)]
+                straight = (0, -1, 0) if "hip" in start or "knee" in start else (1 if "left" in start else -1, 0, 0)
+                pointing = matrices[by_name[start]][:3, :3] @ straight
+                np.testing.assert_allclose(pointing, limb / np.linalg.norm(limb), atol=1e-4)
 
 
 VALIDATE = """
