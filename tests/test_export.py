@@ -145,7 +145,9 @@ def test_mixamo_bvh_passes_through_the_same_places(tmp_path, dance):
         names = [joint["name"] for joint in ours[0]]
         np.testing.assert_allclose(positions[:, moving], others[:, [names.index(name) for name in order]], atol=2e-5)
         for side in ("Left", "Right"):  # the knuckles, which are joints there and ends here
-            (end,) = (i for i, j in enumerate(joints) if j["end"] and joints[j["parent"]]["name"].endswith(f"{side}Hand"))
+            (end,) = (
+                i for i, j in enumerate(joints) if j["end"] and joints[j["parent"]]["name"].endswith(f"{side}Hand")
+            )
             np.testing.assert_allclose(positions[:, end], others[:, names.index(f"{side}FingerBase")], atol=2e-5)
 
 
@@ -386,7 +388,12 @@ def test_vrma_is_what_its_specification_asks_for(tmp_path, dance):
 
 def test_vrma_moves_an_avatar_as_the_dancer(tmp_path, dance):
     """Carried over to a stick figure of other proportions in a T-pose: its limbs point where the dancer's do."""
-    pairs = {"left_shoulder": "left_elbow", "left_elbow": "left_wrist", "left_hip": "left_knee", "left_knee": "left_ankle"}
+    pairs = {
+        "left_shoulder": "left_elbow",
+        "left_elbow": "left_wrist",
+        "left_hip": "left_knee",
+        "left_knee": "left_ankle",
+    }
     pairs |= {a.replace("left", "right"): b.replace("left", "right") for a, b in pairs.items()}
     names = kinematics.JOINT_NAMES
     for motion in (dance, random_motion(20, spread=2.0)):
