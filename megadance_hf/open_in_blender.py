@@ -13,7 +13,11 @@ import sys
 from pathlib import Path
 
 import bpy
+import numpy
 
+if not hasattr(numpy, "bool"):
+    # Blender 3.4's glTF importer knows numpy before 1.24, which dropped this name; Debian 12 puts the two together.
+    numpy.bool = bool
 FOLDER = Path(__file__).resolve().parent
 
 

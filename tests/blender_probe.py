@@ -9,13 +9,15 @@ import os
 from pathlib import Path
 
 import bpy
+import numpy
 
 
 def import_bvh(path: str) -> None:
-    import io_anim_bvh.import_bvh as importer
+    if bpy.app.version < (3, 6):
+        import io_anim_bvh.import_bvh as importer
 
-    # Debian 12 runs Blender 3.4 with Python 3.11, which no longer knows the mode "rU" that its importer opens files with.
-    importer.open = lambda name, mode="r": builtins.open(name, mode.replace("U", ""))
+        # Debian 12 runs Blender 3.4 with Python 3.11, which no longer knows the mode "rU" its importer opens files with.
+        importer.open = lambda name, mode="r": builtins.open(name, mode.replace("U", ""))
     # The options that HOWTO.txt names.
     bpy.context.scene.render.fps = 24  # what Blender starts with
     bpy.ops.import_anim.bvh(filepath=path, global_scale=1.0, frame_start=1, update_scene_fps=True)
@@ -44,7 +46,9 @@ def describe() -> dict:
         "current": scene.frame_current,
         "sync": scene.sync_mode,
         "sounds": sounds,
-        "objects": sorted(item.type for item in scene.objects if item.type not in ("CAMERA", "LIGHT")),
+        "objects": sorted(
+            item.type for item in scene.objects if item.visible_get() and item.type not in ("CAMERA", "LIGHT")
+        ),
         "places": {frame - first: places(armature, frame) for frame in frames},
     }
 
@@ -59,6 +63,8 @@ def main() -> None:
         elif path.endswith(".fbx"):
             bpy.ops.import_scene.fbx(filepath=path)
         else:
+            if not hasattr(numpy, "bool"):
+                numpy.bool = bool  # see open_in_blender.py
             bpy.ops.import_scene.gltf(filepath=path)
     Path(os.environ["PROBE_OUT"]).write_text(json.dumps(describe()))
 
