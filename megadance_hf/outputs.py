@@ -33,6 +33,9 @@ class Outputs:
         self.bones = bones
         self.files = _check_files(files, num)
         self.bundles = _check_bundles(bundle, num) if bundle is not None else []
+        names = {os.path.abspath(path) for paths in self.files for path in paths}
+        if twice := [path for path in self.bundles if os.path.abspath(path) in names]:
+            raise CommandError(f"argument --bundle: {str(twice[0])!r} is also a file to write: give another name")
 
     def write(self, dances: "Sequence[Motion]", song: str | None, start: float) -> list[str]:
         """Write everything under other names first, then move it all: an error on the way leaves nothing behind.

@@ -194,6 +194,7 @@ def test_export_tells_mistakes_in_one_line(megadance, song, tmp_path):
         (["d.npz", "--music", song, "--bundle", "there"], "--bundle: .*there' exists: give the name of a new folder"),
         (["d.npz", "--music", song, "--bundle", "no/new"], "--bundle: .*'no' does not exist; create it first"),
         (["d.npz", "--music", "no.mp3", "--bundle", "new", "-o", "d.bvh"], "no.mp3.* does not exist"),
+        (["d.npz", "--music", song, "--bundle", "e.bvh", "-o", "e.bvh"], "--bundle: 'e.bvh' is also a file to write"),
         (["d.npz", "-o", "d.fbx"], "'.fbx' is not known; end the name in one of"),
         (["no.npz", "-o", "d.bvh"], "no.npz': no such file"),
         (["d.npz", "-o", "d.bvh", "--bones", "maya"], "--bones.*'maya'.*mixamo"),
