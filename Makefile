@@ -53,11 +53,12 @@ $(VENV)/.installed: setup.py pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: setup.py pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-dev: setup.py pyproject.toml constraints.txt tests/browser.py tests/gltf_validator.py | $(BIN)/python
 	@echo "Installing torch, then the package and what its tests need (some minutes the first time)"
 	@$(INSTALL_TORCH)
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@$(BIN)/python tests/browser.py $(VENV)/browser
+	@$(BIN)/python tests/gltf_validator.py $(VENV)/gltf-validator
 	@echo "Compiling what numba compiles (a minute)"
 	@$(COMPILE)
 	@touch $(VENV)/.installed $@

@@ -6,23 +6,20 @@ Every mistake ends in one line on stderr and exit status 2, before anything is w
 
 import argparse
 import contextlib
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
-
-if TYPE_CHECKING:
-    from .motion import Motion
+from .outputs import CommandError, Outputs
 
 # Repeated here because their home imports torch; a test compares them.
 MODES = ("released", "paper", "stream")
 PRECISIONS = ("float32", "bfloat16", "int8")
 PROTOCOLS = ("finedance", "aistpp")
+BONES = ("smpl", "mixamo")
 # Modules of datasets_scripts.
 DATA_SETS = {
     "finedance": "FineDance, as downloaded or as the authors of MEGADance preprocess it",
@@ -38,23 +35,34 @@ examples:
   megadance genres                                      which dances the bundled model knows
   megadance generate song.mp3 -o dance.mp4              a video with the song as its sound
   megadance generate song.mp3 --genre waltz -o dance.mp4 -o dance.bvh -o dance.glb
+  megadance generate song.mp3 --bundle dance            a folder for Blender: figure, sound, a script that opens both
   megadance demo                                        the same as a web page on this machine
   megadance prepare synthetic prepared/synthetic        data to train on
   megadance evaluate --data prepared/ballroom --protocol finedance --out report
 """
-GENERATE_EXAMPLES = """\
+FORMATS = """\
 the suffix of OUT chooses the format:
   .mp4          video of a mannequin, with the song       .npz  SMPL poses, path, fps, genre (AMASS-like)
   .glb          animated figure for any 3D viewer         .pkl  the same for tools that want a pickle
   .bvh          skeleton for Blender, Maya, Unreal        .joints.npz, .json  joint positions, metres
+  .vrma         VRM animation, for any VRM avatar
 
-examples:
+"""
+GENERATE_EXAMPLES = f"""\
+{FORMATS}examples:
   megadance generate song.mp3 -o dance.mp4
   megadance generate song.mp3 --genre waltz --seed 7 -o dance.mp4 -o dance.bvh
   megadance generate song.mp3 --start 30 --duration 20 -o dance.glb     seconds 30 to 50 of the song
   megadance generate song.mp3 --num 3 -o dance.mp4      three dances: dance-1.mp4, dance-2.mp4, dance-3.mp4
+  megadance generate song.mp3 --bundle dance            for Blender: dance/ with the figure, the sound, a script, a HOWTO
 
 The same seed gives the same dance. Without --seed one is drawn and told at the end.
+"""
+EXPORT_EXAMPLES = f"""\
+{FORMATS}examples:
+  megadance export dance.npz -o dance.glb -o dance.vrma
+  megadance export dance.npz -o dance.bvh --bones mixamo
+  megadance export dance.npz --music song.mp3 -o dance.mp4 --bundle dance
 """
 CONVERT_EXAMPLES = """\
 examples:
@@ -87,10 +95,6 @@ examples:
   megadance evaluate --model runs/generator --data prepared/finedance --protocol finedance --classifier runs/classifier \\
       --ablation no_mamba=runs/no_mamba --ablation vq=runs/vq_tokenizer --out runs/report
 """
-
-
-class CommandError(Exception):
-    """Something the user can put right; the message is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -135,14 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     generate.set_defaults(run=run_generate)
     generate.add_argument("song", metavar="SONG", help="sound file: wav, mp3, ogg, flac, ...; any rate, mono or stereo")
-    generate.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        action="append",
-        required=True,
-        help="file to write; give several -o for several formats",
-    )
+    _add_outputs(generate)
     generate.add_argument(
         "--genre", metavar="G", help="kind of dance, see `megadance genres`; the model's first when left out"
     )
@@ -179,6 +176,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     generate.add_argument(
         "--top-k", metavar="K", type=_number(1, whole=True), help="choose among the K likeliest steps only"
+    )
+
+    export = commands.add_parser(
+        "export",
+        help="write a dance in other formats",
+        description="Write a dance, or any motion that is a .npz or .pkl, in other formats.",
+        epilog=EXPORT_EXAMPLES,
+        formatter_class=raw,
+    )
+    export.set_defaults(run=run_export)
+    export.add_argument(
+        "dance", metavar="DANCE", help="what `generate` wrote, .npz or .pkl; AIST++'s and AMASS' as well"
+    )
+    _add_outputs(export)
+    export.add_argument("--music", metavar="SONG", help="sound of .mp4 and --bundle")
+    export.add_argument(
+        "--start", metavar="S", type=_number(0), help="second of the song to begin at; what DANCE notes when left out"
     )
 
     demo = commands.add_parser(
@@ -327,6 +341,28 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="folder or Hub id; the bundled ballroom model when left out")
 
 
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        action="append",
+        default=[],
+        help="file to write; give several -o for several formats",
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="new folder with all for Blender: .glb, .bvh, the song cut to the dance, a script that opens them, a HOWTO",
+    )
+    parser.add_argument(
+        "--bones",
+        choices=BONES,
+        default="smpl",
+        help="of a .bvh: SMPL's 24 joints (default), or Mixamo's names and T-pose, for retargeting",
+    )
+
+
 def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
     sets = prepare.add_subparsers(dest="data_set", metavar="SET", required=True)
     parsers = {}
@@ -388,7 +424,7 @@ def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
 
 def run_generate(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files or none."""
-    targets = _check_outputs(arguments.output, arguments.num)
+    outputs = Outputs(arguments.output, arguments.num, arguments.bundle, arguments.bones)
     from .modeling.configuration_megadance import match_genre
     from .modeling.feature_extraction_megadance import load_audio
     from .pipeline import DEFAULT_MODEL, MusicToDancePipeline, load_config
@@ -410,8 +446,27 @@ def run_generate(arguments: argparse.Namespace) -> None:
     for dance in dances:
         dance.metadata |= {"song": Path(arguments.song).name, "start": arguments.start}
     began = time.perf_counter()
-    _write(dances, targets, arguments.song, arguments.start)
-    _report(dances, targets, time.perf_counter() - began)
+    lines = outputs.write(dances, arguments.song, arguments.start)
+    writing, seconds = time.perf_counter() - began, sum(dance.seconds for dance in dances)
+    print("\n".join(lines))
+    notes = dances[0].metadata
+    print(
+        f"{f'{len(dances)} dances' if len(dances) > 1 else 'dance'} of {dances[0].seconds:.1f} s, {notes['genre']}, seed "
+        f"{notes['seed']}: computed in {notes['compute_seconds']:.1f} s "
+        f"({notes['compute_seconds'] / seconds:.3f} s a second of dance), files in {writing:.1f} s"
+    )
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """One line a file."""
+    if arguments.bundle and not arguments.music:
+        raise CommandError("argument --bundle: the sound belongs to it: give --music SONG")
+    outputs = Outputs(arguments.output, 1, arguments.bundle, arguments.bones)
+    from .motion import Motion
+
+    dance = Motion.load(arguments.dance)
+    start = dance.metadata.get("start", 0.0) if arguments.start is None else arguments.start
+    print("\n".join(outputs.write([dance], arguments.music, start)))
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
@@ -563,75 +618,6 @@ def _hush() -> None:
     transformers_logging.disable_progress_bar()  # the Hub's bars as well
     if downloads_are_shown:
         enable_progress_bars()
-
-
-# --- files ---------------------------------------------------------------------------------------------------------
-
-
-def _check_outputs(outputs: Sequence[str], num: int) -> list[list[Path]]:
-    """The files to write, one list a dance. Raises CommandError for what could not be written."""
-    from .motion import MotionError, check_output
-
-    targets = []
-    for output in outputs:
-        path = Path(output)
-        try:
-            suffix = check_output(path)
-        except MotionError as error:
-            raise CommandError(f"argument -o: {error}") from None
-        try:  # a permission bit does not tell everything: a file system can be read-only or full
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-        except OSError as error:
-            raise CommandError(
-                f"argument -o: {output!r} cannot be written ({error.strerror}): choose another folder"
-            ) from None
-        stem = path.name[: -len(suffix)]
-        numbered = [path.with_name(f"{stem}-{index}{path.name[len(stem) :]}") for index in range(1, num + 1)]
-        targets.append(numbered if num > 1 else [path])
-    dances = [list(files) for files in zip(*targets, strict=True)]
-    files = [os.path.abspath(path) for paths in dances for path in paths]
-    if twice := sorted({name for name in files if files.count(name) > 1}):
-        raise CommandError(f"argument -o: {twice[0]!r} is to be written twice: give each output another name")
-    if folders := [name for name in files if os.path.isdir(name)]:
-        raise CommandError(f"argument -o: {folders[0]!r} is a folder: give another name")
-    return dances
-
-
-def _write(dances: "Sequence[Motion]", targets: Sequence[Sequence[Path]], song: str, start: float) -> None:
-    """Write every file under another name first, then move them all: an error on the way leaves nothing behind."""
-    moves = []
-    try:
-        with contextlib.ExitStack() as stack:
-            for dance, paths in zip(dances, targets, strict=True):
-                for path in paths:
-                    # beside the target, so that moving is one step of the file system
-                    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".megadance-", dir=path.parent))
-                    temporary = Path(folder) / path.name
-                    options = {"music": song, "music_start": start} if path.suffix.lower() == ".mp4" else {}
-                    dance.save(temporary, **options)
-                    moves.append((temporary, path))
-            for temporary, path in moves:
-                os.replace(temporary, path)
-    except OSError as error:
-        raise CommandError(
-            f"argument -o: cannot write {error.filename!r} ({error.strerror}): choose another place"
-        ) from error
-
-
-def _report(dances: "Sequence[Motion]", targets: Sequence[Sequence[Path]], writing: float) -> None:
-    for path in (path for paths in targets for path in paths):
-        print(f"wrote {path} ({_size(path.stat().st_size)})")
-    notes, seconds = dances[0].metadata, sum(dance.seconds for dance in dances)
-    what = f"{len(dances)} dances" if len(dances) > 1 else "dance"
-    print(
-        f"{what} of {dances[0].seconds:.1f} s, {notes['genre']}, seed {notes['seed']}: computed in "
-        f"{notes['compute_seconds']:.1f} s ({notes['compute_seconds'] / seconds:.3f} s a second of dance), files in {writing:.1f} s"
-    )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 # --- entry ---------------------------------------------------------------------------------------------------------

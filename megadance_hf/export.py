@@ -1,4 +1,4 @@
-"""Files that hold a `Motion`: poses (.npz, .pkl), BVH, animated glTF (.glb), joint positions, SMPL meshes.
+"""Files that hold a `Motion`: poses (.npz, .pkl), BVH, animated glTF (.glb), VRM animation (.vrma), joints, SMPL meshes.
 
 Each function takes (motion, path, options), writes the file whole or not at all, and returns the path. `Motion.save`
 finds them by suffix.
@@ -10,12 +10,14 @@ import json
 import os
 import pickle
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from .humanoid import BVH_NAMES, MIXAMO_NAMES, VRM_BONES, t_pose_offsets, t_pose_rotations
 from .mannequin import SOLE_THICKNESS, mannequin_mesh
 from .modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
 from .motion import Motion, MotionError, atomic_path
@@ -81,30 +83,6 @@ def save_joints(motion: Motion, path: str | os.PathLike) -> Path:
 
 # --- BVH -----------------------------------------------------------------------------------------------------------
 
-# The names that retargeting tools know from motion capture (MotionBuilder, Mixamo), by SMPL joint.
-BVH_NAMES = {
-    "pelvis": "Hips",
-    "spine1": "Spine",
-    "spine2": "Spine1",
-    "spine3": "Spine2",
-    "neck": "Neck",
-    "head": "Head",
-    **{
-        f"{side}_{joint}": side.capitalize() + name
-        for side in ("left", "right")
-        for joint, name in {
-            "hip": "UpLeg",
-            "knee": "Leg",
-            "ankle": "Foot",
-            "foot": "ToeBase",
-            "collar": "Shoulder",
-            "shoulder": "Arm",
-            "elbow": "ForeArm",
-            "wrist": "Hand",
-            "hand": "FingerBase",
-        }.items()
-    },
-}
 # Where bones without a child end, metres from the joint.
 _BVH_ENDS = {
     "head": (0.0, 0.17, 0.0),
@@ -114,52 +92,60 @@ _BVH_ENDS = {
     "right_hand": (-0.08, 0.0, 0.0),
 }
 _BVH_UNITS = {"m": 1.0, "cm": 100.0}
+_BVH_BONES = {"smpl": BVH_NAMES, "mixamo": MIXAMO_NAMES}
 
 
-def save_bvh(motion: Motion, path: str | os.PathLike, units: str = "m") -> Path:
-    """Biovision hierarchy: the neutral SMPL rest skeleton (T-pose) and, per frame, pelvis position and 24 rotations.
+def save_bvh(motion: Motion, path: str | os.PathLike, units: str = "m", bones: str = "smpl") -> Path:
+    """Biovision hierarchy: a skeleton at rest and, per frame, pelvis position and the rotation of every joint.
 
     Rotations are degrees in the channel order Z, X, Y (matrix Rz Rx Ry). Of the angle triples of one rotation the
     one nearest to the frame before is written, so that programs which interpolate the angles do not spin.
 
     Args:
-        units: "m" (what Blender reads as life size with its default scale) or "cm" (Maya, MotionBuilder, Unreal).
+        units: "m" (what Blender reads as life size with its default scale) or "cm" (Maya, MotionBuilder, Unreal, Mixamo).
+        bones: "smpl": all 24 joints, called Hips, LeftUpLeg, ..., at rest in the pose of the neutral SMPL body. "mixamo":
+            mixamorig:Hips, ..., at rest in an exact T-pose, for tools that retarget by name and compare rest poses. Joints
+            are at the same places; what SMPL's two hand joints do (all fingers as one) has no bone there and is left out.
     """
     path = Path(path)
     if units not in _BVH_UNITS:
         raise MotionError(f"units={units!r}: give one of {', '.join(map(repr, _BVH_UNITS))}")
-    scale = _BVH_UNITS[units]
+    if bones not in _BVH_BONES:
+        raise MotionError(f"bones={bones!r}: give one of {', '.join(map(repr, _BVH_BONES))}")
+    scale, names = _BVH_UNITS[units], _BVH_BONES[bones]
+    rotations = Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_matrix().reshape(-1, NUM_JOINTS, 3, 3)
+    offsets = np.array(REST_OFFSETS)
+    if bones == "mixamo":
+        offsets, rotations = t_pose_offsets(), t_pose_rotations(rotations)
     order: list[int] = []  # depth first, the order of the channels
     lines = ["HIERARCHY"]
 
-    def offset(values: tuple[float, float, float]) -> str:
+    def offset(values: Sequence[float]) -> str:
         return "OFFSET " + " ".join(f"{scale * value:.6f}" for value in values)
 
     def write(joint: int, depth: int) -> None:
         order.append(joint)
         indent, name = "\t" * depth, JOINT_NAMES[joint]
-        children = [child for child, parent in enumerate(PARENTS) if parent == joint]
+        below = [child for child, parent in enumerate(PARENTS) if parent == joint]
+        children = [child for child in below if JOINT_NAMES[child] in names]
         channels = "CHANNELS 3 Zrotation Xrotation Yrotation"
         if depth == 0:
             channels = "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
-        lines.append(f"{indent}{'ROOT' if depth == 0 else 'JOINT'} {BVH_NAMES[name]}")
+        lines.append(f"{indent}{'ROOT' if depth == 0 else 'JOINT'} {names[name]}")
         lines.append(f"{indent}{{")
-        lines.append(f"{indent}\t{offset(REST_OFFSETS[joint])}")
+        lines.append(f"{indent}\t{offset(offsets[joint])}")
         lines.append(f"{indent}\t{channels}")
         for child in children:
             write(child, depth + 1)
         if not children:
-            lines.extend(
-                [f"{indent}\tEnd Site", f"{indent}\t{{", f"{indent}\t\t{offset(_BVH_ENDS[name])}", f"{indent}\t}}"]
-            )
+            end = offsets[below[0]] if below else _BVH_ENDS[name]
+            lines.extend([f"{indent}\tEnd Site", f"{indent}\t{{", f"{indent}\t\t{offset(end)}", f"{indent}\t}}"])
         lines.append(f"{indent}}}")
 
     write(0, 0)
-    angles = _continuous_zxy(
-        Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_matrix().reshape(-1, NUM_JOINTS, 3, 3)
-    )
+    angles = _continuous_zxy(rotations)
     rows = np.concatenate([scale * motion.translation, np.degrees(angles[:, order]).reshape(len(motion), -1)], axis=1)
-    lines += ["MOTION", f"Frames: {len(motion)}", f"Frame Time: {1 / motion.fps:.8f}"]
+    lines += ["MOTION", f"Frames: {len(motion)}", f"Frame Time: {1 / motion.fps:.10f}"]
     lines += [" ".join(f"{value:.6f}" for value in row) for row in rows]
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="ascii")
@@ -267,11 +253,7 @@ def save_glb(motion: Motion, path: str | os.PathLike) -> Path:
     inverse_bind[:, 3, :3] = -rest  # glTF matrices are column-major: the last row here is the last column there
     inverse_bind_accessor = buffer.add(inverse_bind.reshape(NUM_JOINTS, 16), "MAT4")
 
-    quaternions = Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_quat().reshape(-1, NUM_JOINTS, 4)  # x, y, z, w
-    # q and -q are one rotation: keep each on the side of the frame before, else players turn the long way round.
-    flips = np.cumprod(np.where((quaternions[1:] * quaternions[:-1]).sum(-1) < 0, -1.0, 1.0), axis=0)
-    quaternions[1:] *= flips[..., None]
-    quaternions = quaternions.astype(np.float32)
+    quaternions = _continuous_quaternions(Rotation.from_rotvec(motion.poses.reshape(-1, 3)))
     times = buffer.add((np.arange(len(motion)) / motion.fps).astype(np.float32), "SCALAR", bounds=True)
 
     # Nodes: the joints are 0-23, then the node that carries them, then the mesh.
@@ -318,6 +300,56 @@ def save_glb(motion: Motion, path: str | os.PathLike) -> Path:
         "bufferViews": buffer.views,
         "accessors": buffer.accessors,
     }
+    return _write_glb(path, content, buffer)
+
+
+def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
+    """VRM animation (.vrma): the dance for any VRM avatar; glTF with the extension VRMC_vrm_animation 1.0, without a mesh.
+
+    As the extension wants it, the nodes stand in an exact T-pose, facing +Z, soles on y = 0, and the animation turns bones
+    and moves the hips. Metres, Y up; players scale the path to their avatar's legs. What SMPL's two hand joints do (all
+    fingers as one) is left out.
+    """
+    path, buffer = Path(path), _GltfBuffer()
+    bones = [JOINT_NAMES.index(joint) for joint in VRM_BONES.values()]
+    matrices = Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_matrix().reshape(-1, NUM_JOINTS, 3, 3)
+    quaternions = _continuous_quaternions(Rotation.from_matrix(t_pose_rotations(matrices).reshape(-1, 3, 3)))
+    offsets = t_pose_offsets()
+    height = np.zeros(NUM_JOINTS)
+    for joint, parent in enumerate(PARENTS[1:], start=1):
+        height[joint] = height[parent] + offsets[joint, 1]
+    offsets[0, 1] = SOLE_THICKNESS - height.min()  # at rest the soles are on the floor
+
+    nodes: list[dict[str, Any]] = []
+    for joint in bones:
+        node: dict[str, Any] = {"name": JOINT_NAMES[joint], "translation": offsets[joint].tolist()}
+        if children := [bones.index(child) for child in bones if PARENTS[child] == joint]:
+            node["children"] = children
+        nodes.append(node)
+    times = buffer.add((np.arange(len(motion)) / motion.fps).astype(np.float32), "SCALAR", bounds=True)
+    hips = buffer.add(motion.translation + np.float32([0, SOLE_THICKNESS, 0]), "VEC3")
+    turns = [buffer.add(quaternions[:, joint], "VEC4") for joint in bones]
+    samplers = [{"input": times, "output": output, "interpolation": "LINEAR"} for output in (hips, *turns)]
+    channels = [{"sampler": 0, "target": {"node": 0, "path": "translation"}}]
+    channels += [{"sampler": node + 1, "target": {"node": node, "path": "rotation"}} for node in range(len(bones))]
+    humanoid = {"humanBones": {name: {"node": node} for node, name in enumerate(VRM_BONES)}}
+    content = {
+        "asset": {"version": "2.0", "generator": "megadance-hf"},
+        "extensionsUsed": ["VRMC_vrm_animation"],
+        "extensions": {"VRMC_vrm_animation": {"specVersion": "1.0", "humanoid": humanoid}},
+        "extras": {"fps": motion.fps, "genre": motion.genre or "", "frames": len(motion)},
+        "scene": 0,
+        "scenes": [{"name": "Dance", "nodes": [0]}],
+        "nodes": nodes,
+        "animations": [{"name": motion.genre or "dance", "channels": channels, "samplers": samplers}],
+        "buffers": [{"byteLength": len(buffer.data)}],
+        "bufferViews": buffer.views,
+        "accessors": buffer.accessors,
+    }
+    return _write_glb(path, content, buffer)
+
+
+def _write_glb(path: Path, content: dict[str, Any], buffer: _GltfBuffer) -> Path:
     text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     binary = bytes(buffer.data) + b"\0" * (-len(buffer.data) % 4)
@@ -326,6 +358,15 @@ def save_glb(motion: Motion, path: str | os.PathLike) -> Path:
         file.write(struct.pack("<I4s", len(text), b"JSON") + text)
         file.write(struct.pack("<I4s", len(binary), b"BIN\0") + binary)
     return path
+
+
+def _continuous_quaternions(rotations: Rotation) -> np.ndarray:
+    """The rotations of all frames and joints, in this order, as quaternions (T, 24, 4) float32: x, y, z, w."""
+    quaternions = rotations.as_quat().reshape(-1, NUM_JOINTS, 4)
+    # q and -q are one rotation: keep each on the side of the frame before, else players turn the long way round.
+    flips = np.cumprod(np.where((quaternions[1:] * quaternions[:-1]).sum(-1) < 0, -1.0, 1.0), axis=0)
+    quaternions[1:] *= flips[..., None]
+    return quaternions.astype(np.float32)
 
 
 def _unit_floats(quaternion: np.ndarray) -> list[float]:

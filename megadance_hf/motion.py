@@ -27,6 +27,7 @@ _WRITERS = {
     ".pkl": (".export", "save_pkl"),
     ".bvh": (".export", "save_bvh"),
     ".glb": (".export", "save_glb"),
+    ".vrma": (".export", "save_vrma"),
     ".joints.npz": (".export", "save_joints"),
     ".json": (".export", "save_joints"),
     ".mp4": (".render", "render_video"),
@@ -164,8 +165,8 @@ class Motion:
         """Write the motion in the format that the suffix of `path` names; the file appears whole or not at all.
 
         `.npz` AMASS-like poses; `.pkl` the same for tools that want one; `.bvh` for Blender and other animation tools;
-        `.glb` an animated mannequin for any glTF viewer; `.joints.npz`, `.json` joint positions; `.mp4` a video of the
-        mannequin. `music` is what a video sounds like (a path, bytes or (waveform, rate)); other formats ignore it.
+        `.glb` an animated mannequin for any glTF viewer; `.vrma` the dance for VRM avatars; `.joints.npz`, `.json` joint
+        positions; `.mp4` a video of the mannequin. `music` is what a video sounds like (a path, bytes or (waveform, rate)); other formats ignore it.
         `options` go to the writer (see `megadance_hf.export`, `megadance_hf.render`).
 
         Raises:

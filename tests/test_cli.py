@@ -1,5 +1,6 @@
 """The `megadance` command: what it writes and says, how fast its help is, and every kind of bad input."""
 
+import filecmp
 import importlib
 import inspect
 import json
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 from helpers import click_song, remember, save_tiny_model, write_song
 
-from megadance_hf import __version__, cli
+from megadance_hf import __version__, cli, export
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.datasets_scripts.schema import read_prepared
 from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
@@ -151,6 +152,59 @@ def test_video_has_the_song_from_its_start(megadance, model, song, monkeypatch):
     assert files() == ["d.MP4"]
 
 
+def test_a_bundle_beside_files(megadance, model, song):
+    command = ["generate", song, "--model", model, "--genre", "waltz", "--seed", 1, "--start", 0.5, "-o", "d.npz"]
+    status, said, shown = megadance(*command, "--bundle", "dance", "--num", 2)
+    assert status == 0, shown
+    assert files() == ["d-1.npz", "d-2.npz", "dance-1", "dance-2"]
+    assert re.search(r"^wrote dance-2/ \(5 files, \d\.\d MB\)$", said, re.MULTILINE)
+    heard, rate = soundfile.read("dance-2/song.wav")
+    whole, whole_rate = soundfile.read(song)
+    assert rate == whole_rate
+    np.testing.assert_allclose(heard, whole[rate // 2 :], atol=1e-4)
+    dance = Motion.load("d-2.npz")
+    assert len(dance) == 60 == len(heard) * 30 / rate
+    dance.save("same.glb")
+    assert filecmp.cmp("same.glb", "dance-2/dance.glb", shallow=False)
+
+
+def test_export_writes_a_dance_in_other_formats(megadance, model, song):
+    assert megadance("generate", song, "--model", model, "--seed", 1, "--start", 0.5, "-o", "d.npz")[0] == 0
+    outputs = ("-o", "d.vrma", "-o", "d.bvh", "--bundle", "dance")
+    status, said, shown = megadance("export", "d.npz", "--music", song, "--bones", "mixamo", *outputs)
+    assert status == 0, shown
+    assert files() == ["d.bvh", "d.npz", "d.vrma", "dance"]
+    lines = said.splitlines()
+    assert [line.split()[1] for line in lines] == ["d.vrma", "d.bvh", "dance/"]
+    Motion.load("d.npz").save("expected.bvh", bones="mixamo")
+    assert filecmp.cmp("expected.bvh", "d.bvh", shallow=False)
+    assert filecmp.cmp("expected.bvh", "dance/dance.bvh", shallow=False)
+    heard, rate = soundfile.read("dance/song.wav")
+    np.testing.assert_allclose(heard, soundfile.read(song)[0][rate // 2 :], atol=1e-4)  # from the start that it notes
+    assert megadance("export", "d.npz", "--music", song, "--start", 0, "--bundle", "other")[0] == 0
+    np.testing.assert_allclose(soundfile.read("other/song.wav")[0], soundfile.read(song)[0][: len(heard)], atol=1e-4)
+
+
+def test_export_tells_mistakes_in_one_line(megadance, song, tmp_path):
+    Motion(np.zeros((5, 72)), np.zeros((5, 3))).save("d.npz")
+    os.mkdir("there")
+    cases = [
+        (["d.npz"], "nothing to write: give -o OUT or --bundle DIR"),
+        (["d.npz", "--bundle", "new"], "--bundle: the sound belongs to it: give --music SONG"),
+        (["d.npz", "--music", song, "--bundle", "there"], "--bundle: .*there' exists: give the name of a new folder"),
+        (["d.npz", "--music", song, "--bundle", "no/new"], "--bundle: .*'no' does not exist; create it first"),
+        (["d.npz", "--music", "no.mp3", "--bundle", "new", "-o", "d.bvh"], "no.mp3.* does not exist"),
+        (["d.npz", "--music", song, "--bundle", "e.bvh", "-o", "e.bvh"], "--bundle: 'e.bvh' is also a file to write"),
+        (["d.npz", "-o", "d.fbx"], "'.fbx' is not known; end the name in one of"),
+        (["no.npz", "-o", "d.bvh"], "no.npz': no such file"),
+        (["d.npz", "-o", "d.bvh", "--bones", "maya"], "--bones.*'maya'.*mixamo"),
+    ]
+    for arguments, message in cases:
+        status, said, shown = megadance("export", *arguments)
+        assert (status, said) == (2, "") and re.search(message, shown) and shown.count("\n") == 1, shown
+        assert files() == ["d.npz", "there"]
+
+
 def test_genres_and_info(megadance, model):
     assert megadance("genres", "--model", model) == (0, "chacha\nrumba\nwaltz\n", "")
     status, said, shown = megadance("info", model)
@@ -172,8 +226,9 @@ def test_help_teaches(megadance):
     assert megadance("--version")[:2] == (0, f"megadance {__version__}\n")
 
 
-def test_modes_are_those_of_the_model():
+def test_modes_and_bones_are_those_of_their_homes():
     assert sorted(cli.MODES) == sorted(MODES)
+    assert cli.BONES == tuple(export._BVH_BONES)
 
 
 def test_help_and_mistakes_import_nothing_heavy(repository):

@@ -8,10 +8,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import write_song
 from official import write_checkpoint, write_statistics
 
+from megadance_hf import Motion
 from megadance_hf.convert import convert_checkpoint
 from megadance_hf.datasets_scripts import ballroom
 from megadance_hf.hub import push_to_hub
@@ -68,6 +70,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
     write_checkpoint(tmp_path / "checkpoint.pt")
     write_statistics(tmp_path)
     write_song(tmp_path / "song.mp3", seconds=4)
+    Motion(np.zeros((30, 72)), np.zeros((30, 3))).save(tmp_path / "dance.npz")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "generator").symlink_to(ROOT / "megadance_hf" / "pretrained" / "ballroom")
     return tmp_path
@@ -99,7 +102,7 @@ def ballroom_download(ballroom_dir, tmp_path_factory) -> Path:
 def test_there_is_something_to_test():
     assert len(python_blocks()) >= 3
     programs = {line.split()[0] for line in shell_lines()}
-    assert programs == {"make", "pip", "megadance", "python", "accelerate", "examples/reproduce.sh"}
+    assert programs == {"make", "pip", "megadance", "python", "accelerate", "blender", "examples/reproduce.sh"}
 
 
 @pytest.mark.slow
@@ -136,6 +139,8 @@ def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, caps
     assert cli.main(words[1:]) == 0, capsys.readouterr().err
     for name in [after for word, after in zip(words, words[1:], strict=False) if word == "-o"]:
         assert (workplace / name).stat().st_size > 1000, name
+    if "--bundle" in words:
+        assert (workplace / words[words.index("--bundle") + 1] / "open_in_blender.py").is_file()
     assert capsys.readouterr().out.strip()
 
 
@@ -165,6 +170,14 @@ def test_scripts_and_their_options_exist(command):
             assert f'"{word}"' in source, f"{script.name} has no option {word}"
         if word.endswith(".yaml"):
             assert (ROOT / word).is_file(), word
+
+
+@pytest.mark.parametrize("command", commands_of("blender"))
+def test_the_script_of_a_bundle_knows_its_options(command):
+    """What becomes of them: test_blender.py."""
+    blenders, _, own = command.partition(" -- ")
+    source = (ROOT / "megadance_hf" / Path(blenders.split()[-1]).name).read_text(encoding="utf-8")
+    assert all(f'"{word}"' in source for word in own.split() if word.startswith("--"))
 
 
 @pytest.mark.parametrize("command", commands_of("examples/reproduce.sh"))

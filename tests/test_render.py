@@ -154,7 +154,7 @@ def test_a_song_is_a_file_or_bytes_or_an_array_either_way_round(tmp_path):
     soundfile.write(content, song, 44100, format="wav", subtype="FLOAT")
     (tmp_path / "song.wav").write_bytes(content.getvalue())
     forms = (tmp_path / "song.wav", str(tmp_path / "song.wav"), content.getvalue(), (song, 44100), (song.T, 44100))
-    made = [render._sound(form, 0.0, render.Fraction(1, 2)) for form in forms]
+    made = [render.cut_music(form, 0.0, render.Fraction(1, 2)) for form in forms]
     assert all(rate == 44100 and np.array_equal(sound, song[:22050].T) for sound, rate in made)
 
 

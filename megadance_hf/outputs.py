@@ -1,0 +1,137 @@
+"""The files that a command writes: what could not be written is found first, and then all of them appear or none.
+
+Only the standard library until `Outputs` is made; see `cli.py`.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .motion import Motion
+
+
+class CommandError(Exception):
+    """Something the user can put right; the message is one line."""
+
+
+class Outputs:
+    """Files of any format (`-o`) and a folder for animators (`--bundle`), for each of `num` dances.
+
+    With several dances their numbers go into the names: dance-1.mp4, dance-2.mp4.
+
+    Raises:
+        CommandError: something could not be written there.
+    """
+
+    def __init__(self, files: Sequence[str], num: int = 1, bundle: str | None = None, bones: str = "smpl") -> None:
+        if not files and bundle is None:
+            raise CommandError("nothing to write: give -o OUT or --bundle DIR")
+        self.bones = bones
+        self.files = _check_files(files, num)
+        self.bundles = _check_bundles(bundle, num) if bundle is not None else []
+        names = {os.path.abspath(path) for paths in self.files for path in paths}
+        if twice := [path for path in self.bundles if os.path.abspath(path) in names]:
+            raise CommandError(f"argument --bundle: {str(twice[0])!r} is also a file to write: give another name")
+
+    def write(self, dances: "Sequence[Motion]", song: str | None, start: float) -> list[str]:
+        """Write everything under other names first, then move it all: an error on the way leaves nothing behind.
+
+        Returns a line for each, to be printed.
+        """
+        moves = []
+        option = "-o"
+        try:
+            with contextlib.ExitStack() as stack:
+
+                def beside(path: Path) -> Path:
+                    # so that moving is one step of the file system
+                    folder = tempfile.TemporaryDirectory(prefix=".megadance-", dir=path.parent)
+                    moves.append((Path(stack.enter_context(folder)) / path.name, path))
+                    return moves[-1][0]
+
+                for dance, paths in zip(dances, self.files, strict=True):
+                    for path in paths:
+                        suffix, options = path.suffix.lower(), {}
+                        if suffix == ".mp4":
+                            options = {"music": song, "music_start": start}
+                        elif suffix == ".bvh" and self.bones != "smpl":
+                            options = {"bones": self.bones}
+                        dance.save(beside(path), **options)
+                option = "--bundle"
+                for dance, path in zip(dances, self.bundles, strict=False):
+                    from .bundle import save_bundle
+
+                    save_bundle(dance, beside(path), song, start, self.bones)
+                for temporary, path in moves:
+                    option = "-o" if temporary.is_file() else "--bundle"
+                    os.replace(temporary, path)
+        except OSError as error:
+            raise CommandError(
+                f"argument {option}: cannot write {error.filename!r} ({error.strerror}): choose another place"
+            ) from error
+        return [_line(path) for _, path in moves]
+
+
+def _check_files(outputs: Sequence[str], num: int) -> list[list[Path]]:
+    """The files to write, one list a dance."""
+    from .motion import MotionError, check_output
+
+    targets = []
+    for output in outputs:
+        path = Path(output)
+        try:
+            suffix = check_output(path)
+        except MotionError as error:
+            raise CommandError(f"argument -o: {error}") from None
+        _check_folder("-o", path)
+        stem = path.name[: -len(suffix)]
+        numbered = [path.with_name(f"{stem}-{index}{path.name[len(stem) :]}") for index in range(1, num + 1)]
+        targets.append(numbered if num > 1 else [path])
+    dances = [[files[index] for files in targets] for index in range(num)]
+    files = [os.path.abspath(path) for paths in dances for path in paths]
+    if twice := sorted({name for name in files if files.count(name) > 1}):
+        raise CommandError(f"argument -o: {twice[0]!r} is to be written twice: give each output another name")
+    if folders := [name for name in files if os.path.isdir(name)]:
+        raise CommandError(f"argument -o: {folders[0]!r} is a folder: give another name")
+    return dances
+
+
+def _check_bundles(bundle: str, num: int) -> list[Path]:
+    """The folders to make, one a dance."""
+    from .bundle import check_bundle
+    from .motion import MotionError
+
+    path = Path(bundle)
+    folders = [path.with_name(f"{path.name}-{index}") for index in range(1, num + 1)] if num > 1 else [path]
+    for folder in folders:
+        try:
+            check_bundle(folder)
+        except MotionError as error:
+            raise CommandError(f"argument --bundle: {error}") from None
+    _check_folder("--bundle", path)
+    return folders
+
+
+def _check_folder(option: str, path: Path) -> None:
+    try:  # a permission bit does not tell everything: a file system can be read-only or full
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise CommandError(
+            f"argument {option}: {str(path)!r} cannot be written ({error.strerror}): choose another folder"
+        ) from None
+
+
+def _line(path: Path) -> str:
+    if path.is_dir():
+        sizes = [file.stat().st_size for file in path.iterdir()]
+        return f"wrote {path}{os.sep} ({len(sizes)} files, {_size(sum(sizes))})"
+    return f"wrote {path} ({_size(path.stat().st_size)})"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
