@@ -16,14 +16,14 @@ import torch
 
 from megadance_hf import MegaDanceProcessor, MegaDanceTokenizer, MegaDanceTokenizerConfig
 from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
-from megadance_hf.pipeline import DEFAULT_MODEL
+from megadance_hf.models import DEFAULT_MODEL
 
 WINDOW = 30  # codes
 
 
 def build(size: str) -> MegaDanceTokenizer:
     if size == "bundled":
-        return MegaDanceTokenizer.from_pretrained(DEFAULT_MODEL / "tokenizer").eval()
+        return MegaDanceTokenizer.from_pretrained(DEFAULT_MODEL).eval()
     torch.manual_seed(0)
     tiny = {"hidden_size": 16, "code_size": 16, "residual_depth": 1} if size == "tiny" else {}
     return MegaDanceTokenizer(MegaDanceTokenizerConfig(**tiny)).eval()

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from megadance_hf import metrics
-from megadance_hf.pipeline import DEFAULT_MODEL, MusicToDancePipeline
+from megadance_hf.models import DEFAULT_MODEL
+from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render import filmstrip
 
 

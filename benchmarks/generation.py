@@ -23,7 +23,7 @@ from transformers import LogitsProcessor
 
 from megadance_hf import MegaDanceConfig, MegaDanceForMotionGeneration
 from megadance_hf.modeling import kernels_megadance as kernels
-from megadance_hf.pipeline import DEFAULT_MODEL
+from megadance_hf.models import DEFAULT_MODEL
 
 TYPES = ("float32", "bfloat16", "int8")
 CASES = (

@@ -19,7 +19,8 @@ from megadance_hf.data import CodeWindows, EpochSampler, MusicAugmentation, Stat
 from megadance_hf.datasets_scripts.schema import Clip, read_prepared
 from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.pipeline import DEFAULT_MODEL, MusicToDancePipeline
+from megadance_hf.models import DEFAULT_MODEL
+from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.tasks import NewGenreTask
 from megadance_hf.training import TrainingConfig, TrainingError, processes, train
 

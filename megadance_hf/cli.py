@@ -427,7 +427,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
     outputs = Outputs(arguments.output, arguments.num, arguments.bundle, arguments.bones)
     from .modeling.configuration_megadance import match_genre
     from .modeling.feature_extraction_megadance import load_audio
-    from .pipeline import DEFAULT_MODEL, MusicToDancePipeline, load_config
+    from .models import DEFAULT_MODEL, load_config
+    from .pipeline import MusicToDancePipeline
 
     # Everything that can be wrong is found before the weights are loaded.
     _hush()
@@ -476,7 +477,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise CommandError("demo needs gradio: pip install 'megadance-hf[demo]'")
     from .demo import Limits, launch
-    from .pipeline import DEFAULT_MODEL
+    from .models import DEFAULT_MODEL
 
     _hush()
     limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.time_limit)
@@ -487,7 +488,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
 def run_genres(arguments: argparse.Namespace) -> None:
     """One genre a line."""
-    from .pipeline import DEFAULT_MODEL, load_config
+    from .models import DEFAULT_MODEL, load_config
 
     _hush()
     print("\n".join(load_config(arguments.model or DEFAULT_MODEL).built_genres))
@@ -495,7 +496,8 @@ def run_genres(arguments: argparse.Namespace) -> None:
 
 def run_info(arguments: argparse.Namespace) -> None:
     """What a model is, read from its configuration; its weights are not loaded."""
-    from .pipeline import DEFAULT_MODEL, describe_model
+    from .models import DEFAULT_MODEL
+    from .pipeline import describe_model
 
     _hush()
     lines = describe_model(arguments.model or DEFAULT_MODEL)
@@ -584,7 +586,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         if find_spec(needed) is None:
             raise CommandError(f"evaluate needs {needed}: pip install 'megadance-hf[train]'")
     from .evaluation import evaluate
-    from .pipeline import DEFAULT_MODEL
+    from .models import DEFAULT_MODEL
 
     _hush()
     began = time.perf_counter()

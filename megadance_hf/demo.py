@@ -39,9 +39,11 @@ from starlette.staticfiles import StaticFiles
 
 from .curves import dance_curves, song_curves
 from .modeling.configuration_megadance import MOTION_FPS, GenreError
+from .modeling.errors_megadance import ModelError
 from .modeling.feature_extraction_megadance import AudioError, load_audio
+from .models import DEFAULT_MODEL
 from .motion import Motion, MotionError
-from .pipeline import DEFAULT_MODEL, ModelError, MusicToDancePipeline
+from .pipeline import MusicToDancePipeline
 from .render import RenderError, follow_camera, render_video
 
 logger = logging.getLogger(__name__)

@@ -49,7 +49,8 @@ from megadance_hf.modeling.kinematics_megadance import (
 )
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification, classifier_motion
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, codebook_utilization
-from megadance_hf.pipeline import DEFAULT_MODEL, MusicToDancePipeline, find_model
+from megadance_hf.models import DEFAULT_MODEL, find_model
+from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.tasks import reconstruction_report
 
 # Below this a feature does not vary within the reference set: kinetic ones are m^2/s^2 and m/s^2, geometric ones shares.

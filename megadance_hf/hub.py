@@ -37,11 +37,12 @@ from . import handler, reports
 from .datasets_scripts.push import push_prepared
 from .datasets_scripts.schema import iter_prepared, read_info
 from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
+from .modeling.errors_megadance import one_line
 from .modeling.feature_extraction_megadance import AudioSource
 from .modeling.kinematics_megadance import NUM_JOINTS
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from .modeling.pipeline_megadance import load_weights, one_line
+from .modeling.pipeline_megadance import load_weights
 from .modeling.remote_code_megadance import TASK
 from .motion import Motion
 from .pipeline import MusicToDancePipeline

@@ -14,74 +14,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from . import auto  # noqa: F401  (registers the model type, which transformers.pipeline asks for)
 from .modeling.checkpoints_megadance import TOKENIZER_FOLDER
-from .modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from .modeling.configuration_megadance import MegaDanceTokenizerConfig
+from .modeling.errors_megadance import ModelError, one_line
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from .modeling.pipeline_megadance import DancePipeline, ModelError, load_weights, one_line
+from .modeling.pipeline_megadance import DancePipeline, load_weights
 from .modeling.processing_megadance import MegaDanceProcessor
 from .modeling.remote_code_megadance import TASK
 from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
+from .models import DEFAULT_MODEL, find_model, load_config
 from .motion import Motion, MotionError
-
-PRETRAINED = Path(__file__).parent / "pretrained"  # the models that come with the package, a folder each
-DEFAULT_MODEL = str(PRETRAINED / "ballroom")
 
 # Keywords of from_pretrained that say where files come from; the others are about the generator.
 _HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
 # --- models --------------------------------------------------------------------------------------------------------
-
-
-def bundled_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
-
-
-def find_model(model: str | os.PathLike) -> str:
-    """What `from_pretrained` of the parts is called with: a folder (that of a bundled model, if it is named so) or a Hub id.
-
-    Raises:
-        ModelError: it reads like a folder and there is none.
-    """
-    name = os.fspath(model)
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return str(folder)
-    if name in bundled_models():
-        return str(PRETRAINED / name)
-    if folder.is_file() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or " " in name:
-        found = "is a file" if folder.is_file() else "is no folder here"
-        raise ModelError(
-            f"model={name!r} {found}, nor one of the bundled models ({', '.join(bundled_models()) or 'none'}): give the "
-            "folder that holds config.json and model.safetensors, or a Hub id such as 'owner/name'"
-        )
-    return name
-
-
-def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDanceConfig:
-    """Configuration of a generator without its weights; for its genres and sizes.
-
-    Raises:
-        ModelError: there is none, or it is of another kind of model.
-    """
-    source = find_model(model)
-    with one_line(model):
-        content, _ = PreTrainedConfig.get_config_dict(source, **hub)
-        if not content:
-            raise ModelError(f"model={os.fspath(model)!r} has no config.json: give a folder that a model was saved in")
-        kind = content.get("model_type")
-        if kind != MegaDanceConfig.model_type:
-            raise ModelError(
-                f"model={os.fspath(model)!r} is of type {kind!r}: give a {MegaDanceConfig.model_type!r} generator"
-            )
-        return MegaDanceConfig.from_pretrained(source, **hub)
 
 
 def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict[str, str]:

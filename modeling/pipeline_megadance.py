@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, StrictDataclassError
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers.pipelines.base import Pipeline
 
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
 from .configuration_megadance import match_genre
+from .errors_megadance import ModelError, one_line
 from .feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
 from .generation_megadance import MODES
 from .kinematics_megadance import poses_to_motion
@@ -30,37 +29,6 @@ from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .processing_megadance import MegaDanceProcessor
 from .remote_code_megadance import PushesCode
-
-
-class ModelError(ValueError):
-    """A model cannot be found or loaded; the message is one line naming it and the remedy."""
-
-
-@contextmanager
-def one_line(model: str | os.PathLike) -> Iterator[None]:
-    """Whatever goes wrong while files are fetched and read becomes a ModelError of one line."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        if _is_from_the_hub(error):  # private, gated, offline, no such revision: it says itself what to do
-            raise ModelError(f"model={os.fspath(model)!r} cannot be loaded: {reason}") from error
-        if len(reason) > 300:
-            reason = reason[:300] + " ..."
-        raise ModelError(
-            f"model={os.fspath(model)!r} cannot be loaded ({reason}): give a folder with config.json, model.safetensors, "
-            f"preprocessor_config.json and {TOKENIZER_FOLDER}/, or the Hub id of such a model"
-        ) from error
-
-
-def _is_from_the_hub(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled)):
-            return True
-        error = error.__cause__
-    return False
 
 
 def load_weights(cls: type, source: str, **kwargs: Any) -> Any:
@@ -315,4 +283,4 @@ class DancePipeline(PushesCode, Pipeline):
         return found if len(found) > 1 else found[0]
 
 
-__all__ = ["DancePipeline", "ModelError", "load_weights", "one_line"]
+__all__ = ["DancePipeline", "load_weights"]

@@ -20,8 +20,9 @@ from megadance_hf.datasets_scripts import mocap
 from megadance_hf.datasets_scripts.schema import read_prepared
 from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
 from megadance_hf.modeling.generation_megadance import MODES
+from megadance_hf.models import bundled_models
 from megadance_hf.motion import KNOWN_SUFFIXES, Motion
-from megadance_hf.pipeline import MusicToDancePipeline, bundled_models
+from megadance_hf.pipeline import MusicToDancePipeline
 
 _music_features = remember(feature_extraction.music_features)
 

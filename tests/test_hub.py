@@ -20,12 +20,12 @@ from megadance_hf import MusicToDancePipeline, cli, reports
 from megadance_hf.evaluation import evaluate
 from megadance_hf.hub import HubError, model_card, open_model, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
+from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
-from megadance_hf.pipeline import ModelError
 
 REPO = "anna/dance"
 CODE = {path.name for path in (Path(__file__).parent.parent / "modeling").glob("*_megadance*.py")}

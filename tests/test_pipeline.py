@@ -16,20 +16,13 @@ from safetensors.torch import load_file, save_file
 
 from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
 from megadance_hf.modeling.configuration_megadance import GenreError
+from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
+from megadance_hf.models import DEFAULT_MODEL, bundled_models, find_model, load_config
 from megadance_hf.motion import Motion, MotionError
-from megadance_hf.pipeline import (
-    DEFAULT_MODEL,
-    TASK,
-    ModelError,
-    MusicToDancePipeline,
-    bundled_models,
-    describe_model,
-    find_model,
-    load_config,
-)
+from megadance_hf.pipeline import TASK, MusicToDancePipeline, describe_model
 
 _music_features = remember(feature_extraction.music_features)
 

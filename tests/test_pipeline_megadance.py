@@ -6,8 +6,9 @@ from helpers import save_tiny_model, tiny_generator, write_song
 
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.modeling.checkpoints_megadance import source_of
+from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.modeling.pipeline_megadance import DancePipeline, ModelError
+from megadance_hf.modeling.pipeline_megadance import DancePipeline
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,58 @@
+"""Which models there are, and what their configurations say, without the code of the networks, which takes seconds to import."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers.configuration_utils import PreTrainedConfig
+
+from .modeling.configuration_megadance import MegaDanceConfig
+from .modeling.errors_megadance import ModelError, one_line
+
+PRETRAINED = Path(__file__).parent / "pretrained"  # the models that come with the package, a folder each
+DEFAULT_MODEL = str(PRETRAINED / "ballroom")
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+
+
+def find_model(model: str | os.PathLike) -> str:
+    """What `from_pretrained` of the parts is called with: a folder (that of a bundled model, if it is named so) or a Hub id.
+
+    Raises:
+        ModelError: it reads like a folder and there is none.
+    """
+    name = os.fspath(model)
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return str(folder)
+    if name in bundled_models():
+        return str(PRETRAINED / name)
+    if folder.is_file() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or " " in name:
+        found = "is a file" if folder.is_file() else "is no folder here"
+        raise ModelError(
+            f"model={name!r} {found}, nor one of the bundled models ({', '.join(bundled_models()) or 'none'}): give the "
+            "folder that holds config.json and model.safetensors, or a Hub id such as 'owner/name'"
+        )
+    return name
+
+
+def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDanceConfig:
+    """Configuration of a generator without its weights; for its genres and sizes.
+
+    Raises:
+        ModelError: there is none, or it is of another kind of model.
+    """
+    source = find_model(model)
+    with one_line(model):
+        content, _ = PreTrainedConfig.get_config_dict(source, **hub)
+        if not content:
+            raise ModelError(f"model={os.fspath(model)!r} has no config.json: give a folder that a model was saved in")
+        kind = content.get("model_type")
+        if kind != MegaDanceConfig.model_type:
+            raise ModelError(
+                f"model={os.fspath(model)!r} is of type {kind!r}: give a {MegaDanceConfig.model_type!r} generator"
+            )
+        return MegaDanceConfig.from_pretrained(source, **hub)
