@@ -327,7 +327,7 @@ def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
             node["children"] = children
         nodes.append(node)
     times = buffer.add((np.arange(len(motion)) / motion.fps).astype(np.float32), "SCALAR", bounds=True)
-    hips = buffer.add(motion.translation + np.float32([0, SOLE_THICKNESS, 0]), "VEC3")
+    hips = buffer.add(motion.translation + np.array([0, SOLE_THICKNESS, 0], np.float32), "VEC3")
     turns = [buffer.add(quaternions[:, joint], "VEC4") for joint in bones]
     samplers = [{"input": times, "output": output, "interpolation": "LINEAR"} for output in (hips, *turns)]
     channels = [{"sampler": 0, "target": {"node": 0, "path": "translation"}}]
