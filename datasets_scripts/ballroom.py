@@ -37,6 +37,7 @@ CARD = Card(
     "2018. Sequences are assembled from a common stock of units: 53 to 93 % of the frames of a test sequence also occur in train. "
     "Clips without music are in train.",
     licence="The source states no licence. Research and testing only; do not redistribute the audio.",
+    licence_name="unstated",
 )
 
 

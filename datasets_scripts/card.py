@@ -17,12 +17,16 @@ NAMED_CLIPS = 10
 
 @dataclass(frozen=True)
 class Card:
-    """What a data set's page says beside the counts; `share_audio` only where the licence lets the music be passed on."""
+    """What a data set's page says beside the counts; `share_audio` only where the licence lets the music be passed on.
+
+    The Hub knows some licences by an id; one that it does not know is "other", and has a name.
+    """
 
     title: str
     description: str
     licence: str
     licence_id: str = "other"
+    licence_name: str = "see-card"
     share_audio: bool = False
 
 
@@ -71,10 +75,11 @@ def card_text(card: Card, info: dict[str, Any]) -> str:
     by_genre = "\n".join(f"| {' | '.join(cells)} |" for cells in [table[0], ["---"] * len(table[0]), *table[1:]])
     noisy = noisy_clips(info)
     noise = "\n".join(f"- {line}" for line in noisy[:NAMED_CLIPS])
+    licence_name = f"\nlicense_name: {card.licence_name}" if card.licence_id == "other" else ""
     left_out = "\n".join(f"- {name}: {reason}" for name, reason in info.get("left_out", {}).items())
     return f"""---
 pretty_name: {json.dumps(card.title)}
-license: {card.licence_id}
+license: {card.licence_id}{licence_name}
 task_categories:
 - other
 size_categories:

@@ -64,6 +64,7 @@ CARD = Card(
     "Generation*, ICCV 2023), its fingers left away: the 22 body joints of SMPL-H, and hands as `source` says. Root paths are "
     "stored as they were: where the body model is, a constant offset from the pelvis joint.",
     licence="Research only, under the terms of FineDance; do not redistribute the music.",
+    licence_name="research-only",
 )
 
 

@@ -17,11 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
+from card_rules import card_errors
 
 OWNER, GUEST = "owner-token", "guest-token"
-# Some of https://huggingface.co/docs/hub/repositories-licenses
-LICENCES = {"apache-2.0", "mit", "cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0", "openrail", "unknown", "other"}
 LARGE = (".safetensors", ".parquet", ".mp4", ".png")
 
 
@@ -56,47 +54,6 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str = "", message: str = "", body: dict | None = None, **headers: str):
         self.status, self.body = status, body or {"error": message or code}
         self.headers = {"X-Error-Code": code, "X-Error-Message": message or code, **headers}
-
-
-def card_errors(content: str, repo_type: str) -> list[str]:
-    """What the Hub would object to in a page's metadata."""
-    match = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
-    if match is None:
-        return []
-    try:
-        data = yaml.safe_load(match[1])
-    except yaml.YAMLError as error:
-        return [f"not YAML: {error}"]
-    if not isinstance(data, dict):
-        return ["metadata must be a mapping"]
-    errors = []
-    for licence in data.get("license") and [data["license"]] or []:
-        if licence not in LICENCES:
-            errors.append(f'"license" must be one of {sorted(LICENCES)}')
-    if data.get("license") == "other" and repo_type == "model" and not data.get("license_name"):
-        errors.append('"license_name" is required with license: other')
-    if not re.fullmatch(r"[a-z0-9-.]+", data.get("license_name", "x")):
-        errors.append('"license_name" must be of a-z, 0-9, - and .')
-    for name in ("tags", "task_categories", "size_categories"):
-        value = data.get(name, [])
-        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-            errors.append(f'"{name}" must be a list of strings')
-    if not isinstance(data.get("pretty_name", ""), str):
-        errors.append('"pretty_name" must be a string')
-    for model in data.get("model-index", []):
-        if not isinstance(model.get("name"), str) or not model.get("results"):
-            errors.append('"model-index[0]" needs a name and results')
-        for result in model.get("results", []):
-            dataset = result.get("dataset", {})
-            if not result.get("task", {}).get("type") or not (dataset.get("name") and dataset.get("type")):
-                errors.append('"model-index[0].results" needs task.type, dataset.name, dataset.type')
-            for metric in result.get("metrics", []):
-                if not metric.get("type") or not isinstance(metric.get("value"), int | float):
-                    errors.append('"metrics" need a type and a value')
-    for config in data.get("configs", []):
-        if not config.get("config_name") or not config.get("data_files"):
-            errors.append('"configs" need a config_name and data_files')
-    return errors
 
 
 class HubServer:

@@ -1,7 +1,7 @@
 """The page of a prepared data set: tables, noisy and left-out clips, from `info.json`."""
 
 import pytest
-from hub_server import card_errors
+from card_rules import card_errors
 from huggingface_hub import DatasetCard
 
 from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips

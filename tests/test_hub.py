@@ -10,8 +10,9 @@ import pytest
 import torch
 import transformers
 import yaml
+from card_rules import LICENCES, card_errors
 from helpers import GENRES, save_tiny_data, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
-from hub_server import GUEST, LICENCES, OWNER, Repository, card_errors
+from hub_server import GUEST, OWNER, Repository
 from huggingface_hub import HfApi, ModelCard, constants
 from test_evaluation import data, models  # noqa: F401  (fixtures)
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor

@@ -9,8 +9,8 @@ import sys
 import av
 import numpy as np
 import pytest
+from card_rules import card_errors
 from helpers import save_tiny_data
-from hub_server import card_errors
 from huggingface_hub import RepoUrl
 from huggingface_hub.errors import HFValidationError
 
