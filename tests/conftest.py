@@ -35,6 +35,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+pytest.register_assert_rewrite("documents")  # its asserts say what was compared, as those of tests do
 
 # The same examples in every run: a test that fails, fails again. No deadline: the machine may be busy.
 hypothesis.settings.register_profile("reproducible", deadline=None, derandomize=True, database=None, max_examples=50)

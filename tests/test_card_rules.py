@@ -63,7 +63,7 @@ def test_right_ones_pass(kind):
         ("model", {"license": "mine"}, "license"),
         ("model", {"license": "other"}, "license_name"),
         ("model", {"license": "other", "license_name": "My Licence"}, "license_name"),
-        ("model", {"license": "other", "license_name": "mine", "license_link": "/home/me"}, "license_link"),
+        ("model", {"license": "other", "license_name": "mine", "license_link": "my licence"}, "license_link"),
         ("model", {"tags": "dance"}, "tags"),
         ("model", {"tags": [3]}, "tags"),
         ("model", {"language": "English"}, "language"),
