@@ -25,11 +25,16 @@ size and dances from frame 1 to {count}: set Start 1 and End {count}, and Add > 
 
 
 def save_bundle(
-    motion: Motion, directory: str | os.PathLike, music: Music, music_start: float = 0.0, bones: str = "smpl"
+    motion: Motion,
+    directory: str | os.PathLike,
+    music: Music,
+    music_start: float = 0.0,
+    bones: str = "smpl",
+    body: str = "mannequin",
 ) -> Path:
     """Write a new folder with all that it takes to go on with a dance in Blender; it appears whole or not at all.
 
-    - `dance.glb`, `dance.bvh`: the mannequin and the skeleton, life size;
+    - `dance.glb`, `dance.bvh`: the dancer and the skeleton, life size;
     - `song.wav`: what is heard during the dance, exactly as long, 16 bit: no decoder's delay, frame 0 is sample 0;
     - `open_in_blender.py`: run by Blender, imports the .glb, sets rate and range, lays the sound under the first frame;
       `-- --fbx FILE` converts;
@@ -40,6 +45,7 @@ def save_bundle(
         music: a file (path or bytes), or (waveform, rate), as `render_video` takes it.
         music_start: seconds of the song that belong to frame 0. Where the song ends before the dance, silence follows.
         bones: of the .bvh, as `save_bvh` takes it.
+        body: of the .glb, as `save_glb` takes it.
 
     Raises:
         MotionError: `directory` exists or cannot be written; `motion.fps` is not whole, which Blender cannot import.
@@ -52,7 +58,7 @@ def save_bundle(
     sound, rate = cut_music(music, music_start, Fraction(len(motion), round(motion.fps)))
     with atomic_path(directory) as folder:
         folder.mkdir()
-        save_glb(motion, folder / "dance.glb")
+        save_glb(motion, folder / "dance.glb", body)
         save_bvh(motion, folder / "dance.bvh", bones=bones)
         soundfile.write(folder / "song.wav", sound.T, rate, subtype="PCM_16")
         shutil.copyfile(Path(__file__).with_name("open_in_blender.py"), folder / "open_in_blender.py")

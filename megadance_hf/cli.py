@@ -20,6 +20,7 @@ MODES = ("released", "paper", "stream")
 PRECISIONS = ("float32", "bfloat16", "int8")
 PROTOCOLS = ("finedance", "aistpp")
 BONES = ("smpl", "mixamo")
+BODIES = ("mannequin", "smooth")
 # Modules of datasets_scripts.
 DATA_SETS = {
     "finedance": "FineDance, as downloaded or as the authors of MEGADance preprocess it",
@@ -42,7 +43,7 @@ examples:
 """
 FORMATS = """\
 the suffix of OUT chooses the format:
-  .mp4          video of a mannequin, with the song       .npz  SMPL poses, path, fps, genre (AMASS-like)
+  .mp4          video with the song                       .npz  SMPL poses, path, fps, genre (AMASS-like)
   .glb          animated figure for any 3D viewer         .pkl  the same for tools that want a pickle
   .bvh          skeleton for Blender, Maya, Unreal        .joints.npz, .json  joint positions, metres
   .vrma         VRM animation, for any VRM avatar
@@ -62,6 +63,7 @@ EXPORT_EXAMPLES = f"""\
 {FORMATS}examples:
   megadance export dance.npz -o dance.glb -o dance.vrma
   megadance export dance.npz -o dance.bvh --bones mixamo
+  megadance export dance.npz -o dance.glb --body smooth
   megadance export dance.npz --music song.mp3 -o dance.mp4 --bundle dance
 """
 CONVERT_EXAMPLES = """\
@@ -210,6 +212,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--port", metavar="N", type=_number(1, whole=True), help="the first free one from 7860 on when left out"
     )
+    _add_body(demo, "on the page")
     demo.add_argument("--open", action="store_true", help="show the page in the browser")
     demo.add_argument(
         "--max-seconds", metavar="S", type=_number(1), default=120.0, help="longest dance (default 120); songs are cut"
@@ -361,6 +364,12 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         default="smpl",
         help="of a .bvh: SMPL's 24 joints (default), or Mixamo's names and T-pose, for retargeting",
     )
+    _add_body(parser, "of .mp4, .glb and --bundle")
+
+
+def _add_body(parser: argparse.ArgumentParser, where: str) -> None:
+    what = f"who dances {where}: a wooden mannequin (default), or a smooth human figure in a bodysuit"
+    parser.add_argument("--body", choices=BODIES, default="mannequin", help=what)
 
 
 def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
@@ -424,7 +433,7 @@ def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
 
 def run_generate(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files or none."""
-    outputs = Outputs(arguments.output, arguments.num, arguments.bundle, arguments.bones)
+    outputs = Outputs(arguments.output, arguments.num, arguments.bundle, arguments.bones, arguments.body)
     from .modeling.configuration_megadance import match_genre
     from .modeling.feature_extraction_megadance import load_audio
     from .models import DEFAULT_MODEL, load_config
@@ -462,7 +471,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     """One line a file."""
     if arguments.bundle and not arguments.music:
         raise CommandError("argument --bundle: the sound belongs to it: give --music SONG")
-    outputs = Outputs(arguments.output, 1, arguments.bundle, arguments.bones)
+    outputs = Outputs(arguments.output, 1, arguments.bundle, arguments.bones, arguments.body)
     from .motion import Motion
 
     dance = Motion.load(arguments.dance)
@@ -483,7 +492,8 @@ def run_demo(arguments: argparse.Namespace) -> None:
     limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.time_limit)
     model = arguments.model or DEFAULT_MODEL
     with contextlib.suppress(KeyboardInterrupt):  # this is how one ends it
-        launch(model, host=arguments.host, port=arguments.port, limits=limits, open_browser=arguments.open)
+        where = {"host": arguments.host, "port": arguments.port, "open_browser": arguments.open}
+        launch(model, limits=limits, body=arguments.body, **where)
 
 
 def run_genres(arguments: argparse.Namespace) -> None:

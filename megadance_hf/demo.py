@@ -88,10 +88,17 @@ class Studio:
 
     Attributes:
         folder: where the dances are kept for `KEPT_SECONDS`; the page serves it.
+        body: who dances, "mannequin" or "smooth".
     """
 
-    def __init__(self, pipe: MusicToDancePipeline, folder: str | os.PathLike, limits: Limits | None = None) -> None:
-        self.pipe, self.folder, self.limits = pipe, Path(folder), limits or Limits()
+    def __init__(
+        self,
+        pipe: MusicToDancePipeline,
+        folder: str | os.PathLike,
+        limits: Limits | None = None,
+        body: str = "mannequin",
+    ) -> None:
+        self.pipe, self.folder, self.limits, self.body = pipe, Path(folder), limits or Limits(), body
 
     def dance(
         self,
@@ -196,7 +203,7 @@ class Studio:
     def _prepare(self, motion: Motion, folder: Path, name: str, features: np.ndarray) -> dict[str, Any]:
         """Write one dance as .npz and .glb, and say what the stage must know of it."""
         motion.save(folder / f"{name}.npz")
-        motion.save(folder / f"{name}.glb")
+        motion.save(folder / f"{name}.glb", body=self.body)
         curves = dance_curves(self.pipe, motion, features)
         return {
             "genre": motion.genre,
@@ -224,7 +231,7 @@ class Studio:
         yield made
         for path in dances:
             if not (video := path.with_suffix(".mp4")).is_file():
-                render_video(Motion.load(path), video, music=folder / "song.wav", progress=False)
+                render_video(Motion.load(path), video, music=folder / "song.wav", body=self.body, progress=False)
             made = [*made, video]
             yield made
 
@@ -440,6 +447,7 @@ def launch(
     host: str | None = None,
     port: int | None = None,
     limits: Limits | None = None,
+    body: str = "mannequin",
     open_browser: bool = False,
     block: bool = True,
     **load: Any,
@@ -451,6 +459,7 @@ def launch(
         host: address to listen at; this machine only when None (or what GRADIO_SERVER_NAME says: a Space's is set).
         port: the first free one from 7860 on when None.
         limits: of each visitor.
+        body: who dances, "mannequin" or "smooth".
         open_browser: show the page.
         load: goes to `MusicToDancePipeline.from_pretrained`.
 
@@ -459,7 +468,7 @@ def launch(
     """
     pipe = MusicToDancePipeline.from_pretrained(model, **load)
     folder = tempfile.TemporaryDirectory(prefix="megadance-dances-")
-    studio = Studio(pipe, folder.name, limits)
+    studio = Studio(pipe, folder.name, limits, body)
     page = build_page(studio)
     page.kept_dances = folder  # goes with the page
     try:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from .bodies import body_mesh, inverse_bind_matrices
 from .humanoid import BVH_NAMES, MIXAMO_NAMES, VRM_BONES, t_pose_offsets, t_pose_rotations
-from .mannequin import SOLE_THICKNESS, mannequin_mesh
+from .mannequin import SOLE_THICKNESS
 from .modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
 from .motion import Motion, MotionError, atomic_path
 
@@ -223,15 +224,22 @@ class _GltfBuffer:
         return len(self.accessors) - 1
 
 
-def save_glb(motion: Motion, path: str | os.PathLike) -> Path:
-    """Binary glTF 2.0: the skinned mannequin with one animation, for any glTF viewer, game engine or Blender.
+def save_glb(motion: Motion, path: str | os.PathLike, body: str = "mannequin") -> Path:
+    """Binary glTF 2.0: a skinned figure with one animation, for any glTF viewer, game engine or Blender.
 
     Metres, Y up. The skeleton hangs under a node "Dancer" that is raised by `SOLE_THICKNESS`, so that soles, not foot
     joints, stand on y = 0; the pelvis node under it carries `motion.translation` unchanged. Joint nodes have the SMPL
     joint names. Unanimated viewers show the first frame.
+
+    Args:
+        body: "mannequin", or "smooth" for a human figure in a bodysuit (made from MakeHuman's base mesh, CC0 1.0).
     """
     path = Path(path)
-    mesh, buffer = mannequin_mesh(), _GltfBuffer()
+    try:
+        mesh = body_mesh(body)
+    except ValueError as error:
+        raise MotionError(str(error)) from None
+    buffer, title = _GltfBuffer(), body.capitalize()
     index_type = np.uint16 if len(mesh.vertices) < 65535 else np.uint32
     linear = np.where(
         mesh.colours <= 0.04045, mesh.colours / 12.92, ((mesh.colours + 0.055) / 1.055) ** 2.4
@@ -246,12 +254,8 @@ def save_glb(motion: Motion, path: str | os.PathLike) -> Path:
     }
     indices = buffer.add(mesh.faces.reshape(-1).astype(index_type), "SCALAR", _ELEMENT_ARRAY_BUFFER)
 
-    rest = np.zeros((NUM_JOINTS, 3))
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        rest[joint] = rest[parent] + REST_OFFSETS[joint]
-    inverse_bind = np.tile(np.eye(4, dtype=np.float32), (NUM_JOINTS, 1, 1))
-    inverse_bind[:, 3, :3] = -rest  # glTF matrices are column-major: the last row here is the last column there
-    inverse_bind_accessor = buffer.add(inverse_bind.reshape(NUM_JOINTS, 16), "MAT4")
+    inverse_bind = inverse_bind_matrices(mesh).transpose(0, 2, 1)  # glTF matrices are column-major
+    inverse_bind_accessor = buffer.add(np.ascontiguousarray(inverse_bind).reshape(NUM_JOINTS, 16), "MAT4")
 
     quaternions = _continuous_quaternions(Rotation.from_rotvec(motion.poses.reshape(-1, 3)))
     times = buffer.add((np.arange(len(motion)) / motion.fps).astype(np.float32), "SCALAR", bounds=True)
@@ -275,7 +279,7 @@ def save_glb(motion: Motion, path: str | os.PathLike) -> Path:
         channels.append({"sampler": len(samplers), "target": {"node": joint, "path": "rotation"}})
         samplers.append({"input": times, "output": rotation, "interpolation": "LINEAR"})
     nodes.append({"name": "Dancer", "translation": [0.0, SOLE_THICKNESS, 0.0], "children": [0]})
-    nodes.append({"name": "Mannequin", "mesh": 0, "skin": 0})  # at the root: a skinned mesh ignores its parents
+    nodes.append({"name": title, "mesh": 0, "skin": 0})  # at the root: a skinned mesh ignores its parents
 
     content = {
         "asset": {"version": "2.0", "generator": "megadance-hf"},
@@ -284,9 +288,14 @@ def save_glb(motion: Motion, path: str | os.PathLike) -> Path:
         "scenes": [{"name": "Dance", "nodes": [dancer, body]}],
         "nodes": nodes,
         "meshes": [
-            {"name": "Mannequin", "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]},
+            {"name": title, "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]},
         ],
-        "materials": [{"name": "Wood", "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.65}}],
+        "materials": [
+            {
+                "name": "Wood" if body == "mannequin" else "Suit",
+                "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.65},
+            }
+        ],
         "skins": [
             {
                 "name": "SMPL",

@@ -165,8 +165,9 @@ class Motion:
         """Write the motion in the format that the suffix of `path` names; the file appears whole or not at all.
 
         `.npz` AMASS-like poses; `.pkl` the same for tools that want one; `.bvh` for Blender and other animation tools;
-        `.glb` an animated mannequin for any glTF viewer; `.vrma` the dance for VRM avatars; `.joints.npz`, `.json` joint
-        positions; `.mp4` a video of the mannequin. `music` is what a video sounds like (a path, bytes or (waveform, rate)); other formats ignore it.
+        `.glb` an animated figure for any glTF viewer; `.vrma` the dance for VRM avatars; `.joints.npz`, `.json` joint
+        positions; `.mp4` a video. `music` is what a video sounds like (a path, bytes or (waveform, rate)); other formats
+        ignore it. `body="smooth"` shows a human figure instead of the mannequin (`.glb`, `.mp4`).
         `options` go to the writer (see `megadance_hf.export`, `megadance_hf.render`).
 
         Raises:

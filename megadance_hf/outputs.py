@@ -27,10 +27,17 @@ class Outputs:
         CommandError: something could not be written there.
     """
 
-    def __init__(self, files: Sequence[str], num: int = 1, bundle: str | None = None, bones: str = "smpl") -> None:
+    def __init__(
+        self,
+        files: Sequence[str],
+        num: int = 1,
+        bundle: str | None = None,
+        bones: str = "smpl",
+        body: str = "mannequin",
+    ) -> None:
         if not files and bundle is None:
             raise CommandError("nothing to write: give -o OUT or --bundle DIR")
-        self.bones = bones
+        self.bones, self.body = bones, body
         self.files = _check_files(files, num)
         self.bundles = _check_bundles(bundle, num) if bundle is not None else []
         names = {os.path.abspath(path) for paths in self.files for path in paths}
@@ -57,7 +64,9 @@ class Outputs:
                     for path in paths:
                         suffix, options = path.suffix.lower(), {}
                         if suffix == ".mp4":
-                            options = {"music": song, "music_start": start}
+                            options = {"music": song, "music_start": start, "body": self.body}
+                        elif suffix == ".glb":
+                            options = {"body": self.body}
                         elif suffix == ".bvh" and self.bones != "smpl":
                             options = {"bones": self.bones}
                         dance.save(beside(path), **options)
@@ -65,7 +74,7 @@ class Outputs:
                 for dance, path in zip(dances, self.bundles, strict=False):
                     from .bundle import save_bundle
 
-                    save_bundle(dance, beside(path), song, start, self.bones)
+                    save_bundle(dance, beside(path), song, start, self.bones, self.body)
                 for temporary, path in moves:
                     option = "-o" if temporary.is_file() else "--bundle"
                     os.replace(temporary, path)

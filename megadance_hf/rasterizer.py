@@ -238,6 +238,67 @@ def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
                 insides[place] = np.uint8(255) if seen else insides[place]
 
 
+# Places in a pixel where a mesh's cover is measured, a bit each: no two in one row or column.
+SAMPLES = (np.array([[0, 5], [1, 2], [2, 7], [3, 0], [4, 4], [5, 6], [6, 1], [7, 3]]) - 3.5) / 8
+COVER = np.array(
+    [bin(bits).count("1") / 8 for bits in range(256)], np.float32
+)  # of what `rasterise_mesh` has in `bits`
+
+
+def rasterise_mesh(points, normals, faces, kinds, samples, depth, bits, owner, right, down, inside):
+    """A triangle mesh into the depth buffer.
+
+    Args:
+        points: [vertices, 3] float32; column, row, and z towards the viewer, positive.
+        normals: [vertices, 2] float32; to the right and down.
+        faces: [triangles, 3]; `kinds` [triangles] uint8 goes to `owner`.
+        samples: `SAMPLES`; which of them are covered is left in `bits` (uint8).
+        depth, owner, right, down, inside: as in `rasterise`.
+    """
+    for face in range(len(faces)):
+        a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
+        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
+        area = (cx - ax) * (by - ay) - (bx - ax) * (cy - ay)  # rows go down: positive when it faces the viewer
+        if area <= 1e-9:
+            continue
+        per_area = 1.0 / area
+        # How the shares of the corners a and b change from one pixel to the next.
+        ux, uy = (by - cy) * -per_area, (cx - bx) * -per_area
+        vx, vy = (cy - ay) * -per_area, (ax - cx) * -per_area
+        top, bottom = max(min(ay, by, cy) - 0.5, 0.0), min(max(ay, by, cy) + 1.5, float(depth.shape[0]))
+        left, end = max(min(ax, bx, cx) - 0.5, 0.0), min(max(ax, bx, cx) + 1.5, float(depth.shape[1]))
+        # How much the shares change at most from a pixel's middle to its edge.
+        far_u, far_v = 0.5 * (abs(ux) + abs(uy)), 0.5 * (abs(vx) + abs(vy))
+        far_w = 0.5 * (abs(ux + vx) + abs(uy + vy))
+        for row in range(int(top), int(bottom)):
+            for column in range(int(left), int(end)):
+                u = (column - cx) * ux + (row - cy) * uy
+                v = (column - cx) * vx + (row - cy) * vy
+                w = 1.0 - u - v
+                if u < -far_u or v < -far_v or w < -far_w:
+                    continue
+                covered = 255 if u > far_u and v > far_v and w > far_w else 0
+                for sample in range(0 if covered == 255 else 8):
+                    x, y = samples[sample, 0], samples[sample, 1]
+                    su, sv = u + x * ux + y * uy, v + x * vx + y * vy
+                    if su >= -1e-5 and sv >= -1e-5 and su + sv <= 1.00001:
+                        covered |= 1 << sample
+                if covered == 0:
+                    continue
+                bits[row, column] |= np.uint8(covered)
+                u, v = min(max(u, 0.0), 1.0), min(max(v, 0.0), 1.0)
+                w = max(1.0 - u - v, 0.0)
+                per = 1.0 / (u + v + w)
+                u, v, w = u * per, v * per, w * per
+                z = u * points[a, 2] + v * points[b, 2] + w * points[c, 2]
+                if z > depth[row, column]:
+                    nx = u * normals[a, 0] + v * normals[b, 0] + w * normals[c, 0]
+                    ny = u * normals[a, 1] + v * normals[b, 1] + w * normals[c, 1]
+                    depth[row, column], owner[row, column], inside[row, column] = z, kinds[face], 255
+                    right[row, column] = np.uint8(min(max(127.0 * nx, -127.0), 127.0) + 128.5)
+                    down[row, column] = np.uint8(min(max(127.0 * ny, -127.0), 127.0) + 128.5)
+
+
 def light(lighting, zero, colours, owner, right, down, inside, depth, around, halo, cover, lit):
     """Look up the lit colour of every pixel of the body.
 

@@ -4,9 +4,9 @@
     filmstrip(motion, "dance.png")                             # eight frames side by side
     for frame in render_frames(motion): ...                    # (height, width, 3) uint8 RGB
 
-No graphics card and no graphics library is needed. The body is the set of tapered capsules of `mannequin.SEGMENTS`; under a
+No graphics card and no graphics library is needed. The mannequin is the set of tapered capsules of `mannequin.SEGMENTS`; under a
 parallel projection the depth of such a capsule has a closed form (`_capsule`), so each pixel of the body is found and lit
-exactly. Seen from the front the dancer's left is on the right of the picture, as with a camera.
+exactly. Other bodies are triangle meshes. Seen from the front the dancer's left is on the right of the picture, as with a camera.
 """
 
 from __future__ import annotations
@@ -26,22 +26,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from .bodies import Body, body_mesh, skin
+from .camera import PITCH, follow_camera
 from .mannequin import PART_COLOURS, SEGMENTS, SOLE_THICKNESS
 from .modeling.kinematics_megadance import axis_angle_to_matrix, global_rotations
 from .motion import Motion, atomic_path
-from .rasterizer import RGB, VIDEO, ColourSpace, blend, capsules, compiled, lay_floor, lay_over, light, rasterise
+from .rasterizer import (
+    COVER,
+    RGB,
+    SAMPLES,
+    VIDEO,
+    ColourSpace,
+    blend,
+    capsules,
+    compiled,
+    lay_floor,
+    lay_over,
+    light,
+    rasterise,
+    rasterise_mesh,
+)
 
 if TYPE_CHECKING:
     import av
 
 Music = str | os.PathLike | bytes | tuple[np.ndarray, int]
 
-FOCAL = 1.9  # focal length in picture heights: a vertical view of 30 degrees, a portrait lens
-PITCH = math.radians(8.5)  # the camera looks down on the dancer by so much
-LOOK_AT_HEIGHT = 0.92  # metres: about the pelvis of a standing dancer
-USUAL_DISTANCE = 4.7  # metres from camera to dancer when nothing asks for more
-MARGINS = (0.05, 0.07, 0.11)  # free share of the picture: left and right, top, bottom (caption and time bar)
-BODY_REACH = (0.14, 0.22, 0.07)  # metres from a joint to the body's edge at most: sideways, up (crown), down (sole)
 LIGHT = np.array([-0.38, 0.80, 0.464])  # unit vector towards the lamp: picture right, up, towards the viewer
 
 TILE = 0.5  # metres
@@ -71,105 +81,20 @@ class RenderError(ValueError):
     """Something in the arguments keeps the picture from being made; the message names it and the remedy."""
 
 
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera that looks at a moving target from the front, at a fixed pitch and heading.
-
-    Attributes:
-        size: picture (width, height) in pixels.
-        heading: radians about Y from +Z to the direction in which the camera stands, seen from the dancer.
-        targets: (frames, 3) the looked-at points, metres.
-        distances: (frames,) from the target, metres.
-    """
-
-    size: tuple[int, int]
-    heading: float
-    targets: np.ndarray
-    distances: np.ndarray
-
-    @property
-    def focal(self) -> float:
-        """Focal length in pixels."""
-        return FOCAL * self.size[1]
-
-    @property
-    def horizon(self) -> float:
-        """Picture row of the horizon; the same in every frame, because the pitch is."""
-        return (self.size[1] - 1) / 2 - self.focal * math.tan(PITCH)
-
-    def axes(self) -> np.ndarray:
-        """(3, 3): rows are picture right, picture up and towards the viewer, in world coordinates."""
-        s, c = math.sin(self.heading), math.cos(self.heading)
-        turn = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
-        s, c = math.sin(PITCH), math.cos(PITCH)
-        return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]]) @ turn.T
-
-    def view(self, points: np.ndarray, frame: int | slice) -> np.ndarray:
-        """World points [..., 3] -> (right, up, depth in front of the camera) in metres, same shape.
-
-        With a slice of frames, `points` has the frames as its first dimension.
-        """
-        targets, distances = self.targets[frame], self.distances[frame]
-        lead = (...,) if targets.ndim == 1 else (slice(None), *([None] * (points.ndim - 2)))
-        seen = (points - targets[lead]) @ self.axes().T
-        seen[..., 2] = np.asarray(distances)[lead] - seen[..., 2]
-        return seen
-
-    def project(self, points: np.ndarray, frame: int | slice) -> np.ndarray:
-        """World points [..., 3] -> [..., 3]: picture column, picture row (pixels), depth (metres)."""
-        seen = self.view(np.asarray(points, dtype=float), frame)
-        depth = np.maximum(seen[..., 2], 1e-3)
-        column = (self.size[0] - 1) / 2 + self.focal * seen[..., 0] / depth
-        row = (self.size[1] - 1) / 2 - self.focal * seen[..., 1] / depth
-        return np.stack([column, row, depth], -1)
-
-
-def follow_camera(motion: Motion, size: tuple[int, int] = (1280, 720)) -> Camera:
-    """A calm camera for a whole dance, from the front (the mean facing of the first second).
-
-    It glides after the pelvis (Gaussian, 0.8 s) and steps back in time so that the whole body stays inside the margins.
-    """
-    import cv2
-
-    joints = np.asarray(motion.joints(), dtype=np.float64)  # [frames, 24, 3]
-    fps = float(motion.fps)
-    first_second = torch.from_numpy(np.array(motion.poses[: max(1, round(fps)), 0], dtype=np.float64))
-    facing = axis_angle_to_matrix(first_second)[:, :, 2].sum(0).numpy()  # where the pelvis' +Z points
-    heading = math.atan2(facing[0], facing[2]) if math.hypot(facing[0], facing[2]) > 1e-6 else 0.0
-
-    path = joints[:, 0].copy()
-    path[:, 1] = LOOK_AT_HEIGHT + SOLE_THICKNESS
-    sigma = 0.8 * fps
-    window = 2 * math.ceil(3 * sigma) + 1
-    targets = cv2.GaussianBlur(path, (1, window), sigmaX=1, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
-    camera = Camera(size, heading, targets, np.zeros(len(joints)))
-
-    # A point at (right, up, towards) from the target is inside when |right| * focal <= room * (distance - towards).
-    seen = camera.view(joints, slice(None))
-    right, up, towards = seen[..., 0], seen[..., 1], -seen[..., 2]
-    side, top, bottom = MARGINS
-    room = np.array([(0.5 - side) * size[0], (0.5 - top) * size[1], (0.5 - bottom) * size[1]]) / camera.focal
-    needed = np.stack([np.abs(right), up, -up], -1) + BODY_REACH  # [frames, 24, 3]
-    needed = np.maximum((needed / room + towards[..., None]).max((1, 2)), USUAL_DISTANCE)[:, None]
-    # The mean over a window of maxima over the same window is never below any frame's own need, and changes slowly.
-    window = 2 * round(1.5 * fps) + 1
-    kernel = np.ones((window, 1), np.uint8)
-    distances = cv2.dilate(needed, kernel, borderType=cv2.BORDER_REPLICATE)
-    distances = cv2.blur(distances, (1, window), borderType=cv2.BORDER_REPLICATE)
-    return Camera(size, heading, targets, distances[:, 0])
-
-
 class Stage:
     """Everything that is needed to draw any frame of one dance; the frames do not depend on each other.
 
     Several threads may draw at the same time.
     """
 
-    def __init__(self, motion: Motion, size: tuple[int, int] = (1280, 720), title: str | None = None):
+    def __init__(
+        self, motion: Motion, size: tuple[int, int] = (1280, 720), title: str | None = None, body: str = "mannequin"
+    ):
         self.motion, self.size = motion, size
         self.camera = follow_camera(motion, size)
         self.joints = np.asarray(motion.joints(), dtype=np.float64)  # [frames, 24, 3]
         self.title = motion.genre if title is None else title
+        self._mesh: Body | None = None if body == "mannequin" else body_mesh(body)
         self._prepare_body()
         self._prepare_floor()
         # Rotations are made for a block of frames at a time: fast, and flat in memory for a long dance.
@@ -194,16 +119,16 @@ class Stage:
 
     def capsule_ends(self, frame: int) -> np.ndarray:
         """(segments, 2, 3): both ends of every capsule in the world, soles on y = 0 where a foot joint is at y = 0."""
-        return self._block(frame // _BLOCK)[frame % _BLOCK]
+        return self._block(frame // _BLOCK)[0][frame % _BLOCK]
 
-    def _make_block(self, number: int) -> np.ndarray:
+    def _make_block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         part = slice(number * _BLOCK, (number + 1) * _BLOCK)
         poses = torch.from_numpy(np.array(self.motion.poses[part], dtype=np.float64))
         rotations = global_rotations(axis_angle_to_matrix(poses)).numpy()
         ends = np.einsum("fsij,sej->fsei", rotations[:, self._joint_of], self._offsets)
         ends += self.joints[part, self._joint_of, None]
         ends[..., 1] += SOLE_THICKNESS
-        return ends
+        return ends, rotations
 
     def _prepare_body(self) -> None:
         self._joint_of = np.array([s.joint for s in SEGMENTS])
@@ -217,6 +142,8 @@ class Stage:
             if segment.part != "torso":  # left and right limbs can be told apart at a glance
                 colour = colour + share * (np.array(tint) * colour.mean() / np.mean(tint) - colour)
             colours.append(colour)
+        if self._mesh is not None:
+            colours = np.round(32 * self._mesh.colours[self._mesh.faces].mean(1)) / 32
         self._palette, self._colour_of = np.unique(np.array(colours), axis=0, return_inverse=True)
 
     def _prepare_floor(self) -> None:
@@ -339,6 +266,9 @@ class Stage:
         (width, height), paint = self.size, self._paint(space)
         projected = self.camera.project(ends, frame)  # [segments, 2, 3]
         radii = self._radii * self.camera.focal / projected[..., 2]  # [segments, 2] pixels
+        if self._mesh is not None:
+            points, slopes = self._posed_mesh(frame)
+            projected, radii = points[:, None], np.zeros((1, 1))
         low, high = projected[..., :2] - radii[..., None] - 2, projected[..., :2] + radii[..., None] + 3
         boxes = np.concatenate([low.min(1), high.max(1)], 1).clip(0, [width, height, width, height]).astype(np.int64)
         outer = [boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()]
@@ -354,9 +284,18 @@ class Stage:
 
         depth, cover = np.zeros((2, *shape), np.float32)  # cover: share of the pixel that the body covers
         owner, *normals = np.zeros((4, *shape), np.uint8)  # whose surface is visible; right, down, where the body is
-        bodies = capsules(projected[:, 0], projected[:, 1], radii)
-        compiled(rasterise)(bodies, boxes, depth, cover, owner, *normals)
-        window = (_odd(0.020 * unit),) * 2  # over 2 cm, so that limbs grow out of each other
+        colour_of, window = (
+            self._colour_of,
+            (_odd(0.020 * unit),) * 2,
+        )  # over 2 cm, so that limbs grow out of each other
+        if self._mesh is None:
+            bodies = capsules(projected[:, 0], projected[:, 1], radii)
+            compiled(rasterise)(bodies, boxes, depth, cover, owner, *normals)
+        else:
+            points, bits, window = projected[:, 0].astype(np.float32), np.zeros(shape, np.uint8), (1, 1)
+            kinds, colour_of = self._colour_of.astype(np.uint8), np.arange(len(self._palette))
+            compiled(rasterise_mesh)(points, slopes, self._mesh.faces, kinds, SAMPLES, depth, bits, owner, *normals)
+            cover = COVER[bits]
         smooth = [cv2.blur(plane, window) for plane in normals]
         # Darken what lies behind its surroundings (Luft, Colditz, Deussen 2006): an arm stands out from the chest.
         window = (_odd(0.030 * unit),) * 2  # in a quarter of the size
@@ -365,11 +304,18 @@ class Stage:
         around, inner = np.zeros(shape, np.float32), depth[used].shape[::-1]
         around[used] = cv2.resize(surface / np.maximum(share, 1) * 255, inner, interpolation=cv2.INTER_LINEAR)
         lit, halo = np.zeros((4, *shape), np.uint8), 1.0 / (0.35 * unit)
-        compiled(light)(paint.lighting, space.zero, self._colour_of, owner, *smooth, depth, around, halo, cover, lit)
+        compiled(light)(paint.lighting, space.zero, colour_of, owner, *smooth, depth, around, halo, cover, lit)
         soft = np.empty_like(lit)
         for plane, target in zip(lit, soft, strict=True):
             cv2.GaussianBlur(plane, (3, 3), 0, dst=target)
         compiled(lay_over)(lit, soft, cover, space.step, top, left, planes)
+
+    def _posed_mesh(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        """Its vertices as `Camera.project` gives them, and their normals: [vertices, 2], to the picture's right and down."""
+        rotations = self._block(frame // _BLOCK)[1][frame % _BLOCK]
+        vertices, normals = skin(self._mesh, self.joints[frame], rotations)
+        slopes = normals @ (self.camera.axes()[:2] * [[1.0], [-1.0]]).T
+        return self.camera.project(vertices + [0.0, SOLE_THICKNESS, 0.0], frame), slopes.astype(np.float32)
 
     def draw_overlay(self, planes: tuple[np.ndarray, ...], frame: int, space: ColourSpace = RGB) -> None:
         """Caption at the lower left, thin bar of elapsed time along the bottom."""
@@ -443,10 +389,15 @@ def _write(picture: np.ndarray, text: np.ndarray, left: int, bottom: int) -> Non
 
 
 def render_frames(
-    motion: Motion, *, size: tuple[int, int] = (1280, 720), fps: float = 30.0, title: str | None = None
+    motion: Motion,
+    *,
+    size: tuple[int, int] = (1280, 720),
+    fps: float = 30.0,
+    title: str | None = None,
+    body: str = "mannequin",
 ) -> Iterator[np.ndarray]:
     """The frames of a dance, one after the other: (height, width, 3) uint8, RGB. Arguments and errors: `render_video`."""
-    stage = _stage(motion, size, fps, title)
+    stage = _stage(motion, size, fps, title, body)
     return (stage.draw(frame) for frame in range(len(stage)))
 
 
@@ -500,6 +451,7 @@ def render_video(
     size: tuple[int, int] = (1280, 720),
     fps: float = 30.0,
     title: str | None = None,
+    body: str = "mannequin",
     progress: bool = True,
 ) -> Path:
     """A video of a dance with its song: H.264 (yuv420p) and AAC in an .mp4 that starts to play before it is loaded whole.
@@ -514,6 +466,7 @@ def render_video(
         size: (width, height) in pixels, both even (H.264 keeps colour for squares of four).
         fps: frames a second.
         title: caption; None shows the genre, "" nothing.
+        body: who dances, "mannequin" or "smooth" (a human figure in a bodysuit; see `megadance_hf.bodies`).
         progress: show a progress bar.
 
     Returns:
@@ -528,7 +481,7 @@ def render_video(
     from tqdm.auto import tqdm
 
     path = _target(path, ".mp4")
-    stage = _stage(motion, size, fps, title, even=True)
+    stage = _stage(motion, size, fps, title, body, even=True)
     rate = Fraction(fps).limit_denominator(1001)
     sound, sound_rate = (None, 0) if music is None else cut_music(music, music_start, len(stage) / rate, _AAC_RATES)
     bar = tqdm(total=len(stage), desc="video", unit="frame", disable=not progress)
@@ -629,7 +582,9 @@ def _target(path: str | os.PathLike, suffix: str) -> Path:
     return path
 
 
-def _stage(motion: Motion, size: tuple[int, int], fps: float, title: str | None, even: bool = False) -> Stage:
+def _stage(
+    motion: Motion, size: tuple[int, int], fps: float, title: str | None, body: str = "mannequin", even: bool = False
+) -> Stage:
     if len(motion) == 0:
         raise RenderError("motion has no frames: give one with at least one")
     try:
@@ -643,7 +598,11 @@ def _stage(motion: Motion, size: tuple[int, int], fps: float, title: str | None,
         raise RenderError(f"size={(width, height)}: H.264 needs even numbers of pixels; give size={rounded}")
     if not (isinstance(fps, int | float | Fraction) and math.isfinite(fps) and 1 <= fps <= 240):
         raise RenderError(f"fps={fps!r}: give frames a second, from 1 to 240")
-    return Stage(motion if motion.fps == fps else motion.resampled(float(fps)), (width, height), title)
+    try:
+        body_mesh(body)
+    except ValueError as error:
+        raise RenderError(str(error)) from None
+    return Stage(motion if motion.fps == fps else motion.resampled(float(fps)), (width, height), title, body)
 
 
 def cut_music(

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from helpers import click_song, remember, save_tiny_model, write_song
 
-from megadance_hf import __version__, cli, export
+from megadance_hf import __version__, bodies, cli, export
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.datasets_scripts.schema import read_prepared
 from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
@@ -149,7 +149,7 @@ def test_video_has_the_song_from_its_start(megadance, model, song, monkeypatch):
     monkeypatch.setattr(Motion, "save", save)
     status, _, shown = megadance("generate", song, "--model", model, "--start", 1, "-o", "d.MP4")
     assert status == 0, shown
-    assert saved == {"music": str(song), "music_start": 1.0, "frames": 45}
+    assert saved == {"music": str(song), "music_start": 1.0, "body": "mannequin", "frames": 45}
     assert files() == ["d.MP4"]
 
 
@@ -184,6 +184,22 @@ def test_export_writes_a_dance_in_other_formats(megadance, model, song):
     np.testing.assert_allclose(heard, soundfile.read(song)[0][rate // 2 :], atol=1e-4)  # from the start that it notes
     assert megadance("export", "d.npz", "--music", song, "--start", 0, "--bundle", "other")[0] == 0
     np.testing.assert_allclose(soundfile.read("other/song.wav")[0], soundfile.read(song)[0][: len(heard)], atol=1e-4)
+
+
+def test_who_dances(megadance, model, song):
+    command = ["generate", song, "--model", model, "--genre", "waltz", "--seed", 1, "--duration", 1.5]
+    outputs = ["-o", "d.npz", "-o", "d.glb", "-o", "d.mp4", "--bundle", "dance"]
+    status, _, shown = megadance(*command, *outputs, "--body", "smooth")
+    assert status == 0, shown
+    dance = Motion.load("d.npz")
+    dance.save("expected.glb", body="smooth")
+    dance.save("expected.mp4", body="smooth", music=song)
+    for name, expected in (("d.glb", "expected.glb"), ("dance/dance.glb", "expected.glb"), ("d.mp4", "expected.mp4")):
+        assert filecmp.cmp(expected, name, shallow=False), name
+    assert megadance("export", "d.npz", "-o", "other.glb")[0] == 0
+    assert not filecmp.cmp("other.glb", "d.glb", shallow=False)
+    status, _, shown = megadance("export", "d.npz", "-o", "other.glb", "--body", "steel")
+    assert status == 2 and "--body" in shown and "smooth" in shown
 
 
 def test_export_tells_mistakes_in_one_line(megadance, song, tmp_path):
@@ -230,6 +246,7 @@ def test_help_teaches(megadance):
 def test_modes_and_bones_are_those_of_their_homes():
     assert sorted(cli.MODES) == sorted(MODES)
     assert cli.BONES == tuple(export._BVH_BONES)
+    assert cli.BODIES == bodies.BODIES
 
 
 def test_help_and_mistakes_import_nothing_heavy(repository):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from helpers import GENRES, click_song, save_tiny_model, write_song
 from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf import Motion, MusicToDancePipeline, cli
+from megadance_hf.bodies import body_mesh, skin
 from megadance_hf.demo import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
+from megadance_hf.mannequin import SOLE_THICKNESS
 from megadance_hf.modeling.feature_extraction_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 
@@ -144,10 +147,14 @@ def test_the_command_hands_its_options_on(monkeypatch, model):
     monkeypatch.setattr(demo, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
     assert cli.main(["demo"]) == 0
     assert calls.pop()[1]["limits"] == Limits()
-    options = "--host 0.0.0.0 --port 7000 --open --max-seconds 30 --max-megabytes 5 --time-limit 60".split()
+    options = (
+        "--host 0.0.0.0 --port 7000 --open --max-seconds 30 --max-megabytes 5 --time-limit 60 --body smooth".split()
+    )
     assert cli.main(["demo", "--model", str(model), *options]) == 0
     limits = Limits(song_seconds=30, megabytes=5, compute_seconds=60)
-    assert calls == [((str(model),), {"host": "0.0.0.0", "port": 7000, "limits": limits, "open_browser": True})]
+    assert calls == [
+        ((str(model),), {"host": "0.0.0.0", "port": 7000, "limits": limits, "open_browser": True, "body": "smooth"})
+    ]
 
 
 def test_the_vendored_script_says_where_it_is_from(repository):
@@ -358,6 +365,39 @@ def test_a_real_song_danced_in_the_browser(visit, ballroom_dir, tmp_path):
 
     strangers = [url for url in one.asked if not url.startswith((one.address, "blob:", "data:"))]
     assert strangers == [] and one.errors == []
+
+
+SKIN = """count => {
+  const dancer = megadanceStage.dancers[0], meshes = [];
+  dancer.pose(1);
+  dancer.figure.traverse((node) => { if (node.isSkinnedMesh) meshes.push(node); });
+  const [mesh] = meshes, all = mesh.geometry.attributes.position.count, point = dancer.where.clone();
+  const places = [...Array(count).keys()].map((index) => {
+    mesh.getVertexPosition(Math.floor(index * all / count), point);
+    return dancer.figure.worldToLocal(mesh.localToWorld(point)).toArray();
+  });
+  return [meshes.length, all, places];
+}"""
+
+
+def test_the_smooth_body_dances_on_the_page(browser, song):
+    """Where three.js puts the skin is where we do."""
+    served = launch(block=False, body="smooth", limits=Limits(song_seconds=4))
+    try:
+        one = Visit(browser, served.local_url, viewport={"width": 1000, "height": 800})
+        one.upload(song)
+        one.seconds(3)
+        assert "3 seconds" in one.dance()
+        meshes, count, places = one.page.evaluate(SKIN, 500)
+        motion = Motion.load(next(Path(served.kept_dances.name).rglob("*.npz")))
+        vertices, _ = skin(body_mesh("smooth"), motion.joints()[30], motion.global_rotations()[30])
+        assert (meshes, count) == (1, len(vertices))
+        expected = vertices[np.arange(500) * count // 500] + [0, SOLE_THICKNESS, 0]
+        np.testing.assert_allclose(places, expected, atol=2e-3)
+        assert not one.errors
+        one.context.close()
+    finally:
+        served.close()
 
 
 @pytest.mark.slow

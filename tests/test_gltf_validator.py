@@ -20,11 +20,11 @@ def _there_is_one():
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
-@pytest.mark.parametrize("suffix", [".glb", ".vrma"])
-def test_dances(tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "options"), [(".glb", {}), (".glb", {"body": "smooth"}), (".vrma", {})])
+def test_dances(tmp_path, suffix, options):
     motions = {"long": random_motion(300, spread=2.0), "one_frame": random_motion(1), "no_genre": random_motion(2)}
     motions["no_genre"].genre = None
-    reports = validate(*(motion.save(tmp_path / f"{name}{suffix}") for name, motion in motions.items()))
+    reports = validate(*(motion.save(tmp_path / f"{name}{suffix}", **options) for name, motion in motions.items()))
     for name, report in zip(motions, reports, strict=True):
         assert report["numErrors"] == report["numWarnings"] == 0, f"{name}: {report['messages'][:3]}"
         # It does not know VRM's extensions, and says so; and that fingertips, toes and the head carry nothing.

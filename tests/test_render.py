@@ -14,6 +14,7 @@ from scipy.signal import correlate, resample_poly
 from scipy.spatial.transform import Rotation
 
 from megadance_hf import render
+from megadance_hf.camera import Camera
 from megadance_hf.mannequin import SEGMENTS, SOLE_THICKNESS
 from megadance_hf.modeling.feature_extraction_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import PARENTS
@@ -256,7 +257,7 @@ def test_progress_is_shown_or_not(tmp_path, capsys):
 
 def test_the_camera_is_a_pinhole():
     """Against a projection built another way: a homogeneous matrix with scipy's rotations."""
-    camera = render.Camera((640, 360), 0.7, np.array([[0.3, 0.9, -0.2]]), np.array([5.0]))
+    camera = Camera((640, 360), 0.7, np.array([[0.3, 0.9, -0.2]]), np.array([5.0]))
     turn = Rotation.from_euler("YX", [camera.heading, -render.PITCH])  # the camera's axes in the world
     eye = camera.targets[0] + turn.apply([0.0, 0.0, 5.0])
     points = np.random.default_rng(0).normal(size=(50, 3))
