@@ -234,7 +234,7 @@ class Visit:
     def __init__(self, browser, address, **options):
         self.context = browser.new_context(permissions=["microphone"], **options)
         self.page, self.address = self.context.new_page(), address
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(120_000)
         self.asked, self.errors = [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -345,13 +345,13 @@ def test_a_real_song_danced_in_the_browser(visit, ballroom_dir, tmp_path):
     for name, action in {
         "playing": None,
         "after seeking back": "megadanceStage.seekTo(2.3)",
-        "after seeking on": "megadanceStage.seekTo(8.8)",
+        "after seeking on": "megadanceStage.seekTo(5.5)",
         "at another speed": "megadanceStage.speed.value = '0.5', megadanceStage.speed.onchange(), megadanceStage.seekTo(4)",
     }.items():
         if action:
             page.evaluate(action)
         page.evaluate("recorded.length = 0")
-        page.wait_for_function("recorded.length >= 12 && !megadanceStage.audio.seeking")
+        page.wait_for_function("recorded.length >= 8 && !megadanceStage.audio.seeking")  # well before the end, if slow
         apart[name] = dance.apart(page.evaluate("recorded")[2:])
     page.click(".play")
     assert page.evaluate("megadanceStage.audio.paused")
