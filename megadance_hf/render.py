@@ -284,10 +284,8 @@ class Stage:
 
         depth, cover = np.zeros((2, *shape), np.float32)  # cover: share of the pixel that the body covers
         owner, *normals = np.zeros((4, *shape), np.uint8)  # whose surface is visible; right, down, where the body is
-        colour_of, window = (
-            self._colour_of,
-            (_odd(0.020 * unit),) * 2,
-        )  # over 2 cm, so that limbs grow out of each other
+        colour_of = self._colour_of
+        window = (_odd(0.020 * unit),) * 2  # over 2 cm, so that limbs grow out of each other
         if self._mesh is None:
             bodies = capsules(projected[:, 0], projected[:, 1], radii)
             compiled(rasterise)(bodies, boxes, depth, cover, owner, *normals)
@@ -408,6 +406,7 @@ def filmstrip(
     *,
     size: tuple[int, int] = (320, 480),
     title: str | None = None,
+    body: str = "mannequin",
 ) -> Path:
     """One PNG with `count` moments of a dance side by side, evenly spaced from the first frame to the last.
 
@@ -417,6 +416,7 @@ def filmstrip(
         count: how many pictures.
         size: (width, height) of each picture in pixels.
         title: caption of the first picture; None shows the genre, "" nothing. Each carries its time.
+        body: who dances, "mannequin" or "smooth".
 
     Returns:
         The path. The file appears whole or not at all; errors are those of `render_video`.
@@ -426,7 +426,7 @@ def filmstrip(
     path = _target(path, ".png")
     if not (isinstance(count, int | np.integer) and count >= 1):
         raise RenderError(f"count={count!r}: give a whole number of pictures, 1 or more")
-    stage = _stage(motion, size, motion.fps, title)
+    stage = _stage(motion, size, motion.fps, title, body)
     pictures = []
     for frame in np.linspace(0, len(stage) - 1, count).round().astype(int).tolist():
         picture = stage.draw(frame, overlay=False)
