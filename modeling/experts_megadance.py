@@ -7,7 +7,6 @@ paper's concatenation along time (section 3.3).
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,11 +18,9 @@ from .configuration_megadance import MegaDanceConfig
 from .kernels_megadance import (
     MOST_ROWS,
     ExpertStep,
-    StepWeights,
     expert_step,
-    mix_window,
     run_steps,
-    step_weights,
+    run_window,
     usable,
 )
 from .linear_megadance import SMALLEST_PACKED, Linear
@@ -243,16 +240,17 @@ class Expert(nn.Module):
         self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None, keep: int = 0
     ) -> torch.Tensor:
         """[batch, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
-        compiled = None if cache is None or not usable(hidden_states) else step_weights(self, cache.arranged)
+        if cache is not None and usable(hidden_states):
+            computed = run_window(self, hidden_states, cache, keep)
+            if computed is not None:
+                return computed
         if self.use_mamba:
-            hidden_states = self._mix_time(hidden_states, cache, compiled)
+            hidden_states = self._mix_time(hidden_states, cache)
         attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep)
         hidden_states = hidden_states[:, :, -keep:] + self.dropout(attended)
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
 
-    def _mix_time(
-        self, hidden_states: torch.Tensor, cache: ExpertCache | None, compiled: StepWeights | None
-    ) -> torch.Tensor:
+    def _mix_time(self, hidden_states: torch.Tensor, cache: ExpertCache | None) -> torch.Tensor:
         """The three Mambas."""
         states, arranged = (None, None), {}
         if cache is not None:
@@ -265,8 +263,7 @@ class Expert(nn.Module):
             ]
         x = hidden_states.transpose(0, 1)  # streams first
         # the norm comes after the sum here (released code; the paper does not say)
-        mixer = None if compiled is None else partial(mix_window, compiled, cache)
-        mixed = x + run_mambas(mambas, x, *states, arranged["mambas"], mixer)
+        mixed = x + run_mambas(mambas, x, *states, arranged["mambas"])
         weight, bias = arranged["norms"]
         return torch.addcmul(bias, F.layer_norm(mixed, mixed.shape[-1:], eps=norms[0].eps), weight).transpose(0, 1)
 

@@ -5,7 +5,7 @@ Libraries for matrix products are made for many rows: with one row they are slow
 small operations between the products cost as much again. Weights are taken as they are stored: float32, bfloat16, or int8
 with a scale for each output; everything else is float32. `Expert.forward` is the definition; the tests compare with it.
 
-Many positions at once (`mix_window`) are left to those libraries, but not what lies between the large products: as single
+The products of many positions at once (`run_window`) are left to those libraries, but not what lies between them: as single
 operations of torch it costs as much as the products.
 
 The loops are in `loops_megadance.py`. Without numba they are not used.
@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .mamba_megadance import MambaWeights, mamba_weights
+from .linear_megadance import product_of
+from .mamba_megadance import mamba_weights
 
 SMALLEST = 2**20  # parameters of an expert below which calls, not weights, take the time: not worth the compilation
 MOST_ROWS = 16  # items of a batch; with more of them torch's matrix products are faster
@@ -33,18 +34,21 @@ class Loops(NamedTuple):
 
     expert: Callable
     product: Callable
-    convolve: Callable
-    scan: Callable
+    mix: Callable
+    join_mambas: Callable
+    attend: Callable
+    join_attention: Callable
+    gelu: Callable
 
 
 @cache
 def loops() -> Loops | None:
     """None without numba. To import it takes a quarter of a second, so that only large models do."""
     try:
-        from .loops_megadance import convolve, expert, product, scan
+        from . import loops_megadance
     except ImportError:
         return None
-    return Loops(expert, product, convolve, scan)
+    return Loops(*(getattr(loops_megadance, name) for name in Loops._fields))
 
 
 class StepWeights(NamedTuple):
@@ -65,6 +69,11 @@ class StepWeights(NamedTuple):
     biases: np.ndarray  # q, k, v, o, fc1, fc2 one after the other
     eps: float
 
+    @property
+    def mamba(self) -> tuple:
+        """The first arguments of `mix`."""
+        return (self.matrices[0][:0, 0], *self[1:7])
+
 
 def usable(x: torch.Tensor) -> bool:
     """Whether the compiled functions can take `x`."""
@@ -72,7 +81,7 @@ def usable(x: torch.Tensor) -> bool:
 
 
 def step_weights(expert: nn.Module, arranged: dict) -> StepWeights | None:
-    """The weights for steps and `mix_window`, kept in `arranged`; None where these are not the faster way."""
+    """The weights for `run_steps` and `run_window`, kept in `arranged`; None where these are not the faster way."""
     if "step" not in arranged:
         arranged["step"] = _arrange(expert)
     return arranged["step"]
@@ -112,21 +121,49 @@ def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int) -> 
     return torch.from_numpy(now).view(x.shape).to(x.dtype)
 
 
-def mix_window(weights: StepWeights, cache, projected: torch.Tensor, small: MambaWeights) -> torch.Tensor:
-    """What `mix` of the Mambas does: convolution, recurrence and gate of several positions.
+def run_window(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Tensor | None:
+    """Several positions through an expert: [items, 3, time, hidden] -> same, or the last `keep` positions when that is not 0.
 
-    [streams, rows, time, 2 * inner] -> [streams, rows, time, inner]; `cache` is the `ExpertCache`, written in place.
+    `cache` is its `ExpertCache`, written in place. None where the modules of torch are to be used.
     """
-    shape = (*projected.shape[:-1], projected.shape[-1] // 2)
-    u, y = torch.empty(shape), torch.empty(shape, dtype=projected.dtype)
-    inputs, (history, states, *_) = _array(projected), _states(cache)
+    weights = step_weights(expert, cache.arranged)
+    if weights is None:
+        return None
+    items, streams, time, hidden = x.shape
+    if time not in cache.arranged:
+        cache.arranged[time] = _window_products(expert, items * time, x.dtype)
+    into, out_of, (ask, find, give, join), (widen, narrow) = cache.arranged[time]
+    call, (conv, ssm, keys, values), first, eps = loops(), _states(cache), cache.rows.start, weights.eps
+    x = x.detach().contiguous()
+    heard = torch.empty(streams, items, time, weights.conv.shape[2], dtype=x.dtype)
+    now, normed = torch.empty(items, streams, keep or time, hidden), torch.empty_like(x)
     with _lock:
-        loops().convolve(inputs, weights.conv, weights.channels, history, cache.rows.start, u.numpy())
-        dt_b_c = torch.matmul(u, small.x_proj)
-        delta = torch.matmul(dt_b_c[..., : small.dt_proj.shape[2]], small.dt_proj)
-        arrays = (u.numpy(), delta.numpy(), dt_b_c.numpy(), inputs)
-        loops().scan(*arrays, weights.decay, weights.channels, states, cache.rows.start, _array(y))
-    return y
+        projected = [_array(product(x[:, stream])) for stream, product in enumerate(into)]
+        call.mix(*weights.mamba, tuple(projected), conv, ssm, first, _array(heard))
+        mixed = [_array(product(heard[stream]).view(-1, hidden)) for stream, product in enumerate(out_of)]
+        call.join_mambas(_array(x), tuple(mixed), weights.norms, eps, now.numpy(), _array(normed))
+
+        asked = normed[:, :, -keep:].contiguous()  # -0: all
+        arrays = [_array(product(lines)) for product, lines in ((ask, asked), (find, normed), (give, normed))]
+        attended = torch.empty_like(asked)
+        call.attend(*arrays, keys, values, first, cache.position, _array(attended))
+        lines = [tensor.view(-1, hidden) for tensor in (attended, now, asked)]
+        call.join_attention(_array(join(lines[0])), weights.norms[4], eps, _array(lines[1]), _array(lines[2]))
+
+        middle = widen(lines[2])
+        call.gelu(_array(middle))
+    return lines[1].add_(narrow(middle)).to(x.dtype).view(now.shape)
+
+
+def _window_products(expert: nn.Module, rows: int, dtype: torch.dtype) -> tuple[list[Callable], ...]:
+    """Of the Mambas, in and out; q, k, v, o; fc1, fc2. `rows` of each stream."""
+    mambas, attention, mlp = expert.mambas.values(), expert.attention, expert.mlp
+    joined = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj], [mlp.fc1, mlp.fc2]
+    return (
+        [product_of(mamba.in_proj, rows, dtype) for mamba in mambas],
+        [product_of(mamba.out_proj, rows, dtype) for mamba in mambas],
+        *([product_of(layer, len(mambas) * rows, dtype) for layer in layers] for layers in joined),
+    )
 
 
 def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
@@ -144,7 +181,7 @@ def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
 def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     weight = _array(layer.weight)
     place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
-    loops().product(weight[:0, 0], *place, _scale(layer), 0, _copies(layer.bias)[0], x.numpy(), y.numpy())
+    loops().product(weight[:0, 0], *place, _scale(layer), 0, _bias(layer), x.numpy(), y.numpy())
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:
@@ -202,6 +239,11 @@ def _floats(x: torch.Tensor) -> np.ndarray:
 def _copies(*tensors: torch.Tensor) -> np.ndarray:
     """Stacked, in float32."""
     return torch.stack([tensor.detach().float() for tensor in tensors]).contiguous().numpy()
+
+
+def _bias(layer: nn.Module) -> np.ndarray:
+    """[outputs]; empty for a layer without."""
+    return np.zeros(0, np.float32) if layer.bias is None else _copies(layer.bias)[0]
 
 
 def _scale(layer: nn.Module) -> np.ndarray:

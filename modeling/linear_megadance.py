@@ -1,6 +1,6 @@
 """Linear layers as inference wants them.
 
-`Linear` is torch's, but keeps large float32 weights in the order of the CPU's matrix products a second time, for windows of some
+`Linear` is torch's, but keeps large weights in the order of the CPU's matrix products a second time, for windows of some
 twenty positions: putting them into that order takes as long as the product, and torch does it in each call.
 
 `Int8Linear` has eight-bit weights: a quarter of the memory, and of what a code step has to read.
@@ -12,6 +12,8 @@ Each output has its own scale. One position at a time is computed with the exact
 """
 
 import warnings
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -19,32 +21,32 @@ from torch import nn
 
 METHODS = ("int8",)
 SMALLEST_PACKED = 2**17  # weights; smaller layers are quick anyway
-PACKED_ROWS = range(4, 128)  # for more rows the order matters less
+# for more rows the order matters less
+PACKED_ROWS = {torch.float32: range(4, 128), torch.bfloat16: range(4, 1024)}
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, faster for a few dozen rows without gradients in float32 on a CPU; its weights then take twice their memory."""
+    """`nn.Linear`, faster for a few dozen rows without gradients on a CPU; its weights then take twice their memory."""
 
     _packed = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., inputs] -> [..., outputs]."""
-        packed = None if self.training or x.dtype != torch.float32 else self._pack(x.numel() // x.shape[-1])
-        if packed is None:
-            return super().forward(x)
-        return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")
+        packed = None if self.training else self._pack(x.numel() // x.shape[-1], x.dtype)
+        return super().forward(x) if packed is None else _packed_product(x, packed, self.bias)
 
-    def _pack(self, rows: int) -> torch.Tensor | None:
+    def _pack(self, rows: int, dtype: torch.dtype) -> torch.Tensor | None:
         weight = self.weight
-        if rows not in PACKED_ROWS or weight.numel() < SMALLEST_PACKED or torch.is_grad_enabled():
+        if rows not in PACKED_ROWS.get(dtype, ()) or weight.numel() < SMALLEST_PACKED or torch.is_grad_enabled():
             return None
-        if weight.dtype != torch.float32 or weight.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if weight.dtype != dtype or weight.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return None
         # an in-place change counts the version up; tensors made in inference mode have none, and can't be changed outside it
         version = (weight.data_ptr(), None if weight.is_inference() else weight._version)
         if self._packed is None or self._packed[0] != version:
             try:  # what torch's own compiler uses; where a build has no oneDNN, nothing is lost
                 packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 64)
+                _packed_product(weight.new_zeros(1, weight.shape[1]), packed, self.bias)  # not every type on every CPU
             except (AttributeError, NotImplementedError, RuntimeError):
                 packed = None
             self._packed = version, packed
@@ -52,6 +54,10 @@ class Linear(nn.Linear):
 
     def __getstate__(self) -> dict:  # a copy packs its own
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
+
+def _packed_product(x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 class Int8Linear(nn.Module):
@@ -76,14 +82,12 @@ class Int8Linear(nn.Module):
         if packed is None:
             bias = None if self.bias is None else self.bias.to(x.dtype)
             return F.linear(x, dense_weight(self).to(x.dtype), bias)
-        # with this instruction sums of eight-bit products cannot overflow; without it inputs get seven bits
-        wide = getattr(torch.cpu, "_is_vnni_supported", bool)()
-        return torch.ops.quantized.linear_dynamic(x.float(), packed, reduce_range=not wide).to(x.dtype)
+        return _quantized_product(x.float(), packed).to(x.dtype)
 
     def _pack(self, rows: int):
         """The weight in the order of torch's quantized products; None where this torch has none."""
         engines = torch.backends.quantized
-        engine = "onednn" if rows not in PACKED_ROWS and "onednn" in engines.supported_engines else engines.engine
+        engine = "onednn" if rows > 128 and "onednn" in engines.supported_engines else engines.engine
         if engine not in self._packed and engine != "none":
             zeros, usual = torch.zeros(len(self.scale), dtype=torch.long), engines.engine
             with warnings.catch_warnings():
@@ -95,6 +99,27 @@ class Int8Linear(nn.Module):
                 finally:
                     engines.engine = usual
         return self._packed.get(engine)
+
+
+def _quantized_product(x: torch.Tensor, packed) -> torch.Tensor:
+    return torch.ops.quantized.linear_dynamic(x, packed, reduce_range=not _sums_are_wide())
+
+
+@cache
+def _sums_are_wide() -> bool:
+    """With this instruction sums of eight-bit products cannot overflow; without it inputs get seven bits."""
+    return getattr(torch.cpu, "_is_vnni_supported", bool)()
+
+
+def product_of(layer: nn.Module, rows: int, dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What `layer` does with `rows` rows of this type on a CPU, decided now, for as long as its weights stay: each look
+    at a module costs time when weights have just gone through the cache.
+    """
+    if isinstance(layer, Int8Linear):
+        packed = layer._pack(rows) if dtype == torch.float32 else None
+        return layer if packed is None else partial(_quantized_product, packed=packed)
+    packed = layer._pack(rows, dtype)
+    return layer if packed is None else partial(_packed_product, packed=packed, bias=layer.bias)
 
 
 def dense_weight(linear: nn.Module) -> torch.Tensor:
@@ -113,4 +138,4 @@ def quantize_linears(module: nn.Module) -> None:
             quantize_linears(child)
 
 
-__all__ = ["METHODS", "SMALLEST_PACKED", "Int8Linear", "Linear", "dense_weight", "quantize_linears"]
+__all__ = ["METHODS", "SMALLEST_PACKED", "Int8Linear", "Linear", "dense_weight", "product_of", "quantize_linears"]

@@ -7,6 +7,7 @@ import numpy as np
 
 try:
     import numba
+    from llvmlite import binding, ir
     from numba import prange, types
     from numba.extending import intrinsic, overload
 except ImportError as error:
@@ -16,6 +17,9 @@ except ImportError as error:
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
+_OUTPUTS = 32  # outputs of a product of eight bits that a thread takes at once
+_LANES = 16  # products of an instruction that adds pairs of them
+_HAS_PAIRS = binding.get_host_cpu_features().get("avx2", False)
 
 _LOG2E = 1.4426950408889634
 # 2^f for |f| <= 1/2, to 4e-9 of it (Taylor), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
@@ -91,12 +95,124 @@ def _gelu(x):
     return np.float32(0.5) * (x + abs(x) * (np.float32(1.0) - tail * t * _exp(-z * z)))
 
 
-@_compiled(parallel=True)
-def product(kind, addresses, outputs, scales, first, bias, x, y):
-    """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
+def _sums_of_pairs(rows):
+    """Make sums[o * rows + r] = sum over k < count of weights[o][k] lines[r][k], int8 by int16 in 32 bits, of four weights and `rows` lines.
 
-    [parts, rows, inputs] -> [parts, rows, outputs]. Four outputs and up to three rows at a time: a weight comes from memory once
-    and meets three rows, a row comes from the cache once for four weights, and no sum waits for another.
+    All are addresses; `count` is a multiple of `_LANES`, above 0. Compilers do not find this instruction by themselves: it
+    multiplies sixteen pairs and adds neighbours, where floats would have to be made of the weights first.
+    """
+
+    @intrinsic
+    def sums_of_pairs(context, weights, lines, count, sums):
+        def code(context, builder, signature, arguments):
+            weights, lines, count, sums = arguments
+            byte, short, word, index = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+            bytes_, shorts, words = (
+                ir.VectorType(*kind) for kind in ((byte, _LANES), (short, _LANES), (word, _LANES // 2))
+            )
+
+            def function(name, *types_):
+                known = builder.module.globals.get(name)
+                return known or ir.Function(builder.module, ir.FunctionType(types_[0], types_[1:]), name)
+
+            multiply = function("llvm.x86.avx2.pmadd.wd", words, shorts, shorts)
+            add_up = function(f"llvm.vector.reduce.add.v{_LANES // 2}i32", word, words)
+
+            def at(addresses, which, k, kind, size):
+                address = builder.extract_value(addresses, which)
+                address = builder.add(address, builder.mul(k, ir.Constant(index, size)))
+                return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+
+            before, loop, after = builder.block, *map(builder.append_basic_block, ("pairs", "summed"))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(index)
+            totals = [builder.phi(words) for _ in range(4 * rows)]
+            heard = [at(lines, r, k, shorts, 2) for r in range(rows)]
+            new = []
+            for o in range(4):
+                weight = builder.sext(at(weights, o, k, bytes_, 1), shorts)
+                new += [
+                    builder.add(totals[o * rows + r], builder.call(multiply, [weight, heard[r]])) for r in range(rows)
+                ]
+            following = builder.add(k, ir.Constant(index, _LANES))
+            for place, start, value in zip([k, *totals], [index(0), *[words(None)] * len(new)], [following, *new], strict=True):
+                place.add_incoming(start, before)
+                place.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+            builder.position_at_end(after)
+            for place, total in enumerate(new):
+                address = builder.add(sums, ir.Constant(index, 4 * place))
+                builder.store(builder.call(add_up, [total]), builder.inttoptr(address, word.as_pointer()))
+            return context.get_dummy_value()
+
+        return types.void(types.UniTuple(types.int64, 4), types.UniTuple(types.int64, rows), types.int64, types.int64), code
+
+    return sums_of_pairs
+
+
+_sums_of_one, _sums_of_three = _sums_of_pairs(1), _sums_of_pairs(3)
+
+
+@_compiled()
+def _in_sixteen_bits(x, whole, steps):
+    """x = whole * steps, to half a step, where no sum of products with weights up to 127 can leave 32 bits."""
+    size = x.shape[2]
+    for part in range(x.shape[0]):
+        for row in range(x.shape[1]):
+            line, rounded = x[part, row], whole[part, row]
+            largest = total = np.float32(0)
+            for k in range(size):
+                largest = max(largest, abs(line[k]))
+                total += abs(line[k])
+            step = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - size))
+            steps[part, row] = step
+            factor = np.float32(1) / step if step > 0 else np.float32(0)
+            for k in range(size):
+                rounded[k] = np.int16(np.floor(line[k] * factor + np.float32(0.5)))
+
+
+@_compiled(parallel=True)
+def _integer_product(kind, addresses, outputs, scales, first, bias, x, y):
+    """`product` of weights of eight bits: its inputs are rounded to sixteen."""
+    parts, rows, size = y.shape
+    inputs = x.shape[2]
+    blocks = (size + _OUTPUTS - 1) // _OUTPUTS
+    count = inputs // _LANES * _LANES
+    whole, steps = np.empty(x.shape, np.int16), np.empty(x.shape[:2], np.float32)
+    _in_sixteen_bits(x, whole, steps)
+    for item in prange(parts * blocks):
+        part, low = item // blocks, item % blocks * _OUTPUTS
+        source, start = min(part, len(x) - 1), addresses[first + part]
+        weight = _matrix(kind, start, size, inputs)
+        heard, said, sums = whole[source], y[part], np.zeros(12, np.int32)
+        for o in range(low, min(low + _OUTPUTS, size), 4):
+            # where the outputs end, the last one is computed again; so are rows below
+            p, q, r = min(o + 1, size - 1), min(o + 2, size - 1), min(o + 3, size - 1)
+            lines = start + o * inputs, start + p * inputs, start + q * inputs, start + r * inputs
+            for row in range(0, rows, 3):
+                second, third = min(row + 1, rows - 1), min(row + 2, rows - 1)
+                together = 1 if rows == 1 else 3
+                if count > 0 and rows == 1:
+                    _sums_of_one(lines, (heard.ctypes.data,), count, sums.ctypes.data)
+                elif count > 0:
+                    origins = heard[row].ctypes.data, heard[second].ctypes.data, heard[third].ctypes.data
+                    _sums_of_three(lines, origins, count, sums.ctypes.data)
+                for which in range(min(4, size - o)):
+                    index = o + which
+                    factor = scales[outputs[first + part] + index]
+                    offset = bias[part * size + index] if len(bias) > 0 else np.float32(0)
+                    for r in range(min(together, rows - row)):
+                        total = sums[which * together + r]
+                        for k in range(count, inputs):
+                            total += np.int32(weight[index, k]) * np.int32(heard[row + r, k])
+                        said[row + r, index] = np.float32(total) * (factor * steps[source, row + r]) + offset
+
+
+@_compiled(parallel=True)
+def _float_product(kind, addresses, outputs, scales, first, bias, x, y):
+    """Four outputs and up to three rows at a time: a weight comes from memory once and meets three rows, a row comes from the cache
+    once for four weights, and no sum waits for another.
     """
     parts, rows, size = y.shape
     inputs = x.shape[2]
@@ -176,6 +292,29 @@ def product(kind, addresses, outputs, scales, first, bias, x, y):
                 said[row, index] = said[row, index] * factor + offset
 
 
+def _product(kind, addresses, outputs, scales, first, bias, x, y):
+    raise NotImplementedError
+
+
+@overload(_product)
+def _product_of(kind, addresses, outputs, scales, first, bias, x, y):
+    function = _integer_product if kind.dtype == types.int8 and _HAS_PAIRS else _float_product
+
+    def call(kind, addresses, outputs, scales, first, bias, x, y):
+        function(kind, addresses, outputs, scales, first, bias, x, y)
+
+    return call
+
+
+@_compiled()
+def product(kind, addresses, outputs, scales, first, bias, x, y):
+    """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
+
+    [parts, rows, inputs] -> [parts, rows, outputs].
+    """
+    _product(kind, addresses, outputs, scales, first, bias, x, y)
+
+
 @_compiled()
 def _normalise(x, norm, eps, first, every, y):
     """Layer norm of rows `first`, `first + every`, ..."""
@@ -189,12 +328,28 @@ def _normalise(x, norm, eps, first, every, y):
             spread += (x[row, k] - mean) * (x[row, k] - mean)
         factor = np.float32(1 / np.sqrt(spread / x.shape[1] + eps))
         for k in range(x.shape[1]):
-            y[row, k] = (x[row, k] - mean) * factor * norm[0, k] + norm[1, k]
+            y[row, k] = _stored((x[row, k] - mean) * factor * norm[0, k] + norm[1, k], y)
+
+
+@_compiled()
+def _gather(x, first, every, y):
+    """Rows `first`, `first + every`, ... of x."""
+    for row in range(y.shape[0]):
+        for k in range(y.shape[1]):
+            y[row, k] = x[first + every * row, k]
+
+
+@_compiled()
+def _add(x, first, every, y):
+    """Add x to the rows `first`, `first + every`, ... of y."""
+    for row in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            y[first + every * row, k] += x[row, k]
 
 
 @_compiled(parallel=True)
 def convolve(projected, weight, channels, history, first_row, u):
-    """Causal depthwise convolution, then SiLU, of the first half of [streams, rows, time, 2 * inner]; the history moves on."""
+    """Causal depthwise convolution, then SiLU, of the first half of [rows, time, 2 * inner] of each stream; the history moves on."""
     streams, rows, steps, inner = u.shape
     width = weight.shape[1]
     blocks = (inner + _CHANNELS - 1) // _CHANNELS
@@ -212,7 +367,7 @@ def convolve(projected, weight, channels, history, first_row, u):
                     for c in range(count):
                         total[c] += tap[c] * past[c]
                 else:
-                    new = projected[stream, row, source, low:high]
+                    new = projected[stream][row, source, low:high]
                     for c in range(count):
                         total[c] += tap[c] * _real(new[c])
             for c in range(count):
@@ -223,12 +378,12 @@ def convolve(projected, weight, channels, history, first_row, u):
                 if source < 0:
                     past[c] = history[stream, item_row, width - 1 + source, low + c]
                 else:
-                    past[c] = _real(projected[stream, row, source, low + c])
+                    past[c] = _real(projected[stream][row, source, low + c])
 
 
 @_compiled(parallel=True)
 def scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
-    """The recurrence of [streams, rows, time, inner], with softplus before and the gate after it; y may be u."""
+    """The recurrence of [streams, rows, time, inner], with softplus before and the gate after it."""
     streams, rows, steps, inner = u.shape
     states = decay.shape[1]
     blocks = (inner + _CHANNELS - 1) // _CHANNELS
@@ -253,92 +408,146 @@ def scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
                     new = _exp(step[c] * rate[c]) * h[c] + driven[c] * b
                     h[c] = new
                     total[c] += new * out
-            gate, said = projected[stream, row, t, inner + low : inner + high], y[stream, row, t, low:high]
+            gate, said = projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high]
             for c in range(count):
                 said[c] = _stored(total[c] * _silu(_real(gate[c])), said)
 
 
+@_compiled()
+def mix(kind, addresses, outputs, scales, conv_weight, decay, channels, projected, conv, ssm, first_row, y):
+    """What lies between the large products of the Mambas: [rows, time, 2 * inner] of each stream -> y [streams, rows, time, inner]."""
+    zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
+    streams, rows, steps, inner = y.shape
+    states, lines, none = decay.shape[1], rows * steps, scales[:0]
+    u, delta = np.empty(y.shape, np.float32), np.empty(y.shape, np.float32)
+    bc = np.empty((streams, lines, outputs[4] - outputs[3]), np.float32)
+    dt = np.empty((streams, lines, bc.shape[2] - 2 * states), np.float32)
+    convolve(projected, conv_weight, channels, conv, first_row, u)
+    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(streams, lines, inner), bc)
+    for stream in range(streams):
+        _gather(bc[stream], zero, zero + 1, dt[stream])
+    product(kind, addresses, outputs, scales, zero + 6, none, dt, delta.reshape(streams, lines, inner))
+    scan(u, delta, bc.reshape(streams, rows, steps, bc.shape[2]), projected, decay, channels, ssm, first_row, y)
+
+
 @_compiled(parallel=True)
-def attend(qkv, keys, values, first_row, position, result):
-    """Three queries an item over the ring of keys and values, into which the new ones are written first."""
+def attend(query, key, value, keys, values, first_row, position, result):
+    """Attention with a sliding window of new positions, [rows, streams, time, hidden], over themselves and those in the ring of keys and
+    values, into which the new ones are written. Of the queries only the last ones may be given.
+    """
+    rows, streams, steps, _ = key.shape
     heads, context, size = keys.shape[1], keys.shape[2], keys.shape[4]
-    query, key, value = qkv[0], qkv[1], qkv[2]
-    rows = qkv.shape[1] // 3
-    seen = min(position + 1, context)
+    past, asked = min(position, context), query.shape[2]
     scale = np.float32(1 / np.sqrt(size))
     for item in prange(rows * heads):
         row, head = item // heads, item % heads
-        ring, store = keys[first_row + row, head], values[first_row + row, head]
         at = head * size
-        for stream in range(3):
+        ring, store = keys[first_row + row, head], values[first_row + row, head]
+        both = np.empty((2, (past + steps) * streams, size), np.float32)
+        known, worth = both[0], both[1]
+        for place in range(past * streams):
+            slot, stream = (position - past + place // streams) % context, place % streams
+            old, other, line, weighed = ring[slot, stream], store[slot, stream], known[place], worth[place]
             for k in range(size):
-                ring[position % context, stream, k] = _stored(key[3 * row + stream, at + k], ring)
-                store[position % context, stream, k] = _stored(value[3 * row + stream, at + k], store)
-        score = np.empty((3, 3 * seen), np.float32)
-        first, second = query[3 * row, at : at + size], query[3 * row + 1, at : at + size]
-        third = query[3 * row + 2, at : at + size]
-        for place in range(3 * seen):
-            line = ring[place // 3, place % 3]
-            a = b = c = np.float32(0)
+                line[k] = _real(old[k])
             for k in range(size):
-                heard = _real(line[k])
-                a += first[k] * heard
-                b += second[k] * heard
-                c += third[k] * heard
-            score[0, place], score[1, place], score[2, place] = a * scale, b * scale, c * scale
-        for q in range(3):
-            share, said = score[q], np.zeros(size, np.float32)
-            highest, total = share.max(), np.float32(0)
-            for place in range(3 * seen):
-                share[place] = _exp(share[place] - highest)
-            for place in range(3 * seen):
-                total += share[place]
-            for place in range(3 * seen):
-                line, weight = store[place // 3, place % 3], share[place] / total
+                weighed[k] = _real(other[k])
+        for t in range(steps):
+            for stream in range(streams):
+                place, slot = (past + t) * streams + stream, (position + t) % context
+                new, other = key[row, stream, t, at : at + size], value[row, stream, t, at : at + size]
+                line, weighed, old, older = known[place], worth[place], ring[slot, stream], store[slot, stream]
                 for k in range(size):
-                    said[k] += weight * _real(line[k])
-            result[3 * row + q, at : at + size] = said
+                    line[k], weighed[k] = _real(new[k]), _real(other[k])
+                    old[k], older[k] = _stored_as(new[k], old), _stored_as(other[k], older)
+        asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
+        for t in range(asked):
+            now = past + steps - asked + t
+            low = max(0, now + 1 - context) * streams
+            count = (now + 1) * streams - low
+            for stream in range(streams):
+                new = query[row, stream, t, at : at + size]
+                for k in range(size):
+                    asking[stream, k] = _real(new[k]) * scale
+            first, second, third = asking[0], asking[1], asking[2]
+            for place in range(count):
+                line = known[low + place]
+                a = b = c = np.float32(0)
+                for k in range(size):
+                    a += first[k] * line[k]
+                    b += second[k] * line[k]
+                    c += third[k] * line[k]
+                score[0, place], score[1, place], score[2, place] = a, b, c
+            for stream in range(streams):
+                share, said = score[stream, :count], np.zeros(size, np.float32)
+                highest, total = share.max(), np.float32(0)
+                for place in range(count):
+                    share[place] = _exp(share[place] - highest)
+                for place in range(count):
+                    total += share[place]
+                for place in range(count):
+                    line, weight = worth[low + place], share[place] / total
+                    for k in range(size):
+                        said[k] += weight * line[k]
+                answer = result[row, stream, t, at : at + size]
+                for k in range(size):
+                    answer[k] = _stored(said[k], answer)
 
 
-@_compiled()
-def _gather(x, first, every, y):
-    """Rows `first`, `first + every`, ... of x."""
-    for row in range(y.shape[0]):
-        for k in range(y.shape[1]):
-            y[row, k] = x[first + every * row, k]
+@_compiled(parallel=True)
+def join_mambas(x, mixed, norms, eps, out, normed):
+    """The norm of its stream of x + mixed, of the last positions only, and of all positions the attention's norm of that.
+
+    x, out, normed: [rows, streams, time, hidden]; mixed: [rows * time, hidden] of each stream.
+    """
+    rows, streams, steps, hidden = x.shape
+    first, all_lines = steps - out.shape[2], normed.reshape(-1, hidden)
+    for item in prange(rows * streams * steps):
+        row, stream, t = item // (streams * steps), item // steps % streams, item % steps
+        old, new = x[row, stream, t], mixed[stream][row * steps + t]
+        line = np.empty((1, hidden), np.float32)
+        for k in range(hidden):
+            line[0, k] = _real(old[k]) + _real(new[k])
+        _normalise(line, norms[stream], eps, 0, 1, line)
+        if t >= first:
+            out[row, stream, t - first] = line[0]
+        _normalise(line, norms[3], eps, 0, 1, all_lines[item : item + 1])
 
 
-@_compiled()
-def _add(x, first, every, y):
-    """Add x to the rows `first`, `first + every`, ... of y."""
-    for row in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            y[first + every * row, k] += x[row, k]
+@_compiled(parallel=True)
+def join_attention(attended, norm, eps, out, normed):
+    """out += attended, and its norm; [lines, hidden] each."""
+    for item in prange(len(out)):
+        line, new = out[item], attended[item]
+        for k in range(len(line)):
+            line[k] += _real(new[k])
+        _normalise(out[item : item + 1], norm, eps, 0, 1, normed[item : item + 1])
+
+
+@_compiled(parallel=True)
+def gelu(x):
+    """In place; [lines, size]."""
+    for item in prange(len(x)):
+        line = x[item]
+        for k in range(len(line)):
+            line[k] = _stored(_gelu(_real(line[k])), line)
 
 
 @_compiled()
 def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
-    zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
+    zero = outputs[0]  # see `mix`
     one, hidden = zero + 1, x.shape[1]
     rows = x.shape[0] // 3
     inner = conv_weight.shape[2]
     none = biases[:0]
     streams, mixed = np.empty((3, rows, hidden), np.float32), np.empty((3, rows, hidden), np.float32)
-    projected = np.empty((3, rows, 1, 2 * inner), np.float32)
-    u, delta = np.empty((3, rows, 1, inner), np.float32), np.empty((3, rows, 1, inner), np.float32)
-    bc = np.empty((3, rows, 1, outputs[4] - outputs[3]), np.float32)
-    dt = np.empty((3, rows, bc.shape[3] - 2 * decay.shape[1]), np.float32)
+    projected, heard = np.empty((3, rows, 1, 2 * inner), np.float32), np.empty((3, rows, 1, inner), np.float32)
     for stream in range(3):
         _gather(x, stream, zero + 3, streams[stream])
     product(kind, addresses, outputs, scales, zero, none, streams, projected.reshape(3, rows, 2 * inner))
-    convolve(projected, conv_weight, channels, conv, first_row, u)
-    heard, flat = u.reshape(3, rows, inner), bc.reshape(3, rows, bc.shape[3])
-    product(kind, addresses, outputs, scales, zero + 3, none, heard, flat)
-    for stream in range(3):
-        _gather(flat[stream], zero, one, dt[stream])
-    product(kind, addresses, outputs, scales, zero + 6, none, dt, delta.reshape(3, rows, inner))
-    scan(u, delta, bc, projected, decay, channels, ssm, first_row, u)
-    product(kind, addresses, outputs, scales, zero + 9, none, heard, mixed)
+    of_each = projected[0], projected[1], projected[2]
+    mix(kind, addresses, outputs, scales, conv_weight, decay, channels, of_each, conv, ssm, first_row, heard)
+    product(kind, addresses, outputs, scales, zero + 9, none, heard.reshape(3, rows, inner), mixed)
     _gather(x, zero, one, out)
     for stream in range(3):
         _add(mixed[stream], stream, zero + 3, out)
@@ -349,17 +558,15 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     normed = np.empty((1, 3 * rows, hidden), np.float32)
     _normalise(out, norms[3], eps, zero, one, normed[0])
     product(kind, addresses, outputs, scales, zero + 12, biases, normed, qkv)
-    attend(qkv, keys, values, first_row, position, normed[0])
+    query, key, value = (qkv[0].reshape(rows, 3, 1, hidden), qkv[1].reshape(rows, 3, 1, hidden), qkv[2].reshape(rows, 3, 1, hidden))
+    attend(query, key, value, keys, values, first_row, position, normed.reshape(rows, 3, 1, hidden))
     product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, qkv[:1])
     _add(qkv[0], zero, one, out)
 
     _normalise(out, norms[4], eps, zero, one, normed[0])
     middle = np.empty((1, 3 * rows, outputs[17] - outputs[16]), np.float32)
     product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, middle)
-    for row in range(3 * rows):
-        line = middle[0, row]
-        for k in range(len(line)):
-            line[k] = _gelu(line[k])
+    gelu(middle[0])
     product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, qkv[:1])
     _add(qkv[0], zero, one, out)
 
@@ -380,4 +587,15 @@ def _stored_of(value, like):
     return lambda value, like: value
 
 
-__all__ = ["attend", "convolve", "expert", "product", "scan"]
+def _stored_as(value, like):
+    """`_stored` of a number that may be stored that way already."""
+
+
+@overload(_stored_as, inline="always")
+def _stored_as_of(value, like):
+    if value == like.dtype:
+        return lambda value, like: value
+    return lambda value, like: _stored(value, like)
+
+
+__all__ = ["attend", "expert", "gelu", "join_attention", "join_mambas", "mix", "product"]

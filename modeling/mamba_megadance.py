@@ -222,7 +222,6 @@ def run_mambas(
     conv: torch.Tensor | None = None,
     ssm: torch.Tensor | None = None,
     weights: MambaWeights | None = None,
-    mixer: Callable[[torch.Tensor, MambaWeights], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Several Mambas, each on its own stream: [streams, batch, time, hidden] -> same.
 
@@ -230,11 +229,10 @@ def run_mambas(
         conv: [streams, batch, kernel - 1, inner], the convolutions' last inputs, overwritten.
         ssm: [streams, batch, state, inner], the states, overwritten.
         weights: `mamba_weights(mambas)`, when they are known already.
-        mixer: does what `mix` does, `conv` and `ssm` included.
     """
     weights = weights or mamba_weights(mambas)
     projected = _project([mamba.in_proj for mamba in mambas], weights.in_proj, x)
-    mixed = mix(projected, weights, conv, ssm) if mixer is None else mixer(projected, weights)
+    mixed = mix(projected, weights, conv, ssm)
     return _project([mamba.out_proj for mamba in mambas], weights.out_proj, mixed)
 
 
