@@ -34,7 +34,8 @@ class Loops(NamedTuple):
 
     expert: Callable
     product: Callable
-    mix: Callable
+    convolve: Callable
+    scan: Callable
     join_mambas: Callable
     attend: Callable
     join_attention: Callable
@@ -68,11 +69,6 @@ class StepWeights(NamedTuple):
     norms: np.ndarray  # [5, 2, hidden]: weight and bias of the norms of the Mambas, the attention, the feed-forward
     biases: np.ndarray  # q, k, v, o, fc1, fc2 one after the other
     eps: float
-
-    @property
-    def mamba(self) -> tuple:
-        """The first arguments of `mix`."""
-        return (self.matrices[0][:0, 0], *self[1:7])
 
 
 def usable(x: torch.Tensor) -> bool:
@@ -132,14 +128,19 @@ def run_window(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Te
     items, streams, time, hidden = x.shape
     if time not in cache.arranged:
         cache.arranged[time] = _window_products(expert, items * time, x.dtype)
-    into, out_of, (ask, find, give, join), (widen, narrow) = cache.arranged[time]
+    small, into, out_of, (ask, find, give, join), (widen, narrow) = cache.arranged[time]
     call, (conv, ssm, keys, values), first, eps = loops(), _states(cache), cache.rows.start, weights.eps
     x = x.detach().contiguous()
-    heard = torch.empty(streams, items, time, weights.conv.shape[2], dtype=x.dtype)
+    u = torch.empty(streams, items, time, weights.conv.shape[2])
+    heard = torch.empty(u.shape, dtype=x.dtype)
     now, normed = torch.empty(items, streams, keep or time, hidden), torch.empty_like(x)
     with _lock:
-        projected = [_array(product(x[:, stream])) for stream, product in enumerate(into)]
-        call.mix(*weights.mamba, tuple(projected), conv, ssm, first, _array(heard))
+        projected = tuple(_array(product(x[:, stream])) for stream, product in enumerate(into))
+        call.convolve(projected, weights.conv, weights.channels, conv, first, u.numpy())
+        dt_b_c = torch.matmul(u, small.x_proj)
+        delta = torch.matmul(dt_b_c[..., : small.dt_proj.shape[2]], small.dt_proj)
+        arrays = (u.numpy(), delta.numpy(), dt_b_c.numpy(), projected)
+        call.scan(*arrays, weights.decay, weights.channels, ssm, first, _array(heard))
         mixed = [_array(product(heard[stream]).view(-1, hidden)) for stream, product in enumerate(out_of)]
         call.join_mambas(_array(x), tuple(mixed), weights.norms, eps, now.numpy(), _array(normed))
 
@@ -155,11 +156,12 @@ def run_window(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Te
     return lines[1].add_(narrow(middle)).to(x.dtype).view(now.shape)
 
 
-def _window_products(expert: nn.Module, rows: int, dtype: torch.dtype) -> tuple[list[Callable], ...]:
-    """Of the Mambas, in and out; q, k, v, o; fc1, fc2. `rows` of each stream."""
+def _window_products(expert: nn.Module, rows: int, dtype: torch.dtype) -> tuple:
+    """The small weights of the Mambas; their products in and out; q, k, v, o; fc1, fc2. `rows` of each stream."""
     mambas, attention, mlp = expert.mambas.values(), expert.attention, expert.mlp
     joined = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj], [mlp.fc1, mlp.fc2]
     return (
+        mamba_weights(list(mambas)),
         [product_of(mamba.in_proj, rows, dtype) for mamba in mambas],
         [product_of(mamba.out_proj, rows, dtype) for mamba in mambas],
         *([product_of(layer, len(mambas) * rows, dtype) for layer in layers] for layers in joined),

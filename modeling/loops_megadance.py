@@ -413,23 +413,6 @@ def scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
                 said[c] = _stored(total[c] * _silu(_real(gate[c])), said)
 
 
-@_compiled()
-def mix(kind, addresses, outputs, scales, conv_weight, decay, channels, projected, conv, ssm, first_row, y):
-    """What lies between the large products of the Mambas: [rows, time, 2 * inner] of each stream -> y [streams, rows, time, inner]."""
-    zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
-    streams, rows, steps, inner = y.shape
-    states, lines, none = decay.shape[1], rows * steps, scales[:0]
-    u, delta = np.empty(y.shape, np.float32), np.empty(y.shape, np.float32)
-    bc = np.empty((streams, lines, outputs[4] - outputs[3]), np.float32)
-    dt = np.empty((streams, lines, bc.shape[2] - 2 * states), np.float32)
-    convolve(projected, conv_weight, channels, conv, first_row, u)
-    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(streams, lines, inner), bc)
-    for stream in range(streams):
-        _gather(bc[stream], zero, zero + 1, dt[stream])
-    product(kind, addresses, outputs, scales, zero + 6, none, dt, delta.reshape(streams, lines, inner))
-    scan(u, delta, bc.reshape(streams, rows, steps, bc.shape[2]), projected, decay, channels, ssm, first_row, y)
-
-
 @_compiled(parallel=True)
 def attend(query, key, value, keys, values, first_row, position, result):
     """Attention with a sliding window of new positions, [rows, streams, time, hidden], over themselves and those in the ring of keys and
@@ -535,18 +518,27 @@ def gelu(x):
 
 @_compiled()
 def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
-    zero = outputs[0]  # see `mix`
+    zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
     one, hidden = zero + 1, x.shape[1]
     rows = x.shape[0] // 3
     inner = conv_weight.shape[2]
     none = biases[:0]
     streams, mixed = np.empty((3, rows, hidden), np.float32), np.empty((3, rows, hidden), np.float32)
     projected, heard = np.empty((3, rows, 1, 2 * inner), np.float32), np.empty((3, rows, 1, inner), np.float32)
+    u, delta = np.empty((3, rows, 1, inner), np.float32), np.empty((3, rows, 1, inner), np.float32)
+    bc = np.empty((3, rows, 1, outputs[4] - outputs[3]), np.float32)
+    dt = np.empty((3, rows, bc.shape[3] - 2 * decay.shape[1]), np.float32)
     for stream in range(3):
         _gather(x, stream, zero + 3, streams[stream])
     product(kind, addresses, outputs, scales, zero, none, streams, projected.reshape(3, rows, 2 * inner))
     of_each = projected[0], projected[1], projected[2]
-    mix(kind, addresses, outputs, scales, conv_weight, decay, channels, of_each, conv, ssm, first_row, heard)
+    convolve(of_each, conv_weight, channels, conv, first_row, u)
+    flat = bc.reshape(3, rows, bc.shape[3])
+    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(3, rows, inner), flat)
+    for stream in range(3):
+        _gather(flat[stream], zero, one, dt[stream])
+    product(kind, addresses, outputs, scales, zero + 6, none, dt, delta.reshape(3, rows, inner))
+    scan(u, delta, bc, of_each, decay, channels, ssm, first_row, heard)
     product(kind, addresses, outputs, scales, zero + 9, none, heard.reshape(3, rows, inner), mixed)
     _gather(x, zero, one, out)
     for stream in range(3):
@@ -598,4 +590,4 @@ def _stored_as_of(value, like):
     return lambda value, like: _stored(value, like)
 
 
-__all__ = ["attend", "expert", "gelu", "join_attention", "join_mambas", "mix", "product"]
+__all__ = ["attend", "convolve", "expert", "gelu", "join_attention", "join_mambas", "product", "scan"]
