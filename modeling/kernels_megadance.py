@@ -38,8 +38,6 @@ class Loops(NamedTuple):
     scan: Callable
     join_mambas: Callable
     attend: Callable
-    join_attention: Callable
-    gelu: Callable
 
 
 @cache
@@ -117,6 +115,7 @@ def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int) -> 
     return torch.from_numpy(now).view(x.shape).to(x.dtype)
 
 
+@torch.no_grad()
 def run_window(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Tensor | None:
     """Several positions through an expert: [items, 3, time, hidden] -> same, or the last `keep` positions when that is not 0.
 
@@ -148,12 +147,9 @@ def run_window(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Te
         arrays = [_array(product(lines)) for product, lines in ((ask, asked), (find, normed), (give, normed))]
         attended = torch.empty_like(asked)
         call.attend(*arrays, keys, values, first, cache.position, _array(attended))
-        lines = [tensor.view(-1, hidden) for tensor in (attended, now, asked)]
-        call.join_attention(_array(join(lines[0])), weights.norms[4], eps, _array(lines[1]), _array(lines[2]))
-
-        middle = widen(lines[2])
-        call.gelu(_array(middle))
-    return lines[1].add_(narrow(middle)).to(x.dtype).view(now.shape)
+    now = now.add_(join(attended))
+    middle = expert.mlp.act(widen(expert.mlp_norm(now.to(x.dtype))))
+    return now.add_(narrow(middle)).to(x.dtype)
 
 
 def _window_products(expert: nn.Module, rows: int, dtype: torch.dtype) -> tuple:

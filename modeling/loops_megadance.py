@@ -209,87 +209,91 @@ def _integer_product(kind, addresses, outputs, scales, first, bias, x, y):
                         said[row + r, index] = np.float32(total) * (factor * steps[source, row + r]) + offset
 
 
+@_compiled()
+def _float_lines(kind, addresses, outputs, scales, first, bias, x, y, part, block):
+    rows, size, inputs = y.shape[1], y.shape[2], x.shape[2]
+    weight = _matrix(kind, addresses[first + part], size, inputs)
+    heard, said = x[min(part, len(x) - 1)], y[part]
+    # where the outputs end, the last one is computed again
+    o = block * 4
+    p, q, r = min(o + 1, size - 1), min(o + 2, size - 1), min(o + 3, size - 1)
+    if rows > 3:  # the same numbers for many rows: made ready once
+        ready = np.empty((4, inputs), np.float32)
+        for k in range(inputs):
+            ready[0, k], ready[1, k] = _real(weight[o, k]), _real(weight[p, k])
+        for k in range(inputs):
+            ready[2, k], ready[3, k] = _real(weight[q, k]), _real(weight[r, k])
+        w0, w1, w2, w3 = ready[0], ready[1], ready[2], ready[3]
+        for row in range(0, rows, 3):
+            second, third = min(row + 1, rows - 1), min(row + 2, rows - 1)  # where rows end, the last one once more
+            x0, x1, x2 = heard[row], heard[second], heard[third]
+            oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
+            for k in range(inputs):
+                a, b, c = x0[k], x1[k], x2[k]
+                oa += w0[k] * a
+                ob += w0[k] * b
+                oc += w0[k] * c
+                pa += w1[k] * a
+                pb += w1[k] * b
+                pc += w1[k] * c
+                qa += w2[k] * a
+                qb += w2[k] * b
+                qc += w2[k] * c
+                ra += w3[k] * a
+                rb += w3[k] * b
+                rc += w3[k] * c
+            said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
+            said[second, o], said[second, p], said[second, q], said[second, r] = ob, pb, qb, rb
+            said[third, o], said[third, p], said[third, q], said[third, r] = oc, pc, qc, rc
+    elif rows > 1:
+        x0, x1, x2 = heard[0], heard[1], heard[rows - 1]
+        oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
+        for k in range(inputs):
+            a, b, c = x0[k], x1[k], x2[k]
+            w = _real(weight[o, k])
+            oa += w * a
+            ob += w * b
+            oc += w * c
+            w = _real(weight[p, k])
+            pa += w * a
+            pb += w * b
+            pc += w * c
+            w = _real(weight[q, k])
+            qa += w * a
+            qb += w * b
+            qc += w * c
+            w = _real(weight[r, k])
+            ra += w * a
+            rb += w * b
+            rc += w * c
+        said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
+        said[1, o], said[1, p], said[1, q], said[1, r] = ob, pb, qb, rb
+        said[rows - 1, o], said[rows - 1, p], said[rows - 1, q], said[rows - 1, r] = oc, pc, qc, rc
+    else:
+        oa = pa = qa = ra = np.float32(0)
+        for k in range(inputs):
+            a = heard[0, k]
+            oa += _real(weight[o, k]) * a
+            pa += _real(weight[p, k]) * a
+            qa += _real(weight[q, k]) * a
+            ra += _real(weight[r, k]) * a
+        said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
+    for index in range(o, min(o + 4, size)):
+        factor = scales[outputs[first + part] + index] if len(scales) > 0 else np.float32(1)
+        offset = bias[part * size + index] if len(bias) > 0 else np.float32(0)
+        for row in range(rows):
+            said[row, index] = said[row, index] * factor + offset
+
+
 @_compiled(parallel=True)
 def _float_product(kind, addresses, outputs, scales, first, bias, x, y):
     """Four outputs and up to three rows at a time: a weight comes from memory once and meets three rows, a row comes from the cache
     once for four weights, and no sum waits for another.
     """
     parts, rows, size = y.shape
-    inputs = x.shape[2]
     blocks = (size + 3) // 4
     for item in prange(parts * blocks):
-        part = item // blocks
-        weight = _matrix(kind, addresses[first + part], size, inputs)
-        heard, said = x[min(part, len(x) - 1)], y[part]
-        # where the outputs end, the last one is computed again
-        o = item % blocks * 4
-        p, q, r = min(o + 1, size - 1), min(o + 2, size - 1), min(o + 3, size - 1)
-        if rows > 3:  # the same numbers for many rows: made ready once
-            ready = np.empty((4, inputs), np.float32)
-            for k in range(inputs):
-                ready[0, k], ready[1, k] = _real(weight[o, k]), _real(weight[p, k])
-            for k in range(inputs):
-                ready[2, k], ready[3, k] = _real(weight[q, k]), _real(weight[r, k])
-            w0, w1, w2, w3 = ready[0], ready[1], ready[2], ready[3]
-            for row in range(0, rows, 3):
-                second, third = min(row + 1, rows - 1), min(row + 2, rows - 1)  # where rows end, the last one once more
-                x0, x1, x2 = heard[row], heard[second], heard[third]
-                oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
-                for k in range(inputs):
-                    a, b, c = x0[k], x1[k], x2[k]
-                    oa += w0[k] * a
-                    ob += w0[k] * b
-                    oc += w0[k] * c
-                    pa += w1[k] * a
-                    pb += w1[k] * b
-                    pc += w1[k] * c
-                    qa += w2[k] * a
-                    qb += w2[k] * b
-                    qc += w2[k] * c
-                    ra += w3[k] * a
-                    rb += w3[k] * b
-                    rc += w3[k] * c
-                said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
-                said[second, o], said[second, p], said[second, q], said[second, r] = ob, pb, qb, rb
-                said[third, o], said[third, p], said[third, q], said[third, r] = oc, pc, qc, rc
-        elif rows > 1:
-            x0, x1, x2 = heard[0], heard[1], heard[rows - 1]
-            oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
-            for k in range(inputs):
-                a, b, c = x0[k], x1[k], x2[k]
-                w = _real(weight[o, k])
-                oa += w * a
-                ob += w * b
-                oc += w * c
-                w = _real(weight[p, k])
-                pa += w * a
-                pb += w * b
-                pc += w * c
-                w = _real(weight[q, k])
-                qa += w * a
-                qb += w * b
-                qc += w * c
-                w = _real(weight[r, k])
-                ra += w * a
-                rb += w * b
-                rc += w * c
-            said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
-            said[1, o], said[1, p], said[1, q], said[1, r] = ob, pb, qb, rb
-            said[rows - 1, o], said[rows - 1, p], said[rows - 1, q], said[rows - 1, r] = oc, pc, qc, rc
-        else:
-            oa = pa = qa = ra = np.float32(0)
-            for k in range(inputs):
-                a = heard[0, k]
-                oa += _real(weight[o, k]) * a
-                pa += _real(weight[p, k]) * a
-                qa += _real(weight[q, k]) * a
-                ra += _real(weight[r, k]) * a
-            said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
-        for index in range(o, min(o + 4, size)):
-            factor = scales[outputs[first + part] + index] if len(scales) > 0 else np.float32(1)
-            offset = bias[part * size + index] if len(bias) > 0 else np.float32(0)
-            for row in range(rows):
-                said[row, index] = said[row, index] * factor + offset
+        _float_lines(kind, addresses, outputs, scales, first, bias, x, y, item // blocks, item % blocks)
 
 
 def _product(kind, addresses, outputs, scales, first, bias, x, y):
@@ -347,70 +351,137 @@ def _add(x, first, every, y):
             y[first + every * row, k] += x[row, k]
 
 
+@_compiled()
+def _convolve_part(projected, weight, channels, history, u, stream, row, item_row, low):
+    steps, inner, width = u.shape[2], u.shape[3], weight.shape[1]
+    high = min(low + _CHANNELS, inner)
+    count = high - low
+    for t in range(steps):
+        total, heard = channels[stream, 0, low:high].copy(), u[stream, row, t, low:high]
+        for k in range(width):
+            tap, source = weight[stream, k, low:high], t + k - (width - 1)
+            if source < 0:
+                past = history[stream, item_row, width - 1 + source, low:high]
+                for c in range(count):
+                    total[c] += tap[c] * past[c]
+            else:
+                new = projected[stream][row, source, low:high]
+                for c in range(count):
+                    total[c] += tap[c] * _real(new[c])
+        for c in range(count):
+            heard[c] = _silu(total[c])
+    for k in range(width - 1):
+        past, source = history[stream, item_row, k, low:high], steps - (width - 1) + k
+        for c in range(count):
+            if source < 0:
+                past[c] = history[stream, item_row, width - 1 + source, low + c]
+            else:
+                past[c] = _real(projected[stream][row, source, low + c])
+
+
 @_compiled(parallel=True)
 def convolve(projected, weight, channels, history, first_row, u):
     """Causal depthwise convolution, then SiLU, of the first half of [rows, time, 2 * inner] of each stream; the history moves on."""
     streams, rows, steps, inner = u.shape
-    width = weight.shape[1]
     blocks = (inner + _CHANNELS - 1) // _CHANNELS
     for item in prange(streams * rows * blocks):
-        stream, row = item // (rows * blocks), item // blocks % rows
-        low = item % blocks * _CHANNELS
-        high = min(low + _CHANNELS, inner)
-        count, item_row = high - low, first_row + row
-        for t in range(steps):
-            total, heard = channels[stream, 0, low:high].copy(), u[stream, row, t, low:high]
-            for k in range(width):
-                tap, source = weight[stream, k, low:high], t + k - (width - 1)
-                if source < 0:
-                    past = history[stream, item_row, width - 1 + source, low:high]
-                    for c in range(count):
-                        total[c] += tap[c] * past[c]
-                else:
-                    new = projected[stream][row, source, low:high]
-                    for c in range(count):
-                        total[c] += tap[c] * _real(new[c])
+        stream, row, low = item // (rows * blocks), item // blocks % rows, item % blocks * _CHANNELS
+        _convolve_part(projected, weight, channels, history, u, stream, row, first_row + row, low)
+
+
+@_compiled()
+def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, item_row, low):
+    steps, inner, states = u.shape[2], u.shape[3], decay.shape[1]
+    rank = bc.shape[3] - 2 * states
+    high = min(low + _CHANNELS, inner)
+    count = high - low
+    dt_bias, skip = channels[stream, 1, low:high], channels[stream, 2, low:high]
+    step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
+    for t in range(steps):
+        heard, raw = u[stream, row, t, low:high], delta[stream, row, t, low:high]
+        for c in range(count):
+            step[c] = _softplus(raw[c] + dt_bias[c])
+            driven[c] = step[c] * heard[c]
+            total[c] = skip[c] * heard[c]
+        for n in range(states):
+            b, out = bc[stream, row, t, rank + n], bc[stream, row, t, rank + states + n]
+            h, rate = ssm[stream, item_row, n, low:high], decay[stream, n, low:high]
             for c in range(count):
-                heard[c] = _silu(total[c])
-        for k in range(width - 1):
-            past, source = history[stream, item_row, k, low:high], steps - (width - 1) + k
-            for c in range(count):
-                if source < 0:
-                    past[c] = history[stream, item_row, width - 1 + source, low + c]
-                else:
-                    past[c] = _real(projected[stream][row, source, low + c])
+                new = _exp(step[c] * rate[c]) * h[c] + driven[c] * b
+                h[c] = new
+                total[c] += new * out
+        gate, said = projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high]
+        for c in range(count):
+            said[c] = _stored(total[c] * _silu(_real(gate[c])), said)
 
 
 @_compiled(parallel=True)
 def scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
     """The recurrence of [streams, rows, time, inner], with softplus before and the gate after it."""
     streams, rows, steps, inner = u.shape
-    states = decay.shape[1]
     blocks = (inner + _CHANNELS - 1) // _CHANNELS
-    rank = bc.shape[3] - 2 * states
     for item in prange(streams * rows * blocks):
-        stream, row = item // (rows * blocks), item // blocks % rows
-        low = item % blocks * _CHANNELS
-        high = min(low + _CHANNELS, inner)
-        count = high - low
-        dt_bias, skip = channels[stream, 1, low:high], channels[stream, 2, low:high]
-        step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
-        for t in range(steps):
-            heard, raw = u[stream, row, t, low:high], delta[stream, row, t, low:high]
-            for c in range(count):
-                step[c] = _softplus(raw[c] + dt_bias[c])
-                driven[c] = step[c] * heard[c]
-                total[c] = skip[c] * heard[c]
-            for n in range(states):
-                b, out = bc[stream, row, t, rank + n], bc[stream, row, t, rank + states + n]
-                h, rate = ssm[stream, first_row + row, n, low:high], decay[stream, n, low:high]
-                for c in range(count):
-                    new = _exp(step[c] * rate[c]) * h[c] + driven[c] * b
-                    h[c] = new
-                    total[c] += new * out
-            gate, said = projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high]
-            for c in range(count):
-                said[c] = _stored(total[c] * _silu(_real(gate[c])), said)
+        stream, row, low = item // (rows * blocks), item // blocks % rows, item % blocks * _CHANNELS
+        _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, first_row + row, low)
+
+
+@_compiled()
+def _attend_head(query, key, value, keys, values, first_row, position, row, head, result):
+    streams, steps = key.shape[1:3]
+    context, size = keys.shape[2], keys.shape[4]
+    past, asked = min(position, context), query.shape[2]
+    scale = np.float32(1 / np.sqrt(size))
+    at = head * size
+    ring, store = keys[first_row + row, head], values[first_row + row, head]
+    both = np.empty((2, (past + steps) * streams, size), np.float32)
+    known, worth = both[0], both[1]
+    for place in range(past * streams):
+        slot, stream = (position - past + place // streams) % context, place % streams
+        old, other, line, weighed = ring[slot, stream], store[slot, stream], known[place], worth[place]
+        for k in range(size):
+            line[k] = _real(old[k])
+        for k in range(size):
+            weighed[k] = _real(other[k])
+    for t in range(steps):
+        for stream in range(streams):
+            place, slot = (past + t) * streams + stream, (position + t) % context
+            new, other = key[row, stream, t, at : at + size], value[row, stream, t, at : at + size]
+            line, weighed, old, older = known[place], worth[place], ring[slot, stream], store[slot, stream]
+            for k in range(size):
+                line[k], weighed[k] = _real(new[k]), _real(other[k])
+                old[k], older[k] = _stored_as(new[k], old), _stored_as(other[k], older)
+    asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
+    for t in range(asked):
+        now = past + steps - asked + t
+        low = max(0, now + 1 - context) * streams
+        count = (now + 1) * streams - low
+        for stream in range(streams):
+            new = query[row, stream, t, at : at + size]
+            for k in range(size):
+                asking[stream, k] = _real(new[k]) * scale
+        first, second, third = asking[0], asking[1], asking[2]
+        for place in range(count):
+            line = known[low + place]
+            a = b = c = np.float32(0)
+            for k in range(size):
+                a += first[k] * line[k]
+                b += second[k] * line[k]
+                c += third[k] * line[k]
+            score[0, place], score[1, place], score[2, place] = a, b, c
+        for stream in range(streams):
+            share, said = score[stream, :count], np.zeros(size, np.float32)
+            highest, total = share.max(), np.float32(0)
+            for place in range(count):
+                share[place] = _exp(share[place] - highest)
+            for place in range(count):
+                total += share[place]
+            for place in range(count):
+                line, weight = worth[low + place], share[place] / total
+                for k in range(size):
+                    said[k] += weight * line[k]
+            answer = result[row, stream, t, at : at + size]
+            for k in range(size):
+                answer[k] = _stored(said[k], answer)
 
 
 @_compiled(parallel=True)
@@ -418,63 +489,23 @@ def attend(query, key, value, keys, values, first_row, position, result):
     """Attention with a sliding window of new positions, [rows, streams, time, hidden], over themselves and those in the ring of keys and
     values, into which the new ones are written. Of the queries only the last ones may be given.
     """
-    rows, streams, steps, _ = key.shape
-    heads, context, size = keys.shape[1], keys.shape[2], keys.shape[4]
-    past, asked = min(position, context), query.shape[2]
-    scale = np.float32(1 / np.sqrt(size))
-    for item in prange(rows * heads):
-        row, head = item // heads, item % heads
-        at = head * size
-        ring, store = keys[first_row + row, head], values[first_row + row, head]
-        both = np.empty((2, (past + steps) * streams, size), np.float32)
-        known, worth = both[0], both[1]
-        for place in range(past * streams):
-            slot, stream = (position - past + place // streams) % context, place % streams
-            old, other, line, weighed = ring[slot, stream], store[slot, stream], known[place], worth[place]
-            for k in range(size):
-                line[k] = _real(old[k])
-            for k in range(size):
-                weighed[k] = _real(other[k])
-        for t in range(steps):
-            for stream in range(streams):
-                place, slot = (past + t) * streams + stream, (position + t) % context
-                new, other = key[row, stream, t, at : at + size], value[row, stream, t, at : at + size]
-                line, weighed, old, older = known[place], worth[place], ring[slot, stream], store[slot, stream]
-                for k in range(size):
-                    line[k], weighed[k] = _real(new[k]), _real(other[k])
-                    old[k], older[k] = _stored_as(new[k], old), _stored_as(other[k], older)
-        asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
-        for t in range(asked):
-            now = past + steps - asked + t
-            low = max(0, now + 1 - context) * streams
-            count = (now + 1) * streams - low
-            for stream in range(streams):
-                new = query[row, stream, t, at : at + size]
-                for k in range(size):
-                    asking[stream, k] = _real(new[k]) * scale
-            first, second, third = asking[0], asking[1], asking[2]
-            for place in range(count):
-                line = known[low + place]
-                a = b = c = np.float32(0)
-                for k in range(size):
-                    a += first[k] * line[k]
-                    b += second[k] * line[k]
-                    c += third[k] * line[k]
-                score[0, place], score[1, place], score[2, place] = a, b, c
-            for stream in range(streams):
-                share, said = score[stream, :count], np.zeros(size, np.float32)
-                highest, total = share.max(), np.float32(0)
-                for place in range(count):
-                    share[place] = _exp(share[place] - highest)
-                for place in range(count):
-                    total += share[place]
-                for place in range(count):
-                    line, weight = worth[low + place], share[place] / total
-                    for k in range(size):
-                        said[k] += weight * line[k]
-                answer = result[row, stream, t, at : at + size]
-                for k in range(size):
-                    answer[k] = _stored(said[k], answer)
+    heads = keys.shape[1]
+    for item in prange(len(key) * heads):
+        _attend_head(query, key, value, keys, values, first_row, position, item // heads, item % heads, result)
+
+
+@_compiled()
+def _join_line(x, mixed, norms, eps, out, normed, row, stream, t):
+    streams, steps, hidden = x.shape[1:]
+    first = steps - out.shape[2]
+    old, new = x[row, stream, t], mixed[stream][row * steps + t]
+    line = np.empty((1, hidden), np.float32)
+    for k in range(hidden):
+        line[0, k] = _real(old[k]) + _real(new[k])
+    _normalise(line, norms[stream], eps, 0, 1, line)
+    if t >= first:
+        out[row, stream, t - first] = line[0]
+    _normalise(line, norms[3], eps, 0, 1, normed[row, stream, t : t + 1])
 
 
 @_compiled(parallel=True)
@@ -483,37 +514,9 @@ def join_mambas(x, mixed, norms, eps, out, normed):
 
     x, out, normed: [rows, streams, time, hidden]; mixed: [rows * time, hidden] of each stream.
     """
-    rows, streams, steps, hidden = x.shape
-    first, all_lines = steps - out.shape[2], normed.reshape(-1, hidden)
+    rows, streams, steps, _ = x.shape
     for item in prange(rows * streams * steps):
-        row, stream, t = item // (streams * steps), item // steps % streams, item % steps
-        old, new = x[row, stream, t], mixed[stream][row * steps + t]
-        line = np.empty((1, hidden), np.float32)
-        for k in range(hidden):
-            line[0, k] = _real(old[k]) + _real(new[k])
-        _normalise(line, norms[stream], eps, 0, 1, line)
-        if t >= first:
-            out[row, stream, t - first] = line[0]
-        _normalise(line, norms[3], eps, 0, 1, all_lines[item : item + 1])
-
-
-@_compiled(parallel=True)
-def join_attention(attended, norm, eps, out, normed):
-    """out += attended, and its norm; [lines, hidden] each."""
-    for item in prange(len(out)):
-        line, new = out[item], attended[item]
-        for k in range(len(line)):
-            line[k] += _real(new[k])
-        _normalise(out[item : item + 1], norm, eps, 0, 1, normed[item : item + 1])
-
-
-@_compiled(parallel=True)
-def gelu(x):
-    """In place; [lines, size]."""
-    for item in prange(len(x)):
-        line = x[item]
-        for k in range(len(line)):
-            line[k] = _stored(_gelu(_real(line[k])), line)
+        _join_line(x, mixed, norms, eps, out, normed, item // (streams * steps), item // steps % streams, item % steps)
 
 
 @_compiled()
@@ -558,7 +561,10 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     _normalise(out, norms[4], eps, zero, one, normed[0])
     middle = np.empty((1, 3 * rows, outputs[17] - outputs[16]), np.float32)
     product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, middle)
-    gelu(middle[0])
+    for row in range(3 * rows):
+        line = middle[0, row]
+        for k in range(len(line)):
+            line[k] = _gelu(line[k])
     product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, qkv[:1])
     _add(qkv[0], zero, one, out)
 
@@ -590,4 +596,4 @@ def _stored_as_of(value, like):
     return lambda value, like: _stored(value, like)
 
 
-__all__ = ["attend", "convolve", "expert", "gelu", "join_attention", "join_mambas", "product", "scan"]
+__all__ = ["attend", "convolve", "expert", "join_mambas", "product", "scan"]
