@@ -29,7 +29,7 @@ from megadance_hf.modeling.music_features_megadance import HOP_LENGTH, SAMPLING_
 CHILD = """
 import json, sys, time
 began = time.perf_counter()
-from megadance_hf.modeling.feature_extraction_megadance import load_audio
+from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.music_features_megadance import music_features
 imported = time.perf_counter() - began
 

@@ -25,9 +25,10 @@ import numpy as np
 
 from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips
 from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
+from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
-from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor, load_audio
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from megadance_hf.datasets_scripts.schema import FPS, MIN_FRAMES, Clip, ClipError, song_features
-from megadance_hf.modeling.feature_extraction_megadance import load_audio
+from megadance_hf.modeling.audio_megadance import load_audio
 
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg")
 

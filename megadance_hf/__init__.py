@@ -30,7 +30,7 @@ _EXPORTS = {
     "MegaDanceForMotionGeneration": ".modeling.modeling_megadance",
     "MegaDanceForGenreClassification": ".modeling.modeling_megadance_classifier",
     "MegaDanceFeatureExtractor": ".modeling.feature_extraction_megadance",
-    "load_audio": ".modeling.feature_extraction_megadance",
+    "load_audio": ".modeling.audio_megadance",
     "MegaDanceProcessor": ".modeling.processing_megadance",
     "Motion": ".motion",
     "MusicToDancePipeline": ".pipeline",

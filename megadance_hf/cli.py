@@ -6,9 +6,10 @@ Every mistake ends in one line on stderr and exit status 2, before anything is w
 
 import argparse
 import contextlib
+import gc
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -434,24 +435,33 @@ def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
 def run_generate(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files or none."""
     outputs = Outputs(arguments.output, arguments.num, arguments.bundle, arguments.bones, arguments.body)
-    from .modeling.configuration_megadance import match_genre
-    from .modeling.feature_extraction_megadance import load_audio
-    from .models import DEFAULT_MODEL, load_config
-    from .pipeline import MusicToDancePipeline
+    from .modeling.audio_megadance import load_audio
+    from .modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, song_features
 
-    # Everything that can be wrong is found before the weights are loaded.
+    # Everything that can be wrong is found before anything slow: first of all the song, which needs no network.
+    stretch = {"start": arguments.start, "duration": arguments.duration}
+    waveform, _ = load_audio(arguments.song, **stretch)
+    with _no_collection():
+        from .modeling.configuration_megadance import match_genre
+        from .models import DEFAULT_MODEL, load_config
+        from .pipeline import MusicToDancePipeline
     _hush()
     model = arguments.model or DEFAULT_MODEL
     genres = load_config(model).built_genres
     genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
-    song = load_audio(arguments.song, start=arguments.start, duration=arguments.duration)
+    features = song_features(waveform)
+    del waveform  # of a long song it is as large as the models
     # Only the experts of this genre: a large model opens in a fraction of its memory.
     rounded = {"quantization": "int8"} if arguments.precision == "int8" else {"dtype": arguments.precision}
     pipe = MusicToDancePipeline.from_pretrained(model, active_genres=[genre], **rounded)
     if not arguments.genre and len(genres) > 1:
         print(f"no --genre given: dancing {genre} (the others: {', '.join(genres[1:])})")
     options = {name: getattr(arguments, name) for name in ("seed", "mode", "temperature", "top_k", "num")}
-    dances = pipe(song, genre, progress=True, **options)
+    extractor = pipe.processor.feature_extractor
+    if (SAMPLING_RATE, HOP_LENGTH) == (extractor.sampling_rate, extractor.hop_length):
+        dances = pipe({"input_features": features}, genre, progress=True, **options)
+    else:  # a model with music features of its own
+        dances = pipe(arguments.song, genre, progress=True, **stretch, **options)
     dances = dances if isinstance(dances, list) else [dances]
     for dance in dances:
         dance.metadata |= {"song": Path(arguments.song).name, "start": arguments.start}
@@ -615,6 +625,16 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     files = evaluation.write(out)
     print((out / "tables.md").read_text(encoding="utf-8"))
     print(f"wrote {', '.join(str(file) for file in files)} in {time.perf_counter() - began:.0f} s")
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """To import large libraries makes a million objects and no garbage; to look for some takes a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _hush() -> None:

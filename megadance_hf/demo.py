@@ -38,9 +38,9 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from .curves import dance_curves, song_curves
+from .modeling.audio_megadance import AudioError, load_audio
 from .modeling.configuration_megadance import MOTION_FPS, GenreError
 from .modeling.errors_megadance import ModelError
-from .modeling.feature_extraction_megadance import AudioError, load_audio
 from .models import DEFAULT_MODEL
 from .motion import Motion, MotionError
 from .pipeline import MusicToDancePipeline

@@ -36,9 +36,9 @@ from yaml import YAMLError
 from . import handler, reports
 from .datasets_scripts.push import push_prepared
 from .datasets_scripts.schema import iter_prepared, read_info
+from .modeling.audio_megadance import AudioSource
 from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
 from .modeling.errors_megadance import one_line
-from .modeling.feature_extraction_megadance import AudioSource
 from .modeling.kinematics_megadance import NUM_JOINTS
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer

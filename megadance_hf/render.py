@@ -631,7 +631,7 @@ def cut_music(
             )
         waveform = waveform[round(start * rate) :]
     else:
-        from .modeling.feature_extraction_megadance import load_audio
+        from .modeling.audio_megadance import load_audio
 
         # [samples, channels]. At least a second is read: shorter sounds are refused there.
         duration = max(float(seconds), 1.0)

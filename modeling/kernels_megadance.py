@@ -44,10 +44,10 @@ class Loops(NamedTuple):
 def loops() -> Loops | None:
     """None without numba. To import it takes a quarter of a second, so that only large models do."""
     try:
-        from . import loops_megadance
+        from .loops_megadance import attend, convolve, expert, join_mambas, product, scan
     except ImportError:
         return None
-    return Loops(*(getattr(loops_megadance, name) for name in Loops._fields))
+    return Loops(expert, product, convolve, scan, join_mambas, attend)
 
 
 class StepWeights(NamedTuple):

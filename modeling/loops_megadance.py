@@ -136,7 +136,9 @@ def _sums_of_pairs(rows):
                     builder.add(totals[o * rows + r], builder.call(multiply, [weight, heard[r]])) for r in range(rows)
                 ]
             following = builder.add(k, ir.Constant(index, _LANES))
-            for place, start, value in zip([k, *totals], [index(0), *[words(None)] * len(new)], [following, *new], strict=True):
+            for place, start, value in zip(
+                [k, *totals], [index(0), *[words(None)] * len(new)], [following, *new], strict=True
+            ):
                 place.add_incoming(start, before)
                 place.add_incoming(value, loop)
             builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
@@ -146,7 +148,9 @@ def _sums_of_pairs(rows):
                 builder.store(builder.call(add_up, [total]), builder.inttoptr(address, word.as_pointer()))
             return context.get_dummy_value()
 
-        return types.void(types.UniTuple(types.int64, 4), types.UniTuple(types.int64, rows), types.int64, types.int64), code
+        return types.void(
+            types.UniTuple(types.int64, 4), types.UniTuple(types.int64, rows), types.int64, types.int64
+        ), code
 
     return sums_of_pairs
 
@@ -553,7 +557,11 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     normed = np.empty((1, 3 * rows, hidden), np.float32)
     _normalise(out, norms[3], eps, zero, one, normed[0])
     product(kind, addresses, outputs, scales, zero + 12, biases, normed, qkv)
-    query, key, value = (qkv[0].reshape(rows, 3, 1, hidden), qkv[1].reshape(rows, 3, 1, hidden), qkv[2].reshape(rows, 3, 1, hidden))
+    query, key, value = (
+        qkv[0].reshape(rows, 3, 1, hidden),
+        qkv[1].reshape(rows, 3, 1, hidden),
+        qkv[2].reshape(rows, 3, 1, hidden),
+    )
     attend(query, key, value, keys, values, first_row, position, normed.reshape(rows, 3, 1, hidden))
     product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, qkv[:1])
     _add(qkv[0], zero, one, out)

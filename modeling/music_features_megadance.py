@@ -98,6 +98,16 @@ def music_features(
     return features
 
 
+def song_features(waveform: np.ndarray, sampling_rate: int = SAMPLING_RATE, hop_length: int = HOP_LENGTH) -> np.ndarray:
+    """The rows of `music_features` that a dance as long as the song has: `num_rows` of them."""
+    return music_features(waveform, sampling_rate, hop_length)[: num_rows(len(waveform), hop_length)]
+
+
+def num_rows(num_samples: int, hop_length: int = HOP_LENGTH) -> int:
+    """The nearest whole number of hops, halves upwards."""
+    return (num_samples + hop_length // 2) // hop_length
+
+
 def sound_library(name: str) -> Any:
     """soundfile and soxr are loaded when sound is first touched: a model that is fed ready features does without them.
     (The `try` also tells the Hub's scanner that they are optional.)"""
@@ -118,8 +128,9 @@ def _map(function: Callable[[int], Any], starts: Iterable[int]) -> list[Any]:
     """The function of each block's first row, on as many threads as torch has."""
     starts = list(starts)
     # loading torch takes longer than the features of a song, so it is asked only where it is loaded already
-    if "torch" in sys.modules:
-        threads = sys.modules["torch"].get_num_threads()
+    torch = sys.modules.get("torch")
+    if hasattr(torch, "get_num_threads"):  # another thread may just be importing it
+        threads = torch.get_num_threads()
     else:
         given = os.environ.get("OMP_NUM_THREADS", "")
         threads = int(given) if given.isdigit() else os.cpu_count() or 1

@@ -19,10 +19,11 @@ import torch
 from tqdm.auto import tqdm
 from transformers.pipelines.base import Pipeline
 
+from .audio_megadance import AudioError, load_audio
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
 from .configuration_megadance import match_genre
 from .errors_megadance import ModelError, one_line
-from .feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
+from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import MODES
 from .kinematics_megadance import poses_to_motion
 from .modeling_megadance import MegaDanceForMotionGeneration
@@ -46,8 +47,14 @@ def load_weights(cls: type, source: str, **kwargs: Any) -> Any:
     return model.eval()
 
 
-def _read_song(song: Any, rate: int, start: float, duration: float | None) -> tuple[np.ndarray, int, str | None]:
-    """Any kind of song -> waveform of the wanted stretch, its sampling rate in Hz, its name."""
+def _read_song(song: Any, rate: int, start: float, duration: float | None) -> tuple[Any, int, str | None]:
+    """Any kind of song -> waveform of the wanted stretch (or what the processor takes), its sampling rate in Hz, its name."""
+    if isinstance(song, dict) and "input_features" in song:
+        if start or duration is not None:
+            raise ValueError(
+                f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
+            )
+        return song, rate, song.get("name")
     if isinstance(song, dict):  # a row of a `datasets` Audio column, or what transformers' audio pipelines take
         if "sampling_rate" not in song or not {"array", "raw"} & song.keys():
             raise AudioError(f"song has the keys {sorted(song)}: give 'array' (or 'raw') and 'sampling_rate'")
@@ -155,8 +162,9 @@ class DancePipeline(PushesCode, Pipeline):
         """Make a dance to a song; it is as long as the song, to the frame.
 
         Args:
-            song: path, bytes or open file of a sound file; (waveform, sampling rate); or a dict with "array" and
-                "sampling_rate". A list of songs gives a list of dances.
+            song: path, bytes or open file of a sound file; (waveform, sampling rate); a dict with "array" and
+                "sampling_rate"; or {"input_features": (frames, 35)}, raw features made before. A list of songs gives a list
+                of dances.
             genre: one of `genres`, capitals and hyphens do not matter; the first of them when None.
             seed: the same seed gives the same dance; a random one when None (kept in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.

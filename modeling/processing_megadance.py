@@ -11,7 +11,7 @@ needed instead of being a part of the processor.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from torch import Tensor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from .audio_megadance import load_audio
 from .configuration_megadance import FRAMES_PER_CODE, match_genre
-from .feature_extraction_megadance import MegaDanceFeatureExtractor, load_audio
+from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .kinematics_megadance import (
     axis_angle_to_matrix,
     forward_kinematics,
@@ -77,7 +78,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
 
         Args:
             audio: a song or a list of songs: each a path, the bytes of a sound file, an open binary file, or a waveform
-                (then with `sampling_rate`).
+                (then with `sampling_rate`); or {"input_features": [frames, 35]}, raw features that are there already.
             genre: one name for all songs, or a list with one for each. None leaves `genre_ids` out.
             sampling_rate: of waveforms, in Hz. Files bring their own.
             return_tensors: "pt", "np" or None.
@@ -93,12 +94,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         """
         songs = list(audio) if _is_batch(audio) else [audio]
         genre_ids = self._genre_ids(genre, len(songs))  # before the slow part
-        rate = self.feature_extractor.sampling_rate
-        if isinstance(songs[0], (str, os.PathLike, bytes)) or hasattr(songs[0], "read"):
-            songs, sampling_rate = [load_audio(song, sampling_rate=rate)[0] for song in songs], rate
-        inputs = self.feature_extractor(
-            songs, sampling_rate=sampling_rate, pad_to_multiple_of=self.frames_per_code, return_tensors="np"
-        )
+        if isinstance(songs[0], Mapping):
+            inputs = self._pad([song["input_features"] for song in songs])
+        else:
+            inputs = self._features(songs, sampling_rate)
         num_frames = [int(mask.sum()) for mask in inputs["attention_mask"]]
         for features, mask, frames in zip(inputs["input_features"], inputs["attention_mask"], num_frames, strict=True):
             # Zeros are no music (raw features: zero is far from silence), so the code that the song's end falls into would
@@ -112,6 +111,27 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         batch = BatchFeature(dict(inputs), tensor_type=return_tensors)
         batch["num_frames"] = num_frames
         return batch
+
+    def _features(self, songs: list[Any], sampling_rate: int | None) -> BatchFeature:
+        rate = self.feature_extractor.sampling_rate
+        if isinstance(songs[0], (str, os.PathLike, bytes)) or hasattr(songs[0], "read"):
+            songs, sampling_rate = [load_audio(song, sampling_rate=rate)[0] for song in songs], rate
+        return self.feature_extractor(
+            songs, sampling_rate=sampling_rate, pad_to_multiple_of=self.frames_per_code, return_tensors="np"
+        )
+
+    def _pad(self, rows: list[Any]) -> BatchFeature:
+        """Features of songs, filled up to the longest and to whole codes."""
+        size = self.feature_extractor.feature_size
+        arrays = [np.array(array, dtype=np.float32) for array in rows]  # copies: ends are written below
+        for array in arrays:
+            if array.ndim != 2 or array.shape[1] != size or len(array) < self.frames_per_code:
+                raise ValueError(
+                    f"input_features has shape {array.shape}: give (frames, {size}) with at least {self.frames_per_code} frames"
+                )
+        return self.feature_extractor.pad(
+            BatchFeature({"input_features": arrays}), pad_to_multiple_of=self.frames_per_code, return_tensors="np"
+        )
 
     def _genre_ids(self, genre: str | Sequence[str] | None, count: int) -> list[int] | None:
         if genre is None:

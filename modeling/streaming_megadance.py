@@ -35,8 +35,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .audio_megadance import AudioError
 from .configuration_megadance import MegaDanceTokenizerConfig
-from .feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, _to_mono
+from .feature_extraction_megadance import MegaDanceFeatureExtractor, _to_mono
 from .kinematics_megadance import (
     ROOT_SIZE,
     axis_angle_to_matrix,

@@ -12,7 +12,7 @@ from megadance_hf.datasets_scripts import songs
 from megadance_hf.datasets_scripts.aistpp import GENRE_OF_CODE, GENRES, list_raw, prepare, read_motion
 from megadance_hf.datasets_scripts.safe_pickle import load_pickle
 from megadance_hf.datasets_scripts.schema import ClipError, MissingDataError, music_features, read_prepared
-from megadance_hf.modeling.feature_extraction_megadance import load_audio
+from megadance_hf.modeling.audio_megadance import load_audio
 
 
 @pytest.fixture(scope="module")

@@ -18,18 +18,18 @@ from helpers import click_song, remember, save_tiny_model, write_song
 from megadance_hf import __version__, bodies, cli, export
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.datasets_scripts.schema import read_prepared
-from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
+from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.models import bundled_models
 from megadance_hf.motion import KNOWN_SUFFIXES, Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 
-_music_features = remember(feature_extraction.music_features)
+_music_features = remember(music_features_megadance.music_features)
 
 
 @pytest.fixture(autouse=True)
 def _features_once(monkeypatch):
-    monkeypatch.setattr(feature_extraction, "music_features", _music_features)
+    monkeypatch.setattr(music_features_megadance, "music_features", _music_features)
 
 
 @pytest.fixture(scope="module")

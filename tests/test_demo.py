@@ -21,7 +21,7 @@ from megadance_hf import Motion, MusicToDancePipeline, cli
 from megadance_hf.bodies import body_mesh, skin
 from megadance_hf.demo import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
 from megadance_hf.mannequin import SOLE_THICKNESS
-from megadance_hf.modeling.feature_extraction_megadance import AudioError
+from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 
 ONE_FRAME = 1000 / 30  # milliseconds

@@ -29,7 +29,7 @@ from megadance_hf.datasets_scripts.finedance import (
     to_smpl,
 )
 from megadance_hf.datasets_scripts.schema import ClipError, DataError, music_features, read_info, read_prepared
-from megadance_hf.modeling.feature_extraction_megadance import load_audio
+from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix
 
 

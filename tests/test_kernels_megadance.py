@@ -116,7 +116,9 @@ def test_product(rows, outputs, inputs):
             kernels._linear(linear, x, y)
             expected = torch.nn.functional.linear(x, dense_weight(linear), layer.bias)
             # inputs are rounded to sixteen bits where weights have eight
-            rounded = 0 if linear is layer else float(x.abs().max()) / 65534 * float(dense_weight(linear).abs().sum(1).max())
+            rounded = (
+                0 if linear is layer else float(x.abs().max()) / 65534 * float(dense_weight(linear).abs().sum(1).max())
+            )
             torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5 + 1.01 * rounded)
 
 

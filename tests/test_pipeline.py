@@ -14,22 +14,23 @@ import transformers
 from helpers import GENRES, click_song, remember, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 from safetensors.torch import load_file, save_file
 
-from megadance_hf.modeling import feature_extraction_megadance as feature_extraction
+from megadance_hf.modeling import music_features_megadance
+from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.errors_megadance import ModelError
-from megadance_hf.modeling.feature_extraction_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
+from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.models import DEFAULT_MODEL, bundled_models, find_model, load_config
 from megadance_hf.motion import Motion, MotionError
 from megadance_hf.pipeline import TASK, MusicToDancePipeline, describe_model
 
-_music_features = remember(feature_extraction.music_features)
+_music_features = remember(music_features_megadance.music_features)
 
 
 @pytest.fixture(autouse=True)
 def _features_once(monkeypatch):
-    monkeypatch.setattr(feature_extraction, "music_features", _music_features)
+    monkeypatch.setattr(music_features_megadance, "music_features", _music_features)
 
 
 @pytest.fixture(scope="module")
@@ -199,8 +200,11 @@ def test_every_kind_of_song(pipe, song):
         (stereo.T, rate),
         {"array": waveform, "sampling_rate": rate},
         {"raw": waveform, "sampling_rate": rate},
+        {"input_features": song_features(load_audio(song)[0])},
     ):
         assert same(expected, pipe(source, seed=0)), type(source)
+    with pytest.raises(ValueError, match="start=1.0, duration=None: input_features are danced to as they are"):
+        pipe(source, start=1.0)
 
 
 @pytest.mark.parametrize(

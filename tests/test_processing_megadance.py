@@ -9,8 +9,9 @@ from helpers import GENRES, click_song, tiny_tokenizer, write_song
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import GenreError
-from megadance_hf.modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import (
     CONTACT_JOINTS,
     axis_angle_to_matrix,
@@ -18,7 +19,7 @@ from megadance_hf.modeling.kinematics_megadance import (
     ground_translation,
     motion_to_poses,
 )
-from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
+from megadance_hf.modeling.music_features_megadance import BEAT, PEAK, song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
@@ -73,6 +74,8 @@ def test_files_waveforms_and_lists_give_the_same(processor, tmp_path):
         (waveform, {"sampling_rate": rate}),
         (waveform.tolist(), {"sampling_rate": rate}),
         ([waveform], {"sampling_rate": rate}),
+        ({"input_features": song_features(waveform)}, {}),
+        ([{"input_features": torch.from_numpy(song_features(waveform))}], {}),
     ):
         torch.testing.assert_close(
             processor(audio, **options)["input_features"], inputs["input_features"], rtol=0, atol=0
@@ -92,6 +95,11 @@ def test_wrong_inputs_are_named(processor, tmp_path):
         processor(click_song(1), genre="waltz")
     with pytest.raises(GenreError, match="waltz"):
         processor(tmp_path / "no.wav", genre="walz")  # the genre is asked first: it costs nothing
+    for shape in ((4, 35), (30, 34), (1, 30, 35)):
+        with pytest.raises(
+            ValueError, match=r"input_features has shape .*: give \(frames, 35\) with at least 8 frames"
+        ):
+            processor({"input_features": np.zeros(shape)}, genre="waltz")
     with pytest.raises(ValueError, match="2 names for 1 songs"):
         processor([click_song(1)], genre=["waltz", "rumba"], sampling_rate=22050)
 

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from megadance_hf import render
 from megadance_hf.camera import Camera
 from megadance_hf.mannequin import SEGMENTS, SOLE_THICKNESS
-from megadance_hf.modeling.feature_extraction_megadance import AudioError
+from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import PARENTS
 from megadance_hf.motion import Motion, MotionError
 from megadance_hf.render import RenderError, Stage, filmstrip, follow_camera, render_frames, render_video

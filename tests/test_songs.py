@@ -8,7 +8,7 @@ from helpers import click_song, write_song
 from megadance_hf.datasets_scripts import songs
 from megadance_hf.datasets_scripts.schema import Clip, ClipError
 from megadance_hf.datasets_scripts.songs import add_song, cut_to_music, encode_ogg, excerpt, find_song
-from megadance_hf.modeling.feature_extraction_megadance import AudioError, load_audio
+from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 
 
 def clip(frames=60):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from helpers import click_song, noisy_song, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 
+from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import GenreError, MegaDanceTokenizerConfig
-from megadance_hf.modeling.feature_extraction_megadance import AudioError, MegaDanceFeatureExtractor, load_audio
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, ONSET_ENVELOPE, music_features
