@@ -3,7 +3,8 @@
 A step multiplies a few vectors with a hundred million weights, so it can be no faster than memory gives the weights.
 Libraries for matrix products are made for many rows: with one row they are slower than that, above all in bfloat16, and the
 small operations between the products cost as much again. Weights are taken as they are stored: float32, bfloat16, or int8
-with a scale for each output; everything else is float32. `Expert.forward` is the definition; the tests compare with it.
+with a scale for each output (what these are multiplied with is rounded to sixteen bits, where the CPU has AVX2); everything
+else is float32. `Expert.forward` is the definition; the tests compare with it.
 
 The products of many positions at once (`run_window`) are left to those libraries, but not what lies between them: as single
 operations of torch it costs as much as the products.

@@ -101,6 +101,8 @@ LOWER_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11)
 CONTACT_JOINTS = (7, 8, 10, 11)
 FOOT_JOINTS = (10, 11)
 
+BLOCK = 4096  # frames of a long dance at once: what is computed on the way is several times as large as the dance
+
 
 def _mirror_permutation() -> tuple[int, ...]:
     swap = {"left": "right", "right": "left"}
@@ -307,8 +309,9 @@ def ground_translation(poses: Tensor, translation: Tensor, fps: float = 30.0, wi
     Returns:
         (..., T, 3); x and z are as given.
     """
-    heights = forward_kinematics(axis_angle_to_matrix(poses), translation)[..., 1]
-    lowest = heights.amin(-1).flatten(0, -2)[:, None] if heights.ndim > 2 else heights.amin(-1)[None, None]  # [n, 1, T]
+    blocks = zip(poses.split(BLOCK, dim=-3), translation.split(BLOCK, dim=-2), strict=True)
+    heights = [forward_kinematics(axis_angle_to_matrix(some), path)[..., 1].amin(-1) for some, path in blocks]
+    lowest = torch.cat(heights, dim=-1).reshape(-1, 1, translation.shape[-2])  # [n, 1, T]
     half = max(1, round(window * fps / 4))
     floor = torch.zeros_like(lowest)
     for _ in range(2):
@@ -333,7 +336,8 @@ def poses_to_motion(poses: Tensor, translation: Tensor) -> Tensor:
 def motion_to_poses(motion: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Motion (..., T, 147) -> axis-angle poses (..., T, 24, 3) and the root path (..., T, 3) from `start` (..., 3)."""
     velocity, rotations = motion.split([ROOT_SIZE, NUM_JOINTS * ROTATION_SIZE], dim=-1)
-    poses = rotation_6d_to_axis_angle(rotations.unflatten(-1, (NUM_JOINTS, ROTATION_SIZE)))
+    blocks = rotations.unflatten(-1, (NUM_JOINTS, ROTATION_SIZE)).split(BLOCK, dim=-3)
+    poses = torch.cat([rotation_6d_to_axis_angle(block) for block in blocks], dim=-3)
     return poses, integrate_root_velocity(velocity, start)
 
 

@@ -7,7 +7,7 @@ twenty positions: putting them into that order takes as long as the product, and
 
     model.quantize("int8")                                     # or from_pretrained(..., quantization="int8")
 
-Each output has its own scale. One position at a time is computed with the exact eight-bit weights in float32
+Each output has its own scale. One position at a time is computed with the exact eight-bit weights and inputs of sixteen bits
 (`kernels_megadance.py`); many positions at once with torch's quantized products, which round the inputs to eight bits as well.
 """
 

@@ -19,6 +19,7 @@ numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 _CHANNELS = 256  # channels of the scan that a thread takes at once
 _OUTPUTS = 32  # outputs of a product of eight bits that a thread takes at once
 _LANES = 16  # products of an instruction that adds pairs of them
+# elsewhere (ARM, older processors) weights of eight bits are made floats
 _HAS_PAIRS = binding.get_host_cpu_features().get("avx2", False)
 
 _LOG2E = 1.4426950408889634

@@ -133,6 +133,16 @@ def test_whole_numbers_never_overflow(inputs):
     torch.testing.assert_close(y, torch.full_like(y, 2000.0 * inputs), rtol=1e-3, atol=0)
 
 
+def test_eight_bits_without_the_instruction_for_pairs():
+    """What other processors do with them."""
+    torch.manual_seed(0)
+    layer, x, y = Int8Linear(torch.nn.Linear(40, 6, bias=False)), torch.randn(1, 4, 40), torch.empty(1, 4, 6)
+    weight = layer.weight.numpy()
+    place, none = (np.array([weight.ctypes.data]), np.array([0, 6])), np.zeros(0, np.float32)
+    loops._float_product(weight[:0, 0], *place, layer.scale.numpy(), 0, none, x.numpy(), y.numpy())
+    torch.testing.assert_close(y, torch.nn.functional.linear(x, dense_weight(layer)), rtol=1e-5, atol=1e-5)
+
+
 def test_functions():
     """Over all the values they can meet, against float64."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch.autograd import gradcheck
 
+from megadance_hf.modeling import kinematics_megadance as kinematics
 from megadance_hf.modeling.kinematics_megadance import (
     CONTACT_JOINTS,
     FOOT_JOINTS,
@@ -397,3 +398,12 @@ def test_a_real_dance_keeps_its_looks_in_the_mirror(ballroom_dir):
     feet = list(FOOT_JOINTS)
     assert abs(mirrored[:, feet, 1].min() - joints[:, feet, 1].min()) < 0.03
     assert (mirrored[:, 15, 1] - mirrored[:, 0, 1]).min() > 0.3  # upright: the head well above the pelvis
+
+
+def test_long_dances_are_computed_in_blocks(monkeypatch):
+    motion = torch.randn(2, 23, kinematics.MOTION_SIZE, generator=torch.Generator().manual_seed(0))
+    poses, path = kinematics.motion_to_poses(motion)
+    grounded = kinematics.ground_translation(poses, path)
+    monkeypatch.setattr(kinematics, "BLOCK", 5)
+    torch.testing.assert_close(kinematics.motion_to_poses(motion)[0], poses)
+    torch.testing.assert_close(kinematics.ground_translation(poses, path), grounded)
