@@ -39,16 +39,18 @@ class Loops(NamedTuple):
     scan: Callable
     join_mambas: Callable
     attend: Callable
+    threads: Callable  # how many there are now
 
 
 @cache
 def loops() -> Loops | None:
     """None without numba. To import it takes a quarter of a second, so that only large models do."""
     try:
-        from .loops_megadance import attend, convolve, expert, join_mambas, product, scan
+        from .loops_megadance import attend, convolve, expert, join_mambas, scan
+        from .products_megadance import numba, product
     except ImportError:
         return None
-    return Loops(expert, product, convolve, scan, join_mambas, attend)
+    return Loops(expert, product, convolve, scan, join_mambas, attend, numba.get_num_threads)
 
 
 class StepWeights(NamedTuple):
@@ -107,11 +109,11 @@ def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int) -> 
     """
     now = x.detach().flatten(0, 2).to(torch.float32, copy=True).contiguous().numpy()
     then = np.empty_like(now)
-    expert = loops().expert
+    expert, threads = loops().expert, loops().threads()
     with _lock:
         for place in steps:
             for weights, states, first_row, rows in place:
-                expert(*weights, now[rows], *states, first_row, position, then[rows])
+                expert(*weights, threads, now[rows], *states, first_row, position, then[rows])
             now, then = then, now
     return torch.from_numpy(now).view(x.shape).to(x.dtype)
 
@@ -180,7 +182,8 @@ def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
 def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     weight = _array(layer.weight)
     place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
-    loops().product(weight[:0, 0], *place, _scale(layer), 0, _bias(layer), x.numpy(), y.numpy())
+    call = loops()
+    call.product(weight[:0, 0], *place, _scale(layer), 0, _bias(layer), x.numpy(), call.threads(), y.numpy())
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:

@@ -7,20 +7,14 @@ import numpy as np
 
 try:
     import numba
-    from llvmlite import binding, ir
-    from numba import prange, types
-    from numba.extending import intrinsic, overload
+    from numba import prange
+    from numba.extending import overload
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-# a step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB
-numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+from .products_megadance import compiled, product, real
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
-_OUTPUTS = 32  # outputs of a product of eight bits that a thread takes at once
-_LANES = 16  # products of an instruction that adds pairs of them
-# elsewhere (ARM, older processors) weights of eight bits are made floats
-_HAS_PAIRS = binding.get_host_cpu_features().get("avx2", False)
 
 _LOG2E = 1.4426950408889634
 # 2^f for |f| <= 1/2, to 4e-9 of it (Taylor), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
@@ -29,36 +23,7 @@ _ATANH = (1.0, 1 / 3, 1 / 5, 1 / 7, 1 / 9, 1 / 11, 1 / 13)
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 
-def _compiled(**options):
-    # divisions as numpy has them: a check for zero in each keeps loops from becoming vectors
-    return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
-
-
-def _real(value):
-    return np.float32(value)
-
-
-@overload(_real, inline="always")
-def _real_of(value):
-    if value == numba.uint16:  # bfloat16 is the upper half of a float32
-        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
-    return lambda value: np.float32(value)
-
-
-@intrinsic
-def _pointer(context, kind, address):
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
-
-    return types.CPointer(kind.dtype)(kind, address), code
-
-
-@numba.njit
-def _matrix(kind, address, outputs, inputs):
-    return numba.carray(_pointer(kind, address), (outputs, inputs))
-
-
-@_compiled(inline="always")
+@compiled(inline="always")
 def _exp(x):
     """e^x for x <= 80 in arithmetic that a compiler turns into vectors; a library's it does not."""
     scaled = max(x, np.float32(-87.0)) * np.float32(_LOG2E)
@@ -70,12 +35,12 @@ def _exp(x):
     return power * np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _silu(x):
     return x / (np.float32(1.0) + _exp(min(-x, np.float32(80.0))))
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _softplus(x):
     """log(1 + e^x) = max(x, 0) + log(1 + z) with z = e^-|x|, and log(1 + z) = 2 atanh(z / (2 + z)) by its series."""
     z = _exp(-abs(x))
@@ -86,7 +51,7 @@ def _softplus(x):
     return max(x, np.float32(0.0)) + np.float32(2.0) * s * series
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _gelu(x):
     z = abs(x) * np.float32(0.7071067811865476)
     t = np.float32(1.0) / (np.float32(1.0) + np.float32(0.3275911) * z)
@@ -96,235 +61,7 @@ def _gelu(x):
     return np.float32(0.5) * (x + abs(x) * (np.float32(1.0) - tail * t * _exp(-z * z)))
 
 
-def _sums_of_pairs(rows):
-    """Make sums[o * rows + r] = sum over k < count of weights[o][k] lines[r][k], int8 by int16 in 32 bits, of four weights and `rows` lines.
-
-    All are addresses; `count` is a multiple of `_LANES`, above 0. Compilers do not find this instruction by themselves: it
-    multiplies sixteen pairs and adds neighbours, where floats would have to be made of the weights first.
-    """
-
-    @intrinsic
-    def sums_of_pairs(context, weights, lines, count, sums):
-        def code(context, builder, signature, arguments):
-            weights, lines, count, sums = arguments
-            byte, short, word, index = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-            bytes_, shorts, words = (
-                ir.VectorType(*kind) for kind in ((byte, _LANES), (short, _LANES), (word, _LANES // 2))
-            )
-
-            def function(name, *types_):
-                known = builder.module.globals.get(name)
-                return known or ir.Function(builder.module, ir.FunctionType(types_[0], types_[1:]), name)
-
-            multiply = function("llvm.x86.avx2.pmadd.wd", words, shorts, shorts)
-            add_up = function(f"llvm.vector.reduce.add.v{_LANES // 2}i32", word, words)
-
-            def at(addresses, which, k, kind, size):
-                address = builder.extract_value(addresses, which)
-                address = builder.add(address, builder.mul(k, ir.Constant(index, size)))
-                return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
-
-            before, loop, after = builder.block, *map(builder.append_basic_block, ("pairs", "summed"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k = builder.phi(index)
-            totals = [builder.phi(words) for _ in range(4 * rows)]
-            heard = [at(lines, r, k, shorts, 2) for r in range(rows)]
-            new = []
-            for o in range(4):
-                weight = builder.sext(at(weights, o, k, bytes_, 1), shorts)
-                new += [
-                    builder.add(totals[o * rows + r], builder.call(multiply, [weight, heard[r]])) for r in range(rows)
-                ]
-            following = builder.add(k, ir.Constant(index, _LANES))
-            for place, start, value in zip(
-                [k, *totals], [index(0), *[words(None)] * len(new)], [following, *new], strict=True
-            ):
-                place.add_incoming(start, before)
-                place.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-            builder.position_at_end(after)
-            for place, total in enumerate(new):
-                address = builder.add(sums, ir.Constant(index, 4 * place))
-                builder.store(builder.call(add_up, [total]), builder.inttoptr(address, word.as_pointer()))
-            return context.get_dummy_value()
-
-        return types.void(
-            types.UniTuple(types.int64, 4), types.UniTuple(types.int64, rows), types.int64, types.int64
-        ), code
-
-    return sums_of_pairs
-
-
-_sums_of_one, _sums_of_three = _sums_of_pairs(1), _sums_of_pairs(3)
-
-
-@_compiled()
-def _in_sixteen_bits(x, whole, steps):
-    """x = whole * steps, to half a step, where no sum of products with weights up to 127 can leave 32 bits."""
-    size = x.shape[2]
-    for part in range(x.shape[0]):
-        for row in range(x.shape[1]):
-            line, rounded = x[part, row], whole[part, row]
-            largest = total = np.float32(0)
-            for k in range(size):
-                largest = max(largest, abs(line[k]))
-                total += abs(line[k])
-            step = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - size))
-            steps[part, row] = step
-            factor = np.float32(1) / step if step > 0 else np.float32(0)
-            for k in range(size):
-                rounded[k] = np.int16(np.floor(line[k] * factor + np.float32(0.5)))
-
-
-@_compiled(parallel=True)
-def _integer_product(kind, addresses, outputs, scales, first, bias, x, y):
-    """`product` of weights of eight bits: its inputs are rounded to sixteen."""
-    parts, rows, size = y.shape
-    inputs = x.shape[2]
-    blocks = (size + _OUTPUTS - 1) // _OUTPUTS
-    count = inputs // _LANES * _LANES
-    whole, steps = np.empty(x.shape, np.int16), np.empty(x.shape[:2], np.float32)
-    _in_sixteen_bits(x, whole, steps)
-    for item in prange(parts * blocks):
-        part, low = item // blocks, item % blocks * _OUTPUTS
-        source, start = min(part, len(x) - 1), addresses[first + part]
-        weight = _matrix(kind, start, size, inputs)
-        heard, said, sums = whole[source], y[part], np.zeros(12, np.int32)
-        for o in range(low, min(low + _OUTPUTS, size), 4):
-            # where the outputs end, the last one is computed again; so are rows below
-            p, q, r = min(o + 1, size - 1), min(o + 2, size - 1), min(o + 3, size - 1)
-            lines = start + o * inputs, start + p * inputs, start + q * inputs, start + r * inputs
-            for row in range(0, rows, 3):
-                second, third = min(row + 1, rows - 1), min(row + 2, rows - 1)
-                together = 1 if rows == 1 else 3
-                if count > 0 and rows == 1:
-                    _sums_of_one(lines, (heard.ctypes.data,), count, sums.ctypes.data)
-                elif count > 0:
-                    origins = heard[row].ctypes.data, heard[second].ctypes.data, heard[third].ctypes.data
-                    _sums_of_three(lines, origins, count, sums.ctypes.data)
-                for which in range(min(4, size - o)):
-                    index = o + which
-                    factor = scales[outputs[first + part] + index]
-                    offset = bias[part * size + index] if len(bias) > 0 else np.float32(0)
-                    for r in range(min(together, rows - row)):
-                        total = sums[which * together + r]
-                        for k in range(count, inputs):
-                            total += np.int32(weight[index, k]) * np.int32(heard[row + r, k])
-                        said[row + r, index] = np.float32(total) * (factor * steps[source, row + r]) + offset
-
-
-@_compiled()
-def _float_lines(kind, addresses, outputs, scales, first, bias, x, y, part, block):
-    rows, size, inputs = y.shape[1], y.shape[2], x.shape[2]
-    weight = _matrix(kind, addresses[first + part], size, inputs)
-    heard, said = x[min(part, len(x) - 1)], y[part]
-    # where the outputs end, the last one is computed again
-    o = block * 4
-    p, q, r = min(o + 1, size - 1), min(o + 2, size - 1), min(o + 3, size - 1)
-    if rows > 3:  # the same numbers for many rows: made ready once
-        ready = np.empty((4, inputs), np.float32)
-        for k in range(inputs):
-            ready[0, k], ready[1, k] = _real(weight[o, k]), _real(weight[p, k])
-        for k in range(inputs):
-            ready[2, k], ready[3, k] = _real(weight[q, k]), _real(weight[r, k])
-        w0, w1, w2, w3 = ready[0], ready[1], ready[2], ready[3]
-        for row in range(0, rows, 3):
-            second, third = min(row + 1, rows - 1), min(row + 2, rows - 1)  # where rows end, the last one once more
-            x0, x1, x2 = heard[row], heard[second], heard[third]
-            oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
-            for k in range(inputs):
-                a, b, c = x0[k], x1[k], x2[k]
-                oa += w0[k] * a
-                ob += w0[k] * b
-                oc += w0[k] * c
-                pa += w1[k] * a
-                pb += w1[k] * b
-                pc += w1[k] * c
-                qa += w2[k] * a
-                qb += w2[k] * b
-                qc += w2[k] * c
-                ra += w3[k] * a
-                rb += w3[k] * b
-                rc += w3[k] * c
-            said[row, o], said[row, p], said[row, q], said[row, r] = oa, pa, qa, ra
-            said[second, o], said[second, p], said[second, q], said[second, r] = ob, pb, qb, rb
-            said[third, o], said[third, p], said[third, q], said[third, r] = oc, pc, qc, rc
-    elif rows > 1:
-        x0, x1, x2 = heard[0], heard[1], heard[rows - 1]
-        oa = ob = oc = pa = pb = pc = qa = qb = qc = ra = rb = rc = np.float32(0)
-        for k in range(inputs):
-            a, b, c = x0[k], x1[k], x2[k]
-            w = _real(weight[o, k])
-            oa += w * a
-            ob += w * b
-            oc += w * c
-            w = _real(weight[p, k])
-            pa += w * a
-            pb += w * b
-            pc += w * c
-            w = _real(weight[q, k])
-            qa += w * a
-            qb += w * b
-            qc += w * c
-            w = _real(weight[r, k])
-            ra += w * a
-            rb += w * b
-            rc += w * c
-        said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
-        said[1, o], said[1, p], said[1, q], said[1, r] = ob, pb, qb, rb
-        said[rows - 1, o], said[rows - 1, p], said[rows - 1, q], said[rows - 1, r] = oc, pc, qc, rc
-    else:
-        oa = pa = qa = ra = np.float32(0)
-        for k in range(inputs):
-            a = heard[0, k]
-            oa += _real(weight[o, k]) * a
-            pa += _real(weight[p, k]) * a
-            qa += _real(weight[q, k]) * a
-            ra += _real(weight[r, k]) * a
-        said[0, o], said[0, p], said[0, q], said[0, r] = oa, pa, qa, ra
-    for index in range(o, min(o + 4, size)):
-        factor = scales[outputs[first + part] + index] if len(scales) > 0 else np.float32(1)
-        offset = bias[part * size + index] if len(bias) > 0 else np.float32(0)
-        for row in range(rows):
-            said[row, index] = said[row, index] * factor + offset
-
-
-@_compiled(parallel=True)
-def _float_product(kind, addresses, outputs, scales, first, bias, x, y):
-    """Four outputs and up to three rows at a time: a weight comes from memory once and meets three rows, a row comes from the cache
-    once for four weights, and no sum waits for another.
-    """
-    parts, rows, size = y.shape
-    blocks = (size + 3) // 4
-    for item in prange(parts * blocks):
-        _float_lines(kind, addresses, outputs, scales, first, bias, x, y, item // blocks, item % blocks)
-
-
-def _product(kind, addresses, outputs, scales, first, bias, x, y):
-    raise NotImplementedError
-
-
-@overload(_product)
-def _product_of(kind, addresses, outputs, scales, first, bias, x, y):
-    function = _integer_product if kind.dtype == types.int8 and _HAS_PAIRS else _float_product
-
-    def call(kind, addresses, outputs, scales, first, bias, x, y):
-        function(kind, addresses, outputs, scales, first, bias, x, y)
-
-    return call
-
-
-@_compiled()
-def product(kind, addresses, outputs, scales, first, bias, x, y):
-    """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
-
-    [parts, rows, inputs] -> [parts, rows, outputs].
-    """
-    _product(kind, addresses, outputs, scales, first, bias, x, y)
-
-
-@_compiled()
+@compiled()
 def _normalise(x, norm, eps, first, every, y):
     """Layer norm of rows `first`, `first + every`, ..."""
     for row in range(first, x.shape[0], every):
@@ -340,7 +77,7 @@ def _normalise(x, norm, eps, first, every, y):
             y[row, k] = _stored((x[row, k] - mean) * factor * norm[0, k] + norm[1, k], y)
 
 
-@_compiled()
+@compiled()
 def _gather(x, first, every, y):
     """Rows `first`, `first + every`, ... of x."""
     for row in range(y.shape[0]):
@@ -348,7 +85,7 @@ def _gather(x, first, every, y):
             y[row, k] = x[first + every * row, k]
 
 
-@_compiled()
+@compiled()
 def _add(x, first, every, y):
     """Add x to the rows `first`, `first + every`, ... of y."""
     for row in range(x.shape[0]):
@@ -356,7 +93,7 @@ def _add(x, first, every, y):
             y[first + every * row, k] += x[row, k]
 
 
-@_compiled()
+@compiled()
 def _convolve_part(projected, weight, channels, history, u, stream, row, item_row, low):
     steps, inner, width = u.shape[2], u.shape[3], weight.shape[1]
     high = min(low + _CHANNELS, inner)
@@ -372,7 +109,7 @@ def _convolve_part(projected, weight, channels, history, u, stream, row, item_ro
             else:
                 new = projected[stream][row, source, low:high]
                 for c in range(count):
-                    total[c] += tap[c] * _real(new[c])
+                    total[c] += tap[c] * real(new[c])
         for c in range(count):
             heard[c] = _silu(total[c])
     for k in range(width - 1):
@@ -381,10 +118,10 @@ def _convolve_part(projected, weight, channels, history, u, stream, row, item_ro
             if source < 0:
                 past[c] = history[stream, item_row, width - 1 + source, low + c]
             else:
-                past[c] = _real(projected[stream][row, source, low + c])
+                past[c] = real(projected[stream][row, source, low + c])
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def convolve(projected, weight, channels, history, first_row, u):
     """Causal depthwise convolution, then SiLU, of the first half of [rows, time, 2 * inner] of each stream; the history moves on."""
     streams, rows, steps, inner = u.shape
@@ -394,7 +131,7 @@ def convolve(projected, weight, channels, history, first_row, u):
         _convolve_part(projected, weight, channels, history, u, stream, row, first_row + row, low)
 
 
-@_compiled()
+@compiled()
 def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, item_row, low):
     steps, inner, states = u.shape[2], u.shape[3], decay.shape[1]
     rank = bc.shape[3] - 2 * states
@@ -417,10 +154,10 @@ def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, it
                 total[c] += new * out
         gate, said = projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high]
         for c in range(count):
-            said[c] = _stored(total[c] * _silu(_real(gate[c])), said)
+            said[c] = _stored(total[c] * _silu(real(gate[c])), said)
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
     """The recurrence of [streams, rows, time, inner], with softplus before and the gate after it."""
     streams, rows, steps, inner = u.shape
@@ -430,7 +167,7 @@ def scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
         _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, first_row + row, low)
 
 
-@_compiled()
+@compiled()
 def _attend_head(query, key, value, keys, values, first_row, position, row, head, result):
     streams, steps = key.shape[1:3]
     context, size = keys.shape[2], keys.shape[4]
@@ -444,16 +181,16 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
         slot, stream = (position - past + place // streams) % context, place % streams
         old, other, line, weighed = ring[slot, stream], store[slot, stream], known[place], worth[place]
         for k in range(size):
-            line[k] = _real(old[k])
+            line[k] = real(old[k])
         for k in range(size):
-            weighed[k] = _real(other[k])
+            weighed[k] = real(other[k])
     for t in range(steps):
         for stream in range(streams):
             place, slot = (past + t) * streams + stream, (position + t) % context
             new, other = key[row, stream, t, at : at + size], value[row, stream, t, at : at + size]
             line, weighed, old, older = known[place], worth[place], ring[slot, stream], store[slot, stream]
             for k in range(size):
-                line[k], weighed[k] = _real(new[k]), _real(other[k])
+                line[k], weighed[k] = real(new[k]), real(other[k])
                 old[k], older[k] = _stored_as(new[k], old), _stored_as(other[k], older)
     asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
     for t in range(asked):
@@ -463,7 +200,7 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
         for stream in range(streams):
             new = query[row, stream, t, at : at + size]
             for k in range(size):
-                asking[stream, k] = _real(new[k]) * scale
+                asking[stream, k] = real(new[k]) * scale
         first, second, third = asking[0], asking[1], asking[2]
         for place in range(count):
             line = known[low + place]
@@ -489,7 +226,7 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
                 answer[k] = _stored(said[k], answer)
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def attend(query, key, value, keys, values, first_row, position, result):
     """Attention with a sliding window of new positions, [rows, streams, time, hidden], over themselves and those in the ring of keys and
     values, into which the new ones are written. Of the queries only the last ones may be given.
@@ -499,21 +236,21 @@ def attend(query, key, value, keys, values, first_row, position, result):
         _attend_head(query, key, value, keys, values, first_row, position, item // heads, item % heads, result)
 
 
-@_compiled()
+@compiled()
 def _join_line(x, mixed, norms, eps, out, normed, row, stream, t):
     streams, steps, hidden = x.shape[1:]
     first = steps - out.shape[2]
     old, new = x[row, stream, t], mixed[stream][row * steps + t]
     line = np.empty((1, hidden), np.float32)
     for k in range(hidden):
-        line[0, k] = _real(old[k]) + _real(new[k])
+        line[0, k] = real(old[k]) + real(new[k])
     _normalise(line, norms[stream], eps, 0, 1, line)
     if t >= first:
         out[row, stream, t - first] = line[0]
     _normalise(line, norms[3], eps, 0, 1, normed[row, stream, t : t + 1])
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def join_mambas(x, mixed, norms, eps, out, normed):
     """The norm of its stream of x + mixed, of the last positions only, and of all positions the attention's norm of that.
 
@@ -524,8 +261,8 @@ def join_mambas(x, mixed, norms, eps, out, normed):
         _join_line(x, mixed, norms, eps, out, normed, item // (streams * steps), item // steps % streams, item % steps)
 
 
-@_compiled()
-def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
+@compiled()
+def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, threads, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
     zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
     one, hidden = zero + 1, x.shape[1]
     rows = x.shape[0] // 3
@@ -538,16 +275,16 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     dt = np.empty((3, rows, bc.shape[3] - 2 * decay.shape[1]), np.float32)
     for stream in range(3):
         _gather(x, stream, zero + 3, streams[stream])
-    product(kind, addresses, outputs, scales, zero, none, streams, projected.reshape(3, rows, 2 * inner))
+    product(kind, addresses, outputs, scales, zero, none, streams, threads, projected.reshape(3, rows, 2 * inner))
     of_each = projected[0], projected[1], projected[2]
     convolve(of_each, conv_weight, channels, conv, first_row, u)
     flat = bc.reshape(3, rows, bc.shape[3])
-    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(3, rows, inner), flat)
+    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(3, rows, inner), threads, flat)
     for stream in range(3):
         _gather(flat[stream], zero, one, dt[stream])
-    product(kind, addresses, outputs, scales, zero + 6, none, dt, delta.reshape(3, rows, inner))
+    product(kind, addresses, outputs, scales, zero + 6, none, dt, threads, delta.reshape(3, rows, inner))
     scan(u, delta, bc, of_each, decay, channels, ssm, first_row, heard)
-    product(kind, addresses, outputs, scales, zero + 9, none, heard.reshape(3, rows, inner), mixed)
+    product(kind, addresses, outputs, scales, zero + 9, none, heard.reshape(3, rows, inner), threads, mixed)
     _gather(x, zero, one, out)
     for stream in range(3):
         _add(mixed[stream], stream, zero + 3, out)
@@ -557,24 +294,24 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     qkv = np.empty((3, 3 * rows, hidden), np.float32)
     normed = np.empty((1, 3 * rows, hidden), np.float32)
     _normalise(out, norms[3], eps, zero, one, normed[0])
-    product(kind, addresses, outputs, scales, zero + 12, biases, normed, qkv)
+    product(kind, addresses, outputs, scales, zero + 12, biases, normed, threads, qkv)
     query, key, value = (
         qkv[0].reshape(rows, 3, 1, hidden),
         qkv[1].reshape(rows, 3, 1, hidden),
         qkv[2].reshape(rows, 3, 1, hidden),
     )
     attend(query, key, value, keys, values, first_row, position, normed.reshape(rows, 3, 1, hidden))
-    product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, qkv[:1])
+    product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, threads, qkv[:1])
     _add(qkv[0], zero, one, out)
 
     _normalise(out, norms[4], eps, zero, one, normed[0])
     middle = np.empty((1, 3 * rows, outputs[17] - outputs[16]), np.float32)
-    product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, middle)
+    product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, threads, middle)
     for row in range(3 * rows):
         line = middle[0, row]
         for k in range(len(line)):
             line[k] = _gelu(line[k])
-    product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, qkv[:1])
+    product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, threads, qkv[:1])
     _add(qkv[0], zero, one, out)
 
 
@@ -605,4 +342,4 @@ def _stored_as_of(value, like):
     return lambda value, like: _stored(value, like)
 
 
-__all__ = ["attend", "convolve", "expert", "join_mambas", "product", "scan"]
+__all__ = ["attend", "convolve", "expert", "join_mambas", "scan"]

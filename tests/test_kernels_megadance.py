@@ -7,6 +7,7 @@ import torch
 from megadance_hf.modeling import experts_megadance
 from megadance_hf.modeling import kernels_megadance as kernels
 from megadance_hf.modeling import loops_megadance as loops
+from megadance_hf.modeling import products_megadance as products
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.linear_megadance import Int8Linear, dense_weight
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
@@ -139,7 +140,7 @@ def test_eight_bits_without_the_instruction_for_pairs():
     layer, x, y = Int8Linear(torch.nn.Linear(40, 6, bias=False)), torch.randn(1, 4, 40), torch.empty(1, 4, 6)
     weight = layer.weight.numpy()
     place, none = (np.array([weight.ctypes.data]), np.array([0, 6])), np.zeros(0, np.float32)
-    loops._float_product(weight[:0, 0], *place, layer.scale.numpy(), 0, none, x.numpy(), y.numpy())
+    products.multiply(weight[:0, 0], *place, layer.scale.numpy(), 0, none, x.numpy(), np.ones((1, 4), np.float32), 2, y.numpy())
     torch.testing.assert_close(y, torch.nn.functional.linear(x, dense_weight(layer)), rtol=1e-5, atol=1e-5)
 
 

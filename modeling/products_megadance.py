@@ -1,0 +1,294 @@
+"""Products of a few rows with many weights, as fast as memory gives the weights, which are taken from where they lie.
+
+Compilers do not find these loops by themselves, so their innermost ones are written as LLVM's code: four lines of weights meet up to
+six rows, and no sum waits for another. The four lines are a quarter of a thread's weights away from each other: a
+processor fetches ahead once within a page of memory, so that lines next to each other come half as fast. What is needed 2 kB later
+is asked for besides.
+"""
+
+import numpy as np
+
+try:
+    import numba
+    from llvmlite import binding, ir
+    from numba import prange, types
+    from numba.extending import intrinsic, overload
+except ImportError as error:
+    raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
+
+# a step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB
+numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+_FEATURES = binding.get_host_cpu_features()
+_WIDE = _FEATURES.get("avx512bw", False)
+# elsewhere (ARM, older processors) weights of eight bits are made floats
+HAS_PAIRS = _FEATURES.get("avx2", False)
+_LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
+_MOST_ROWS = 6 if _WIDE else 3  # of a tile: as many as there are registers for
+_AHEAD = 2048  # bytes
+_LEAST = 16  # outputs that are worth a thread
+
+
+def compiled(**options):
+    """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors."""
+    return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
+
+
+def real(value):
+    """A number of float32, of another type or of the bits of a bfloat16, as float32."""
+    return np.float32(value)
+
+
+@overload(real, inline="always")
+def _real_of(value):
+    if value == numba.uint16:  # bfloat16 is the upper half of a float32
+        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+    return lambda value: np.float32(value)
+
+
+@intrinsic
+def _pointer(context, kind, address):
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
+
+    return types.CPointer(kind.dtype)(kind, address), code
+
+
+@numba.njit
+def _matrix(kind, address, outputs, inputs):
+    return numba.carray(_pointer(kind, address), (outputs, inputs))
+
+
+def _function(module: ir.Module, name: str, returns: ir.Type, *takes: ir.Type) -> ir.Function:
+    return module.globals.get(name) or ir.Function(module, ir.FunctionType(returns, takes), name)
+
+
+def _tile(rows: int):
+    """Make tile(kind, line, weights, lines, count, sums): sums[o * rows + r] = sum over k < count of weights[o][k] lines[r][k].
+
+    `weights` are addresses of four lines, of the type of `kind`; `lines` of `rows` lines of the type of `line`; `sums` is one of numbers of
+    32 bits, whole where `line` is of int16 (where `HAS_PAIRS`) and else float32. `count` is a multiple of `vector(line)`, above 0.
+    """
+
+    @intrinsic
+    def tile(context, kind, line, weights, lines, count, sums):
+        whole = line.dtype == types.int16
+
+        def code(context, builder, signature, arguments):
+            _, _, weights, lines, count, sums = arguments
+            byte, short, word, index = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+            lanes = 2 * _LANES if whole else _LANES
+            shorts, words, floats = (ir.VectorType(*of) for of in ((short, lanes), (word, lanes), (ir.FloatType(), lanes)))
+            size = kind.dtype.bitwidth // 8
+            module = builder.module
+
+            def place(addresses, which, k, size):
+                return builder.add(builder.extract_value(addresses, which), builder.mul(k, index(size)))
+
+            def read(address, element):
+                vector = ir.VectorType(element, lanes)
+                return builder.load(builder.inttoptr(address, vector.as_pointer()), align=1, typ=vector)
+
+            def weights_at(address):
+                if kind.dtype == types.float32:
+                    return read(address, ir.FloatType())
+                if kind.dtype == types.uint16:
+                    bits = builder.zext(read(address, short), words)
+                    return builder.bitcast(builder.shl(bits, words([16] * lanes)), floats)
+                if whole:
+                    return builder.sext(read(address, byte), shorts)
+                return builder.sitofp(builder.sext(read(address, byte), words), floats)
+
+            if whole:  # multiplies pairs and adds neighbours
+                total = ir.VectorType(word, lanes // 2)
+                name = "llvm.x86.avx512.pmaddw.d.512" if _WIDE else "llvm.x86.avx2.pmadd.wd"
+                pairs = _function(module, name, total, shorts, shorts)
+                reduce = _function(module, f"llvm.vector.reduce.add.v{lanes // 2}i32", word, total)
+
+                def add(sum_, weight, heard):
+                    return builder.add(sum_, builder.call(pairs, [weight, heard]))
+
+                def add_up(sum_):
+                    return builder.call(reduce, [sum_])
+
+            else:
+                total = floats
+                fma = _function(module, f"llvm.fma.v{lanes}f32", floats, floats, floats, floats)
+                reduce = _function(module, f"llvm.vector.reduce.fadd.v{lanes}f32", ir.FloatType(), ir.FloatType(), floats)
+
+                def add(sum_, weight, heard):
+                    return builder.call(fma, [weight, heard, sum_])
+
+                def add_up(sum_):
+                    return builder.call(reduce, [ir.FloatType()(0.0), sum_], fastmath=("reassoc",))
+
+            fetch = _function(module, "llvm.prefetch.p0", ir.VoidType(), byte.as_pointer(), word, word, word)
+
+            before, loop, after = builder.block, *map(builder.append_basic_block, ("tile", "summed"))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(index)
+            totals = [builder.phi(total) for _ in range(4 * rows)]
+            heard = [
+                read(place(lines, r, k, line.dtype.bitwidth // 8), short if whole else ir.FloatType()) for r in range(rows)
+            ]
+            new = []
+            for o in range(4):
+                address = place(weights, o, k, size)
+                later = builder.inttoptr(builder.add(address, index(_AHEAD)), byte.as_pointer())
+                builder.call(fetch, [later, word(0), word(3), word(1)])
+                weight = weights_at(address)
+                new += [add(totals[o * rows + r], weight, heard[r]) for r in range(rows)]
+            following = builder.add(k, index(lanes))
+            for phi, value in zip([k, *totals], [following, *new], strict=True):
+                phi.add_incoming(phi.type(0 if phi is k else None), before)
+                phi.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+            builder.position_at_end(after)
+            for which, value in enumerate(new):
+                address = builder.inttoptr(builder.add(sums, index(4 * which)), total.element.as_pointer())
+                builder.store(add_up(value), address)
+            return context.get_dummy_value()
+
+        addresses, four = types.UniTuple(types.int64, rows), types.UniTuple(types.int64, 4)
+        return types.void(kind, line, four, addresses, types.int64, types.int64), code
+
+    return tile
+
+
+_tile_of_one, _tile_of_three, _tile_of_six = _tile(1), _tile(3), _tile(6)
+
+
+def _vector(line):
+    """Numbers of a line that an instruction takes."""
+
+
+@overload(_vector, inline="always")
+def _vector_of(line):
+    lanes = 2 * _LANES if line.dtype == types.int16 else _LANES
+    return lambda line: lanes
+
+
+def _sums_for(line, count):
+    """Room for sums."""
+
+
+@overload(_sums_for, inline="always")
+def _sums_for_of(line, count):
+    dtype = np.int32 if line.dtype == types.int16 else np.float32
+    return lambda line, count: np.zeros(count, dtype)
+
+
+@compiled()
+def _block(kind, start, factors, biases, lines, steps, y, low, high):
+    """Outputs `low` to `high` of a matrix that lies at `start`: y = (lines * steps) weight^T factors + biases.
+
+    lines [rows, inputs], steps [rows], y [rows, outputs]; `factors` and `biases` [outputs] are empty where they are 1 and 0.
+    """
+    rows, inputs = lines.shape
+    weight = _matrix(kind, start, high, inputs)
+    count = inputs - inputs % _vector(lines)
+    sums = _sums_for(lines, 4 * _MOST_ROWS)
+    size, wide = inputs * weight.itemsize, lines.itemsize * inputs
+    origin, quarter, last = lines.ctypes.data, (high - low + 3) // 4, rows - 1
+    most = 1 if rows == 1 else 3 if rows <= 3 else _MOST_ROWS
+    for first in range(low, low + quarter):
+        # where the outputs end, the last one is computed again; so are rows below
+        o = first, min(first + quarter, high - 1), min(first + 2 * quarter, high - 1), min(first + 3 * quarter, high - 1)
+        weights = start + o[0] * size, start + o[1] * size, start + o[2] * size, start + o[3] * size
+        for row in range(0, rows, most):
+            if count > 0:
+                a, b, c = (
+                    origin + row * wide,
+                    origin + min(row + 1, last) * wide,
+                    origin + min(row + 2, last) * wide,
+                )
+                if most == 1:
+                    _tile_of_one(kind, lines, weights, (a,), count, sums.ctypes.data)
+                elif most == 3:
+                    _tile_of_three(kind, lines, weights, (a, b, c), count, sums.ctypes.data)
+                else:
+                    d, e, f = (
+                        origin + min(row + 3, last) * wide,
+                        origin + min(row + 4, last) * wide,
+                        origin + min(row + 5, last) * wide,
+                    )
+                    _tile_of_six(kind, lines, weights, (a, b, c, d, e, f), count, sums.ctypes.data)
+            for which in range(4):
+                output = o[which]
+                factor = factors[output] if len(factors) > 0 else np.float32(1)
+                offset = biases[output] if len(biases) > 0 else np.float32(0)
+                for r in range(min(most, rows - row)):
+                    total = sums[which * most + r]
+                    for k in range(count, inputs):
+                        total += real(weight[output, k]) * lines[row + r, k]
+                    y[row + r, output] = np.float32(total) * (factor * steps[row + r]) + offset
+
+
+@compiled(parallel=True)
+def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+    """`product` of lines that are ready: [parts, rows, inputs] of float32, or of int16 with what they are multiplied with."""
+    parts, rows, size = y.shape
+    blocks = max(1, min(threads, size // _LEAST))
+    share = (size + blocks - 1) // blocks
+    for item in prange(parts * blocks):
+        part = item // blocks
+        low = item % blocks * share
+        high, source = min(low + share, size), min(part, len(lines) - 1)
+        if low < high:
+            begin = outputs[first + part]
+            factors = scales[begin : begin + size] if len(scales) > 0 else scales
+            biases = bias[part * size : part * size + size] if len(bias) > 0 else bias
+            _block(kind, addresses[first + part], factors, biases, lines[source], steps[source], y[part], low, high)
+
+
+@compiled()
+def _in_sixteen_bits(x, whole, steps):
+    """x = whole * steps, to half a step, where no sum of products with weights up to 127 can leave 32 bits."""
+    size = x.shape[2]
+    for part in range(x.shape[0]):
+        for row in range(x.shape[1]):
+            line, rounded = x[part, row], whole[part, row]
+            largest = total = np.float32(0)
+            for k in range(size):
+                largest = max(largest, abs(line[k]))
+                total += abs(line[k])
+            step = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - size))
+            steps[part, row] = step
+            factor = np.float32(1) / step if step > 0 else np.float32(0)
+            for k in range(size):
+                rounded[k] = np.int16(np.floor(line[k] * factor + np.float32(0.5)))
+
+
+def _product(kind, addresses, outputs, scales, first, bias, x, threads, y):
+    raise NotImplementedError
+
+
+@overload(_product)
+def _product_of(kind, addresses, outputs, scales, first, bias, x, threads, y):
+    if kind.dtype == types.int8 and HAS_PAIRS:
+
+        def call(kind, addresses, outputs, scales, first, bias, x, threads, y):
+            whole, steps = np.empty(x.shape, np.int16), np.empty(x.shape[:2], np.float32)
+            _in_sixteen_bits(x, whole, steps)
+            multiply(kind, addresses, outputs, scales, first, bias, whole, steps, threads, y)
+
+    else:
+
+        def call(kind, addresses, outputs, scales, first, bias, x, threads, y):
+            multiply(kind, addresses, outputs, scales, first, bias, x, np.ones(x.shape[:2], np.float32), threads, y)
+
+    return call
+
+
+@compiled()
+def product(kind, addresses, outputs, scales, first, bias, x, threads, y):
+    """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
+
+    [parts, rows, inputs] -> [parts, rows, outputs]. `kind` is an empty array of the weights' type: float32, uint16 (the bits of
+    bfloat16) or int8; `threads` share each matrix. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits.
+    """
+    _product(kind, addresses, outputs, scales, first, bias, x, threads, y)
+
+
+__all__ = ["HAS_PAIRS", "compiled", "multiply", "product", "real"]
