@@ -39,7 +39,7 @@ class Loops(NamedTuple):
     scan: Callable
     join_mambas: Callable
     attend: Callable
-    threads: Callable  # how many there are now
+    machine: Callable  # what it runs on now
 
 
 @cache
@@ -47,10 +47,17 @@ def loops() -> Loops | None:
     """None without numba. To import it takes a quarter of a second, so that only large models do."""
     try:
         from .loops_megadance import attend, convolve, expert, join_mambas, scan
-        from .products_megadance import numba, product
+        from .amx_megadance import permitted
+        from .compiled_megadance import Machine, numba
+        from .products_megadance import product
     except ImportError:
         return None
-    return Loops(expert, product, convolve, scan, join_mambas, attend, numba.get_num_threads)
+    matrices = permitted()
+
+    def machine() -> tuple:
+        return Machine(numba.get_num_threads(), matrices)
+
+    return Loops(expert, product, convolve, scan, join_mambas, attend, machine)
 
 
 class StepWeights(NamedTuple):
@@ -109,11 +116,11 @@ def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int) -> 
     """
     now = x.detach().flatten(0, 2).to(torch.float32, copy=True).contiguous().numpy()
     then = np.empty_like(now)
-    expert, threads = loops().expert, loops().threads()
+    expert, machine = loops().expert, loops().machine()
     with _lock:
         for place in steps:
             for weights, states, first_row, rows in place:
-                expert(*weights, threads, now[rows], *states, first_row, position, then[rows])
+                expert(*weights, machine, now[rows], *states, first_row, position, then[rows])
             now, then = then, now
     return torch.from_numpy(now).view(x.shape).to(x.dtype)
 
@@ -183,7 +190,7 @@ def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     weight = _array(layer.weight)
     place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
     call = loops()
-    call.product(weight[:0, 0], *place, _scale(layer), 0, _bias(layer), x.numpy(), call.threads(), y.numpy())
+    call.product(weight[:0, 0], *place, _scale(layer), 0, _bias(layer), x.numpy(), call.machine(), y.numpy())
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:

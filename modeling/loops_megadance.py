@@ -12,9 +12,11 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from .products_megadance import compiled, product, real
+from .compiled_megadance import compiled, real, stored, stored_as
+from .products_megadance import product
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
+_NUMBERS = 2048  # numbers of an activation, the same
 
 _LOG2E = 1.4426950408889634
 # 2^f for |f| <= 1/2, to 4e-9 of it (Taylor), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
@@ -61,20 +63,43 @@ def _gelu(x):
     return np.float32(0.5) * (x + abs(x) * (np.float32(1.0) - tail * t * _exp(-z * z)))
 
 
+# Loops over lines are functions of lines: in a loop over rows of a matrix compilers do not always find vectors.
+
+
+@compiled()
+def _normalise_line(x, weight, bias, eps, y):
+    size = len(x)
+    mean = np.float32(0)
+    for k in range(size):
+        mean += x[k]
+    mean /= size
+    spread = np.float32(0)
+    for k in range(size):
+        spread += (x[k] - mean) * (x[k] - mean)
+    factor = np.float32(1 / np.sqrt(spread / size + eps))
+    for k in range(size):
+        y[k] = stored((x[k] - mean) * factor * weight[k] + bias[k], y)
+
+
 @compiled()
 def _normalise(x, norm, eps, first, every, y):
     """Layer norm of rows `first`, `first + every`, ..."""
     for row in range(first, x.shape[0], every):
-        mean = np.float32(0)
-        for k in range(x.shape[1]):
-            mean += x[row, k]
-        mean /= x.shape[1]
-        spread = np.float32(0)
-        for k in range(x.shape[1]):
-            spread += (x[row, k] - mean) * (x[row, k] - mean)
-        factor = np.float32(1 / np.sqrt(spread / x.shape[1] + eps))
-        for k in range(x.shape[1]):
-            y[row, k] = _stored((x[row, k] - mean) * factor * norm[0, k] + norm[1, k], y)
+        _normalise_line(x[row], norm[0], norm[1], eps, y[row])
+
+
+@compiled()
+def _activate_line(x):
+    for k in range(len(x)):
+        x[k] = _gelu(x[k])
+
+
+@compiled(parallel=True)
+def activate(x):
+    """GELU of a line, in place."""
+    blocks = (len(x) + _NUMBERS - 1) // _NUMBERS
+    for block in prange(blocks):
+        _activate_line(x[block * _NUMBERS : (block + 1) * _NUMBERS])
 
 
 @compiled()
@@ -154,7 +179,7 @@ def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, it
                 total[c] += new * out
         gate, said = projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high]
         for c in range(count):
-            said[c] = _stored(total[c] * _silu(real(gate[c])), said)
+            said[c] = stored(total[c] * _silu(real(gate[c])), said)
 
 
 @compiled(parallel=True)
@@ -191,7 +216,7 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
             line, weighed, old, older = known[place], worth[place], ring[slot, stream], store[slot, stream]
             for k in range(size):
                 line[k], weighed[k] = real(new[k]), real(other[k])
-                old[k], older[k] = _stored_as(new[k], old), _stored_as(other[k], older)
+                old[k], older[k] = stored_as(new[k], old), stored_as(other[k], older)
     asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
     for t in range(asked):
         now = past + steps - asked + t
@@ -223,7 +248,7 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
                     said[k] += weight * line[k]
             answer = result[row, stream, t, at : at + size]
             for k in range(size):
-                answer[k] = _stored(said[k], answer)
+                answer[k] = stored(said[k], answer)
 
 
 @compiled(parallel=True)
@@ -262,7 +287,7 @@ def join_mambas(x, mixed, norms, eps, out, normed):
 
 
 @compiled()
-def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, threads, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
+def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, machine, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
     zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
     one, hidden = zero + 1, x.shape[1]
     rows = x.shape[0] // 3
@@ -275,16 +300,16 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     dt = np.empty((3, rows, bc.shape[3] - 2 * decay.shape[1]), np.float32)
     for stream in range(3):
         _gather(x, stream, zero + 3, streams[stream])
-    product(kind, addresses, outputs, scales, zero, none, streams, threads, projected.reshape(3, rows, 2 * inner))
+    product(kind, addresses, outputs, scales, zero, none, streams, machine, projected.reshape(3, rows, 2 * inner))
     of_each = projected[0], projected[1], projected[2]
     convolve(of_each, conv_weight, channels, conv, first_row, u)
     flat = bc.reshape(3, rows, bc.shape[3])
-    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(3, rows, inner), threads, flat)
+    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(3, rows, inner), machine, flat)
     for stream in range(3):
         _gather(flat[stream], zero, one, dt[stream])
-    product(kind, addresses, outputs, scales, zero + 6, none, dt, threads, delta.reshape(3, rows, inner))
+    product(kind, addresses, outputs, scales, zero + 6, none, dt, machine, delta.reshape(3, rows, inner))
     scan(u, delta, bc, of_each, decay, channels, ssm, first_row, heard)
-    product(kind, addresses, outputs, scales, zero + 9, none, heard.reshape(3, rows, inner), threads, mixed)
+    product(kind, addresses, outputs, scales, zero + 9, none, heard.reshape(3, rows, inner), machine, mixed)
     _gather(x, zero, one, out)
     for stream in range(3):
         _add(mixed[stream], stream, zero + 3, out)
@@ -294,52 +319,22 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     qkv = np.empty((3, 3 * rows, hidden), np.float32)
     normed = np.empty((1, 3 * rows, hidden), np.float32)
     _normalise(out, norms[3], eps, zero, one, normed[0])
-    product(kind, addresses, outputs, scales, zero + 12, biases, normed, threads, qkv)
+    product(kind, addresses, outputs, scales, zero + 12, biases, normed, machine, qkv)
     query, key, value = (
         qkv[0].reshape(rows, 3, 1, hidden),
         qkv[1].reshape(rows, 3, 1, hidden),
         qkv[2].reshape(rows, 3, 1, hidden),
     )
     attend(query, key, value, keys, values, first_row, position, normed.reshape(rows, 3, 1, hidden))
-    product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, threads, qkv[:1])
+    product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, machine, qkv[:1])
     _add(qkv[0], zero, one, out)
 
     _normalise(out, norms[4], eps, zero, one, normed[0])
     middle = np.empty((1, 3 * rows, outputs[17] - outputs[16]), np.float32)
-    product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, threads, middle)
-    for row in range(3 * rows):
-        line = middle[0, row]
-        for k in range(len(line)):
-            line[k] = _gelu(line[k])
-    product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, threads, qkv[:1])
+    product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, machine, middle)
+    activate(middle.reshape(middle.size))
+    product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, machine, qkv[:1])
     _add(qkv[0], zero, one, out)
-
-
-def _stored(value, like):
-    return value
-
-
-@overload(_stored, inline="always")
-def _stored_of(value, like):
-    if like.dtype == numba.uint16:  # rounded to the nearest, ties to even, as torch does
-
-        def bits(value, like):
-            word = np.float32(value).view(np.uint32)
-            return np.uint16((word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-
-        return bits
-    return lambda value, like: value
-
-
-def _stored_as(value, like):
-    """`_stored` of a number that may be stored that way already."""
-
-
-@overload(_stored_as, inline="always")
-def _stored_as_of(value, like):
-    if value == like.dtype:
-        return lambda value, like: value
-    return lambda value, like: _stored(value, like)
 
 
 __all__ = ["attend", "convolve", "expert", "join_mambas", "scan"]

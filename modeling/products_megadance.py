@@ -16,8 +16,9 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-# a step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB
-numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+from .amx_megadance import HAS_AMX
+from .amx_megadance import multiply as multiply_matrices
+from .compiled_megadance import compiled, real
 
 _FEATURES = binding.get_host_cpu_features()
 _WIDE = _FEATURES.get("avx512bw", False)
@@ -27,23 +28,7 @@ _LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
 _MOST_ROWS = 6 if _WIDE else 3  # of a tile: as many as there are registers for
 _AHEAD = 2048  # bytes
 _LEAST = 16  # outputs that are worth a thread
-
-
-def compiled(**options):
-    """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors."""
-    return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
-
-
-def real(value):
-    """A number of float32, of another type or of the bits of a bfloat16, as float32."""
-    return np.float32(value)
-
-
-@overload(real, inline="always")
-def _real_of(value):
-    if value == numba.uint16:  # bfloat16 is the upper half of a float32
-        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
-    return lambda value: np.float32(value)
+_MANY_ROWS = 5  # from which on matrix registers pay
 
 
 @intrinsic
@@ -243,52 +228,84 @@ def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, thread
 
 
 @compiled()
+def _round_line(line, rounded):
+    """line = rounded * step, to half a step, where no sum of products with weights up to 127 can leave 32 bits. Returns the step."""
+    largest = total = np.float32(0)
+    for k in range(len(line)):
+        largest = max(largest, abs(line[k]))
+        total += abs(line[k])
+    step = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - len(line)))
+    factor = np.float32(1) / step if step > 0 else np.float32(0)
+    for k in range(len(line)):
+        rounded[k] = np.int16(np.floor(line[k] * factor + np.float32(0.5)))
+    return step
+
+
+@compiled(parallel=True)
 def _in_sixteen_bits(x, whole, steps):
-    """x = whole * steps, to half a step, where no sum of products with weights up to 127 can leave 32 bits."""
-    size = x.shape[2]
-    for part in range(x.shape[0]):
-        for row in range(x.shape[1]):
-            line, rounded = x[part, row], whole[part, row]
-            largest = total = np.float32(0)
-            for k in range(size):
-                largest = max(largest, abs(line[k]))
-                total += abs(line[k])
-            step = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - size))
-            steps[part, row] = step
-            factor = np.float32(1) / step if step > 0 else np.float32(0)
-            for k in range(size):
-                rounded[k] = np.int16(np.floor(line[k] * factor + np.float32(0.5)))
+    """Each line of [parts, rows, inputs]."""
+    rows = x.shape[1]
+    for item in prange(x.shape[0] * rows):
+        part, row = item // rows, item % rows
+        steps[part, row] = _round_line(x[part, row], whole[part, row])
 
 
-def _product(kind, addresses, outputs, scales, first, bias, x, threads, y):
-    raise NotImplementedError
+def _ready(kind, x):
+    """Lines of float32 as they meet the weights, and what they are multiplied with."""
 
 
-@overload(_product)
-def _product_of(kind, addresses, outputs, scales, first, bias, x, threads, y):
+@overload(_ready)
+def _ready_of(kind, x):
     if kind.dtype == types.int8 and HAS_PAIRS:
 
-        def call(kind, addresses, outputs, scales, first, bias, x, threads, y):
-            whole, steps = np.empty(x.shape, np.int16), np.empty(x.shape[:2], np.float32)
-            _in_sixteen_bits(x, whole, steps)
-            multiply(kind, addresses, outputs, scales, first, bias, whole, steps, threads, y)
+        def whole(kind, x):
+            lines, steps = np.empty(x.shape, np.int16), np.empty(x.shape[:2], np.float32)
+            _in_sixteen_bits(x, lines, steps)
+            return lines, steps
 
-    else:
+        return whole
+    return lambda kind, x: (x, np.ones(x.shape[:2], np.float32))
 
-        def call(kind, addresses, outputs, scales, first, bias, x, threads, y):
-            multiply(kind, addresses, outputs, scales, first, bias, x, np.ones(x.shape[:2], np.float32), threads, y)
+
+def _matrices(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+    """With matrix registers."""
+
+
+@overload(_matrices)
+def _matrices_of(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+    has = HAS_AMX and kind.dtype != types.float32
+
+    def call(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+        if has:  # known to the compiler: elsewhere it does not know the instructions
+            multiply_matrices(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y)
 
     return call
 
 
+def _fits_matrices(kind, inputs, rows, size):
+    """Whether matrix registers can be filled, and it pays."""
+
+
+@overload(_fits_matrices)
+def _fits_matrices_of(kind, inputs, rows, size):
+    if not HAS_AMX or kind.dtype == types.float32:
+        return lambda kind, inputs, rows, size: False
+    return lambda kind, inputs, rows, size: rows >= _MANY_ROWS and size % 32 == 0 and inputs * kind.itemsize % 64 == 0
+
+
 @compiled()
-def product(kind, addresses, outputs, scales, first, bias, x, threads, y):
+def product(kind, addresses, outputs, scales, first, bias, x, machine, y):
     """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
 
     [parts, rows, inputs] -> [parts, rows, outputs]. `kind` is an empty array of the weights' type: float32, uint16 (the bits of
-    bfloat16) or int8; `threads` share each matrix. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits.
+    bfloat16) or int8. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits; where matrix registers multiply
+    those of bfloat16, to bfloat16.
     """
-    _product(kind, addresses, outputs, scales, first, bias, x, threads, y)
+    lines, steps = _ready(kind, x)
+    if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1], y.shape[2]):
+        _matrices(kind, addresses, outputs, scales, first, bias, lines, steps, machine.threads, y)
+    else:
+        multiply(kind, addresses, outputs, scales, first, bias, lines, steps, machine.threads, y)
 
 
-__all__ = ["HAS_PAIRS", "compiled", "multiply", "product", "real"]
+__all__ = ["HAS_PAIRS", "multiply", "product"]

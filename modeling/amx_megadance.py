@@ -1,0 +1,303 @@
+"""Products in the matrix registers of newer Intel processors (AMX), of many rows with weights of bfloat16 or eight bits.
+
+As in `products_megadance.py` the weights are taken from where they lie: a register takes 64 bytes of each of sixteen lines of them. The
+rows they meet are put in the order that the instructions ask for (Intel's manual calls it VNNI), which is a transposition of words of
+32 bits, and so are the results, on the way back. Two registers of weights meet two of rows: 32 rows in bfloat16, or the upper and the lower
+byte of sixteen rows of sixteen bits.
+"""
+
+import ctypes
+import sys
+
+import numpy as np
+
+try:
+    import numba
+    from llvmlite import binding, ir
+    from numba import prange, types
+    from numba.extending import intrinsic, overload
+except ImportError as error:
+    raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
+
+from .compiled_megadance import compiled, stored
+
+_FEATURES = binding.get_host_cpu_features()
+HAS_AMX = all(_FEATURES.get(feature, False) for feature in ("amx-tile", "amx-bf16", "amx-int8"))
+_BYTES = 64  # of a line in a register, which has sixteen of them
+_BLOCK = 32  # outputs that are computed together: two registers
+_CACHE = 2**19  # bytes of rows that stay in a core's cache while all weights meet them
+
+
+def permitted() -> bool:
+    """Whether this process may use the registers: their content is large, so that Linux wants to be asked."""
+    request, registers = (158, 0x1023), 18  # arch_prctl, ARCH_REQ_XCOMP_PERM; XFEATURE_XTILEDATA
+    return HAS_AMX and sys.platform == "linux" and ctypes.CDLL(None).syscall(*request, registers) == 0
+
+
+def _call(builder, name: str, *arguments) -> None:
+    known = builder.module.globals.get(name)
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    builder.call(known or ir.Function(builder.module, kind, name), arguments)
+
+
+def _at(builder, address, offset):
+    return builder.inttoptr(builder.add(address, offset), ir.IntType(8).as_pointer())
+
+
+@intrinsic
+def _configure(context, configuration):
+    """Registers as the 64 bytes at this address say."""
+
+    def code(context, builder, signature, arguments):
+        _call(builder, "llvm.x86.ldtilecfg", _at(builder, arguments[0], ir.IntType(64)(0)))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@intrinsic
+def _release(context):
+    def code(context, builder, signature, arguments):
+        _call(builder, "llvm.x86.tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
+def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
+    """sums[r][o] = the sixteen outputs o of the register of rows r, for two of each: [2, 2, 16 outputs, 16 rows].
+
+    `weights`: address of 32 lines `stride` bytes apart, of the type of `kind`, whose first `steps` times 64 bytes are used. `lines`: [steps, 2, 16, 64
+    bytes]. What lies `ahead` bytes after the weights is fetched.
+    """
+    whole = kind.dtype == types.int8
+    products = ("tdpbssd", "tdpbsud") if whole else ("tdpbf16ps", "tdpbf16ps")  # signed bytes, and unsigned lower ones
+
+    def code(context, builder, signature, arguments):
+        _, weights, stride, lines, steps, ahead, sums = arguments
+        number, word, index = (ir.IntType(bits) for bits in (8, 32, 64))
+        x86 = "llvm.x86.{}".format
+        for register in range(4):
+            _call(builder, x86("tilezero"), number(register))
+        before, loop, after = builder.block, *map(builder.append_basic_block, ("meet", "met"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        step = builder.phi(index)
+        step.add_incoming(index(0), before)
+        here = builder.add(weights, builder.mul(step, index(_BYTES)))
+        second = builder.add(here, builder.mul(stride, index(16)))
+        there = builder.add(lines, builder.mul(step, index(2 * 16 * _BYTES)))
+        for register, place in ((4, here), (5, second)):
+            _call(builder, x86("tileloadd64"), number(register), _at(builder, place, index(0)), stride)
+        for register, offset in ((6, 0), (7, 16 * _BYTES)):
+            _call(builder, x86("tileloadd64"), number(register), _at(builder, there, index(offset)), index(_BYTES))
+        for rows, product in enumerate(products):
+            for outputs in range(2):
+                registers = (2 * rows + outputs, 4 + outputs, 6 + rows)
+                _call(builder, x86(product), *map(number, registers))
+        for line in range(_BLOCK):
+            place = _at(builder, here, builder.add(ahead, builder.mul(stride, index(line))))
+            _call(builder, "llvm.prefetch.p0", place, word(0), word(2), word(1))
+        following = builder.add(step, index(1))
+        step.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", following, steps), loop, after)
+        builder.position_at_end(after)
+        for register in range(4):
+            place = _at(builder, sums, index(16 * _BYTES * register))
+            _call(builder, x86("tilestored64"), number(register), place, index(_BYTES))
+        return context.get_dummy_value()
+
+    return types.void(kind, *[types.int64] * 6), code
+
+
+def _transposed(builder, lines: list) -> list:
+    """Sixteen vectors of sixteen words."""
+    lines = list(lines)
+    for width in (1, 2, 4, 8):  # squares of this width beside the diagonal change places
+        upper = [lane + 16 - width if lane & width else lane for lane in range(16)]
+        lower = [lane + 16 if lane & width else lane + width for lane in range(16)]
+        masks = [ir.VectorType(ir.IntType(32), 16)(lanes) for lanes in (upper, lower)]
+        for line in range(16):
+            if not line & width:
+                pair = lines[line], lines[line + width]
+                lines[line], lines[line + width] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+    return lines
+
+
+def _read(builder, address, offset, element):
+    kind = ir.VectorType(element, 16)
+    return builder.load(builder.bitcast(_at(builder, address, offset), kind.as_pointer()), align=1, typ=kind)
+
+
+def _write(builder, value, address, offset):
+    builder.store(value, builder.bitcast(_at(builder, address, offset), value.type.as_pointer()), align=1)
+
+
+@intrinsic
+def _order(context, kind, source, stride, target):
+    """Sixteen lines, `stride` bytes apart, of what 64 bytes of weights meet -> words of 32 bits of theirs, transposed: [16, 64 bytes].
+
+    Floats are rounded to bfloat16. Of numbers of sixteen bits the upper bytes come first, and 1024 bytes later the lower ones.
+    """
+
+    def code(context, builder, signature, arguments):
+        _, source, stride, target = arguments
+        index, word, words = ir.IntType(64), ir.IntType(32), ir.VectorType(ir.IntType(32), 16)
+
+        def rounded(bits):  # to the nearest, ties to even
+            odd = builder.and_(builder.lshr(bits, words([16] * 16)), words([1] * 16))
+            return builder.add(builder.add(bits, odd), words([0x7FFF] * 16))
+
+        def of_floats(place):
+            both = [_read(builder, place, index(offset), word) for offset in (0, _BYTES)]
+            even, odd = (
+                rounded(builder.shuffle_vector(*both, words(list(range(first, 32, 2))))) for first in range(2)
+            )
+            upper = builder.and_(odd, words([0xFFFF0000] * 16))
+            return [builder.or_(builder.lshr(even, words([16] * 16)), upper)]
+
+        def of_shorts(place):
+            shorts, bytes_ = (ir.VectorType(ir.IntType(bits), _BYTES) for bits in (16, 8))
+            value = builder.load(builder.inttoptr(place, shorts.as_pointer()), align=1, typ=shorts)
+            upper = builder.lshr(value, shorts([8] * _BYTES))
+            return [builder.bitcast(builder.trunc(half, bytes_), words) for half in (upper, value)]
+
+        places = [builder.add(source, builder.mul(stride, index(line))) for line in range(16)]
+        lines = [(of_shorts if kind.dtype == types.int8 else of_floats)(place) for place in places]
+        for register, of_register in enumerate(zip(*lines, strict=True)):
+            for line, value in enumerate(_transposed(builder, of_register)):
+                _write(builder, value, target, index(_BYTES * (16 * register + line)))
+        return context.get_dummy_value()
+
+    return types.void(kind, types.int64, types.int64, types.int64), code
+
+
+@intrinsic
+def _finish(context, kind, sums, factors, biases, steps, target, stride):
+    """sums [16 outputs, 16 rows] -> sixteen lines, `stride` bytes apart, of sums^T * factors * steps + biases.
+
+    Of eight bits, sums of the upper bytes; those of the lower ones are two registers later.
+    """
+
+    def code(context, builder, signature, arguments):
+        _, sums, factors, biases, steps, target, stride = arguments
+        index, word, real = ir.IntType(64), ir.IntType(32), ir.FloatType()
+        reals = ir.VectorType(real, 16)
+
+        def line(which):
+            if kind.dtype != types.int8:
+                return _read(builder, sums, index(_BYTES * which), word)
+            upper, lower = (_read(builder, sums, index(_BYTES * (which + rest)), word) for rest in (0, 2 * 16))
+            return builder.add(builder.shl(upper, upper.type([8] * 16)), lower)
+
+        factor, bias = (_read(builder, address, index(0), real) for address in (factors, biases))
+        for row, value in enumerate(_transposed(builder, [line(which) for which in range(16)])):
+            total = builder.sitofp(value, reals) if kind.dtype == types.int8 else builder.bitcast(value, reals)
+            step = builder.load(builder.bitcast(_at(builder, steps, index(4 * row)), real.as_pointer()), typ=real)
+            one = builder.insert_element(reals(ir.Undefined), step, word(0))
+            step = builder.shuffle_vector(one, reals(ir.Undefined), ir.VectorType(word, 16)([0] * 16))
+            total = builder.fadd(builder.fmul(total, builder.fmul(factor, step)), bias, flags=("contract",))
+            _write(builder, total, target, builder.mul(stride, index(row)))
+        return context.get_dummy_value()
+
+    return types.void(kind, *[types.int64] * 6), code
+
+
+def _rows_of(kind):
+    """Rows of a group."""
+
+
+@overload(_rows_of, inline="always")
+def _rows_of_kind(kind):
+    rows = 16 if kind.dtype == types.int8 else 32
+    return lambda kind: rows
+
+
+@compiled()
+def _aligned(size):
+    """Bytes that begin where a line of the cache does: registers take twice as long from in between."""
+    room = np.empty(size + _BYTES, np.uint8)
+    skipped = -room.ctypes.data % _BYTES
+    return room[skipped : skipped + size]
+
+
+@compiled()
+def _block(kind, start, factors, biases, ordered, steps, y, low, high):
+    """Outputs `low` to `high` of a matrix that lies at `start`; `steps` has a number for each row of all groups."""
+    configuration = np.zeros(64, np.uint8)
+    configuration[0] = 1
+    configuration[16:32:2] = _BYTES  # bytes of a line of each register
+    configuration[48:56] = 16  # and lines
+    _configure(configuration.ctypes.data)
+    (groups, count), rows, size = ordered.shape[:2], len(y), y.shape[1] * y.itemsize
+    stride, registers, register_bytes = _BYTES * count, _rows_of(kind) // 16, 16 * _BYTES
+    sums, spare = _aligned(4 * register_bytes), np.empty((16, 16), np.float32)
+    # to ask an array for its address takes longer than to compute with it
+    lines, results, target = ordered.ctypes.data, sums.ctypes.data, y.ctypes.data
+    factor, offset, step = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data
+    scratch = spare.ctypes.data
+    together = max(1, _CACHE // (2 * 16 * stride))
+    for first in range(0, groups, together):
+        for o in range(low, high, _BLOCK):
+            for group in range(first, min(first + together, groups)):
+                ahead = _BLOCK * stride if group == first else 0
+                _meet(kind, start + o * stride, stride, lines + group * 2 * 16 * stride, count, ahead, results)
+                for register in range(2 * registers):
+                    row, output = (group * registers + register // 2) * 16, o + 16 * (register % 2)
+                    source, place = results + register * register_bytes, target + row * size + 4 * output
+                    whole = row + 16 <= rows
+                    place, width = (place, size) if whole else (scratch, _BYTES)
+                    if row < rows:
+                        _finish(kind, source, factor + 4 * output, offset + 4 * output, step + 4 * row, place, width)
+                    if row < rows and not whole:
+                        y[row:, output : output + 16] = spare[: rows - row]
+    _release()
+
+
+@compiled()
+def _order_rows(kind, lines, ordered):
+    """Up to sixteen lines; `ordered` begins with their register's place in each step."""
+    if len(lines) < 16:
+        some, lines = lines, np.zeros((16, lines.shape[1]), lines.dtype)
+        lines[: len(some)] = some
+    source, target, inputs = lines.ctypes.data, ordered.ctypes.data, lines.shape[1]
+    count = len(ordered)
+    for step in range(count):
+        _order(kind, source + inputs // count * lines.itemsize * step, inputs * lines.itemsize, target + 2 * 16 * _BYTES * step)
+
+
+@compiled(parallel=True)
+def _order_all(kind, lines, ordered):
+    sources, groups, rows, per_group = len(lines), ordered.shape[1], lines.shape[1], _rows_of(kind)
+    registers = per_group // 16
+    for item in prange(sources * groups * registers):
+        source, group, register = item // (groups * registers), item // registers % groups, item % registers
+        first = min(group * per_group + 16 * register, rows)
+        _order_rows(kind, lines[source, first : first + 16], ordered[source, group, :, register])
+
+
+@compiled(parallel=True)
+def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+    """`multiply` of `products_megadance.py`; outputs a multiple of 32, inputs of what 64 bytes hold."""
+    parts, rows, size = y.shape
+    sources, per_group = len(lines), _rows_of(kind)
+    groups, count = (rows + per_group - 1) // per_group, lines.shape[2] * kind.itemsize // _BYTES
+    ordered = _aligned(sources * groups * count * 2 * 16 * _BYTES).reshape(sources, groups, count, 2, 16, _BYTES)
+    _order_all(kind, lines, ordered)
+    all_steps = np.zeros((sources, groups * per_group), np.float32)
+    all_steps[:, :rows] = steps
+    blocks = max(1, min(threads, size // _BLOCK))
+    share = (size // _BLOCK + blocks - 1) // blocks * _BLOCK
+    ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)
+    for item in prange(parts * blocks):
+        part, low = item // blocks, item % blocks * share
+        high, source = min(low + share, size), min(part, sources - 1)
+        if low < high:
+            begin = outputs[first + part]
+            factors = scales[begin : begin + size] if len(scales) > 0 else ones
+            biases = bias[part * size : part * size + size] if len(bias) > 0 else zeros
+            _block(kind, addresses[first + part], factors, biases, ordered[source], all_steps[source], y[part], low, high)
+
+
+__all__ = ["HAS_AMX", "multiply", "permitted"]

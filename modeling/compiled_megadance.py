@@ -1,0 +1,67 @@
+"""How loops are compiled, by numba, and numbers as they are stored: float32, or the bits of a bfloat16."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+try:
+    import numba
+    from numba.extending import overload
+except ImportError as error:
+    raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
+
+# a step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB
+numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+
+class Machine(NamedTuple):
+    """What products run on."""
+
+    threads: int
+    matrices: bool  # whether there are matrix registers (AMX), and they may be used
+
+
+def compiled(**options):
+    """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors."""
+    return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
+
+
+def real(value):
+    """A number of any type, or the bits of a bfloat16 (uint16), as float32."""
+
+
+@overload(real, inline="always")
+def _real_of(value):
+    if value == numba.uint16:  # bfloat16 is the upper half of a float32
+        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
+    return lambda value: np.float32(value)
+
+
+def stored(value, like):
+    """A float32 as an element of the array `like`."""
+
+
+@overload(stored, inline="always")
+def _stored_of(value, like):
+    if like.dtype == numba.uint16:  # rounded to the nearest, ties to even, as torch does
+
+        def bits(value, like):
+            word = np.float32(value).view(np.uint32)
+            return np.uint16((word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+        return bits
+    return lambda value, like: value
+
+
+def stored_as(value, like):
+    """`stored` of a number that may be stored that way already."""
+
+
+@overload(stored_as, inline="always")
+def _stored_as_of(value, like):
+    if value == like.dtype:
+        return lambda value, like: value
+    return lambda value, like: stored(value, like)
+
+
+__all__ = ["Machine", "compiled", "real", "stored", "stored_as"]
