@@ -279,7 +279,7 @@ def _order_all(kind, lines, ordered):
 
 @compiled(parallel=True)
 def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
-    """`multiply` of `products_megadance.py`; outputs a multiple of 32, inputs of what 64 bytes hold."""
+    """The first outputs of `product` of `products_megadance.py`, a multiple of 32; inputs are a multiple of what 64 bytes hold."""
     parts, rows, size = y.shape
     sources, per_group = len(lines), _rows_of(kind)
     groups, count = (rows + per_group - 1) // per_group, lines.shape[2] * kind.itemsize // _BYTES
@@ -292,7 +292,7 @@ def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, thread
     ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)
     for item in prange(parts * blocks):
         part, low = item // blocks, item % blocks * share
-        high, source = min(low + share, size), min(part, sources - 1)
+        high, source = min(low + share, size // _BLOCK * _BLOCK), min(part, sources - 1)
         if low < high:
             begin = outputs[first + part]
             factors = scales[begin : begin + size] if len(scales) > 0 else ones

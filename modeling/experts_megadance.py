@@ -15,14 +15,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_megadance import MegaDanceConfig
-from .kernels_megadance import (
-    MOST_ROWS,
-    ExpertStep,
-    expert_step,
-    run_steps,
-    run_window,
-    usable,
-)
+from .kernels_megadance import ExpertStep, expert_step, run_steps, run_window, takes, usable
 from .linear_megadance import SMALLEST_PACKED, Linear
 from .mamba_megadance import Mamba, mamba_weights, run_mambas
 
@@ -328,17 +321,24 @@ class MegaDanceLayer(GradientCheckpointingLayer):
 
 
 def step_through(
-    layers: Sequence[MegaDanceLayer], hidden_states: torch.Tensor, groups: Sequence[GenreGroup], cache: MegaDanceCache
+    layers: Sequence[MegaDanceLayer],
+    hidden_states: torch.Tensor,
+    groups: Sequence[GenreGroup],
+    cache: MegaDanceCache,
+    keep: int = 0,
 ) -> torch.Tensor | None:
-    """One position through all layers in compiled code: [batch sorted by genre, 3, 1, hidden] -> same.
+    """New positions through all layers in compiled code: [batch sorted by genre, 3, time, hidden] -> same, or only the last `keep`
+    positions when that is not 0.
 
     None where that is not the faster way, or experts do not simply follow each other.
     """
-    if hidden_states.shape[2] > 1 or len(hidden_states) > MOST_ROWS or not usable(hidden_states):
+    if not usable(hidden_states):
         return None
     if cache.steps is None:
         cache.steps = [] if any(layer.parallel for layer in layers) else _expert_steps(layers, groups, cache)
-    return run_steps(cache.steps, hidden_states, cache.position) if cache.steps else None
+    if not cache.steps or not takes(cache.steps, len(hidden_states), hidden_states.shape[2]):
+        return None
+    return run_steps(cache.steps, hidden_states, cache.position, keep)
 
 
 def _expert_steps(

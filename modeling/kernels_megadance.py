@@ -12,6 +12,7 @@ operations of torch it costs as much as the products.
 The loops are in `loops_megadance.py`. Without numba they are not used.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -67,12 +68,12 @@ class StepWeights(NamedTuple):
     each), then q, k, v, o, fc1, fc2.
     """
 
-    matrices: list[np.ndarray]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8
+    matrices: list[np.ndarray]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj takes x_proj's outputs
     addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
     outputs: np.ndarray  # [19]: how many outputs those before it have
     scales: np.ndarray  # [all outputs]; empty where they are 1
     conv: np.ndarray  # [3, kernel, inner]
-    decay: np.ndarray  # [3, state, inner]: A
+    decay: np.ndarray  # [3, state, inner]: A log2(e), so that decays are powers of two
     channels: np.ndarray  # [3, 3, inner]: of each stream the convolution's bias, that of dt_proj, D
     norms: np.ndarray  # [5, 2, hidden]: weight and bias of the norms of the Mambas, the attention, the feed-forward
     biases: np.ndarray  # q, k, v, o, fc1, fc2 one after the other
@@ -96,8 +97,7 @@ class ExpertStep(NamedTuple):
 
     weights: tuple  # first arguments of the compiled `expert`
     states: list[np.ndarray]  # of the `ExpertCache`
-    first_row: int
-    rows: slice  # of [3 * items, hidden]
+    rows: slice  # of the batch
 
 
 def expert_step(expert: nn.Module, cache) -> ExpertStep | None:
@@ -105,24 +105,32 @@ def expert_step(expert: nn.Module, cache) -> ExpertStep | None:
     weights = step_weights(expert, cache.arranged)
     if weights is None:
         return None
-    rows = slice(3 * cache.rows.start, 3 * cache.rows.stop)
-    return ExpertStep((weights.matrices[0][:0, 0], *weights[1:]), _states(cache), cache.rows.start, rows)
+    return ExpertStep((weights.matrices[0][:0, 0], *weights[1:]), _states(cache), cache.rows)
 
 
-def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int) -> torch.Tensor:
-    """One position through experts one after the other, in each place those of the genres side by side.
-
-    [items, 3, 1, hidden] -> same; the caches are written in place.
+def takes(steps: list[list[ExpertStep]], items: int, positions: int) -> bool:
+    """Whether so many positions of so many items are for `run_steps`: with more of them libraries are faster, unless there are
+    matrix registers to multiply these weights.
     """
-    now = x.detach().flatten(0, 2).to(torch.float32, copy=True).contiguous().numpy()
-    then = np.empty_like(now)
+    kind = steps[0][0].weights[0].dtype
+    return (loops().machine().matrices and kind != np.float32) or (positions == 1 and items <= MOST_ROWS)
+
+
+def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int, keep: int = 0) -> torch.Tensor:
+    """Positions through experts one after the other, in each place those of the genres side by side.
+
+    [items, 3, time, hidden] -> same, or the last `keep` positions when that is not 0; the caches are written in place.
+    """
+    now = x.detach().to(torch.float32, copy=True).contiguous().numpy()
     expert, machine = loops().expert, loops().machine()
     with _lock:
-        for place in steps:
-            for weights, states, first_row, rows in place:
-                expert(*weights, machine, now[rows], *states, first_row, position, then[rows])
-            now, then = then, now
-    return torch.from_numpy(now).view(x.shape).to(x.dtype)
+        for index, place in enumerate(steps, start=1):
+            kept = min(keep or now.shape[2], now.shape[2]) if index == len(steps) else now.shape[2]
+            then = np.empty((*now.shape[:2], kept, now.shape[3]), np.float32)
+            for weights, states, rows in place:
+                expert(*weights, machine, now[rows], *states, rows.start, position, then[rows])
+            now = then
+    return torch.from_numpy(now).to(x.dtype)
 
 
 @torch.no_grad()
@@ -213,13 +221,16 @@ def _arrange(expert: nn.Module) -> StepWeights | None:
         return None
     matrices = [_array(layer.weight) for layer in layers]
     small = mamba_weights(mambas)
+    # with zeros for what else x_proj gives, so that dt_proj takes it all: longer lines fill more instructions
+    rest = layers[3].weight.shape[0] - layers[6].weight.shape[1]
+    matrices[6:9] = [np.pad(matrix, ((0, 0), (0, rest))) for matrix in matrices[6:9]]
     return StepWeights(
         matrices,
         np.array([matrix.ctypes.data for matrix in matrices]),
         np.cumsum([0, *(len(matrix) for matrix in matrices)]),
         np.concatenate([_scale(layer) for layer in layers]),
         _copies(*small.conv[:, 0]),
-        _copies(*small.A.mT),
+        _copies(*small.A.mT) * np.float32(math.log2(math.e)),
         _copies(*torch.stack((small.conv_bias, small.dt_bias, small.D), dim=1)[:, :, 0, 0]),
         _copies(*(torch.stack((norm.weight, norm.bias)) for norm in norms)),
         np.concatenate([_copies(layer.bias)[0] for layer in last]),

@@ -6,35 +6,41 @@ Indices of matrices are those of `StepWeights`. `rows` are items of the batch (t
 import numpy as np
 
 try:
-    import numba
-    from numba import prange
-    from numba.extending import overload
+    from llvmlite import ir
+    from numba import prange, types
+    from numba.extending import intrinsic
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
 from .compiled_megadance import compiled, real, stored, stored_as
-from .products_megadance import product
+from .products_megadance import LANES, product
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
 _NUMBERS = 2048  # numbers of an activation, the same
 
 _LOG2E = 1.4426950408889634
-# 2^f for |f| <= 1/2, to 4e-9 of it (Taylor), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
-_EXP2 = (1.0, 0.693147180559, 0.240226506959, 0.0555041086648, 0.0096181291076, 0.0013333558146, 0.000154035303933)
+# 2^f for |f| <= 1/2, to 1e-7 of it (Chebyshev), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
+_EXP2 = (1.0000000754548972, 0.6931471880262273, 0.2402210748530968, 0.05550357114222094, 0.009676031918255982, 0.001339086336353527)
 _ATANH = (1.0, 1 / 3, 1 / 5, 1 / 7, 1 / 9, 1 / 11, 1 / 13)
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 
 @compiled(inline="always")
-def _exp(x):
-    """e^x for x <= 80 in arithmetic that a compiler turns into vectors; a library's it does not."""
-    scaled = max(x, np.float32(-87.0)) * np.float32(_LOG2E)
-    whole = np.floor(scaled + np.float32(0.5))
-    f = scaled - whole
-    power = np.float32(_EXP2[6])
-    for k in (5, 4, 3, 2, 1, 0):
+def _exp2(x):
+    """2^x for x < 127 in arithmetic that a compiler turns into vectors; a library's it does not."""
+    x = max(x, np.float32(-125.0))
+    whole = np.floor(x + np.float32(0.5))
+    f = x - whole
+    power = np.float32(_EXP2[5])
+    for k in (4, 3, 2, 1, 0):
         power = power * f + np.float32(_EXP2[k])
     return power * np.uint32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@compiled(inline="always")
+def _exp(x):
+    """e^x for x <= 80."""
+    return _exp2(x * np.float32(_LOG2E))
 
 
 @compiled(inline="always")
@@ -82,13 +88,6 @@ def _normalise_line(x, weight, bias, eps, y):
 
 
 @compiled()
-def _normalise(x, norm, eps, first, every, y):
-    """Layer norm of rows `first`, `first + every`, ..."""
-    for row in range(first, x.shape[0], every):
-        _normalise_line(x[row], norm[0], norm[1], eps, y[row])
-
-
-@compiled()
 def _activate_line(x):
     for k in range(len(x)):
         x[k] = _gelu(x[k])
@@ -103,19 +102,44 @@ def activate(x):
 
 
 @compiled()
-def _gather(x, first, every, y):
-    """Rows `first`, `first + every`, ... of x."""
-    for row in range(y.shape[0]):
-        for k in range(y.shape[1]):
-            y[row, k] = x[first + every * row, k]
+def _copy_line(x, y):
+    for k in range(len(x)):
+        y[k] = x[k]
+
+
+@compiled(parallel=True)
+def _part_streams(x, streams):
+    """[rows, streams, time, hidden] -> streams first."""
+    _, count, steps, _ = x.shape
+    for item in prange(len(x) * count * steps):
+        row, stream, t = item // (count * steps), item // steps % count, item % steps
+        _copy_line(x[row, stream, t], streams[stream, row, t])
 
 
 @compiled()
-def _add(x, first, every, y):
-    """Add x to the rows `first`, `first + every`, ... of y."""
-    for row in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            y[first + every * row, k] += x[row, k]
+def _add_line(x, y):
+    for k in range(len(x)):
+        y[k] += x[k]
+
+
+@compiled(parallel=True)
+def _add(x, y):
+    """y += x, lines of each."""
+    for line in prange(len(x)):
+        _add_line(x[line], y[line])
+
+
+@compiled()
+def _add_and_normalise_line(x, norm, eps, y, normed):
+    _add_line(x, y)
+    _normalise_line(y, norm[0], norm[1], eps, normed)
+
+
+@compiled(parallel=True)
+def _add_and_normalise(x, norm, eps, y, normed):
+    """y += x, and the layer norm of that."""
+    for line in prange(len(x)):
+        _add_and_normalise_line(x[line], norm, eps, y[line], normed[line])
 
 
 @compiled()
@@ -156,30 +180,127 @@ def convolve(projected, weight, channels, history, first_row, u):
         _convolve_part(projected, weight, channels, history, u, stream, row, first_row + row, low)
 
 
+@intrinsic
+def _advance(context, channels, states, step, driven, total, rates, h, stride, b, c):
+    """For each channel and state: h = 2^(step * rate) * h + driven * b; total += h * c.
+
+    `channels` is a multiple of `LANES`; the others are addresses, of rates and h [states, ...] with lines `stride` bytes apart. With
+    the state innermost all else stays in registers; compilers do not see that.
+    """
+
+    def code(context, builder, signature, arguments):
+        channels, states, step, driven, total, rates, h, stride, b, c = arguments
+        index, real, word = ir.IntType(64), ir.FloatType(), ir.IntType(32)
+        reals, words = ir.VectorType(real, LANES), ir.VectorType(word, LANES)
+
+        def function(name, count):
+            known = builder.module.globals.get(name)
+            return known or ir.Function(builder.module, ir.FunctionType(reals, [reals] * count), name)
+
+        kind = f"v{LANES}f32"
+        fma, largest, nearest = (
+            function(f"llvm.{name}.{kind}", count) for name, count in (("fma", 3), ("maxnum", 2), ("rint", 1))
+        )
+
+        def place(address, offset, of):
+            return builder.inttoptr(builder.add(address, offset), of.as_pointer())
+
+        def read(address, offset):
+            return builder.load(place(address, offset, reals), align=1, typ=reals)
+
+        def write(value, address, offset):
+            builder.store(value, place(address, offset, reals), align=1)
+
+        def everywhere(address, which):
+            number = builder.load(place(address, builder.mul(which, index(4)), real), typ=real)
+            one = builder.insert_element(reals(ir.Undefined), number, word(0))
+            return builder.shuffle_vector(one, reals(ir.Undefined), words([0] * LANES))
+
+        def exp2(x):
+            x = builder.call(largest, [x, reals([-125.0] * LANES)])
+            whole = builder.call(nearest, [x])
+            f, power = builder.fsub(x, whole), reals([_EXP2[5]] * LANES)
+            for k in (4, 3, 2, 1, 0):
+                power = builder.call(fma, [power, f, reals([_EXP2[k]] * LANES)])
+            exponent = builder.shl(builder.fptosi(whole, words), words([23] * LANES))
+            return builder.bitcast(builder.add(builder.bitcast(power, words), exponent), reals)
+
+        before = builder.block
+        outer, inner, between, after = map(builder.append_basic_block, ("channels", "states", "next", "advanced"))
+        builder.branch(outer)
+        builder.position_at_end(outer)
+        at = builder.phi(index)
+        at.add_incoming(index(0), before)
+        rate_of_time, input_, so_far = (read(address, at) for address in (step, driven, total))
+        builder.branch(inner)
+        builder.position_at_end(inner)
+        n, place_of, sum_ = builder.phi(index), builder.phi(index), builder.phi(reals)
+        for phi, start in ((n, index(0)), (place_of, at), (sum_, so_far)):
+            phi.add_incoming(start, outer)
+        decay = exp2(builder.fmul(rate_of_time, read(rates, place_of)))
+        new = builder.call(fma, [decay, read(h, place_of), builder.fmul(input_, everywhere(b, n))])
+        write(new, h, place_of)
+        more = builder.call(fma, [new, everywhere(c, n), sum_])
+        for phi, value in ((n, builder.add(n, index(1))), (place_of, builder.add(place_of, stride)), (sum_, more)):
+            phi.add_incoming(value, inner)
+        builder.cbranch(builder.icmp_signed("<", builder.add(n, index(1)), states), inner, between)
+        builder.position_at_end(between)
+        write(more, total, at)
+        following = builder.add(at, index(4 * LANES))
+        at.add_incoming(following, between)
+        builder.cbranch(builder.icmp_signed("<", following, builder.mul(channels, index(4))), outer, after)
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 10), code
+
+
+@compiled()
+def _begin_step(raw, heard, dt_bias, skip, step, driven, total):
+    for c in range(len(step)):
+        step[c] = _softplus(raw[c] + dt_bias[c])
+        driven[c] = step[c] * heard[c]
+        total[c] = skip[c] * heard[c]
+
+
+@compiled()
+def _gate_step(total, gate, said):
+    for c in range(len(total)):
+        said[c] = stored(total[c] * _silu(real(gate[c])), said)
+
+
 @compiled()
 def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, item_row, low):
     steps, inner, states = u.shape[2], u.shape[3], decay.shape[1]
     rank = bc.shape[3] - 2 * states
     high = min(low + _CHANNELS, inner)
     count = high - low
+    full = count - count % LANES
     dt_bias, skip = channels[stream, 1, low:high], channels[stream, 2, low:high]
     step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
-    for t in range(steps):
-        heard, raw = u[stream, row, t, low:high], delta[stream, row, t, low:high]
-        for c in range(count):
-            step[c] = _softplus(raw[c] + dt_bias[c])
-            driven[c] = step[c] * heard[c]
-            total[c] = skip[c] * heard[c]
+    h, rates = ssm[stream, item_row, :, low:high], decay[stream, :, low:high]
+    of_time = step.ctypes.data, driven.ctypes.data, total.ctypes.data
+    of_state = rates.ctypes.data, h.ctypes.data, inner * h.itemsize
+    near = np.empty((2, states, full), np.float32)
+    if steps > 1:  # lines a power of two apart push each other out of the cache
         for n in range(states):
-            b, out = bc[stream, row, t, rank + n], bc[stream, row, t, rank + states + n]
-            h, rate = ssm[stream, item_row, n, low:high], decay[stream, n, low:high]
-            for c in range(count):
-                new = _exp(step[c] * rate[c]) * h[c] + driven[c] * b
-                h[c] = new
-                total[c] += new * out
-        gate, said = projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high]
-        for c in range(count):
-            said[c] = stored(total[c] * _silu(real(gate[c])), said)
+            _copy_line(rates[n, :full], near[0, n])
+            _copy_line(h[n, :full], near[1, n])
+        of_state = near[0].ctypes.data, near[1].ctypes.data, full * near.itemsize
+    for t in range(steps):
+        heard, raw, factors = u[stream, row, t, low:high], delta[stream, row, t, low:high], bc[stream, row, t, rank:]
+        _begin_step(raw, heard, dt_bias, skip, step, driven, total)
+        if full > 0:
+            b = factors.ctypes.data
+            _advance(full, states, *of_time, *of_state, b, b + states * factors.itemsize)
+        for n in range(states):
+            for c in range(full, count):
+                h[n, c] = _exp2(step[c] * rates[n, c]) * h[n, c] + driven[c] * factors[n]
+                total[c] += h[n, c] * factors[states + n]
+        _gate_step(total, projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high])
+    if steps > 1:
+        for n in range(states):
+            _copy_line(near[1, n], h[n, :full])
 
 
 @compiled(parallel=True)
@@ -218,6 +339,7 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
                 line[k], weighed[k] = real(new[k]), real(other[k])
                 old[k], older[k] = stored_as(new[k], old), stored_as(other[k], older)
     asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
+    highest = np.empty(3, np.float32)
     for t in range(asked):
         now = past + steps - asked + t
         low = max(0, now + 1 - context) * streams
@@ -227,6 +349,7 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
             for k in range(size):
                 asking[stream, k] = real(new[k]) * scale
         first, second, third = asking[0], asking[1], asking[2]
+        highest[:] = -np.inf
         for place in range(count):
             line = known[low + place]
             a = b = c = np.float32(0)
@@ -235,11 +358,12 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
                 b += second[k] * line[k]
                 c += third[k] * line[k]
             score[0, place], score[1, place], score[2, place] = a, b, c
+            highest[0], highest[1], highest[2] = max(highest[0], a), max(highest[1], b), max(highest[2], c)
         for stream in range(streams):
             share, said = score[stream, :count], np.zeros(size, np.float32)
-            highest, total = share.max(), np.float32(0)
+            most, total = highest[stream], np.float32(0)
             for place in range(count):
-                share[place] = _exp(share[place] - highest)
+                share[place] = _exp(share[place] - most)
             for place in range(count):
                 total += share[place]
             for place in range(count):
@@ -266,13 +390,14 @@ def _join_line(x, mixed, norms, eps, out, normed, row, stream, t):
     streams, steps, hidden = x.shape[1:]
     first = steps - out.shape[2]
     old, new = x[row, stream, t], mixed[stream][row * steps + t]
-    line = np.empty((1, hidden), np.float32)
+    both = np.empty((2, hidden), np.float32)
+    line, norm = both[0], norms[stream]
     for k in range(hidden):
-        line[0, k] = real(old[k]) + real(new[k])
-    _normalise(line, norms[stream], eps, 0, 1, line)
+        line[k] = real(old[k]) + real(new[k])
+    _normalise_line(line, norm[0], norm[1], eps, both[1])
     if t >= first:
-        out[row, stream, t - first] = line[0]
-    _normalise(line, norms[3], eps, 0, 1, normed[row, stream, t : t + 1])
+        out[row, stream, t - first] = both[1]
+    _normalise_line(both[1], norms[3, 0], norms[3, 1], eps, normed[row, stream, t])
 
 
 @compiled(parallel=True)
@@ -288,53 +413,51 @@ def join_mambas(x, mixed, norms, eps, out, normed):
 
 @compiled()
 def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, machine, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
+    """An expert: [rows, 3, time, hidden] -> same, or the last positions; its states are written in place."""
     zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
-    one, hidden = zero + 1, x.shape[1]
-    rows = x.shape[0] // 3
-    inner = conv_weight.shape[2]
+    rows, _, steps, hidden = x.shape
+    kept, inner = out.shape[2], conv_weight.shape[2]
+    count, asked, middle = rows * steps, 3 * rows * kept, outputs[17] - outputs[16]
     none = biases[:0]
-    streams, mixed = np.empty((3, rows, hidden), np.float32), np.empty((3, rows, hidden), np.float32)
-    projected, heard = np.empty((3, rows, 1, 2 * inner), np.float32), np.empty((3, rows, 1, inner), np.float32)
-    u, delta = np.empty((3, rows, 1, inner), np.float32), np.empty((3, rows, 1, inner), np.float32)
-    bc = np.empty((3, rows, 1, outputs[4] - outputs[3]), np.float32)
-    dt = np.empty((3, rows, bc.shape[3] - 2 * decay.shape[1]), np.float32)
-    for stream in range(3):
-        _gather(x, stream, zero + 3, streams[stream])
-    product(kind, addresses, outputs, scales, zero, none, streams, machine, projected.reshape(3, rows, 2 * inner))
+
+    streams, mixed = np.empty((3, rows, steps, hidden), np.float32), np.empty((3, count, hidden), np.float32)
+    projected, heard = np.empty((3, rows, steps, 2 * inner), np.float32), np.empty((3, rows, steps, inner), np.float32)
+    u, delta = np.empty((3, rows, steps, inner), np.float32), np.empty((3, rows, steps, inner), np.float32)
+    bc = np.empty((3, rows, steps, outputs[4] - outputs[3]), np.float32)
+    _part_streams(x, streams)
+    of_all = streams.reshape(3, count, hidden)
+    product(kind, addresses, outputs, scales, zero, none, of_all, machine, projected.reshape(3, count, 2 * inner))
     of_each = projected[0], projected[1], projected[2]
     convolve(of_each, conv_weight, channels, conv, first_row, u)
-    flat = bc.reshape(3, rows, bc.shape[3])
-    product(kind, addresses, outputs, scales, zero + 3, none, u.reshape(3, rows, inner), machine, flat)
-    for stream in range(3):
-        _gather(flat[stream], zero, one, dt[stream])
-    product(kind, addresses, outputs, scales, zero + 6, none, dt, machine, delta.reshape(3, rows, inner))
+    flat, small = u.reshape(3, count, inner), bc.reshape(3, count, bc.shape[3])
+    product(kind, addresses, outputs, scales, zero + 3, none, flat, machine, small)
+    product(kind, addresses, outputs, scales, zero + 6, none, small, machine, delta.reshape(3, count, inner))
     scan(u, delta, bc, of_each, decay, channels, ssm, first_row, heard)
-    product(kind, addresses, outputs, scales, zero + 9, none, heard.reshape(3, rows, inner), machine, mixed)
-    _gather(x, zero, one, out)
-    for stream in range(3):
-        _add(mixed[stream], stream, zero + 3, out)
-        _normalise(out, norms[stream], eps, stream, zero + 3, out)
+    flat = heard.reshape(3, count, inner)
+    product(kind, addresses, outputs, scales, zero + 9, none, flat, machine, mixed)
+    normed = streams.reshape(rows, 3, steps, hidden)  # done with these
+    join_mambas(x, (mixed[0], mixed[1], mixed[2]), norms, eps, out, normed)
 
-    # query, key, value
-    qkv = np.empty((3, 3 * rows, hidden), np.float32)
-    normed = np.empty((1, 3 * rows, hidden), np.float32)
-    _normalise(out, norms[3], eps, zero, one, normed[0])
-    product(kind, addresses, outputs, scales, zero + 12, biases, normed, machine, qkv)
+    qkv = np.empty((3, 3 * count, hidden), np.float32)
+    product(kind, addresses, outputs, scales, zero + 12, biases, normed.reshape(1, 3 * count, hidden), machine, qkv)
     query, key, value = (
-        qkv[0].reshape(rows, 3, 1, hidden),
-        qkv[1].reshape(rows, 3, 1, hidden),
-        qkv[2].reshape(rows, 3, 1, hidden),
+        qkv[0].reshape(rows, 3, steps, hidden),
+        qkv[1].reshape(rows, 3, steps, hidden),
+        qkv[2].reshape(rows, 3, steps, hidden),
     )
-    attend(query, key, value, keys, values, first_row, position, normed.reshape(rows, 3, 1, hidden))
-    product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], normed, machine, qkv[:1])
-    _add(qkv[0], zero, one, out)
+    if kept < steps:
+        query = query[:, :, steps - kept :].copy()
+    now, lines = out.reshape(asked, hidden), np.empty((1, asked, hidden), np.float32)
+    more = np.empty((1, asked, hidden), np.float32)
+    attend(query, key, value, keys, values, first_row, position, lines.reshape(rows, 3, kept, hidden))
+    product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], lines, machine, more)
+    _add_and_normalise(more[0], norms[4], eps, now, lines[0])
 
-    _normalise(out, norms[4], eps, zero, one, normed[0])
-    middle = np.empty((1, 3 * rows, outputs[17] - outputs[16]), np.float32)
-    product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], normed, machine, middle)
-    activate(middle.reshape(middle.size))
-    product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle.shape[2] :], middle, machine, qkv[:1])
-    _add(qkv[0], zero, one, out)
+    wide = np.empty((1, asked, middle), np.float32)
+    product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], lines, machine, wide)
+    activate(wide.reshape(wide.size))
+    product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle :], wide, machine, more)
+    _add(more[0], now)
 
 
 __all__ = ["attend", "convolve", "expert", "join_mambas", "scan"]

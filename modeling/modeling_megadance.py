@@ -497,7 +497,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         all_hidden = (restore(hidden),) if output_hidden_states else None
         stepped = None
         if cache is not None and not output_hidden_states:
-            stepped = step_through(self.layers, hidden, groups, cache)
+            stepped = step_through(self.layers, hidden, groups, cache, positions_to_keep)
         for index, layer in enumerate(self.layers if stepped is None else (), start=1):
             keep = positions_to_keep if index == len(self.layers) else 0
             hidden = layer(hidden, groups, mask, cache, keep)

@@ -24,7 +24,7 @@ _FEATURES = binding.get_host_cpu_features()
 _WIDE = _FEATURES.get("avx512bw", False)
 # elsewhere (ARM, older processors) weights of eight bits are made floats
 HAS_PAIRS = _FEATURES.get("avx2", False)
-_LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
+LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
 _MOST_ROWS = 6 if _WIDE else 3  # of a tile: as many as there are registers for
 _AHEAD = 2048  # bytes
 _LEAST = 16  # outputs that are worth a thread
@@ -62,7 +62,7 @@ def _tile(rows: int):
         def code(context, builder, signature, arguments):
             _, _, weights, lines, count, sums = arguments
             byte, short, word, index = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-            lanes = 2 * _LANES if whole else _LANES
+            lanes = 2 * LANES if whole else LANES
             shorts, words, floats = (ir.VectorType(*of) for of in ((short, lanes), (word, lanes), (ir.FloatType(), lanes)))
             size = kind.dtype.bitwidth // 8
             module = builder.module
@@ -150,7 +150,7 @@ def _vector(line):
 
 @overload(_vector, inline="always")
 def _vector_of(line):
-    lanes = 2 * _LANES if line.dtype == types.int16 else _LANES
+    lanes = 2 * LANES if line.dtype == types.int16 else LANES
     return lambda line: lanes
 
 
@@ -211,14 +211,17 @@ def _block(kind, start, factors, biases, lines, steps, y, low, high):
 
 
 @compiled(parallel=True)
-def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
-    """`product` of lines that are ready: [parts, rows, inputs] of float32, or of int16 with what they are multiplied with."""
+def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, done, y):
+    """`product` of lines that are ready: [parts, rows, inputs] of float32, or of int16 with what they are multiplied with.
+
+    Outputs from `done` on.
+    """
     parts, rows, size = y.shape
-    blocks = max(1, min(threads, size // _LEAST))
-    share = (size + blocks - 1) // blocks
+    blocks = max(1, min(threads, (size - done) // _LEAST))
+    share = (size - done + blocks - 1) // blocks
     for item in prange(parts * blocks):
         part = item // blocks
-        low = item % blocks * share
+        low = done + item % blocks * share
         high, source = min(low + share, size), min(part, len(lines) - 1)
         if low < high:
             begin = outputs[first + part]
@@ -230,10 +233,12 @@ def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, thread
 @compiled()
 def _round_line(line, rounded):
     """line = rounded * step, to half a step, where no sum of products with weights up to 127 can leave 32 bits. Returns the step."""
-    largest = total = np.float32(0)
+    # the bits of positive floats are in the order of the floats; of floats compilers look for the largest one by one
+    bits, largest_bits, total = line.view(np.int32), np.int32(0), np.float32(0)
     for k in range(len(line)):
-        largest = max(largest, abs(line[k]))
+        largest_bits = max(largest_bits, bits[k] & np.int32(0x7FFFFFFF))
         total += abs(line[k])
+    largest = np.int32(largest_bits).view(np.float32)
     step = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - len(line)))
     factor = np.float32(1) / step if step > 0 else np.float32(0)
     for k in range(len(line)):
@@ -282,15 +287,15 @@ def _matrices_of(kind, addresses, outputs, scales, first, bias, lines, steps, th
     return call
 
 
-def _fits_matrices(kind, inputs, rows, size):
+def _fits_matrices(kind, inputs, rows):
     """Whether matrix registers can be filled, and it pays."""
 
 
 @overload(_fits_matrices)
-def _fits_matrices_of(kind, inputs, rows, size):
+def _fits_matrices_of(kind, inputs, rows):
     if not HAS_AMX or kind.dtype == types.float32:
-        return lambda kind, inputs, rows, size: False
-    return lambda kind, inputs, rows, size: rows >= _MANY_ROWS and size % 32 == 0 and inputs * kind.itemsize % 64 == 0
+        return lambda kind, inputs, rows: False
+    return lambda kind, inputs, rows: rows >= _MANY_ROWS and inputs * kind.itemsize % 64 == 0
 
 
 @compiled()
@@ -302,10 +307,11 @@ def product(kind, addresses, outputs, scales, first, bias, x, machine, y):
     those of bfloat16, to bfloat16.
     """
     lines, steps = _ready(kind, x)
-    if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1], y.shape[2]):
+    done = y.shape[2] - y.shape[2] % 32 if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1]) else 0
+    if done > 0:
         _matrices(kind, addresses, outputs, scales, first, bias, lines, steps, machine.threads, y)
-    else:
-        multiply(kind, addresses, outputs, scales, first, bias, lines, steps, machine.threads, y)
+    if done < y.shape[2]:
+        multiply(kind, addresses, outputs, scales, first, bias, lines, steps, machine.threads, done, y)
 
 
-__all__ = ["HAS_PAIRS", "multiply", "product"]
+__all__ = ["HAS_PAIRS", "LANES", "multiply", "product"]

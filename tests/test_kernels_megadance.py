@@ -140,7 +140,7 @@ def test_eight_bits_without_the_instruction_for_pairs():
     layer, x, y = Int8Linear(torch.nn.Linear(40, 6, bias=False)), torch.randn(1, 4, 40), torch.empty(1, 4, 6)
     weight = layer.weight.numpy()
     place, none = (np.array([weight.ctypes.data]), np.array([0, 6])), np.zeros(0, np.float32)
-    products.multiply(weight[:0, 0], *place, layer.scale.numpy(), 0, none, x.numpy(), np.ones((1, 4), np.float32), 2, y.numpy())
+    products.multiply(weight[:0, 0], *place, layer.scale.numpy(), 0, none, x.numpy(), np.ones((1, 4), np.float32), 2, 0, y.numpy())
     torch.testing.assert_close(y, torch.nn.functional.linear(x, dense_weight(layer)), rtol=1e-5, atol=1e-5)
 
 
