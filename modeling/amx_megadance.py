@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from .compiled_megadance import compiled, stored
+from .compiled_megadance import compiled
 
 _FEATURES = binding.get_host_cpu_features()
 HAS_AMX = all(_FEATURES.get(feature, False) for feature in ("amx-tile", "amx-bf16", "amx-int8"))
@@ -151,9 +151,7 @@ def _order(context, kind, source, stride, target):
 
         def of_floats(place):
             both = [_read(builder, place, index(offset), word) for offset in (0, _BYTES)]
-            even, odd = (
-                rounded(builder.shuffle_vector(*both, words(list(range(first, 32, 2))))) for first in range(2)
-            )
+            even, odd = (rounded(builder.shuffle_vector(*both, words(list(range(first, 32, 2))))) for first in range(2))
             upper = builder.and_(odd, words([0xFFFF0000] * 16))
             return [builder.or_(builder.lshr(even, words([16] * 16)), upper)]
 
@@ -264,7 +262,12 @@ def _order_rows(kind, lines, ordered):
     source, target, inputs = lines.ctypes.data, ordered.ctypes.data, lines.shape[1]
     count = len(ordered)
     for step in range(count):
-        _order(kind, source + inputs // count * lines.itemsize * step, inputs * lines.itemsize, target + 2 * 16 * _BYTES * step)
+        _order(
+            kind,
+            source + inputs // count * lines.itemsize * step,
+            inputs * lines.itemsize,
+            target + 2 * 16 * _BYTES * step,
+        )
 
 
 @compiled(parallel=True)
@@ -297,7 +300,9 @@ def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, thread
             begin = outputs[first + part]
             factors = scales[begin : begin + size] if len(scales) > 0 else ones
             biases = bias[part * size : part * size + size] if len(bias) > 0 else zeros
-            _block(kind, addresses[first + part], factors, biases, ordered[source], all_steps[source], y[part], low, high)
+            _block(
+                kind, addresses[first + part], factors, biases, ordered[source], all_steps[source], y[part], low, high
+            )
 
 
 __all__ = ["HAS_AMX", "multiply", "permitted"]

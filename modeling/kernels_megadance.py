@@ -47,9 +47,9 @@ class Loops(NamedTuple):
 def loops() -> Loops | None:
     """None without numba. To import it takes a quarter of a second, so that only large models do."""
     try:
-        from .loops_megadance import attend, convolve, expert, join_mambas, scan
         from .amx_megadance import permitted
         from .compiled_megadance import Machine, numba
+        from .loops_megadance import attend, convolve, expert, join_mambas, scan
         from .products_megadance import product
     except ImportError:
         return None
@@ -68,7 +68,9 @@ class StepWeights(NamedTuple):
     each), then q, k, v, o, fc1, fc2.
     """
 
-    matrices: list[np.ndarray]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj takes x_proj's outputs
+    matrices: list[
+        np.ndarray
+    ]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj takes x_proj's outputs
     addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
     outputs: np.ndarray  # [19]: how many outputs those before it have
     scales: np.ndarray  # [all outputs]; empty where they are 1

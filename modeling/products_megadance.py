@@ -63,7 +63,9 @@ def _tile(rows: int):
             _, _, weights, lines, count, sums = arguments
             byte, short, word, index = (ir.IntType(bits) for bits in (8, 16, 32, 64))
             lanes = 2 * LANES if whole else LANES
-            shorts, words, floats = (ir.VectorType(*of) for of in ((short, lanes), (word, lanes), (ir.FloatType(), lanes)))
+            shorts, words, floats = (
+                ir.VectorType(*of) for of in ((short, lanes), (word, lanes), (ir.FloatType(), lanes))
+            )
             size = kind.dtype.bitwidth // 8
             module = builder.module
 
@@ -99,7 +101,9 @@ def _tile(rows: int):
             else:
                 total = floats
                 fma = _function(module, f"llvm.fma.v{lanes}f32", floats, floats, floats, floats)
-                reduce = _function(module, f"llvm.vector.reduce.fadd.v{lanes}f32", ir.FloatType(), ir.FloatType(), floats)
+                reduce = _function(
+                    module, f"llvm.vector.reduce.fadd.v{lanes}f32", ir.FloatType(), ir.FloatType(), floats
+                )
 
                 def add(sum_, weight, heard):
                     return builder.call(fma, [weight, heard, sum_])
@@ -115,7 +119,8 @@ def _tile(rows: int):
             k = builder.phi(index)
             totals = [builder.phi(total) for _ in range(4 * rows)]
             heard = [
-                read(place(lines, r, k, line.dtype.bitwidth // 8), short if whole else ir.FloatType()) for r in range(rows)
+                read(place(lines, r, k, line.dtype.bitwidth // 8), short if whole else ir.FloatType())
+                for r in range(rows)
             ]
             new = []
             for o in range(4):
@@ -179,7 +184,12 @@ def _block(kind, start, factors, biases, lines, steps, y, low, high):
     most = 1 if rows == 1 else 3 if rows <= 3 else _MOST_ROWS
     for first in range(low, low + quarter):
         # where the outputs end, the last one is computed again; so are rows below
-        o = first, min(first + quarter, high - 1), min(first + 2 * quarter, high - 1), min(first + 3 * quarter, high - 1)
+        o = (
+            first,
+            min(first + quarter, high - 1),
+            min(first + 2 * quarter, high - 1),
+            min(first + 3 * quarter, high - 1),
+        )
         weights = start + o[0] * size, start + o[1] * size, start + o[2] * size, start + o[3] * size
         for row in range(0, rows, most):
             if count > 0:

@@ -1,29 +1,44 @@
 """Compiled code steps against the modules that define them."""
 
+import copy
+
+import numba
 import numpy as np
 import pytest
 import torch
 
+from megadance_hf.modeling import amx_megadance as amx
 from megadance_hf.modeling import experts_megadance
 from megadance_hf.modeling import kernels_megadance as kernels
 from megadance_hf.modeling import loops_megadance as loops
 from megadance_hf.modeling import products_megadance as products
+from megadance_hf.modeling.compiled_megadance import Machine
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.linear_megadance import Int8Linear, dense_weight
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
 STATES = ("conv", "ssm", "keys", "values")
+MATRICES = [False, True] if amx.permitted() else [False]
+
+
+@pytest.fixture(params=MATRICES, ids=lambda matrices: "amx" if matrices else "vectors")
+def matrices(request, monkeypatch):
+    """With matrix registers, where there are some, and without."""
+    there = kernels.loops()
+    of_this_kind = there._replace(machine=lambda: Machine(2, request.param))
+    monkeypatch.setattr(kernels, "loops", lambda: of_this_kind)
+    return request.param
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
     config = MegaDanceConfig(
-        hidden_size=16,
+        hidden_size=32,
         num_attention_heads=2,
         state_size=3,
         num_hidden_layers=2,
-        intermediate_size=24,
+        intermediate_size=64,
         codebook_size=15,
         context_codes=4,
         genre_embedding=True,
@@ -62,7 +77,7 @@ def dance(model, monkeypatch, smallest, genres=(0, 1, 0), steps=7):
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
-def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
+def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind, matrices):
     called = {"run_steps": 0, "run_window": 0}
 
     def count(name, compiled):
@@ -79,11 +94,17 @@ def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
     monkeypatch.setattr(Int8Linear, "_pack", lambda self, rows: None)  # these products round their inputs, too
     logits, cache = dance(model, monkeypatch, smallest=0)
     experts = 2 * 3  # layers, universal expert and two genres
-    assert called == {"run_steps": 7, "run_window": 3 * experts}  # steps and windows
+    # steps and windows, which matrix registers take as if they were steps
+    expected_calls = (
+        {"run_steps": 10, "run_window": 0}
+        if matrices and kind != "float32"
+        else {"run_steps": 7, "run_window": 3 * experts}
+    )
+    assert called == expected_calls
     expected, expected_cache = dance(model, monkeypatch, smallest=10**9)
-    assert called == {"run_steps": 7, "run_window": 3 * experts}
+    assert called == expected_calls
     # steps round inputs to sixteen bits; torch rounds to bfloat16 after each operation
-    tolerance = {"float32": 1e-5, "int8": 2e-4, "bfloat16": 0.04}[kind]
+    tolerance = {"float32": 1e-5, "int8": 5e-4, "bfloat16": 0.04}[kind]
     torch.testing.assert_close(logits.float(), expected.float(), atol=tolerance * float(expected.abs().max()), rtol=0)
     assert logits.dtype == expected.dtype
     for name in STATES:
@@ -92,6 +113,7 @@ def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind):
 
 
 def test_many_items_go_to_torch(model, monkeypatch):
+    """In float32, for which there are no matrix registers."""
     monkeypatch.setattr(experts_megadance, "run_steps", None)  # a call would fail
     dance(model, monkeypatch, smallest=0, genres=[1] * (kernels.MOST_ROWS + 1))
 
@@ -103,33 +125,47 @@ def test_without_numba_everything_works(model, monkeypatch):
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("inputs", [13, 32, 45])
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 7])
-@pytest.mark.parametrize("outputs", [2, 9, 12])
-def test_product(rows, outputs, inputs):
-    """Also where neither rows nor outputs fill the tiles, nor inputs the instructions, and with weights of eight bits."""
+@pytest.mark.parametrize("inputs", [13, 32, 45, 128, 2048])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 16, 33, 70])
+@pytest.mark.parametrize("outputs", [2, 9, 12, 32, 71])
+def test_product(rows, outputs, inputs, matrices):
+    """Also where neither rows nor outputs fill the tiles, nor inputs the instructions, and with weights of all types."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(inputs, outputs)
-    x, y = torch.randn(1, rows, inputs), torch.empty(1, rows, outputs)
+    x = torch.randn(1, rows, inputs)
     x[0, 0] = 0
     with torch.no_grad():
-        for linear in (layer, Int8Linear(layer)):
+        for linear in (layer, Int8Linear(layer), copy.deepcopy(layer).to(torch.bfloat16)):
+            y = torch.full((1, rows, outputs), torch.nan)
             kernels._linear(linear, x, y)
-            expected = torch.nn.functional.linear(x, dense_weight(linear), layer.bias)
-            # inputs are rounded to sixteen bits where weights have eight
-            rounded = (
-                0 if linear is layer else float(x.abs().max()) / 65534 * float(dense_weight(linear).abs().sum(1).max())
-            )
+            weight, bias = dense_weight(linear).float(), linear.bias.float()
+            expected = torch.nn.functional.linear(x.double(), weight.double(), bias.double()).float()
+            # inputs are rounded to sixteen bits where weights have eight, and where registers multiply bfloat16, to that
+            step = {torch.int8: float(x.abs().max()) / 65534, torch.bfloat16: matrices * 2**-9 * float(x.abs().max())}
+            rounded = step.get(linear.weight.dtype, 0.0) * float(weight.abs().sum(1).max())
             torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5 + 1.01 * rounded)
 
 
+def test_products_of_bfloat16_in_registers_are_exact():
+    """But for the rounding of the inputs."""
+    if not amx.permitted():
+        pytest.skip("this processor has no matrix registers (AMX)")
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(512, 96).to(torch.bfloat16), torch.randn(1, 40, 512)
+    y = torch.empty(1, 40, 96)
+    with torch.no_grad():
+        kernels._linear(layer, x, y)
+        exact = torch.nn.functional.linear(x.bfloat16().double(), layer.weight.double(), layer.bias.double())
+    torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("inputs", [64, 8192])
-def test_whole_numbers_never_overflow(inputs):
+def test_whole_numbers_never_overflow(inputs, matrices):
     """The largest weights and inputs there can be, all of one sign."""
-    layer = torch.nn.Linear(inputs, 4, bias=False)
+    layer = torch.nn.Linear(inputs, 32, bias=False)
     with torch.no_grad():
         layer.weight.fill_(2.0)
-        x, y = torch.full((1, 3, inputs), 1000.0), torch.empty(1, 3, 4)
+        x, y = torch.full((1, 6, inputs), 1000.0), torch.empty(1, 6, 32)
         kernels._linear(Int8Linear(layer), x, y)
     torch.testing.assert_close(y, torch.full_like(y, 2000.0 * inputs), rtol=1e-3, atol=0)
 
@@ -140,14 +176,16 @@ def test_eight_bits_without_the_instruction_for_pairs():
     layer, x, y = Int8Linear(torch.nn.Linear(40, 6, bias=False)), torch.randn(1, 4, 40), torch.empty(1, 4, 6)
     weight = layer.weight.numpy()
     place, none = (np.array([weight.ctypes.data]), np.array([0, 6])), np.zeros(0, np.float32)
-    products.multiply(weight[:0, 0], *place, layer.scale.numpy(), 0, none, x.numpy(), np.ones((1, 4), np.float32), 2, 0, y.numpy())
+    products.multiply(
+        weight[:0, 0], *place, layer.scale.numpy(), 0, none, x.numpy(), np.ones((1, 4), np.float32), 2, 0, y.numpy()
+    )
     torch.testing.assert_close(y, torch.nn.functional.linear(x, dense_weight(layer)), rtol=1e-5, atol=1e-5)
 
 
 def test_functions():
     """Over all the values they can meet, against float64."""
 
-    @loops.numba.njit
+    @numba.njit
     def apply(function, x):
         return np.array([function(value) for value in x], np.float32)
 
