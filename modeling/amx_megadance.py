@@ -12,7 +12,6 @@ import sys
 import numpy as np
 
 try:
-    import numba
     from llvmlite import binding, ir
     from numba import prange, types
     from numba.extending import intrinsic, overload

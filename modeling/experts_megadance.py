@@ -66,6 +66,7 @@ class MegaDanceCache:
         self.values = torch.zeros(ring, device=device, dtype=dtype)
         self._arranged = defaultdict(dict)
         self._experts = {}
+        self.groups = None  # how the batch is sorted by genre
         self.steps = None  # what `step_through` prepares
 
     def get_seq_length(self) -> int:
@@ -79,7 +80,7 @@ class MegaDanceCache:
         self.ssm.zero_()
         if genre_ids is not None:
             self.genre_ids = genre_ids.clone()
-            self.steps = None
+            self.groups = self.steps = None
 
     def expert(self, layer: int, slot: int, rows: slice, key: str = "") -> ExpertCache:
         """Views of one expert's state; slot 0 is the first expert of the layer, `key` the genre's."""

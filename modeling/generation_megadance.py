@@ -145,9 +145,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
         all_logits, all_scores = [], []
         report, close = _progress(progress, total)
         report(known)
-        rhythm = self._rhythm(features, lengths)
+        music = self.base_model.encode_music(features, self._rhythm(features, lengths))
         use_cache = bool(generation_config.use_cache)
-        steps = self._window_logits(features, rhythm, codes, genre_ids, mode, known, total, use_cache)
+        steps = self._window_logits(music, codes, genre_ids, mode, known, total, use_cache)
         for index, logits in steps:
             scores = processors(codes[:, :index], logits)
             if generation_config.do_sample:
@@ -177,10 +177,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
         frames = torch.arange(features.shape[1], device=features.device)
         return self.base_model.encode_rhythm(features, frames < lengths[:, None] * self.config.frames_per_code)
 
-    def _window_logits(self, features, rhythm, codes, genre_ids, mode, known, total, use_cache):
+    def _window_logits(self, music, codes, genre_ids, mode, known, total, use_cache):
         """Yield (index, logits [2 * batch, codebook_size]) of each code to come; the caller fills `codes[:, index]`."""
         config = self.config
-        frames, lookahead = config.frames_per_code, config.music_lookahead
         upper, lower = codes.chunk(2)  # views
         cache, cache_start = None, None
         for index in range(known, total):
@@ -196,16 +195,14 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 piece = PREFILL_CODES
             for first in range(begin, index, piece):
                 last = min(first + piece, index)
-                heard = slice(first * frames, (last + lookahead) * frames)
                 outputs = self(
-                    features[:, heard],
-                    upper[:, first:last],
-                    lower[:, first:last],
-                    genre_ids,
+                    music_embeds=music[:, first:last],
+                    upper_codes=upper[:, first:last],
+                    lower_codes=lower[:, first:last],
+                    genre_ids=genre_ids,
                     past_key_values=cache,
                     use_cache=use_cache,
                     logits_to_keep=1,
-                    rhythm=None if rhythm is None else rhythm[:, heard],
                 )
                 cache = outputs.past_key_values
             yield index, torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()

@@ -393,6 +393,14 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         mask = None if attention_mask is None else attention_mask.to(features.device)
         return self.rhythm_encoder(features.to(self.upper_embedding.weight.dtype), mask)
 
+    def encode_music(self, input_features: torch.Tensor, rhythm: torch.Tensor | None = None) -> torch.Tensor:
+        """What each position hears of the music: raw [batch, frames, music_feature_size] -> [batch, whole code steps, hidden].
+
+        `music_embeds` of `forward` are pieces of it, so that a song need not be read anew for each code. `rhythm` as there.
+        """
+        steps = input_features.shape[1] // self.config.frames_per_code
+        return self.music_mlp(self._music_steps(input_features, steps, rhythm))
+
     def _music_steps(
         self, input_features: torch.Tensor, steps: int, rhythm: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -445,7 +453,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
 
     def forward(
         self,
-        input_features: torch.Tensor,
+        input_features: torch.Tensor | None,
         upper_codes: torch.Tensor,
         lower_codes: torch.Tensor,
         genre_ids: torch.Tensor,
@@ -454,6 +462,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         output_hidden_states: bool = False,
         rhythm: torch.Tensor | None = None,
         positions_to_keep: int = 0,
+        music_embeds: torch.Tensor | None = None,
     ) -> MegaDanceModelOutput:
         """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
         positions when that is not 0, and nothing is computed for the others that these do not need."""
@@ -462,11 +471,19 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             raise ValueError(
                 f"lower_codes has shape {tuple(lower_codes.shape)}, but upper_codes {tuple(upper_codes.shape)}"
             )
-        if steps == 0 or genre_ids.shape != (batch,) or input_features.shape[0] != batch:
+        if (input_features is None) == (music_embeds is None):
+            raise ValueError("give either input_features or music_embeds, not both of them or neither")
+        music = input_features if music_embeds is None else music_embeds
+        if steps == 0 or genre_ids.shape != (batch,) or music.shape[0] != batch:
             raise ValueError(
                 f"a batch of {batch} needs upper_codes (batch, 1 or more), genre_ids ({batch},) and input_features "
                 f"({batch}, frames, features), not {tuple(upper_codes.shape)}, {tuple(genre_ids.shape)} and "
-                f"{tuple(input_features.shape)}"
+                f"{tuple(music.shape)}"
+            )
+        if music_embeds is not None and music_embeds.shape != (batch, steps, self.config.hidden_size):
+            raise ValueError(
+                f"music_embeds has shape {tuple(music_embeds.shape)}; these codes need "
+                f"{(batch, steps, self.config.hidden_size)}"
             )
         cache = past_key_values
         if cache is None and use_cache:
@@ -476,14 +493,17 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 "genre_ids differ from those of past_key_values; make a new cache, or reset() it with them"
             )
 
-        music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
+        if music_embeds is None:
+            music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
         codes = torch.stack((self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)), dim=1)
         if self.config.music_to_codes:
             codes = codes + music[:, None]
         hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
             hidden = hidden + self.genre_embedding(genre_ids)[:, None, None]
-        groups, order = self._group(genre_ids)
+        groups, order = self._group(genre_ids) if cache is None or cache.groups is None else cache.groups
+        if cache is not None:
+            cache.groups = groups, order
         if order is not None:
             hidden = hidden[order]
             inverse = torch.argsort(order)
@@ -540,7 +560,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
 
     def forward(
         self,
-        input_features: torch.Tensor,
+        input_features: torch.Tensor | None = None,
         upper_codes: torch.Tensor | None = None,
         lower_codes: torch.Tensor | None = None,
         genre_ids: torch.Tensor | None = None,
@@ -552,6 +572,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         output_hidden_states: bool = False,
         rhythm: torch.Tensor | None = None,
         rhythm_labels: torch.Tensor | None = None,
+        music_embeds: torch.Tensor | None = None,
     ) -> MegaDanceMotionGenerationOutput:
         """Score the next codes.
 
@@ -573,6 +594,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 without rhythm encoder.
             rhythm_labels: [batch, frames, 4], known phases that the rhythm encoder learns; NaN where unknown. With them,
                 and without codes and genres, nothing else is computed.
+            music_embeds: [batch, time, hidden_size], these positions of what `model.encode_music` makes of a song, instead of
+                `input_features` and `rhythm`.
 
         Raises:
             ValueError: shapes that do not fit, a genre that is unknown or not built.
@@ -598,6 +621,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             output_hidden_states,
             rhythm,
             logits_to_keep,
+            music_embeds,
         )
         kept = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
         logits = None if outputs.past_key_values is None else feed_forward_step(self.output_mlp, kept)
