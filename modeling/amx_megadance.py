@@ -224,8 +224,9 @@ def _block(kind, start, factors, biases, ordered, steps, y, low, high):
     """Outputs `low` to `high` of a matrix that lies at `start`; `steps` has a number for each row of all groups."""
     configuration = np.zeros(64, np.uint8)
     configuration[0] = 1
-    configuration[16:32:2] = _BYTES  # bytes of a line of each register
-    configuration[48:56] = 16  # and lines
+    for register in range(8):
+        configuration[16 + 2 * register] = _BYTES  # of each line
+        configuration[48 + register] = 16  # lines
     _configure(configuration.ctypes.data)
     (groups, count), rows, size = ordered.shape[:2], len(y), y.shape[1] * y.itemsize
     stride, registers, register_bytes = _BYTES * count, _rows_of(kind) // 16, 16 * _BYTES
@@ -248,17 +249,23 @@ def _block(kind, start, factors, biases, ordered, steps, y, low, high):
                     if row < rows:
                         _finish(kind, source, factor + 4 * output, offset + 4 * output, step + 4 * row, place, width)
                     if row < rows and not whole:
-                        y[row:, output : output + 16] = spare[: rows - row]
+                        for line in range(rows - row):
+                            for k in range(16):
+                                y[row + line, output + k] = spare[line, k]
     _release()
 
 
 @compiled()
 def _order_rows(kind, lines, ordered):
     """Up to sixteen lines; `ordered` begins with their register's place in each step."""
+    inputs = lines.shape[1]
+    source, target = lines.ctypes.data, ordered.ctypes.data
+    whole = np.zeros((16, inputs if len(lines) < 16 else 0), lines.dtype)
     if len(lines) < 16:
-        some, lines = lines, np.zeros((16, lines.shape[1]), lines.dtype)
-        lines[: len(some)] = some
-    source, target, inputs = lines.ctypes.data, ordered.ctypes.data, lines.shape[1]
+        for line in range(len(lines)):
+            for k in range(inputs):
+                whole[line, k] = lines[line, k]
+        source = whole.ctypes.data
     count = len(ordered)
     for step in range(count):
         _order(
@@ -269,17 +276,38 @@ def _order_rows(kind, lines, ordered):
         )
 
 
+@compiled()
+def _order_register(kind, lines, ordered, item):
+    groups, rows, registers = ordered.shape[1], lines.shape[1], _rows_of(kind) // 16
+    source, group, register = item // (groups * registers), item // registers % groups, item % registers
+    first = min((group * registers + register) * 16, rows)
+    _order_rows(kind, lines[source, first : first + 16], ordered[source, group, :, register])
+
+
 @compiled(parallel=True)
 def _order_all(kind, lines, ordered):
-    sources, groups, rows, per_group = len(lines), ordered.shape[1], lines.shape[1], _rows_of(kind)
-    registers = per_group // 16
-    for item in prange(sources * groups * registers):
-        source, group, register = item // (groups * registers), item // registers % groups, item % registers
-        first = min(group * per_group + 16 * register, rows)
-        _order_rows(kind, lines[source, first : first + 16], ordered[source, group, :, register])
+    for item in prange(len(lines) * ordered.shape[1] * (_rows_of(kind) // 16)):
+        _order_register(kind, lines, ordered, item)
+
+
+@compiled()
+def _multiply_share(kind, addresses, outputs, first, factors, biases, ordered, steps, blocks, y, item):
+    size = y.shape[2]
+    share = (size // _BLOCK + blocks - 1) // blocks * _BLOCK
+    part, low = item // blocks, item % blocks * share
+    high, source = min(low + share, size // _BLOCK * _BLOCK), min(part, len(ordered) - 1)
+    if low < high:
+        of_part = factors[part * size : part * size + size], biases[part * size : part * size + size]
+        _block(kind, addresses[first + part], *of_part, ordered[source], steps[source], y[part], low, high)
 
 
 @compiled(parallel=True)
+def _multiply_all(kind, addresses, outputs, first, factors, biases, ordered, steps, blocks, y):
+    for item in prange(y.shape[0] * blocks):
+        _multiply_share(kind, addresses, outputs, first, factors, biases, ordered, steps, blocks, y, item)
+
+
+@compiled()
 def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
     """The first outputs of `product` of `products_megadance.py`, a multiple of 32; inputs are a multiple of what 64 bytes hold."""
     parts, rows, size = y.shape
@@ -288,20 +316,17 @@ def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, thread
     ordered = _aligned(sources * groups * count * 2 * 16 * _BYTES).reshape(sources, groups, count, 2, 16, _BYTES)
     _order_all(kind, lines, ordered)
     all_steps = np.zeros((sources, groups * per_group), np.float32)
-    all_steps[:, :rows] = steps
+    for source in range(sources):
+        for row in range(rows):
+            all_steps[source, row] = steps[source, row]
+    factors, biases, begin = np.ones(parts * size, np.float32), np.zeros(parts * size, np.float32), outputs[first]
+    for output in range(len(factors)):
+        if len(scales) > 0:
+            factors[output] = scales[begin + output]
+        if len(bias) > 0:
+            biases[output] = bias[output]
     blocks = max(1, min(threads, size // _BLOCK))
-    share = (size // _BLOCK + blocks - 1) // blocks * _BLOCK
-    ones, zeros = np.ones(size, np.float32), np.zeros(size, np.float32)
-    for item in prange(parts * blocks):
-        part, low = item // blocks, item % blocks * share
-        high, source = min(low + share, size // _BLOCK * _BLOCK), min(part, sources - 1)
-        if low < high:
-            begin = outputs[first + part]
-            factors = scales[begin : begin + size] if len(scales) > 0 else ones
-            biases = bias[part * size : part * size + size] if len(bias) > 0 else zeros
-            _block(
-                kind, addresses[first + part], factors, biases, ordered[source], all_steps[source], y[part], low, high
-            )
+    _multiply_all(kind, addresses, outputs, first, factors, biases, ordered, all_steps, blocks, y)
 
 
 __all__ = ["HAS_AMX", "multiply", "permitted"]

@@ -220,24 +220,27 @@ def _block(kind, start, factors, biases, lines, steps, y, low, high):
                     y[row + r, output] = np.float32(total) * (factor * steps[row + r]) + offset
 
 
+@compiled()
+def _multiply_share(kind, addresses, outputs, scales, first, bias, lines, steps, blocks, done, y, item):
+    size = y.shape[2]
+    share = (size - done + blocks - 1) // blocks
+    part, low = item // blocks, done + item % blocks * share
+    high, source, begin = min(low + share, size), min(part, len(lines) - 1), outputs[first + part]
+    if low < high:
+        factors = scales[begin : begin + size] if len(scales) > 0 else scales
+        biases = bias[part * size : part * size + size] if len(bias) > 0 else bias
+        _block(kind, addresses[first + part], factors, biases, lines[source], steps[source], y[part], low, high)
+
+
 @compiled(parallel=True)
 def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, done, y):
     """`product` of lines that are ready: [parts, rows, inputs] of float32, or of int16 with what they are multiplied with.
 
     Outputs from `done` on.
     """
-    parts, rows, size = y.shape
-    blocks = max(1, min(threads, (size - done) // _LEAST))
-    share = (size - done + blocks - 1) // blocks
-    for item in prange(parts * blocks):
-        part = item // blocks
-        low = done + item % blocks * share
-        high, source = min(low + share, size), min(part, len(lines) - 1)
-        if low < high:
-            begin = outputs[first + part]
-            factors = scales[begin : begin + size] if len(scales) > 0 else scales
-            biases = bias[part * size : part * size + size] if len(bias) > 0 else bias
-            _block(kind, addresses[first + part], factors, biases, lines[source], steps[source], y[part], low, high)
+    blocks = max(1, min(threads, (y.shape[2] - done) // _LEAST))
+    for item in prange(y.shape[0] * blocks):  # what is inside of such a loop takes the compiler three times as long
+        _multiply_share(kind, addresses, outputs, scales, first, bias, lines, steps, blocks, done, y, item)
 
 
 @compiled()
