@@ -235,23 +235,21 @@ def _block(kind, start, factors, biases, ordered, steps, y, low, high):
     lines, results, target = ordered.ctypes.data, sums.ctypes.data, y.ctypes.data
     factor, offset, step = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data
     scratch = spare.ctypes.data
-    together = max(1, _CACHE // (2 * 16 * stride))
-    for first in range(0, groups, together):
+    for group in range(groups):
         for o in range(low, high, _BLOCK):
-            for group in range(first, min(first + together, groups)):
-                ahead = _BLOCK * stride if group == first else 0
-                _meet(kind, start + o * stride, stride, lines + group * 2 * 16 * stride, count, ahead, results)
-                for register in range(2 * registers):
-                    row, output = (group * registers + register // 2) * 16, o + 16 * (register % 2)
-                    source, place = results + register * register_bytes, target + row * size + 4 * output
-                    whole = row + 16 <= rows
-                    place, width = (place, size) if whole else (scratch, _BYTES)
-                    if row < rows:
-                        _finish(kind, source, factor + 4 * output, offset + 4 * output, step + 4 * row, place, width)
-                    if row < rows and not whole:
-                        for line in range(rows - row):
-                            for k in range(16):
-                                y[row + line, output + k] = spare[line, k]
+            ahead = _BLOCK * stride if group == 0 else 0
+            _meet(kind, start + o * stride, stride, lines + group * 2 * 16 * stride, count, ahead, results)
+            for register in range(2 * registers):
+                row, output = (group * registers + register // 2) * 16, o + 16 * (register % 2)
+                source, place = results + register * register_bytes, target + row * size + 4 * output
+                whole = row + 16 <= rows
+                place, width = (place, size) if whole else (scratch, _BYTES)
+                if row < rows:
+                    _finish(kind, source, factor + 4 * output, offset + 4 * output, step + 4 * row, place, width)
+                if row < rows and not whole:
+                    for line in range(rows - row):
+                        for k in range(16):
+                            y[row + line, output + k] = spare[line, k]
     _release()
 
 
