@@ -12,19 +12,17 @@ import sys
 import numpy as np
 
 try:
-    from llvmlite import binding, ir
+    from llvmlite import ir
     from numba import prange, types
     from numba.extending import intrinsic, overload
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from .compiled_megadance import compiled
+from .compiled_megadance import FEATURES, compiled, keep
 
-_FEATURES = binding.get_host_cpu_features()
-HAS_AMX = all(_FEATURES.get(feature, False) for feature in ("amx-tile", "amx-bf16", "amx-int8"))
+HAS_AMX = {"amx-tile", "amx-bf16", "amx-int8", "avx512f", "avx512bw"} <= FEATURES
 _BYTES = 64  # of a line in a register, which has sixteen of them
 _BLOCK = 32  # outputs that are computed together: two registers
-_CACHE = 2**19  # bytes of rows that stay in a core's cache while all weights meet them
 
 
 def permitted() -> bool:
@@ -251,6 +249,8 @@ def _block(kind, start, factors, biases, ordered, steps, y, low, high):
                         for k in range(16):
                             y[row + line, output + k] = spare[line, k]
     _release()
+    keep(sums)
+    keep(configuration)
 
 
 @compiled()
@@ -259,7 +259,7 @@ def _order_rows(kind, lines, ordered):
     inputs = lines.shape[1]
     source, target = lines.ctypes.data, ordered.ctypes.data
     whole = np.zeros((16, inputs if len(lines) < 16 else 0), lines.dtype)
-    if len(lines) < 16:
+    if len(lines) < 16:  # the rest is zero
         for line in range(len(lines)):
             for k in range(inputs):
                 whole[line, k] = lines[line, k]
@@ -272,6 +272,7 @@ def _order_rows(kind, lines, ordered):
             inputs * lines.itemsize,
             target + 2 * 16 * _BYTES * step,
         )
+    keep(whole)
 
 
 @compiled()

@@ -6,12 +6,25 @@ import numpy as np
 
 try:
     import numba
-    from numba.extending import overload
+    from llvmlite import binding
+    from numba import types
+    from numba.extending import intrinsic, overload
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
 # a step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+
+def _features() -> set[str]:
+    """What the processor that numba compiles for can do: this one, unless its variables say otherwise."""
+    named, listed = numba.config.CPU_NAME, numba.config.CPU_FEATURES
+    if listed is not None:
+        return {feature[1:] for feature in listed.split(",") if feature.startswith("+")}
+    return {name for name, there in binding.get_host_cpu_features().items() if there and named in (None, "host")}
+
+
+FEATURES = _features()
 
 
 class Machine(NamedTuple):
@@ -24,6 +37,16 @@ class Machine(NamedTuple):
 def compiled(**options):
     """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors."""
     return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
+
+
+@intrinsic
+def keep(context, array):
+    """Nothing; but until here the memory of `array` is not given back, although only its address was used."""
+
+    def code(context, builder, signature, arguments):
+        return context.get_dummy_value()
+
+    return types.void(array), code
 
 
 def real(value):
@@ -64,4 +87,4 @@ def _stored_as_of(value, like):
     return lambda value, like: stored(value, like)
 
 
-__all__ = ["Machine", "compiled", "real", "stored", "stored_as"]
+__all__ = ["FEATURES", "Machine", "compiled", "keep", "real", "stored", "stored_as"]

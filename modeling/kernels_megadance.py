@@ -6,10 +6,11 @@ small operations between the products cost as much again. Weights are taken as t
 with a scale for each output (what these are multiplied with is rounded to sixteen bits, where the CPU has AVX2); everything
 else is float32. `Expert.forward` is the definition; the tests compare with it.
 
-The products of many positions at once (`run_window`) are left to those libraries, but not what lies between them: as single
-operations of torch it costs as much as the products.
+Many positions at once are bound by arithmetic. Where the processor has matrix registers (AMX), weights of bfloat16 and int8 are
+multiplied in these, in the same calls as a step (`run_steps`). Elsewhere, and in float32, such products are left to libraries
+(`run_window`), but not what lies between them: as single operations of torch it costs as much as the products.
 
-The loops are in `loops_megadance.py`. Without numba they are not used.
+The loops are in `loops_megadance.py`, the products in `products_megadance.py` and `amx_megadance.py`. Without numba they are not used.
 """
 
 import math

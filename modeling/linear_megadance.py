@@ -8,7 +8,8 @@ twenty positions: putting them into that order takes as long as the product, and
     model.quantize("int8")                                     # or from_pretrained(..., quantization="int8")
 
 Each output has its own scale. One position at a time is computed with the exact eight-bit weights and inputs of sixteen bits
-(`kernels_megadance.py`); many positions at once with torch's quantized products, which round the inputs to eight bits as well.
+(`kernels_megadance.py`), and so are many at once where the processor has AMX; elsewhere these are computed with torch's quantized
+products, which round the inputs to eight bits as well.
 """
 
 import warnings

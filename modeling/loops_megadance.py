@@ -12,7 +12,7 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from .compiled_megadance import compiled, real, stored, stored_as
+from .compiled_megadance import compiled, keep, real, stored, stored_as
 from .products_megadance import LANES, product
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
@@ -308,6 +308,7 @@ def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, it
     if steps > 1:
         for n in range(states):
             _copy_line(near[1, n], h[n, :full])
+    keep(near)
 
 
 @compiled(parallel=True)

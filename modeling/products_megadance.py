@@ -10,7 +10,7 @@ import numpy as np
 
 try:
     import numba
-    from llvmlite import binding, ir
+    from llvmlite import ir
     from numba import prange, types
     from numba.extending import intrinsic, overload
 except ImportError as error:
@@ -18,12 +18,11 @@ except ImportError as error:
 
 from .amx_megadance import HAS_AMX
 from .amx_megadance import multiply as multiply_matrices
-from .compiled_megadance import compiled, real
+from .compiled_megadance import FEATURES, compiled, keep, real
 
-_FEATURES = binding.get_host_cpu_features()
-_WIDE = _FEATURES.get("avx512bw", False)
+_WIDE = {"avx512f", "avx512bw"} <= FEATURES
 # elsewhere (ARM, older processors) weights of eight bits are made floats
-HAS_PAIRS = _FEATURES.get("avx2", False)
+HAS_PAIRS = "avx2" in FEATURES
 LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
 _MOST_ROWS = 6 if _WIDE else 3  # of a tile: as many as there are registers for
 _AHEAD = 2048  # bytes
@@ -52,7 +51,7 @@ def _tile(rows: int):
     """Make tile(kind, line, weights, lines, count, sums): sums[o * rows + r] = sum over k < count of weights[o][k] lines[r][k].
 
     `weights` are addresses of four lines, of the type of `kind`; `lines` of `rows` lines of the type of `line`; `sums` is one of numbers of
-    32 bits, whole where `line` is of int16 (where `HAS_PAIRS`) and else float32. `count` is a multiple of `vector(line)`, above 0.
+    32 bits, whole where `line` is of int16 (where `HAS_PAIRS`) and else float32. `count` is a multiple of `_vector(line)`, above 0.
     """
 
     @intrinsic
@@ -218,6 +217,7 @@ def _block(kind, start, factors, biases, lines, steps, y, low, high):
                     for k in range(count, inputs):
                         total += real(weight[output, k]) * lines[row + r, k]
                     y[row + r, output] = np.float32(total) * (factor * steps[row + r]) + offset
+    keep(sums)
 
 
 @compiled()

@@ -1,6 +1,10 @@
 """Compiled code steps against the modules that define them."""
 
 import copy
+import os
+import platform
+import subprocess
+import sys
 
 import numba
 import numpy as np
@@ -146,17 +150,29 @@ def test_product(rows, outputs, inputs, matrices):
             torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5 + 1.01 * rounded)
 
 
-def test_products_of_bfloat16_in_registers_are_exact():
-    """But for the rounding of the inputs."""
-    if not amx.permitted():
-        pytest.skip("this processor has no matrix registers (AMX)")
+def test_products_of_bfloat16_are_exact(matrices):
+    """But for the rounding of the inputs, where they are for matrix registers."""
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(512, 96).to(torch.bfloat16), torch.randn(1, 40, 512)
     y = torch.empty(1, 40, 96)
     with torch.no_grad():
         kernels._linear(layer, x, y)
-        exact = torch.nn.functional.linear(x.bfloat16().double(), layer.weight.double(), layer.bias.double())
+        heard = x.bfloat16() if matrices else x
+        exact = torch.nn.functional.linear(heard.double(), layer.weight.double(), layer.bias.double())
     torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are processors of the x86 kind")
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "features"), [("haswell", "+avx,+avx2,+fma,+f16c"), ("x86-64", "")])
+def test_older_processors(name, features, tmp_path):
+    """With vectors of eight numbers, and with those of four and no instruction for pairs."""
+    environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    tests = [f"{__file__}::test_product", f"{__file__}::test_whole_numbers_never_overflow"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "202 passed" in done.stdout  # without registers, and no more than that
 
 
 @pytest.mark.parametrize("inputs", [64, 8192])

@@ -470,6 +470,25 @@ def test_rhythm_and_columns_are_all_the_music_that_is_heard():
         torch.testing.assert_close(model(**inputs).upper_logits, read, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("lookahead", [0, 1])
+def test_music_that_was_embedded_before(lookahead):
+    torch.manual_seed(0)
+    model = tiny_model(music_lookahead=lookahead, rhythm_size=8, rhythm_layers=2)
+    inputs = tiny_inputs()
+    codes = {name: inputs[name] for name in ("upper_codes", "lower_codes", "genre_ids")}
+    with torch.no_grad():
+        music = model.model.encode_music(inputs["input_features"])
+        assert music.shape == (3, 6, model.config.hidden_size)
+        torch.testing.assert_close(model(**codes, music_embeds=music).upper_logits, model(**inputs).upper_logits)
+        assert not torch.allclose(model(**codes, music_embeds=music.flip(1)).upper_logits, model(**inputs).upper_logits)
+        with pytest.raises(ValueError, match="either input_features or music_embeds"):
+            model(**inputs, music_embeds=music)
+        with pytest.raises(ValueError, match="either input_features or music_embeds"):
+            model(**codes)
+        with pytest.raises(ValueError, match=r"music_embeds has shape \(3, 5, .*need \(3, 6"):
+            model(**codes, music_embeds=music[:, :5])
+
+
 def test_music_to_codes_adds_the_step_that_is_heard():
     torch.manual_seed(0)
     model = tiny_model(music_to_codes=True)
