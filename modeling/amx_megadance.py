@@ -93,8 +93,10 @@ def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
             for outputs in range(2):
                 registers = (2 * rows + outputs, 4 + outputs, 6 + rows)
                 _call(builder, x86(product), *map(number, registers))
+        # one after the other, as the processor's own prefetching likes it
+        later = builder.add(builder.add(weights, ahead), builder.mul(step, index(_BLOCK * _BYTES)))
         for line in range(_BLOCK):
-            place = _at(builder, here, builder.add(ahead, builder.mul(stride, index(line))))
+            place = _at(builder, later, index(_BYTES * line))
             _call(builder, "llvm.prefetch.p0", place, word(0), word(2), word(1))
         following = builder.add(step, index(1))
         step.add_incoming(following, loop)
