@@ -1,5 +1,7 @@
 """How loops are compiled, by numba, and numbers as they are stored: float32, or the bits of a bfloat16."""
 
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,9 +36,33 @@ class Machine(NamedTuple):
     matrices: bool  # whether there are matrix registers (AMX), and they may be used
 
 
+def _sources() -> str:
+    """A number that changes with the modules whose functions are compiled into each other."""
+    paths = [Path(__file__).with_name(name) for name in MODULES]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths if path.is_file())).hexdigest()
+
+
+MODULES = ("compiled_megadance.py", "products_megadance.py", "amx_megadance.py", "loops_megadance.py")
+SOURCES = _sources()
+
+
 def compiled(**options):
-    """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors."""
-    return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
+    """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors.
+
+    numba keeps machine code for as long as the module of the function stays as it is. Here it holds others' code as well, so it is
+    kept for as long as all of them stay.
+    """
+    decorate = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
+
+    def of_these_sources(function):
+        dispatcher = decorate(function)
+        kept = getattr(dispatcher, "_cache", None)
+        key = getattr(kept, "_index_key", None)
+        if key is not None:
+            kept._index_key = lambda *arguments: (key(*arguments), SOURCES)
+        return dispatcher
+
+    return of_these_sources
 
 
 @intrinsic
