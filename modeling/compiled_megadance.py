@@ -14,8 +14,9 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-# a step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB
-numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+# A step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB or numba's own work queue. With TBB
+# (12.8, numba 0.68) every call takes longer than the one before.
+numba.config.THREADING_LAYER_PRIORITY = ["omp", "workqueue", "tbb"]
 
 
 def _features() -> set[str]:
