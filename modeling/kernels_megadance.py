@@ -71,7 +71,7 @@ class StepWeights(NamedTuple):
 
     matrices: list[
         np.ndarray
-    ]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj takes x_proj's outputs
+    ]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj's inputs are padded
     addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
     outputs: np.ndarray  # [19]: how many outputs those before it have
     scales: np.ndarray  # [all outputs]; empty where they are 1
@@ -224,7 +224,7 @@ def _arrange(expert: nn.Module) -> StepWeights | None:
         return None
     matrices = [_array(layer.weight) for layer in layers]
     small = mamba_weights(mambas)
-    # with zeros for what else x_proj gives, so that dt_proj takes it all: longer lines fill more instructions
+    # dt_proj with zeros, as wide as x_proj gives: its own lines are too short for matrix registers
     rest = layers[3].weight.shape[0] - layers[6].weight.shape[1]
     matrices[6:9] = [np.pad(matrix, ((0, 0), (0, rest))) for matrix in matrices[6:9]]
     return StepWeights(

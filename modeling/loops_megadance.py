@@ -432,6 +432,10 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     projected, heard = np.empty((3, rows, steps, 2 * inner), np.float32), np.empty((3, rows, steps, inner), np.float32)
     u, delta = np.empty((3, rows, steps, inner), np.float32), np.empty((3, rows, steps, inner), np.float32)
     bc = np.empty((3, rows, steps, outputs[4] - outputs[3]), np.float32)
+    rank = bc.shape[3] - 2 * decay.shape[1]
+    dt = np.zeros(
+        (3, count, bc.shape[3]), np.float32
+    )  # as wide as the weights; without B and C, which would coarsen its rounding
     _part_streams(x, streams)
     of_all = streams.reshape(3, count, hidden)
     product(kind, addresses, outputs, scales, zero, none, of_all, machine, projected.reshape(3, count, 2 * inner))
@@ -439,7 +443,10 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     convolve(of_each, conv_weight, channels, conv, first_row, u)
     flat, small = u.reshape(3, count, inner), bc.reshape(3, count, bc.shape[3])
     product(kind, addresses, outputs, scales, zero + 3, none, flat, machine, small)
-    product(kind, addresses, outputs, scales, zero + 6, none, small, machine, delta.reshape(3, count, inner))
+    for stream in range(3):
+        for line in range(count):
+            _copy_line(small[stream, line, :rank], dt[stream, line, :rank])
+    product(kind, addresses, outputs, scales, zero + 6, none, dt, machine, delta.reshape(3, count, inner))
     scan(u, delta, bc, of_each, decay, channels, ssm, first_row, heard)
     flat = heard.reshape(3, count, inner)
     product(kind, addresses, outputs, scales, zero + 9, none, flat, machine, mixed)

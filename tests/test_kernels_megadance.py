@@ -34,15 +34,16 @@ def matrices(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=[16, 20, 32])
+def model(request):
+    """Sizes that fill no matrix register, no vector, and both."""
     torch.manual_seed(0)
     config = MegaDanceConfig(
-        hidden_size=32,
+        hidden_size=request.param,
         num_attention_heads=2,
         state_size=3,
         num_hidden_layers=2,
-        intermediate_size=64,
+        intermediate_size=2 * request.param,
         codebook_size=15,
         context_codes=4,
         genre_embedding=True,
@@ -107,8 +108,10 @@ def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind, matrices)
     assert called == expected_calls
     expected, expected_cache = dance(model, monkeypatch, smallest=10**9)
     assert called == expected_calls
-    # steps round inputs to sixteen bits; torch rounds to bfloat16 after each operation
-    tolerance = {"float32": 1e-5, "int8": 5e-4, "bfloat16": 0.04}[kind]
+    # steps round inputs to sixteen bits, and where registers are filled so do windows; torch rounds to bfloat16 after each operation
+    tolerance = {"float32": 1e-5, "int8": 2e-4, "bfloat16": 0.04}[kind]
+    if kind == "int8" and matrices and model.config.hidden_size == 32:
+        tolerance = 5e-4
     torch.testing.assert_close(logits.float(), expected.float(), atol=tolerance * float(expected.abs().max()), rtol=0)
     assert logits.dtype == expected.dtype
     for name in STATES:
@@ -172,16 +175,17 @@ def test_older_processors(name, features, tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "202 passed" in done.stdout  # without registers, and no more than that
+    assert "204 passed" in done.stdout  # without registers, and no more than that
 
 
 @pytest.mark.parametrize("inputs", [64, 8192])
-def test_whole_numbers_never_overflow(inputs, matrices):
+@pytest.mark.parametrize(("rows", "outputs"), [(3, 4), (6, 32)])
+def test_whole_numbers_never_overflow(rows, outputs, inputs, matrices):
     """The largest weights and inputs there can be, all of one sign."""
-    layer = torch.nn.Linear(inputs, 32, bias=False)
+    layer = torch.nn.Linear(inputs, outputs, bias=False)
     with torch.no_grad():
         layer.weight.fill_(2.0)
-        x, y = torch.full((1, 6, inputs), 1000.0), torch.empty(1, 6, 32)
+        x, y = torch.full((1, rows, inputs), 1000.0), torch.empty(1, rows, outputs)
         kernels._linear(Int8Linear(layer), x, y)
     torch.testing.assert_close(y, torch.full_like(y, 2000.0 * inputs), rtol=1e-3, atol=0)
 
