@@ -18,6 +18,7 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
+from . import compiled_megadance as llvm
 from .compiled_megadance import FEATURES, compiled, keep
 
 HAS_AMX = {"amx-tile", "amx-bf16", "amx-int8", "avx512f", "avx512bw"} <= FEATURES
@@ -31,14 +32,8 @@ def permitted() -> bool:
     return HAS_AMX and sys.platform == "linux" and ctypes.CDLL(None).syscall(*request, registers) == 0
 
 
-def _call(builder, name: str, *arguments) -> None:
-    known = builder.module.globals.get(name)
-    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    builder.call(known or ir.Function(builder.module, kind, name), arguments)
-
-
-def _at(builder, address, offset):
-    return builder.inttoptr(builder.add(address, offset), ir.IntType(8).as_pointer())
+def _x86(builder, name: str, *arguments) -> None:
+    llvm.call(builder, f"llvm.x86.{name}", ir.VoidType(), *arguments)
 
 
 @intrinsic
@@ -46,7 +41,7 @@ def _configure(context, configuration):
     """Registers as the 64 bytes at this address say."""
 
     def code(context, builder, signature, arguments):
-        _call(builder, "llvm.x86.ldtilecfg", _at(builder, arguments[0], ir.IntType(64)(0)))
+        _x86(builder, "ldtilecfg", builder.inttoptr(arguments[0], llvm.BYTE.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.int64), code
@@ -55,7 +50,7 @@ def _configure(context, configuration):
 @intrinsic
 def _release(context):
     def code(context, builder, signature, arguments):
-        _call(builder, "llvm.x86.tilerelease")
+        _x86(builder, "tilerelease")
         return context.get_dummy_value()
 
     return types.void(), code
@@ -73,10 +68,13 @@ def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
 
     def code(context, builder, signature, arguments):
         _, weights, stride, lines, steps, ahead, sums = arguments
-        number, word, index = (ir.IntType(bits) for bits in (8, 32, 64))
-        x86 = "llvm.x86.{}".format
+        number, index = llvm.BYTE, llvm.INDEX
+
+        def place(address, offset):
+            return builder.inttoptr(builder.add(address, index(offset)), llvm.BYTE.as_pointer())
+
         for register in range(4):
-            _call(builder, x86("tilezero"), number(register))
+            _x86(builder, "tilezero", number(register))
         before, loop, after = builder.block, *map(builder.append_basic_block, ("meet", "met"))
         builder.branch(loop)
         builder.position_at_end(loop)
@@ -85,26 +83,24 @@ def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
         here = builder.add(weights, builder.mul(step, index(_BYTES)))
         second = builder.add(here, builder.mul(stride, index(16)))
         there = builder.add(lines, builder.mul(step, index(2 * 16 * _BYTES)))
-        for register, place in ((4, here), (5, second)):
-            _call(builder, x86("tileloadd64"), number(register), _at(builder, place, index(0)), stride)
+        for register, of_weights in ((4, here), (5, second)):
+            _x86(builder, "tileloadd64", number(register), place(of_weights, 0), stride)
         for register, offset in ((6, 0), (7, 16 * _BYTES)):
-            _call(builder, x86("tileloadd64"), number(register), _at(builder, there, index(offset)), index(_BYTES))
+            _x86(builder, "tileloadd64", number(register), place(there, offset), index(_BYTES))
         for rows, product in enumerate(products):
             for outputs in range(2):
                 registers = (2 * rows + outputs, 4 + outputs, 6 + rows)
-                _call(builder, x86(product), *map(number, registers))
+                _x86(builder, product, *map(number, registers))
         # one after the other, as the processor's own prefetching likes it
         later = builder.add(builder.add(weights, ahead), builder.mul(step, index(_BLOCK * _BYTES)))
         for line in range(_BLOCK):
-            place = _at(builder, later, index(_BYTES * line))
-            _call(builder, "llvm.prefetch.p0", place, word(0), word(2), word(1))
+            llvm.fetch(builder, builder.add(later, index(_BYTES * line)), nearness=2)
         following = builder.add(step, index(1))
         step.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, steps), loop, after)
         builder.position_at_end(after)
         for register in range(4):
-            place = _at(builder, sums, index(16 * _BYTES * register))
-            _call(builder, x86("tilestored64"), number(register), place, index(_BYTES))
+            _x86(builder, "tilestored64", number(register), place(sums, 16 * _BYTES * register), index(_BYTES))
         return context.get_dummy_value()
 
     return types.void(kind, *[types.int64] * 6), code
@@ -116,21 +112,11 @@ def _transposed(builder, lines: list) -> list:
     for width in (1, 2, 4, 8):  # squares of this width beside the diagonal change places
         upper = [lane + 16 - width if lane & width else lane for lane in range(16)]
         lower = [lane + 16 if lane & width else lane + width for lane in range(16)]
-        masks = [ir.VectorType(ir.IntType(32), 16)(lanes) for lanes in (upper, lower)]
         for line in range(16):
             if not line & width:
                 pair = lines[line], lines[line + width]
-                lines[line], lines[line + width] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+                lines[line], lines[line + width] = (llvm.shuffle(builder, *pair, mask) for mask in (upper, lower))
     return lines
-
-
-def _read(builder, address, offset, element):
-    kind = ir.VectorType(element, 16)
-    return builder.load(builder.bitcast(_at(builder, address, offset), kind.as_pointer()), align=1, typ=kind)
-
-
-def _write(builder, value, address, offset):
-    builder.store(value, builder.bitcast(_at(builder, address, offset), value.type.as_pointer()), align=1)
 
 
 @intrinsic
@@ -142,21 +128,21 @@ def _order(context, kind, source, stride, target):
 
     def code(context, builder, signature, arguments):
         _, source, stride, target = arguments
-        index, word, words = ir.IntType(64), ir.IntType(32), ir.VectorType(ir.IntType(32), 16)
+        index, words = llvm.INDEX, ir.VectorType(llvm.WORD, 16)
 
         def rounded(bits):  # to the nearest, ties to even
             odd = builder.and_(builder.lshr(bits, words([16] * 16)), words([1] * 16))
             return builder.add(builder.add(bits, odd), words([0x7FFF] * 16))
 
         def of_floats(place):
-            both = [_read(builder, place, index(offset), word) for offset in (0, _BYTES)]
-            even, odd = (rounded(builder.shuffle_vector(*both, words(list(range(first, 32, 2))))) for first in range(2))
+            both = [llvm.read(builder, builder.add(place, index(offset)), llvm.WORD, 16) for offset in (0, _BYTES)]
+            even, odd = (rounded(llvm.shuffle(builder, *both, list(range(first, 32, 2)))) for first in range(2))
             upper = builder.and_(odd, words([0xFFFF0000] * 16))
             return [builder.or_(builder.lshr(even, words([16] * 16)), upper)]
 
         def of_shorts(place):
-            shorts, bytes_ = (ir.VectorType(ir.IntType(bits), _BYTES) for bits in (16, 8))
-            value = builder.load(builder.inttoptr(place, shorts.as_pointer()), align=1, typ=shorts)
+            shorts, bytes_ = (ir.VectorType(element, _BYTES) for element in (llvm.SHORT, llvm.BYTE))
+            value = llvm.read(builder, place, llvm.SHORT, _BYTES)
             upper = builder.lshr(value, shorts([8] * _BYTES))
             return [builder.bitcast(builder.trunc(half, bytes_), words) for half in (upper, value)]
 
@@ -164,7 +150,7 @@ def _order(context, kind, source, stride, target):
         lines = [(of_shorts if kind.dtype == types.int8 else of_floats)(place) for place in places]
         for register, of_register in enumerate(zip(*lines, strict=True)):
             for line, value in enumerate(_transposed(builder, of_register)):
-                _write(builder, value, target, index(_BYTES * (16 * register + line)))
+                llvm.write(builder, value, builder.add(target, index(_BYTES * (16 * register + line))))
         return context.get_dummy_value()
 
     return types.void(kind, types.int64, types.int64, types.int64), code
@@ -179,23 +165,23 @@ def _finish(context, kind, sums, factors, biases, steps, target, stride):
 
     def code(context, builder, signature, arguments):
         _, sums, factors, biases, steps, target, stride = arguments
-        index, word, real = ir.IntType(64), ir.IntType(32), ir.FloatType()
-        reals = ir.VectorType(real, 16)
+        index, reals = llvm.INDEX, ir.VectorType(llvm.REAL, 16)
 
         def line(which):
-            if kind.dtype != types.int8:
-                return _read(builder, sums, index(_BYTES * which), word)
-            upper, lower = (_read(builder, sums, index(_BYTES * (which + rest)), word) for rest in (0, 2 * 16))
-            return builder.add(builder.shl(upper, upper.type([8] * 16)), lower)
+            def of_register(rest):
+                return llvm.read(builder, builder.add(sums, index(_BYTES * (which + rest))), llvm.WORD, 16)
 
-        factor, bias = (_read(builder, address, index(0), real) for address in (factors, biases))
+            if kind.dtype != types.int8:
+                return of_register(0)
+            upper = of_register(0)
+            return builder.add(builder.shl(upper, upper.type([8] * 16)), of_register(2 * 16))
+
+        factor, bias = (llvm.read(builder, address, llvm.REAL, 16) for address in (factors, biases))
         for row, value in enumerate(_transposed(builder, [line(which) for which in range(16)])):
             total = builder.sitofp(value, reals) if kind.dtype == types.int8 else builder.bitcast(value, reals)
-            step = builder.load(builder.bitcast(_at(builder, steps, index(4 * row)), real.as_pointer()), typ=real)
-            one = builder.insert_element(reals(ir.Undefined), step, word(0))
-            step = builder.shuffle_vector(one, reals(ir.Undefined), ir.VectorType(word, 16)([0] * 16))
+            step = llvm.everywhere(builder, builder.add(steps, index(4 * row)), 16)
             total = builder.fadd(builder.fmul(total, builder.fmul(factor, step)), bias, flags=("contract",))
-            _write(builder, total, target, builder.mul(stride, index(row)))
+            llvm.write(builder, total, builder.add(target, builder.mul(stride, index(row))))
         return context.get_dummy_value()
 
     return types.void(kind, *[types.int64] * 6), code
@@ -292,26 +278,26 @@ def _order_all(kind, lines, ordered):
 
 
 @compiled()
-def _multiply_share(kind, addresses, outputs, first, factors, biases, ordered, steps, blocks, y, item):
+def _multiply_share(kind, addresses, outputs, scales, biases, first, ordered, steps, blocks, y, item):
     size = y.shape[2]
     share = (size // _BLOCK + blocks - 1) // blocks * _BLOCK
     part, low = item // blocks, item % blocks * share
-    high, source = min(low + share, size // _BLOCK * _BLOCK), min(part, len(ordered) - 1)
+    high, source, begin = min(low + share, size // _BLOCK * _BLOCK), min(part, len(ordered) - 1), outputs[first + part]
+    of_part = scales[begin : begin + size], biases[begin : begin + size]
     if low < high:
-        of_part = factors[part * size : part * size + size], biases[part * size : part * size + size]
         _block(kind, addresses[first + part], *of_part, ordered[source], steps[source], y[part], low, high)
 
 
 @compiled(parallel=True)
-def _multiply_all(kind, addresses, outputs, first, factors, biases, ordered, steps, blocks, y):
+def _multiply_all(kind, addresses, outputs, scales, biases, first, ordered, steps, blocks, y):
     for item in prange(y.shape[0] * blocks):
-        _multiply_share(kind, addresses, outputs, first, factors, biases, ordered, steps, blocks, y, item)
+        _multiply_share(kind, addresses, outputs, scales, biases, first, ordered, steps, blocks, y, item)
 
 
 @compiled()
-def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
     """The first outputs of `product` of `products_megadance.py`, a multiple of 32; inputs are a multiple of what 64 bytes hold."""
-    parts, rows, size = y.shape
+    _, rows, size = y.shape
     sources, per_group = len(lines), _rows_of(kind)
     groups, count = (rows + per_group - 1) // per_group, lines.shape[2] * kind.itemsize // _BYTES
     ordered = _aligned(sources * groups * count * 2 * 16 * _BYTES).reshape(sources, groups, count, 2, 16, _BYTES)
@@ -320,14 +306,8 @@ def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, thread
     for source in range(sources):
         for row in range(rows):
             all_steps[source, row] = steps[source, row]
-    factors, biases, begin = np.ones(parts * size, np.float32), np.zeros(parts * size, np.float32), outputs[first]
-    for output in range(len(factors)):
-        if len(scales) > 0:
-            factors[output] = scales[begin + output]
-        if len(bias) > 0:
-            biases[output] = bias[output]
     blocks = max(1, min(threads, size // _BLOCK))
-    _multiply_all(kind, addresses, outputs, first, factors, biases, ordered, all_steps, blocks, y)
+    _multiply_all(kind, addresses, outputs, scales, biases, first, ordered, all_steps, blocks, y)
 
 
 __all__ = ["HAS_AMX", "multiply", "permitted"]

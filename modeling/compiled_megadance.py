@@ -1,4 +1,6 @@
-"""How loops are compiled, by numba, and numbers as they are stored: float32, or the bits of a bfloat16."""
+"""How loops are compiled, by numba; what functions written as LLVM's code are made of; and numbers as they are stored: float32, or
+the bits of a bfloat16.
+"""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +10,7 @@ import numpy as np
 
 try:
     import numba
-    from llvmlite import binding
+    from llvmlite import binding, ir
     from numba import types
     from numba.extending import intrinsic, overload
 except ImportError as error:
@@ -66,6 +68,45 @@ def compiled(**options):
     return of_these_sources
 
 
+# What functions written as LLVM's code are made of. Addresses are numbers of 64 bits, vectors have elements of one of these types.
+BYTE, SHORT, WORD, INDEX, REAL = (*(ir.IntType(bits) for bits in (8, 16, 32, 64)), ir.FloatType())
+
+
+def call(builder: ir.IRBuilder, name: str, returns: ir.Type, *arguments: ir.Value) -> ir.Value:
+    """One of LLVM's own functions."""
+    known = builder.module.globals.get(name)
+    kind = ir.FunctionType(returns, [argument.type for argument in arguments])
+    return builder.call(known or ir.Function(builder.module, kind, name), arguments)
+
+
+def read(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
+    """A vector from anywhere."""
+    kind = ir.VectorType(element, lanes)
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1, typ=kind)
+
+
+def write(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
+
+
+def shuffle(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list[int]) -> ir.Value:
+    """These lanes of two vectors one after the other."""
+    return builder.shuffle_vector(one, other, ir.VectorType(WORD, len(lanes))(lanes))
+
+
+def everywhere(builder: ir.IRBuilder, address: ir.Value, lanes: int) -> ir.Value:
+    """The float32 that lies there, in each lane."""
+    number = builder.load(builder.inttoptr(address, REAL.as_pointer()), typ=REAL)
+    nothing = ir.VectorType(REAL, lanes)(ir.Undefined)
+    return shuffle(builder, builder.insert_element(nothing, number, WORD(0)), nothing, [0] * lanes)
+
+
+def fetch(builder: ir.IRBuilder, address: ir.Value, nearness: int = 3) -> None:
+    """Ask for memory that is needed later."""
+    place = builder.inttoptr(address, BYTE.as_pointer())
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), place, WORD(0), WORD(nearness), WORD(1))
+
+
 @intrinsic
 def keep(context, array):
     """Nothing; but until here the memory of `array` is not given back, although only its address was used."""
@@ -103,15 +144,7 @@ def _stored_of(value, like):
     return lambda value, like: value
 
 
-def stored_as(value, like):
-    """`stored` of a number that may be stored that way already."""
-
-
-@overload(stored_as, inline="always")
-def _stored_as_of(value, like):
-    if value == like.dtype:
-        return lambda value, like: value
-    return lambda value, like: stored(value, like)
-
-
-__all__ = ["FEATURES", "Machine", "compiled", "keep", "real", "stored", "stored_as"]
+__all__ = [
+    *("BYTE", "FEATURES", "INDEX", "REAL", "SHORT", "WORD", "Machine"),
+    *("call", "compiled", "everywhere", "fetch", "keep", "read", "real", "shuffle", "stored", "write"),
+]

@@ -15,7 +15,7 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_megadance import MegaDanceConfig
-from .kernels_megadance import ExpertStep, expert_step, run_steps, run_window, takes, usable
+from .kernels_megadance import ExpertStep, expert_step, run_expert, run_steps, usable
 from .linear_megadance import SMALLEST_PACKED, Linear
 from .mamba_megadance import Mamba, mamba_weights, run_mambas
 
@@ -235,7 +235,7 @@ class Expert(nn.Module):
     ) -> torch.Tensor:
         """[batch, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
         if cache is not None and usable(hidden_states):
-            computed = run_window(self, hidden_states, cache, keep)
+            computed = run_expert(self, hidden_states, cache, keep)
             if computed is not None:
                 return computed
         if self.use_mamba:
@@ -337,7 +337,7 @@ def step_through(
         return None
     if cache.steps is None:
         cache.steps = [] if any(layer.parallel for layer in layers) else _expert_steps(layers, groups, cache)
-    if not cache.steps or not takes(cache.steps, len(hidden_states), hidden_states.shape[2]):
+    if not cache.steps:
         return None
     return run_steps(cache.steps, hidden_states, cache.position, keep)
 

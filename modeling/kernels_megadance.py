@@ -7,8 +7,8 @@ with a scale for each output (what these are multiplied with is rounded to sixte
 else is float32. `Expert.forward` is the definition; the tests compare with it.
 
 Many positions at once are bound by arithmetic. Where the processor has matrix registers (AMX), weights of bfloat16 and int8 are
-multiplied in these, in the same calls as a step (`run_steps`). Elsewhere, and in float32, such products are left to libraries
-(`run_window`), but not what lies between them: as single operations of torch it costs as much as the products.
+multiplied in these. Libraries are slower here too: they put weights into an order of their own, in each call or as a second copy, and have
+no products of bfloat16 worth the name on processors without instructions for it.
 
 The loops are in `loops_megadance.py`, the products in `products_megadance.py` and `amx_megadance.py`. Without numba they are not used.
 """
@@ -23,11 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .linear_megadance import product_of
 from .mamba_megadance import mamba_weights
 
 SMALLEST = 2**20  # parameters of an expert below which calls, not weights, take the time: not worth the compilation
-MOST_ROWS = 16  # items of a batch; with more of them torch's matrix products are faster
 
 _lock = threading.Lock()  # one of numba's threading layers does not bear two callers
 
@@ -37,10 +35,6 @@ class Loops(NamedTuple):
 
     expert: Callable
     product: Callable
-    convolve: Callable
-    scan: Callable
-    join_mambas: Callable
-    attend: Callable
     machine: Callable  # what it runs on now
 
 
@@ -50,7 +44,7 @@ def loops() -> Loops | None:
     try:
         from .amx_megadance import permitted
         from .compiled_megadance import Machine, numba
-        from .loops_megadance import attend, convolve, expert, join_mambas, scan
+        from .loops_megadance import expert
         from .products_megadance import product
     except ImportError:
         return None
@@ -59,7 +53,7 @@ def loops() -> Loops | None:
     def machine() -> tuple:
         return Machine(numba.get_num_threads(), matrices)
 
-    return Loops(expert, product, convolve, scan, join_mambas, attend, machine)
+    return Loops(expert, product, machine)
 
 
 class StepWeights(NamedTuple):
@@ -74,25 +68,18 @@ class StepWeights(NamedTuple):
     ]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj's inputs are padded
     addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
     outputs: np.ndarray  # [19]: how many outputs those before it have
-    scales: np.ndarray  # [all outputs]; empty where they are 1
+    scales: np.ndarray  # [all outputs]
     conv: np.ndarray  # [3, kernel, inner]
     decay: np.ndarray  # [3, state, inner]: A log2(e), so that decays are powers of two
-    channels: np.ndarray  # [3, 3, inner]: of each stream the convolution's bias, that of dt_proj, D
+    channels: np.ndarray  # [3, 2, inner]: of each stream the convolution's bias, D
     norms: np.ndarray  # [5, 2, hidden]: weight and bias of the norms of the Mambas, the attention, the feed-forward
-    biases: np.ndarray  # q, k, v, o, fc1, fc2 one after the other
+    biases: np.ndarray  # [all outputs]
     eps: float
 
 
 def usable(x: torch.Tensor) -> bool:
     """Whether the compiled functions can take `x`."""
     return x.device.type == "cpu" and not (x.requires_grad or torch.is_autocast_enabled("cpu"))
-
-
-def step_weights(expert: nn.Module, arranged: dict) -> StepWeights | None:
-    """The weights for `run_steps` and `run_window`, kept in `arranged`; None where these are not the faster way."""
-    if "step" not in arranged:
-        arranged["step"] = _arrange(expert)
-    return arranged["step"]
 
 
 class ExpertStep(NamedTuple):
@@ -105,94 +92,58 @@ class ExpertStep(NamedTuple):
 
 def expert_step(expert: nn.Module, cache) -> ExpertStep | None:
     """Prepare an expert; `cache` is its `ExpertCache`. None where the modules of torch are to be used."""
-    weights = step_weights(expert, cache.arranged)
+    if "step" not in cache.arranged:
+        cache.arranged["step"] = _arrange(expert)
+    weights = cache.arranged["step"]
     if weights is None:
         return None
     return ExpertStep((weights.matrices[0][:0, 0], *weights[1:]), _states(cache), cache.rows)
 
 
-def takes(steps: list[list[ExpertStep]], items: int, positions: int) -> bool:
-    """Whether so many positions of so many items are for `run_steps`: with more of them libraries are faster, unless there are
-    matrix registers to multiply these weights.
+@torch.no_grad()
+def run_expert(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Tensor | None:
+    """New positions through one expert: [its items, 3, time, hidden] -> same, or the last `keep` positions when that is not 0.
+
+    `cache` is its `ExpertCache`, written in place. None where the modules of torch are to be used.
     """
-    kind = steps[0][0].weights[0].dtype
-    return (loops().machine().matrices and kind != np.float32) or (positions == 1 and items <= MOST_ROWS)
+    step = expert_step(expert, cache)
+    if step is None:
+        return None
+    now, then = _floats(x), _room_for(x.shape, keep)
+    with _lock:
+        _call(step, now, cache.position, then)
+    return torch.from_numpy(then).to(x.dtype)
 
 
 def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int, keep: int = 0) -> torch.Tensor:
-    """Positions through experts one after the other, in each place those of the genres side by side.
-
-    [items, 3, time, hidden] -> same, or the last `keep` positions when that is not 0; the caches are written in place.
-    """
-    now = x.detach().to(torch.float32, copy=True).contiguous().numpy()
-    expert, machine = loops().expert, loops().machine()
+    """New positions through experts one after the other, in each place those of the genres side by side; the rest as `run_expert`."""
+    now = _floats(x)
     with _lock:
         for index, place in enumerate(steps, start=1):
-            kept = min(keep or now.shape[2], now.shape[2]) if index == len(steps) else now.shape[2]
-            then = np.empty((*now.shape[:2], kept, now.shape[3]), np.float32)
-            for weights, states, rows in place:
-                expert(*weights, machine, now[rows], *states, rows.start, position, then[rows])
+            then = _room_for(now.shape, keep if index == len(steps) else 0)
+            for step in place:
+                _call(step, now[step.rows], position, then[step.rows])
             now = then
     return torch.from_numpy(now).to(x.dtype)
 
 
-@torch.no_grad()
-def run_window(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Tensor | None:
-    """Several positions through an expert: [items, 3, time, hidden] -> same, or the last `keep` positions when that is not 0.
-
-    `cache` is its `ExpertCache`, written in place. None where the modules of torch are to be used.
-    """
-    weights = step_weights(expert, cache.arranged)
-    if weights is None:
-        return None
-    items, streams, time, hidden = x.shape
-    if time not in cache.arranged:
-        cache.arranged[time] = _window_products(expert, items * time, x.dtype)
-    small, into, out_of, (ask, find, give, join), (widen, narrow) = cache.arranged[time]
-    call, (conv, ssm, keys, values), first, eps = loops(), _states(cache), cache.rows.start, weights.eps
-    x = x.detach().contiguous()
-    u = torch.empty(streams, items, time, weights.conv.shape[2])
-    heard = torch.empty(u.shape, dtype=x.dtype)
-    now, normed = torch.empty(items, streams, keep or time, hidden), torch.empty_like(x)
-    with _lock:
-        projected = tuple(_array(product(x[:, stream])) for stream, product in enumerate(into))
-        call.convolve(projected, weights.conv, weights.channels, conv, first, u.numpy())
-        dt_b_c = torch.matmul(u, small.x_proj)
-        delta = torch.matmul(dt_b_c[..., : small.dt_proj.shape[2]], small.dt_proj)
-        arrays = (u.numpy(), delta.numpy(), dt_b_c.numpy(), projected)
-        call.scan(*arrays, weights.decay, weights.channels, ssm, first, _array(heard))
-        mixed = [_array(product(heard[stream]).view(-1, hidden)) for stream, product in enumerate(out_of)]
-        call.join_mambas(_array(x), tuple(mixed), weights.norms, eps, now.numpy(), _array(normed))
-
-        asked = normed[:, :, -keep:].contiguous()  # -0: all
-        arrays = [_array(product(lines)) for product, lines in ((ask, asked), (find, normed), (give, normed))]
-        attended = torch.empty_like(asked)
-        call.attend(*arrays, keys, values, first, cache.position, _array(attended))
-    now = now.add_(join(attended))
-    middle = expert.mlp.act(widen(expert.mlp_norm(now.to(x.dtype))))
-    return now.add_(narrow(middle)).to(x.dtype)
+def _room_for(shape: tuple[int, ...], keep: int) -> np.ndarray:
+    items, streams, time, hidden = shape
+    return np.empty((items, streams, min(keep or time, time), hidden), np.float32)
 
 
-def _window_products(expert: nn.Module, rows: int, dtype: torch.dtype) -> tuple:
-    """The small weights of the Mambas; their products in and out; q, k, v, o; fc1, fc2. `rows` of each stream."""
-    mambas, attention, mlp = expert.mambas.values(), expert.attention, expert.mlp
-    joined = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj], [mlp.fc1, mlp.fc2]
-    return (
-        mamba_weights(list(mambas)),
-        [product_of(mamba.in_proj, rows, dtype) for mamba in mambas],
-        [product_of(mamba.out_proj, rows, dtype) for mamba in mambas],
-        *([product_of(layer, len(mambas) * rows, dtype) for layer in layers] for layers in joined),
-    )
+def _call(step: ExpertStep, x: np.ndarray, position: int, out: np.ndarray) -> None:
+    loops().expert(*step.weights, loops().machine(), x, *step.states, step.rows.start, position, out)
 
 
 def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
-    """A few rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way."""
+    """Rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way."""
     rows = x.shape[:-1].numel()
-    if not usable(x) or rows > 2 * MOST_ROWS or not _worth_it([mlp.fc1, mlp.fc2]) or loops() is None:
+    if not usable(x) or not _worth_it([mlp.fc1, mlp.fc2]) or loops() is None:
         return None
     middle, out = torch.empty(1, rows, len(mlp.fc1.weight)), torch.empty(1, rows, len(mlp.fc2.weight))
     with _lock:
-        _linear(mlp.fc1, torch.from_numpy(_floats(x))[None], middle)
+        _linear(mlp.fc1, torch.from_numpy(_floats(x)).view(1, rows, -1), middle)
         _linear(mlp.fc2, mlp.act(middle), out)
     return out.to(x.dtype).view(*x.shape[:-1], -1)
 
@@ -201,7 +152,7 @@ def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     weight = _array(layer.weight)
     place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
     call = loops()
-    call.product(weight[:0, 0], *place, _scale(layer), 0, _bias(layer), x.numpy(), call.machine(), y.numpy())
+    call.product(weight[:0, 0], *place, _scale(layer), _bias(layer), 0, x.numpy(), call.machine(), y.numpy())
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:
@@ -234,9 +185,9 @@ def _arrange(expert: nn.Module) -> StepWeights | None:
         np.concatenate([_scale(layer) for layer in layers]),
         _copies(*small.conv[:, 0]),
         _copies(*small.A.mT) * np.float32(math.log2(math.e)),
-        _copies(*torch.stack((small.conv_bias, small.dt_bias, small.D), dim=1)[:, :, 0, 0]),
+        _copies(*torch.stack((small.conv_bias, small.D), dim=1)[:, :, 0, 0]),
         _copies(*(torch.stack((norm.weight, norm.bias)) for norm in norms)),
-        np.concatenate([_copies(layer.bias)[0] for layer in last]),
+        np.concatenate([_bias(layer) for layer in layers]),
         expert.mlp_norm.eps,
     )
 
@@ -255,8 +206,7 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _floats(x: torch.Tensor) -> np.ndarray:
-    """[..., size] -> [rows, size]."""
-    return x.detach().flatten(0, -2).float().contiguous().numpy()
+    return x.detach().to(torch.float32).contiguous().numpy()
 
 
 def _copies(*tensors: torch.Tensor) -> np.ndarray:
@@ -265,11 +215,11 @@ def _copies(*tensors: torch.Tensor) -> np.ndarray:
 
 
 def _bias(layer: nn.Module) -> np.ndarray:
-    """[outputs]; empty for a layer without."""
-    return np.zeros(0, np.float32) if layer.bias is None else _copies(layer.bias)[0]
+    """[outputs]"""
+    return np.zeros(len(layer.weight), np.float32) if layer.bias is None else _copies(layer.bias)[0]
 
 
 def _scale(layer: nn.Module) -> np.ndarray:
-    """[outputs] of a quantized layer; empty for another one."""
+    """[outputs], 1 where weights are not quantized."""
     values = getattr(layer, "scale", None)
-    return np.zeros(0, np.float32) if values is None else values.numpy()
+    return np.ones(len(layer.weight), np.float32) if values is None else values.numpy()

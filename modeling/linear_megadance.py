@@ -7,14 +7,12 @@ twenty positions: putting them into that order takes as long as the product, and
 
     model.quantize("int8")                                     # or from_pretrained(..., quantization="int8")
 
-Each output has its own scale. One position at a time is computed with the exact eight-bit weights and inputs of sixteen bits
-(`kernels_megadance.py`), and so are many at once where the processor has AMX; elsewhere these are computed with torch's quantized
-products, which round the inputs to eight bits as well.
+Each output has its own scale. Generation of large models computes with the exact eight-bit weights and inputs of sixteen bits
+(`kernels_megadance.py`), everything else with torch's quantized products, which round the inputs to eight bits as well.
 """
 
 import warnings
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -112,17 +110,6 @@ def _sums_are_wide() -> bool:
     return getattr(torch.cpu, "_is_vnni_supported", bool)()
 
 
-def product_of(layer: nn.Module, rows: int, dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What `layer` does with `rows` rows of this type on a CPU, decided now, for as long as its weights stay: each look
-    at a module costs time when weights have just gone through the cache.
-    """
-    if isinstance(layer, Int8Linear):
-        packed = layer._pack(rows) if dtype == torch.float32 else None
-        return layer if packed is None else partial(_quantized_product, packed=packed)
-    packed = layer._pack(rows, dtype)
-    return layer if packed is None else partial(_packed_product, packed=packed, bias=layer.bias)
-
-
 def dense_weight(linear: nn.Module) -> torch.Tensor:
     """The weight of a linear layer, quantized or not, as floats."""
     if isinstance(linear, Int8Linear):
@@ -139,4 +126,4 @@ def quantize_linears(module: nn.Module) -> None:
             quantize_linears(child)
 
 
-__all__ = ["METHODS", "SMALLEST_PACKED", "Int8Linear", "Linear", "dense_weight", "product_of", "quantize_linears"]
+__all__ = ["METHODS", "SMALLEST_PACKED", "Int8Linear", "Linear", "dense_weight", "quantize_linears"]

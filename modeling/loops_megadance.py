@@ -12,7 +12,8 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from .compiled_megadance import compiled, keep, real, stored, stored_as
+from . import compiled_megadance as llvm
+from .compiled_megadance import compiled, keep, real, stored
 from .products_megadance import LANES, product
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
@@ -91,7 +92,7 @@ def _normalise_line(x, weight, bias, eps, y):
         spread += (x[k] - mean) * (x[k] - mean)
     factor = np.float32(1 / np.sqrt(spread / size + eps))
     for k in range(size):
-        y[k] = stored((x[k] - mean) * factor * weight[k] + bias[k], y)
+        y[k] = (x[k] - mean) * factor * weight[k] + bias[k]
 
 
 @compiled()
@@ -163,9 +164,9 @@ def _convolve_part(projected, weight, channels, history, u, stream, row, item_ro
                 for c in range(count):
                     total[c] += tap[c] * past[c]
             else:
-                new = projected[stream][row, source, low:high]
+                new = projected[stream, row, source, low:high]
                 for c in range(count):
-                    total[c] += tap[c] * real(new[c])
+                    total[c] += tap[c] * new[c]
         for c in range(count):
             heard[c] = _silu(total[c])
     for k in range(width - 1):
@@ -174,12 +175,12 @@ def _convolve_part(projected, weight, channels, history, u, stream, row, item_ro
             if source < 0:
                 past[c] = history[stream, item_row, width - 1 + source, low + c]
             else:
-                past[c] = real(projected[stream][row, source, low + c])
+                past[c] = projected[stream, row, source, low + c]
 
 
 @compiled(parallel=True)
-def convolve(projected, weight, channels, history, first_row, u):
-    """Causal depthwise convolution, then SiLU, of the first half of [rows, time, 2 * inner] of each stream; the history moves on."""
+def _convolve(projected, weight, channels, history, first_row, u):
+    """Causal depthwise convolution, then SiLU, of the first half of [streams, rows, time, 2 * inner]; the history moves on."""
     streams, rows, steps, inner = u.shape
     blocks = (inner + _CHANNELS - 1) // _CHANNELS
     for item in prange(streams * rows * blocks):
@@ -197,38 +198,26 @@ def _advance(context, channels, states, step, driven, total, rates, h, stride, b
 
     def code(context, builder, signature, arguments):
         channels, states, step, driven, total, rates, h, stride, b, c = arguments
-        index, real, word = ir.IntType(64), ir.FloatType(), ir.IntType(32)
-        reals, words = ir.VectorType(real, LANES), ir.VectorType(word, LANES)
+        index, reals, words = llvm.INDEX, *(ir.VectorType(element, LANES) for element in (llvm.REAL, llvm.WORD))
 
-        def function(name, count):
-            known = builder.module.globals.get(name)
-            return known or ir.Function(builder.module, ir.FunctionType(reals, [reals] * count), name)
-
-        kind = f"v{LANES}f32"
-        fma, largest, nearest = (
-            function(f"llvm.{name}.{kind}", count) for name, count in (("fma", 3), ("maxnum", 2), ("rint", 1))
-        )
-
-        def place(address, offset, of):
-            return builder.inttoptr(builder.add(address, offset), of.as_pointer())
+        def function(name, *arguments):
+            return llvm.call(builder, f"llvm.{name}.v{LANES}f32", reals, *arguments)
 
         def read(address, offset):
-            return builder.load(place(address, offset, reals), align=1, typ=reals)
+            return llvm.read(builder, builder.add(address, offset), llvm.REAL, LANES)
 
         def write(value, address, offset):
-            builder.store(value, place(address, offset, reals), align=1)
+            llvm.write(builder, value, builder.add(address, offset))
 
         def everywhere(address, which):
-            number = builder.load(place(address, builder.mul(which, index(4)), real), typ=real)
-            one = builder.insert_element(reals(ir.Undefined), number, word(0))
-            return builder.shuffle_vector(one, reals(ir.Undefined), words([0] * LANES))
+            return llvm.everywhere(builder, builder.add(address, builder.mul(which, index(4))), LANES)
 
         def exp2(x):
-            x = builder.call(largest, [x, reals([-125.0] * LANES)])
-            whole = builder.call(nearest, [x])
+            x = function("maxnum", x, reals([-125.0] * LANES))
+            whole = function("rint", x)
             f, power = builder.fsub(x, whole), reals([_EXP2[5]] * LANES)
             for k in (4, 3, 2, 1, 0):
-                power = builder.call(fma, [power, f, reals([_EXP2[k]] * LANES)])
+                power = function("fma", power, f, reals([_EXP2[k]] * LANES))
             exponent = builder.shl(builder.fptosi(whole, words), words([23] * LANES))
             return builder.bitcast(builder.add(builder.bitcast(power, words), exponent), reals)
 
@@ -245,9 +234,9 @@ def _advance(context, channels, states, step, driven, total, rates, h, stride, b
         for phi, start in ((n, index(0)), (place_of, at), (sum_, so_far)):
             phi.add_incoming(start, outer)
         decay = exp2(builder.fmul(rate_of_time, read(rates, place_of)))
-        new = builder.call(fma, [decay, read(h, place_of), builder.fmul(input_, everywhere(b, n))])
+        new = function("fma", decay, read(h, place_of), builder.fmul(input_, everywhere(b, n)))
         write(new, h, place_of)
-        more = builder.call(fma, [new, everywhere(c, n), sum_])
+        more = function("fma", new, everywhere(c, n), sum_)
         for phi, value in ((n, builder.add(n, index(1))), (place_of, builder.add(place_of, stride)), (sum_, more)):
             phi.add_incoming(value, inner)
         builder.cbranch(builder.icmp_signed("<", builder.add(n, index(1)), states), inner, between)
@@ -263,9 +252,9 @@ def _advance(context, channels, states, step, driven, total, rates, h, stride, b
 
 
 @compiled()
-def _begin_step(raw, heard, dt_bias, skip, step, driven, total):
+def _begin_step(raw, heard, skip, step, driven, total):
     for c in range(len(step)):
-        step[c] = _softplus(raw[c] + dt_bias[c])
+        step[c] = _softplus(raw[c])
         driven[c] = step[c] * heard[c]
         total[c] = skip[c] * heard[c]
 
@@ -273,7 +262,7 @@ def _begin_step(raw, heard, dt_bias, skip, step, driven, total):
 @compiled()
 def _gate_step(total, gate, said):
     for c in range(len(total)):
-        said[c] = stored(total[c] * _silu(real(gate[c])), said)
+        said[c] = total[c] * _silu(gate[c])
 
 
 @compiled()
@@ -283,7 +272,7 @@ def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, it
     high = min(low + _CHANNELS, inner)
     count = high - low
     full = count - count % LANES
-    dt_bias, skip = channels[stream, 1, low:high], channels[stream, 2, low:high]
+    skip = channels[stream, 1, low:high]
     step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
     h, rates = ssm[stream, item_row, :, low:high], decay[stream, :, low:high]
     of_time = step.ctypes.data, driven.ctypes.data, total.ctypes.data
@@ -296,7 +285,7 @@ def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, it
         of_state = near[0].ctypes.data, near[1].ctypes.data, full * near.itemsize
     for t in range(steps):
         heard, raw, factors = u[stream, row, t, low:high], delta[stream, row, t, low:high], bc[stream, row, t, rank:]
-        _begin_step(raw, heard, dt_bias, skip, step, driven, total)
+        _begin_step(raw, heard, skip, step, driven, total)
         if full > 0:
             b = factors.ctypes.data
             _advance(full, states, *of_time, *of_state, b, b + states * factors.itemsize)
@@ -304,7 +293,7 @@ def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, it
             for c in range(full, count):
                 h[n, c] = _exp2(step[c] * rates[n, c]) * h[n, c] + driven[c] * factors[n]
                 total[c] += h[n, c] * factors[states + n]
-        _gate_step(total, projected[stream][row, t, inner + low : inner + high], y[stream, row, t, low:high])
+        _gate_step(total, projected[stream, row, t, inner + low : inner + high], y[stream, row, t, low:high])
     if steps > 1:
         for n in range(states):
             _copy_line(near[1, n], h[n, :full])
@@ -312,7 +301,7 @@ def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, it
 
 
 @compiled(parallel=True)
-def scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
+def _scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
     """The recurrence of [streams, rows, time, inner], with softplus before and the gate after it."""
     streams, rows, steps, inner = u.shape
     blocks = (inner + _CHANNELS - 1) // _CHANNELS
@@ -344,8 +333,8 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
             new, other = key[row, stream, t, at : at + size], value[row, stream, t, at : at + size]
             line, weighed, old, older = known[place], worth[place], ring[slot, stream], store[slot, stream]
             for k in range(size):
-                line[k], weighed[k] = real(new[k]), real(other[k])
-                old[k], older[k] = stored_as(new[k], old), stored_as(other[k], older)
+                line[k], weighed[k] = new[k], other[k]
+                old[k], older[k] = stored(new[k], old), stored(other[k], older)
     asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
     highest = np.empty(3, np.float32)
     for t in range(asked):
@@ -355,7 +344,7 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
         for stream in range(streams):
             new = query[row, stream, t, at : at + size]
             for k in range(size):
-                asking[stream, k] = real(new[k]) * scale
+                asking[stream, k] = new[k] * scale
         first, second, third = asking[0], asking[1], asking[2]
         highest[:] = -np.inf
         for place in range(count):
@@ -380,11 +369,11 @@ def _attend_head(query, key, value, keys, values, first_row, position, row, head
                     said[k] += weight * line[k]
             answer = result[row, stream, t, at : at + size]
             for k in range(size):
-                answer[k] = stored(said[k], answer)
+                answer[k] = said[k]
 
 
 @compiled(parallel=True)
-def attend(query, key, value, keys, values, first_row, position, result):
+def _attend(query, key, value, keys, values, first_row, position, result):
     """Attention with a sliding window of new positions, [rows, streams, time, hidden], over themselves and those in the ring of keys and
     values, into which the new ones are written. Of the queries only the last ones may be given.
     """
@@ -397,11 +386,11 @@ def attend(query, key, value, keys, values, first_row, position, result):
 def _join_line(x, mixed, norms, eps, out, normed, row, stream, t):
     streams, steps, hidden = x.shape[1:]
     first = steps - out.shape[2]
-    old, new = x[row, stream, t], mixed[stream][row * steps + t]
+    old, new = x[row, stream, t], mixed[stream, row * steps + t]
     both = np.empty((2, hidden), np.float32)
     line, norm = both[0], norms[stream]
     for k in range(hidden):
-        line[k] = real(old[k]) + real(new[k])
+        line[k] = old[k] + new[k]
     _normalise_line(line, norm[0], norm[1], eps, both[1])
     if t >= first:
         out[row, stream, t - first] = both[1]
@@ -409,10 +398,10 @@ def _join_line(x, mixed, norms, eps, out, normed, row, stream, t):
 
 
 @compiled(parallel=True)
-def join_mambas(x, mixed, norms, eps, out, normed):
+def _join_mambas(x, mixed, norms, eps, out, normed):
     """The norm of its stream of x + mixed, of the last positions only, and of all positions the attention's norm of that.
 
-    x, out, normed: [rows, streams, time, hidden]; mixed: [rows * time, hidden] of each stream.
+    x, out, normed: [rows, streams, time, hidden]; mixed: [streams, rows * time, hidden].
     """
     rows, streams, steps, _ = x.shape
     for item in prange(rows * streams * steps):
@@ -425,8 +414,8 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
     rows, _, steps, hidden = x.shape
     kept, inner = out.shape[2], conv_weight.shape[2]
+    weights = kind, addresses, outputs, scales, biases
     count, asked, middle = rows * steps, 3 * rows * kept, outputs[17] - outputs[16]
-    none = biases[:0]
 
     streams, mixed = np.empty((3, rows, steps, hidden), np.float32), np.empty((3, count, hidden), np.float32)
     projected, heard = np.empty((3, rows, steps, 2 * inner), np.float32), np.empty((3, rows, steps, inner), np.float32)
@@ -438,23 +427,22 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     )  # as wide as the weights; without B and C, which would coarsen its rounding
     _part_streams(x, streams)
     of_all = streams.reshape(3, count, hidden)
-    product(kind, addresses, outputs, scales, zero, none, of_all, machine, projected.reshape(3, count, 2 * inner))
-    of_each = projected[0], projected[1], projected[2]
-    convolve(of_each, conv_weight, channels, conv, first_row, u)
+    product(*weights, zero, of_all, machine, projected.reshape(3, count, 2 * inner))
+    _convolve(projected, conv_weight, channels, conv, first_row, u)
     flat, small = u.reshape(3, count, inner), bc.reshape(3, count, bc.shape[3])
-    product(kind, addresses, outputs, scales, zero + 3, none, flat, machine, small)
+    product(*weights, zero + 3, flat, machine, small)
     for stream in range(3):
         for line in range(count):
             _copy_line(small[stream, line, :rank], dt[stream, line, :rank])
-    product(kind, addresses, outputs, scales, zero + 6, none, dt, machine, delta.reshape(3, count, inner))
-    scan(u, delta, bc, of_each, decay, channels, ssm, first_row, heard)
+    product(*weights, zero + 6, dt, machine, delta.reshape(3, count, inner))
+    _scan(u, delta, bc, projected, decay, channels, ssm, first_row, heard)
     flat = heard.reshape(3, count, inner)
-    product(kind, addresses, outputs, scales, zero + 9, none, flat, machine, mixed)
+    product(*weights, zero + 9, flat, machine, mixed)
     normed = streams.reshape(rows, 3, steps, hidden)  # done with these
-    join_mambas(x, (mixed[0], mixed[1], mixed[2]), norms, eps, out, normed)
+    _join_mambas(x, mixed, norms, eps, out, normed)
 
     qkv = np.empty((3, 3 * count, hidden), np.float32)
-    product(kind, addresses, outputs, scales, zero + 12, biases, normed.reshape(1, 3 * count, hidden), machine, qkv)
+    product(*weights, zero + 12, normed.reshape(1, 3 * count, hidden), machine, qkv)
     query, key, value = (
         qkv[0].reshape(rows, 3, steps, hidden),
         qkv[1].reshape(rows, 3, steps, hidden),
@@ -464,15 +452,15 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
         query = query[:, :, steps - kept :].copy()
     now, lines = out.reshape(asked, hidden), np.empty((1, asked, hidden), np.float32)
     more = np.empty((1, asked, hidden), np.float32)
-    attend(query, key, value, keys, values, first_row, position, lines.reshape(rows, 3, kept, hidden))
-    product(kind, addresses, outputs, scales, zero + 15, biases[3 * hidden :], lines, machine, more)
+    _attend(query, key, value, keys, values, first_row, position, lines.reshape(rows, 3, kept, hidden))
+    product(*weights, zero + 15, lines, machine, more)
     _add_and_normalise(more[0], norms[4], eps, now, lines[0])
 
     wide = np.empty((1, asked, middle), np.float32)
-    product(kind, addresses, outputs, scales, zero + 16, biases[4 * hidden :], lines, machine, wide)
+    product(*weights, zero + 16, lines, machine, wide)
     activate(wide.reshape(wide.size))
-    product(kind, addresses, outputs, scales, zero + 17, biases[4 * hidden + middle :], wide, machine, more)
+    product(*weights, zero + 17, wide, machine, more)
     _add(more[0], now)
 
 
-__all__ = ["attend", "convolve", "expert", "join_mambas", "scan"]
+__all__ = ["expert"]

@@ -1,9 +1,13 @@
-"""Products of a few rows with many weights, as fast as memory gives the weights, which are taken from where they lie.
+"""Products of rows with many weights, as fast as memory gives the weights, which are taken from where they lie.
 
 Compilers do not find these loops by themselves, so their innermost ones are written as LLVM's code: four lines of weights meet up to
-six rows, and no sum waits for another. The four lines are a quarter of a thread's weights away from each other: a
-processor fetches ahead once within a page of memory, so that lines next to each other come half as fast. What is needed 2 kB later
-is asked for besides.
+six rows, and no sum waits for another.
+
+A few rows are bound by memory. Their four lines are a quarter of a thread's weights away from each other: a processor fetches ahead once
+within a page of memory, so that lines next to each other come half as fast. What is needed 2 kB later is asked for besides.
+
+Many rows are bound by arithmetic. Four lines next to each other are made the type of the rows, once, and meet as many rows as stay in the
+second level of the cache; meanwhile the next four are asked for.
 """
 
 import numpy as np
@@ -16,6 +20,7 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
+from . import compiled_megadance as llvm
 from .amx_megadance import HAS_AMX
 from .amx_megadance import multiply as multiply_matrices
 from .compiled_megadance import FEATURES, compiled, keep, real
@@ -25,9 +30,13 @@ _WIDE = {"avx512f", "avx512bw"} <= FEATURES
 HAS_PAIRS = "avx2" in FEATURES
 LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
 _MOST_ROWS = 6 if _WIDE else 3  # of a tile: as many as there are registers for
+_MANY = 2 * _MOST_ROWS + 1  # rows
 _AHEAD = 2048  # bytes
+_NEAR = 2**14  # bytes of weights that are to stay in the first level of the cache
+_NEXT = 3 * 2**16  # bytes of rows in the second
+_PADDING = 16  # numbers: lines a power of two apart push each other out of the cache
 _LEAST = 16  # outputs that are worth a thread
-_MANY_ROWS = 5  # from which on matrix registers pay
+_MANY_FOR_MATRICES = 5  # rows from which on matrix registers pay
 
 
 @intrinsic
@@ -43,109 +52,126 @@ def _matrix(kind, address, outputs, inputs):
     return numba.carray(_pointer(kind, address), (outputs, inputs))
 
 
-def _function(module: ir.Module, name: str, returns: ir.Type, *takes: ir.Type) -> ir.Function:
-    return module.globals.get(name) or ir.Function(module, ir.FunctionType(returns, takes), name)
-
-
 def _tile(rows: int):
-    """Make tile(kind, line, weights, lines, count, sums): sums[o * rows + r] = sum over k < count of weights[o][k] lines[r][k].
+    """Make tile(kind, here, lines, weights, ahead, row, origin, wide, count, factors, steps, before, below, target, stride).
 
-    `weights` are addresses of four lines, of the type of `kind`; `lines` of `rows` lines of the type of `line`; `sums` is one of numbers of
-    32 bits, whole where `line` is of int16 (where `HAS_PAIRS`) and else float32. `count` is a multiple of `_vector(line)`, above 0.
+    For four outputs o and the rows r that `row` numbers: y[r][o] = before[r][o] + factors[o] steps[r] sum over k < count of
+    weights[o][k] lines[r][k]. Where `lines` are of int16 (where `HAS_PAIRS`) the sums are whole numbers.
+
+    All else are addresses: `weights` of four lines, of the type of the array `here`; `origin` of rows, of the type of the array `lines`,
+    `wide` bytes apart; `before` and the result, `target`, with lines that are `below` and `stride` bytes apart. `count` is a multiple of
+    `_vector(lines)`, above 0. While k moves on, so do the addresses of `ahead`, of the type of `kind`, from which is fetched.
     """
 
     @intrinsic
-    def tile(context, kind, line, weights, lines, count, sums):
-        whole = line.dtype == types.int16
+    def tile(context, kind, here, lines, weights, ahead, row, origin, wide, count, factors, steps, before, below, target, stride):  # fmt: skip
+        whole = lines.dtype == types.int16
+        lanes = 2 * LANES if whole else LANES
+        element = llvm.SHORT if whole else llvm.REAL
+        shorts, words, floats = (ir.VectorType(of, lanes) for of in (llvm.SHORT, llvm.WORD, llvm.REAL))
+        total = ir.VectorType(llvm.WORD, lanes // 2) if whole else floats
 
-        def code(context, builder, signature, arguments):
-            _, _, weights, lines, count, sums = arguments
-            byte, short, word, index = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-            lanes = 2 * LANES if whole else LANES
-            shorts, words, floats = (
-                ir.VectorType(*of) for of in ((short, lanes), (word, lanes), (ir.FloatType(), lanes))
-            )
-            size = kind.dtype.bitwidth // 8
-            module = builder.module
+        def weights_at(builder, address):
+            if here.dtype == lines.dtype:
+                return llvm.read(builder, address, element, lanes)
+            if here.dtype == types.uint16:
+                bits = builder.zext(llvm.read(builder, address, llvm.SHORT, lanes), words)
+                return builder.bitcast(builder.shl(bits, words([16] * lanes)), floats)
+            bits = llvm.read(builder, address, llvm.BYTE, lanes)
+            return builder.sext(bits, shorts) if whole else builder.sitofp(builder.sext(bits, words), floats)
 
-            def place(addresses, which, k, size):
-                return builder.add(builder.extract_value(addresses, which), builder.mul(k, index(size)))
+        def add_product(builder, sum_, weight, heard):
+            if not whole:
+                return llvm.call(builder, f"llvm.fma.v{lanes}f32", floats, weight, heard, sum_)
+            pairs = "llvm.x86.avx512.pmaddw.d.512" if _WIDE else "llvm.x86.avx2.pmadd.wd"
+            return builder.add(sum_, llvm.call(builder, pairs, total, weight, heard))
 
-            def read(address, element):
-                vector = ir.VectorType(element, lanes)
-                return builder.load(builder.inttoptr(address, vector.as_pointer()), align=1, typ=vector)
+        def four_sums(builder, vectors):
+            """The sums of four vectors, as a vector."""
 
-            def weights_at(address):
-                if kind.dtype == types.float32:
-                    return read(address, ir.FloatType())
-                if kind.dtype == types.uint16:
-                    bits = builder.zext(read(address, short), words)
-                    return builder.bitcast(builder.shl(bits, words([16] * lanes)), floats)
-                if whole:
-                    return builder.sext(read(address, byte), shorts)
-                return builder.sitofp(builder.sext(read(address, byte), words), floats)
-
-            if whole:  # multiplies pairs and adds neighbours
-                total = ir.VectorType(word, lanes // 2)
-                name = "llvm.x86.avx512.pmaddw.d.512" if _WIDE else "llvm.x86.avx2.pmadd.wd"
-                pairs = _function(module, name, total, shorts, shorts)
-                reduce = _function(module, f"llvm.vector.reduce.add.v{lanes // 2}i32", word, total)
-
-                def add(sum_, weight, heard):
-                    return builder.add(sum_, builder.call(pairs, [weight, heard]))
-
-                def add_up(sum_):
-                    return builder.call(reduce, [sum_])
-
-            else:
-                total = floats
-                fma = _function(module, f"llvm.fma.v{lanes}f32", floats, floats, floats, floats)
-                reduce = _function(
-                    module, f"llvm.vector.reduce.fadd.v{lanes}f32", ir.FloatType(), ir.FloatType(), floats
+            def add(one, other, *masks):
+                return (builder.add if whole else builder.fadd)(
+                    *(llvm.shuffle(builder, one, other, mask) for mask in masks)
                 )
 
-                def add(sum_, weight, heard):
-                    return builder.call(fma, [weight, heard, sum_])
+            count = total.count
+            # neighbours, within each four lanes, which processors do at once: a01 a23 b01 b23, then a b c d
+            even = [place + lane for lane in range(0, count, 4) for place in (0, 2, count, count + 2)]
+            odd = [place + 1 for place in even]
+            ab, cd = add(*vectors[:2], even, odd), add(*vectors[2:], even, odd)
+            sums = add(ab, cd, even, odd)
+            while sums.type.count > 4:
+                half = sums.type.count // 2
+                sums = add(sums, sums, list(range(half)), list(range(half, 2 * half)))
+            return sums
 
-                def add_up(sum_):
-                    return builder.call(reduce, [ir.FloatType()(0.0), sum_], fastmath=("reassoc",))
+        def code(context, builder, signature, arguments):
+            _, _, _, weights, ahead, row, origin, wide, count, factors, steps, before, below, target, stride = arguments
 
-            fetch = _function(module, "llvm.prefetch.p0", ir.VoidType(), byte.as_pointer(), word, word, word)
+            def moved(address, k, kind):
+                return builder.add(address, builder.mul(k, llvm.INDEX(kind.dtype.bitwidth // 8)))
 
-            before, loop, after = builder.block, *map(builder.append_basic_block, ("tile", "summed"))
+            def each(addresses):
+                return [builder.extract_value(addresses, which) for which in range(len(addresses.type))]
+
+            def line(address, number, apart):
+                return builder.add(address, builder.mul(number, apart))
+
+            start, loop, after = builder.block, *map(builder.append_basic_block, ("tile", "summed"))
+            rows_at = [line(origin, number, wide) for number in each(row)]
+            weights, ahead = each(weights), each(ahead)
             builder.branch(loop)
             builder.position_at_end(loop)
-            k = builder.phi(index)
+            k = builder.phi(llvm.INDEX)
             totals = [builder.phi(total) for _ in range(4 * rows)]
-            heard = [
-                read(place(lines, r, k, line.dtype.bitwidth // 8), short if whole else ir.FloatType())
-                for r in range(rows)
-            ]
+            heard = [llvm.read(builder, moved(address, k, lines), element, lanes) for address in rows_at]
+            for address in ahead:
+                llvm.fetch(builder, moved(address, k, kind))
             new = []
-            for o in range(4):
-                address = place(weights, o, k, size)
-                later = builder.inttoptr(builder.add(address, index(_AHEAD)), byte.as_pointer())
-                builder.call(fetch, [later, word(0), word(3), word(1)])
-                weight = weights_at(address)
-                new += [add(totals[o * rows + r], weight, heard[r]) for r in range(rows)]
-            following = builder.add(k, index(lanes))
+            for o, address in enumerate(weights):
+                weight = weights_at(builder, moved(address, k, here))
+                new += [add_product(builder, totals[o * rows + r], weight, heard[r]) for r in range(rows)]
+            following = builder.add(k, llvm.INDEX(lanes))
             for phi, value in zip([k, *totals], [following, *new], strict=True):
-                phi.add_incoming(phi.type(0 if phi is k else None), before)
+                phi.add_incoming(phi.type(0 if phi is k else None), start)
                 phi.add_incoming(value, loop)
             builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
             builder.position_at_end(after)
-            for which, value in enumerate(new):
-                address = builder.inttoptr(builder.add(sums, index(4 * which)), total.element.as_pointer())
-                builder.store(add_up(value), address)
+            factor = llvm.read(builder, factors, llvm.REAL, 4)
+            results = []  # all before the first is written: a row may be there twice
+            for r, number in enumerate(each(row)):
+                sums = four_sums(builder, new[r::rows])
+                sums = builder.sitofp(sums, factor.type) if whole else sums
+                step = llvm.everywhere(builder, line(steps, number, llvm.INDEX(4)), 4)
+                offset = llvm.read(builder, line(before, number, below), llvm.REAL, 4)
+                results.append(
+                    llvm.call(builder, "llvm.fma.v4f32", factor.type, sums, builder.fmul(factor, step), offset)
+                )
+            for number, result in zip(each(row), results, strict=True):
+                llvm.write(builder, result, line(target, number, stride))
             return context.get_dummy_value()
 
-        addresses, four = types.UniTuple(types.int64, rows), types.UniTuple(types.int64, 4)
-        return types.void(kind, line, four, addresses, types.int64, types.int64), code
+        number = types.int64
+        four, numbers = types.UniTuple(number, 4), types.UniTuple(number, rows)
+        return types.void(kind, here, lines, four, ahead, numbers, *[number] * 9), code
 
     return tile
 
 
 _tile_of_one, _tile_of_three, _tile_of_six = _tile(1), _tile(3), _tile(6)
+
+
+@compiled(inline="always")
+def _rows_meet_four(kind, here, lines, row, most, weights, ahead, places):
+    """The tile that begins with `row`, of up to `most` rows; where these end, the last one is computed again."""
+    last = len(lines) - 1
+    b, c, d, e, f = min(row + 1, last), min(row + 2, last), min(row + 3, last), min(row + 4, last), min(row + 5, last)
+    if most == 1:
+        _tile_of_one(kind, here, lines, weights, ahead, (row,), *places)
+    elif most == 3:
+        _tile_of_three(kind, here, lines, weights, ahead, (row, b, c), *places)
+    else:
+        _tile_of_six(kind, here, lines, weights, ahead, (row, b, c, d, e, f), *places)
 
 
 def _vector(line):
@@ -158,89 +184,133 @@ def _vector_of(line):
     return lambda line: lanes
 
 
-def _sums_for(line, count):
-    """Room for sums."""
-
-
-@overload(_sums_for, inline="always")
-def _sums_for_of(line, count):
-    dtype = np.int32 if line.dtype == types.int16 else np.float32
-    return lambda line, count: np.zeros(count, dtype)
-
-
 @compiled()
-def _block(kind, start, factors, biases, lines, steps, y, low, high):
+def _few(kind, start, factors, biases, lines, steps, y, low, high):
     """Outputs `low` to `high` of a matrix that lies at `start`: y = (lines * steps) weight^T factors + biases.
 
-    lines [rows, inputs], steps [rows], y [rows, outputs]; `factors` and `biases` [outputs] are empty where they are 1 and 0.
+    lines [rows, inputs], steps [rows], y [rows, outputs], factors and biases [outputs].
     """
     rows, inputs = lines.shape
     weight = _matrix(kind, start, high, inputs)
     count = inputs - inputs % _vector(lines)
-    sums = _sums_for(lines, 4 * _MOST_ROWS)
-    size, wide = inputs * weight.itemsize, lines.itemsize * inputs
-    origin, quarter, last = lines.ctypes.data, (high - low + 3) // 4, rows - 1
+    size, quarter = inputs * weight.itemsize, (high - low + 3) // 4
     most = 1 if rows == 1 else 3 if rows <= 3 else _MOST_ROWS
+    of_four, sums = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
+    of_rows = lines.ctypes.data, inputs * lines.itemsize, count, of_four.ctypes.data, steps.ctypes.data
+    places = of_rows + (of_four.ctypes.data + 16, 0, sums.ctypes.data, 16)
     for first in range(low, low + quarter):
-        # where the outputs end, the last one is computed again; so are rows below
-        o = (
-            first,
-            min(first + quarter, high - 1),
-            min(first + 2 * quarter, high - 1),
-            min(first + 3 * quarter, high - 1),
-        )
+        last = high - 1  # where the outputs end, the last one is computed again
+        o = first, min(first + quarter, last), min(first + 2 * quarter, last), min(first + 3 * quarter, last)
         weights = start + o[0] * size, start + o[1] * size, start + o[2] * size, start + o[3] * size
+        ahead = weights[0] + _AHEAD, weights[1] + _AHEAD, weights[2] + _AHEAD, weights[3] + _AHEAD
+        for which in range(4):
+            of_four[0, which], of_four[1, which] = factors[o[which]], biases[o[which]]
         for row in range(0, rows, most):
             if count > 0:
-                a, b, c = (
-                    origin + row * wide,
-                    origin + min(row + 1, last) * wide,
-                    origin + min(row + 2, last) * wide,
-                )
-                if most == 1:
-                    _tile_of_one(kind, lines, weights, (a,), count, sums.ctypes.data)
-                elif most == 3:
-                    _tile_of_three(kind, lines, weights, (a, b, c), count, sums.ctypes.data)
-                else:
-                    d, e, f = (
-                        origin + min(row + 3, last) * wide,
-                        origin + min(row + 4, last) * wide,
-                        origin + min(row + 5, last) * wide,
-                    )
-                    _tile_of_six(kind, lines, weights, (a, b, c, d, e, f), count, sums.ctypes.data)
-            for which in range(4):
-                output = o[which]
-                factor = factors[output] if len(factors) > 0 else np.float32(1)
-                offset = biases[output] if len(biases) > 0 else np.float32(0)
-                for r in range(min(most, rows - row)):
-                    total = sums[which * most + r]
-                    for k in range(count, inputs):
-                        total += real(weight[output, k]) * lines[row + r, k]
-                    y[row + r, output] = np.float32(total) * (factor * steps[row + r]) + offset
+                _rows_meet_four(kind, kind, lines, row, most, weights, ahead, places)
+            else:
+                sums[row : row + most] = of_four[1]
+        for which in range(4):
+            output = o[which]
+            for row in range(rows):
+                rest = np.float32(0)
+                for k in range(count, inputs):
+                    rest += real(weight[output, k]) * np.float32(lines[row, k])
+                y[row, output] = sums[row, which] + rest * (factors[output] * steps[row])
     keep(sums)
+    keep(of_four)
+
+
+def _like(number, line):
+    """A weight as an element of `line`."""
+
+
+@overload(_like, inline="always")
+def _like_of(number, line):
+    if line.dtype == types.int16:
+        return lambda number, line: number
+    return lambda number, line: real(number)
 
 
 @compiled()
-def _multiply_share(kind, addresses, outputs, scales, first, bias, lines, steps, blocks, done, y, item):
-    size = y.shape[2]
-    share = (size - done + blocks - 1) // blocks
+def _copy_weights(weight, line):
+    for k in range(len(weight)):
+        line[k] = _like(weight[k], line)
+
+
+def _four_lines(kind, weight, ready, start, o, k, count):
+    """`count` weights of each of four lines, from [o, k] on, as the rows are, in `ready` if they are not; their addresses."""
+
+
+@overload(_four_lines)
+def _four_lines_of(kind, weight, ready, start, o, k, count):
+    if kind.dtype == ready.dtype:
+
+        def there(kind, weight, ready, start, o, k, count):
+            size = weight.shape[1] * ready.itemsize
+            place = start + o * size + k * ready.itemsize
+            return place, place + size, place + 2 * size, place + 3 * size
+
+        return there
+
+    def copied(kind, weight, ready, start, o, k, count):
+        for which in range(4):
+            _copy_weights(weight[o + which, k : k + count], ready[which])
+        place, size = ready.ctypes.data, ready.strides[0]
+        return place, place + size, place + 2 * size, place + 3 * size
+
+    return copied
+
+
+@compiled()
+def _many(kind, start, factors, biases, lines, steps, y, low, high):
+    """As `_few`, of a multiple of four outputs, and of inputs that fill instructions."""
+    rows, inputs = lines.shape
+    weight, here = _matrix(kind, start, high, inputs), lines[0, :0]
+    long = min(inputs, _NEAR // 4 // lines.itemsize)
+    group = max(1, _NEXT // (long * lines.itemsize * _MOST_ROWS)) * _MOST_ROWS
+    size, near = inputs * weight.itemsize, np.empty((4, long + _PADDING), lines.dtype)
+    origin, wide, target, stride = lines.ctypes.data, inputs * lines.itemsize, y.ctypes.data, y.shape[1] * y.itemsize
+    factor, bias, step = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data
+    for first in range(0, rows, group):
+        for o in range(low, high, 4):
+            for k in range(0, inputs, long):
+                count, following = min(long, inputs - k), k + long
+                weights = _four_lines(kind, weight, near, start, o, k, count)
+                later = start + (o * size + following * weight.itemsize if following < inputs else (o + 4) * size)
+                before, below = (bias + 4 * o, 0) if k == 0 else (target + 4 * o, stride)
+                of_rows = origin + k * lines.itemsize, wide, count, factor + 4 * o, step
+                places = of_rows + (before, below, target + 4 * o, stride)
+                for row in range(first, min(first + group, rows), _MOST_ROWS):
+                    ahead = (later + (row - first) // _MOST_ROWS % 4 * size,)
+                    _rows_meet_four(kind, here, lines, row, _MOST_ROWS, weights, ahead, places)
+    keep(near)
+
+
+@compiled()
+def _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, done, y, item):
+    rows, size = y.shape[1:]
+    share = ((size - done + blocks - 1) // blocks + 3) // 4 * 4
     part, low = item // blocks, done + item % blocks * share
     high, source, begin = min(low + share, size), min(part, len(lines) - 1), outputs[first + part]
-    if low < high:
-        factors = scales[begin : begin + size] if len(scales) > 0 else scales
-        biases = bias[part * size : part * size + size] if len(bias) > 0 else bias
-        _block(kind, addresses[first + part], factors, biases, lines[source], steps[source], y[part], low, high)
+    of_part = scales[begin : begin + size], biases[begin : begin + size], lines[source], steps[source], y[part]
+    many = rows >= _MANY and lines.shape[2] % _vector(lines) == 0 and low < high
+    middle = high - (high - low) % 4 if many else low
+    if low < middle:
+        _many(kind, addresses[first + part], *of_part, low, middle)
+    if middle < high:
+        _few(kind, addresses[first + part], *of_part, middle, high)
 
 
 @compiled(parallel=True)
-def multiply(kind, addresses, outputs, scales, first, bias, lines, steps, threads, done, y):
+def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, done, y):
     """`product` of lines that are ready: [parts, rows, inputs] of float32, or of int16 with what they are multiplied with.
 
     Outputs from `done` on.
     """
     blocks = max(1, min(threads, (y.shape[2] - done) // _LEAST))
     for item in prange(y.shape[0] * blocks):  # what is inside of such a loop takes the compiler three times as long
-        _multiply_share(kind, addresses, outputs, scales, first, bias, lines, steps, blocks, done, y, item)
+        _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, done, y, item)
 
 
 @compiled()
@@ -285,17 +355,17 @@ def _ready_of(kind, x):
     return lambda kind, x: (x, np.ones(x.shape[:2], np.float32))
 
 
-def _matrices(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+def _matrices(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
     """With matrix registers."""
 
 
 @overload(_matrices)
-def _matrices_of(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+def _matrices_of(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
     has = HAS_AMX and kind.dtype != types.float32
 
-    def call(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y):
+    def call(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
         if has:  # known to the compiler: elsewhere it does not know the instructions
-            multiply_matrices(kind, addresses, outputs, scales, first, bias, lines, steps, threads, y)
+            multiply_matrices(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y)
 
     return call
 
@@ -308,23 +378,23 @@ def _fits_matrices(kind, inputs, rows):
 def _fits_matrices_of(kind, inputs, rows):
     if not HAS_AMX or kind.dtype == types.float32:
         return lambda kind, inputs, rows: False
-    return lambda kind, inputs, rows: rows >= _MANY_ROWS and inputs * kind.itemsize % 64 == 0
+    return lambda kind, inputs, rows: rows >= _MANY_FOR_MATRICES and inputs * kind.itemsize % 64 == 0
 
 
 @compiled()
-def product(kind, addresses, outputs, scales, first, bias, x, machine, y):
+def product(kind, addresses, outputs, scales, biases, first, x, machine, y):
     """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
 
     [parts, rows, inputs] -> [parts, rows, outputs]. `kind` is an empty array of the weights' type: float32, uint16 (the bits of
     bfloat16) or int8. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits; where matrix registers multiply
-    those of bfloat16, to bfloat16.
+    those of bfloat16, to bfloat16. `outputs` tells where a matrix has its scales and biases.
     """
     lines, steps = _ready(kind, x)
     done = y.shape[2] - y.shape[2] % 32 if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1]) else 0
     if done > 0:
-        _matrices(kind, addresses, outputs, scales, first, bias, lines, steps, machine.threads, y)
+        _matrices(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, y)
     if done < y.shape[2]:
-        multiply(kind, addresses, outputs, scales, first, bias, lines, steps, machine.threads, done, y)
+        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, done, y)
 
 
 __all__ = ["HAS_PAIRS", "LANES", "multiply", "product"]
