@@ -23,8 +23,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from .mamba_megadance import mamba_weights
-
 SMALLEST = 2**20  # parameters of an expert below which calls, not weights, take the time: not worth the compilation
 
 _lock = threading.Lock()  # one of numba's threading layers does not bear two callers
@@ -111,18 +109,18 @@ def run_expert(expert: nn.Module, x: torch.Tensor, cache, keep: int) -> torch.Te
         return None
     now, then = _floats(x), _room_for(x.shape, keep)
     with _lock:
-        _call(step, now, cache.position, then)
+        _call(step, loops().machine(), now, cache.position, then)
     return torch.from_numpy(then).to(x.dtype)
 
 
 def run_steps(steps: list[list[ExpertStep]], x: torch.Tensor, position: int, keep: int = 0) -> torch.Tensor:
     """New positions through experts one after the other, in each place those of the genres side by side; the rest as `run_expert`."""
-    now = _floats(x)
+    now, machine = _floats(x), loops().machine()
     with _lock:
         for index, place in enumerate(steps, start=1):
             then = _room_for(now.shape, keep if index == len(steps) else 0)
             for step in place:
-                _call(step, now[step.rows], position, then[step.rows])
+                _call(step, machine, now[step.rows], position, then[step.rows])
             now = then
     return torch.from_numpy(now).to(x.dtype)
 
@@ -132,8 +130,8 @@ def _room_for(shape: tuple[int, ...], keep: int) -> np.ndarray:
     return np.empty((items, streams, min(keep or time, time), hidden), np.float32)
 
 
-def _call(step: ExpertStep, x: np.ndarray, position: int, out: np.ndarray) -> None:
-    loops().expert(*step.weights, loops().machine(), x, *step.states, step.rows.start, position, out)
+def _call(step: ExpertStep, machine: tuple, x: np.ndarray, position: int, out: np.ndarray) -> None:
+    loops().expert(*step.weights, machine, x, *step.states, step.rows.start, position, out)
 
 
 def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
@@ -174,7 +172,6 @@ def _arrange(expert: nn.Module) -> StepWeights | None:
     if not _worth_it(layers) or loops() is None:
         return None
     matrices = [_array(layer.weight) for layer in layers]
-    small = mamba_weights(mambas)
     # dt_proj with zeros, as wide as x_proj gives: its own lines are too short for matrix registers
     rest = layers[3].weight.shape[0] - layers[6].weight.shape[1]
     matrices[6:9] = [np.pad(matrix, ((0, 0), (0, rest))) for matrix in matrices[6:9]]
@@ -183,9 +180,9 @@ def _arrange(expert: nn.Module) -> StepWeights | None:
         np.array([matrix.ctypes.data for matrix in matrices]),
         np.cumsum([0, *(len(matrix) for matrix in matrices)]),
         np.concatenate([_scale(layer) for layer in layers]),
-        _copies(*small.conv[:, 0]),
-        _copies(*small.A.mT) * np.float32(math.log2(math.e)),
-        _copies(*torch.stack((small.conv_bias, small.D), dim=1)[:, :, 0, 0]),
+        _copies(*(mamba.conv1d.weight[:, 0].t() for mamba in mambas)),
+        _copies(*(-torch.exp(mamba.A_log.float()).t() for mamba in mambas)) * np.float32(math.log2(math.e)),
+        _copies(*(torch.stack((mamba.conv1d.bias, mamba.D)) for mamba in mambas)),
         _copies(*(torch.stack((norm.weight, norm.bias)) for norm in norms)),
         np.concatenate([_bias(layer) for layer in layers]),
         expert.mlp_norm.eps,
@@ -216,7 +213,7 @@ def _copies(*tensors: torch.Tensor) -> np.ndarray:
 
 def _bias(layer: nn.Module) -> np.ndarray:
     """[outputs]"""
-    return np.zeros(len(layer.weight), np.float32) if layer.bias is None else _copies(layer.bias)[0]
+    return np.zeros(len(layer.weight), np.float32) if layer.bias is None else _floats(layer.bias)
 
 
 def _scale(layer: nn.Module) -> np.ndarray:

@@ -14,7 +14,7 @@ except ImportError as error:
 
 from . import compiled_megadance as llvm
 from .compiled_megadance import compiled, keep, real, stored
-from .products_megadance import LANES, product
+from .products_megadance import LANES, SMALL, product
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
 _NUMBERS = 2048  # numbers of an activation, the same
@@ -115,13 +115,22 @@ def _copy_line(x, y):
         y[k] = x[k]
 
 
+@compiled()
+def _part_row(x, streams, row):
+    for stream in range(x.shape[1]):
+        for t in range(x.shape[2]):
+            _copy_line(x[row, stream, t], streams[stream, row, t])
+
+
 @compiled(parallel=True)
 def _part_streams(x, streams):
     """[rows, streams, time, hidden] -> streams first."""
-    _, count, steps, _ = x.shape
-    for item in prange(len(x) * count * steps):
-        row, stream, t = item // (count * steps), item // steps % count, item % steps
-        _copy_line(x[row, stream, t], streams[stream, row, t])
+    if x.size <= SMALL:
+        for row in range(len(x)):
+            _part_row(x, streams, row)
+    else:
+        for row in prange(len(x)):
+            _part_row(x, streams, row)
 
 
 @compiled()
@@ -133,8 +142,12 @@ def _add_line(x, y):
 @compiled(parallel=True)
 def _add(x, y):
     """y += x, lines of each."""
-    for line in prange(len(x)):
-        _add_line(x[line], y[line])
+    if x.size <= SMALL:
+        for line in range(len(x)):
+            _add_line(x[line], y[line])
+    else:
+        for line in prange(len(x)):
+            _add_line(x[line], y[line])
 
 
 @compiled()
@@ -146,8 +159,12 @@ def _add_and_normalise_line(x, norm, eps, y, normed):
 @compiled(parallel=True)
 def _add_and_normalise(x, norm, eps, y, normed):
     """y += x, and the layer norm of that."""
-    for line in prange(len(x)):
-        _add_and_normalise_line(x[line], norm, eps, y[line], normed[line])
+    if x.size <= SMALL:
+        for line in range(len(x)):
+            _add_and_normalise_line(x[line], norm, eps, y[line], normed[line])
+    else:
+        for line in prange(len(x)):
+            _add_and_normalise_line(x[line], norm, eps, y[line], normed[line])
 
 
 @compiled()

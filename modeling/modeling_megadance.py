@@ -438,8 +438,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             music = music[:, 1:]  # position i, which predicts code i + 1, hears step i + 1
         return music.to(self.upper_embedding.weight.dtype)
 
-    def _group(self, genre_ids: torch.Tensor) -> tuple[list[GenreGroup], torch.Tensor | None]:
-        """Runs of equal genre once the batch is sorted, and the sorting (None when it is sorted already)."""
+    def _group(self, genre_ids: torch.Tensor) -> tuple[list[GenreGroup], torch.Tensor | None, torch.Tensor | None]:
+        """Runs of equal genre once the batch is sorted, the sorting, and the way back (None when it is sorted already)."""
         ids = genre_ids.tolist()
         for index in sorted(set(ids)):
             self._check_built(index)
@@ -449,7 +449,10 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             stop = start + ids.count(index)
             groups.append(GenreGroup(genre_key(self.config.genres[index]), slice(start, stop)))
             start = stop
-        return groups, None if ordered == ids else torch.argsort(genre_ids, stable=True)
+        if ordered == ids:
+            return groups, None, None
+        order = torch.argsort(genre_ids, stable=True)
+        return groups, order, torch.argsort(order)
 
     def forward(
         self,
@@ -501,15 +504,12 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
             hidden = hidden + self.genre_embedding(genre_ids)[:, None, None]
-        groups, order = self._group(genre_ids) if cache is None or cache.groups is None else cache.groups
+        sorting = self._group(genre_ids) if cache is None or cache.groups is None else cache.groups
+        groups, order, inverse = sorting
         if cache is not None:
-            cache.groups = groups, order
+            cache.groups = sorting
         if order is not None:
             hidden = hidden[order]
-            inverse = torch.argsort(order)
-        mask = self._mask(steps, 0 if cache is None else cache.position, hidden.device)
-        if mask is not None:  # from one block to all 3x3, in the order in which attention has its positions
-            mask = mask.repeat_interleave(NUM_STREAMS, 0).repeat_interleave(NUM_STREAMS, 1)
 
         def restore(tensor):
             return tensor if order is None else tensor[inverse]
@@ -518,6 +518,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         stepped = None
         if cache is not None and not output_hidden_states:
             stepped = step_through(self.layers, hidden, groups, cache, positions_to_keep)
+        mask = self._mask(steps, 0 if cache is None else cache.position, hidden.device) if stepped is None else None
         for index, layer in enumerate(self.layers if stepped is None else (), start=1):
             keep = positions_to_keep if index == len(self.layers) else 0
             hidden = layer(hidden, groups, mask, cache, keep)
@@ -529,7 +530,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         return MegaDanceModelOutput(restore(hidden), cache, all_hidden)
 
     def _mask(self, steps: int, past: int, device: torch.device) -> torch.Tensor | None:
-        """One block of the 3x3 mask: [steps, keys in the ring + steps]; None where nothing is hidden."""
+        """[3 * steps, 3 * (keys in the ring + steps)]; None where nothing is hidden."""
         if steps == 1:
             return None
         context = self.config.context_codes
@@ -537,7 +538,9 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         ring = torch.arange(min(past, context), device=device)
         if past > context:  # slot s holds the latest position p < past with p % context == s
             ring = past - 1 - (past - 1 - ring) % context
-        return sliding_window_mask(queries, torch.cat((ring, queries)), context)
+        mask = sliding_window_mask(queries, torch.cat((ring, queries)), context)
+        # from one block to all 3x3, in the order in which attention has its positions
+        return mask.repeat_interleave(NUM_STREAMS, 0).repeat_interleave(NUM_STREAMS, 1)
 
 
 class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGenerationMixin):

@@ -29,13 +29,14 @@ _WIDE = {"avx512f", "avx512bw"} <= FEATURES
 # elsewhere (ARM, older processors) weights of eight bits are made floats
 HAS_PAIRS = "avx2" in FEATURES
 LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
-_MOST_ROWS = 6 if _WIDE else 3  # of a tile: as many as there are registers for
-_MANY = 2 * _MOST_ROWS + 1  # rows
+# rows of a tile, as many as there are registers for: of floats, and of whole numbers, the products of which need one more
+_MOST_ROWS = (6, 5) if _WIDE else (3, 2)
 _AHEAD = 2048  # bytes
 _NEAR = 2**14  # bytes of weights that are to stay in the first level of the cache
 _NEXT = 3 * 2**16  # bytes of rows in the second
 _PADDING = 16  # numbers: lines a power of two apart push each other out of the cache
 _LEAST = 16  # outputs that are worth a thread
+SMALL = 2**13  # numbers to pass through once that are not: to begin takes as long
 _MANY_FOR_MATRICES = 5  # rows from which on matrix registers pay
 
 
@@ -53,18 +54,18 @@ def _matrix(kind, address, outputs, inputs):
 
 
 def _tile(rows: int):
-    """Make tile(kind, here, lines, weights, ahead, row, origin, wide, count, factors, steps, before, below, target, stride).
+    """Make tile(here, lines, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride).
 
-    For four outputs o and the rows r that `row` numbers: y[r][o] = before[r][o] + factors[o] steps[r] sum over k < count of
+    For four outputs o and the rows r from `row` on, of which `last` is the last (where they end, it is computed again): y[r][o] = before[r][o] + factors[o] steps[r] sum over k < count of
     weights[o][k] lines[r][k]. Where `lines` are of int16 (where `HAS_PAIRS`) the sums are whole numbers.
 
     All else are addresses: `weights` of four lines, of the type of the array `here`; `origin` of rows, of the type of the array `lines`,
     `wide` bytes apart; `before` and the result, `target`, with lines that are `below` and `stride` bytes apart. `count` is a multiple of
-    `_vector(lines)`, above 0. While k moves on, so do the addresses of `ahead`, of the type of `kind`, from which is fetched.
+    `_vector(lines)`, above 0. While k moves on, so do the addresses `ahead`, from which is fetched.
     """
 
     @intrinsic
-    def tile(context, kind, here, lines, weights, ahead, row, origin, wide, count, factors, steps, before, below, target, stride):  # fmt: skip
+    def tile(context, here, lines, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride):  # fmt: skip
         whole = lines.dtype == types.int16
         lanes = 2 * LANES if whole else LANES
         element = llvm.SHORT if whole else llvm.REAL
@@ -106,10 +107,9 @@ def _tile(rows: int):
             return sums
 
         def code(context, builder, signature, arguments):
-            _, _, _, weights, ahead, row, origin, wide, count, factors, steps, before, below, target, stride = arguments
-
-            def moved(address, k, kind):
-                return builder.add(address, builder.mul(k, llvm.INDEX(kind.dtype.bitwidth // 8)))
+            _, _, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride = (
+                arguments
+            )
 
             def each(addresses):
                 return [builder.extract_value(addresses, which) for which in range(len(addresses.type))]
@@ -118,28 +118,32 @@ def _tile(rows: int):
                 return builder.add(address, builder.mul(number, apart))
 
             start, loop, after = builder.block, *map(builder.append_basic_block, ("tile", "summed"))
-            rows_at = [line(origin, number, wide) for number in each(row)]
+            numbers = [builder.add(row, llvm.INDEX(r)) for r in range(rows)]
+            numbers = [llvm.call(builder, "llvm.smin.i64", llvm.INDEX, number, last) for number in numbers]
+            rows_at = [line(origin, number, wide) for number in numbers]
             weights, ahead = each(weights), each(ahead)
             builder.branch(loop)
             builder.position_at_end(loop)
-            k = builder.phi(llvm.INDEX)
+            moved = builder.phi(llvm.INDEX)  # bytes of lines
             totals = [builder.phi(total) for _ in range(4 * rows)]
-            heard = [llvm.read(builder, moved(address, k, lines), element, lanes) for address in rows_at]
+            moved_weights = builder.udiv(moved, llvm.INDEX(lines.dtype.bitwidth // here.dtype.bitwidth))
+            heard = [llvm.read(builder, builder.add(address, moved), element, lanes) for address in rows_at]
             for address in ahead:
-                llvm.fetch(builder, moved(address, k, kind))
+                llvm.fetch(builder, builder.add(address, moved_weights))
             new = []
             for o, address in enumerate(weights):
-                weight = weights_at(builder, moved(address, k, here))
+                weight = weights_at(builder, builder.add(address, moved_weights))
                 new += [add_product(builder, totals[o * rows + r], weight, heard[r]) for r in range(rows)]
-            following = builder.add(k, llvm.INDEX(lanes))
-            for phi, value in zip([k, *totals], [following, *new], strict=True):
-                phi.add_incoming(phi.type(0 if phi is k else None), start)
+            size = lines.dtype.bitwidth // 8
+            following = builder.add(moved, llvm.INDEX(lanes * size))
+            for phi, value in zip([moved, *totals], [following, *new], strict=True):
+                phi.add_incoming(phi.type(0 if phi is moved else None), start)
                 phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+            builder.cbranch(builder.icmp_signed("<", following, builder.mul(count, llvm.INDEX(size))), loop, after)
             builder.position_at_end(after)
             factor = llvm.read(builder, factors, llvm.REAL, 4)
             results = []  # all before the first is written: a row may be there twice
-            for r, number in enumerate(each(row)):
+            for r, number in enumerate(numbers):
                 sums = four_sums(builder, new[r::rows])
                 sums = builder.sitofp(sums, factor.type) if whole else sums
                 step = llvm.everywhere(builder, line(steps, number, llvm.INDEX(4)), 4)
@@ -147,31 +151,48 @@ def _tile(rows: int):
                 results.append(
                     llvm.call(builder, "llvm.fma.v4f32", factor.type, sums, builder.fmul(factor, step), offset)
                 )
-            for number, result in zip(each(row), results, strict=True):
+            for number, result in zip(numbers, results, strict=True):
                 llvm.write(builder, result, line(target, number, stride))
             return context.get_dummy_value()
 
         number = types.int64
-        four, numbers = types.UniTuple(number, 4), types.UniTuple(number, rows)
-        return types.void(kind, here, lines, four, ahead, numbers, *[number] * 9), code
+        return types.void(here, lines, types.UniTuple(number, 4), ahead, *[number] * 11), code
 
     return tile
 
 
-_tile_of_one, _tile_of_three, _tile_of_six = _tile(1), _tile(3), _tile(6)
+_TILES = {rows: _tile(rows) for rows in sorted({1, 3, *_MOST_ROWS})}
 
 
-@compiled(inline="always")
-def _rows_meet_four(kind, here, lines, row, most, weights, ahead, places):
-    """The tile that begins with `row`, of up to `most` rows; where these end, the last one is computed again."""
-    last = len(lines) - 1
-    b, c, d, e, f = min(row + 1, last), min(row + 2, last), min(row + 3, last), min(row + 4, last), min(row + 5, last)
-    if most == 1:
-        _tile_of_one(kind, here, lines, weights, ahead, (row,), *places)
-    elif most == 3:
-        _tile_of_three(kind, here, lines, weights, ahead, (row, b, c), *places)
-    else:
-        _tile_of_six(kind, here, lines, weights, ahead, (row, b, c, d, e, f), *places)
+def _most_rows(lines):
+    """Of a tile."""
+
+
+@overload(_most_rows, inline="always")
+def _most_rows_of(lines):
+    most = _MOST_ROWS[lines.dtype == types.int16]
+    return lambda lines: most
+
+
+def _meet(here, lines, row, most, weights, ahead, places):
+    """The tile that begins with `row`, of up to `most` rows: 1, 3 or as many as there can be."""
+
+
+@overload(_meet, inline="always")
+def _meet_of(here, lines, row, most, weights, ahead, places):
+    several = _MOST_ROWS[lines.dtype == types.int16]
+    one, few, many = _TILES[1], _TILES[min(3, several)], _TILES[several]
+
+    def meet(here, lines, row, most, weights, ahead, places):
+        last = len(lines) - 1
+        if most == 1:
+            one(here, lines, weights, ahead, row, last, *places)
+        elif most <= 3:
+            few(here, lines, weights, ahead, row, last, *places)
+        else:
+            many(here, lines, weights, ahead, row, last, *places)
+
+    return meet
 
 
 def _vector(line):
@@ -194,7 +215,7 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
     weight = _matrix(kind, start, high, inputs)
     count = inputs - inputs % _vector(lines)
     size, quarter = inputs * weight.itemsize, (high - low + 3) // 4
-    most = 1 if rows == 1 else 3 if rows <= 3 else _MOST_ROWS
+    most = 1 if rows == 1 else min(3, _most_rows(lines)) if rows <= 3 else _most_rows(lines)
     of_four, sums = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
     of_rows = lines.ctypes.data, inputs * lines.itemsize, count, of_four.ctypes.data, steps.ctypes.data
     places = of_rows + (of_four.ctypes.data + 16, 0, sums.ctypes.data, 16)
@@ -207,7 +228,7 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
             of_four[0, which], of_four[1, which] = factors[o[which]], biases[o[which]]
         for row in range(0, rows, most):
             if count > 0:
-                _rows_meet_four(kind, kind, lines, row, most, weights, ahead, places)
+                _meet(kind, lines, row, most, weights, ahead, places)
             else:
                 sums[row : row + most] = of_four[1]
         for which in range(4):
@@ -268,7 +289,8 @@ def _many(kind, start, factors, biases, lines, steps, y, low, high):
     rows, inputs = lines.shape
     weight, here = _matrix(kind, start, high, inputs), lines[0, :0]
     long = min(inputs, _NEAR // 4 // lines.itemsize)
-    group = max(1, _NEXT // (long * lines.itemsize * _MOST_ROWS)) * _MOST_ROWS
+    most = _most_rows(lines)
+    group = max(1, _NEXT // (long * lines.itemsize * most)) * most
     size, near = inputs * weight.itemsize, np.empty((4, long + _PADDING), lines.dtype)
     origin, wide, target, stride = lines.ctypes.data, inputs * lines.itemsize, y.ctypes.data, y.shape[1] * y.itemsize
     factor, bias, step = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data
@@ -281,9 +303,9 @@ def _many(kind, start, factors, biases, lines, steps, y, low, high):
                 before, below = (bias + 4 * o, 0) if k == 0 else (target + 4 * o, stride)
                 of_rows = origin + k * lines.itemsize, wide, count, factor + 4 * o, step
                 places = of_rows + (before, below, target + 4 * o, stride)
-                for row in range(first, min(first + group, rows), _MOST_ROWS):
-                    ahead = (later + (row - first) // _MOST_ROWS % 4 * size,)
-                    _rows_meet_four(kind, here, lines, row, _MOST_ROWS, weights, ahead, places)
+                for row in range(first, min(first + group, rows), most):
+                    ahead = (later + (row - first) // most % 4 * size,)
+                    _meet(here, lines, row, most, weights, ahead, places)
     keep(near)
 
 
@@ -294,7 +316,7 @@ def _multiply_share(kind, addresses, outputs, scales, biases, first, lines, step
     part, low = item // blocks, done + item % blocks * share
     high, source, begin = min(low + share, size), min(part, len(lines) - 1), outputs[first + part]
     of_part = scales[begin : begin + size], biases[begin : begin + size], lines[source], steps[source], y[part]
-    many = rows >= _MANY and lines.shape[2] % _vector(lines) == 0 and low < high
+    many = rows > 2 * _most_rows(lines) and lines.shape[2] % _vector(lines) == 0 and low < high
     middle = high - (high - low) % 4 if many else low
     if low < middle:
         _many(kind, addresses[first + part], *of_part, low, middle)
@@ -331,11 +353,13 @@ def _round_line(line, rounded):
 
 @compiled(parallel=True)
 def _in_sixteen_bits(x, whole, steps):
-    """Each line of [parts, rows, inputs]."""
-    rows = x.shape[1]
-    for item in prange(x.shape[0] * rows):
-        part, row = item // rows, item % rows
-        steps[part, row] = _round_line(x[part, row], whole[part, row])
+    """Each line of [lines, inputs]."""
+    if x.size <= SMALL:
+        for line in range(len(x)):
+            steps[line] = _round_line(x[line], whole[line])
+    else:
+        for line in prange(len(x)):
+            steps[line] = _round_line(x[line], whole[line])
 
 
 def _ready(kind, x):
@@ -348,7 +372,8 @@ def _ready_of(kind, x):
 
         def whole(kind, x):
             lines, steps = np.empty(x.shape, np.int16), np.empty(x.shape[:2], np.float32)
-            _in_sixteen_bits(x, lines, steps)
+            size = x.shape[0] * x.shape[1], x.shape[2]
+            _in_sixteen_bits(x.reshape(size), lines.reshape(size), steps.reshape(size[0]))
             return lines, steps
 
         return whole
@@ -397,4 +422,4 @@ def product(kind, addresses, outputs, scales, biases, first, x, machine, y):
         multiply(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, done, y)
 
 
-__all__ = ["HAS_PAIRS", "LANES", "multiply", "product"]
+__all__ = ["HAS_PAIRS", "LANES", "SMALL", "multiply", "product"]

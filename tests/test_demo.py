@@ -484,7 +484,8 @@ def test_recording_and_limits(visit, tmp_path):
     page.click("#song button[aria-label='Record audio']")
     page.click("#song button:has-text('Record')")
     page.wait_for_timeout(3000)
-    page.click("#song button:has-text('Stop')")
+    with page.expect_response(lambda answer: "/upload" in answer.url):  # the player is there before
+        page.click("#song button:has-text('Stop')")
     page.wait_for_selector("#song .playback")
     assert re.search(r"Chacha, [2-9] seconds", one.dance())
     answer = page.request.get(page.evaluate("megadanceStage.audio.src"))
