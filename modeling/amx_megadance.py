@@ -18,8 +18,22 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from . import compiled_megadance as llvm
-from .compiled_megadance import FEATURES, compiled, keep
+from .compiled_megadance import (
+    BYTE,
+    FEATURES,
+    INDEX,
+    REAL,
+    SHORT,
+    WORD,
+    call_llvm,
+    compiled,
+    fetch,
+    keep,
+    read_everywhere,
+    read_vector,
+    shuffle,
+    write_vector,
+)
 
 HAS_AMX = {"amx-tile", "amx-bf16", "amx-int8", "avx512f", "avx512bw"} <= FEATURES
 _BYTES = 64  # of a line in a register, which has sixteen of them
@@ -33,7 +47,7 @@ def permitted() -> bool:
 
 
 def _x86(builder, name: str, *arguments) -> None:
-    llvm.call(builder, f"llvm.x86.{name}", ir.VoidType(), *arguments)
+    call_llvm(builder, f"llvm.x86.{name}", ir.VoidType(), *arguments)
 
 
 @intrinsic
@@ -41,7 +55,7 @@ def _configure(context, configuration):
     """Registers as the 64 bytes at this address say."""
 
     def code(context, builder, signature, arguments):
-        _x86(builder, "ldtilecfg", builder.inttoptr(arguments[0], llvm.BYTE.as_pointer()))
+        _x86(builder, "ldtilecfg", builder.inttoptr(arguments[0], BYTE.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.int64), code
@@ -68,10 +82,10 @@ def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
 
     def code(context, builder, signature, arguments):
         _, weights, stride, lines, steps, ahead, sums = arguments
-        number, index = llvm.BYTE, llvm.INDEX
+        number, index = BYTE, INDEX
 
         def place(address, offset):
-            return builder.inttoptr(builder.add(address, index(offset)), llvm.BYTE.as_pointer())
+            return builder.inttoptr(builder.add(address, index(offset)), BYTE.as_pointer())
 
         for register in range(4):
             _x86(builder, "tilezero", number(register))
@@ -94,7 +108,7 @@ def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
         # one after the other, as the processor's own prefetching likes it
         later = builder.add(builder.add(weights, ahead), builder.mul(step, index(_BLOCK * _BYTES)))
         for line in range(_BLOCK):
-            llvm.fetch(builder, builder.add(later, index(_BYTES * line)), nearness=2)
+            fetch(builder, builder.add(later, index(_BYTES * line)), nearness=2)
         following = builder.add(step, index(1))
         step.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, steps), loop, after)
@@ -115,7 +129,7 @@ def _transposed(builder, lines: list) -> list:
         for line in range(16):
             if not line & width:
                 pair = lines[line], lines[line + width]
-                lines[line], lines[line + width] = (llvm.shuffle(builder, *pair, mask) for mask in (upper, lower))
+                lines[line], lines[line + width] = (shuffle(builder, *pair, mask) for mask in (upper, lower))
     return lines
 
 
@@ -128,21 +142,21 @@ def _order(context, kind, source, stride, target):
 
     def code(context, builder, signature, arguments):
         _, source, stride, target = arguments
-        index, words = llvm.INDEX, ir.VectorType(llvm.WORD, 16)
+        index, words = INDEX, ir.VectorType(WORD, 16)
 
         def rounded(bits):  # to the nearest, ties to even
             odd = builder.and_(builder.lshr(bits, words([16] * 16)), words([1] * 16))
             return builder.add(builder.add(bits, odd), words([0x7FFF] * 16))
 
         def of_floats(place):
-            both = [llvm.read(builder, builder.add(place, index(offset)), llvm.WORD, 16) for offset in (0, _BYTES)]
-            even, odd = (rounded(llvm.shuffle(builder, *both, list(range(first, 32, 2)))) for first in range(2))
+            both = [read_vector(builder, builder.add(place, index(offset)), WORD, 16) for offset in (0, _BYTES)]
+            even, odd = (rounded(shuffle(builder, *both, list(range(first, 32, 2)))) for first in range(2))
             upper = builder.and_(odd, words([0xFFFF0000] * 16))
             return [builder.or_(builder.lshr(even, words([16] * 16)), upper)]
 
         def of_shorts(place):
-            shorts, bytes_ = (ir.VectorType(element, _BYTES) for element in (llvm.SHORT, llvm.BYTE))
-            value = llvm.read(builder, place, llvm.SHORT, _BYTES)
+            shorts, bytes_ = (ir.VectorType(element, _BYTES) for element in (SHORT, BYTE))
+            value = read_vector(builder, place, SHORT, _BYTES)
             upper = builder.lshr(value, shorts([8] * _BYTES))
             return [builder.bitcast(builder.trunc(half, bytes_), words) for half in (upper, value)]
 
@@ -150,7 +164,7 @@ def _order(context, kind, source, stride, target):
         lines = [(of_shorts if kind.dtype == types.int8 else of_floats)(place) for place in places]
         for register, of_register in enumerate(zip(*lines, strict=True)):
             for line, value in enumerate(_transposed(builder, of_register)):
-                llvm.write(builder, value, builder.add(target, index(_BYTES * (16 * register + line))))
+                write_vector(builder, value, builder.add(target, index(_BYTES * (16 * register + line))))
         return context.get_dummy_value()
 
     return types.void(kind, types.int64, types.int64, types.int64), code
@@ -165,23 +179,23 @@ def _finish(context, kind, sums, factors, biases, steps, target, stride):
 
     def code(context, builder, signature, arguments):
         _, sums, factors, biases, steps, target, stride = arguments
-        index, reals = llvm.INDEX, ir.VectorType(llvm.REAL, 16)
+        index, reals = INDEX, ir.VectorType(REAL, 16)
 
         def line(which):
             def of_register(rest):
-                return llvm.read(builder, builder.add(sums, index(_BYTES * (which + rest))), llvm.WORD, 16)
+                return read_vector(builder, builder.add(sums, index(_BYTES * (which + rest))), WORD, 16)
 
             if kind.dtype != types.int8:
                 return of_register(0)
             upper = of_register(0)
             return builder.add(builder.shl(upper, upper.type([8] * 16)), of_register(2 * 16))
 
-        factor, bias = (llvm.read(builder, address, llvm.REAL, 16) for address in (factors, biases))
+        factor, bias = (read_vector(builder, address, REAL, 16) for address in (factors, biases))
         for row, value in enumerate(_transposed(builder, [line(which) for which in range(16)])):
             total = builder.sitofp(value, reals) if kind.dtype == types.int8 else builder.bitcast(value, reals)
-            step = llvm.everywhere(builder, builder.add(steps, index(4 * row)), 16)
+            step = read_everywhere(builder, builder.add(steps, index(4 * row)), 16)
             total = builder.fadd(builder.fmul(total, builder.fmul(factor, step)), bias, flags=("contract",))
-            llvm.write(builder, total, builder.add(target, builder.mul(stride, index(row))))
+            write_vector(builder, total, builder.add(target, builder.mul(stride, index(row))))
         return context.get_dummy_value()
 
     return types.void(kind, *[types.int64] * 6), code

@@ -72,20 +72,20 @@ def compiled(**options):
 BYTE, SHORT, WORD, INDEX, REAL = (*(ir.IntType(bits) for bits in (8, 16, 32, 64)), ir.FloatType())
 
 
-def call(builder: ir.IRBuilder, name: str, returns: ir.Type, *arguments: ir.Value) -> ir.Value:
+def call_llvm(builder: ir.IRBuilder, name: str, returns: ir.Type, *arguments: ir.Value) -> ir.Value:
     """One of LLVM's own functions."""
     known = builder.module.globals.get(name)
     kind = ir.FunctionType(returns, [argument.type for argument in arguments])
     return builder.call(known or ir.Function(builder.module, kind, name), arguments)
 
 
-def read(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
+def read_vector(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
     """A vector from anywhere."""
     kind = ir.VectorType(element, lanes)
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1, typ=kind)
 
 
-def write(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
+def write_vector(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
 
 
@@ -94,7 +94,7 @@ def shuffle(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, lanes: list[i
     return builder.shuffle_vector(one, other, ir.VectorType(WORD, len(lanes))(lanes))
 
 
-def everywhere(builder: ir.IRBuilder, address: ir.Value, lanes: int) -> ir.Value:
+def read_everywhere(builder: ir.IRBuilder, address: ir.Value, lanes: int) -> ir.Value:
     """The float32 that lies there, in each lane."""
     number = builder.load(builder.inttoptr(address, REAL.as_pointer()), typ=REAL)
     nothing = ir.VectorType(REAL, lanes)(ir.Undefined)
@@ -104,7 +104,7 @@ def everywhere(builder: ir.IRBuilder, address: ir.Value, lanes: int) -> ir.Value
 def fetch(builder: ir.IRBuilder, address: ir.Value, nearness: int = 3) -> None:
     """Ask for memory that is needed later."""
     place = builder.inttoptr(address, BYTE.as_pointer())
-    call(builder, "llvm.prefetch.p0", ir.VoidType(), place, WORD(0), WORD(nearness), WORD(1))
+    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), place, WORD(0), WORD(nearness), WORD(1))
 
 
 @intrinsic
@@ -146,5 +146,6 @@ def _stored_of(value, like):
 
 __all__ = [
     *("BYTE", "FEATURES", "INDEX", "REAL", "SHORT", "WORD", "Machine"),
-    *("call", "compiled", "everywhere", "fetch", "keep", "read", "real", "shuffle", "stored", "write"),
+    *("call_llvm", "fetch", "read_everywhere", "read_vector", "shuffle", "write_vector"),
+    *("compiled", "keep", "real", "stored"),
 ]

@@ -12,8 +12,19 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from . import compiled_megadance as llvm
-from .compiled_megadance import compiled, keep, real, stored
+from .compiled_megadance import (
+    INDEX,
+    REAL,
+    WORD,
+    call_llvm,
+    compiled,
+    keep,
+    read_everywhere,
+    read_vector,
+    real,
+    stored,
+    write_vector,
+)
 from .products_megadance import LANES, SMALL, product
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
@@ -215,19 +226,19 @@ def _advance(context, channels, states, step, driven, total, rates, h, stride, b
 
     def code(context, builder, signature, arguments):
         channels, states, step, driven, total, rates, h, stride, b, c = arguments
-        index, reals, words = llvm.INDEX, *(ir.VectorType(element, LANES) for element in (llvm.REAL, llvm.WORD))
+        index, reals, words = INDEX, *(ir.VectorType(element, LANES) for element in (REAL, WORD))
 
         def function(name, *arguments):
-            return llvm.call(builder, f"llvm.{name}.v{LANES}f32", reals, *arguments)
+            return call_llvm(builder, f"llvm.{name}.v{LANES}f32", reals, *arguments)
 
         def read(address, offset):
-            return llvm.read(builder, builder.add(address, offset), llvm.REAL, LANES)
+            return read_vector(builder, builder.add(address, offset), REAL, LANES)
 
         def write(value, address, offset):
-            llvm.write(builder, value, builder.add(address, offset))
+            write_vector(builder, value, builder.add(address, offset))
 
         def everywhere(address, which):
-            return llvm.everywhere(builder, builder.add(address, builder.mul(which, index(4))), LANES)
+            return read_everywhere(builder, builder.add(address, builder.mul(which, index(4))), LANES)
 
         def exp2(x):
             x = function("maxnum", x, reals([-125.0] * LANES))

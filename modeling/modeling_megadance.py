@@ -519,6 +519,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         if cache is not None and not output_hidden_states:
             stepped = step_through(self.layers, hidden, groups, cache, positions_to_keep)
         mask = self._mask(steps, 0 if cache is None else cache.position, hidden.device) if stepped is None else None
+        if mask is not None:  # from one block to all 3x3, in the order in which attention has its positions
+            mask = mask.repeat_interleave(NUM_STREAMS, 0).repeat_interleave(NUM_STREAMS, 1)
         for index, layer in enumerate(self.layers if stepped is None else (), start=1):
             keep = positions_to_keep if index == len(self.layers) else 0
             hidden = layer(hidden, groups, mask, cache, keep)
@@ -530,7 +532,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         return MegaDanceModelOutput(restore(hidden), cache, all_hidden)
 
     def _mask(self, steps: int, past: int, device: torch.device) -> torch.Tensor | None:
-        """[3 * steps, 3 * (keys in the ring + steps)]; None where nothing is hidden."""
+        """One block of the 3x3 mask: [steps, keys in the ring + steps]; None where nothing is hidden."""
         if steps == 1:
             return None
         context = self.config.context_codes
@@ -538,9 +540,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         ring = torch.arange(min(past, context), device=device)
         if past > context:  # slot s holds the latest position p < past with p % context == s
             ring = past - 1 - (past - 1 - ring) % context
-        mask = sliding_window_mask(queries, torch.cat((ring, queries)), context)
-        # from one block to all 3x3, in the order in which attention has its positions
-        return mask.repeat_interleave(NUM_STREAMS, 0).repeat_interleave(NUM_STREAMS, 1)
+        return sliding_window_mask(queries, torch.cat((ring, queries)), context)
 
 
 class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGenerationMixin):

@@ -20,10 +20,25 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from . import compiled_megadance as llvm
 from .amx_megadance import HAS_AMX
 from .amx_megadance import multiply as multiply_matrices
-from .compiled_megadance import FEATURES, compiled, keep, real
+from .compiled_megadance import (
+    BYTE,
+    FEATURES,
+    INDEX,
+    REAL,
+    SHORT,
+    WORD,
+    call_llvm,
+    compiled,
+    fetch,
+    keep,
+    read_everywhere,
+    read_vector,
+    real,
+    shuffle,
+    write_vector,
+)
 
 _WIDE = {"avx512f", "avx512bw"} <= FEATURES
 # elsewhere (ARM, older processors) weights of eight bits are made floats
@@ -68,32 +83,30 @@ def _tile(rows: int):
     def tile(context, here, lines, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride):  # fmt: skip
         whole = lines.dtype == types.int16
         lanes = 2 * LANES if whole else LANES
-        element = llvm.SHORT if whole else llvm.REAL
-        shorts, words, floats = (ir.VectorType(of, lanes) for of in (llvm.SHORT, llvm.WORD, llvm.REAL))
-        total = ir.VectorType(llvm.WORD, lanes // 2) if whole else floats
+        element = SHORT if whole else REAL
+        shorts, words, floats = (ir.VectorType(of, lanes) for of in (SHORT, WORD, REAL))
+        total = ir.VectorType(WORD, lanes // 2) if whole else floats
 
         def weights_at(builder, address):
             if here.dtype == lines.dtype:
-                return llvm.read(builder, address, element, lanes)
+                return read_vector(builder, address, element, lanes)
             if here.dtype == types.uint16:
-                bits = builder.zext(llvm.read(builder, address, llvm.SHORT, lanes), words)
+                bits = builder.zext(read_vector(builder, address, SHORT, lanes), words)
                 return builder.bitcast(builder.shl(bits, words([16] * lanes)), floats)
-            bits = llvm.read(builder, address, llvm.BYTE, lanes)
+            bits = read_vector(builder, address, BYTE, lanes)
             return builder.sext(bits, shorts) if whole else builder.sitofp(builder.sext(bits, words), floats)
 
         def add_product(builder, sum_, weight, heard):
             if not whole:
-                return llvm.call(builder, f"llvm.fma.v{lanes}f32", floats, weight, heard, sum_)
+                return call_llvm(builder, f"llvm.fma.v{lanes}f32", floats, weight, heard, sum_)
             pairs = "llvm.x86.avx512.pmaddw.d.512" if _WIDE else "llvm.x86.avx2.pmadd.wd"
-            return builder.add(sum_, llvm.call(builder, pairs, total, weight, heard))
+            return builder.add(sum_, call_llvm(builder, pairs, total, weight, heard))
 
         def four_sums(builder, vectors):
             """The sums of four vectors, as a vector."""
 
             def add(one, other, *masks):
-                return (builder.add if whole else builder.fadd)(
-                    *(llvm.shuffle(builder, one, other, mask) for mask in masks)
-                )
+                return (builder.add if whole else builder.fadd)(*(shuffle(builder, one, other, mask) for mask in masks))
 
             count = total.count
             # neighbours, within each four lanes, which processors do at once: a01 a23 b01 b23, then a b c d
@@ -118,41 +131,41 @@ def _tile(rows: int):
                 return builder.add(address, builder.mul(number, apart))
 
             start, loop, after = builder.block, *map(builder.append_basic_block, ("tile", "summed"))
-            numbers = [builder.add(row, llvm.INDEX(r)) for r in range(rows)]
-            numbers = [llvm.call(builder, "llvm.smin.i64", llvm.INDEX, number, last) for number in numbers]
+            numbers = [builder.add(row, INDEX(r)) for r in range(rows)]
+            numbers = [call_llvm(builder, "llvm.smin.i64", INDEX, number, last) for number in numbers]
             rows_at = [line(origin, number, wide) for number in numbers]
             weights, ahead = each(weights), each(ahead)
             builder.branch(loop)
             builder.position_at_end(loop)
-            moved = builder.phi(llvm.INDEX)  # bytes of lines
+            moved = builder.phi(INDEX)  # bytes of lines
             totals = [builder.phi(total) for _ in range(4 * rows)]
-            moved_weights = builder.udiv(moved, llvm.INDEX(lines.dtype.bitwidth // here.dtype.bitwidth))
-            heard = [llvm.read(builder, builder.add(address, moved), element, lanes) for address in rows_at]
+            moved_weights = builder.udiv(moved, INDEX(lines.dtype.bitwidth // here.dtype.bitwidth))
+            heard = [read_vector(builder, builder.add(address, moved), element, lanes) for address in rows_at]
             for address in ahead:
-                llvm.fetch(builder, builder.add(address, moved_weights))
+                fetch(builder, builder.add(address, moved_weights))
             new = []
             for o, address in enumerate(weights):
                 weight = weights_at(builder, builder.add(address, moved_weights))
                 new += [add_product(builder, totals[o * rows + r], weight, heard[r]) for r in range(rows)]
             size = lines.dtype.bitwidth // 8
-            following = builder.add(moved, llvm.INDEX(lanes * size))
+            following = builder.add(moved, INDEX(lanes * size))
             for phi, value in zip([moved, *totals], [following, *new], strict=True):
                 phi.add_incoming(phi.type(0 if phi is moved else None), start)
                 phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", following, builder.mul(count, llvm.INDEX(size))), loop, after)
+            builder.cbranch(builder.icmp_signed("<", following, builder.mul(count, INDEX(size))), loop, after)
             builder.position_at_end(after)
-            factor = llvm.read(builder, factors, llvm.REAL, 4)
+            factor = read_vector(builder, factors, REAL, 4)
             results = []  # all before the first is written: a row may be there twice
             for r, number in enumerate(numbers):
                 sums = four_sums(builder, new[r::rows])
                 sums = builder.sitofp(sums, factor.type) if whole else sums
-                step = llvm.everywhere(builder, line(steps, number, llvm.INDEX(4)), 4)
-                offset = llvm.read(builder, line(before, number, below), llvm.REAL, 4)
+                step = read_everywhere(builder, line(steps, number, INDEX(4)), 4)
+                offset = read_vector(builder, line(before, number, below), REAL, 4)
                 results.append(
-                    llvm.call(builder, "llvm.fma.v4f32", factor.type, sums, builder.fmul(factor, step), offset)
+                    call_llvm(builder, "llvm.fma.v4f32", factor.type, sums, builder.fmul(factor, step), offset)
                 )
             for number, result in zip(numbers, results, strict=True):
-                llvm.write(builder, result, line(target, number, stride))
+                write_vector(builder, result, line(target, number, stride))
             return context.get_dummy_value()
 
         number = types.int64
