@@ -194,14 +194,15 @@ def _meet(here, lines, row, most, weights, ahead, places):
 @overload(_meet, inline="always")
 def _meet_of(here, lines, row, most, weights, ahead, places):
     several = _MOST_ROWS[lines.dtype == types.int16]
-    one, few, many = _TILES[1], _TILES[min(3, several)], _TILES[several]
+    one, three, many = _TILES[1], _TILES[3], _TILES[several]
+    has_three = several > 3  # known to the compiler, which would make the same code twice
 
     def meet(here, lines, row, most, weights, ahead, places):
         last = len(lines) - 1
         if most == 1:
             one(here, lines, weights, ahead, row, last, *places)
-        elif most <= 3:
-            few(here, lines, weights, ahead, row, last, *places)
+        elif has_three and most == 3:
+            three(here, lines, weights, ahead, row, last, *places)
         else:
             many(here, lines, weights, ahead, row, last, *places)
 
