@@ -3,6 +3,8 @@ the bits of a bfloat16.
 """
 
 import hashlib
+import os
+import secrets
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,16 +55,20 @@ def compiled(**options):
     """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors.
 
     numba keeps machine code for as long as the module of the function stays as it is. Here it holds others' code as well, so it is
-    kept for as long as all of them stay.
+    kept for as long as all of them stay. And it numbers the files, so that two processes that compile at the same time write each
+    other's: what they load later crashes. Here files have names of their own; at worst something is compiled once more.
     """
     decorate = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
 
     def of_these_sources(function):
         dispatcher = decorate(function)
         kept = getattr(dispatcher, "_cache", None)
-        key = getattr(kept, "_index_key", None)
+        key, files = getattr(kept, "_index_key", None), getattr(kept, "_cache_file", None)
         if key is not None:
             kept._index_key = lambda *arguments: (key(*arguments), SOURCES)
+        if hasattr(files, "_data_name"):
+            base = files._index_name.removesuffix(".nbi")
+            files._data_name = lambda number: f"{base}.{number}-{os.getpid()}-{secrets.token_hex(4)}.nbc"
         return dispatcher
 
     return of_these_sources

@@ -51,6 +51,29 @@ def test_machine_code_is_kept_until_a_source_changes(monkeypatch, tmp_path):
     assert [hits(), hits()] == [0, 1]
 
 
+def test_processes_do_not_write_each_others_code(monkeypatch, tmp_path):
+    """Two that compile at the same time: each looks at the index before the other has written to it."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def hits(value) -> int:
+        function = compiled()(double)
+        assert function(value) == 2 * value
+        return sum(function.stats.cache_hits.values())
+
+    def codes() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*.nbc")}
+
+    assert hits(21) == 0
+    (index,) = tmp_path.rglob("*.nbi")
+    of_first, first = index.read_bytes(), codes()
+    index.unlink()
+    assert hits(1.5) == 0
+    assert len(codes()) == 2 and first.items() <= codes().items()
+    assert hits(1.5) == 1
+    index.write_bytes(of_first)  # the first one's index came last: what the other has made is forgotten
+    assert [hits(21), hits(1.5), hits(1.5)] == [1, 0, 1]
+
+
 def test_all_sources_count():
     folder = Path(compiled_megadance.__file__).parent
     with_compiled_functions = {path.name for path in folder.glob("*.py") if "@compiled(" in path.read_text()}
