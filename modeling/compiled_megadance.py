@@ -74,7 +74,21 @@ def compiled(**options):
     return of_these_sources
 
 
+class _BFloat16(ir.Type):
+    """A type that LLVM has, and llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat16)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat16)
+
+
 # What functions written as LLVM's code are made of. Addresses are numbers of 64 bits, vectors have elements of one of these types.
+BFLOAT16 = _BFloat16()
 BYTE, SHORT, WORD, INDEX, REAL = (*(ir.IntType(bits) for bits in (8, 16, 32, 64)), ir.FloatType())
 
 
@@ -151,7 +165,7 @@ def _stored_of(value, like):
 
 
 __all__ = [
-    *("BYTE", "FEATURES", "INDEX", "REAL", "SHORT", "WORD", "Machine"),
+    *("BFLOAT16", "BYTE", "FEATURES", "INDEX", "REAL", "SHORT", "WORD", "Machine"),
     *("call_llvm", "fetch", "read_everywhere", "read_vector", "shuffle", "write_vector"),
     *("compiled", "keep", "real", "stored"),
 ]

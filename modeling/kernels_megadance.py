@@ -3,8 +3,9 @@
 A step multiplies a few vectors with a hundred million weights, so it can be no faster than memory gives the weights.
 Libraries for matrix products are made for many rows: with one row they are slower than that, above all in bfloat16, and the
 small operations between the products cost as much again. Weights are taken as they are stored: float32, bfloat16, or int8
-with a scale for each output (what these are multiplied with is rounded to sixteen bits, where the CPU has AVX2); everything
-else is float32. `Expert.forward` is the definition; the tests compare with it.
+with a scale for each output. What int8 is multiplied with is rounded to sixteen bits, where the CPU has AVX2, and what bfloat16 is
+multiplied with to bfloat16, where it has AVX-512's instruction for that; everything else is float32. `Expert.forward` is the
+definition; the tests compare with it.
 
 Many positions at once are bound by arithmetic. Where the processor has matrix registers (AMX), weights of bfloat16 and int8 are
 multiplied in these. Libraries gain little or nothing with some dozens of rows: they put weights into an order of their own, in each call or as a

@@ -23,6 +23,7 @@ except ImportError as error:
 from .amx_megadance import HAS_AMX
 from .amx_megadance import multiply as multiply_matrices
 from .compiled_megadance import (
+    BFLOAT16,
     BYTE,
     FEATURES,
     INDEX,
@@ -37,15 +38,19 @@ from .compiled_megadance import (
     read_vector,
     real,
     shuffle,
+    stored,
     write_vector,
 )
 
 _WIDE = {"avx512f", "avx512bw"} <= FEATURES
-# elsewhere (ARM, older processors) weights of eight bits are made floats
+# Instructions that multiply pairs of numbers and add both: of sixteen bits (elsewhere, on ARM and older processors, weights of eight bits are
+# made floats), and of bfloat16, which matrix registers do themselves.
 HAS_PAIRS = "avx2" in FEATURES
+HAS_BFLOAT16 = _WIDE and "avx512bf16" in FEATURES and not HAS_AMX
 LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
-# rows of a tile, as many as there are registers for: of floats, and of whole numbers, the products of which need one more
-_MOST_ROWS = (6, 5) if _WIDE else (3, 2)
+# rows of a tile, as many as there are registers for: of floats, and of whole numbers, the products of which need one more where
+# they are not added in one instruction
+_MOST_ROWS = (6, 6 if "avx512vnni" in FEATURES else 5) if _WIDE else (3, 2)
 _AHEAD = 2048  # bytes
 _NEAR = 2**14  # bytes of weights that are to stay in the first level of the cache
 _NEXT = 3 * 2**16  # bytes of rows in the second
@@ -72,7 +77,8 @@ def _tile(rows: int):
     """Make tile(here, lines, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride).
 
     For four outputs o and the rows r from `row` on, of which `last` is the last (where they end, it is computed again): y[r][o] = before[r][o] + factors[o] steps[r] sum over k < count of
-    weights[o][k] lines[r][k]. Where `lines` are of int16 (where `HAS_PAIRS`) the sums are whole numbers.
+    weights[o][k] lines[r][k]. Where `lines` are of int16 (where `HAS_PAIRS`) the sums are whole numbers; where they are bfloat16's bits (where
+    `HAS_BFLOAT16`), so are the weights.
 
     All else are addresses: `weights` of four lines, of the type of the array `here`; `origin` of rows, of the type of the array `lines`,
     `wide` bytes apart; `before` and the result, `target`, with lines that are `below` and `stride` bytes apart. `count` is a multiple of
@@ -81,11 +87,11 @@ def _tile(rows: int):
 
     @intrinsic
     def tile(context, here, lines, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride):  # fmt: skip
-        whole = lines.dtype == types.int16
-        lanes = 2 * LANES if whole else LANES
-        element = SHORT if whole else REAL
-        shorts, words, floats = (ir.VectorType(of, lanes) for of in (SHORT, WORD, REAL))
-        total = ir.VectorType(WORD, lanes // 2) if whole else floats
+        whole, halves = lines.dtype == types.int16, lines.dtype == types.uint16
+        lanes = 2 * LANES if whole or halves else LANES
+        element = SHORT if whole or halves else REAL
+        shorts, words, floats, of_bfloat16 = (ir.VectorType(of, lanes) for of in (SHORT, WORD, REAL, BFLOAT16))
+        total = ir.VectorType(WORD if whole else REAL, LANES)
 
         def weights_at(builder, address):
             if here.dtype == lines.dtype:
@@ -97,6 +103,9 @@ def _tile(rows: int):
             return builder.sext(bits, shorts) if whole else builder.sitofp(builder.sext(bits, words), floats)
 
         def add_product(builder, sum_, weight, heard):
+            if halves:
+                pair = (builder.bitcast(each, of_bfloat16) for each in (weight, heard))
+                return call_llvm(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total, sum_, *pair)
             if not whole:
                 return call_llvm(builder, f"llvm.fma.v{lanes}f32", floats, weight, heard, sum_)
             pairs = "llvm.x86.avx512.pmaddw.d.512" if _WIDE else "llvm.x86.avx2.pmadd.wd"
@@ -215,7 +224,7 @@ def _vector(line):
 
 @overload(_vector, inline="always")
 def _vector_of(line):
-    lanes = 2 * LANES if line.dtype == types.int16 else LANES
+    lanes = LANES if line.dtype == types.float32 else 2 * LANES
     return lambda line: lanes
 
 
@@ -250,7 +259,7 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
             for row in range(rows):
                 rest = np.float32(0)
                 for k in range(count, inputs):
-                    rest += real(weight[output, k]) * np.float32(lines[row, k])
+                    rest += real(weight[output, k]) * real(lines[row, k])
                 y[row, output] = sums[row, which] + rest * (factors[output] * steps[row])
     keep(sums)
     keep(of_four)
@@ -262,7 +271,7 @@ def _like(number, line):
 
 @overload(_like, inline="always")
 def _like_of(number, line):
-    if line.dtype == types.int16:
+    if line.dtype != types.float32:
         return lambda number, line: number
     return lambda number, line: real(number)
 
@@ -340,7 +349,7 @@ def _multiply_share(kind, addresses, outputs, scales, biases, first, lines, step
 
 @compiled(parallel=True)
 def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, done, y):
-    """`product` of lines that are ready: [parts, rows, inputs] of float32, or of int16 with what they are multiplied with.
+    """`product` of lines that are ready: [parts, rows, inputs] of float32 or bfloat16, or of int16 with what they are multiplied with.
 
     Outputs from `done` on.
     """
@@ -376,6 +385,23 @@ def _in_sixteen_bits(x, whole, steps):
             steps[line] = _round_line(x[line], whole[line])
 
 
+@compiled()
+def _store_line(line, kept):
+    for k in range(len(line)):
+        kept[k] = stored(line[k], kept)
+
+
+@compiled(parallel=True)
+def _in_bfloat16(x, halves):
+    """Each line of [lines, inputs]."""
+    if x.size <= SMALL:
+        for line in range(len(x)):
+            _store_line(x[line], halves[line])
+    else:
+        for line in prange(len(x)):
+            _store_line(x[line], halves[line])
+
+
 def _ready(kind, x):
     """Lines of float32 as they meet the weights, and what they are multiplied with."""
 
@@ -391,6 +417,14 @@ def _ready_of(kind, x):
             return lines, steps
 
         return whole
+    if kind.dtype == types.uint16 and HAS_BFLOAT16:
+
+        def halves(kind, x):
+            lines, size = np.empty(x.shape, np.uint16), (x.shape[0] * x.shape[1], x.shape[2])
+            _in_bfloat16(x.reshape(size), lines.reshape(size))
+            return lines, np.ones(x.shape[:2], np.float32)
+
+        return halves
     return lambda kind, x: (x, np.ones(x.shape[:2], np.float32))
 
 
@@ -425,8 +459,8 @@ def product(kind, addresses, outputs, scales, biases, first, x, machine, y):
     """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
 
     [parts, rows, inputs] -> [parts, rows, outputs]. `kind` is an empty array of the weights' type: float32, uint16 (the bits of
-    bfloat16) or int8. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits; where matrix registers multiply
-    those of bfloat16, to bfloat16. `outputs` tells where a matrix has its scales and biases.
+    bfloat16) or int8. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits; where there are instructions for
+    bfloat16, to that. `outputs` tells where a matrix has its scales and biases.
     """
     lines, steps = _ready(kind, x)
     done = y.shape[2] - y.shape[2] % 32 if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1]) else 0
@@ -436,4 +470,4 @@ def product(kind, addresses, outputs, scales, biases, first, x, machine, y):
         multiply(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, done, y)
 
 
-__all__ = ["HAS_PAIRS", "LANES", "SMALL", "multiply", "product"]
+__all__ = ["HAS_BFLOAT16", "HAS_PAIRS", "LANES", "SMALL", "multiply", "product"]

@@ -23,6 +23,9 @@ from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneratio
 
 STATES = ("conv", "ssm", "keys", "values")
 MATRICES = [False, True] if amx.permitted() else [False]
+OLDER = [("haswell", "+avx,+avx2,+fma,+f16c"), ("x86-64", "")]
+if products.LANES == 16:
+    OLDER.append(("skylake-avx512", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"))
 
 
 @pytest.fixture(params=MATRICES, ids=lambda matrices: "amx" if matrices else "vectors")
@@ -143,29 +146,33 @@ def test_product(rows, outputs, inputs, matrices):
             kernels._linear(linear, x, y)
             weight, bias = dense_weight(linear).float(), linear.bias.float()
             expected = torch.nn.functional.linear(x.double(), weight.double(), bias.double()).float()
-            # inputs are rounded to sixteen bits where weights have eight, and where registers multiply bfloat16, to that
-            step = {torch.int8: float(x.abs().max()) / 65534, torch.bfloat16: matrices * 2**-9 * float(x.abs().max())}
+            # inputs are rounded to sixteen bits where weights have eight, and where instructions multiply bfloat16, to that
+            in_bfloat16 = matrices or products.HAS_BFLOAT16
+            step = {
+                torch.int8: float(x.abs().max()) / 65534,
+                torch.bfloat16: in_bfloat16 * 2**-9 * float(x.abs().max()),
+            }
             rounded = step.get(linear.weight.dtype, 0.0) * float(weight.abs().sum(1).max())
             torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5 + 1.01 * rounded)
 
 
 def test_products_of_bfloat16_are_exact(matrices):
-    """But for the rounding of the inputs, where they are for matrix registers."""
+    """But for the rounding of the inputs, where instructions multiply bfloat16."""
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(512, 96).to(torch.bfloat16), torch.randn(1, 40, 512)
     y = torch.empty(1, 40, 96)
     with torch.no_grad():
         kernels._linear(layer, x, y)
-        heard = x.bfloat16() if matrices else x
+        heard = x.bfloat16() if matrices or products.HAS_BFLOAT16 else x
         exact = torch.nn.functional.linear(heard.double(), layer.weight.double(), layer.bias.double())
     torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are processors of the x86 kind")
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "features"), [("haswell", "+avx,+avx2,+fma,+f16c"), ("x86-64", "")])
+@pytest.mark.parametrize(("name", "features"), OLDER)
 def test_older_processors(name, features, tmp_path):
-    """With vectors of eight numbers, and with those of four and no instruction for pairs."""
+    """With vectors of eight numbers, and with those of four and no instruction for pairs; with those of sixteen, and none for bfloat16."""
     environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
     tests = [f"{__file__}::test_product", f"{__file__}::test_whole_numbers_never_overflow"]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
