@@ -288,7 +288,7 @@ def _order_register(kind, lines, ordered, item):
 @compiled(parallel=True)
 def _order_all(kind, lines, ordered):
     for item in prange(len(lines) * ordered.shape[1] * (_rows_of(kind) // 16)):
-        _order_register(kind, lines, ordered, item)
+        _order_register(kind, lines, ordered, np.int64(item))
 
 
 @compiled()
@@ -305,7 +305,7 @@ def _multiply_share(kind, addresses, outputs, scales, biases, first, ordered, st
 @compiled(parallel=True)
 def _multiply_all(kind, addresses, outputs, scales, biases, first, ordered, steps, blocks, y):
     for item in prange(y.shape[0] * blocks):
-        _multiply_share(kind, addresses, outputs, scales, biases, first, ordered, steps, blocks, y, item)
+        _multiply_share(kind, addresses, outputs, scales, biases, first, ordered, steps, blocks, y, np.int64(item))
 
 
 @compiled()

@@ -127,38 +127,18 @@ def _copy_line(x, y):
 
 
 @compiled()
-def _part_row(x, streams, row):
-    for stream in range(x.shape[1]):
-        for t in range(x.shape[2]):
-            _copy_line(x[row, stream, t], streams[stream, row, t])
-
-
-@compiled(parallel=True)
 def _part_streams(x, streams):
     """[rows, streams, time, hidden] -> streams first."""
-    if x.size <= SMALL:
-        for row in range(len(x)):
-            _part_row(x, streams, row)
-    else:
-        for row in prange(len(x)):
-            _part_row(x, streams, row)
+    for row in range(x.shape[0]):
+        for stream in range(x.shape[1]):
+            for t in range(x.shape[2]):
+                _copy_line(x[row, stream, t], streams[stream, row, t])
 
 
 @compiled()
 def _add_line(x, y):
     for k in range(len(x)):
         y[k] += x[k]
-
-
-@compiled(parallel=True)
-def _add(x, y):
-    """y += x, lines of each."""
-    if x.size <= SMALL:
-        for line in range(len(x)):
-            _add_line(x[line], y[line])
-    else:
-        for line in prange(len(x)):
-            _add_line(x[line], y[line])
 
 
 @compiled()
@@ -421,7 +401,7 @@ def _join_line(x, mixed, norms, eps, out, normed, row, stream, t):
         line[k] = old[k] + new[k]
     _normalise_line(line, norm[0], norm[1], eps, both[1])
     if t >= first:
-        out[row, stream, t - first] = both[1]
+        _copy_line(both[1], out[row, stream, t - first])
     _normalise_line(both[1], norms[3, 0], norms[3, 1], eps, normed[row, stream, t])
 
 
@@ -488,7 +468,7 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     product(*weights, zero + 16, lines, machine, wide)
     activate(wide.reshape(wide.size))
     product(*weights, zero + 17, wide, machine, more)
-    _add(more[0], now)
+    _add_line(more.reshape(more.size), now.reshape(now.size))
 
 
 __all__ = ["expert"]

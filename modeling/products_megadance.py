@@ -249,14 +249,14 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
         ahead = weights[0] + _AHEAD, weights[1] + _AHEAD, weights[2] + _AHEAD, weights[3] + _AHEAD
         for which in range(4):
             of_four[0, which], of_four[1, which] = factors[o[which]], biases[o[which]]
-        for row in range(0, rows, most):
-            if count > 0:
+        if count > 0:
+            for row in range(0, rows, most):
                 _meet(kind, lines, row, most, weights, ahead, places)
-            else:
-                sums[row : row + most] = of_four[1]
         for which in range(4):
             output = o[which]
             for row in range(rows):
+                if count == 0:
+                    sums[row, which] = of_four[1, which]
                 rest = np.float32(0)
                 for k in range(count, inputs):
                     rest += real(weight[output, k]) * real(lines[row, k])
@@ -355,7 +355,7 @@ def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, thre
     """
     blocks = max(1, min(threads, (y.shape[2] - done) // _LEAST))
     for item in prange(y.shape[0] * blocks):  # what is inside of such a loop takes the compiler three times as long
-        _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, done, y, item)
+        _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, done, y, np.int64(item))
 
 
 @compiled()
