@@ -57,6 +57,8 @@ def compiled(**options):
     numba keeps machine code for as long as the module of the function stays as it is. Here it holds others' code as well, so it is
     kept for as long as all of them stay. And it numbers the files, so that two processes that compile at the same time write each
     other's: what they load later crashes. Here files have names of their own; at worst something is compiled once more.
+
+    The number of a `prange` is unsigned: a function that is given it as it is, not as `np.int64`, is compiled twice.
     """
     decorate = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
 
