@@ -2,8 +2,7 @@
 
 As in `products_megadance.py` the weights are taken from where they lie: a register takes 64 bytes of each of sixteen lines of them. The
 rows they meet are put in the order that the instructions ask for (Intel's manual calls it VNNI), which is a transposition of words of
-32 bits, and so are the results, on the way back. Two registers of weights meet two of rows: 32 rows in bfloat16, or the upper and the lower
-byte of sixteen rows of sixteen bits.
+32 bits, and so are the results, on the way back. Two registers of weights meet two of rows.
 """
 
 import ctypes
@@ -14,7 +13,7 @@ import numpy as np
 try:
     from llvmlite import ir
     from numba import prange, types
-    from numba.extending import intrinsic, overload
+    from numba.extending import intrinsic
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
@@ -23,7 +22,6 @@ from .compiled_megadance import (
     FEATURES,
     INDEX,
     REAL,
-    SHORT,
     WORD,
     call_llvm,
     compiled,
@@ -38,6 +36,7 @@ from .compiled_megadance import (
 HAS_AMX = {"amx-tile", "amx-bf16", "amx-int8", "avx512f", "avx512bw"} <= FEATURES
 _BYTES = 64  # of a line in a register, which has sixteen of them
 _BLOCK = 32  # outputs that are computed together: two registers
+_GROUP = 32  # rows, the same
 
 
 def permitted() -> bool:
@@ -77,8 +76,7 @@ def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
     `weights`: address of 32 lines `stride` bytes apart, of the type of `kind`, whose first `steps` times 64 bytes are used. `lines`: [steps, 2, 16, 64
     bytes]. What lies `ahead` bytes after the weights is fetched.
     """
-    whole = kind.dtype == types.int8
-    products = ("tdpbssd", "tdpbsud") if whole else ("tdpbf16ps", "tdpbf16ps")  # signed bytes, and unsigned lower ones
+    product = "tdpbsud" if kind.dtype == types.int8 else "tdpbf16ps"  # signed bytes with unsigned ones
 
     def code(context, builder, signature, arguments):
         _, weights, stride, lines, steps, ahead, sums = arguments
@@ -101,7 +99,7 @@ def _meet(context, kind, weights, stride, lines, steps, ahead, sums):
             _x86(builder, "tileloadd64", number(register), place(of_weights, 0), stride)
         for register, offset in ((6, 0), (7, 16 * _BYTES)):
             _x86(builder, "tileloadd64", number(register), place(there, offset), index(_BYTES))
-        for rows, product in enumerate(products):
+        for rows in range(2):
             for outputs in range(2):
                 registers = (2 * rows + outputs, 4 + outputs, 6 + rows)
                 _x86(builder, product, *map(number, registers))
@@ -137,7 +135,7 @@ def _transposed(builder, lines: list) -> list:
 def _order(context, kind, source, stride, target):
     """Sixteen lines, `stride` bytes apart, of what 64 bytes of weights meet -> words of 32 bits of theirs, transposed: [16, 64 bytes].
 
-    Floats are rounded to bfloat16. Of numbers of sixteen bits the upper bytes come first, and 1024 bytes later the lower ones.
+    Floats are rounded to bfloat16, bytes stay what they are.
     """
 
     def code(context, builder, signature, arguments):
@@ -152,63 +150,44 @@ def _order(context, kind, source, stride, target):
             both = [read_vector(builder, builder.add(place, index(offset)), WORD, 16) for offset in (0, _BYTES)]
             even, odd = (rounded(shuffle(builder, *both, list(range(first, 32, 2)))) for first in range(2))
             upper = builder.and_(odd, words([0xFFFF0000] * 16))
-            return [builder.or_(builder.lshr(even, words([16] * 16)), upper)]
+            return builder.or_(builder.lshr(even, words([16] * 16)), upper)
 
-        def of_shorts(place):
-            shorts, bytes_ = (ir.VectorType(element, _BYTES) for element in (SHORT, BYTE))
-            value = read_vector(builder, place, SHORT, _BYTES)
-            upper = builder.lshr(value, shorts([8] * _BYTES))
-            return [builder.bitcast(builder.trunc(half, bytes_), words) for half in (upper, value)]
+        def of_bytes(place):
+            return read_vector(builder, place, WORD, 16)
 
         places = [builder.add(source, builder.mul(stride, index(line))) for line in range(16)]
-        lines = [(of_shorts if kind.dtype == types.int8 else of_floats)(place) for place in places]
-        for register, of_register in enumerate(zip(*lines, strict=True)):
-            for line, value in enumerate(_transposed(builder, of_register)):
-                write_vector(builder, value, builder.add(target, index(_BYTES * (16 * register + line))))
+        lines = [(of_bytes if kind.dtype == types.int8 else of_floats)(place) for place in places]
+        for line, value in enumerate(_transposed(builder, lines)):
+            write_vector(builder, value, builder.add(target, index(_BYTES * line)))
         return context.get_dummy_value()
 
     return types.void(kind, types.int64, types.int64, types.int64), code
 
 
 @intrinsic
-def _finish(context, kind, sums, factors, biases, steps, target, stride):
-    """sums [16 outputs, 16 rows] -> sixteen lines, `stride` bytes apart, of sums^T * factors * steps + biases.
-
-    Of eight bits, sums of the upper bytes; those of the lower ones are two registers later.
-    """
+def _finish(context, kind, products, factors, sums, biases, steps, starts, target, stride):
+    """products [16 outputs, 16 rows] -> sixteen lines, `stride` bytes apart: products^T * factors * steps + sums * starts + biases."""
 
     def code(context, builder, signature, arguments):
-        _, sums, factors, biases, steps, target, stride = arguments
-        index, reals = INDEX, ir.VectorType(REAL, 16)
+        _, products, factors, sums, biases, steps, starts, target, stride = arguments
+        index, whole, reals = INDEX, kind.dtype == types.int8, ir.VectorType(REAL, 16)
 
-        def line(which):
-            def of_register(rest):
-                return read_vector(builder, builder.add(sums, index(_BYTES * (which + rest))), WORD, 16)
+        def add_to(offset, one, other):
+            return call_llvm(builder, "llvm.fma.v16f32", reals, one, other, offset)
 
-            if kind.dtype != types.int8:
-                return of_register(0)
-            upper = of_register(0)
-            return builder.add(builder.shl(upper, upper.type([8] * 16)), of_register(2 * 16))
-
-        factor, bias = (read_vector(builder, address, REAL, 16) for address in (factors, biases))
-        for row, value in enumerate(_transposed(builder, [line(which) for which in range(16)])):
-            total = builder.sitofp(value, reals) if kind.dtype == types.int8 else builder.bitcast(value, reals)
-            step = read_everywhere(builder, builder.add(steps, index(4 * row)), 16)
-            total = builder.fadd(builder.fmul(total, builder.fmul(factor, step)), bias, flags=("contract",))
-            write_vector(builder, total, builder.add(target, builder.mul(stride, index(row))))
+        factor, of_weights, bias = (read_vector(builder, address, REAL, 16) for address in (factors, sums, biases))
+        lines = [read_vector(builder, builder.add(products, index(_BYTES * line)), WORD, 16) for line in range(16)]
+        for row, value in enumerate(_transposed(builder, lines)):
+            of_products = builder.sitofp(value, reals) if whole else builder.bitcast(value, reals)
+            step, begin = (
+                read_everywhere(builder, builder.add(of_row, index(4 * row)), 16) for of_row in (steps, starts)
+            )
+            result = add_to(bias, of_weights, begin) if whole else bias
+            result = add_to(result, of_products, builder.fmul(factor, step))
+            write_vector(builder, result, builder.add(target, builder.mul(stride, index(row))))
         return context.get_dummy_value()
 
-    return types.void(kind, *[types.int64] * 6), code
-
-
-def _rows_of(kind):
-    """Rows of a group."""
-
-
-@overload(_rows_of, inline="always")
-def _rows_of_kind(kind):
-    rows = 16 if kind.dtype == types.int8 else 32
-    return lambda kind: rows
+    return types.void(kind, *[types.int64] * 8), code
 
 
 @compiled()
@@ -220,8 +199,8 @@ def _aligned(size):
 
 
 @compiled()
-def _block(kind, start, factors, biases, ordered, steps, y, low, high):
-    """Outputs `low` to `high` of a matrix that lies at `start`; `steps` has a number for each row of all groups."""
+def _block(kind, start, factors, sums, biases, ordered, steps, starts, y, low, high):
+    """Outputs `low` to `high` of a matrix that lies at `start`; `steps` and `starts` have a number for each row of all groups."""
     configuration = np.zeros(64, np.uint8)
     configuration[0] = 1
     for register in range(8):
@@ -229,29 +208,30 @@ def _block(kind, start, factors, biases, ordered, steps, y, low, high):
         configuration[48 + register] = 16  # lines
     _configure(configuration.ctypes.data)
     (groups, count), rows, size = ordered.shape[:2], len(y), y.shape[1] * y.itemsize
-    stride, registers, register_bytes = _BYTES * count, _rows_of(kind) // 16, 16 * _BYTES
-    sums, spare = _aligned(4 * register_bytes), np.empty((16, 16), np.float32)
+    stride, register_bytes = _BYTES * count, 16 * _BYTES
+    products, spare = _aligned(4 * register_bytes), np.empty((16, 16), np.float32)
     # to ask an array for its address takes longer than to compute with it
-    lines, results, target = ordered.ctypes.data, sums.ctypes.data, y.ctypes.data
-    factor, offset, step = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data
-    scratch = spare.ctypes.data
+    lines, results, target = ordered.ctypes.data, products.ctypes.data, y.ctypes.data
+    factor, total, offset = factors.ctypes.data, sums.ctypes.data, biases.ctypes.data
+    step, begin, scratch = steps.ctypes.data, starts.ctypes.data, spare.ctypes.data
     for group in range(groups):
         for o in range(low, high, _BLOCK):
             ahead = _BLOCK * stride if group == 0 else 0
             _meet(kind, start + o * stride, stride, lines + group * 2 * 16 * stride, count, ahead, results)
-            for register in range(2 * registers):
-                row, output = (group * registers + register // 2) * 16, o + 16 * (register % 2)
+            for register in range(4):
+                row, output = group * _GROUP + register // 2 * 16, o + 16 * (register % 2)
                 source, place = results + register * register_bytes, target + row * size + 4 * output
                 whole = row + 16 <= rows
                 place, width = (place, size) if whole else (scratch, _BYTES)
                 if row < rows:
-                    _finish(kind, source, factor + 4 * output, offset + 4 * output, step + 4 * row, place, width)
+                    of_outputs = factor + 4 * output, total + 4 * output, offset + 4 * output
+                    _finish(kind, source, *of_outputs, step + 4 * row, begin + 4 * row, place, width)
                 if row < rows and not whole:
                     for line in range(rows - row):
                         for k in range(16):
                             y[row + line, output + k] = spare[line, k]
     _release()
-    keep(sums)
+    keep(products)
     keep(configuration)
 
 
@@ -279,15 +259,15 @@ def _order_rows(kind, lines, ordered):
 
 @compiled()
 def _order_register(kind, lines, ordered, item):
-    groups, rows, registers = ordered.shape[1], lines.shape[1], _rows_of(kind) // 16
-    source, group, register = item // (groups * registers), item // registers % groups, item % registers
-    first = min((group * registers + register) * 16, rows)
+    groups, rows = ordered.shape[1], lines.shape[1]
+    source, group, register = item // (groups * 2), item // 2 % groups, item % 2
+    first = min(group * _GROUP + register * 16, rows)
     _order_rows(kind, lines[source, first : first + 16], ordered[source, group, :, register])
 
 
 @compiled(parallel=True)
 def _order_all(kind, lines, ordered):
-    for item in prange(len(lines) * ordered.shape[1] * (_rows_of(kind) // 16)):
+    for item in prange(len(lines) * ordered.shape[1] * 2):
         _order_register(kind, lines, ordered, np.int64(item))
 
 
@@ -296,10 +276,14 @@ def _multiply_share(kind, addresses, outputs, scales, biases, first, ordered, st
     size = y.shape[2]
     share = (size // _BLOCK + blocks - 1) // blocks * _BLOCK
     part, low = item // blocks, item % blocks * share
-    high, source, begin = min(low + share, size // _BLOCK * _BLOCK), min(part, len(ordered) - 1), outputs[first + part]
-    of_part = scales[begin : begin + size], biases[begin : begin + size]
+    high, source, place = min(low + share, size // _BLOCK * _BLOCK), min(part, len(ordered) - 1), outputs[first + part]
+    of_part = slice(place, place + size)
+    of_outputs, of_rows = (
+        (scales[0, of_part], scales[1, of_part], biases[of_part]),
+        (steps[0, source], steps[1, source]),
+    )
     if low < high:
-        _block(kind, addresses[first + part], *of_part, ordered[source], steps[source], y[part], low, high)
+        _block(kind, addresses[first + part], *of_outputs, ordered[source], *of_rows, y[part], low, high)
 
 
 @compiled(parallel=True)
@@ -310,16 +294,20 @@ def _multiply_all(kind, addresses, outputs, scales, biases, first, ordered, step
 
 @compiled()
 def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
-    """The first outputs of `product` of `products_megadance.py`, a multiple of 32; inputs are a multiple of what 64 bytes hold."""
+    """The first outputs of `product` of `products_megadance.py`, a multiple of 32; inputs are a multiple of what 64 bytes hold.
+
+    `lines` are floats or, where the weights are of int8, uint8; steps [2, sources, rows].
+    """
     _, rows, size = y.shape
-    sources, per_group = len(lines), _rows_of(kind)
-    groups, count = (rows + per_group - 1) // per_group, lines.shape[2] * kind.itemsize // _BYTES
+    sources = len(lines)
+    groups, count = (rows + _GROUP - 1) // _GROUP, lines.shape[2] * kind.itemsize // _BYTES
     ordered = _aligned(sources * groups * count * 2 * 16 * _BYTES).reshape(sources, groups, count, 2, 16, _BYTES)
     _order_all(kind, lines, ordered)
-    all_steps = np.zeros((sources, groups * per_group), np.float32)
-    for source in range(sources):
-        for row in range(rows):
-            all_steps[source, row] = steps[source, row]
+    all_steps = np.zeros((2, sources, groups * _GROUP), np.float32)
+    for which in range(2):
+        for source in range(sources):
+            for row in range(rows):
+                all_steps[which, source, row] = steps[which, source, row]
     blocks = max(1, min(threads, size // _BLOCK))
     _multiply_all(kind, addresses, outputs, scales, biases, first, ordered, all_steps, blocks, y)
 

@@ -151,7 +151,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         for index, logits in steps:
             scores = processors(codes[:, :index], logits)
             if generation_config.do_sample:
-                new = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
+                new = draw(scores, generator)
             else:
                 new = scores.argmax(-1)
             ended = (index >= lengths).repeat(2)
@@ -269,6 +269,17 @@ class MegaDanceGenerationMixin(GenerationMixin):
         return pair
 
 
+def draw(scores: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """A code a row, [rows], with the probabilities that are the softmax of its scores, [rows, codes].
+
+    Where one uniform number falls in their running sum. `torch.multinomial` draws a number for each code, which takes as long as an expert.
+    """
+    running = scores.softmax(-1).cumsum(-1)
+    running = running / running[:, -1:]  # so that the number is below the last one
+    number = torch.rand(len(scores), 1, generator=generator, device=scores.device)
+    return torch.searchsorted(running, number, right=True)[:, 0]
+
+
 def _progress(progress: bool | Callable[[int, int], None], total: int) -> tuple[Callable[[int], None], Callable]:
     """Functions to report how many codes are done, and to end."""
     if callable(progress):
@@ -281,4 +292,4 @@ def _progress(progress: bool | Callable[[int, int], None], total: int) -> tuple[
     return lambda done: bar.update(done - bar.n), bar.close
 
 
-__all__ = ["MODES", "MegaDanceGenerateOutput", "MegaDanceGenerationMixin", "window_start"]
+__all__ = ["MODES", "MegaDanceGenerateOutput", "MegaDanceGenerationMixin", "draw", "window_start"]

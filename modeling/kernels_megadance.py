@@ -67,7 +67,7 @@ class StepWeights(NamedTuple):
     ]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj's inputs are padded
     addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
     outputs: np.ndarray  # [19]: how many outputs those before it have
-    scales: np.ndarray  # [all outputs]
+    scales: np.ndarray  # [2, all outputs]: of each output, and that times what its weights add up to
     conv: np.ndarray  # [3, kernel, inner]
     decay: np.ndarray  # [3, state, inner]: A log2(e), so that decays are powers of two
     channels: np.ndarray  # [3, 2, inner]: of each stream the convolution's bias, D
@@ -151,7 +151,7 @@ def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     weight = _array(layer.weight)
     place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
     call = loops()
-    call.product(weight[:0, 0], *place, _scale(layer), _bias(layer), 0, x.numpy(), call.machine(), y.numpy())
+    call.product(weight[:0, 0], *place, _scales(layer), _bias(layer), 0, x.numpy(), call.machine(), y.numpy())
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:
@@ -180,7 +180,7 @@ def _arrange(expert: nn.Module) -> StepWeights | None:
         matrices,
         np.array([matrix.ctypes.data for matrix in matrices]),
         np.cumsum([0, *(len(matrix) for matrix in matrices)]),
-        np.concatenate([_scale(layer) for layer in layers]),
+        np.concatenate([_scales(layer) for layer in layers], axis=1),
         _copies(*(mamba.conv1d.weight[:, 0].t() for mamba in mambas)),
         _copies(*(-torch.exp(mamba.A_log.float()).t() for mamba in mambas)) * np.float32(math.log2(math.e)),
         _copies(*(torch.stack((mamba.conv1d.bias, mamba.D)) for mamba in mambas)),
@@ -217,7 +217,9 @@ def _bias(layer: nn.Module) -> np.ndarray:
     return np.zeros(len(layer.weight), np.float32) if layer.bias is None else _floats(layer.bias)
 
 
-def _scale(layer: nn.Module) -> np.ndarray:
-    """[outputs], 1 where weights are not quantized."""
-    values = getattr(layer, "scale", None)
-    return np.ones(len(layer.weight), np.float32) if values is None else values.numpy()
+def _scales(layer: nn.Module) -> np.ndarray:
+    """[2, outputs]: 1 where weights are not quantized; and that times what they add up to, where it is used."""
+    scale = getattr(layer, "scale", None)
+    if scale is None:
+        return np.ones((2, len(layer.weight)), np.float32)
+    return torch.stack((scale, scale * layer.sums)).numpy()

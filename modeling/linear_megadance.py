@@ -12,7 +12,7 @@ Each output has its own scale. Generation of large models computes with the exac
 """
 
 import warnings
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +74,11 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
         self._packed = {}
+
+    @cached_property
+    def sums(self) -> torch.Tensor:
+        """int32 [outputs]: what the weights of an output add up to; inputs that are rounded to bytes do not begin with zero."""
+        return self.weight.sum(1, dtype=torch.int32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., inputs] -> [..., outputs], in the type of `x`."""

@@ -7,7 +7,8 @@ A few rows are bound by memory. Their four lines are a quarter of a thread's wei
 within a page of memory, so that lines next to each other come half as fast. What is needed 2 kB later is asked for besides.
 
 Many rows are bound by arithmetic. Four lines next to each other are made the type of the rows, once, and meet as many rows as stay in the
-second level of the cache; meanwhile the next four are asked for.
+second level of the cache; meanwhile the next four are asked for. Weights of eight bits meet rows of as many, where there are instructions
+for that: twice as many products as of sixteen, which a few rows have for nothing.
 """
 
 import numpy as np
@@ -44,13 +45,14 @@ from .compiled_megadance import (
 
 _WIDE = {"avx512f", "avx512bw"} <= FEATURES
 # Instructions that multiply pairs of numbers and add both: of sixteen bits (elsewhere, on ARM and older processors, weights of eight bits are
-# made floats), and of bfloat16, which matrix registers do themselves.
+# made floats), and of bfloat16, which matrix registers do themselves. And one that does it with four bytes, the first ones unsigned.
 HAS_PAIRS = "avx2" in FEATURES
 HAS_BFLOAT16 = _WIDE and "avx512bf16" in FEATURES and not HAS_AMX
+HAS_BYTES = HAS_PAIRS and ("avx512vnni" in FEATURES if _WIDE else not FEATURES.isdisjoint({"avxvnni", "avx512vnni"}))
 LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
-# rows of a tile, as many as there are registers for: of floats, and of whole numbers, the products of which need one more where
-# they are not added in one instruction
-_MOST_ROWS = (6, 6 if "avx512vnni" in FEATURES else 5) if _WIDE else (3, 2)
+# rows of a tile, as many as there are registers for: products of whole numbers need one more where they are not added in one instruction
+_MOST_ROWS = 6 if _WIDE else 3
+_MOST_ROWS_OF_PAIRS = _MOST_ROWS - (not HAS_BYTES)
 _AHEAD = 2048  # bytes
 _NEAR = 2**14  # bytes of weights that are to stay in the first level of the cache
 _NEXT = 3 * 2**16  # bytes of rows in the second
@@ -74,11 +76,11 @@ def _matrix(kind, address, outputs, inputs):
 
 
 def _tile(rows: int):
-    """Make tile(here, lines, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride).
+    """Make tile(here, lines, weights, ahead, row, last, origin, wide, count, factors, sums, steps, starts, before, below, target, stride).
 
     For four outputs o and the rows r from `row` on, of which `last` is the last (where they end, it is computed again): y[r][o] = before[r][o] + factors[o] steps[r] sum over k < count of
-    weights[o][k] lines[r][k]. Where `lines` are of int16 (where `HAS_PAIRS`) the sums are whole numbers; where they are bfloat16's bits (where
-    `HAS_BFLOAT16`), so are the weights.
+    weights[o][k] lines[r][k]. Where `lines` are of int16 (where `HAS_PAIRS`) or uint8 (where `HAS_BYTES`; with weights of int8) the sums are whole
+    numbers; where they are bfloat16's bits (where `HAS_BFLOAT16`), so are the weights. Of uint8 comes sums[o] starts[r] besides.
 
     All else are addresses: `weights` of four lines, of the type of the array `here`; `origin` of rows, of the type of the array `lines`,
     `wide` bytes apart; `before` and the result, `target`, with lines that are `below` and `stride` bytes apart. `count` is a multiple of
@@ -86,15 +88,15 @@ def _tile(rows: int):
     """
 
     @intrinsic
-    def tile(context, here, lines, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride):  # fmt: skip
-        whole, halves = lines.dtype == types.int16, lines.dtype == types.uint16
-        lanes = 2 * LANES if whole or halves else LANES
-        element = SHORT if whole or halves else REAL
+    def tile(context, here, lines, weights, ahead, row, last, origin, wide, count, factors, sums, steps, starts, before, below, target, stride):  # fmt: skip
+        in_bytes, halves = lines.dtype == types.uint8, lines.dtype == types.uint16
+        whole, lanes = in_bytes or lines.dtype == types.int16, LANES * 32 // lines.dtype.bitwidth
+        element = {8: BYTE, 16: SHORT, 32: REAL}[lines.dtype.bitwidth]
         shorts, words, floats, of_bfloat16 = (ir.VectorType(of, lanes) for of in (SHORT, WORD, REAL, BFLOAT16))
         total = ir.VectorType(WORD if whole else REAL, LANES)
 
         def weights_at(builder, address):
-            if here.dtype == lines.dtype:
+            if here.dtype.bitwidth == lines.dtype.bitwidth:
                 return read_vector(builder, address, element, lanes)
             if here.dtype == types.uint16:
                 bits = builder.zext(read_vector(builder, address, SHORT, lanes), words)
@@ -108,6 +110,9 @@ def _tile(rows: int):
                 return call_llvm(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total, sum_, *pair)
             if not whole:
                 return call_llvm(builder, f"llvm.fma.v{lanes}f32", floats, weight, heard, sum_)
+            if in_bytes:
+                four = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
+                return call_llvm(builder, four, total, sum_, heard, weight)
             pairs = "llvm.x86.avx512.pmaddw.d.512" if _WIDE else "llvm.x86.avx2.pmadd.wd"
             return builder.add(sum_, call_llvm(builder, pairs, total, weight, heard))
 
@@ -129,9 +134,8 @@ def _tile(rows: int):
             return sums
 
         def code(context, builder, signature, arguments):
-            _, _, weights, ahead, row, last, origin, wide, count, factors, steps, before, below, target, stride = (
-                arguments
-            )
+            _, _, weights, ahead, row, last, origin, wide, count, factors, sums, steps, starts, *places = arguments
+            before, below, target, stride = places
 
             def each(addresses):
                 return [builder.extract_value(addresses, which) for which in range(len(addresses.type))]
@@ -163,27 +167,32 @@ def _tile(rows: int):
                 phi.add_incoming(value, loop)
             builder.cbranch(builder.icmp_signed("<", following, builder.mul(count, INDEX(size))), loop, after)
             builder.position_at_end(after)
-            factor = read_vector(builder, factors, REAL, 4)
+            factor, of_weights = (read_vector(builder, address, REAL, 4) for address in (factors, sums))
+
+            def add_to(offset, one, other):
+                return call_llvm(builder, "llvm.fma.v4f32", factor.type, one, other, offset)
+
             results = []  # all before the first is written: a row may be there twice
             for r, number in enumerate(numbers):
-                sums = four_sums(builder, new[r::rows])
-                sums = builder.sitofp(sums, factor.type) if whole else sums
-                step = read_everywhere(builder, line(steps, number, INDEX(4)), 4)
-                offset = read_vector(builder, line(before, number, below), REAL, 4)
-                results.append(
-                    call_llvm(builder, "llvm.fma.v4f32", factor.type, sums, builder.fmul(factor, step), offset)
+                of_products = four_sums(builder, new[r::rows])
+                of_products = builder.sitofp(of_products, factor.type) if whole else of_products
+                step, begin = (
+                    read_everywhere(builder, line(of_row, number, INDEX(4)), 4) for of_row in (steps, starts)
                 )
+                result = read_vector(builder, line(before, number, below), REAL, 4)
+                result = add_to(result, of_weights, begin) if in_bytes else result
+                results.append(add_to(result, of_products, builder.fmul(factor, step)))
             for number, result in zip(numbers, results, strict=True):
                 write_vector(builder, result, line(target, number, stride))
             return context.get_dummy_value()
 
         number = types.int64
-        return types.void(here, lines, types.UniTuple(number, 4), ahead, *[number] * 11), code
+        return types.void(here, lines, types.UniTuple(number, 4), ahead, *[number] * 13), code
 
     return tile
 
 
-_TILES = {rows: _tile(rows) for rows in sorted({1, 3, *_MOST_ROWS})}
+_TILES = {rows: _tile(rows) for rows in sorted({1, 3, _MOST_ROWS, _MOST_ROWS_OF_PAIRS})}
 
 
 def _most_rows(lines):
@@ -192,7 +201,7 @@ def _most_rows(lines):
 
 @overload(_most_rows, inline="always")
 def _most_rows_of(lines):
-    most = _MOST_ROWS[lines.dtype == types.int16]
+    most = _MOST_ROWS_OF_PAIRS if lines.dtype == types.int16 else _MOST_ROWS
     return lambda lines: most
 
 
@@ -202,7 +211,7 @@ def _meet(here, lines, row, most, weights, ahead, places):
 
 @overload(_meet, inline="always")
 def _meet_of(here, lines, row, most, weights, ahead, places):
-    several = _MOST_ROWS[lines.dtype == types.int16]
+    several = _MOST_ROWS_OF_PAIRS if lines.dtype == types.int16 else _MOST_ROWS
     one, three, many = _TILES[1], _TILES[3], _TILES[several]
     has_three = several > 3  # known to the compiler, which would make the same code twice
 
@@ -224,7 +233,7 @@ def _vector(line):
 
 @overload(_vector, inline="always")
 def _vector_of(line):
-    lanes = LANES if line.dtype == types.float32 else 2 * LANES
+    lanes = LANES * 32 // line.dtype.bitwidth
     return lambda line: lanes
 
 
@@ -240,8 +249,9 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
     size, quarter = inputs * weight.itemsize, (high - low + 3) // 4
     most = 1 if rows == 1 else min(3, _most_rows(lines)) if rows <= 3 else _most_rows(lines)
     of_four, sums = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
-    of_rows = lines.ctypes.data, inputs * lines.itemsize, count, of_four.ctypes.data, steps.ctypes.data
-    places = of_rows + (of_four.ctypes.data + 16, 0, sums.ctypes.data, 16)
+    factor, step = of_four.ctypes.data, steps.ctypes.data
+    of_rows = lines.ctypes.data, inputs * lines.itemsize, count, factor, factor, step, step  # lines begin with zero
+    places = of_rows + (factor + 16, 0, sums.ctypes.data, 16)
     for first in range(low, low + quarter):
         last = high - 1  # where the outputs end, the last one is computed again
         o = first, min(first + quarter, last), min(first + 2 * quarter, last), min(first + 3 * quarter, last)
@@ -288,7 +298,7 @@ def _four_lines(kind, weight, ready, start, o, k, count):
 
 @overload(_four_lines)
 def _four_lines_of(kind, weight, ready, start, o, k, count):
-    if kind.dtype == ready.dtype:
+    if kind.dtype.bitwidth == ready.dtype.bitwidth:
 
         def there(kind, weight, ready, start, o, k, count):
             size = weight.shape[1] * ready.itemsize
@@ -307,8 +317,10 @@ def _four_lines_of(kind, weight, ready, start, o, k, count):
 
 
 @compiled()
-def _many(kind, start, factors, biases, lines, steps, y, low, high):
-    """As `_few`, of a multiple of four outputs, and of inputs that fill instructions."""
+def _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
+    """As `_few`, of a multiple of four outputs, and of inputs that fill instructions. Lines of uint8 are lines * steps + starts; what the
+    weights of an output add up to, times its factor, is in `sums`.
+    """
     rows, inputs = lines.shape
     weight, here = _matrix(kind, start, high, inputs), lines[0, :0]
     long = min(inputs, _NEAR // 4 // lines.itemsize)
@@ -316,7 +328,8 @@ def _many(kind, start, factors, biases, lines, steps, y, low, high):
     group = max(1, _NEXT // (long * lines.itemsize * most)) * most
     size, near = inputs * weight.itemsize, np.empty((4, long + _PADDING), lines.dtype)
     origin, wide, target, stride = lines.ctypes.data, inputs * lines.itemsize, y.ctypes.data, y.shape[1] * y.itemsize
-    factor, bias, step = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data
+    factor, bias, step, begin = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data, starts.ctypes.data
+    all_sums, nothing = sums.ctypes.data, np.zeros(4, np.float32)
     for first in range(0, rows, group):
         for o in range(low, high, 4):
             for k in range(0, inputs, long):
@@ -324,44 +337,93 @@ def _many(kind, start, factors, biases, lines, steps, y, low, high):
                 weights = _four_lines(kind, weight, near, start, o, k, count)
                 later = start + (o * size + following * weight.itemsize if following < inputs else (o + 4) * size)
                 before, below = (bias + 4 * o, 0) if k == 0 else (target + 4 * o, stride)
-                of_rows = origin + k * lines.itemsize, wide, count, factor + 4 * o, step
+                of_weights = all_sums + 4 * o if k == 0 else nothing.ctypes.data
+                of_rows = origin + k * lines.itemsize, wide, count, factor + 4 * o, of_weights, step, begin
                 places = of_rows + (before, below, target + 4 * o, stride)
                 for row in range(first, min(first + group, rows), most):
                     ahead = (later + (row - first) // most % 4 * size,)
                     _meet(here, lines, row, most, weights, ahead, places)
     keep(near)
+    keep(nothing)
 
 
 @compiled()
-def _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, done, y, item):
-    rows, size = y.shape[1:]
-    share = ((size - done + blocks - 1) // blocks + 3) // 4 * 4
-    part, low = item // blocks, done + item % blocks * share
-    high, source, begin = min(low + share, size), min(part, len(lines) - 1), outputs[first + part]
-    of_part = scales[begin : begin + size], biases[begin : begin + size], lines[source], steps[source], y[part]
-    many = rows > 2 * _most_rows(lines) and lines.shape[2] % _vector(lines) == 0 and low < high
+def _few_or_many(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
+    many = len(lines) > 2 * _most_rows(lines) and lines.shape[1] % _vector(lines) == 0
     middle = high - (high - low) % 4 if many else low
     if low < middle:
-        _many(kind, addresses[first + part], *of_part, low, middle)
+        _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, middle)
     if middle < high:
-        _few(kind, addresses[first + part], *of_part, middle, high)
+        _few(kind, start, factors, biases, lines, steps, y, middle, high)
+
+
+def _meet_lines(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
+    """Few or many. Of eight bits only many, and then of sixteen bits only few, so that no code is made that is not used."""
+
+
+@overload(_meet_lines, inline="always")
+def _meet_lines_of(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
+    if lines.dtype == types.uint8:
+        return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: _many(
+            kind, start, factors, sums, biases, lines, steps, starts, y, low, high
+        )
+    if lines.dtype == types.int16 and HAS_BYTES:
+        return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: _few(
+            kind, start, factors, biases, lines, steps, y, low, high
+        )
+    return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: _few_or_many(
+        kind, start, factors, sums, biases, lines, steps, starts, y, low, high
+    )
+
+
+@compiled()
+def _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, low, high, y, item):
+    share = ((high - low + blocks - 1) // blocks + 3) // 4 * 4
+    part, begin = item // blocks, low + item % blocks * share
+    end, source, place = min(begin + share, high), min(part, len(lines) - 1), outputs[first + part]
+    of_part = slice(place, place + y.shape[2])
+    factors, sums, line_steps, starts = scales[0, of_part], scales[1, of_part], steps[0, source], steps[1, source]
+    start, offsets, said = addresses[first + part], biases[of_part], y[part]
+    if begin < end:
+        _meet_lines(kind, start, factors, sums, offsets, lines[source], line_steps, starts, said, begin, end)
 
 
 @compiled(parallel=True)
-def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, done, y):
-    """`product` of lines that are ready: [parts, rows, inputs] of float32 or bfloat16, or of int16 with what they are multiplied with.
+def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, low, high, y):
+    """Outputs `low` to `high` of `product`, of lines that are ready: [parts, rows, inputs] of float32 or bfloat16, or of whole numbers.
 
-    Outputs from `done` on.
+    steps [2, parts, rows]: what they are multiplied with and, of uint8, what is added then.
     """
-    blocks = max(1, min(threads, (y.shape[2] - done) // _LEAST))
+    blocks = max(1, min(threads, (high - low) // _LEAST))
     for item in prange(y.shape[0] * blocks):  # what is inside of such a loop takes the compiler three times as long
-        _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, done, y, np.int64(item))
+        _multiply_share(
+            kind, addresses, outputs, scales, biases, first, lines, steps, blocks, low, high, y, np.int64(item)
+        )
+
+
+@compiled(inline="always")
+def _ordered(bits):
+    """Bits of floats as whole numbers in the same order, and back. Of floats compilers look for the largest one by one."""
+    return bits ^ (bits >> np.int32(31) & np.int32(0x7FFFFFFF))
 
 
 @compiled()
-def _round_line(line, rounded):
-    """line = rounded * step, to half a step, where no sum of products with weights up to 127 can leave 32 bits. Returns the step."""
-    # the bits of positive floats are in the order of the floats; of floats compilers look for the largest one by one
+def _to_bytes(line, rounded):
+    bits, least, most = line.view(np.int32), np.int32(0x7FFFFFFF), np.int32(-0x80000000)
+    for k in range(len(line)):
+        number = _ordered(bits[k])
+        least, most = min(least, number), max(most, number)
+    lowest, highest = np.int32(_ordered(least)).view(np.float32), np.int32(_ordered(most)).view(np.float32)
+    step = (highest - lowest) / np.float32(255)
+    factor = np.float32(1) / step if step > 0 else np.float32(0)
+    for k in range(len(line)):
+        rounded[k] = np.uint8(np.int32((line[k] - lowest) * factor + np.float32(0.5)))
+    return step, lowest
+
+
+@compiled()
+def _to_pairs(line, rounded):
+    """So that no sum of products with weights up to 127 can leave 32 bits."""
     bits, largest_bits, total = line.view(np.int32), np.int32(0), np.float32(0)
     for k in range(len(line)):
         largest_bits = max(largest_bits, bits[k] & np.int32(0x7FFFFFFF))
@@ -371,74 +433,102 @@ def _round_line(line, rounded):
     factor = np.float32(1) / step if step > 0 else np.float32(0)
     for k in range(len(line)):
         rounded[k] = np.int16(np.floor(line[k] * factor + np.float32(0.5)))
-    return step
-
-
-@compiled(parallel=True)
-def _in_sixteen_bits(x, whole, steps):
-    """Each line of [lines, inputs]."""
-    if x.size <= SMALL:
-        for line in range(len(x)):
-            steps[line] = _round_line(x[line], whole[line])
-    else:
-        for line in prange(len(x)):
-            steps[line] = _round_line(x[line], whole[line])
+    return step, np.float32(0)
 
 
 @compiled()
-def _store_line(line, kept):
+def _to_bfloat16(line, rounded):
     for k in range(len(line)):
-        kept[k] = stored(line[k], kept)
+        rounded[k] = stored(line[k], rounded)
+    return np.float32(1), np.float32(0)
+
+
+def _round_line(line, rounded):
+    """line = rounded * step + start, to half a step. Returns these two."""
+
+
+@overload(_round_line, inline="always")
+def _round_line_of(line, rounded):
+    round_line = {types.uint8: _to_bytes, types.int16: _to_pairs, types.uint16: _to_bfloat16}[rounded.dtype]
+    return lambda line, rounded: round_line(line, rounded)
+
+
+@compiled()
+def _round_one(x, rounded, steps, line):
+    steps[0, line], steps[1, line] = _round_line(x[line], rounded[line])
 
 
 @compiled(parallel=True)
-def _in_bfloat16(x, halves):
-    """Each line of [lines, inputs]."""
+def _round_lines(x, rounded, steps):
+    """Each line of [lines, inputs]; steps [2, lines]."""
     if x.size <= SMALL:
         for line in range(len(x)):
-            _store_line(x[line], halves[line])
+            _round_one(x, rounded, steps, line)
     else:
         for line in prange(len(x)):
-            _store_line(x[line], halves[line])
+            _round_one(x, rounded, steps, np.int64(line))
+
+
+@compiled()
+def _rounded(x, like):
+    """Lines of the type of `like`, and what they are multiplied with and begin with."""
+    parts, rows, inputs = x.shape
+    lines, steps = np.empty(x.shape, like.dtype), np.empty((2, parts, rows), np.float32)
+    _round_lines(x.reshape(parts * rows, inputs), lines.reshape(parts * rows, inputs), steps.reshape(2, parts * rows))
+    return lines, steps
+
+
+@compiled()
+def _as_it_is(x):
+    return x, np.ones((2, x.shape[0], x.shape[1]), np.float32)
 
 
 def _ready(kind, x):
-    """Lines of float32 as they meet the weights, and what they are multiplied with."""
+    """Lines of float32 as a few of them meet the weights, and their steps."""
 
 
 @overload(_ready)
 def _ready_of(kind, x):
     if kind.dtype == types.int8 and HAS_PAIRS:
-
-        def whole(kind, x):
-            lines, steps = np.empty(x.shape, np.int16), np.empty(x.shape[:2], np.float32)
-            size = x.shape[0] * x.shape[1], x.shape[2]
-            _in_sixteen_bits(x.reshape(size), lines.reshape(size), steps.reshape(size[0]))
-            return lines, steps
-
-        return whole
+        return lambda kind, x: _rounded(x, np.empty(0, np.int16))
     if kind.dtype == types.uint16 and HAS_BFLOAT16:
-
-        def halves(kind, x):
-            lines, size = np.empty(x.shape, np.uint16), (x.shape[0] * x.shape[1], x.shape[2])
-            _in_bfloat16(x.reshape(size), lines.reshape(size))
-            return lines, np.ones(x.shape[:2], np.float32)
-
-        return halves
-    return lambda kind, x: (x, np.ones(x.shape[:2], np.float32))
+        return lambda kind, x: _rounded(x, kind)
+    return lambda kind, x: _as_it_is(x)
 
 
-def _matrices(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
+def _in_bytes(kind, addresses, outputs, scales, biases, first, x, threads, y):
+    """As many outputs as fill tiles, with rows of eight bits, where that pays. Returns how many."""
+
+
+@overload(_in_bytes)
+def _in_bytes_of(kind, addresses, outputs, scales, biases, first, x, threads, y):
+    if kind.dtype != types.int8 or not HAS_BYTES:
+        return lambda kind, addresses, outputs, scales, biases, first, x, threads, y: 0
+
+    def multiply_bytes(kind, addresses, outputs, scales, biases, first, x, threads, y):
+        many, done = np.empty(0, np.uint8), y.shape[2] - y.shape[2] % 4
+        if y.shape[1] <= 2 * _most_rows(many) or x.shape[2] % _vector(many) > 0:
+            return 0
+        lines, steps = _rounded(x, many)
+        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, 0, done, y)
+        return done
+
+    return multiply_bytes
+
+
+def _matrices(kind, addresses, outputs, scales, biases, first, x, threads, y):
     """With matrix registers."""
 
 
 @overload(_matrices)
-def _matrices_of(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
-    has = HAS_AMX and kind.dtype != types.float32
+def _matrices_of(kind, addresses, outputs, scales, biases, first, x, threads, y):
+    if not HAS_AMX or kind.dtype == types.float32:  # elsewhere the compiler does not know the instructions
+        return lambda kind, addresses, outputs, scales, biases, first, x, threads, y: None
+    whole = kind.dtype == types.int8
 
-    def call(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y):
-        if has:  # known to the compiler: elsewhere it does not know the instructions
-            multiply_matrices(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y)
+    def call(kind, addresses, outputs, scales, biases, first, x, threads, y):
+        lines, steps = _rounded(x, np.empty(0, np.uint8)) if whole else _as_it_is(x)  # known to the compiler
+        multiply_matrices(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y)
 
     return call
 
@@ -459,15 +549,19 @@ def product(kind, addresses, outputs, scales, biases, first, x, machine, y):
     """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
 
     [parts, rows, inputs] -> [parts, rows, outputs]. `kind` is an empty array of the weights' type: float32, uint16 (the bits of
-    bfloat16) or int8. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits; where there are instructions for
-    bfloat16, to that. `outputs` tells where a matrix has its scales and biases.
+    bfloat16) or int8. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits, or to eight if rows are many; where there are
+    instructions for bfloat16, to that. `outputs` tells where a matrix has its biases and `scales`: [2, outputs], the second ones times
+    what the weights of an output add up to.
     """
-    lines, steps = _ready(kind, x)
-    done = y.shape[2] - y.shape[2] % 32 if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1]) else 0
-    if done > 0:
-        _matrices(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, y)
-    if done < y.shape[2]:
-        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, done, y)
+    done, size = 0, y.shape[2]
+    if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1]):
+        done = size - size % 32
+        _matrices(kind, addresses, outputs, scales, biases, first, x, machine.threads, y)
+    else:
+        done = _in_bytes(kind, addresses, outputs, scales, biases, first, x, machine.threads, y)
+    if done < size:
+        lines, steps = _ready(kind, x)
+        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, done, size, y)
 
 
-__all__ = ["HAS_BFLOAT16", "HAS_PAIRS", "LANES", "SMALL", "multiply", "product"]
+__all__ = ["HAS_BFLOAT16", "HAS_BYTES", "HAS_PAIRS", "LANES", "SMALL", "multiply", "product"]

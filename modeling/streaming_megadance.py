@@ -38,6 +38,7 @@ from torch import Tensor
 from .audio_megadance import AudioError
 from .configuration_megadance import MegaDanceTokenizerConfig
 from .feature_extraction_megadance import MegaDanceFeatureExtractor, _to_mono
+from .generation_megadance import draw
 from .kinematics_megadance import (
     ROOT_SIZE,
     axis_angle_to_matrix,
@@ -268,7 +269,7 @@ class CodeStream:
         logits = torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
         scores = self._processors(self.codes, logits)
         if self._generation.do_sample:
-            new = torch.multinomial(scores.softmax(-1), 1, generator=self._generator)
+            new = draw(scores, self._generator)[:, None]
         else:
             new = scores.argmax(-1, keepdim=True)
         self.codes = torch.cat((self.codes, new), dim=1)

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from megadance_hf.modeling import generation_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.experts_megadance import MegaDanceCache
-from megadance_hf.modeling.generation_megadance import MODES, window_start
+from megadance_hf.modeling.generation_megadance import MODES, draw, window_start
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
 GENRES = ("Popping", "Wei", "Jazz")
@@ -320,6 +320,31 @@ def test_top_k_1_is_greedy_and_sampling_follows_the_probabilities():
     expected = drawn.upper_logits[0, 0].softmax(-1)
     observed = drawn.upper_codes[:, 1].bincount(minlength=CODES) / 4000
     torch.testing.assert_close(observed, expected, atol=0.03, rtol=0)
+
+
+def test_draw():
+    """As often as the probabilities say, and none that has the probability 0: not before the first, between, nor after the last."""
+    scores = torch.full((3, 40), -torch.inf)
+    scores[0, [3, 20, 39]] = torch.tensor([0.0, 0.7, -1.0])
+    scores[1, [0, 38]] = torch.tensor([80.0, 81.0])
+    scores[2, 17] = -5.0
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([draw(scores, generator) for _ in range(20000)], 1)
+    for row, of_row in enumerate(drawn):
+        shares = of_row.bincount(minlength=40) / 20000
+        torch.testing.assert_close(shares, scores[row].softmax(-1), atol=0.015, rtol=0)
+        assert (scores[row][of_row] > -torch.inf).all()
+    assert abs(float(torch.corrcoef(drawn[:2].float())[0, 1])) < 0.03  # rows do not share their number
+
+
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-24])
+def test_draw_at_the_ends(monkeypatch, number):
+    """Of what uniform numbers there can be."""
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, number))
+    scores = torch.randn(500, 1000, generator=torch.Generator().manual_seed(0))
+    scores[:, :100], scores[:, 900:] = -torch.inf, -torch.inf
+    drawn = draw(scores, None)
+    assert torch.equal(drawn, torch.full((500,), 899 if number else 100))
 
 
 class Only(LogitsProcessor):
