@@ -68,6 +68,7 @@ class MegaDanceCache:
         self._experts = {}
         self.groups = None  # how the batch is sorted by genre
         self.steps = None  # what `step_through` prepares
+        self.head = {}  # the output layers' weights, as `feed_forward_step` arranges them
 
     def get_seq_length(self) -> int:
         """Positions seen so far (of each stream)."""

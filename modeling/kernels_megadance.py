@@ -135,23 +135,36 @@ def _call(step: ExpertStep, machine: tuple, x: np.ndarray, position: int, out: n
     loops().expert(*step.weights, machine, x, *step.states, step.rows.start, position, out)
 
 
-def feed_forward_step(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
-    """Rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way."""
-    rows = x.shape[:-1].numel()
-    if not usable(x) or not _worth_it([mlp.fc1, mlp.fc2]) or loops() is None:
+def feed_forward_step(mlp: nn.Module, x: torch.Tensor, arranged: dict) -> torch.Tensor | None:
+    """Rows through a `FeedForward`: [..., inputs] -> [..., outputs]. None where this is not the faster way.
+
+    `arranged` is empty before the first call, and keeps what is the same for each.
+    """
+    if not usable(x):
         return None
-    middle, out = torch.empty(1, rows, len(mlp.fc1.weight)), torch.empty(1, rows, len(mlp.fc2.weight))
+    if "layers" not in arranged:
+        layers = [mlp.fc1, mlp.fc2]
+        arranged["layers"] = list(map(_linear_step, layers)) if _worth_it(layers) and loops() is not None else None
+    if arranged["layers"] is None:
+        return None
+    first, second = arranged["layers"]
+    rows = x.shape[:-1].numel()
+    middle, out = torch.empty(1, rows, len(mlp.fc1.weight)), np.empty((1, rows, len(mlp.fc2.weight)), np.float32)
     with _lock:
-        _linear(mlp.fc1, torch.from_numpy(_floats(x)).view(1, rows, -1), middle)
-        _linear(mlp.fc2, mlp.act(middle), out)
-    return out.to(x.dtype).view(*x.shape[:-1], -1)
+        _multiply(first, _floats(x).reshape(1, rows, -1), middle.numpy())
+        _multiply(second, mlp.act(middle).numpy(), out)
+    return torch.from_numpy(out).to(x.dtype).view(*x.shape[:-1], -1)
 
 
-def _linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+def _linear_step(layer: nn.Module) -> tuple:
+    """First arguments of the compiled `product`."""
     weight = _array(layer.weight)
-    place = np.array([weight.ctypes.data]), np.array([0, len(weight)])
+    return weight[:0, 0], np.array([weight.ctypes.data]), np.array([0, len(weight)]), _scales(layer), _bias(layer), 0
+
+
+def _multiply(step: tuple, x: np.ndarray, y: np.ndarray) -> None:
     call = loops()
-    call.product(weight[:0, 0], *place, _scales(layer), _bias(layer), 0, x.numpy(), call.machine(), y.numpy())
+    call.product(*step, x, call.machine(), y)
 
 
 def _worth_it(layers: list[nn.Module]) -> bool:

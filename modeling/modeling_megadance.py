@@ -627,7 +627,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             music_embeds,
         )
         kept = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
-        logits = None if outputs.past_key_values is None else feed_forward_step(self.output_mlp, kept)
+        cache = outputs.past_key_values
+        logits = None if cache is None else feed_forward_step(self.output_mlp, kept, cache.head)
         upper_logits, lower_logits = (self.output_mlp(kept) if logits is None else logits).unbind(1)
         losses = [
             F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())

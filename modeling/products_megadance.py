@@ -192,7 +192,7 @@ def _tile(rows: int):
     return tile
 
 
-_TILES = {rows: _tile(rows) for rows in sorted({1, 3, _MOST_ROWS, _MOST_ROWS_OF_PAIRS})}
+_TILES = {rows: _tile(rows) for rows in sorted({1, 3, 4, _MOST_ROWS, _MOST_ROWS_OF_PAIRS})}
 
 
 def _most_rows(lines):
@@ -205,22 +205,31 @@ def _most_rows_of(lines):
     return lambda lines: most
 
 
-def _meet(here, lines, row, most, weights, ahead, places):
-    """The tile that begins with `row`, of up to `most` rows: 1, 3 or as many as there can be."""
+@compiled(inline="always")
+def _rows_of_next(left, most):
+    """Rows of the next tile, where so many are left: 22 are 6, 6, 6, 4 and 8 are 4, 4."""
+    rows = left if left == 1 else 3 if left <= 3 else 4 if left == 4 or left == 7 or left == 8 else most
+    return min(rows, most)
+
+
+def _meet(here, lines, row, rows, weights, ahead, places):
+    """The tile of so many rows, from `row` on."""
 
 
 @overload(_meet, inline="always")
-def _meet_of(here, lines, row, most, weights, ahead, places):
+def _meet_of(here, lines, row, rows, weights, ahead, places):
     several = _MOST_ROWS_OF_PAIRS if lines.dtype == types.int16 else _MOST_ROWS
-    one, three, many = _TILES[1], _TILES[3], _TILES[several]
-    has_three = several > 3  # known to the compiler, which would make the same code twice
+    one, three, four, many = _TILES[1], _TILES[3], _TILES[4], _TILES[several]
+    has_three, has_four = several > 3, several > 4  # known to the compiler, which would make the same code twice
 
-    def meet(here, lines, row, most, weights, ahead, places):
+    def meet(here, lines, row, rows, weights, ahead, places):
         last = len(lines) - 1
-        if most == 1:
+        if rows == 1:
             one(here, lines, weights, ahead, row, last, *places)
-        elif has_three and most == 3:
+        elif has_three and rows == 3:
             three(here, lines, weights, ahead, row, last, *places)
+        elif has_four and rows == 4:
+            four(here, lines, weights, ahead, row, last, *places)
         else:
             many(here, lines, weights, ahead, row, last, *places)
 
@@ -247,7 +256,7 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
     weight = _matrix(kind, start, high, inputs)
     count = inputs - inputs % _vector(lines)
     size, quarter = inputs * weight.itemsize, (high - low + 3) // 4
-    most = 1 if rows == 1 else min(3, _most_rows(lines)) if rows <= 3 else _most_rows(lines)
+    most = _most_rows(lines)
     of_four, sums = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
     factor, step = of_four.ctypes.data, steps.ctypes.data
     of_rows = lines.ctypes.data, inputs * lines.itemsize, count, factor, factor, step, step  # lines begin with zero
@@ -260,8 +269,11 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
         for which in range(4):
             of_four[0, which], of_four[1, which] = factors[o[which]], biases[o[which]]
         if count > 0:
-            for row in range(0, rows, most):
-                _meet(kind, lines, row, most, weights, ahead, places)
+            row = 0
+            while row < rows:
+                together = _rows_of_next(rows - row, most)
+                _meet(kind, lines, row, together, weights, ahead, places)
+                row += together
         for which in range(4):
             output = o[which]
             for row in range(rows):
@@ -340,9 +352,11 @@ def _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, high
                 of_weights = all_sums + 4 * o if k == 0 else nothing.ctypes.data
                 of_rows = origin + k * lines.itemsize, wide, count, factor + 4 * o, of_weights, step, begin
                 places = of_rows + (before, below, target + 4 * o, stride)
-                for row in range(first, min(first + group, rows), most):
-                    ahead = (later + (row - first) // most % 4 * size,)
-                    _meet(here, lines, row, most, weights, ahead, places)
+                row, which = first, 0
+                while row < min(first + group, rows):
+                    together = _rows_of_next(rows - row, most)
+                    _meet(here, lines, row, together, weights, (later + which % 4 * size,), places)
+                    row, which = row + together, which + 1
     keep(near)
     keep(nothing)
 

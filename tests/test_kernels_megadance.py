@@ -91,6 +91,10 @@ def expect_close(ours, theirs, tolerance):
     torch.testing.assert_close(ours, theirs, atol=tolerance * float(theirs.abs().max()), rtol=0)
 
 
+def multiply(layer, x, y):
+    kernels._multiply(kernels._linear_step(layer), x.numpy(), y.numpy())
+
+
 def in_bytes(inputs, rows, matrices):
     """Whether inputs of weights of eight bits are rounded to as many."""
     if matrices:
@@ -158,7 +162,7 @@ def test_product(rows, outputs, inputs, matrices):
     with torch.no_grad():
         for linear in (layer, Int8Linear(layer), copy.deepcopy(layer).to(torch.bfloat16)):
             y = torch.full((1, rows, outputs), torch.nan)
-            kernels._linear(linear, x, y)
+            multiply(linear, x, y)
             weight, bias = dense_weight(linear).float(), linear.bias.float()
             expected = torch.nn.functional.linear(x.double(), weight.double(), bias.double()).float()
             # inputs are rounded to sixteen or eight bits where weights have eight, and where instructions multiply bfloat16, to that
@@ -177,7 +181,7 @@ def test_products_of_bfloat16_are_exact(matrices):
     layer, x = torch.nn.Linear(512, 96).to(torch.bfloat16), torch.randn(1, 40, 512)
     y = torch.empty(1, 40, 96)
     with torch.no_grad():
-        kernels._linear(layer, x, y)
+        multiply(layer, x, y)
         heard = x.bfloat16() if matrices or products.HAS_BFLOAT16 else x
         exact = torch.nn.functional.linear(heard.double(), layer.weight.double(), layer.bias.double())
     torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=2e-6)
@@ -192,7 +196,7 @@ def test_inputs_of_eight_bits(rows, outputs, inputs, matrices):
     x[..., 0], x[..., -1] = 0, 255
     x = x / 32 - torch.rand(rows, 1, generator=generator).mul(8).round()
     y = torch.empty(1, rows, outputs)
-    kernels._linear(layer, x, y)
+    multiply(layer, x, y)
     exact = torch.nn.functional.linear(x.double(), dense_weight(layer).double(), layer.bias.double())
     torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=2e-5)
 
@@ -219,7 +223,7 @@ def test_whole_numbers_never_overflow(rows, outputs, inputs, matrices):
         layer.weight.fill_(2.0)
         x, y = torch.full((1, rows, inputs), 1000.0), torch.empty(1, rows, outputs)
         x[..., 0] = 0  # so that the others are far from the least
-        kernels._linear(Int8Linear(layer), x, y)
+        multiply(Int8Linear(layer), x, y)
     torch.testing.assert_close(y, torch.full_like(y, 2000.0 * (inputs - 1)), rtol=1e-3, atol=0)
 
 
