@@ -7,8 +7,9 @@ twenty positions: putting them into that order takes as long as the product, and
 
     model.quantize("int8")                                     # or from_pretrained(..., quantization="int8")
 
-Each output has its own scale. Generation of large models computes with the exact eight-bit weights and inputs of sixteen bits
-(`kernels_megadance.py`), everything else with torch's quantized products, which round the inputs to eight bits as well.
+Each output has its own scale. Generation of large models computes with the exact eight-bit weights (`kernels_megadance.py`): steps with
+inputs of sixteen bits, windows with inputs of eight where the processor multiplies bytes. Everything else are torch's quantized products,
+whose inputs have eight bits.
 """
 
 import warnings

@@ -354,7 +354,9 @@ def _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, high
                 places = of_rows + (before, below, target + 4 * o, stride)
                 row, which = first, 0
                 while row < min(first + group, rows):
-                    together = _rows_of_next(rows - row, most)
+                    together = max(
+                        _rows_of_next(rows - row, most), min(4, most)
+                    )  # smaller ones would be compiled for little
                     _meet(here, lines, row, together, weights, (later + which % 4 * size,), places)
                     row, which = row + together, which + 1
     keep(near)
