@@ -67,6 +67,9 @@ def main(argv: list[str] | None = None) -> dict:
             if number:  # the first round makes memory and Adam's state
                 seconds[name].append(taken)
     report: dict = {f"{name}_seconds": round(statistics.median(found), 4) for name, found in seconds.items()}
+    report |= {
+        f"{name}_windows_per_second": round(options.batch / statistics.median(s), 1) for name, s in seconds.items()
+    }
     for name in list(batches)[1:]:
         ratios = [other / one for one, other in zip(seconds["one_genre"], seconds[name], strict=True)]
         report[f"{name}_over_one_genre"] = round(statistics.median(ratios), 2)
