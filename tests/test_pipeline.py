@@ -14,6 +14,7 @@ import transformers
 from helpers import GENRES, click_song, remember, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 from safetensors.torch import load_file, save_file
 
+from megadance_hf.datasets_scripts.composer import compose
 from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import GenreError
@@ -376,7 +377,7 @@ def bundled():
 
 def test_the_bundled_model_dances(bundled):
     assert bundled.genres == ["chacha", "rumba", "waltz"]
-    song = (click_song(6.0, bpm=90), 22050)
+    song = (compose(6.0, style="waltz", tempo=87.0).render().mean(1), 44100)
     first = []
     for genre in bundled.genres:
         dances, speeds = bundled(song, genre=genre, seed=0, num=3), []
@@ -385,10 +386,11 @@ def test_the_bundled_model_dances(bundled):
             joints = dance.joints()
             above = joints[..., 1].min() > -1e-4
             assert above and np.median(joints[:, [10, 11], 1].min(-1)) < 0.05, "feet on the floor"
-            assert (joints[:, 15, 1] - joints[:, 0, 1]).min() > 0.3, "upright: the head is above the pelvis"
+            assert np.median(joints[:, 15, 1] - joints[:, 0, 1]) > 0.5, (
+                "upright but for a bow: the head is above the pelvis"
+            )
             speeds.append(np.linalg.norm(np.diff(joints, axis=0), axis=-1) * 30)  # metres a second
-        # to clicks a rumba is slow: .08 to .5 over 25 seeds
-        assert 0.1 < np.median([speed.mean() for speed in speeds]) < 3 and np.max(speeds) < 15, "moves, no joint jumps"
+        assert 0.15 < np.median([speed.mean() for speed in speeds]) < 3 and np.max(speeds) < 15, "moves, no joint jumps"
         first.append(dances[0])
     assert not same(first[0], first[1]) and not same(first[1], first[2])
     assert bundled.model.name_or_path == DEFAULT_MODEL == find_model("ballroom")
