@@ -5,7 +5,8 @@
 `full` is the paper's size with random weights (849 M parameters, 107 M of them for one genre), `bundled` the model that comes
 with the package. `plain` computes every window anew with the modules of torch, which is the obvious loop. Each run measures all
 cases one after the other; medians over the runs. A case is a mode and a type, then `x8` for eight dances at once (its seconds
-are those of the eight divided by eight) or `600s` for ten minutes of music instead of `--seconds`.
+are those of the eight divided by eight) or `600s` for ten minutes of music instead of `--seconds`. `over_short` is the time of the
+latter over that of as many minutes of short dances, half of them before it and half after: no machine is the same for long.
 
 `agreement` compares the types with float32, each step given the same codes before it: how often the likeliest code is the same,
 and the error of the logits as a share of their spread.
@@ -120,9 +121,16 @@ def main(argv: list[str] | None = None) -> dict:
     times = {case: [] for case in arguments.cases}
     for case in arguments.cases:  # compiles, and brings the weights to memory
         measure(models[case.split("_")[1]], case.split("_x")[0].split("_6")[0], 10.0)
+    over_short: dict[str, list[float]] = {}
     for _ in range(arguments.runs):
         for case, found in times.items():
-            found.append(measure(models[case.split("_")[1]], case, arguments.seconds))
+            model, (short, more) = models[case.split("_")[1]], case.rsplit("_", 1)
+            halves = round(float(more[:-1]) / arguments.seconds / 2) if more.endswith("s") else 0
+            around = [measure(model, short, arguments.seconds) for _ in range(halves)]
+            found.append(measure(model, case, arguments.seconds))
+            around += [measure(model, short, arguments.seconds) for _ in range(halves)]
+            if around:
+                over_short.setdefault(case, []).append(found[-1] / statistics.mean(around))
     seconds = {case: statistics.median(found) for case, found in times.items()}
     report = {"size": arguments.size, "device": arguments.device, "threads": arguments.threads}
     report["runs"] = arguments.runs
@@ -134,6 +142,8 @@ def main(argv: list[str] | None = None) -> dict:
         alone = case.split("_x")[0]
         if alone != case and alone in seconds:
             report.setdefault("batch_throughput", {})[case] = round(seconds[alone] / seconds[case], 2)
+    if over_short:
+        report["over_short"] = {case: round(statistics.median(ratios), 3) for case, ratios in over_short.items()}
     report["agreement_with_float32"] = agreement(models, 3 * arguments.seconds)
     print(json.dumps(report, indent=2))
     return report

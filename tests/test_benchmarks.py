@@ -70,6 +70,7 @@ def test_generation(benchmark_of, capsys):
     assert json.loads(capsys.readouterr().out) == report
     assert set(report["seconds_a_second"]) == set(cases) and all(report["seconds_a_second"].values())
     assert report["batch_throughput"]["paper_float32_x4"] > 1
+    assert set(report["over_short"]) == {"paper_int8_60s"} and report["over_short"]["paper_int8_60s"] > 0
     for kind in ("bfloat16", "int8"):
         assert 0.8 < report["agreement_with_float32"][kind]["same_likeliest_code"] <= 1
         assert 0 < report["agreement_with_float32"][kind]["logit_error"] < 0.1
