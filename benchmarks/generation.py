@@ -1,6 +1,7 @@
 """Seconds of compute a second of dance: modes, types of weights, batches, lengths; against plain recomputation; JSON out.
 
-    python benchmarks/generation.py [--size full|bundled] [--runs 5] [--threads 2] [--device cuda] [--cases paper_bfloat16 paper_bfloat16_x64 ...]
+    python benchmarks/generation.py [--size full|bundled] [--runs 5] [--threads 2] [--device cpu]
+        [--cases paper_bfloat16 paper_bfloat16_x64 ...]
 
 `full` is the paper's size with random weights (849 M parameters, 107 M of them for one genre), `bundled` the model that comes
 with the package. `plain` computes every window anew with the modules of torch, which is the obvious loop. Each run measures all
@@ -132,8 +133,7 @@ def main(argv: list[str] | None = None) -> dict:
             if around:
                 over_short.setdefault(case, []).append(found[-1] / statistics.mean(around))
     seconds = {case: statistics.median(found) for case, found in times.items()}
-    report = {"size": arguments.size, "device": arguments.device, "threads": arguments.threads}
-    report["runs"] = arguments.runs
+    report = {"size": arguments.size, "device": arguments.device, "threads": arguments.threads, "runs": arguments.runs}
     report["seconds_a_second"] = {case: float(f"{value:.3g}") for case, value in seconds.items()}
     if "plain_float32" in seconds:
         plain = seconds["plain_float32"]

@@ -8,8 +8,9 @@ multiplied with to bfloat16, where it has AVX-512's instruction for that; everyt
 definition; the tests compare with it.
 
 Many positions at once are bound by arithmetic. Where the processor has an instruction for products of bytes (VNNI), what int8 is multiplied
-with is rounded to eight bits then. Where it has matrix registers (AMX), weights of bfloat16 and int8 are multiplied in these. Libraries gain little or nothing with some dozens of rows: they put weights into an order of their own, in each call or as a
-second copy, and without instructions for bfloat16 they multiply it six times as slowly as float32.
+with is rounded to eight bits then. Where it has matrix registers (AMX), weights of bfloat16 and int8 are multiplied in these. Libraries
+gain little or nothing with some dozens of rows: they put weights into an order of their own, in each call or as a second copy, and
+without instructions for bfloat16 they multiply it six times as slowly as float32.
 
 The loops are in `loops_megadance.py`, the products in `products_megadance.py` and `amx_megadance.py`. Without numba they are not used.
 """

@@ -247,20 +247,20 @@ def _vector_of(line):
 
 
 @compiled()
-def _few(kind, start, factors, biases, lines, steps, y, low, high):
+def _few(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
     """Outputs `low` to `high` of a matrix that lies at `start`: y = (lines * steps) weight^T factors + biases.
 
-    lines [rows, inputs], steps [rows], y [rows, outputs], factors and biases [outputs].
+    lines [rows, inputs], steps [rows], y [rows, outputs], factors and biases [outputs]; `sums` and `starts` are for `_many`.
     """
     rows, inputs = lines.shape
     weight = _matrix(kind, start, high, inputs)
     count = inputs - inputs % _vector(lines)
     size, quarter = inputs * weight.itemsize, (high - low + 3) // 4
     most = _most_rows(lines)
-    of_four, sums = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
+    of_four, totals = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
     factor, step = of_four.ctypes.data, steps.ctypes.data
     of_rows = lines.ctypes.data, inputs * lines.itemsize, count, factor, factor, step, step  # lines begin with zero
-    places = of_rows + (factor + 16, 0, sums.ctypes.data, 16)
+    places = of_rows + (factor + 16, 0, totals.ctypes.data, 16)
     for first in range(low, low + quarter):
         last = high - 1  # where the outputs end, the last one is computed again
         o = first, min(first + quarter, last), min(first + 2 * quarter, last), min(first + 3 * quarter, last)
@@ -278,12 +278,12 @@ def _few(kind, start, factors, biases, lines, steps, y, low, high):
             output = o[which]
             for row in range(rows):
                 if count == 0:
-                    sums[row, which] = of_four[1, which]
+                    totals[row, which] = of_four[1, which]
                 rest = np.float32(0)
                 for k in range(count, inputs):
                     rest += real(weight[output, k]) * real(lines[row, k])
-                y[row, output] = sums[row, which] + rest * (factors[output] * steps[row])
-    keep(sums)
+                y[row, output] = totals[row, which] + rest * (factors[output] * steps[row])
+    keep(totals)
     keep(of_four)
 
 
@@ -354,9 +354,8 @@ def _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, high
                 places = of_rows + (before, below, target + 4 * o, stride)
                 row, which = first, 0
                 while row < min(first + group, rows):
-                    together = max(
-                        _rows_of_next(rows - row, most), min(4, most)
-                    )  # smaller ones would be compiled for little
+                    # smaller ones would be compiled for little
+                    together = max(_rows_of_next(rows - row, most), min(4, most))
                     _meet(here, lines, row, together, weights, (later + which % 4 * size,), places)
                     row, which = row + together, which + 1
     keep(near)
@@ -370,7 +369,7 @@ def _few_or_many(kind, start, factors, sums, biases, lines, steps, starts, y, lo
     if low < middle:
         _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, middle)
     if middle < high:
-        _few(kind, start, factors, biases, lines, steps, y, middle, high)
+        _few(kind, start, factors, sums, biases, lines, steps, starts, y, middle, high)
 
 
 def _meet_lines(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
@@ -379,15 +378,8 @@ def _meet_lines(kind, start, factors, sums, biases, lines, steps, starts, y, low
 
 @overload(_meet_lines, inline="always")
 def _meet_lines_of(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
-    if lines.dtype == types.uint8:
-        return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: _many(
-            kind, start, factors, sums, biases, lines, steps, starts, y, low, high
-        )
-    if lines.dtype == types.int16 and HAS_BYTES:
-        return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: _few(
-            kind, start, factors, biases, lines, steps, y, low, high
-        )
-    return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: _few_or_many(
+    meet = _many if lines.dtype == types.uint8 else _few if lines.dtype == types.int16 and HAS_BYTES else _few_or_many
+    return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: meet(
         kind, start, factors, sums, biases, lines, steps, starts, y, low, high
     )
 

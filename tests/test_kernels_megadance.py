@@ -98,7 +98,7 @@ def multiply(layer, x, y):
 def in_bytes(inputs, rows, matrices):
     """Whether inputs of weights of eight bits are rounded to as many."""
     if matrices:
-        return rows >= 5 and inputs % 64 == 0
+        return rows >= products._MANY_FOR_MATRICES and inputs % 64 == 0
     return products.HAS_BYTES and rows > 2 * products._MOST_ROWS and inputs % (4 * products.LANES) == 0
 
 
@@ -117,16 +117,16 @@ def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind, matrices)
     assert len(called) == 10  # steps, and the prompt and the windows
     expected, expected_cache = dance(model, monkeypatch, smallest=10**9)
     assert len(called) == 10
-    # inputs are rounded to sixteen bits, in windows to eight; torch rounds to bfloat16 after each operation
+    # inputs are rounded to sixteen bits; torch rounds to bfloat16 after each operation
     tolerance = {"float32": 1e-5, "int8": 2e-4, "bfloat16": 0.04}[kind]
-    if kind == "int8" and model.config.hidden_size < 32:
-        expect_close(logits[:, :7], expected[:, :7], tolerance)
-    if kind == "int8" and (matrices or products.HAS_BYTES):
-        tolerance = 0.02
-    expect_close(logits, expected, tolerance)
+    # of many rows that fill instructions for bytes, to eight: in windows those of the output layers, with the largest size of others too
+    in_eight = 0.015 if kind == "int8" and (matrices or products.HAS_BYTES) else tolerance
+    others = in_eight if model.config.hidden_size == 32 else tolerance
+    expect_close(logits[:, :7], expected[:, :7], others)
+    expect_close(logits, expected, in_eight)
     assert logits.dtype == expected.dtype
     for name in STATES:
-        expect_close(getattr(cache, name), getattr(expected_cache, name), tolerance)
+        expect_close(getattr(cache, name), getattr(expected_cache, name), others)
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
@@ -139,7 +139,7 @@ def test_experts_side_by_side(model, monkeypatch, kind, matrices):
     monkeypatch.setattr(Int8Linear, "_pack", lambda self, rows: None)
     logits, _ = dance(model, monkeypatch, smallest=0)
     expected, _ = dance(model, monkeypatch, smallest=10**9)
-    eight_bits = 0.02 if matrices or products.HAS_BYTES else 5e-4
+    eight_bits = 0.015 if matrices or products.HAS_BYTES else 5e-4
     expect_close(logits, expected, {"float32": 1e-5, "int8": eight_bits, "bfloat16": 0.04}[kind])
 
 
@@ -205,7 +205,9 @@ def test_inputs_of_eight_bits(rows, outputs, inputs, matrices):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "features"), OLDER)
 def test_older_processors(name, features, tmp_path):
-    """With vectors of eight numbers, and with those of four and no instruction for pairs; with those of sixteen, and none for bfloat16."""
+    """With vectors of eight numbers, and with those of four and no instruction for pairs; with those of sixteen, and none for
+    bfloat16; with those of eight, and products of bytes.
+    """
     environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
     tests = [f"{__file__}::test_product", f"{__file__}::test_whole_numbers_never_overflow"]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]

@@ -380,17 +380,15 @@ def test_the_bundled_model_dances(bundled):
     song = (compose(6.0, style="waltz", tempo=87.0).render().mean(1), 44100)
     first = []
     for genre in bundled.genres:
-        dances, speeds = bundled(song, genre=genre, seed=0, num=3), []
+        dances = bundled(song, genre=genre, seed=0, num=3)
         for dance in dances:
             assert len(dance) == 180
             joints = dance.joints()
             above = joints[..., 1].min() > -1e-4
             assert above and np.median(joints[:, [10, 11], 1].min(-1)) < 0.05, "feet on the floor"
-            assert np.median(joints[:, 15, 1] - joints[:, 0, 1]) > 0.5, (
-                "upright but for a bow: the head is above the pelvis"
-            )
-            speeds.append(np.linalg.norm(np.diff(joints, axis=0), axis=-1) * 30)  # metres a second
-        assert 0.15 < np.median([speed.mean() for speed in speeds]) < 3 and np.max(speeds) < 15, "moves, no joint jumps"
+            assert (joints[:, 15, 1] - joints[:, 0, 1]).min() > 0.3, "upright: the head is above the pelvis"
+            speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1) * 30  # metres a second
+            assert 0.1 < speed.mean() < 3 and speed.max() < 15, "moves, and no joint jumps"
         first.append(dances[0])
     assert not same(first[0], first[1]) and not same(first[1], first[2])
     assert bundled.model.name_or_path == DEFAULT_MODEL == find_model("ballroom")
