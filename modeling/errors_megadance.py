@@ -1,4 +1,4 @@
-"""What goes wrong with a model's files, in one line. Light, so that a command can say it at once."""
+"""What goes wrong with files, in one line. Light, so that a command can say it at once."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,48 @@ from contextlib import contextmanager
 
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, StrictDataclassError
 from safetensors import SafetensorError
+
+
+class FileError(ValueError):
+    """A file that cannot be used; the message is one line naming the file and the remedy."""
+
+
+@contextmanager
+def reading(
+    path: str | os.PathLike, remedy: str = "fetch or make it again", error: type[ValueError] = FileError
+) -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes one line that names it: `PATH cannot be read (REASON): REMEDY`.
+
+    Every door through which files come in uses this one: damaged files raise nearly anything (struct.error, KeyError,
+    UnicodeDecodeError, RecursionError, MemoryError, ...), and none of that tells a user which file to replace.
+
+    Args:
+        path: how the message names the file.
+        remedy: what the user can do.
+        error: the class to raise, a ValueError of this package. One of this class that comes from inside passes as it is:
+            it has been said already, better.
+    """
+    try:
+        yield
+    except error:
+        raise
+    except FileNotFoundError as missing:
+        name = missing.filename if missing.filename is not None else path
+        raise error(f"{os.fspath(name)} does not exist: give the path of a file that does") from missing
+    except Exception as cause:
+        raise error(f"{os.fspath(path)} cannot be read ({reason_of(cause)}): {remedy}") from cause
+
+
+def reason_of(error: BaseException, limit: int = 300) -> str:
+    """What an exception says, in one line, with its type where it says too little to be understood."""
+    said = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror
+    elif isinstance(error, MemoryError):
+        said = "it asks for more memory than there is"
+    elif isinstance(error, KeyError | IndexError) or not said:
+        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return said if len(said) <= limit else said[:limit] + " ..."
 
 
 class ModelError(ValueError):
@@ -39,4 +81,4 @@ def _is_from_the_hub(error: BaseException | None) -> bool:
     return False
 
 
-__all__ = ["ModelError", "one_line"]
+__all__ = ["FileError", "ModelError", "one_line", "reading", "reason_of"]
