@@ -86,6 +86,7 @@ def make(raw: RawClip) -> Clip:
         split=raw.split,
         source=f"AIST++ {raw.id}",
         licence=LICENCE,
+        song=raw.files[1].stem,
     )
     clip.poses, clip.translation = read_motion(raw.files[0])
     clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds

@@ -103,6 +103,7 @@ def make(raw: RawClip) -> Clip:
         split=raw.split,
         source=f"Music-to-Dance-Motion-Synthesis, {record.get('source', raw.id)}",
         licence=LICENCE,
+        song=record.get("source"),
     )
     if not record.get("paired"):
         return clip

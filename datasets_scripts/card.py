@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
+from megadance_hf.datasets_scripts.beats import KNOWN, MIN_CONFIDENCE
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
@@ -58,10 +60,31 @@ def noisy_clips(info: dict[str, Any]) -> list[str]:
     ]
 
 
+def beats_line(info: dict[str, Any]) -> str:
+    """How many clips with music have known beats and how many estimated ones, with what confidence; empty without music."""
+    beats = info.get("beats", {}).values()
+    if not beats:
+        return ""
+    sure = sorted(value for value in beats if isinstance(value, int | float))
+    known, unheard = sum(value == KNOWN for value in beats), sum(value is None for value in beats)
+    line = f"beats of {len(beats)} clips with music: {known} known, {len(sure)} estimated from the features"
+    if sure:
+        weak = sum(value < MIN_CONFIDENCE for value in sure)
+        line += (
+            f" (confidence {sure[0]:.2f} to {sure[-1]:.2f}, median {median(sure):.2f}; {weak} below {MIN_CONFIDENCE}, which "
+            "training does not use)"
+        )
+    return line + (f", {unheard} without" if unheard else "")
+
+
 def size_category(rows: int) -> str:
     """The Hub's name for so many rows."""
     limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
     return next((name for limit, name in limits.items() if rows < limit), "100K<n<1M")
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def card_text(card: Card, info: dict[str, Any]) -> str:
@@ -113,13 +136,16 @@ neighbours (a discontinuity); `info.json` has the numbers of every clip.{" The w
 
 {noise}
 
+**Beats.** {_upper(beats_line(info)) or "There is no music"}.
+
 **Left out.** {len(info.get("left_out", {}))} clips could not be used.
 
 {left_out}
 
 One row is one clip at {FPS} frames a second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
 pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, {FEATURE_SIZE}; null without music), `genre`, `split`, `source`,
-`licence`, and where the beat is known `beat_period_s`, `first_beat_s`, `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
+`licence`, `song`; `beat_source` says whether the beat is known or estimated (then `beat_confidence`, 0 to 1), `beat_period_s` and
+`first_beat_s` what it is; where it is known there may be `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
 
 ```python
 from datasets import load_dataset

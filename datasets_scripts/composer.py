@@ -24,6 +24,7 @@ import numpy as np
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, fftconvolve, sosfilt
 
+from megadance_hf.datasets_scripts.beats import KNOWN
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 
@@ -292,6 +293,8 @@ def composed_clip(seed: int, seconds: float = 40.0) -> Clip:
         input_features=features,
         source="composed by megadance_hf",
         licence="Apache-2.0",
+        song=f"composed_{seed}",
+        beat_source=KNOWN,
         beat_period_s=60 / score.tempo,
         first_beat_s=score.first_beat,
         beats_per_bar=score.beats_per_bar,

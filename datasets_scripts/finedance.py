@@ -185,6 +185,7 @@ def make(raw: RawClip) -> Clip:
         split=raw.split,
         source=f"FineDance {raw.id}",
         licence=LICENCE,
+        song=raw.id,
     )
     if raw.record["layout"] == "processed":
         motions = read_arrays(motion, "smpl_poses", "smpl_trans")

@@ -52,6 +52,7 @@ def make(raw: RawClip) -> Clip:
         split=raw.split,
         source=raw.record.get("source", ""),
         licence=raw.record.get("licence", ""),
+        song=next((group[0] for group in GROUPS if raw.id in group), raw.id),  # what must not be divided
     )
 
 

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips
+from megadance_hf.datasets_scripts.beats import ESTIMATED, KNOWN, hear_beats
+from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, beats_line, card_text, genre_table, noisy_clips
 from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
@@ -36,7 +37,7 @@ POSE_SIZE = NUM_JOINTS * 3
 SPLITS = ("train", "validation", "test")
 INFO_FILE = "info.json"
 # Part of every clip's fingerprint: raise it when the same raw files give other rows.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Two codes: a shorter clip has not even one transition to learn from.
 MIN_FRAMES = 16
 # Music may end this many frames before the motion (rounding of encoders); the last row is then repeated.
@@ -72,9 +73,14 @@ class Clip:
         genre: None when the source names none.
         split: one of `SPLITS`.
         source, licence: where the clip comes from, and on which terms.
-        beat_period_s, first_beat_s, beats_per_bar: the known beat grid, beat k at `first_beat_s + k * beat_period_s`.
+        beat_period_s, first_beat_s, beats_per_bar: the known beat grid, beat k at `first_beat_s + k * beat_period_s`; of estimated
+            beats the mean period and the first one.
         first_beat_is_downbeat: True when k = 0 begins a bar, False when the place in the bar is not known.
         phase_confidence: the source's own word on how well motion and music are aligned.
+        song: name of what is danced to; clips with the same name are never divided between training and validation. None where it
+            is not told: clips whose music begins alike are then taken to have one song.
+        beat_source: "known" or "estimated" (from the features, see `beats.py`); None where no beat is known or heard.
+        beat_confidence: of estimated beats, 0 to 1.
     """
 
     id: str
@@ -92,6 +98,9 @@ class Clip:
     beats_per_bar: int | None = None
     first_beat_is_downbeat: bool | None = None
     phase_confidence: str | None = None
+    song: str | None = None
+    beat_source: str | None = None
+    beat_confidence: float | None = None
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -103,7 +112,7 @@ class Clip:
 
     def check(self, genres: Sequence[str] | None = None, jumps: Jumps = "leave_out") -> "Clip":
         """The clip itself with float32 arrays; raises `ClipError` on wrong shapes, NaN, jumps unless they are to be kept, an
-        unknown split, or a genre that is not in `genres`."""
+        unknown split, a genre that is not in `genres`, or beats that cannot be."""
         self.poses, self.translation = check_motion(self.poses, self.translation, jumps)
         if self.input_features is not None:
             self.input_features = np.ascontiguousarray(self.input_features, dtype=np.float32)
@@ -117,6 +126,21 @@ class Clip:
             raise ClipError(f"split {self.split!r} is none of {', '.join(SPLITS)}")
         if genres is not None and self.genre is not None and self.genre not in genres:
             raise ClipError(f"genre {self.genre!r} is none of {', '.join(genres)}")
+        if self.beat_period_s is not None and not 0 < self.beat_period_s < np.inf:
+            raise ClipError(f"beat_period_s={self.beat_period_s!r} must be seconds above 0, or None")
+        if self.first_beat_s is not None and not np.isfinite(self.first_beat_s):
+            raise ClipError(f"first_beat_s={self.first_beat_s!r} must be a number of seconds, or None")
+        if self.beat_source not in (None, KNOWN, ESTIMATED):
+            raise ClipError(f"beat_source={self.beat_source!r} must be {KNOWN!r}, {ESTIMATED!r} or None")
+        return self
+
+    def with_beats(self) -> "Clip":
+        """The clip itself; where nothing is told of its beats, they are estimated from its features."""
+        if self.beat_source is None and self.beat_period_s is not None:
+            self.beat_source = KNOWN
+        elif self.beat_source is None and self.paired and (heard := hear_beats(self.input_features)) is not None:
+            self.beat_period_s, self.first_beat_s = heard.period_s, heard.first_s
+            self.beat_source, self.beat_confidence = ESTIMATED, heard.confidence
         return self
 
 
@@ -181,7 +205,7 @@ def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
-_TEXT = ("id", "genre", "split", "source", "licence", "phase_confidence")
+_TEXT = ("id", "genre", "split", "source", "licence", "phase_confidence", "song", "beat_source")
 _ROWS = {"poses": POSE_SIZE, "translation": 3, "input_features": FEATURE_SIZE}
 _NUMBERS = {
     "fps": "float32",
@@ -189,6 +213,7 @@ _NUMBERS = {
     "first_beat_s": "float64",
     "beats_per_bar": "int32",
     "first_beat_is_downbeat": "bool",
+    "beat_confidence": "float32",
 }
 
 
@@ -240,7 +265,7 @@ def _from_table(table: Any) -> Iterator[Clip]:
                 values[name] = scalar["bytes"].as_py() if scalar.is_valid else None
             else:
                 values[name] = scalar.as_py()
-        yield Clip(**values)
+        yield Clip(**values).with_beats()  # sets of earlier versions have no columns of where beats come from
 
 
 def _temporary(path: Path) -> Path:
@@ -287,6 +312,7 @@ def write_prepared(
     waiting: dict[str, list[Any]] = {}
     counts: dict[str, dict[str, Any]] = {}
     noise: dict[str, dict[str, Any]] = {}
+    beats: dict[str, float | str | None] = {}
 
     def flush(split: str) -> None:
         if waiting[split]:
@@ -301,7 +327,10 @@ def write_prepared(
                     raise ClipError("the id came twice")
             except ClipError as error:
                 raise ClipError(f"clip {clip.id!r}: {error}") from error
+            clip.with_beats()
             noise[clip.id] = asdict(measure_noise(clip.poses, clip.translation))
+            if clip.paired:
+                beats[clip.id] = clip.beat_confidence if clip.beat_source == ESTIMATED else clip.beat_source
             if clip.split not in writers:
                 temporary = _temporary(path / f"{clip.split}.parquet")
                 writer = pq.ParquetWriter(temporary, features_schema().arrow_schema, compression="zstd")
@@ -325,7 +354,7 @@ def write_prepared(
         (path / f"{split}.parquet").unlink(missing_ok=True)
     splits = {split: counts[split] for split in SPLITS if split in counts}
     info = {"schema": SCHEMA_VERSION, "fps": FPS, "genres": list(genres), "splits": splits, "jumps": jumps}
-    info |= {"share_audio": card.share_audio, "noise": noise, **(extra or {})}
+    info |= {"share_audio": card.share_audio, "noise": noise, "beats": beats, **(extra or {})}
     _write_text(path / "README.md", card_text(card, info))
     _write_text(path / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     return info
@@ -359,12 +388,13 @@ def iter_prepared(path: str | Path, split: str | None = None, *, audio: bool = F
     present = list(read_info(path)["splits"])
     if split is not None and split not in present:
         remedy = "; hold clips back when preparing (FineDance: --validation N)" if split == "validation" else ""
-        raise DataError(f"split {split!r} is not in {str(path)!r}, which has {', '.join(present)}{remedy}")
+        raise DataError(f"split {split!r} is not in {str(path)!r}, which has {', '.join(present) or 'none'}{remedy}")
     columns = [item.name for item in fields(Clip) if audio or item.name != "audio"]
     for name in present if split is None else [split]:
         with pq.ParquetFile(Path(path) / f"{name}.parquet") as file:
+            present = [name for name in columns if name in file.schema_arrow.names]
             for group in range(file.num_row_groups):
-                yield from _from_table(file.read_row_group(group, columns=columns))
+                yield from _from_table(file.read_row_group(group, columns=present))
 
 
 def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = False) -> list[Clip]:
@@ -437,7 +467,9 @@ class Report:
                 "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
             )
         if "validation" not in self.info["splits"]:
-            lines.append("  no clip is in the validation split, by which training is stopped early")
+            lines.append("  no clip is in the validation split: training holds whole songs back by itself")
+        if beats := beats_line(self.info):
+            lines.append(f"  {beats}")
         noisy = noisy_clips(self.info)
         lines.append(f"  {len(noisy)} of {len(self.info['noise'])} clips have jumps or discontinuities")
         lines += [f"    {line}" for line in noisy[:NAMED_CLIPS]]

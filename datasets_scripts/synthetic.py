@@ -87,6 +87,7 @@ def make(raw: RawClip) -> Clip:
         split=raw.split,
         source=f"composed ({score.style}, {score.tempo:.1f} beats a minute) and choreographed by megadance_hf",
         licence=LICENCE,
+        song=raw.id,
         beat_period_s=60 / score.tempo,
         first_beat_s=score.first_beat,
         beats_per_bar=score.beats_per_bar,

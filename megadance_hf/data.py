@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from megadance_hf.datasets_scripts.beats import ESTIMATED, MIN_CONFIDENCE, hear_beats
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS, MUSIC_FEATURE_SIZE
 from megadance_hf.modeling.kinematics_megadance import (
@@ -261,29 +262,51 @@ def _reflect(clip: Clip, length: int) -> Clip:
 # --- rhythm --------------------------------------------------------------------------------------------------------
 
 
-def beat_phase(clip: Clip) -> np.ndarray | None:
-    """Phase (T,) in [0, 1) of each frame within its beat; None where the beat is unknown or only a guess."""
+def beat_position(clip: Clip) -> np.ndarray | None:
+    """For each frame (T,) float64 the number of beats since the clip's first one; None where the beat is unknown or only a guess.
+
+    Known beats lie on a grid; estimated ones (`datasets_scripts/beats.py`) wherever they are heard, as a band may speed up.
+    """
+    if clip.beat_source == ESTIMATED:
+        heard = hear_beats(clip.input_features) if clip.paired else None
+        return heard.position if heard is not None and clip.beat_confidence >= MIN_CONFIDENCE else None
     if clip.beat_period_s is None or clip.first_beat_s is None or clip.phase_confidence == "low":
         return None
-    return _phase(len(clip), clip.first_beat_s, clip.beat_period_s)
+    return (np.arange(len(clip)) / MOTION_FPS - clip.first_beat_s) / clip.beat_period_s
+
+
+def beat_phase(clip: Clip) -> np.ndarray | None:
+    """Phase (T,) in [0, 1) of each frame within its beat; None where the beat is unknown or only a guess."""
+    position = beat_position(clip)
+    return None if position is None else _phase(position)
 
 
 def bar_phase(clip: Clip) -> np.ndarray | None:
     """Phase (T,) in [0, 1) of each frame within its bar; None where it is not known which beat begins a bar."""
-    if beat_phase(clip) is None or not clip.beats_per_bar or not clip.first_beat_is_downbeat:
-        return None
-    return _phase(len(clip), clip.first_beat_s, clip.beat_period_s * clip.beats_per_bar)
+    position = beat_position(clip)
+    return None if position is None or not _knows_bars(clip) else _phase(position / clip.beats_per_bar)
+
+
+def _knows_bars(clip: Clip) -> bool:
+    return bool(clip.beats_per_bar and clip.first_beat_is_downbeat)
 
 
 def rhythm_labels(clip: Clip) -> np.ndarray:
     """Beat and bar of a clip as `phase_vectors` has them, (T, 4) float32; NaN where they are not known."""
-    unknown = np.full(len(clip), np.nan, dtype=np.float32)
-    phases = [unknown if phase is None else phase for phase in (beat_phase(clip), bar_phase(clip))]
-    return phase_vectors(*(torch.from_numpy(phase) for phase in phases)).numpy()
+    return _labels(clip, beat_position(clip))
 
 
-def _phase(frames: int, first: float, period: float) -> np.ndarray:
-    phase = ((np.arange(frames) / MOTION_FPS - first) / period % 1.0).astype(np.float32)
+def _labels(clip: Clip, position: np.ndarray | None) -> np.ndarray:
+    beat = np.full(len(clip) if position is None else len(position), np.nan, dtype=np.float32)
+    bar = beat
+    if position is not None:
+        beat = _phase(position)
+        bar = _phase(position / clip.beats_per_bar) if _knows_bars(clip) else bar
+    return phase_vectors(torch.from_numpy(beat), torch.from_numpy(bar)).numpy()
+
+
+def _phase(position: np.ndarray) -> np.ndarray:
+    phase = (position % 1.0).astype(np.float32)
     return np.where(phase < 1.0, phase, 0.0).astype(np.float32)  # 0.99999999 is 1.0 in float32
 
 
@@ -582,7 +605,7 @@ class RhythmWindows(_Windows):
     Items: `input_features` (length, 35) and `rhythm_labels` (length, 4) float32, see `rhythm_labels`.
 
     Args:
-        clips: with music whose beats are known; the others are left out.
+        clips: with music whose beats are known or clearly heard (see `beat_position`); the others are left out.
         statistics: of the training data, for the augmentation.
         length, stride, random, seed: see `MotionWindows`.
         augmentation: of the music; its `dropout` gives windows without any, whose rhythm is zero.
@@ -590,7 +613,7 @@ class RhythmWindows(_Windows):
             of the data has.
 
     Raises:
-        ValueError: no clip has known beats and `length * tempo` frames.
+        ValueError: no clip has such beats and `length * tempo` frames.
     """
 
     def __init__(
@@ -610,13 +633,17 @@ class RhythmWindows(_Windows):
         self.statistics, self.augmentation, self.tempo = statistics, augmentation, tempo if random else 1.0
         # a faster window needs more frames; one more, because the last frame has none after it to blend with
         self._span = int(np.ceil(length * self.tempo)) + 1
-        self._clips = [
-            clip for clip in clips if clip.paired and beat_phase(clip) is not None and len(clip) >= self._span
-        ]
+        self._clips, self._positions = [], []
+        for clip in clips:
+            position = beat_position(clip) if clip.paired and len(clip) >= self._span else None
+            if position is not None:
+                self._clips.append(clip)
+                self._positions.append(position)
         self._rows = self._table([len(clip) - self._span + length for clip in self._clips])
         if len(self._rows) == 0:
             raise ValueError(
-                f"none of {len(clips)} clips has music with known beats and {self._span} frames; use a smaller length"
+                f"none of {len(clips)} clips has music with beats that are known or clearly heard and {self._span} frames; use a "
+                "smaller length"
             )
 
     def __len__(self) -> int:
@@ -630,21 +657,16 @@ class RhythmWindows(_Windows):
             generator = self._generator(index)
             start += int(generator.integers(choices))
             factor = float(np.exp(generator.uniform(-1, 1) * np.log(self.tempo)))
-        piece = replace(
-            clip,
-            poses=clip.poses[: self._span],
-            translation=clip.translation[: self._span],
-            input_features=clip.input_features[start : start + self._span],
-            first_beat_s=clip.first_beat_s - start / MOTION_FPS,
-        )
-        features = piece.input_features
+        features = clip.input_features[start : start + self._span]
+        position = self._positions[item][start : start + self._span]
         if factor != 1.0:
             features = stretch_features(features, factor)
-            piece = replace(piece, first_beat_s=piece.first_beat_s * factor, beat_period_s=piece.beat_period_s * factor)
+            before, share = _stretched_frames(self._span, factor)
+            position = _blend(position[:, None], before, share)[:, 0]
         features, has_music = features[: self.length], True
         if self.augmentation is not None and generator is not None:
             features, has_music = self.augmentation(features, self.statistics, generator)
-        labels = rhythm_labels(piece)[: self.length]
+        labels = _labels(clip, position[: self.length])
         return {
             "input_features": torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)),
             "rhythm_labels": torch.from_numpy(labels if has_music else np.zeros_like(labels)),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from megadance_hf import metrics
 from megadance_hf.data import bar_phase, beat_phase, clip_motion
+from megadance_hf.datasets_scripts.beats import ESTIMATED
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, axis_angle_to_matrix, forward_kinematics
@@ -58,7 +59,7 @@ def heard_beats(clip: Clip) -> np.ndarray:
 
 def known_beats(clip: Clip) -> np.ndarray | None:
     """Beats of the data set's own grid, in frames (not whole ones); None where it is unknown or only a guess."""
-    if beat_phase(clip) is None:
+    if beat_phase(clip) is None or clip.beat_source == ESTIMATED:
         return None
     first, period = clip.first_beat_s * MOTION_FPS, clip.beat_period_s * MOTION_FPS
     return np.arange(first % period, len(clip) - 1e-6, period)
