@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megadance_hf.datasets_scripts.safe_pickle import load_pickle
+from megadance_hf.datasets_scripts.safe_files import load_pickle
 from megadance_hf.datasets_scripts.schema import (
     Card,
     Clip,

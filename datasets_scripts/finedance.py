@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from megadance_hf.datasets_scripts.safe_pickle import load_pickle
+from megadance_hf.datasets_scripts.safe_files import load_pickle
 from megadance_hf.datasets_scripts.schema import (
     FEATURE_SIZE,
     Card,

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from .datasets_scripts.safe_files import load_npz, load_pickle, load_torch
 from .modeling.configuration_megadance import (
     AISTPP_GENRES,
     FINEDANCE_GENRES,
@@ -29,6 +29,7 @@ from .modeling.configuration_megadance import (
     MegaDanceConfig,
     MegaDanceTokenizerConfig,
 )
+from .modeling.errors_megadance import reading
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration, genre_key
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
@@ -321,23 +322,15 @@ def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
         ConversionError: not such a file, or a pickle that wants more than arrays and plain containers.
     """
-    from .datasets_scripts.safe_pickle import load_pickle
-
     path = Path(path)
-    if not path.is_file():
-        raise ConversionError(f"{path} does not exist, or is no file")
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                table = {name: file[name] for name in file.files}
-        elif path.suffix in (".pt", ".pth"):
-            table = torch.load(path, map_location="cpu", weights_only=True)
+    with reading(path, error=ConversionError):
+        suffix = path.suffix.lower()
+        if suffix == ".npz":
+            table = load_npz(path)
+        elif suffix in (".pt", ".pth"):
+            table = load_torch(path)
         else:
             table = load_pickle(path)
-    except Exception as error:  # numpy, torch and pickle each raise errors of their own, and of zipfile
-        raise ConversionError(f"{path} cannot be read: {_first_line(error)}") from None
-    if isinstance(table, np.ndarray) and table.shape == ():
-        table = table.item()
     if not isinstance(table, Mapping):
         raise ConversionError(f"{path} holds {type(table).__name__}, not a dictionary of arrays")
     return {str(name): np.asarray(value) for name, value in table.items()}
@@ -352,22 +345,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     Raises:
         ConversionError: not there, not readable, or not a checkpoint.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConversionError(f"{path} does not exist, or is no file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols: the error below says more
-            try:
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError as error:
-                if "mmap can only be used" not in str(error):
-                    raise
-                content = torch.load(path, map_location="cpu", weights_only=True)  # torch's format before 1.6
-    except Exception as error:
-        raise ConversionError(
-            f"{path} cannot be opened as weights (nothing in it was run): {_first_line(error)}"
-        ) from None
+    with reading(path, error=ConversionError):
+        content = load_torch(path)
     state = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
         raise ConversionError(f"{path} holds no state dict, neither at its top nor under 'model'")
@@ -436,7 +415,3 @@ def convert_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return lines
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -24,13 +24,15 @@ def reading(
     Args:
         path: how the message names the file.
         remedy: what the user can do.
-        error: the class to raise, a ValueError of this package. One of this class that comes from inside passes as it is:
-            it has been said already, better.
+        error: the class to raise, a ValueError of this package. One of this class that comes from inside passes as it is,
+            and a FileError with its message: it has been said already, better.
     """
     try:
         yield
     except error:
         raise
+    except FileError as said:
+        raise error(str(said)) from said
     except FileNotFoundError as missing:
         name = missing.filename if missing.filename is not None else path
         raise error(f"{os.fspath(name)} does not exist: give the path of a file that does") from missing

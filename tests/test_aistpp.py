@@ -10,7 +10,7 @@ from raw_folders import real_clips as read_real_clips
 
 from megadance_hf.datasets_scripts import songs
 from megadance_hf.datasets_scripts.aistpp import GENRE_OF_CODE, GENRES, list_raw, prepare, read_motion
-from megadance_hf.datasets_scripts.safe_pickle import load_pickle
+from megadance_hf.datasets_scripts.safe_files import load_pickle
 from megadance_hf.datasets_scripts.schema import ClipError, MissingDataError, music_features, read_prepared
 from megadance_hf.modeling.audio_megadance import load_audio
 
@@ -153,7 +153,7 @@ def test_faults_are_told_by_name_and_the_rest_goes_on(clips, tmp_path, counted):
         "keys": "lacks one of smpl_poses, smpl_trans, smpl_scaling",
         "list": "lacks one of smpl_poses, smpl_trans, smpl_scaling",
         "text": "something else than numbers",
-        "cutoff": "is no pickle, or is cut off",
+        "cutoff": "it ends too early",
         "evil": "only numpy arrays and plain containers are read",
         "song": "music/mXX9.wav is missing",
     }

@@ -21,7 +21,7 @@ from megadance_hf.convert import (
     read_statistics,
     tokenizer_name,
 )
-from megadance_hf.datasets_scripts.safe_pickle import UnsafePickleError, load_pickle
+from megadance_hf.datasets_scripts.safe_files import FileError, load_pickle
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
@@ -200,9 +200,9 @@ def damaged(change):
 BAD_FILES = {
     "code in it": (bombed, "nothing in it was run"),
     "plain pickle with code": (lambda path: path.write_bytes(pickle.dumps(Bomb())), "nothing in it was run"),
-    "truncated": (truncated, "cannot be opened as weights"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot be opened as weights"),
-    "text": (lambda path: path.write_text("hello"), "cannot be opened as weights"),
+    "truncated": (truncated, "is no checkpoint of torch"),
+    "empty": (lambda path: path.write_bytes(b""), "is no checkpoint of torch"),
+    "text": (lambda path: path.write_text("hello"), "is no checkpoint of torch"),
     "not there": (lambda path: None, "does not exist"),
     "no state dict": (lambda path: torch.save({"model": [1, 2]}, path), "holds no state dict"),
     "another model": (lambda path: torch.save({"conv.weight": torch.ones(1)}, path), "none of the three networks"),
@@ -264,15 +264,15 @@ def test_arrays_and_plain_containers_are_read(tmp_path, protocol):
         (pickle.dumps(Bomb()), "mkdir"),
         (pickle.dumps(np.array([Bomb()], dtype=object)), "mkdir"),
         (pickle.dumps(np.array([{}], dtype=object)), "array of objects"),
-        (pickle.dumps({"a": np.arange(1000)})[:-500], "cut off"),
-        (b"", "cut off"),
-        (b"\x93NUMPY", "no pickle"),
+        (pickle.dumps({"a": np.arange(1000)})[:-500], "ends too early"),
+        (b"", "ends too early"),
+        (b"\x93NUMPY", "cannot be read"),
     ],
 )
 def test_nothing_else_is(tmp_path, monkeypatch, raw, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.pkl").write_bytes(raw)
-    with pytest.raises(UnsafePickleError, match=message):
+    with pytest.raises(FileError, match=message):
         load_pickle(tmp_path / "file.pkl")
     with pytest.raises(ConversionError, match="cannot be read"):
         read_statistics(tmp_path / "file.pkl")

@@ -1,0 +1,592 @@
+"""Arrays out of files that others made: `.pkl`, `.npz`, `.npy`. Nothing in them is run, and no number in them is believed.
+
+A pickle is a program: opening a downloaded one with `pickle.load` runs what its author wanted. An unpickler that can make nothing
+but numpy's arrays is no better, since `numpy.ndarray` and `numpy.dtype` follow any address and offset that they are given. Data sets
+of dance come as pickles all the same. So they are read here by a machine of our own that knows plain data, and takes arrays for
+what they are: a type, a shape and bytes, which must fit each other.
+
+Every error is a `FileError` of one line that names the file. Other classes come by `reading(path, error=...)` around a call.
+"""
+
+import codecs
+import io
+import math
+import os
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from megadance_hf.modeling.errors_megadance import FileError, reading, reason_of
+
+# Ten minutes of dance are 50 MB at most. What is larger is no motion, and would fill the memory.
+MAX_BYTES = 1 << 29
+# Of one archive, unpacked; and how much larger than its file that may be, beyond what is small anyway.
+MAX_UNPACKED, MAX_RATIO, SMALL = 1 << 30, 200, 1 << 26
+# Arrays are one opcode, however long; this many are long lists of numbers.
+MAX_OPCODES = 5_000_000
+MAX_DEPTH = 50
+# A shape with a zero in it has no bytes to be checked against.
+MAX_EMPTY = 1_000_000
+_NUMPY = b"\x93NUMPY"  # begins numpy's own files
+# Numbers and text; no objects, no records, no dates.
+_PLAIN_DTYPE = re.compile(r"(\?|b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SU][1-9][0-9]{0,8})")
+
+
+# --- arrays from bytes ----------------------------------------------------------------------------------------------------
+
+
+def _plain_dtype(code: str, order: str = "|") -> np.dtype:
+    """The dtype of a code such as `f8` or `U5`; ValueError for all that is not numbers or text."""
+    if not _PLAIN_DTYPE.fullmatch(code) or order not in ("<", ">", "|", "="):
+        what = {"O": "objects", "V": "records"}.get(code[:1], f"type {(order + code)[:40]!r}")
+        raise ValueError(f"it holds an array of {what}; only arrays of numbers and text are read")
+    return np.dtype(("<" if order == "=" else order) + code)
+
+
+def _check_shape(shape: Any, dtype: np.dtype, size: int) -> None:
+    """Python's integers do not overflow, so a product here is what it says."""
+    if not isinstance(shape, tuple) or any(type(length) is not int or length < 0 for length in shape):
+        raise ValueError(f"it holds an array of shape {str(shape)[:80]}, which is none")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(
+            f"it promises an array of shape {str(shape)[:80]} and type {dtype}, "
+            f"{math.prod(shape) * dtype.itemsize} bytes, but has {size}"
+        )
+    if math.prod(max(length, 1) for length in shape) > MAX_EMPTY and 0 in shape:
+        raise ValueError(f"it holds an empty array of shape {str(shape)[:80]}")
+
+
+def _array(data: Any, dtype: np.dtype, shape: tuple[int, ...], order: str = "C") -> np.ndarray:
+    """A writable array of its own, in this machine's byte order, from bytes that must be exactly as many as it needs."""
+    _check_shape(shape, dtype, len(data))
+    native = dtype.newbyteorder("=")
+    if not len(data):
+        return np.empty(shape, native)
+    if dtype.kind == "b":  # a byte of 2 is neither true nor false
+        return (np.frombuffer(data, np.uint8) != 0).reshape(shape, order=order)
+    if dtype.kind == "U" and np.frombuffer(data, dtype.byteorder + "u4").max() > 0x10FFFF:
+        raise ValueError("it holds text with characters that do not exist")
+    return np.frombuffer(data, dtype).reshape(shape, order=order).astype(native, order="K")
+
+
+# --- pickles --------------------------------------------------------------------------------------------------------------
+
+
+class _Dtype:
+    """Stands in for `numpy.dtype` while a pickle is read."""
+
+    def __init__(self, code: Any, *_: Any):
+        self.code = str(code, "latin1") if isinstance(code, (bytes, memoryview)) else code
+        self.order = "|"
+        if not isinstance(self.code, str):
+            raise ValueError("it holds an array of no known type")
+        if self.code[:1] in ("<", ">", "|", "="):
+            self.order, self.code = self.code[0], self.code[1:]
+        self.boxes = self.code in ("O", "O4", "O8")
+        if not self.boxes:
+            self.plain()
+
+    def plain(self) -> np.dtype:
+        return _plain_dtype(self.code, self.order)
+
+    def build(self, state: Any) -> None:
+        """(version, byte order, no sub-array, no names, no fields, item size of text, alignment, flags)."""
+        if not isinstance(state, tuple) or len(state) < 8 or not isinstance(state[1], str):
+            raise ValueError("it holds an array of no known type")
+        if any(part is not None for part in state[2:5]):
+            raise ValueError("it holds an array of records; only arrays of numbers and text are read")
+        self.order = state[1]
+        if not self.boxes and state[5] not in (-1, self.plain().itemsize):
+            raise ValueError(f"it holds an array of {self.plain()} of {str(state[5])[:20]} bytes each")
+
+
+class _Array:
+    """Stands in for an array between its making and its contents."""
+
+    value: Any = None
+
+
+_NDARRAY = object()  # stands in for `numpy.ndarray`, which nobody may call
+
+
+class _Machine:
+    """Runs the opcodes of a pickle that make plain data. https://github.com/python/cpython/blob/main/Lib/pickletools.py"""
+
+    def __init__(self, data: bytes):
+        self.file = io.BytesIO(data)
+        self.data = memoryview(data)
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        # Bytes are noted once and can be asked for again and again. Honest ones are used once, in old protocols as text before.
+        self.left = 2 * len(data) + 1024
+        self.functions: dict[tuple[str, str], Any] = {
+            ("numpy", "ndarray"): _NDARRAY,
+            ("numpy", "dtype"): _Dtype,
+            ("_codecs", "encode"): self.encode,  # bytes, before protocol 3
+            ("collections", "OrderedDict"): self.pairs,
+            **{(module, "bytes"): lambda: b"" for module in ("builtins", "__builtin__")},
+            **{(module, "bytearray"): self.mutable for module in ("builtins", "__builtin__")},
+        }
+        for core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+            self.functions[f"{core}.multiarray", "_reconstruct"] = self.reconstruct
+            self.functions[f"{core}.multiarray", "scalar"] = self.scalar
+            self.functions[f"{core}.numeric", "_frombuffer"] = self.frombuffer
+
+    def run(self) -> Any:
+        for _ in range(MAX_OPCODES):
+            code = self.read(1)
+            if code == b".":
+                return self.stack.pop()
+            step = _STEPS.get(bytes(code))
+            if step is None:  # objects of classes, buffers beside the file, sets, or no pickle at all
+                raise ValueError(f"it has the opcode {bytes(code)!r}; only numpy arrays and plain containers are read")
+            step(self)
+        raise ValueError(f"it has more than {MAX_OPCODES} parts")
+
+    # what opcodes are made of
+
+    def read(self, size: int) -> memoryview:
+        start = self.file.tell()
+        if size > len(self.data) - start:
+            raise EOFError("it ends too early")
+        self.file.seek(size, io.SEEK_CUR)
+        return self.data[start : start + size]
+
+    def number(self, form: str) -> Any:
+        return struct.unpack(form, self.read(struct.calcsize(form)))[0]
+
+    def counted(self, form: str) -> memoryview:
+        size = self.number(form)
+        if size < 0:
+            raise ValueError("it has a negative length")
+        return self.read(size)
+
+    def line(self) -> bytes:
+        line = self.file.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("it ends too early")
+        return line[:-1]
+
+    def since_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def mark(self) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def push(self, item: Any) -> None:
+        self.stack.append(item)
+
+    def pop(self) -> Any:
+        return self.stack.pop()
+
+    def last(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise ValueError("it takes more than it has put")
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    # what opcodes do
+
+    def note(self, key: int) -> None:
+        self.memo[key] = self.stack[-1]
+
+    def extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise ValueError("it puts something into what is no list")
+        self.stack[-1].extend(items)
+
+    def fill(self, target: Any, items: list[Any]) -> dict[Any, Any]:
+        if type(target) is not dict or len(items) % 2:
+            raise ValueError("it has keys without values, or values without a dictionary")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            key = bytes(key) if isinstance(key, memoryview) else key
+            if not isinstance(key, (str, int, float, bytes, type(None))):  # a tuple can take years to be hashed
+                raise ValueError("it has a dictionary whose keys are neither text nor numbers")
+            target[key] = value
+        return target
+
+    def set_items(self, items: list[Any]) -> None:
+        self.fill(self.stack[-1], items)
+
+    def find(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.functions:
+            asked = f"{module}.{name}".encode("ascii", "backslashreplace").decode()[:80]
+            raise ValueError(f"it asks for {asked}; only numpy arrays and plain containers are read")
+        self.push(self.functions[module, name])
+
+    def call(self, function: Any, arguments: Any) -> None:
+        if function is _NDARRAY or not any(function is known for known in self.functions.values()):
+            raise ValueError("it calls what is no function for plain data")
+        if not isinstance(arguments, tuple):
+            raise ValueError("it calls a function without arguments")
+        self.push(function(*arguments))
+
+    def build(self, state: Any) -> None:
+        target = self.stack[-1]
+        if isinstance(target, _Dtype):
+            target.build(state)
+        elif isinstance(target, _Array):
+            if not isinstance(state, tuple) or len(state) != 5:
+                raise ValueError("it holds an array of another kind than numpy's own")
+            _, shape, dtype, fortran, data = state  # the first is the version, 1
+            if isinstance(dtype, _Dtype) and dtype.boxes and shape == () and isinstance(data, list) and len(data) == 1:
+                target.value = data[0]  # numpy.save puts a dictionary into an array of one object
+                return
+            target.value = self.make(data, dtype, shape, "F" if fortran else "C")
+        else:
+            raise ValueError("it sets attributes of something else than an array")
+
+    # what may be called
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("it makes more arrays than its bytes are enough for")
+
+    def make(self, data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+        if not isinstance(dtype, _Dtype):
+            raise ValueError("it holds an array of no known type")
+        if isinstance(data, str):  # Python 2's bytes
+            data = data.encode("latin1")
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise ValueError("it holds an array of objects; only arrays of numbers and text are read")
+        self.spend(len(data))
+        return _array(data, dtype.plain(), shape, order)
+
+    def reconstruct(self, kind: Any, *_: Any) -> _Array:
+        if kind is not _NDARRAY:
+            raise ValueError("it makes an array of another kind than numpy's own")
+        return _Array()
+
+    def frombuffer(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
+        made = _Array()
+        if order not in ("C", "F", "K"):
+            raise ValueError("it holds an array in no known order")
+        made.value = self.make(data, dtype, shape, "F" if order == "F" else "C")
+        if order == "K" and axes is not None:
+            if sorted(axes) != list(range(len(shape))):
+                raise ValueError("it holds an array in no known order")
+            made.value = made.value.transpose(axes)
+        return made
+
+    def scalar(self, dtype: Any, data: Any = b"") -> _Array:
+        made = _Array()
+        made.value = self.make(data, dtype, (), "C")[()]
+        return made
+
+    def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise ValueError("it encodes something else than bytes")
+        self.spend(len(text))
+        return text.encode("latin1")
+
+    def mutable(self, data: Any = b"") -> bytearray:
+        if not isinstance(data, (bytes, memoryview)):
+            raise ValueError("it makes bytes of something else")
+        self.spend(len(data))
+        return bytearray(data)
+
+    def pairs(self, items: Any = ()) -> dict[Any, Any]:
+        return self.fill({}, [part for key, value in items for part in (key, value)])
+
+
+def _python_2(line: bytes) -> str:
+    if len(line) < 2 or line[:1] not in (b'"', b"'") or line[-1:] != line[:1]:
+        raise ValueError("it has text without quotes")
+    return codecs.escape_decode(line[1:-1])[0].decode("latin1")
+
+
+def _text(data: memoryview) -> str:
+    return str(data, "utf-8", "surrogatepass")
+
+
+def _decimal(line: bytes) -> int | bool:
+    return line == b"01" if line in (b"00", b"01") else int(line.rstrip(b"L"))
+
+
+def _little(data: memoryview) -> int:
+    return int.from_bytes(data, "little", signed=True)
+
+
+_STEPS: dict[bytes, Callable[[_Machine], Any]] = {
+    b"\x80": lambda m: m.read(1),  # the protocol, which the opcodes tell
+    b"\x95": lambda m: m.read(8),  # a frame, for faster reading
+    b"(": lambda m: m.mark(),
+    b"0": lambda m: m.pop() if m.stack else m.since_mark(),
+    b"1": lambda m: m.since_mark(),
+    b"2": lambda m: m.push(m.stack[-1]),
+    # notes
+    b"p": lambda m: m.note(int(m.line())),
+    b"q": lambda m: m.note(m.number("<B")),
+    b"r": lambda m: m.note(m.number("<I")),
+    b"\x94": lambda m: m.note(len(m.memo)),
+    b"g": lambda m: m.push(m.memo[int(m.line())]),
+    b"h": lambda m: m.push(m.memo[m.number("<B")]),
+    b"j": lambda m: m.push(m.memo[m.number("<I")]),
+    # constants and numbers
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"I": lambda m: m.push(_decimal(m.line())),
+    b"L": lambda m: m.push(_decimal(m.line())),
+    b"J": lambda m: m.push(m.number("<i")),
+    b"K": lambda m: m.push(m.number("<B")),
+    b"M": lambda m: m.push(m.number("<H")),
+    b"\x8a": lambda m: m.push(_little(m.counted("<B"))),
+    b"\x8b": lambda m: m.push(_little(m.counted("<i"))),
+    b"F": lambda m: m.push(float(m.line())),
+    b"G": lambda m: m.push(m.number(">d")),
+    # text and bytes
+    b"S": lambda m: m.push(_python_2(m.line())),
+    b"T": lambda m: m.push(str(m.counted("<i"), "latin1")),
+    b"U": lambda m: m.push(str(m.counted("<B"), "latin1")),
+    b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    b"\x8c": lambda m: m.push(_text(m.counted("<B"))),
+    b"X": lambda m: m.push(_text(m.counted("<I"))),
+    b"\x8d": lambda m: m.push(_text(m.counted("<Q"))),
+    b"C": lambda m: m.push(m.counted("<B")),
+    b"B": lambda m: m.push(m.counted("<I")),
+    b"\x8e": lambda m: m.push(m.counted("<Q")),
+    b"\x96": lambda m: m.push(m.counted("<Q")),
+    # containers
+    b"]": lambda m: m.push([]),
+    b")": lambda m: m.push(()),
+    b"}": lambda m: m.push({}),
+    b"l": lambda m: m.push(m.since_mark()),
+    b"t": lambda m: m.push(tuple(m.since_mark())),
+    b"d": lambda m: m.push(m.fill({}, m.since_mark())),
+    b"\x85": lambda m: m.push(tuple(m.last(1))),
+    b"\x86": lambda m: m.push(tuple(m.last(2))),
+    b"\x87": lambda m: m.push(tuple(m.last(3))),
+    b"a": lambda m: m.extend(m.last(1)),
+    b"e": lambda m: m.extend(m.since_mark()),
+    b"s": lambda m: m.set_items(m.last(2)),
+    b"u": lambda m: m.set_items(m.since_mark()),
+    # arrays
+    b"c": lambda m: m.find(str(m.line(), "utf-8"), str(m.line(), "utf-8")),
+    b"\x93": lambda m: m.find(*m.last(2)),
+    b"R": lambda m: m.call(*m.last(2)),
+    b"b": lambda m: m.build(m.pop()),
+}
+
+
+class _Content:
+    """What a machine made, with arrays in the places of their stand-ins. Each list and dictionary stands there once.
+
+    A list may be noted and put into another a hundred times, and that one again: few bytes that unfold to more than any
+    memory holds as soon as an array is made of them. So the parts are counted as they unfold.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self.done: dict[int, tuple[Any, int]] = {}
+
+    def of(self, item: Any, depth: int = 0) -> tuple[Any, int]:
+        """The item in plain types, and how many parts it unfolds to."""
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"it holds itself, or is nested more than {MAX_DEPTH} deep")
+        if item is None or isinstance(item, (bool, int, float, str, bytes, bytearray)):
+            return item, 1
+        if isinstance(item, memoryview):
+            return bytes(item), 1
+        if isinstance(item, _Array):
+            if item.value is None:
+                raise ValueError("it holds an array without contents")
+            return (
+                (item.value, 1) if isinstance(item.value, (np.ndarray, np.generic)) else self.of(item.value, depth + 1)
+            )
+        if not isinstance(item, (list, tuple, dict)):
+            raise ValueError("it holds something else than numbers, text, arrays and containers of them")
+        if id(item) not in self.done:
+            parts = [self.of(part, depth + 1) for part in (item.values() if isinstance(item, dict) else item)]
+            values, count = [value for value, _ in parts], 1 + sum(count for _, count in parts)
+            if count > self.most:
+                raise ValueError("it holds the same parts again and again")
+            made = dict(zip(item, values, strict=True)) if isinstance(item, dict) else type(item)(values)
+            self.done[id(item)] = made, count
+        return self.done[id(item)]
+
+
+def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
+    """What a pickle holds: numbers, strings, bytes, lists, tuples, dictionaries and numpy arrays of numbers or text.
+
+    Of all protocols and both generations of numpy and of Python; bytes that Python 2 wrote are read as latin1. A `.npy` that
+    `numpy.save` made of a dictionary is a pickle behind a header, and read as well.
+
+    Raises:
+        FileError: the file cannot be opened, is cut off or is no pickle; it wants to make anything else; an array's shape, type and
+            bytes do not fit each other; it is longer than 512 MB. Nothing of it was run.
+    """
+    with reading(_name(path), "give a whole pickle of plain numpy arrays"):
+        data = _bytes_of(path)
+        if data[:6] == _NUMPY and len(data) > 12:
+            form = "<H" if data[6] == 1 else "<I"
+            data = data[8 + struct.calcsize(form) + struct.unpack_from(form, data, 8)[0] :]
+        content, _ = _Content(10 * len(data)).of(_Machine(data).run())
+        return content
+
+
+def _name(path: str | os.PathLike | BinaryIO) -> str:
+    return os.fspath(path) if isinstance(path, (str, os.PathLike)) else str(getattr(path, "name", "the file"))
+
+
+def _bytes_of(path: str | os.PathLike | BinaryIO) -> bytes:
+    if not isinstance(path, (str, os.PathLike)):
+        data = path.read(MAX_BYTES + 1)
+    else:
+        _check_file(Path(path))
+        data = Path(path).read_bytes()
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is longer than {MAX_BYTES >> 20} MB")
+    return data
+
+
+def _check_file(path: Path) -> None:
+    """A device or a pipe may never end."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is a folder" if path.is_dir() else "it is no regular file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"it is longer than {MAX_BYTES >> 20} MB")
+
+
+# --- numpy's own files ------------------------------------------------------------------------------------------------------
+
+
+def load_npy(path: str | os.PathLike) -> np.ndarray:
+    """The array of numbers or text in a `.npy`.
+
+    Raises:
+        FileError: it cannot be opened, is cut off, is no `.npy`, has objects, or its header does not fit its length.
+    """
+    with reading(path):
+        _check_file(Path(path))
+        with Path(path).open("rb") as file:
+            return _read_array(file, Path(path).stat().st_size)
+
+
+def load_npz(path: str | os.PathLike, keys: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` by name.
+
+    Args:
+        path: the file.
+        keys: only these are read, where they are there; all when None. Others may be broken or hold objects.
+
+    Raises:
+        FileError: it cannot be opened, is cut off, is no `.npz`; an array has objects, or a header that does not fit its length; it
+            unfolds to more than 1 GB, or to more than 64 MB and 200 times its length.
+    """
+    with reading(path), _archive(Path(path)) as archive:
+        members = {name: info for name, info in _members(archive).items() if keys is None or name in keys}
+        total = sum(info.file_size for info in members.values())
+        if total > MAX_UNPACKED or total > max(SMALL, MAX_RATIO * Path(path).stat().st_size):
+            raise ValueError(f"its {Path(path).stat().st_size} bytes promise {total} unpacked")
+        found = {}
+        for name, info in members.items():
+            with reading(f"{os.fspath(path)}: {name}"), archive.open(info) as file:
+                found[name] = _read_array(file, info.file_size)
+        return found
+
+
+def names_of_npz(path: str | os.PathLike) -> list[str]:
+    """The names of the arrays in a `.npz`; none of them is read. Raises FileError as `load_npz`."""
+    with reading(path), _archive(Path(path)) as archive:
+        return list(_members(archive))
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    _check_file(path)
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 16) - 42))
+        end = file.read()
+    # zipfile takes the whole directory into memory; an archive of arrays has some hundred bytes of it for each
+    at = end.rfind(b"PK\5\6")
+    if at < 0 or len(end) < at + 22:
+        raise ValueError("it is no .npz, or is cut off")
+    if struct.unpack_from("<I", end, at + 12)[0] > 1 << 20 or end[at - 20 : at - 16] == b"PK\6\7":
+        raise ValueError("it has more members than a .npz of arrays")
+    return zipfile.ZipFile(path)
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    members = {}
+    for info in archive.infolist():
+        if info.filename.endswith(".npy"):
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("it is packed in a way that numpy does not use")
+            members[info.filename.removesuffix(".npy")] = info
+    return members
+
+
+def _read_array(file: Any, size: int) -> np.ndarray:
+    """An array in numpy's format from a stream that is said to have `size` bytes."""
+    start = file.read(8)
+    if len(start) < 8 or start[:6] != _NUMPY:
+        raise ValueError("it is no array of numpy, or is cut off")
+    form = "<H" if start[6] == 1 else "<I"
+    length = file.read(struct.calcsize(form))
+    if len(length) < struct.calcsize(form) or struct.unpack(form, length)[0] > 10_000:
+        raise ValueError("its header is cut off, or far too long")
+    header = str(file.read(struct.unpack(form, length)[0]), "latin1")
+    # found, not evaluated: Python's parser is no place for what strangers wrote
+    descr = re.search(r"'descr'\s*:\s*'([<>|=]?)(\w+)'", header)
+    order = re.search(r"'fortran_order'\s*:\s*(True|False)", header)
+    shape = re.search(r"'shape'\s*:\s*\(((?:\s*\d{1,18}L?\s*,?)*)\s*\)", header)
+    if not (descr and order and shape):
+        raise ValueError("it holds an array of records, or its header is broken")
+    dtype = _plain_dtype(descr[2], descr[1] or "|")
+    lengths = tuple(int(number) for number in re.findall(r"\d+", shape[1]))
+    rest = size - 8 - len(length) - len(header)
+    _check_shape(lengths, dtype, rest)
+    data = bytearray(rest)
+    view, got = memoryview(data), 0
+    while got < rest and (step := file.readinto(view[got:])):
+        got += step
+    if got < rest or file.read(1):
+        raise ValueError("it is cut off" if got < rest else "it is longer than it says")
+    return _array(data, dtype, lengths, "F" if order[1] == "True" else "C")
+
+
+# --- torch's files ------------------------------------------------------------------------------------------------------------
+
+
+def load_torch(path: str | os.PathLike) -> Any:
+    """What `torch.save` wrote, if it is tensors and plain containers, mapped from disk. Nothing in the file is run.
+
+    Raises:
+        FileError: it cannot be opened, is cut off, or asks for anything else.
+    """
+    import torch
+
+    options = {"map_location": "cpu", "weights_only": True}
+    with reading(path, "give a checkpoint of tensors that is whole"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickle protocols: the error says more
+        if Path(path).exists() and not Path(path).is_file():
+            raise ValueError("it is a folder" if Path(path).is_dir() else "it is no regular file")
+        try:
+            if zipfile.is_zipfile(path):
+                # mapped, a tensor's storage is a piece of the file; copied, it is as long as the pickle says
+                return torch.load(path, mmap=True, **options)
+            return torch.load(path, **options)  # torch's format before 1.6
+        except pickle.UnpicklingError as error:  # its own words recommend to run the file
+            asked = re.search(r"GLOBAL (\S+)", str(error))
+            what = f"asks for {asked[1][:80]}" if asked else "holds something else"
+            raise ValueError(f"it {what}; only tensors and plain containers are read, nothing in it was run") from error
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            reason = reason_of(error).partition(". ")[0]
+            raise ValueError(f"it is no checkpoint of torch, or is cut off: {reason}") from error
+
+
+__all__ = ["FileError", "load_npy", "load_npz", "load_pickle", "load_torch", "names_of_npz"]
