@@ -246,7 +246,7 @@ class MegaDanceConfig(NamesCode, PreTrainedConfig):
         "AutoFeatureExtractor": "feature_extraction_megadance.MegaDanceFeatureExtractor",
         "AutoProcessor": "processing_megadance.MegaDanceProcessor",
     }
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["cache"]
 
     codebook_size: int = 4375
     hidden_size: int = 512

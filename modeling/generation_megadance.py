@@ -181,16 +181,16 @@ class MegaDanceGenerationMixin(GenerationMixin):
         """Yield (index, logits [2 * batch, codebook_size]) of each code to come; the caller fills `codes[:, index]`."""
         config = self.config
         upper, lower = codes.chunk(2)  # views
-        cache, cache_start = None, None
+        # Made and held here: what a forward calls it in its output depends on the version of transformers.
+        cache, cache_start = self.make_cache(genre_ids) if use_cache else None, None
         for index in range(known, total):
             start = window_start(mode, index, config.context_codes, config.slide_codes)
             begin, piece = start, index - start
             if use_cache and cache_start == start:
                 begin = index - 1
-            elif use_cache:  # a new cache, or the old one emptied
+            elif use_cache:
                 cache_start = start
-                if cache is not None:
-                    cache.reset()
+                cache.reset()
             if use_cache:  # attention over a long prompt at once would need memory that grows with its square
                 piece = PREFILL_CODES
             for first in range(begin, index, piece):
@@ -200,11 +200,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     upper_codes=upper[:, first:last],
                     lower_codes=lower[:, first:last],
                     genre_ids=genre_ids,
-                    past_key_values=cache,
-                    use_cache=use_cache,
+                    cache=cache,
                     logits_to_keep=1,
                 )
-                cache = outputs.past_key_values
             yield index, torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
 
     def _code_lengths(self, features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

@@ -46,36 +46,44 @@ from .remote_code_megadance import PushesCode
 from .rhythm_megadance import RhythmEncoder
 
 
+class OutputWithCache(ModelOutput):
+    """`cache`, as transformers calls this field since 5.24, can be asked for as `past_key_values`, its name before, too."""
+
+    @property
+    def past_key_values(self) -> MegaDanceCache | None:
+        return self.cache
+
+
 @dataclass
-class MegaDanceModelOutput(ModelOutput):
+class MegaDanceModelOutput(OutputWithCache):
     """Output of [`MegaDanceModel`].
 
     Args:
         last_hidden_state: [batch, 3, time, hidden]; streams in the order upper, lower, music.
-        past_key_values: the [`MegaDanceCache`], when one was used.
+        cache: the [`MegaDanceCache`], when one was used.
         hidden_states: what entered the first layer and what each layer gave, shaped like `last_hidden_state`.
     """
 
     last_hidden_state: torch.Tensor | None = None
-    past_key_values: MegaDanceCache | None = None
+    cache: MegaDanceCache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
-class MegaDanceMotionGenerationOutput(ModelOutput):
+class MegaDanceMotionGenerationOutput(OutputWithCache):
     """Output of [`MegaDanceForMotionGeneration`].
 
     Args:
         loss: mean cross-entropy of the upper plus that of the lower stream, when labels were given, plus `rhythm_loss`.
         upper_logits, lower_logits: [batch, time, codebook_size]; position i scores code i + 1.
-        past_key_values, hidden_states: as in [`MegaDanceModelOutput`].
+        cache, hidden_states: as in [`MegaDanceModelOutput`].
         rhythm_loss: mean squared error of the rhythm encoder, when `rhythm_labels` were given.
     """
 
     loss: torch.Tensor | None = None
     upper_logits: torch.Tensor | None = None
     lower_logits: torch.Tensor | None = None
-    past_key_values: MegaDanceCache | None = None
+    cache: MegaDanceCache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     rhythm_loss: torch.Tensor | None = None
 
@@ -300,6 +308,11 @@ class MegaDancePreTrainedModel(PushesCode, PreTrainedModel):
             config.active_genres = [*config.active_genres, genre]
         return added
 
+    def make_cache(self, genre_ids: torch.Tensor) -> MegaDanceCache:
+        """An empty cache for dances of these genres, `genre_ids` [batch]: the `cache` of `forward`, which fills it in place."""
+        genre_ids = genre_ids.to(self.device)
+        return MegaDanceCache(self.config, genre_ids, self.base_model.upper_embedding.weight.dtype)
+
     def genre_id(self, genre: str) -> int:
         """Id of a genre name, for `genre_ids`, spelled as `match_genre` allows.
 
@@ -330,6 +343,12 @@ class MegaDancePreTrainedModel(PushesCode, PreTrainedModel):
             sizes = [sum(parameter.numel() for parameter in expert.parameters()) for expert in genre_experts.values()]
             total -= sum(sizes[1:])
         return total
+
+
+def _one_cache(cache: MegaDanceCache | None, past_key_values: MegaDanceCache | None) -> MegaDanceCache | None:
+    if cache is not None and past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of the same argument; give one of them")
+    return past_key_values if cache is None else cache
 
 
 def _check_quantization(method: str) -> None:
@@ -460,12 +479,13 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         upper_codes: torch.Tensor,
         lower_codes: torch.Tensor,
         genre_ids: torch.Tensor,
-        past_key_values: MegaDanceCache | None = None,
+        cache: MegaDanceCache | None = None,
         use_cache: bool = False,
         output_hidden_states: bool = False,
         rhythm: torch.Tensor | None = None,
         positions_to_keep: int = 0,
         music_embeds: torch.Tensor | None = None,
+        past_key_values: MegaDanceCache | None = None,
     ) -> MegaDanceModelOutput:
         """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
         positions when that is not 0, and nothing is computed for the others that these do not need."""
@@ -488,13 +508,11 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 f"music_embeds has shape {tuple(music_embeds.shape)}; these codes need "
                 f"{(batch, steps, self.config.hidden_size)}"
             )
-        cache = past_key_values
+        cache = _one_cache(cache, past_key_values)
         if cache is None and use_cache:
-            cache = MegaDanceCache(self.config, genre_ids, self.upper_embedding.weight.dtype)
+            cache = self.make_cache(genre_ids)
         if cache is not None and not torch.equal(cache.genre_ids, genre_ids):
-            raise ValueError(
-                "genre_ids differ from those of past_key_values; make a new cache, or reset() it with them"
-            )
+            raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
 
         if music_embeds is None:
             music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
@@ -569,13 +587,14 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         genre_ids: torch.Tensor | None = None,
         upper_labels: torch.Tensor | None = None,
         lower_labels: torch.Tensor | None = None,
-        past_key_values: MegaDanceCache | None = None,
+        cache: MegaDanceCache | None = None,
         use_cache: bool = False,
         logits_to_keep: int = 0,
         output_hidden_states: bool = False,
         rhythm: torch.Tensor | None = None,
         rhythm_labels: torch.Tensor | None = None,
         music_embeds: torch.Tensor | None = None,
+        past_key_values: MegaDanceCache | None = None,
     ) -> MegaDanceMotionGenerationOutput:
         """Score the next codes.
 
@@ -588,7 +607,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             genre_ids: [batch], see [`~MegaDancePreTrainedModel.genre_id`].
             upper_labels, lower_labels: [batch, time]: the codes themselves; they are shifted here, so that position i
                 is compared with label i + 1. -100 is left out.
-            past_key_values: cache of the positions before these; overwritten in place.
+            cache: of the positions before these, see `make_cache`; overwritten in place.
             use_cache: make a cache when none is given. Inference only: no gradient flows through a cache.
             logits_to_keep: only the last so many positions' logits; 0 for all.
             output_hidden_states: also give what each layer makes.
@@ -599,12 +618,14 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 and without codes and genres, nothing else is computed.
             music_embeds: [batch, time, hidden_size], these positions of what `model.encode_music` makes of a song, instead of
                 `input_features` and `rhythm`.
+            past_key_values: the name that `cache` has in transformers before 5.24.
 
         Raises:
             ValueError: shapes that do not fit, a genre that is unknown or not built.
         """
         if (upper_labels is not None or lower_labels is not None) and logits_to_keep:
             raise ValueError(f"logits_to_keep={logits_to_keep} can't go together with labels; leave one of them out")
+        cache = _one_cache(cache, past_key_values)
         rhythm_loss = None
         if rhythm_labels is not None:
             rhythm_loss = self._rhythm_loss(input_features, rhythm_labels)
@@ -619,7 +640,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             upper_codes,
             lower_codes,
             genre_ids,
-            past_key_values,
+            cache,
             use_cache,
             output_hidden_states,
             rhythm,
@@ -627,7 +648,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             music_embeds,
         )
         kept = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
-        cache = outputs.past_key_values
+        cache = outputs.cache
         logits = None if cache is None else feed_forward_step(self.output_mlp, kept, cache.head)
         upper_logits, lower_logits = (self.output_mlp(kept) if logits is None else logits).unbind(1)
         losses = [
@@ -641,7 +662,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             sum(losses) if losses else None,
             upper_logits,
             lower_logits,
-            outputs.past_key_values,
+            cache,
             outputs.hidden_states,
             rhythm_loss,
         )

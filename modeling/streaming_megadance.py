@@ -234,7 +234,7 @@ class CodeStream:
     """
 
     def __init__(self, model: Any, genre_id: int, seed: int, **generation: Any) -> None:
-        self.model, self._cache = model, None
+        self.model = model
         self._generation, unknown = model._prepare_generation_config(None, **generation)
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: a stream does not know these; see GenerationConfig")
@@ -242,6 +242,7 @@ class CodeStream:
             raise ValueError("num_return_sequences, num_beams: a stream is one dance; leave them out")
         self._generator = torch.Generator(model.device).manual_seed(seed)
         self._genre_ids = torch.tensor([genre_id], device=model.device)
+        self._cache = model.make_cache(self._genre_ids)
         self.codes = model._start(None, None, self._genre_ids, 1, self._generation, self._generator)
         self._generation._eos_token_tensor = None  # processors ask for it
         self._processors = model._get_logits_processor(self._generation, input_ids_seq_length=1, device=model.device)
@@ -260,12 +261,10 @@ class CodeStream:
             last[:1],
             last[1:],
             self._genre_ids,
-            past_key_values=self._cache,
-            use_cache=True,
+            cache=self._cache,
             logits_to_keep=1,
             rhythm=None if rhythm is None else rhythm[None],
         )
-        self._cache = outputs.past_key_values
         logits = torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
         scores = self._processors(self.codes, logits)
         if self._generation.do_sample:
@@ -280,13 +279,11 @@ class CodeStream:
             return self.codes[:, :0]
         codes, cache, random = self.codes, self._cache, self._generator.get_state()
         # put back in place: a second cache would arrange the weights a second time
-        state = {} if cache is None else vars(cache)
+        state = vars(cache)
         saved = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items() if isinstance(v, Tensor | int)}
         for features, rhythm in pieces:
             self.extend(features, rhythm)
         foreseen = self.codes[:, codes.shape[1] :]
-        if cache is None:
-            self._cache.reset()
         for name, value in saved.items():
             if isinstance(value, Tensor):
                 state[name].copy_(value)

@@ -167,10 +167,10 @@ def test_a_cache_fed_in_pieces_equals_one_forward(pieces):
                 features[:, position * 8 : (end + 1) * 8],
                 **part,
                 genre_ids=MIXED,
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
             )
-            cache, position = outputs.past_key_values, end
+            cache, position = outputs.cache, end
             logits.append(outputs.upper_logits)
     assert cache.get_seq_length() == steps
     torch.testing.assert_close(torch.cat(logits, 1), whole.upper_logits, atol=1e-4, rtol=0)
@@ -192,14 +192,14 @@ def test_cache_does_not_grow_and_belongs_to_its_genres():
     before = size(cache)
     with torch.no_grad():
         for _ in range(10):
-            MODEL(song(1)[:, :8], **start(), genre_ids=MIXED, past_key_values=cache)
+            MODEL(song(1)[:, :8], **start(), genre_ids=MIXED, cache=cache)
     assert size(cache) == before and cache.get_seq_length() == 10
     assert pointers == [tensor.data_ptr() for tensor in (cache.conv, cache.ssm, cache.keys, cache.values)]
     with pytest.raises(ValueError, match="genre_ids differ"):
-        MODEL(song(1)[:, :8], **start(), genre_ids=MIXED.flip(0), past_key_values=cache)
+        MODEL(song(1)[:, :8], **start(), genre_ids=MIXED.flip(0), cache=cache)
     cache.reset(MIXED.flip(0))
     with torch.no_grad():
-        again = MODEL(song(1)[:, :8], **start(), genre_ids=MIXED.flip(0), past_key_values=cache)
+        again = MODEL(song(1)[:, :8], **start(), genre_ids=MIXED.flip(0), cache=cache)
         fresh = MODEL(song(1)[:, :8], **start(), genre_ids=MIXED.flip(0))
     torch.testing.assert_close(again.upper_logits, fresh.upper_logits, atol=1e-5, rtol=0)
 

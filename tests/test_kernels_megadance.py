@@ -73,15 +73,15 @@ def dance(model, monkeypatch, smallest, genres=(0, 1, 0), steps=7):
     codes = torch.randint(0, 15, (2, batch, steps + 9), generator=generator)
     with torch.no_grad():
         output = model(music[:, :16], *codes[:, :, :2], genres, use_cache=True)
-        cache, logits = output.past_key_values, []
+        cache, logits = output.cache, []
         for step in range(2, steps + 2):
             heard = slice(8 * step, 8 * step + 8)
-            output = model(music[:, heard], *codes[:, :, step : step + 1], genres, past_key_values=cache)
+            output = model(music[:, heard], *codes[:, :, step : step + 1], genres, cache=cache)
             logits.append(torch.cat((output.upper_logits, output.lower_logits)))
         # several positions after these: fewer than the convolution looks back, and more
         for first, last in ((steps + 2, steps + 4), (steps + 4, steps + 9)):
             heard = slice(8 * first, 8 * last)
-            output = model(music[:, heard], *codes[:, :, first:last], genres, past_key_values=cache)
+            output = model(music[:, heard], *codes[:, :, first:last], genres, cache=cache)
             logits.append(torch.cat((output.upper_logits, output.lower_logits)))
     return torch.cat(logits, 1), cache
 
