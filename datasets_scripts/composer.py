@@ -27,6 +27,7 @@ from scipy.signal import butter, fftconvolve, sosfilt
 from megadance_hf.datasets_scripts.beats import KNOWN
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.files_megadance import whole
 
 SAMPLING_RATE = 44100
 STEPS_PER_BEAT = 4  # patterns are written in sixteenths
@@ -264,7 +265,7 @@ def write_song(path: str | os.PathLike, seconds: float = 20.0, **options) -> Sco
     score = compose(seconds, **options)
     waveform = score.render()
     try:
-        with _whole_file(path) as part, soundfile.SoundFile(part, "w", SAMPLING_RATE, 2) as file:
+        with whole(path) as part, soundfile.SoundFile(part, "w", SAMPLING_RATE, 2) as file:
             for block in range(
                 0, len(waveform), SAMPLING_RATE
             ):  # libsndfile's Vorbis encoder crashes on one large block
@@ -301,22 +302,6 @@ def composed_clip(seed: int, seconds: float = 40.0) -> Clip:
         first_beat_is_downbeat=True,
         phase_confidence="high",
     )
-
-
-class _whole_file:
-    """A temporary name beside `path`, moved onto it when all went well, removed otherwise."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.part = path, path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-
-    def __enter__(self) -> Path:
-        return self.part
-
-    def __exit__(self, kind, value, trace) -> None:
-        if kind is None:
-            os.replace(self.part, self.path)
-        else:
-            self.part.unlink(missing_ok=True)
 
 
 def _check(name: str, value: float, low: float, high: float) -> float:
@@ -628,7 +613,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if beats is not None:
             numbers = np.arange(len(score.beat_times)) % score.beats_per_bar + 1
             lines = [f"{time:.6f}\t{number}\n" for time, number in zip(score.beat_times, numbers, strict=True)]
-            with _whole_file(Path(beats)) as part:
+            with whole(beats) as part:
                 part.write_text("".join(lines), encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"composer: {error}", file=sys.stderr)

@@ -1,13 +1,13 @@
 """A prepared data set -> the Hub, without what its licence keeps from being passed on."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from megadance_hf.datasets_scripts.card import PLACE
 from megadance_hf.datasets_scripts.schema import INFO_FILE, SPLITS, DataError, read_info
+from megadance_hf.modeling.files_megadance import scratch
 
 WITHOUT_AUDIO = "**No sound.** The `audio` column is empty: the music may not be redistributed. `input_features` are its 35 features."
 
@@ -35,11 +35,11 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None, samples: Seque
     info = read_info(folder)
     api = HfApi() if api is None else api
     names = ["README.md", INFO_FILE, *(f"{split}.parquet" for split in SPLITS if split in info["splits"])]
-    with tempfile.TemporaryDirectory(prefix=".megadance-", dir=folder) as temporary:
+    with scratch(folder) as temporary:
         keep_audio = info.get("share_audio", False) or not any(n["paired_clips"] for n in info["splits"].values())
         try:
             address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
-            _copy(folder, Path(temporary), names, address, keep_audio, samples)
+            _copy(folder, temporary, names, address, keep_audio, samples)
             api.upload_folder(
                 repo_id=address.repo_id,
                 repo_type="dataset",

@@ -9,12 +9,11 @@ checking, skipping what an earlier run has done, several processes, the files, t
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from multiprocessing import get_context
@@ -30,6 +29,7 @@ from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.files_megadance import all_or_none, whole
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 
@@ -268,16 +268,6 @@ def _from_table(table: Any) -> Iterator[Clip]:
         yield Clip(**values).with_beats()  # sets of earlier versions have no columns of where beats come from
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = _temporary(path)
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write_prepared(
     path: str | Path,
     clips: Iterable[Clip],
@@ -289,8 +279,8 @@ def write_prepared(
 ) -> dict[str, Any]:
     """Writes `clips` as a prepared data set and returns its `info.json`.
 
-    Clips are taken one by one and written in row groups, so the whole set is never in memory. Every file is written under
-    another name first; the set is as it was before until all of them are complete.
+    Clips are taken one by one and written in row groups, so the whole set is never in memory. The set is as it was before until
+    all of its files are complete.
 
     Args:
         path: folder, made when missing.
@@ -308,7 +298,7 @@ def write_prepared(
 
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    writers: dict[str, tuple[Path, Any]] = {}
+    writers: dict[str, Any] = {}
     waiting: dict[str, list[Any]] = {}
     counts: dict[str, dict[str, Any]] = {}
     noise: dict[str, dict[str, Any]] = {}
@@ -316,10 +306,10 @@ def write_prepared(
 
     def flush(split: str) -> None:
         if waiting[split]:
-            writers[split][1].write_table(pa.concat_tables(waiting[split]).combine_chunks())
+            writers[split].write_table(pa.concat_tables(waiting[split]).combine_chunks())
             waiting[split] = []
 
-    try:
+    with all_or_none(DataError) as beside, ExitStack() as files:
         for clip in clips:
             try:
                 clip.check(genres, jumps)
@@ -332,31 +322,25 @@ def write_prepared(
             if clip.paired:
                 beats[clip.id] = clip.beat_confidence if clip.beat_source == ESTIMATED else clip.beat_source
             if clip.split not in writers:
-                temporary = _temporary(path / f"{clip.split}.parquet")
-                writer = pq.ParquetWriter(temporary, features_schema().arrow_schema, compression="zstd")
-                writers[clip.split], waiting[clip.split] = (temporary, writer), []
+                place, columns = beside(path / f"{clip.split}.parquet"), features_schema().arrow_schema
+                writers[clip.split] = files.enter_context(pq.ParquetWriter(place, columns, compression="zstd"))
+                waiting[clip.split] = []
             waiting[clip.split].append(_to_table(clip))
             if sum(table.nbytes for table in waiting[clip.split]) > ROW_GROUP_BYTES:
                 flush(clip.split)
             _count(counts.setdefault(clip.split, {}), clip)
         if not noise:
             raise ClipError("there is no clip to write")
-        for split, (_, writer) in writers.items():
+        for split in writers:
             flush(split)
-            writer.close()
-        for split, (temporary, _) in writers.items():
-            os.replace(temporary, path / f"{split}.parquet")
-    finally:
-        for temporary, writer in writers.values():
-            writer.close()
-            temporary.unlink(missing_ok=True)
+        splits = {split: counts[split] for split in SPLITS if split in counts}
+        info = {"schema": SCHEMA_VERSION, "fps": FPS, "genres": list(genres), "splits": splits, "jumps": jumps}
+        info |= {"share_audio": card.share_audio, "noise": noise, "beats": beats, **(extra or {})}
+        beside(path / "README.md").write_text(card_text(card, info), encoding="utf-8")
+        text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
+        beside(path / INFO_FILE).write_text(text, encoding="utf-8")
     for split in set(SPLITS) - set(writers):
         (path / f"{split}.parquet").unlink(missing_ok=True)
-    splits = {split: counts[split] for split in SPLITS if split in counts}
-    info = {"schema": SCHEMA_VERSION, "fps": FPS, "genres": list(genres), "splits": splits, "jumps": jumps}
-    info |= {"share_audio": card.share_audio, "noise": noise, "beats": beats, **(extra or {})}
-    _write_text(path / "README.md", card_text(card, info))
-    _write_text(path / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     return info
 
 
@@ -506,9 +490,8 @@ def _usable(clip: Clip, genres: Sequence[str], jumps: Jumps) -> bool:
 def _write_part(clip: Clip, part: Path) -> None:
     import pyarrow.parquet as pq
 
-    temporary = _temporary(part)
-    pq.write_table(_to_table(clip), temporary)
-    os.replace(temporary, part)
+    with whole(part) as temporary:
+        pq.write_table(_to_table(clip), temporary)
 
 
 def _earlier_run(out: Path) -> dict[str, Any]:

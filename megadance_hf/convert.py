@@ -10,8 +10,6 @@ lists it. Sizes are read off the shapes. Nothing in a file is ever run: checkpoi
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from .modeling.configuration_megadance import (
 )
 from .modeling.errors_megadance import reading
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from .modeling.files_megadance import whole
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration, genre_key
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
@@ -395,8 +394,7 @@ def convert_checkpoint(
             f"{checkpoint} has none of the three networks; its names begin with {_listing(list(state), 3)}"
         )
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", dir=output_dir.parent))
-    try:
+    with whole(output_dir, ConversionError) as partial:
         lines = []
         for folder, _, _, convert, extra in present:
             model = convert(state, statistics, **extra)
@@ -407,11 +405,4 @@ def convert_checkpoint(
                 model.save_pretrained(partial / folder)
             lines.append(f"{folder or 'generator'}: {type(model).__name__}, {model.num_parameters():,} parameters")
             del model
-        if output_dir.exists():
-            output_dir.rmdir()
-        os.chmod(partial, 0o755)  # mkdtemp's folders are private
-        os.replace(partial, output_dir)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return lines

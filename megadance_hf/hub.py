@@ -21,7 +21,6 @@ import logging
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +38,7 @@ from .datasets_scripts.schema import iter_prepared, read_info
 from .modeling.audio_megadance import AudioSource
 from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
 from .modeling.errors_megadance import one_line
+from .modeling.files_megadance import scratch, whole
 from .modeling.kinematics_megadance import NUM_JOINTS
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
@@ -143,8 +143,7 @@ def save_for_hub(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise HubError(f"directory={str(directory)!r} is in use: give a new or an empty one")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".megadance-", dir=directory.parent) as temporary:
-        folder = Path(temporary) / "repository"
+    with whole(directory, HubError) as folder:
         model.save_pretrained(folder)
         model.prepare_for_hub(folder)
         is_generator = isinstance(model, MusicToDancePipeline)
@@ -163,9 +162,6 @@ def save_for_hub(
             sample=is_generator and song is not None,
         )
         (folder / CARD).write_text(str(page), encoding="utf-8")
-        if directory.exists():
-            directory.rmdir()  # empty, see above; not every system renames onto a folder
-        os.replace(folder, directory)
     return directory
 
 
@@ -429,8 +425,8 @@ def push_to_hub(
     api = HfApi(token=token)
     with _refusals(repo):
         address = api.create_repo(repo, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="megadance-") as temporary:
-        target = save_for_hub(model, Path(temporary) / "repository", repo=address.repo_id, **contents)
+    with scratch() as temporary:
+        target = save_for_hub(model, temporary / "repository", repo=address.repo_id, **contents)
         for name in KEPT if folder is not None else ():
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, target / name)
@@ -460,8 +456,8 @@ def push_dataset(folder: str | os.PathLike, repo: str) -> str:
     info, clip = read_info(folder), next(iter_prepared(folder, audio=True))
     frames = round(SAMPLE_SECONDS * clip.fps)
     dance = Motion(clip.poses[:frames].reshape(-1, NUM_JOINTS, 3), clip.translation[:frames], clip.fps, clip.genre)
-    with tempfile.TemporaryDirectory(prefix="megadance-") as temporary:
-        video, pictures = Path(temporary) / "sample.mp4", Path(temporary) / "sample.png"
+    with scratch() as temporary:
+        video, pictures = temporary / "sample.mp4", temporary / "sample.png"
         dance.save(video, music=clip.audio if info.get("share_audio") else None)
         filmstrip(dance, pictures, size=PICTURE)
         return push_prepared(folder, repo, samples=[video, pictures])

@@ -7,11 +7,9 @@ import io
 import json
 import os
 import pickle
-import shutil
-import uuid
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 from .modeling import kinematics_megadance as kinematics
+from .modeling.files_megadance import real_place, whole
 
 # suffix -> (module of this package, function). Imported when used: a pose file must not need a video encoder.
 _WRITERS = {
@@ -260,30 +259,23 @@ def check_output(path: str | os.PathLike) -> str:
         raise MotionError(f"path={str(path)!r}: {found}; end the name in one of {', '.join(KNOWN_SUFFIXES)}")
     if path.is_dir():
         raise MotionError(f"path={str(path)!r} is a folder: give the name of a file in it")
-    folder = path.parent
+    try:
+        place = real_place(path)
+    except OSError as error:
+        raise MotionError(f"path={str(path)!r} cannot be written: {error.strerror}") from None
+    folder = place.parent
     if not folder.is_dir():
         raise MotionError(f"path={str(path)!r}: the folder {str(folder)!r} does not exist; create it first")
+    if place.is_file() and not os.access(place, os.W_OK):
+        raise MotionError(f"path={str(path)!r}: the file that is there is read-only; choose another name")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise MotionError(f"path={str(path)!r}: no permission to write into {str(folder)!r}; choose another folder")
     return suffix
 
 
-@contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A name beside `path` to write to; moved onto `path` when the block ends well, removed when it does not."""
-    path = Path(path)
-    suffix = "".join(path.suffixes[-1:])  # kept at the end: libraries choose formats by it
-    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MotionError(f"path={str(path)!r} cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+def atomic_path(path: str | os.PathLike) -> AbstractContextManager[Path]:
+    """A name to write to; moved onto `path` when the block ends well, removed when it does not: `whole` with our error."""
+    return whole(path, MotionError)
 
 
 def _float_array(name: str, value: Any) -> np.ndarray:

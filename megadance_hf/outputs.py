@@ -3,9 +3,7 @@
 Only the standard library until `Outputs` is made; see `cli.py`.
 """
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from .motion import Motion
 
 
-class CommandError(Exception):
+class CommandError(ValueError):
     """Something the user can put right; the message is one line."""
 
 
@@ -45,44 +43,25 @@ class Outputs:
             raise CommandError(f"argument --bundle: {str(twice[0])!r} is also a file to write: give another name")
 
     def write(self, dances: "Sequence[Motion]", song: str | None, start: float) -> list[str]:
-        """Write everything under other names first, then move it all: an error on the way leaves nothing behind.
+        """Write them all, or none: an error on the way leaves nothing behind. Returns a line for each, to be printed."""
+        from .modeling.files_megadance import all_or_none
 
-        Returns a line for each, to be printed.
-        """
-        moves = []
-        option = "-o"
-        try:
-            with contextlib.ExitStack() as stack:
+        with all_or_none(CommandError, "choose another place with -o or --bundle") as beside:
+            for dance, paths in zip(dances, self.files, strict=True):
+                for path in paths:
+                    suffix, options = path.suffix.lower(), {}
+                    if suffix == ".mp4":
+                        options = {"music": song, "music_start": start, "body": self.body}
+                    elif suffix == ".glb":
+                        options = {"body": self.body}
+                    elif suffix == ".bvh" and self.bones != "smpl":
+                        options = {"bones": self.bones}
+                    dance.save(beside(path), **options)
+            for dance, path in zip(dances, self.bundles, strict=False):
+                from .bundle import save_bundle
 
-                def beside(path: Path) -> Path:
-                    # so that moving is one step of the file system
-                    folder = tempfile.TemporaryDirectory(prefix=".megadance-", dir=path.parent)
-                    moves.append((Path(stack.enter_context(folder)) / path.name, path))
-                    return moves[-1][0]
-
-                for dance, paths in zip(dances, self.files, strict=True):
-                    for path in paths:
-                        suffix, options = path.suffix.lower(), {}
-                        if suffix == ".mp4":
-                            options = {"music": song, "music_start": start, "body": self.body}
-                        elif suffix == ".glb":
-                            options = {"body": self.body}
-                        elif suffix == ".bvh" and self.bones != "smpl":
-                            options = {"bones": self.bones}
-                        dance.save(beside(path), **options)
-                option = "--bundle"
-                for dance, path in zip(dances, self.bundles, strict=False):
-                    from .bundle import save_bundle
-
-                    save_bundle(dance, beside(path), song, start, self.bones, self.body)
-                for temporary, path in moves:
-                    option = "-o" if temporary.is_file() else "--bundle"
-                    os.replace(temporary, path)
-        except OSError as error:
-            raise CommandError(
-                f"argument {option}: cannot write {error.filename!r} ({error.strerror}): choose another place"
-            ) from error
-        return [_line(path) for _, path in moves]
+                save_bundle(dance, beside(path), song, start, self.bones, self.body)
+        return [_line(path) for paths in (*self.files, self.bundles) for path in paths]
 
 
 def _check_files(outputs: Sequence[str], num: int) -> list[list[Path]]:
@@ -126,12 +105,13 @@ def _check_bundles(bundle: str, num: int) -> list[Path]:
 
 
 def _check_folder(option: str, path: Path) -> None:
-    try:  # a permission bit does not tell everything: a file system can be read-only or full
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+    from .modeling.files_megadance import check_place
+
+    try:
+        check_place(path)
     except OSError as error:
         raise CommandError(
-            f"argument {option}: {str(path)!r} cannot be written ({error.strerror}): choose another folder"
+            f"argument {option}: {str(path)!r} cannot be written ({error.strerror}): choose another place"
         ) from None
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
+from megadance_hf.modeling.files_megadance import whole
 from megadance_hf.tasks import Draws, Task, idle_biases
 
 CHECKPOINTS = "checkpoints"
@@ -482,13 +483,24 @@ class _Trainer:
         return f"average-{self.accelerator.process_index if _is_sharded(self.accelerator) else 0}.pt"
 
     def save(self) -> None:
-        """Write beside, then rename: a killed run never leaves half a checkpoint that would be resumed from."""
+        """Write beside, then rename: a killed run never leaves half a checkpoint that would be resumed from.
+
+        Not by `whole`, since several processes write into one folder; what was killed here, `begin` removes.
+        """
+        partial = self.output_dir / CHECKPOINTS / f"partial-{self.progress.step:08d}"
+        try:
+            self._save(partial)
+        except BaseException:
+            if self.main:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _save(self, partial: Path) -> None:
         accelerator, progress = self.accelerator, self.progress
         progress.sums = self.log.over_processes(accelerator) if self.log.sums else {}
         progress.windows_a_step = self._windows_a_step()
-        folder = self.output_dir / CHECKPOINTS
+        folder = partial.parent
         final = folder / f"step-{progress.step:08d}"
-        partial = folder / f"partial-{progress.step:08d}"
         if self.main:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -628,15 +640,13 @@ def _newest_checkpoint(output_dir: Path) -> Path | None:
 def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
-    partial = path.with_suffix(".partial")
-    save_file({name: value.contiguous() for name, value in weights.items()}, str(partial))
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
 
 
 def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _truncate_metrics(path: Path, epoch: int) -> None:
@@ -665,7 +675,6 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
     figure.tight_layout()
-    partial = picture.with_name("partial-" + picture.name)
-    figure.savefig(partial, dpi=80)
+    with whole(picture) as temporary:
+        figure.savefig(temporary, dpi=80)
     pyplot.close(figure)
-    os.replace(partial, picture)

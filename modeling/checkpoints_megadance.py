@@ -10,7 +10,6 @@ transformers reads such a folder as it reads any sharded one; only the choice of
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
+
+from .files_megadance import all_or_none, scratch
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -54,23 +55,19 @@ def genre_of(name: str) -> str | None:
 
 
 def save_by_genre(state_dict: dict[str, Tensor], folder: str | os.PathLike) -> None:
-    """Write the files above. Each is written beside its place and then moved, the index last."""
+    """Write the files above: all of them appear, the index last, or none."""
     folder = Path(folder)
     shards: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state_dict.items():
         shards.setdefault(genre_of(name) or SHARED, {})[name] = tensor
     weight_map = {name: f"model-{key}.safetensors" for key, tensors in shards.items() for name in tensors}
-    for key, tensors in shards.items():
-        target = folder / f"model-{key}.safetensors"
-        partial = target.with_suffix(".partial")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"format": "pt"})
-        partial.chmod(0o644)  # safetensors writes files that nobody else can read
-        os.replace(partial, target)
     size = sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values())
     index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-    partial = folder / (INDEX + ".partial")
-    partial.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / INDEX)
+    with all_or_none() as beside:
+        for key, tensors in shards.items():
+            temporary = beside(folder / f"model-{key}.safetensors")
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
+        beside(folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _find(source: str | os.PathLike, name: str, hub: dict[str, Any], required: bool = False) -> Path | None:
@@ -102,14 +99,14 @@ def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> I
     hub = _pinned(hub, index_file)
     index = json.loads(index_file.read_text(encoding="utf-8"))
     kept = {name: file for name, file in index["weight_map"].items() if genre_of(name) in (None, *keys)}
-    with tempfile.TemporaryDirectory(prefix="megadance-") as folder:
-        (Path(folder) / INDEX).write_text(json.dumps({**index, "weight_map": kept}), encoding="utf-8")
+    with scratch() as folder:
+        (folder / INDEX).write_text(json.dumps({**index, "weight_map": kept}), encoding="utf-8")
         shards = sorted(set(kept.values()))
         for name in ("config.json", "generation_config.json", *shards):
             file = _find(source, name, hub, required=name in shards)
             if file is not None:
-                (Path(folder) / name).symlink_to(file.resolve())
-        yield folder
+                (folder / name).symlink_to(file.resolve())
+        yield os.fspath(folder)
 
 
 def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> dict[str, Tensor]:

@@ -87,6 +87,6 @@ def test_nothing_is_left_of_a_bundle_that_fails(tmp_path, song, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bundle.soundfile, "write", full)
-    with pytest.raises(MotionError, match="cannot be written: No space left on device"):
+    with pytest.raises(MotionError, match="cannot be written .No space left on device"):
         save_bundle(motion, tmp_path / "dance", song)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -313,10 +313,10 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "dance.npz"
     path.write_text("old")
     with pytest.raises(RuntimeError, match="in the middle"), atomic_path(path) as temporary:
-        assert temporary.parent == tmp_path and temporary.suffix == ".npz"
+        assert temporary.name == path.name
         temporary.write_text("half")
         raise RuntimeError("in the middle")
-    with pytest.raises(MotionError, match="cannot be written: No space left"), atomic_path(path) as temporary:
+    with pytest.raises(MotionError, match="cannot be written .No space left"), atomic_path(path) as temporary:
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
     with pytest.raises(RuntimeError), atomic_path(path) as temporary:
