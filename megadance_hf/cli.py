@@ -434,13 +434,16 @@ def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
 
 def run_generate(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files or none."""
-    outputs = Outputs(arguments.output, arguments.num, arguments.bundle, arguments.bones, arguments.body)
-    from .modeling.audio_megadance import load_audio
-    from .modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, song_features
+    given = _given(arguments.song, "SONG")
+    options = (arguments.bundle, arguments.bones, arguments.body)
+    outputs = Outputs(arguments.output, arguments.num, *options, inputs={"SONG": given})
+    from .modeling.audio_megadance import hear, open_sound
+    from .modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, music_features
 
     # Everything that can be wrong is found before anything slow: first of all the song, which needs no network.
     stretch = {"start": arguments.start, "duration": arguments.duration}
-    waveform, _ = load_audio(arguments.song, **stretch)
+    song = open_sound(given)  # once: it may be a pipe
+    waveform, rows = hear(song, **stretch)
     with _no_collection():
         from .modeling.configuration_megadance import match_genre
         from .models import DEFAULT_MODEL, load_config
@@ -449,7 +452,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     model = arguments.model or DEFAULT_MODEL
     genres = load_config(model).built_genres
     genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
-    features = song_features(waveform)
+    features = music_features(waveform)[rows]
     del waveform  # of a long song it is as large as the models
     # Only the experts of this genre: a large model opens in a fraction of its memory.
     rounded = {"quantization": "int8"} if arguments.precision == "int8" else {"dtype": arguments.precision}
@@ -461,12 +464,12 @@ def run_generate(arguments: argparse.Namespace) -> None:
     if (SAMPLING_RATE, HOP_LENGTH) == (extractor.sampling_rate, extractor.hop_length):
         dances = pipe({"input_features": features}, genre, progress=True, **options)
     else:  # a model with music features of its own
-        dances = pipe(arguments.song, genre, progress=True, **stretch, **options)
+        dances = pipe(song, genre, progress=True, **stretch, **options)
     dances = dances if isinstance(dances, list) else [dances]
     for dance in dances:
-        dance.metadata |= {"song": Path(arguments.song).name, "start": arguments.start}
+        dance.metadata |= {"song": song.title, "start": arguments.start}
     began = time.perf_counter()
-    lines = outputs.write(dances, arguments.song, arguments.start)
+    lines = outputs.write(dances, song, arguments.start)
     writing, seconds = time.perf_counter() - began, sum(dance.seconds for dance in dances)
     print("\n".join(lines))
     notes = dances[0].metadata
@@ -477,16 +480,29 @@ def run_generate(arguments: argparse.Namespace) -> None:
     )
 
 
+def _given(song: str | None, argument: str) -> Any:
+    """A song as it is read: its path or address, or what comes in through a pipe for `-`."""
+    if song != "-":
+        return song
+    if sys.stdin is None or sys.stdin.isatty():
+        raise CommandError(f"argument {argument}: '-' is what comes in through a pipe, and none is there: give a file")
+    return sys.stdin.buffer
+
+
 def run_export(arguments: argparse.Namespace) -> None:
     """One line a file."""
     if arguments.bundle and not arguments.music:
         raise CommandError("argument --bundle: the sound belongs to it: give --music SONG")
-    outputs = Outputs(arguments.output, 1, arguments.bundle, arguments.bones, arguments.body)
+    music = _given(arguments.music, "--music")
+    inputs = {"DANCE": arguments.dance, "--music": music}
+    outputs = Outputs(arguments.output, 1, arguments.bundle, arguments.bones, arguments.body, inputs)
+    from .modeling.audio_megadance import open_sound
     from .motion import Motion
 
     dance = Motion.load(arguments.dance)
     start = dance.metadata.get("start", 0.0) if arguments.start is None else arguments.start
-    print("\n".join(outputs.write([dance], arguments.music, start)))
+    song = None if music is None else open_sound(music)  # once: it may be a pipe
+    print("\n".join(outputs.write([dance], song, start)))
 
 
 def run_demo(arguments: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ from yaml import YAMLError
 from . import handler, reports
 from .datasets_scripts.push import push_prepared
 from .datasets_scripts.schema import iter_prepared, read_info
-from .modeling.audio_megadance import AudioSource
+from .modeling.audio_megadance import AudioSource, opened
 from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
 from .modeling.errors_megadance import one_line
 from .modeling.files_megadance import scratch, whole
@@ -172,8 +172,9 @@ def _save_sample(pipe: MusicToDancePipeline, song: AudioSource, folder: Path) ->
     if isinstance(song, str) and song == COMPOSED:
         style = {"style": pipe.genres[0]} if pipe.genres[0] in STYLES else {}
         song = (compose(SAMPLE_SECONDS, **style).render(), 44100)
-    dance = pipe(song, seed=0, duration=SAMPLE_SECONDS)
-    dance.save(folder / "sample.mp4", music=song)
+    with opened(song) as sound:  # once: it may be a pipe
+        dance = pipe(sound, seed=0, duration=SAMPLE_SECONDS)
+        dance.save(folder / "sample.mp4", music=sound)
     filmstrip(dance, folder / "sample.png", size=PICTURE)
 
 

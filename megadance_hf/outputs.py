@@ -3,10 +3,11 @@
 Only the standard library until `Outputs` is made; see `cli.py`.
 """
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .motion import Motion
@@ -19,7 +20,8 @@ class CommandError(ValueError):
 class Outputs:
     """Files of any format (`-o`) and a folder for animators (`--bundle`), for each of `num` dances.
 
-    With several dances their numbers go into the names: dance-1.mp4, dance-2.mp4.
+    With several dances their numbers go into the names: dance-1.mp4, dance-2.mp4. None of `inputs` (name of the argument -> what
+    the command reads, paths or open files) may be among them, by whatever name or link.
 
     Raises:
         CommandError: something could not be written there.
@@ -32,17 +34,19 @@ class Outputs:
         bundle: str | None = None,
         bones: str = "smpl",
         body: str = "mannequin",
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         if not files and bundle is None:
             raise CommandError("nothing to write: give -o OUT or --bundle DIR")
         self.bones, self.body = bones, body
         self.files = _check_files(files, num)
         self.bundles = _check_bundles(bundle, num) if bundle is not None else []
+        _check_inputs(self.files, inputs or {})
         names = {os.path.abspath(path) for paths in self.files for path in paths}
         if twice := [path for path in self.bundles if os.path.abspath(path) in names]:
             raise CommandError(f"argument --bundle: {str(twice[0])!r} is also a file to write: give another name")
 
-    def write(self, dances: "Sequence[Motion]", song: str | None, start: float) -> list[str]:
+    def write(self, dances: "Sequence[Motion]", song: Any, start: float) -> list[str]:
         """Write them all, or none: an error on the way leaves nothing behind. Returns a line for each, to be printed."""
         from .modeling.files_megadance import all_or_none
 
@@ -86,6 +90,18 @@ def _check_files(outputs: Sequence[str], num: int) -> list[list[Path]]:
     if folders := [name for name in files if os.path.isdir(name)]:
         raise CommandError(f"argument -o: {folders[0]!r} is a folder: give another name")
     return dances
+
+
+def _check_inputs(dances: list[list[Path]], inputs: Mapping[str, Any]) -> None:
+    """Nobody means to replace the song by the dance."""
+    from .modeling.audio_megadance import is_same_file
+
+    for path in itertools.chain.from_iterable(dances):
+        for argument, source in inputs.items():
+            if is_same_file(path, source):
+                raise CommandError(
+                    f"argument -o: {str(path)!r} is {argument} itself, which would be replaced: give another name"
+                )
 
 
 def _check_bundles(bundle: str, num: int) -> list[Path]:

@@ -29,6 +29,7 @@ import torch
 from .bodies import Body, body_mesh, skin
 from .camera import PITCH, follow_camera
 from .mannequin import PART_COLOURS, SEGMENTS, SOLE_THICKNESS
+from .modeling.audio_megadance import AudioSource, BeyondEnd, is_same_file, load_audio, opened
 from .modeling.kinematics_megadance import axis_angle_to_matrix, global_rotations
 from .motion import Motion, atomic_path
 from .rasterizer import (
@@ -50,7 +51,7 @@ from .rasterizer import (
 if TYPE_CHECKING:
     import av
 
-Music = str | os.PathLike | bytes | tuple[np.ndarray, int]
+Music = AudioSource
 
 LIGHT = np.array([-0.38, 0.80, 0.464])  # unit vector towards the lamp: picture right, up, towards the viewer
 
@@ -459,8 +460,7 @@ def render_video(
     Args:
         motion: the dance; y = 0 is the floor. It is resampled when its rate is not `fps`.
         path: where to write; ends in .mp4.
-        music: the sound: a file (path or bytes) of any format soundfile reads, or (waveform, rate) with a waveform of shape
-            (samples,), (samples, channels) or (channels, samples). None: a silent film.
+        music: the sound: any file that plays, (waveform, rate), or what else `load_audio` takes. None: a silent film.
         music_start: seconds of the song that belong to frame 0. The sound is exactly as long as the picture; where the song
             ends earlier, silence follows.
         size: (width, height) in pixels, both even (H.264 keeps colour for squares of four).
@@ -481,6 +481,8 @@ def render_video(
     from tqdm.auto import tqdm
 
     path = _target(path, ".mp4")
+    if is_same_file(path, music):
+        raise RenderError(f"path={str(path)!r} is the music itself, which the video would replace: give another name")
     stage = _stage(motion, size, fps, title, body, even=True)
     rate = Fraction(fps).limit_denominator(1001)
     sound, sound_rate = (None, 0) if music is None else cut_music(music, music_start, len(stage) / rate, _AAC_RATES)
@@ -614,30 +616,17 @@ def cut_music(
     """
     if not (isinstance(start, int | float | np.number) and math.isfinite(start) and start >= 0):
         raise RenderError(f"music_start={start!r}: give seconds, 0 or more")
-    if isinstance(music, tuple):
+    # [samples, channels]; silence and what lasts shorter are music, too
+    stretch = {"sampling_rate": None, "start": start, "duration": max(float(seconds), 1e-3), "audible": False}
+    with opened(music, argument="music") as song:
         try:
-            waveform, rate = np.array(music[0], dtype=np.float32, ndmin=2), operator.index(music[1])
-        except (TypeError, ValueError, IndexError):
-            waveform, rate = np.zeros((0, 0)), 0
-        if len(music) != 2 or waveform.ndim != 2 or not waveform.size or rate < 1:
-            raise RenderError("music: give (waveform, rate), an array of 1 or 2 dimensions and a whole rate in Hz")
-        if not np.isfinite(waveform).all():
-            raise RenderError("music: the waveform holds NaN or infinity; export the sound again")
-        if waveform.shape[0] < waveform.shape[1]:
-            waveform = waveform.T  # [samples, channels]
-        if round(start * rate) >= len(waveform):
+            waveform, rate = load_audio(song, mono=False, **stretch)
+        except BeyondEnd as error:
             raise RenderError(
-                f"music_start={start!r}: music ends at {len(waveform) / rate:.2f} s; give an earlier start"
-            )
-        waveform = waveform[round(start * rate) :]
-    else:
-        from .modeling.audio_megadance import load_audio
-
-        # [samples, channels]. At least a second is read: shorter sounds are refused there.
-        duration = max(float(seconds), 1.0)
-        waveform, rate = load_audio(music, sampling_rate=None, start=start, duration=duration, mono=False)
-    if waveform.shape[1] > 2:
-        waveform = waveform.mean(1, keepdims=True)
+                f"music_start={start!r}: music ends at {error.ends:.2f} s; give an earlier start"
+            ) from None
+        if waveform.shape[1] > 2:
+            waveform = load_audio(song, **stretch)[0][:, None]
     if rates and rate not in rates:
         import soxr
 

@@ -1,27 +1,55 @@
-"""Reading sound files: any format libsndfile knows, piece by piece, with clear words about what cannot be used.
+"""Sound of every kind becomes a waveform, piece by piece, with clear words about what cannot be used.
 
-Nothing heavy is imported here, so that a song can be read while the networks' libraries are still loading.
+    waveform, rate = load_audio("song.mp3")            # a file, a pipe, an address, (array, rate), a row of a data set, ...
+    waveform, rows = hear("song.mp3", start=30, duration=10)
+
+This is the one place that knows what a song can be handed in as (`open_sound`); how files are decoded is in
+`decoding_megadance.py`. Nothing heavy is imported here, so that a song can be read while the networks' libraries are still
+loading.
 """
 
 import io
+import math
 import os
-from collections.abc import Iterator
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from .music_features_megadance import SAMPLING_RATE, sound_library
+from .decoding_megadance import (
+    MAX_CHANNELS,
+    MAX_FILE,
+    MAX_RATE,
+    MAX_SECONDS,
+    MAX_WAVEFORM,
+    MIN_RATE,
+    AudioError,
+    BeyondEnd,
+    Budget,
+    CutShort,
+    as_floats,
+    check_rate,
+    decode,
+)
+from .errors_megadance import reading, reason_of
+from .music_features_megadance import HOP_LENGTH, SAMPLING_RATE, num_rows, sound_library
 
 MIN_SECONDS = 0.25  # less than one motion code (8 frames) cannot be danced to
 SILENCE = 1e-4  # peak, -80 dB below full scale: under this there is dither and nothing else
-_PIECE = 2**18  # samples of a file that are decoded at once
+LOUDEST = 16.0  # peak, 24 dB above full scale: beyond this numbers are not in [-1, 1], or broken
+SURROUNDINGS = 90.0  # seconds that are heard before and after an excerpt, so that its tempo is the song's
+ARRAY_CHANNELS = 8  # an array with a longer short side is no song
+_OPPOSED = 0.05  # a mean this much weaker than one of independent channels (each half of two): they cancel each other
+_PIECE = 2**18  # samples of an array that are worked on at once
+_ADDRESS_SECONDS, _CONNECT_SECONDS = 120.0, 20.0
 
-AudioSource = str | os.PathLike | bytes | BinaryIO
-
-
-class AudioError(ValueError):
-    """Sound that cannot be used; the message is one line naming the argument, its value and the remedy."""
+# What a song can be handed in as, see `open_sound`.
+AudioSource = str | os.PathLike | bytes | BinaryIO | tuple | Mapping
 
 
 def load_audio(
@@ -31,53 +59,89 @@ def load_audio(
     start: float = 0.0,
     duration: float | None = None,
     mono: bool = True,
+    audible: bool = True,
+    addresses: bool = True,
 ) -> tuple[np.ndarray, int]:
     """Reads a song, or `duration` seconds of it from `start` on.
 
     Args:
-        source: path, the bytes of a file, or an open binary file; any format libsndfile knows (wav, mp3, ogg, flac, ...).
-        sampling_rate: rate to resample to (soxr), in Hz; None keeps the file's own.
+        source: any file that plays, by its path, http(s) address, bytes, or as an open binary file or pipe; (array, rate); or
+            what else `open_sound` takes.
+        sampling_rate: rate to resample to (soxr), in Hz; None keeps the sound's own.
         start: first second to read.
         duration: seconds to read; None, or more than there are, reads to the end.
-        mono: average the channels; otherwise they are kept.
+        mono: average the channels, or take the louder one where they cancel each other; otherwise they are kept.
+        audible: refuse what is silent or shorter than 0.25 s.
+        addresses: whether `source` may be an http(s) address. False where it comes from strangers.
 
     Returns:
         float32 waveform `(samples,)`, or `(samples, channels)` without `mono`, and its sampling rate in Hz.
 
     Raises:
-        AudioError: the file is missing, empty, cut short, no audio, silent, shorter than 0.25 s, or holds NaN; `start` or
-            `duration` is out of range. A file that was cut short can still be read as far as it goes, with `duration`.
+        AudioError: the file is missing, empty, cut short, no audio, silent, shorter than 0.25 s, or holds NaN or peaks far
+            beyond full scale; `start` or `duration` is out of range; a limit is exceeded: 1 to 768 kHz, 64 channels, 3 hours,
+            805 MB of waveform. A file that was cut short can still be read as far as it goes, with `duration`.
     """
-    start = _seconds("start", start, positive=False)
-    if duration is not None:
-        duration = _seconds("duration", duration, positive=True)
-    stream, name = _open(source)
-    inspection, resampler, pieces = Inspection(), None, []
-    try:
-        for piece, rate in _pieces(stream, name, start, duration):
-            piece = piece.mean(axis=1) if mono else piece
-            inspection.add(piece)
-            if sampling_rate not in (None, rate):
-                if resampler is None:
-                    channels = 1 if mono else piece.shape[1]
-                    resampler = sound_library("soxr").ResampleStream(rate, sampling_rate, channels, dtype="float32")
-                piece = resampler.resample_chunk(piece)
-            pieces.append(piece)
-    finally:
-        if stream is not source:
-            stream.close()
-    inspection.conclude(rate, name if start == 0 and duration is None else f"{name} from {start:g} s on")
-    if resampler is not None:
-        pieces.append(resampler.resample_chunk(pieces[0][:0], last=True))
-        rate = sampling_rate
-    return np.concatenate(pieces), rate
+    start, duration = _check_stretch(start, duration)
+    with opened(source, addresses=addresses) as sound:
+        return _read(sound, sampling_rate, start, duration, 0.0, mono, audible)
+
+
+def hear(
+    source: AudioSource,
+    start: float = 0.0,
+    duration: float | None = None,
+    *,
+    sampling_rate: int = SAMPLING_RATE,
+    hop_length: int = HOP_LENGTH,
+    addresses: bool = True,
+) -> tuple[np.ndarray, slice]:
+    """Reads an excerpt with what surrounds it, since a few seconds alone are heard at the wrong tempo.
+
+        waveform, rows = hear("song.mp3", start=30, duration=10)
+        features = music_features(waveform)[rows]          # (300, 35)
+
+    Up to 90 s before and after the excerpt are read as well; a whole song is read as it is.
+
+    Args:
+        source: what `load_audio` takes.
+        start, duration: the excerpt, in seconds; to the end when None.
+        sampling_rate, hop_length: of the features, in Hz and samples.
+
+    Returns:
+        mono float32 waveform `(samples,)` at `sampling_rate`, and which rows of its features belong to the excerpt. Their
+        number is that of the excerpt's own features.
+
+    Raises:
+        AudioError: as `load_audio`, about the excerpt.
+    """
+    start, duration = _check_stretch(start, duration)
+    second = sampling_rate / hop_length  # rows
+    before = int(min(start, SURROUNDINGS) * second)  # whole rows, so that rows of both are the same instants
+    with opened(source, addresses=addresses) as sound:
+        wanted = None if duration is None else duration + before / second
+        try:
+            waveform, _ = _read(sound, sampling_rate, start - before / second, wanted, SURROUNDINGS, True, False)
+        except BeyondEnd as error:
+            raise BeyondEnd(start, sound.name, error.ends) from None
+        excerpt = waveform[before * hop_length :]
+        if start and len(excerpt) == 0:
+            raise BeyondEnd(start, sound.name, start - before / second + len(waveform) / sampling_rate)
+        rows = num_rows(len(excerpt), hop_length)
+        if duration is not None:
+            rows = min(rows, math.floor(duration * second + 0.5))
+            excerpt = excerpt[: round(duration * sampling_rate)]
+        inspection = Inspection()
+        inspection.add(excerpt)
+        inspection.conclude(sampling_rate, _stretch_of(sound, start, duration))
+    return waveform, slice(before, before + rows)
 
 
 class Inspection:
     """Looks at a sound piece by piece and says at the end what makes it unusable; time is the first axis."""
 
     def __init__(self) -> None:
-        self.samples, self.broken, self.first_broken, self.peak = 0, 0, 0, 0.0
+        self.samples, self.broken, self.first_broken, self.peak, self.peak_at = 0, 0, 0, 0.0, 0
 
     def add(self, piece: np.ndarray) -> None:
         fine = np.isfinite(piece).all(axis=tuple(range(1, piece.ndim)))
@@ -86,11 +150,14 @@ class Inspection:
                 self.first_broken = self.samples + int(fine.argmin())
             self.broken += int((~fine).sum())
         elif len(piece):
-            self.peak = max(self.peak, float(np.abs(piece).max()))
+            peak = float(np.abs(piece).max())
+            if peak > max(self.peak, LOUDEST):
+                self.peak_at = self.samples + int(np.abs(piece).reshape(len(piece), -1).max(axis=1).argmax())
+            self.peak = max(self.peak, peak)
         self.samples += len(piece)
 
-    def conclude(self, sampling_rate: int, name: str) -> None:
-        """Raises AudioError unless the sound is finite, audible and at least 0.25 s long."""
+    def conclude(self, sampling_rate: int, name: str, audible: bool = True) -> None:
+        """Raises AudioError unless the sound is finite, within [-16, 16], and (if `audible`) 0.25 s long and not silent."""
         seconds = self.samples / sampling_rate
         if self.samples == 0:
             raise AudioError(f"{name} holds no samples: give a sound of at least {MIN_SECONDS} s")
@@ -99,118 +166,477 @@ class Inspection:
                 f"{name} holds NaN or infinity in {self.broken / self.samples:.0%} of its samples, first at"
                 f" {self.first_broken / sampling_rate:.2f} s: export the sound again"
             )
-        if seconds < MIN_SECONDS:
+        if self.peak > LOUDEST:
+            raise AudioError(
+                f"{name} has a peak of {self.peak:.3g} times full scale at {self.peak_at / sampling_rate:.2f} s: floats go"
+                " from -1 to 1; divide PCM numbers by their largest (32768 for 16 bits), or export the sound again"
+            )
+        if audible and self.samples + 1 < MIN_SECONDS * sampling_rate:  # one less is rounding
             raise AudioError(f"{name} lasts {seconds:.3g} s, which is too short: give at least {MIN_SECONDS} s")
-        if self.peak < SILENCE:
+        if audible and self.peak < SILENCE:
             raise AudioError(f"{name} is silent (peak {self.peak:.1g} of full scale 1): give a sound that can be heard")
 
 
+def _check_stretch(start: float, duration: float | None) -> tuple[float, float | None]:
+    start = _seconds("start", start, positive=False)
+    return start, None if duration is None else _seconds("duration", duration, positive=True)
+
+
 def _seconds(argument: str, value: Any, positive: bool) -> float:
-    number = float(value) if isinstance(value, (int, float, np.number)) else float("nan")
+    usable = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    number = float(value) if usable else float("nan")
     if not np.isfinite(number) or number < 0 or (positive and number == 0):
         raise AudioError(f"{argument}={value!r}: give {'more than 0' if positive else '0 or more'} seconds")
     return number
 
 
-def _open(source: AudioSource) -> tuple[BinaryIO, str]:
-    """The source as an open binary file at its beginning, and how messages name it."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return io.BytesIO(source), f"audio of {len(source)} bytes"
+# --- what is handed in -------------------------------------------------------------------------------------------------
+
+
+class Sound:
+    """A sound that was handed in, understood and open: it can be read several times, from any second on.
+
+    Attributes:
+        name: in messages.
+        title: name of the file, or None.
+        rate: of an array, in Hz; None for files, which are read for it.
+        source: as it was handed in.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        title: str | None = None,
+        stream: BinaryIO | None = None,
+        waveform: np.ndarray | None = None,
+        rate: int | None = None,
+        own: bool = True,
+    ) -> None:
+        self.name, self.title, self.rate, self.source = name, title, rate, None
+        self._stream, self._waveform, self._own = stream, waveform, own
+
+    def pieces(self, start: float = 0.0, duration: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
+        """The stretch as float32 `(samples, channels)`, piece by piece, each with the sound's own rate in Hz."""
+        if self._stream is not None:
+            return decode(self._stream, self.name, start, duration)
+        return self._slices(start, duration)
+
+    def _slices(self, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
+        waveform, rate = self._waveform, self.rate
+        first, last = round(start * rate), len(waveform)
+        if first >= last > 0:
+            raise BeyondEnd(start, self.name, last / rate)
+        last = last if duration is None else min(last, first + round(duration * rate))
+        Budget(self.name, rate, waveform.shape[1]).check(last - first)
+        for begin in range(first, max(last, first + 1), _PIECE):
+            yield as_floats(waveform[begin : min(begin + _PIECE, last)]), rate
+
+    def close(self) -> None:
+        if self._own and self._stream is not None:
+            self._stream.close()
+
+
+def open_sound(
+    source: Any, sampling_rate: int | None = None, *, argument: str = "audio", addresses: bool = True
+) -> Sound:
+    """Understands what a song was handed in as.
+
+    Args:
+        source:
+            - any file that plays: its path, its bytes, an open binary file; a pipe, which is read to its end at once; an
+              http(s) address;
+            - `(array, rate)` or `(rate, array)`, as torchaudio, scipy and gradio give it;
+            - an array or tensor alone, with `sampling_rate`;
+            - {"array" or "raw", "sampling_rate"}, as transformers' pipelines take it, and {"bytes", "path"}: the rows of
+              `datasets`' Audio columns; one of the two may be None;
+            - the decoders of `datasets` 4 and torchcodec (`get_all_samples`) and what these give;
+            - a `Sound` that is open already.
+
+            Arrays are (samples,), (channels, samples) or (samples, channels), at most 8 channels: floats of any size from -1 to
+            1, or PCM as int8, uint8 (128 is silence), int16, uint16 or int32; on any device, with or without gradients.
+        sampling_rate: of an array that comes alone, in Hz.
+        argument: what messages call an array.
+        addresses: whether an address may be fetched. False where sources come from strangers.
+
+    Raises:
+        AudioError: it is none of these, or cannot be opened.
+    """
+    if isinstance(source, Sound):
+        return source
+    sound = _open(source, sampling_rate, argument, addresses)
+    if sampling_rate is not None and sound.rate not in (None, check_rate(sampling_rate)):
+        raise AudioError(
+            f"sampling_rate={sampling_rate}: {sound.name} comes with its own, {sound.rate} Hz; leave it out"
+        )
+    sound.source = source
+    return sound
+
+
+def _open(source: Any, sampling_rate: int | None, argument: str, addresses: bool) -> Sound:
+    if isinstance(source, Mapping):
+        return _open_row(source, argument, addresses)
+    if callable(getattr(source, "get_all_samples", None)):
+        with reading(f"{argument} of type {type(source).__name__}", "give a sound file that plays", AudioError):
+            source = source.get_all_samples()
+    if hasattr(source, "data") and hasattr(source, "sample_rate"):
+        return _open_array(source.data, source.sample_rate, argument)
+    if isinstance(source, (bytes, bytearray, memoryview)) and not _is_numbers(source):
+        return Sound(f"{argument} of {len(source)} bytes", stream=io.BytesIO(source))
     if hasattr(source, "read"):
-        name = getattr(source, "name", None)
-        source.seek(0)
-        return source, f"audio {name!r}" if isinstance(name, str) else "audio file object"
-    if not isinstance(source, (str, os.PathLike)):
-        raise AudioError(f"audio source of type {type(source).__name__}: give a path, bytes or an open binary file")
-    name = f"audio {os.fspath(source)!r}"
+        return _open_stream(source, argument)
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(source, argument, addresses)
+    if is_pair(source):
+        values, rate = source if _is_number(source[1]) else source[::-1]
+        return _open_array(values, rate, argument)
+    if hasattr(source, "__array__") or hasattr(source, "detach") or isinstance(source, (list, tuple)):
+        if sampling_rate is None:
+            raise AudioError(f"{argument} is an array and sampling_rate=None: give its rate in Hz, or (array, rate)")
+        return _open_array(source, sampling_rate, argument)
+    raise AudioError(
+        f"{argument} source of type {type(source).__name__}: give a path, bytes, an open binary file or (array, rate)"
+    )
+
+
+def is_same_file(path: str | os.PathLike, source: Any) -> bool:
+    """Whether to write `path` would replace the file that a song comes from, by whatever name or link."""
+    if isinstance(source, Sound):
+        source = source.source
+    if isinstance(source, Mapping):
+        source = source.get("path")
     try:
-        return Path(source).open("rb"), name
+        if isinstance(source, (str, os.PathLike)):
+            return os.path.samefile(path, source)
+        return os.path.samestat(os.stat(path), os.fstat(source.fileno()))
+    except (OSError, ValueError, AttributeError):  # one of them is no file
+        return False
+
+
+@contextmanager
+def opened(source: Any, sampling_rate: int | None = None, **options: Any) -> Iterator[Sound]:
+    """`open_sound` for a while; a `Sound` that is open already stays so."""
+    sound = open_sound(source, sampling_rate, **options)
+    try:
+        yield sound
+    finally:
+        if sound is not source:
+            sound.close()
+
+
+def as_songs(audio: Any) -> tuple[list[Any], bool]:
+    """The songs of what may be one or several, and whether it was several: a list or tuple is, unless it is (array, rate) or
+    the numbers of one waveform."""
+    if not isinstance(audio, (list, tuple)) or is_pair(audio) or len(audio) == 0 or _is_number(audio[0]):
+        return [audio], False
+    return list(audio), True
+
+
+def is_pair(source: Any) -> bool:
+    """Whether it is (array, rate) or (rate, array)."""
+    return (
+        isinstance(source, tuple)
+        and len(source) == 2
+        and sum(map(_is_number, source)) == 1
+        and not any(isinstance(part, (str, bytes, os.PathLike, Mapping)) or hasattr(part, "read") for part in source)
+    )
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, (int, float, np.number)):
+        return True
+    return getattr(value, "shape", None) == () and hasattr(value, "item")  # an array or tensor of one number
+
+
+def _is_numbers(source: Any) -> bool:
+    return isinstance(source, memoryview) and source.format not in ("B", "b", "c")
+
+
+def _open_row(row: Mapping, argument: str, addresses: bool) -> Sound:
+    for key in ("array", "raw"):
+        if row.get(key) is not None and row.get("sampling_rate") is not None:
+            return _open_array(row[key], row["sampling_rate"], argument)
+    content, path = row.get("bytes"), row.get("path")
+    if content is not None:
+        sound = open_sound(content, argument=argument)
+        if isinstance(path, (str, os.PathLike)):
+            sound.title = Path(path).name
+        return sound
+    if path is not None:
+        return open_sound(path, argument=argument, addresses=addresses)
+    raise AudioError(
+        f"{argument} has the keys {sorted(map(str, row))}: give 'array' (or 'raw') and 'sampling_rate', or 'bytes' or 'path'"
+    )
+
+
+def _open_array(values: Any, rate: Any, argument: str) -> Sound:
+    rate = check_rate(rate)
+    wrong = f"{argument} of type {type(values).__name__} is no array of numbers: give a waveform"
+    try:
+        if hasattr(values, "detach"):  # a tensor; torch itself is not needed here
+            values = values.detach().cpu()
+            values = values.float() if "bfloat16" in str(values.dtype) else values
+        waveform = np.asarray(values)
+    except Exception as error:  # ragged lists, tensors without memory, objects of others
+        raise AudioError(f"{wrong} ({reason_of(error)})") from error
+    if waveform.dtype.kind == "i" and waveform.dtype.itemsize == 8 and isinstance(values, (list, tuple)):
+        raise AudioError(f"{argument} is a list of whole numbers: give floats from -1 to 1, or an int16 array")
+    try:
+        as_floats(waveform[:0])
+    except (TypeError, IndexError):
+        if waveform.dtype.kind not in "iu" or waveform.ndim == 0:
+            raise AudioError(wrong) from None
+        raise AudioError(
+            f"{argument} is an array of {waveform.dtype}, whose full scale is not known: give floats from -1 to 1, or PCM as"
+            " int16 or int32"
+        ) from None
+    shape = waveform.shape
+    if waveform.size == 0:
+        waveform = np.zeros((0, 1), np.float32)
+    elif (
+        waveform.ndim == 2 and 1 <= min(shape) <= ARRAY_CHANNELS
+    ):  # the short side is the channels: no song has 8 samples
+        waveform = waveform.T if shape[0] < shape[1] or shape[0] == 1 else waveform
+    elif waveform.ndim == 1:
+        waveform = waveform[:, None]
+    else:
+        raise AudioError(
+            f"{argument} has shape {shape}: give (samples,), (channels, samples) or (samples, channels), with at most"
+            f" {ARRAY_CHANNELS} channels, and a batch as a list"
+        )
+    return Sound(argument, waveform=waveform, rate=rate)
+
+
+def _open_path(source: str | os.PathLike, argument: str, addresses: bool) -> Sound:
+    path = os.fspath(source)
+    if isinstance(path, str) and re.match(r"https?://", path, re.IGNORECASE):
+        if not addresses:
+            raise AudioError(f"{argument} {path!r} is an address: give the sound itself")
+        return _open_address(path, argument)
+    name = f"{argument} {path!r}"
+    try:
+        stream = Path(os.fsdecode(path)).open("rb")
     except FileNotFoundError:
         raise AudioError(f"{name} does not exist: give the path of a sound file") from None
     except IsADirectoryError:
         raise AudioError(f"{name} is a folder: give the path of a sound file") from None
-    except OSError as error:
-        raise AudioError(f"{name} cannot be opened ({error.strerror}): check the path and its permissions") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise AudioError(f"{name} cannot be opened ({reason_of(error)}): check the path and its permissions") from None
+    title = Path(os.fsdecode(path)).name
+    if stream.seekable() and os.path.isfile(path):
+        return Sound(name, title, stream)
+    with stream:  # a pipe or a device
+        return Sound(name, title, _kept(stream, name))
 
 
-def _pieces(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
-    """Decodes `[start, start + duration)` piece by piece: float32 `(samples, channels)` at the file's own rate, which it
-    gives as well. A minute of stereo sound is 21 MB; so a song is never in memory as it was recorded."""
-    soundfile = sound_library("soundfile")
-    size = stream.seek(0, os.SEEK_END)
-    if size == 0:
-        raise AudioError(f"{name} is empty (0 bytes): give a sound file")
-    damage = _cut_short(stream, size)
-    if damage and duration is None:  # a dance to half a song helps nobody
-        raise AudioError(f"{name} is cut short ({damage}): fetch it again, or pass a duration that is still there")
-    stream.seek(0)
+def _open_stream(source: Any, argument: str) -> Sound:
+    given = getattr(source, "name", None)
+    title = Path(given).name if isinstance(given, str) else None
+    name = f"{argument} {given!r}" if isinstance(given, str) else f"{argument} file object"
+    source = getattr(source, "buffer", source)  # of one that was opened as text, such as sys.stdin
     try:
-        file = soundfile.SoundFile(stream)
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: named *.raw, which has no header
-        if damage:
-            raise AudioError(f"{name} is cut short ({damage}): fetch it again") from None
-        raise AudioError(f"{name} is not audio, or of an unknown format: give a wav, mp3, ogg or flac file") from None
-    with file:
-        rate, frames = file.samplerate, file.frames
-        first = round(start * rate)
-        if frames and first >= frames:
-            raise AudioError(f"start={start:g}: {name} ends at {frames / rate:.2f} s; give an earlier start")
-        wanted = frames - first if duration is None else min(round(duration * rate), frames - first)
-        read, asked = 0, 1
-        while asked:
-            asked = max(0, min(_PIECE, wanted - read))
-            try:
-                if read == 0:
-                    file.seek(first)
-                piece = file.read(asked, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError:
+        source.seek(0)
+        source.seek(0, os.SEEK_END)
+        if isinstance(source.read(0), bytes):
+            return Sound(name, title, source, own=False)
+        source.seek(0)
+    except (OSError, ValueError, AttributeError, TypeError):  # a pipe, or what is like one
+        pass
+    return Sound(name, title, _kept(source, name))
+
+
+def _open_address(address: str, argument: str) -> Sound:
+    from urllib import parse, request
+    from urllib.error import HTTPError
+
+    shown = re.sub(r"//[^/@]*@", "//", address)  # without a password
+    name = f"{argument} {shown!r}"
+    # of all that urllib can open (files, ftp), only what was asked for, redirected or not
+    opener = request.OpenerDirector()
+    for handler in (
+        request.ProxyHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.HTTPDefaultErrorHandler,
+        request.HTTPRedirectHandler,
+        request.HTTPErrorProcessor,
+        request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    try:
+        asked = request.Request(address, headers={"User-Agent": "megadance-hf", "Accept": "*/*"})
+        with opener.open(asked, timeout=_CONNECT_SECONDS) as response:
+            stream = _kept(response, name, time.monotonic() + _ADDRESS_SECONDS)
+    except AudioError:
+        raise
+    except HTTPError as error:
+        raise AudioError(f"{name} cannot be fetched (status {error.code}): check the address") from None
+    except Exception as error:  # URLError, HTTPException, timeouts, wrong addresses
+        reason = reason_of(getattr(error, "reason", error) if isinstance(error, OSError) else error)
+        raise AudioError(f"{name} cannot be fetched ({reason}): check the address and the network") from None
+    title = Path(parse.unquote(parse.urlsplit(address).path)).name
+    return Sound(name, title or None, stream)
+
+
+def _kept(source: Any, name: str, until: float | None = None) -> BinaryIO:
+    """All that a stream which cannot seek has to give, in a temporary file."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the sound keeps it)
+    read = getattr(source, "read1", source.read)  # what has come in; `read` would wait for a block to be full
+    size = 0
+    try:
+        while block := read(2**18):
+            if isinstance(block, str):
+                raise AudioError(f"{name} was opened as text: open it with mode 'rb'")
+            size += len(block)
+            if size > MAX_FILE:
                 raise AudioError(
-                    f"{name} is cut short or damaged (decoding stops before {(first + wanted) / rate:.2f} s):"
-                    " fetch the file again, or pass a smaller duration"
-                ) from None
-            yield piece, rate
-            read += len(piece)
-            if len(piece) < asked:
-                break
-    # libsndfile ends early without a word. Without `damage`, only the header's promise (flac, mp3) tells.
-    end = (first + read) / rate
-    if read < wanted - rate // 10 or (damage and start + duration > end + 0.1):
-        raise AudioError(
-            f"{name} is cut short ({damage or f'its header promises {frames / rate:.2f} s'}, {end:.2f} s are there):"
-            " fetch it again, or pass a smaller duration"
+                    f"{name} has more than {MAX_FILE / 1e6:.0f} MB: save a part of it to a file and give that"
+                )
+            if until is not None and time.monotonic() > until:
+                raise AudioError(
+                    f"{name} has not come in {_ADDRESS_SECONDS:.0f} s ({size / 1e6:.1f} MB have): fetch it to a file"
+                )
+            file.write(block)
+    except AudioError:
+        file.close()
+        raise
+    except Exception as error:
+        file.close()
+        raise AudioError(f"{name} cannot be read ({reason_of(error)}): give a file that is open for reading") from error
+    return file
+
+
+class LiveMix:
+    """Blocks of a stream become mono, as whole sounds do: whether channels cancel each other is judged by all that was heard
+    so far, sample by sample, so that it does not matter how the music is cut into blocks."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate, self._samples = rate, 0
+        self._power = np.zeros((1, 0))  # of each channel and of their mean, summed up to now
+
+    def __call__(self, block: Any) -> np.ndarray:
+        """A block, an array as `open_sound` takes it, to float32 (samples,)."""
+        sound = _open_array(block, self.rate, "block")
+        values = np.concatenate([piece for piece, _ in sound.pieces()])
+        if not np.isfinite(values).all():
+            second = (self._samples + int((~np.isfinite(values)).any(axis=1).argmax())) / self.rate
+            raise AudioError(f"block holds NaN or infinity at {second:.2f} s of the stream: give finite samples")
+        if np.abs(values).max(initial=0.0) > LOUDEST:
+            raise AudioError(f"block has a peak of {np.abs(values).max():.3g} times full scale: floats go from -1 to 1")
+        self._samples += len(values)
+        mixed, channels = values.mean(axis=1), values.shape[1]
+        if channels == 1 or len(values) == 0:
+            return mixed
+        if self._power.shape[1] != channels + 1:
+            self._power = np.zeros((1, channels + 1))
+        power = np.concatenate((self._power, np.square(np.column_stack((values, mixed)), dtype=np.float64))).cumsum(
+            axis=0
         )
+        self._power = power[-1:]
+        power = power[1:]
+        opposed = power[:, -1] < power[:, :-1].mean(axis=1) * _OPPOSED / channels
+        louder = values[np.arange(len(values)), power[:, :-1].argmax(axis=1)]
+        return np.where(opposed, louder, mixed)
 
 
-def _cut_short(stream: BinaryIO, size: int) -> str | None:
-    """How one sees from a file's bytes that its end is missing; None if one does not."""
-    stream.seek(0)
-    head = stream.read(10)
-    promised = None
-    if head[:4] in (b"RIFF", b"FORM"):  # wav, aiff: the length stands behind the name
-        promised = 8 + int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-        if promised in (8, 8 + 0xFFFFFFFF):  # written to a pipe, where the length was not known
-            promised = None
-    elif head[:4] == b"OggS":
-        tail_start = max(0, size - 70_000)  # a page has at most 65307 bytes
-        stream.seek(tail_start)
-        tail = stream.read()
-        page = tail.rfind(b"OggS")
-        segments = tail[page + 26] if page >= 0 and page + 26 < len(tail) else 0
-        body = sum(tail[page + 27 : page + 27 + segments])
-        if page >= 0 and page + 27 + segments + body > len(tail):
-            return "its last page is incomplete"
-    else:  # mp3: behind the tags, the first frame may be a Xing/Info header that counts bytes
-        offset = 0
-        if head[:3] == b"ID3":
-            offset = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-        stream.seek(offset)
-        frame = stream.read(256)
-        tag = max(frame.find(b"Xing", 0, 64), frame.find(b"Info", 0, 64))
-        if frame[:1] == b"\xff" and tag > 0 and frame[tag + 7] & 3 == 3:
-            promised = offset + int.from_bytes(frame[tag + 12 : tag + 16], "big")
-    if promised is not None and size < promised - max(64, promised // 200):  # padding and tags may be miscounted
-        return f"its header promises {promised} bytes and the file has {size}"
-    return None
+# --- reading -----------------------------------------------------------------------------------------------------------
 
 
-__all__ = ["AudioError", "AudioSource", "Inspection", "load_audio"]
+def _stretch_of(sound: Sound, start: float, duration: float | None) -> str:
+    return sound.name if start == 0 and duration is None else f"{sound.name} from {start:g} s on"
+
+
+def _read(
+    sound: Sound,
+    sampling_rate: int | None,
+    start: float,
+    duration: float | None,
+    beyond: float,
+    mono: bool,
+    audible: bool,
+    channel: int | None = None,
+) -> tuple[np.ndarray, int]:
+    """`load_audio` of what is open, with up to `beyond` seconds after the stretch, if they are there and `duration` is given.
+
+    `channel` is taken alone when a mean of all is not wanted.
+    """
+    target = None if sampling_rate is None else check_rate(sampling_rate)
+    name = _stretch_of(sound, start, duration)
+    inspection, store, resampler, rate = Inspection(), _Store(name), None, 0
+    power, mixed_power = 0.0, 0.0
+    try:
+        for piece, rate in sound.pieces(start, None if duration is None else duration + beyond):
+            if mono and piece.shape[1] > 1 and channel is None:
+                mixed = piece.mean(axis=1)
+                with np.errstate(over="ignore", invalid="ignore"):  # broken numbers are told of below
+                    power = power + np.einsum("ij,ij->j", piece, piece, dtype=np.float64)
+                    mixed_power += float(np.einsum("i,i->", mixed, mixed, dtype=np.float64))
+                piece = mixed
+            elif mono:
+                piece = piece[:, channel or 0]
+            inspection.add(piece)
+            if target not in (None, rate):
+                if resampler is None:
+                    width = 1 if mono else piece.shape[1]
+                    resampler = sound_library("soxr").ResampleStream(rate, target, width, dtype="float32")
+                piece = resampler.resample_chunk(np.ascontiguousarray(piece))
+            store.add(piece)
+    except CutShort:
+        if duration is None or inspection.samples < round(duration * rate) or not rate:
+            raise
+    if np.ndim(power) and mixed_power < power.mean() * _OPPOSED / len(power):
+        loudest = int(np.argmax(power))  # left and right in opposite phase are not silence
+        return _read(sound, sampling_rate, start, duration, beyond, mono, audible, loudest)
+    inspection.conclude(rate, name, audible)
+    if resampler is not None:
+        store.add(resampler.resample_chunk(store.values[:0], last=True))
+        rate = target
+    return store.all(), rate
+
+
+class _Store:
+    """A waveform that grows in place, up to a limit."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.values, self._used = name, None, 0
+
+    def add(self, piece: np.ndarray) -> None:
+        if self.values is None:
+            self.values = np.zeros((0, *piece.shape[1:]), np.float32)
+        needed = self._used + len(piece)
+        if needed * math.prod(piece.shape[1:]) * 4 > MAX_WAVEFORM:
+            raise AudioError(
+                f"{self.name} needs more than {MAX_WAVEFORM / 1e6:.0f} MB as a waveform: give a duration, a lower"
+                " sampling_rate, or mono=True"
+            )
+        if needed > len(self.values):
+            self.values.resize((max(needed, len(self.values) * 5 // 4), *piece.shape[1:]), refcheck=False)
+        self.values[self._used : needed] = piece
+        self._used = needed
+
+    def all(self) -> np.ndarray:
+        self.values.resize((self._used, *self.values.shape[1:]), refcheck=False)
+        return self.values
+
+
+__all__ = [
+    "LOUDEST",
+    "MAX_CHANNELS",
+    "MAX_RATE",
+    "MAX_SECONDS",
+    "MIN_RATE",
+    "MIN_SECONDS",
+    "SURROUNDINGS",
+    "AudioError",
+    "AudioSource",
+    "BeyondEnd",
+    "Inspection",
+    "LiveMix",
+    "Sound",
+    "as_songs",
+    "hear",
+    "is_same_file",
+    "is_pair",
+    "load_audio",
+    "open_sound",
+    "opened",
+]

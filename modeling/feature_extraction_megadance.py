@@ -1,9 +1,10 @@
 """Waveforms become `input_features`: resampling, checks, batches (paper, section 3.1).
 
-    waveform, rate = load_audio("song.mp3")
-    features = MegaDanceFeatureExtractor()(waveform, sampling_rate=rate, return_tensors="pt")
-    features["input_features"]                        # [batch, frames, 35]
-    features["input_features"][..., ONSET_ENVELOPE]   # [batch, frames]
+    extractor = MegaDanceFeatureExtractor()
+    features = extractor("song.mp3", return_tensors="pt")         # or extractor(waveform, sampling_rate=44100)
+    features["input_features"]                                    # [batch, frames, 35]
+    features["input_features"][..., ONSET_ENVELOPE]               # [batch, frames]
+    excerpt = extractor.listen("song.mp3", start=30, duration=10) # (300, 35)
 
 The 35 columns are those of `music_features_megadance.py`. They come out raw; normalising them is the model's business.
 
@@ -12,21 +13,15 @@ with a dance of s seconds. The released code keeps one row more (`1 + n // 512`,
 `music_features` returns that array, and `song_features` and the extractor its first rows.
 """
 
-import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-from .audio_megadance import AudioError, Inspection
-from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, num_rows, song_features, sound_library
+from .audio_megadance import as_songs, hear, opened
+from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, music_features, num_rows
 from .remote_code_megadance import NamesCode
-
-
-def _resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
-    return np.asarray(sound_library("soxr").resample(waveform, rate, target), dtype=np.float32)
 
 
 class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
@@ -70,7 +65,7 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
 
     def __call__(
         self,
-        raw_speech: np.ndarray | Sequence[float] | Sequence[np.ndarray],
+        raw_speech: Any,
         sampling_rate: int | None = None,
         padding: bool | str = True,
         max_length: int | None = None,
@@ -82,9 +77,10 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
         """Computes the features of one song or of a list of songs.
 
         Args:
-            raw_speech: a waveform, `(samples,)` mono or `(channels, samples)` / `(samples, channels)`, averaged to mono; or
-                a list of waveforms (a batch is always a list). Floats in [-1, 1], or PCM as int16 or int32.
-            sampling_rate: rate of the waveforms in Hz. No default: a wrong guess would go unnoticed.
+            raw_speech: a song, or a list of songs (a batch is always a list): a waveform with `sampling_rate`, `(samples,)` mono
+                or `(channels, samples)` / `(samples, channels)`; or a file, a pair, a row of a data set, and whatever else
+                `open_sound` takes. Channels are averaged.
+            sampling_rate: rate of waveforms that come without it, in Hz. No default: a wrong guess would go unnoticed.
             padding, max_length, truncation, pad_to_multiple_of: as in every transformers feature extractor, in frames.
                 `pad_to_multiple_of=8` fills up to whole motion codes.
             return_attention_mask: None gives it.
@@ -95,24 +91,15 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
             `[batch, frames]`, 1 where there is music.
 
         Raises:
-            AudioError: a waveform is empty, silent, shorter than 0.25 s, holds NaN, or is no waveform; no sampling rate.
+            AudioError: a song cannot be read, is empty, silent, shorter than 0.25 s, holds NaN, or is no sound; no sampling
+                rate.
         """
-        if sampling_rate is None or not sampling_rate > 0:
-            raise AudioError(f"sampling_rate={sampling_rate}: give the waveform's rate in Hz, as load_audio returns it")
-        if isinstance(raw_speech, (str, bytes, os.PathLike)):
-            raise AudioError("raw_speech is a file, not a waveform: read it with load_audio first")
-        is_batch = isinstance(raw_speech, (list, tuple)) and len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
-        waveforms = list(raw_speech) if is_batch else [raw_speech]
+        songs, is_batch = as_songs(raw_speech)
         rows = []
-        for index, values in enumerate(waveforms):
+        for index, song in enumerate(songs):
             name = f"raw_speech[{index}]" if is_batch else "raw_speech"
-            waveform = _to_mono(values, name)
-            inspection = Inspection()
-            inspection.add(waveform)
-            inspection.conclude(sampling_rate, name)
-            if sampling_rate != self.sampling_rate:
-                waveform = _resample(waveform, sampling_rate, self.sampling_rate)
-            rows.append(song_features(waveform, self.sampling_rate, self.hop_length))
+            with opened(song, sampling_rate, argument=name) as sound:
+                rows.append(self.listen(sound))
         return self.pad(
             BatchFeature({"input_features": rows}),
             padding=padding,
@@ -123,21 +110,20 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
             return_tensors=return_tensors,
         )
 
+    def listen(
+        self, song: Any, start: float = 0.0, duration: float | None = None, *, addresses: bool = True
+    ) -> np.ndarray:
+        """The features of a song or of an excerpt, which is heard with what surrounds it: `(frames, 35)` float32.
 
-def _to_mono(values: Any, name: str) -> np.ndarray:
-    """Any array-like to a float32 `(samples,)` waveform."""
-    try:
-        waveform = np.asarray(values)
-        if waveform.dtype in (np.int16, np.int32):  # PCM
-            waveform = waveform / -float(np.iinfo(waveform.dtype).min)
-        waveform = waveform.astype(np.float32)
-    except (TypeError, ValueError):
-        raise AudioError(f"{name} of type {type(values).__name__} is no array of numbers: give a waveform") from None
-    if waveform.ndim == 2 and 1 <= min(waveform.shape) <= 8:  # the short axis is the channels: no song has 8 samples
-        waveform = waveform.mean(axis=int(np.argmin(waveform.shape)))
-    if waveform.ndim != 1:
-        raise AudioError(
-            f"{name} has shape {waveform.shape}: give (samples,), (channels, samples) or (samples, channels),"
-            " and a batch as a list"
-        )
-    return waveform
+        Args:
+            song: what `load_audio` takes.
+            start, duration: the excerpt, in seconds; the whole song when left out. Up to 90 s around it decide what its tempo
+                is and how loud it is: a few seconds alone are often heard at double tempo.
+            addresses: whether `song` may be an http(s) address.
+
+        Raises:
+            AudioError: the excerpt is empty, silent, shorter than 0.25 s, ...; see `load_audio`.
+        """
+        rates = {"sampling_rate": self.sampling_rate, "hop_length": self.hop_length}
+        waveform, rows = hear(song, start, duration, **rates, addresses=addresses)
+        return music_features(waveform, **rates)[rows]

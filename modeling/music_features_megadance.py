@@ -109,11 +109,13 @@ def num_rows(num_samples: int, hop_length: int = HOP_LENGTH) -> int:
 
 
 def sound_library(name: str) -> Any:
-    """soundfile and soxr are loaded when sound is first touched: a model that is fed ready features does without them.
+    """soundfile, soxr and av are loaded when sound is first touched: a model that is fed ready features does without them.
     (The `try` also tells the Hub's scanner that they are optional.)"""
     try:
         if name == "soundfile":
             import soundfile as module
+        elif name == "av":
+            import av as module
         else:
             import soxr as module
     except ImportError as error:

@@ -19,7 +19,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers.pipelines.base import Pipeline
 
-from .audio_megadance import AudioError, load_audio
+from .audio_megadance import opened
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
 from .configuration_megadance import match_genre
 from .errors_megadance import ModelError, one_line
@@ -47,32 +47,18 @@ def load_weights(cls: type, source: str, **kwargs: Any) -> Any:
     return model.eval()
 
 
-def _read_song(song: Any, rate: int, start: float, duration: float | None) -> tuple[Any, int, str | None]:
-    """Any kind of song -> waveform of the wanted stretch (or what the processor takes), its sampling rate in Hz, its name."""
-    if isinstance(song, dict) and "input_features" in song:
+def _listen(
+    song: Any, extractor: MegaDanceFeatureExtractor, start: float, duration: float | None
+) -> tuple[dict[str, Any], str | None]:
+    """Any kind of song -> {"input_features": raw features of the wanted stretch}, its name."""
+    if isinstance(song, Mapping) and "input_features" in song:
         if start or duration is not None:
             raise ValueError(
                 f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
             )
-        return song, rate, song.get("name")
-    if isinstance(song, dict):  # a row of a `datasets` Audio column, or what transformers' audio pipelines take
-        if "sampling_rate" not in song or not {"array", "raw"} & song.keys():
-            raise AudioError(f"song has the keys {sorted(song)}: give 'array' (or 'raw') and 'sampling_rate'")
-        song = (song.get("array", song.get("raw")), song["sampling_rate"])
-    if not isinstance(song, tuple):
-        waveform, rate = load_audio(song, sampling_rate=rate, start=start, duration=duration)
-        name = getattr(song, "name", song)
-        return waveform, rate, Path(name).name if isinstance(name, (str, os.PathLike)) else None
-    waveform, rate = np.asarray(song[0]), int(song[1])
-    if waveform.ndim == 2 and waveform.shape[0] < waveform.shape[1]:
-        waveform = waveform.T  # (channels, samples)
-    for argument, value in (("start", start), ("duration", duration)):
-        if value is not None and not value >= 0:
-            raise AudioError(f"{argument}={value!r}: give 0 or more seconds")
-    first = round(start * rate)
-    if first >= len(waveform):
-        raise AudioError(f"start={start:g}: the song ends at {len(waveform) / rate:.2f} s; give an earlier start")
-    return waveform[first : None if duration is None else first + round(duration * rate)], rate, None
+        return dict(song), song.get("name")
+    with opened(song, argument="song") as sound:
+        return {"input_features": extractor.listen(sound, start, duration)}, sound.title
 
 
 @dataclass
@@ -162,13 +148,13 @@ class DancePipeline(PushesCode, Pipeline):
         """Make a dance to a song; it is as long as the song, to the frame.
 
         Args:
-            song: path, bytes or open file of a sound file; (waveform, sampling rate); a dict with "array" and
-                "sampling_rate"; or {"input_features": (frames, 35)}, raw features made before. A list of songs gives a list
-                of dances.
+            song: any file that plays (path, http(s) address, bytes, open file or pipe); (waveform, sampling rate); a row of an
+                Audio column, and whatever else `open_sound` takes; or {"input_features": (frames, 35)}, raw features made
+                before. A list of songs gives a list of dances.
             genre: one of `genres`, capitals and hyphens do not matter; the first of them when None.
             seed: the same seed gives the same dance; a random one when None (kept in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.
-            start: second of the song to begin at.
+            start: second of the song to begin at. What surrounds the excerpt (90 s) is heard, too: it has the song's tempo.
             mode: "released", "paper" or "stream", how the music and the past are windowed (see `generate`); the model's
                 own default when None.
             temperature: above 0; below 1 more likely steps, above 1 more surprising ones.
@@ -223,8 +209,8 @@ class DancePipeline(PushesCode, Pipeline):
     ) -> dict[str, Any]:
         began = time.perf_counter()
         genre = genre or self.genres[0]
-        waveform, rate, name = _read_song(song, self.processor.feature_extractor.sampling_rate, start, duration)
-        inputs = dict(self.processor(waveform, genre, sampling_rate=rate))
+        features, name = _listen(song, self.processor.feature_extractor, start, duration)
+        inputs = dict(self.processor(features, genre))
         frames = inputs.pop("num_frames")[0]
         placed = None
         if start_motion is not None:

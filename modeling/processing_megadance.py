@@ -10,7 +10,6 @@ Pure bookkeeping: nothing here is learned. The motion tokenizer is a model with 
 needed instead of being a part of the processor.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import Tensor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .audio_megadance import load_audio
+from .audio_megadance import as_songs
 from .configuration_megadance import FRAMES_PER_CODE, match_genre
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .kinematics_megadance import (
@@ -77,8 +76,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         """Inputs for `MegaDanceForMotionGeneration`.
 
         Args:
-            audio: a song or a list of songs: each a path, the bytes of a sound file, an open binary file, or a waveform
-                (then with `sampling_rate`); or {"input_features": [frames, 35]}, raw features that are there already.
+            audio: a song or a list of songs: each a file, a waveform (then with `sampling_rate`), or what else `open_sound`
+                takes; or {"input_features": [frames, 35]}, raw features that are there already.
             genre: one name for all songs, or a list with one for each. None leaves `genre_ids` out.
             sampling_rate: of waveforms, in Hz. Files bring their own.
             return_tensors: "pt", "np" or None.
@@ -92,12 +91,14 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         Raises:
             AudioError: the sound cannot be used. GenreError: unknown genre. ValueError: a list of another length.
         """
-        songs = list(audio) if _is_batch(audio) else [audio]
+        songs, _ = as_songs(audio)
         genre_ids = self._genre_ids(genre, len(songs))  # before the slow part
-        if isinstance(songs[0], Mapping):
+        if isinstance(songs[0], Mapping) and "input_features" in songs[0]:
             inputs = self._pad([song["input_features"] for song in songs])
         else:
-            inputs = self._features(songs, sampling_rate)
+            inputs = self.feature_extractor(
+                songs, sampling_rate=sampling_rate, pad_to_multiple_of=self.frames_per_code, return_tensors="np"
+            )
         num_frames = [int(mask.sum()) for mask in inputs["attention_mask"]]
         for features, mask, frames in zip(inputs["input_features"], inputs["attention_mask"], num_frames, strict=True):
             # Zeros are no music (raw features: zero is far from silence), so the code that the song's end falls into would
@@ -111,14 +112,6 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         batch = BatchFeature(dict(inputs), tensor_type=return_tensors)
         batch["num_frames"] = num_frames
         return batch
-
-    def _features(self, songs: list[Any], sampling_rate: int | None) -> BatchFeature:
-        rate = self.feature_extractor.sampling_rate
-        if isinstance(songs[0], (str, os.PathLike, bytes)) or hasattr(songs[0], "read"):
-            songs, sampling_rate = [load_audio(song, sampling_rate=rate)[0] for song in songs], rate
-        return self.feature_extractor(
-            songs, sampling_rate=sampling_rate, pad_to_multiple_of=self.frames_per_code, return_tensors="np"
-        )
 
     def _pad(self, rows: list[Any]) -> BatchFeature:
         """Features of songs, filled up to the longest and to whole codes."""
@@ -184,8 +177,3 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             start = (0.0, -float(first[:, 1].min()), 0.0)
         translation = translation + torch.tensor(start, dtype=translation.dtype)
         return poses, ground_translation(poses, translation, fps) if floor else translation
-
-
-def _is_batch(audio: Any) -> bool:
-    """A list of songs, as against one song given as a list of numbers."""
-    return isinstance(audio, (list, tuple)) and len(audio) > 0 and not isinstance(audio[0], (int, float))

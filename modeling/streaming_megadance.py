@@ -35,9 +35,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .audio_megadance import AudioError
+from .audio_megadance import AudioError, LiveMix
 from .configuration_megadance import MegaDanceTokenizerConfig
-from .feature_extraction_megadance import MegaDanceFeatureExtractor, _to_mono
+from .decoding_megadance import check_rate
+from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import draw
 from .kinematics_megadance import (
     ROOT_SIZE,
@@ -443,8 +444,7 @@ class DanceStream:
         floor: bool = True,
         **generation: Any,
     ) -> None:
-        if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int | np.integer) or sampling_rate < 1000:
-            raise AudioError(f"sampling_rate={sampling_rate!r}: give the rate of the blocks in Hz, such as 44100")
+        rate = check_rate(sampling_rate)
         for name, value in (("wait_codes", wait_codes), ("guess_codes", guess_codes)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
                 raise ValueError(f"{name}={value!r}: give a whole number of 0 or more")
@@ -452,8 +452,8 @@ class DanceStream:
         self._step, self._ahead = model.config.frames_per_code, model.config.music_lookahead
         self._codes = CodeStream(model, genre_id, seed, **generation)
         self._poses = PoseStream(tokenizer, floor)
-        self._music = LiveMusic(extractor, int(sampling_rate), self._step)
-        self._rate, self._pushed, self._finished = int(sampling_rate), 0, False
+        self._music, self._mix = LiveMusic(extractor, rate, self._step), LiveMix(rate)
+        self._pushed, self._finished = 0, False
 
     @property
     def frames(self) -> int:
@@ -478,15 +478,12 @@ class DanceStream:
     def push(self, block: Any) -> Iterator[DanceChunk]:
         """Hear a block of music and dance as far as it goes: a chunk for each code step that it completes.
 
-        `block`: any number of samples, (samples,), or (samples, channels) with more samples than channels; floats in [-1, 1]
-        or PCM as int16 or int32. Silence is danced to as well. It is heard at once; the chunks are made as they are fetched.
+        `block`: any number of samples, (samples,), or (samples, channels) with more samples than channels; an array as
+        `open_sound` takes it. Silence is danced to as well. It is heard at once; the chunks are made as they are fetched.
         """
         if self._finished:
             raise ValueError("block: the stream is finished; make a new one")
-        sound = _to_mono(block, "block") if np.size(block) else np.zeros(0, np.float32)
-        if not np.isfinite(sound).all():
-            second = (self._pushed + int((~np.isfinite(sound)).argmax())) / self._rate
-            raise AudioError(f"block holds NaN or infinity at {second:.2f} s of the stream: give finite samples")
+        sound = self._mix(block)
         self._pushed += len(sound)
         self._music.push(sound)
         return self._steps()

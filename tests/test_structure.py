@@ -31,7 +31,17 @@ LAZY_ARROWS = {("motion", "export"), ("motion", "render")}
 # What travels to the Hub beside the weights knows nothing else; the second group only inside `try`. transformers brings
 # huggingface_hub, safetensors and tqdm along.
 HUB_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors", "tqdm"}
-OPTIONAL_HUB_LIBRARIES = {"scipy", "librosa", "soundfile", "soxr", "numba", "llvmlite", "mamba_ssm", "causal_conv1d"}
+OPTIONAL_HUB_LIBRARIES = {
+    "scipy",
+    "librosa",
+    "soundfile",
+    "soxr",
+    "av",
+    "numba",
+    "llvmlite",
+    "mamba_ssm",
+    "causal_conv1d",
+}
 
 
 class Import:

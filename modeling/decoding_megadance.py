@@ -1,0 +1,591 @@
+"""Sound files, decoded to their end.
+
+What a header says of the length is a hint: recorders that were switched off, programs that write into pipes and files that
+were joined leave numbers that are wrong. So there is one rule for who reads what:
+
+- libsndfile, where a file says how long it is and the file agrees (`_trusted`);
+- PyAV for everything else, to the end: mp3 without a true count of frames or behind junk, wav of unknown size, m4a, aac,
+  webm, mp4, mkv, wma, the sound of a film.
+
+What was really cut is said where it can be known, and the limits hold before anything is allocated.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from .errors_megadance import reading
+from .music_features_megadance import sound_library
+
+# Limits of every sound that comes in: in Python, at the command line, on the page and in the handler.
+MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
+MAX_CHANNELS = 64
+MAX_SECONDS = 3 * 3600.0  # that are read at once
+MAX_SAMPLES = 2**30  # of all channels that are decoded at once: 3.4 hours of stereo at 44.1 kHz
+MAX_WAVEFORM = 3 * 2**28  # bytes of the waveform that comes out: 805 MB
+MAX_FILE = 2**30  # bytes that are taken from a pipe or an address
+
+_PIECE = 2**18  # samples of a file that are decoded at once
+_UNKNOWN = 0x7F000000  # sizes from here on are what programs write that do not know them yet (0 is another)
+_PARTS = 1000  # files joined into one, chunks of a wav: more are nonsense
+_DAMAGED = 0.05  # share of packets that cannot be decoded, from which on a file counts as damaged
+_FORMATS = (  # of PyAV: containers that hold sound themselves, none that names other files (playlists, scripts)
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv,"
+    "mov,mp4,m4a,3gp,3g2,mj2"
+)
+_ASF = bytes.fromhex("3026b2758e66cf11")  # wma, wmv
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_STATED_LENGTH = ("mov", "matroska")  # containers whose length is written and not estimated
+
+
+class AudioError(ValueError):
+    """Sound that cannot be used; the message is one line naming the argument, its value and the remedy."""
+
+
+class CutShort(AudioError):
+    """The end of a file is missing. Raised behind what is there."""
+
+
+class BeyondEnd(AudioError):
+    """`start` lies behind the end.
+
+    Attributes:
+        ends: seconds that there are.
+    """
+
+    def __init__(self, start: float, name: str, ends: float) -> None:
+        super().__init__(f"start={start:g}: {name} ends at {ends:.2f} s; give an earlier start")
+        self.ends = ends
+
+
+def check_rate(rate: object, name: str = "sampling_rate") -> int:
+    """A sampling rate in Hz as a whole number, or AudioError."""
+    number = rate.item() if getattr(rate, "shape", None) in ((), (1,)) else rate  # of numpy's or torch's
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
+        raise AudioError(f"{name}={rate!r}: give the rate in Hz, from {MIN_RATE} to {MAX_RATE}, such as 44100")
+    if not MIN_RATE <= number <= MAX_RATE or number != int(number):
+        raise AudioError(f"{name}={number!r}: give a whole number of Hz from {MIN_RATE} to {MAX_RATE}, such as 44100")
+    return int(number)
+
+
+class Budget:
+    """How much of a sound may be decoded; asked before it is."""
+
+    def __init__(self, name: str, rate: int, channels: int) -> None:
+        check_rate(rate, f"{name}: sampling_rate")
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise AudioError(f"{name} has {channels} channels: give a sound of 1 to {MAX_CHANNELS}")
+        self.name, self.rate, self.channels = name, rate, channels
+        self.most = min(int(MAX_SECONDS * rate), MAX_SAMPLES // channels)
+
+    def check(self, samples: int) -> None:
+        """Raises AudioError when so many samples (of each channel) are too many."""
+        if samples > self.most:
+            raise AudioError(
+                f"{self.name} is longer than the {self.most / self.rate / 60:.0f} minutes that are read at once"
+                f" ({self.channels} channels at {self.rate} Hz): give a duration"
+            )
+
+
+def decode(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
+    """Decodes `[start, start + duration)` of a file that can seek, piece by piece.
+
+    Yields:
+        float32 `(samples, channels)` and the file's own rate. A minute of stereo sound is 21 MB; so a song is never in memory
+        as it was recorded.
+
+    Raises:
+        AudioError: no sound, too large, damaged. CutShort: the wanted stretch is not all there.
+    """
+    with reading(name, "give a sound file that plays", AudioError):
+        size = stream.seek(0, os.SEEK_END)
+        if size == 0:
+            raise AudioError(f"{name} is empty (0 bytes): give a sound file")
+        parts = _joined(stream, size)
+        if len(parts) > _PARTS:
+            raise AudioError(f"{name} was joined of more than {_PARTS} sounds: export it again as one")
+        if len(parts) > 1:
+            yield from _stretch(_one_after_another(stream, parts, name), name, start, duration)
+        else:
+            yield from _decode_one(stream, name, start, duration)
+
+
+def _one_after_another(stream: BinaryIO, parts: list[tuple[int, int]], name: str) -> Iterator[tuple[np.ndarray, int]]:
+    for part in parts:
+        yield from _decode_one(_Window(stream, *part), name, 0.0, None)
+
+
+def _decode_one(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
+    trusted, damage = _trusted(stream, stream.seek(0, os.SEEK_END))
+    if damage and duration is None:  # a dance to half a song helps nobody
+        raise CutShort(f"{name} is cut short ({damage}): fetch it again, or pass a duration that is still there")
+    stream.seek(0)
+    file = None if trusted is False else _sndfile(stream)
+    if file is None or (trusted is None and file.format == "MP3"):  # that length would be an estimate
+        yield from _stretch(_by_av(stream, name, damage), name, start, duration)
+    else:
+        with file:
+            yield from _by_sndfile(file, name, start, duration, damage)
+
+
+# --- libsndfile --------------------------------------------------------------------------------------------------------
+
+
+def _sndfile(stream: BinaryIO) -> object | None:
+    """The file as soundfile opens it, or None if libsndfile does not know it."""
+    soundfile = sound_library("soundfile")
+    try:
+        return soundfile.SoundFile(stream)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: named *.raw, which has no header
+        return None
+
+
+def _by_sndfile(
+    file: object, name: str, start: float, duration: float | None, damage: str | None
+) -> Iterator[tuple[np.ndarray, int]]:
+    soundfile = sound_library("soundfile")
+    rate, frames = file.samplerate, file.frames
+    budget = Budget(name, rate, file.channels)
+    first = round(start * rate)
+    if frames and first >= frames:
+        raise BeyondEnd(start, name, frames / rate)
+    wanted = frames - first if duration is None else min(round(duration * rate), frames - first)
+    budget.check(wanted)
+    piece_size = max(1, _PIECE // file.channels)
+    read, asked = 0, 1
+    while asked:
+        asked = max(0, min(piece_size, wanted - read))
+        try:
+            if read == 0:
+                file.seek(first)
+            piece = file.read(asked, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            raise CutShort(
+                f"{name} is cut short or damaged (decoding stops before {(first + wanted) / rate:.2f} s):"
+                " fetch the file again, or pass a smaller duration"
+            ) from None
+        yield piece, rate
+        read += len(piece)
+        if len(piece) < asked:
+            break
+    # libsndfile ends early without a word. Without `damage`, only the header's promise (flac, mp3) tells.
+    end = (first + read) / rate
+    if read < wanted - rate // 10 or (damage and start + duration > end + 0.1):
+        raise _missing(name, damage or f"its header promises {frames / rate:.2f} s", end)
+
+
+def _missing(name: str, why: str, end: float) -> CutShort:
+    return CutShort(f"{name} is cut short ({why}, {end:.2f} s are there): fetch it again, or pass a smaller duration")
+
+
+# --- PyAV --------------------------------------------------------------------------------------------------------------
+
+
+def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np.ndarray, int]]:
+    """The first track of sound of whatever FFmpeg knows, from its first packet to its last."""
+    av = sound_library("av")
+    stream.seek(0)
+    try:
+        # sizes in a wav's header are not believed; no protocol: a file may not make us open others
+        options = {"ignore_length": "1", "format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+        container = av.open(stream, options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        size = stream.seek(0, os.SEEK_END)
+        if damage := damage or _unfinished_box(stream, size):
+            raise CutShort(f"{name} is cut short ({damage}): fetch it again") from error
+        raise AudioError(
+            f"{name} is not audio, or of an unknown format: give a wav, mp3, ogg or flac file, or another that plays"
+        ) from error
+    with container:
+        if not container.streams.audio:
+            raise AudioError(f"{name} has no sound in it ({container.format.long_name}): give a file with a song")
+        track = container.streams.audio[0]
+        decoded, packets, bad, reached = 0, 0, 0, 0.0
+        for packet in container.demux():
+            if packet.pts is not None and packet.duration:
+                reached = max(reached, float((packet.pts + packet.duration) * packet.time_base))
+            if packet.stream_index != track.index:
+                continue
+            packets += 1
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:  # players pass over it as well
+                bad += 1
+                continue
+            for frame in frames:
+                decoded += frame.samples
+                yield _values(frame), frame.sample_rate
+        if decoded == 0:
+            raise AudioError(f"{name} holds nothing that can be decoded as sound: give a file that plays")
+        if bad > 1 + _DAMAGED * packets:
+            raise CutShort(
+                f"{name} is damaged ({bad} of its {packets} packets cannot be decoded): fetch it again, or pass a duration"
+            )
+        stated = container.format.name.split(",")[0] in _STATED_LENGTH and container.duration
+        promised = container.duration / av.time_base if stated else 0.0
+        if reached < promised - max(0.5, 0.01 * promised):
+            damage = damage or f"its header promises {promised:.2f} s"
+        if damage:
+            raise _missing(name, damage, reached)
+
+
+def _values(frame: object) -> np.ndarray:
+    """A frame of FFmpeg's as float32 (samples, channels)."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, len(frame.layout.channels)).T
+    return as_floats(values).T
+
+
+def as_floats(values: np.ndarray) -> np.ndarray:
+    """Numbers of any kind that sound is kept in as float32, full scale 1; bytes are PCM about 128.
+
+    Raises TypeError for a kind of which the full scale is not known.
+    """
+    kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
+    if kind == "f" or values.dtype.name == "bfloat16":
+        with np.errstate(over="ignore"):  # infinity is refused, with the place where it is
+            return values.astype(np.float32)
+    if kind == "i" and bits <= 32:
+        return (values / 2.0 ** (bits - 1)).astype(np.float32)
+    if kind == "u" and bits <= 16:
+        half = 2.0 ** (bits - 1)
+        return ((values - half) / half).astype(np.float32)
+    raise TypeError(f"numbers of type {values.dtype}")
+
+
+class _Alike:
+    """What follows another rate or number of channels, as in files that were joined, is made like the first piece."""
+
+    def __init__(self, rate: int, channels: int) -> None:
+        self.rate, self.channels = rate, channels
+        self._given, self._resampler = rate, None
+
+    def __call__(self, values: np.ndarray, rate: int) -> np.ndarray:
+        if values.shape[1] != self.channels:
+            values = np.repeat(values.mean(axis=1, keepdims=True), self.channels, axis=1)
+        before = values[:0]
+        if rate != self._given:
+            before, self._given = self.rest(), rate
+            check_rate(rate)
+            if rate != self.rate:
+                stream = sound_library("soxr").ResampleStream
+                self._resampler = stream(rate, self.rate, self.channels, dtype="float32")
+        if self._resampler is not None:
+            values = self._resampler.resample_chunk(np.ascontiguousarray(values))
+        return np.concatenate((before, values)) if len(before) else values
+
+    def rest(self) -> np.ndarray:
+        """What the resampler still holds back."""
+        empty = np.zeros((0, self.channels), np.float32)
+        resampler, self._resampler = self._resampler, None
+        return empty if resampler is None else resampler.resample_chunk(empty, last=True)
+
+
+def _stretch(
+    pieces: Iterator[tuple[np.ndarray, int]], name: str, start: float, duration: float | None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """`[start, start + duration)` of a sound that comes from its beginning on, in pieces of a good size."""
+    alike, rate, first, last = None, 0, 0, None
+    done, kept, count, waiting, problem = 0, 0, 0, [], None
+    try:
+        for values, own_rate in pieces:
+            if alike is None:
+                rate = own_rate
+                budget, alike = Budget(name, rate, values.shape[1]), _Alike(rate, values.shape[1])
+                first = round(start * rate)
+                last = None if duration is None else first + round(duration * rate)
+            values = alike(values, own_rate)
+            begin, done = done, done + len(values)
+            values = values[max(0, first - begin) : None if last is None else max(0, last - begin)]
+            kept += len(values)
+            budget.check(kept)
+            if done * alike.channels > 4 * MAX_SAMPLES:
+                raise AudioError(f"start={start:g}: so far into {name} is not looked; cut it first")
+            waiting.append(values)
+            count += len(values)
+            if count * alike.channels >= _PIECE:
+                yield np.concatenate(waiting), rate
+                waiting, count = [], 0
+            if last is not None and done >= last:
+                break
+        else:
+            if alike is not None:
+                rest = alike.rest()
+                waiting.append(rest[max(0, first - done) : None if last is None else max(0, last - done)])
+                done += len(rest)
+    except CutShort as cut:  # what is there comes first
+        problem = cut
+    if alike is not None:
+        if done <= first:
+            raise BeyondEnd(start, name, done / rate) from problem
+        yield np.concatenate(waiting), rate
+    if problem is not None:
+        raise problem
+
+
+# --- what a file's bytes say of its length -----------------------------------------------------------------------------
+
+
+def _trusted(stream: BinaryIO, size: int) -> tuple[bool | None, str | None]:
+    """Whether what the file says of its own length agrees with its bytes, and how one sees that its end is missing.
+
+    None: of a kind that is not looked into. libsndfile knows it or not; it may be an mp3 that begins late.
+    """
+    offset = _behind_tag(stream)
+    stream.seek(offset)
+    head = stream.read(256)
+    if _is_wav(head):
+        return _wav_length(stream, offset, size)[1:]
+    if head[:4] == b"FORM":
+        promised = 8 + int.from_bytes(head[4:8], "big")
+        return True, _fewer(promised, size) if 8 < promised < _UNKNOWN else None
+    if head[:4] == b"OggS":
+        return True, None if _ogg_pages(stream, size)[1] else "its last page is incomplete"
+    if head[:4] == b"fLaC":
+        return int.from_bytes(head[21:26], "big") & (2**36 - 1) > 0, None
+    if head[:8] == _ASF:
+        stream.seek(0)
+        head = stream.read(65536)
+        place = head.find(_ASF_PROPERTIES) + 40
+        return False, _fewer(int.from_bytes(head[place : place + 8], "little"), size) if place > 40 else None
+    if _mp3_frame(head):
+        return _mp3_length(stream, offset, size, head)
+    return None, None
+
+
+def _behind_tag(stream: BinaryIO) -> int:
+    """Where a file begins behind an ID3 tag."""
+    stream.seek(0)
+    head = stream.read(10)
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+
+
+def _is_wav(head: bytes) -> bool:
+    return head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE"
+
+
+def _fewer(promised: int, size: int) -> str | None:
+    if size < promised - max(64, promised // 200):  # padding and tags may be miscounted
+        return f"its header promises {promised} bytes and the file has {size}"
+    return None
+
+
+def _wav_length(stream: BinaryIO, begin: int, size: int) -> tuple[int, bool, str | None]:
+    """Of a wav that begins at a byte: where it ends, whether its sizes are true, how much is missing."""
+    stream.seek(begin)
+    head = stream.read(12)
+    order = "big" if head[:4] == b"RIFX" else "little"
+    place, wide, rate = begin + 12, None, 1
+    for _ in range(_PARTS):
+        stream.seek(place)
+        chunk = stream.read(40)
+        if len(chunk) < 8:
+            return size, True, None  # no sound in it: libsndfile says so
+        length = int.from_bytes(chunk[4:8], order)
+        if chunk[:4] == b"ds64":
+            wide = int.from_bytes(chunk[16:24], "little")
+        elif chunk[:4] == b"fmt ":
+            rate = max(1, int.from_bytes(chunk[16:20], order))
+        elif chunk[:4] == b"data":
+            break
+        place += 8 + length + length % 2
+    else:
+        return size, True, None
+    place += 8
+    length = wide if wide is not None and length == 0xFFFFFFFF else length
+    end = place + length
+    if end > size:
+        known = length < (_UNKNOWN if wide is None else 2**48)
+        return size, known, _fewer(end, size) if known else None
+    # What follows is chunks, another wav or nothing; anything else is sound that the header does not know of.
+    for place in (end + length % 2, end):
+        for _ in range(_PARTS):
+            if place + 8 > size:
+                return size, True, None
+            stream.seek(place)
+            chunk = stream.read(12)
+            if chunk[:4] in (b"RIFF", b"RIFX", b"RF64") and chunk[8:] == b"WAVE":
+                return place, True, None
+            length = int.from_bytes(chunk[4:8], order)
+            if not all(32 <= byte < 127 for byte in chunk[:4]) or place + 8 + length > size + 1:
+                break
+            place += 8 + length + length % 2
+    return size, size - end < rate // 10, None
+
+
+def _joined(stream: BinaryIO, size: int) -> list[tuple[int, int]]:
+    """Where the files begin and end of which one was joined; mostly it is one. (FFmpeg finds the way through mp3 and aac.)"""
+    offset = _behind_tag(stream)
+    stream.seek(offset)
+    head = stream.read(12)
+    starts = [0]
+    if head[:4] == b"OggS":
+        starts = _ogg_pages(stream, size)[0]
+    elif _is_wav(head):
+        while (end := _wav_length(stream, starts[-1] or offset, size)[0]) < size and len(starts) <= _PARTS:
+            starts.append(end)
+    elif head[:4] == b"FORM":
+        while (place := _behind_form(stream, starts[-1] or offset)) and len(starts) <= _PARTS:
+            starts.append(place)
+    elif head[:4] == b"fLaC":
+        place = offset
+        while (place := _find(stream, b"fLaC\0\0\0\x22", place + 4)) > 0 and len(starts) <= _PARTS:
+            starts.append(place)
+    elif head[4:8] == b"ftyp":
+        starts = [place for place, _, kind in _boxes(stream) if kind == b"ftyp"]
+    return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def _behind_form(stream: BinaryIO, begin: int) -> int:
+    """Where an aiff begins that follows the one at a byte; 0 if none does."""
+    stream.seek(begin + 4)
+    length = int.from_bytes(stream.read(4), "big")
+    place = begin + 8 + length + length % 2
+    stream.seek(place)
+    head = stream.read(12)
+    return place if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC") else 0
+
+
+def _ogg_pages(stream: BinaryIO, size: int) -> tuple[list[int], bool]:
+    """Where the chained streams of an Ogg file begin, and whether its last page is all there."""
+    starts, place, opening = [], 0, False
+    while place < size:
+        stream.seek(place)
+        page = stream.read(27 + 255)
+        if page[:4] != b"OggS":  # junk
+            place = _find(stream, b"OggS", place)
+            if place < 0:
+                return starts or [0], True
+            continue
+        if len(page) < 27 or len(page) < 27 + page[26]:
+            return starts or [0], False
+        if page[5] & 2 and not opening:
+            starts.append(place)
+        opening = bool(page[5] & 2)
+        place += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return starts or [0], place == size
+
+
+_MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_MP3_KBITS = (
+    (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),  # version 1, layer 1
+    (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),  # layer 2
+    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # layer 3
+    (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),  # version 2, layer 1
+    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # layers 2 and 3
+)
+
+
+def _mp3_frame(head: bytes) -> int:
+    """Bytes of the MPEG frame that begins so; 0 if none does."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer, index, rate = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3), head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 4 or rate == 3 or index in (0, 15):
+        return 0
+    kbits = _MP3_KBITS[layer - 1 if version == 3 else 3 if layer == 1 else 4][index]
+    padding = head[2] >> 1 & 1
+    if layer == 1:
+        return 4 * (12_000 * kbits // _MP3_RATES[version][rate] + padding)
+    samples = 72_000 if layer == 3 and version != 3 else 144_000
+    return samples * kbits // _MP3_RATES[version][rate] + padding
+
+
+def _mp3_length(stream: BinaryIO, offset: int, size: int, head: bytes) -> tuple[bool, str | None]:
+    """Of an mp3: whether its first frame counts the others, and rightly."""
+    tag = max(head.find(b"Xing", 0, 64), head.find(b"Info", 0, 64))
+    if tag < 0 or head[tag + 7] & 3 != 3:
+        return False, None
+    counted, promised = (int.from_bytes(head[tag + at : tag + at + 4], "big") for at in (8, 12))
+    if damage := _fewer(offset + promised, size):
+        return True, damage
+    frames, place = -1, offset  # the first one is the count
+    while length := _mp3_frame(head):
+        frames, place = frames + (place + length <= size), place + length
+        stream.seek(place)
+        head = stream.read(11)
+    rest = head == bytes(len(head)) or head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN"))
+    return rest and abs(frames - counted) <= 1, None
+
+
+def _find(stream: BinaryIO, signature: bytes, place: int) -> int:
+    """Where bytes occur next in a file from a place on; -1 if they don't."""
+    stream.seek(place)
+    before = b""
+    while block := stream.read(2**20):
+        block = before + block
+        if (found := block.find(signature)) >= 0:
+            return place - len(before) + found
+        place += len(block) - len(before)
+        before = block[-len(signature) + 1 :]
+    return -1
+
+
+def _boxes(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Where the parts of an mp4 begin and end, and their kinds."""
+    place = 0
+    for _ in range(100 * _PARTS):
+        stream.seek(place)
+        head = stream.read(16)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if len(kind) < 4 or length < 8 or (place == 0 and kind != b"ftyp"):
+            return
+        yield place, place + length, kind
+        place += length
+
+
+def _unfinished_box(stream: BinaryIO, size: int) -> str | None:
+    """How one sees that the end of an mp4 is missing: one of its parts reaches beyond the file."""
+    for _, end, kind in _boxes(stream):
+        if end > size:
+            return f"its part {kind.decode('ascii', 'replace')!r} ends at byte {end} and the file has {size}"
+    return None
+
+
+class _Window(io.RawIOBase):
+    """A part of a file, as a file."""
+
+    def __init__(self, stream: BinaryIO, begin: int, end: int) -> None:
+        self._stream, self._begin, self._size, self._place = stream, begin, end - begin, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def readinto(self, buffer: bytearray) -> int:
+        self._stream.seek(self._begin + self._place)
+        data = self._stream.read(max(0, min(len(buffer), self._size - self._place)))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_FILE",
+    "MAX_RATE",
+    "MAX_SECONDS",
+    "MAX_WAVEFORM",
+    "MIN_RATE",
+    "AudioError",
+    "BeyondEnd",
+    "Budget",
+    "CutShort",
+    "as_floats",
+    "check_rate",
+    "decode",
+]
