@@ -8,6 +8,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from .modeling.configuration_megadance import MegaDanceConfig
 from .modeling.errors_megadance import ModelError, one_line
+from .modeling.folders_megadance import CONFIG, check_config
 
 PRETRAINED = Path(__file__).parent / "pretrained"  # the models that come with the package, a folder each
 DEFAULT_MODEL = str(PRETRAINED / "ballroom")
@@ -47,9 +48,13 @@ def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDan
     """
     source = find_model(model)
     with one_line(model):
+        if os.path.isdir(source):
+            if not Path(source, CONFIG).exists():
+                raise ModelError(
+                    f"model={os.fspath(model)!r} has no config.json: give a folder that a model was saved in"
+                )
+            return check_config(MegaDanceConfig, source)
         content, _ = PreTrainedConfig.get_config_dict(source, **hub)
-        if not content:
-            raise ModelError(f"model={os.fspath(model)!r} has no config.json: give a folder that a model was saved in")
         kind = content.get("model_type")
         if kind != MegaDanceConfig.model_type:
             raise ModelError(

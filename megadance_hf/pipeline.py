@@ -21,6 +21,7 @@ from .modeling.checkpoints_megadance import TOKENIZER_FOLDER
 from .modeling.configuration_megadance import MegaDanceTokenizerConfig
 from .modeling.errors_megadance import ModelError, one_line
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from .modeling.folders_megadance import check_config, check_weights
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from .modeling.pipeline_megadance import DancePipeline, load_weights
@@ -41,7 +42,14 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
     """What a model is, as names and short texts for people. Only its configurations are read."""
     config, source = load_config(model, **hub), find_model(model)
     with one_line(model):
-        codec = MegaDanceTokenizerConfig.from_pretrained(source, subfolder=TOKENIZER_FOLDER, **hub)
+        if os.path.isdir(source):
+            codec = check_config(MegaDanceTokenizerConfig, Path(source, TOKENIZER_FOLDER))
+        else:
+            codec = MegaDanceTokenizerConfig.from_pretrained(source, subfolder=TOKENIZER_FOLDER, **hub)
+        if os.path.isdir(
+            source
+        ):  # a billion layers are not described before somebody has looked whether they are there
+            check_weights(MegaDanceForMotionGeneration, config, source)
     with torch.device("meta"):  # shapes without memory
         generator, tokenizer = MegaDanceForMotionGeneration(config), MegaDanceTokenizer(codec)
     experts = [

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
+from .errors_megadance import ModelError, reading
 from .files_megadance import all_or_none, scratch
+from .folders_megadance import read_index
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -97,10 +99,9 @@ def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> I
         yield None
         return
     hub = _pinned(hub, index_file)
-    index = json.loads(index_file.read_text(encoding="utf-8"))
-    kept = {name: file for name, file in index["weight_map"].items() if genre_of(name) in (None, *keys)}
+    kept = {name: file for name, file in read_index(index_file).items() if genre_of(name) in (None, *keys)}
     with scratch() as folder:
-        (folder / INDEX).write_text(json.dumps({**index, "weight_map": kept}), encoding="utf-8")
+        (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": kept}), encoding="utf-8")
         shards = sorted(set(kept.values()))
         for name in ("config.json", "generation_config.json", *shards):
             file = _find(source, name, hub, required=name in shards)
@@ -117,12 +118,12 @@ def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> 
         files = [] if single is None else [single]
     else:
         hub = _pinned(hub, index_file)
-        weight_map = json.loads(index_file.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = read_index(index_file)
         names = sorted({file for name, file in weight_map.items() if genre_of(name) in keys})
         files = [_find(source, name, hub, required=True) for name in names]
     tensors = {}
     for path in files:
-        with safe_open(path, framework="pt") as file:
+        with reading(path, error=ModelError), safe_open(path, framework="pt") as file:
             tensors.update({name: file.get_tensor(name) for name in file.keys() if genre_of(name) in keys})
     return tensors
 

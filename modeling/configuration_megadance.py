@@ -81,12 +81,62 @@ def _require(condition: bool, name: str, value: Any, remedy: str) -> None:
         raise ValueError(f"{name}={value!r} is not possible: {remedy}")
 
 
+# Sizes beyond these are no model of this kind: refused before anything of that size is built.
+MOST = {
+    "codebook_size": 1_000_000,
+    "hidden_size": 16_384,
+    "num_hidden_layers": 256,
+    "num_attention_heads": 1024,
+    "intermediate_size": 131_072,
+    "state_size": 4096,
+    "conv_kernel": 256,
+    "expand": 64,
+    "time_step_rank": 65_536,
+    "music_feature_size": 16_384,
+    "music_hidden_size": 131_072,
+    "output_hidden_size": 131_072,
+    "context_codes": 100_000,
+    "slide_codes": 100_000,
+    "training_codes": 100_000,
+    "frames_per_code": 4096,
+    "fps": 1000,
+    "rhythm_layers": 64,
+    "num_outputs": 100_000,
+    "code_size": 16_384,
+    "num_downsamples": 12,
+    "residual_depth": 64,
+    "residual_dilation": 64,
+}
+MOST_GENRES, MOST_LETTERS = 10_000, 200
+
+
+def _require_sizes(config: Any, names: str) -> None:
+    for name in names.split():
+        value = getattr(config, name)
+        _require(1 <= value <= MOST[name], name, value, f"use 1 to {MOST[name]}")
+
+
+def _require_weights(config: Any, names: str, most: float = 1e6) -> None:
+    for name in names.split():
+        value = getattr(config, name)
+        _require(0 <= value <= most, name, value, f"use 0 to {most:g}")
+
+
+def _needed(config_class: type, but: str) -> tuple[str, ...]:
+    """The fields that a saved configuration must have: the weights cannot tell them, and a default may be another's."""
+    return tuple(name for name in config_class.__annotations__ if name not in but.split())
+
+
 def _require_labels(id2label: dict[int, str]) -> list[str]:
     labels = list(id2label.values())
     _require(len(labels) > 0, "id2label", id2label, "name at least one genre")
+    _require(len(labels) <= MOST_GENRES, "id2label", f"{len(labels)} genres", f"use {MOST_GENRES} at most")
+    for label in labels:
+        named = isinstance(label, str) and any(map(str.isalnum, label)) and len(label) <= MOST_LETTERS
+        _require(named and label.isprintable(), "id2label", str(label)[:MOST_LETTERS], "each genre is a short name")
     _require(len(set(labels)) == len(labels), "id2label", id2label, "each genre may stand there once")
     _require(
-        sorted(int(index) for index in id2label) == list(range(len(labels))),
+        sorted(map(str, id2label)) == sorted(map(str, range(len(labels)))),
         "id2label",
         id2label,
         f"the ids must be 0 to {len(labels) - 1}",
@@ -186,20 +236,29 @@ class MegaDanceTokenizerConfig(NamesCode, PreTrainedConfig):
             self.levels,
             "each must be an odd number of 3 or more, so that a digit lies at zero",
         )
+        most = MOST["codebook_size"]
+        _require(self.codebook_size <= most, "levels", self.levels, f"their product may be {most} at most")
 
     def validate_sizes(self):
-        for name in ("fps", "hidden_size", "code_size", "num_downsamples", "residual_depth", "residual_dilation"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "use 1 or more")
+        _require_sizes(self, "fps hidden_size code_size num_downsamples residual_depth residual_dilation")
+        reach = self.residual_dilation**self.residual_depth
+        _require(
+            reach <= 1_000_000, "residual_depth", self.residual_depth, "the last dilation would be more than a million"
+        )
 
     def validate_weights(self):
-        names = ("smpl_loss_weight", "joint_loss_weight", "velocity_weight", "acceleration_weight", "root_path_weight")
-        for name in names:
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "use 0 or more")
+        names = "smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight root_path_weight vq_commitment"
+        _require_weights(self, names)
         _require(0 <= self.vq_decay < 1, "vq_decay", self.vq_decay, "use a number from 0 to below 1")
 
     def validate_skeleton(self):
         if self.rest_offsets is not None:
-            shape_fits = len(self.rest_offsets) == 24 and all(len(offset) == 3 for offset in self.rest_offsets)
+            shape_fits = len(self.rest_offsets) == 24 and all(
+                isinstance(offset, (list, tuple))
+                and len(offset) == 3
+                and all(isinstance(number, (int, float)) and abs(number) < 100 for number in offset)
+                for offset in self.rest_offsets
+            )
             _require(shape_fits, "rest_offsets", "...", "give 24 rows of 3 numbers (metres)")
 
 
@@ -329,6 +388,12 @@ class MegaDanceConfig(NamesCode, PreTrainedConfig):
         return self.genres if self.active_genres is None else list(self.active_genres)
 
     @property
+    def num_parts(self) -> int:
+        """Experts in all layers; a model has more tensors than these."""
+        genres = len(self.built_genres) if self.use_genre_experts else 0
+        return self.num_hidden_layers * (genres + self.use_universal_experts)
+
+    @property
     def inner_size(self) -> int:
         """Channels inside a Mamba."""
         return self.expand * self.hidden_size
@@ -341,12 +406,14 @@ class MegaDanceConfig(NamesCode, PreTrainedConfig):
         return columns * (self.frames_per_code if self.music_reduction == "stack" else 1)
 
     def validate_sizes(self):
-        names = (
+        _require_sizes(
+            self,
             "codebook_size hidden_size num_hidden_layers num_attention_heads intermediate_size state_size conv_kernel "
-            "expand music_feature_size music_hidden_size output_hidden_size context_codes slide_codes fps frames_per_code"
-        ).split()
-        for name in names:
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "use 1 or more")
+            "expand music_feature_size music_hidden_size output_hidden_size context_codes slide_codes training_codes fps "
+            "frames_per_code rhythm_layers",
+        )
+        if self.time_step_rank is not None:  # validated again after the default is in place
+            _require_sizes(self, "time_step_rank")
         _require(
             self.hidden_size % self.num_attention_heads == 0,
             "hidden_size",
@@ -355,8 +422,8 @@ class MegaDanceConfig(NamesCode, PreTrainedConfig):
         )
         _require(self.training_codes >= 2, "training_codes", self.training_codes, "use 2 or more")
         _require(self.music_lookahead in (0, 1), "music_lookahead", self.music_lookahead, "use 0 or 1")
-        _require(self.rhythm_size >= 0, "rhythm_size", self.rhythm_size, "use 0 (no rhythm encoder) or more")
-        _require(self.rhythm_layers >= 1, "rhythm_layers", self.rhythm_layers, "use 1 or more")
+        most = MOST["hidden_size"]
+        _require(0 <= self.rhythm_size <= most, "rhythm_size", self.rhythm_size, f"use 0 (no rhythm encoder) to {most}")
 
     def validate_music_columns(self):
         columns = self.music_columns
@@ -369,6 +436,10 @@ class MegaDanceConfig(NamesCode, PreTrainedConfig):
     def validate_rates(self):
         for name in ("dropout", "rhythm_dropout"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "use a number from 0 to below 1")
+        _require(
+            0 < self.layer_norm_eps <= 1, "layer_norm_eps", self.layer_norm_eps, "use a number above 0, such as 1e-5"
+        )
+        _require_weights(self, "initializer_range", 100)
 
     def validate_experts(self):
         _require(
@@ -431,9 +502,10 @@ class MegaDanceClassifierConfig(NamesCode, PreTrainedConfig):
         return [self.id2label[index] for index in sorted(self.id2label)]
 
     def validate_sizes(self):
-        names = "hidden_size num_hidden_layers num_attention_heads intermediate_size output_hidden_size fps"
-        for name in names.split():
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "use 1 or more")
+        _require_sizes(
+            self,
+            "hidden_size num_hidden_layers num_attention_heads intermediate_size output_hidden_size fps num_outputs",
+        )
         heads = self.num_attention_heads
         _require(
             self.hidden_size % heads == 0,
@@ -449,3 +521,16 @@ class MegaDanceClassifierConfig(NamesCode, PreTrainedConfig):
             _require(
                 self.num_outputs >= len(labels), "num_outputs", self.num_outputs, f"{len(labels)} genres need as many"
             )
+
+
+# Without them a saved model would be another in silence. What only training asks for may be missing.
+MegaDanceTokenizerConfig.needed = _needed(
+    MegaDanceTokenizerConfig,
+    "rest_offsets vq_commitment vq_decay smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight "
+    "joint_loss_root root_path_weight",
+)
+MegaDanceConfig.needed = _needed(
+    MegaDanceConfig,
+    "time_step_rank dropout rhythm_dropout initializer_range training_codes active_genres use_cache",
+) + ("id2label",)
+MegaDanceClassifierConfig.needed = (*_needed(MegaDanceClassifierConfig, "dropout"), "id2label")

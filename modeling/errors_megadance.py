@@ -4,8 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, StrictDataclassError
-from safetensors import SafetensorError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 
 class FileError(ValueError):
@@ -58,19 +57,21 @@ class ModelError(ValueError):
 
 @contextmanager
 def one_line(model: str | os.PathLike) -> Iterator[None]:
-    """Whatever goes wrong while files are fetched and read becomes a ModelError of one line."""
+    """Whatever goes wrong while files are fetched and read becomes a ModelError of one line that names the model."""
     try:
         yield
-    except ModelError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
+    except ModelError as error:
+        if str(error).startswith("model="):
+            raise
+        raise ModelError(f"model={os.fspath(model)!r}: {error}") from error  # it names one of its files
+    except Exception as error:
         if _is_from_the_hub(error):  # private, gated, offline, no such revision: it says itself what to do
+            reason = " ".join(str(error).split())
             raise ModelError(f"model={os.fspath(model)!r} cannot be loaded: {reason}") from error
-        if len(reason) > 300:
-            reason = reason[:300] + " ..."
+        if isinstance(error, TypeError) and "unexpected keyword" in str(error):  # the caller's own
+            raise
         raise ModelError(
-            f"model={os.fspath(model)!r} cannot be loaded ({reason}): give a folder with config.json, model.safetensors, "
+            f"model={os.fspath(model)!r} cannot be loaded ({reason_of(error)}): give a folder with config.json, model.safetensors, "
             "preprocessor_config.json and tokenizer/, or the Hub id of such a model"
         ) from error
 

@@ -27,6 +27,7 @@ from .checkpoints_megadance import (
     save_by_genre,
 )
 from .configuration_megadance import MegaDanceConfig, match_genre
+from .errors_megadance import ModelError
 from .experts_megadance import (
     NUM_STREAMS,
     Expert,
@@ -38,11 +39,11 @@ from .experts_megadance import (
     sliding_window_mask,
     step_through,
 )
+from .folders_megadance import ChecksFolder
 from .generation_megadance import MegaDanceGenerationMixin
 from .kernels_megadance import feed_forward_step
 from .linear_megadance import METHODS, quantize_linears
 from .mamba_megadance import Mamba
-from .remote_code_megadance import PushesCode
 from .rhythm_megadance import RhythmEncoder
 
 
@@ -88,7 +89,7 @@ class MegaDanceMotionGenerationOutput(OutputWithCache):
     rhythm_loss: torch.Tensor | None = None
 
 
-class MegaDancePreTrainedModel(PushesCode, PreTrainedModel):
+class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
     config_class = MegaDanceConfig
     base_model_prefix = "model"
     main_input_name = "input_features"
@@ -163,7 +164,10 @@ class MegaDancePreTrainedModel(PushesCode, PreTrainedModel):
             if folder is None:
                 return cls._from_pretrained(source, *args, config=config, **kwargs)
             local = {name: value for name, value in kwargs.items() if name not in HUB_ARGUMENTS}
-            loaded = cls._from_pretrained(folder, *args, config=config, **local)
+            try:
+                loaded = cls._from_pretrained(folder, *args, config=config, **local)
+            except ModelError as error:  # the folder that looks like the model is gone when this is read
+                raise ModelError(str(error).replace(os.fspath(folder), os.fspath(source))) from error
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.name_or_path = model.config.name_or_path = os.fspath(source)  # not the folder, which is gone
         return loaded

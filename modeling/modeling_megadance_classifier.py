@@ -13,8 +13,8 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_megadance import MegaDanceClassifierConfig
+from .folders_megadance import ChecksFolder
 from .kinematics_megadance import MOTION_SIZE, NUM_JOINTS, axis_angle_to_rotation_6d, check_motion_statistics
-from .remote_code_megadance import PushesCode
 
 
 def classifier_motion(poses: Tensor, translation: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class MegaDanceGenreClassifierOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-class MegaDanceForGenreClassification(PushesCode, PreTrainedModel):
+class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
     """Which genre a dance is.
 
         logits = model(classifier_motion(poses, translation)[None]).logits       # (1, num_outputs)

@@ -7,6 +7,7 @@ velocity goes with the lower body. Raw motion goes in and comes out: normalisati
 import math
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,8 @@ from transformers.utils import ModelOutput
 
 from .checkpoints_megadance import HUB_ARGUMENTS, TOKENIZER_FOLDER
 from .configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from .errors_megadance import one_line
+from .folders_megadance import ChecksFolder
 from .kinematics_megadance import (
     LOWER_JOINTS,
     MOTION_SIZE,
@@ -30,7 +33,6 @@ from .kinematics_megadance import (
     integrate_root_velocity,
     motion_to_joints,
 )
-from .remote_code_megadance import PushesCode
 
 # --- outputs -------------------------------------------------------------------------------------------------------
 
@@ -418,7 +420,7 @@ def dynamics_l1(predicted: Tensor, target: Tensor, velocity: float, acceleration
     return loss
 
 
-class MegaDanceTokenizer(PushesCode, PreTrainedModel):
+class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
     """Motion <-> two streams of codes.
 
     ```python
@@ -447,7 +449,8 @@ class MegaDanceTokenizer(PushesCode, PreTrainedModel):
         """As in transformers; of a generator's folder or repository it is the tokenizer that belongs to it."""
         source, place = pretrained_model_name_or_path, {n: kwargs[n] for n in HUB_ARGUMENTS if n in kwargs}
         if source is not None and not place.get("subfolder") and kwargs.get("config") is None:
-            content, _ = PreTrainedConfig.get_config_dict(source, **place)
+            with one_line(source) if os.path.isdir(source) else nullcontext():
+                content, _ = PreTrainedConfig.get_config_dict(source, **place)
             if content.get("model_type") == MegaDanceConfig.model_type:
                 kwargs["subfolder"] = TOKENIZER_FOLDER
         return super().from_pretrained(source, *args, **kwargs)

@@ -34,7 +34,9 @@ from .remote_code_megadance import PushesCode
 
 def load_weights(cls: type, source: str, **kwargs: Any) -> Any:
     """`cls.from_pretrained`, but weights that the files lack are an error: transformers would only warn and invent them."""
-    model, info = cls.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+    # a folder is looked at before it is loaded; of a repository the sizes are told afterwards, all of them
+    kwargs = kwargs if os.path.isdir(source) else {**kwargs, "ignore_mismatched_sizes": True}
+    model, info = cls.from_pretrained(source, output_loading_info=True, **kwargs)
     for kind, keys in (
         ("lacks", info["missing_keys"]),
         ("has other sizes than its config.json for", info["mismatched_keys"]),

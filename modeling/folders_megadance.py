@@ -1,0 +1,259 @@
+"""A model's folder is looked at before it is loaded: no memory and no time for what is damaged, and one line that names the file.
+
+transformers believes what it reads: a configuration that lacks the number of heads gets the default one and another dance, an
+unreadable `generation_config.json` is left out without a word, a billion layers are built until the memory is full, NaN are
+weights like others. What is on disk is checked here against itself: JSON files are objects, the configuration is whole and in
+its ranges, the weights are those that it asks for, and finite.
+"""
+
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers.generation.configuration_utils import GenerationConfig
+
+from .errors_megadance import ModelError, one_line, reading
+from .remote_code_megadance import PushesCode
+
+CONFIG, GENERATION, INDEX, WEIGHTS = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "model.safetensors",
+)
+# A model's folder may have these; those that say how songs are heard are read by their own classes.
+_JSON = (CONFIG, GENERATION, INDEX, "preprocessor_config.json", "processor_config.json")
+_MOST_JSON = 1 << 26  # an index of a hundred thousand tensors is 10 MB
+_MOST = 1e6  # the largest weight that can be meant; beyond it sums overflow
+_SPARE = 1 << 24  # numbers that a model may have beyond those in its files: new output layers
+_REMEDY = "fetch or save the model again"
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """The object in a JSON file of a model.
+
+    Raises:
+        ModelError: not there, unreadable, no JSON, or no object.
+    """
+    with reading(path, _REMEDY, ModelError):
+        if os.path.getsize(path) > _MOST_JSON:
+            raise ValueError(f"it is longer than {_MOST_JSON >> 20} MB")
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"it is not a valid JSON file: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not an object {{...}}")
+        return content
+
+
+def check_config(config_class: type, folder: str | os.PathLike, name: str = CONFIG) -> Any:
+    """The configuration in a folder.
+
+    Raises:
+        ModelError: it cannot be read, lacks what the weights cannot tell, or has values out of range.
+    """
+    path = Path(folder, name)
+    content = read_json(path)
+    with reading(path, _REMEDY, ModelError):
+        kind = content.get("model_type")
+        if kind != config_class.model_type:
+            what = config_class.model_type.partition("_")[2] or "generator"
+            raise ModelError(f"{path} is of type {kind!r}: give a {config_class.model_type!r} {what}")
+        lacking = [field for field in config_class.needed if field not in content]
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        for key in content:
+            if (
+                key.startswith("__")
+                or callable(getattr(config_class, key, None))
+                or isinstance(getattr(config_class, key, None), property)
+            ):
+                raise ValueError(f"it sets {key[:40]!r}, which is no field")
+        config = config_class.from_dict(content)
+        dtype = content.get("dtype", content.get("torch_dtype"))
+        if dtype is not None and not getattr(getattr(torch, str(dtype), None), "is_floating_point", False):
+            raise ValueError(f"dtype={dtype!r} is no type of weights")
+        return config
+
+
+def check_generation(folder: str | os.PathLike, config: Any) -> None:
+    """Raises ModelError if a generator's `generation_config.json` cannot be read or asks for what is not possible."""
+    path = Path(folder, GENERATION)
+    if not path.exists():
+        return
+    content = read_json(path)
+    with reading(path, _REMEDY, ModelError):
+        GenerationConfig.from_dict(content).validate()
+        for name, kinds, low, high in (
+            ("do_sample", bool, 0, 1),
+            ("temperature", (int, float), 1e-3, 1e3),
+            ("top_k", int, 0, 1e9),
+            ("top_p", (int, float), 0, 1),
+            ("num_return_sequences", int, 1, 1000),
+        ):
+            value = content.get(name)
+            wrong = isinstance(value, bool) is not (kinds is bool) or not isinstance(value, kinds)
+            if value is not None and (wrong or not low <= value <= high):
+                raise ValueError(f"{name}={value!r} is not possible: use {low:g} to {high:g}")
+        if content.get("mode") not in (None, "paper", "released", "stream"):
+            raise ValueError(f"mode={content['mode']!r} is unknown")
+        codes = content.get("start_codes") or {}
+        if not isinstance(codes, dict):
+            raise ValueError("start_codes is no object {genre: [[upper, lower], ...]}")
+        for genre, pairs in codes.items():
+            if genre not in config.genres:
+                raise ValueError(f"start_codes has {genre!r}, which is no genre of {', '.join(config.genres)}")
+            for pair in pairs if isinstance(pairs, list) else [pairs]:
+                if not (
+                    isinstance(pair, list)
+                    and len(pair) == 2
+                    and all(type(code) is int and 0 <= code < config.codebook_size for code in pair)
+                ):
+                    raise ValueError(
+                        f"start_codes[{genre!r}] has {str(pair)[:60]}: each is [upper, lower], 0 to {config.codebook_size - 1}"
+                    )
+
+
+def weights_of(folder: str | os.PathLike) -> dict[str, tuple[Path, list[int]]]:
+    """The name of each tensor in a folder, with the file it lies in and its shape; empty where there are no safetensors.
+
+    Raises:
+        ModelError: the index or a file cannot be read, or they do not fit each other.
+    """
+    index, single = Path(folder, INDEX), Path(folder, WEIGHTS)
+    if single.exists() or not index.exists():  # as transformers chooses
+        return _header(single) if single.exists() else {}
+    files = read_index(index)
+    with reading(index, _REMEDY, ModelError):
+        found: dict[str, tuple[Path, list[int]]] = {}
+        for file in sorted(set(files.values())):
+            header = _header(Path(folder, file))
+            for name in (name for name, place in files.items() if place == file):
+                if name not in header:
+                    raise ValueError(f"it places {name[:80]!r} into {file}, which lacks it")
+                found[name] = header[name]
+        return found
+
+
+def read_index(path: str | os.PathLike) -> dict[str, str]:
+    """Which file each tensor lies in. Raises ModelError if the index cannot be read or names files elsewhere."""
+    content = read_json(path)
+    with reading(path, _REMEDY, ModelError):
+        files = content.get("weight_map")
+        if not isinstance(files, dict) or not files or not isinstance(content.get("metadata", {}), dict):
+            raise ValueError("it has no weight_map {tensor: file}")
+        for file in files.values():
+            if not isinstance(file, str) or Path(file).name != file:
+                raise ValueError(f"it names the file {str(file)[:80]!r}, which is none beside it")
+        return files
+
+
+def _header(path: Path) -> dict[str, tuple[Path, list[int]]]:
+    with reading(path, _REMEDY, ModelError), safe_open(path, framework="pt") as file:
+        parts = {name: file.get_slice(name) for name in file.keys()}
+        if not parts:
+            raise ValueError("it holds no tensors")
+        return {name: (path, part.get_shape()) for name, part in parts.items()}
+
+
+def check_weights(model_class: type, config: Any, folder: str | os.PathLike) -> None:
+    """Raises ModelError if the weights in a folder are not those of a model with this configuration. Nothing is loaded."""
+    found = weights_of(folder)
+    if not found:
+        return  # another format: transformers will say what it thinks of it
+    file = next(iter(found.values()))[0]
+    parts = getattr(config, "num_parts", 1)  # a model of too many takes minutes to be only described
+    if parts > len(found):
+        raise ModelError(
+            f"{Path(folder, CONFIG)} asks for {parts:,} layers and experts, but {file} has {len(found):,} tensors: {_REMEDY}"
+        )
+    with reading(Path(folder, CONFIG), _REMEDY, ModelError), torch.device("meta"):
+        model = model_class(config)
+    prefix, missing = model_class.base_model_prefix + ".", 0
+    for name, tensor in model.state_dict().items():
+        # a head's checkpoint for a base model, or the other way round
+        place = next((found[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in found), None)
+        if place is None:
+            missing += tensor.numel()
+        elif list(tensor.shape) != list(place[1]):
+            raise ModelError(
+                f"{place[0]} has other sizes than its {CONFIG} for {name}: {tuple(place[1])} instead of "
+                f"{tuple(tensor.shape)}; {_REMEDY}"
+            )
+    if missing > _SPARE:
+        raise ModelError(f"{file} lacks {missing:,} numbers that {CONFIG} beside it asks for: {_REMEDY}")
+
+
+def check_numbers(model: nn.Module, source: str | os.PathLike) -> None:
+    """Raises ModelError if a weight is NaN, infinite, or larger than any that can be meant; if a spread is not above 0."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
+            continue
+        low, high = (float(value) for value in torch.aminmax(tensor.detach()))
+        if not (-_MOST <= low and high <= _MOST):  # also where they are NaN
+            raise ModelError(
+                f"model={os.fspath(source)!r}: the weights {name} have NaN or numbers beyond {_MOST:g} "
+                f"({_file_of(name, source)}): {_REMEDY}"
+            )
+        if name.endswith(("_std", "running_var")) and low < 0 or name.endswith("_std") and low == 0:
+            raise ModelError(
+                f"model={os.fspath(source)!r}: {name} is not above 0 ({_file_of(name, source)}): {_REMEDY}"
+            )
+
+
+def _file_of(name: str, source: str | os.PathLike) -> str:
+    try:
+        found = weights_of(source) if os.path.isdir(source) else {}
+    except ModelError:
+        found = {}
+    return os.fspath(found[name][0]) if name in found else WEIGHTS
+
+
+class ChecksFolder(PushesCode):
+    """For models: `from_pretrained` of a folder looks at it first, and whatever goes wrong is a ModelError of one line."""
+
+    @classmethod
+    def from_pretrained(cls, source, *args, **kwargs):
+        if source is None:
+            return super().from_pretrained(source, *args, **kwargs)
+        folder = os.path.join(source, kwargs.get("subfolder") or "")
+        # what the Hub says (private, gated, no such revision) is said by transformers, in the classes that people know
+        with one_line(source) if os.path.isdir(source) else nullcontext():
+            if os.path.isdir(folder):
+                cls._check_folder(folder, kwargs)
+            loaded = super().from_pretrained(source, *args, **kwargs)
+            check_numbers(loaded[0] if isinstance(loaded, tuple) else loaded, folder)
+        return loaded
+
+    @classmethod
+    def _check_folder(cls, folder: str, kwargs: dict[str, Any]) -> None:
+        config = kwargs.get("config")
+        if not isinstance(config, cls.config_class):
+            config = check_config(cls.config_class, folder)
+            for name in kwargs.keys() & set(config.to_dict()):
+                setattr(config, name, kwargs[name])
+        for name in _JSON:
+            if os.path.exists(path := os.path.join(folder, name)):
+                read_json(path)
+        if cls.can_generate():
+            check_generation(folder, config)
+        if not kwargs.get("ignore_mismatched_sizes"):
+            check_weights(cls, config, folder)
+
+
+__all__ = [
+    "ChecksFolder",
+    "check_config",
+    "check_generation",
+    "check_numbers",
+    "check_weights",
+    "read_index",
+    "read_json",
+    "weights_of",
+]
