@@ -1,10 +1,18 @@
 """What goes wrong with files, in one line. Light, so that a command can say it at once."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+SAVE_AGAIN = "fetch or save the model again"
+# Those of a model's files that say how songs are heard.
+EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_MOST_JSON = 1 << 26  # an index of a hundred thousand tensors is 10 MB
 
 
 class FileError(ValueError):
@@ -55,6 +63,24 @@ class ModelError(ValueError):
     """A model cannot be found or loaded; the message is one line naming it and the remedy."""
 
 
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """The object in a JSON file of a model.
+
+    Raises:
+        ModelError: not there, unreadable, no JSON, or no object.
+    """
+    with reading(path, SAVE_AGAIN, ModelError):
+        if os.path.getsize(path) > _MOST_JSON:
+            raise ValueError(f"it is longer than {_MOST_JSON >> 20} MB")
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"it is not a valid JSON file: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not an object {{...}}")
+        return content
+
+
 @contextmanager
 def one_line(model: str | os.PathLike) -> Iterator[None]:
     """Whatever goes wrong while files are fetched and read becomes a ModelError of one line that names the model."""
@@ -84,4 +110,4 @@ def _is_from_the_hub(error: BaseException | None) -> bool:
     return False
 
 
-__all__ = ["FileError", "ModelError", "one_line", "reading", "reason_of"]
+__all__ = ["EXTRACTOR_FILES", "SAVE_AGAIN", "FileError", "ModelError", "one_line", "read_json", "reading", "reason_of"]

@@ -20,6 +20,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 from .audio_megadance import as_songs, hear, opened
+from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, read_json, reading
 from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, music_features, num_rows
 from .remote_code_megadance import NamesCode
 
@@ -51,8 +52,30 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
             raise ValueError(
                 f"feature_size={feature_size}: the music features have {NUM_FEATURES} columns; leave it out"
             )
+        for name, value, most in (("sampling_rate", sampling_rate, 768_000), ("hop_length", hop_length, 65_536)):
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"{name}={value!r} is not possible: use a whole number from 1 to {most}")
+        if (
+            isinstance(padding_value, bool)
+            or not isinstance(padding_value, (int, float))
+            or not abs(padding_value) < 1e6
+        ):
+            raise ValueError(f"padding_value={padding_value!r} is not possible: use a number")
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
         self.hop_length = hop_length
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """As in transformers. Of a folder, ModelError names the file that is damaged."""
+        folder = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
+        if not os.path.isdir(folder):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        for name in EXTRACTOR_FILES:
+            if os.path.exists(path := os.path.join(folder, name)):
+                read_json(path)
+        names = " or ".join(EXTRACTOR_FILES)
+        with reading(os.path.join(folder, names), SAVE_AGAIN, ModelError):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @property
     def frame_rate(self) -> float:

@@ -6,7 +6,6 @@ weights like others. What is on disk is checked here against itself: JSON files 
 its ranges, the weights are those that it asks for, and finite.
 """
 
-import json
 import os
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers.generation.configuration_utils import GenerationConfig
 
-from .errors_megadance import ModelError, one_line, reading
+from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, one_line, read_json, reading
 from .remote_code_megadance import PushesCode
 
 CONFIG, GENERATION, INDEX, WEIGHTS = (
@@ -26,30 +25,9 @@ CONFIG, GENERATION, INDEX, WEIGHTS = (
     "model.safetensors.index.json",
     "model.safetensors",
 )
-# A model's folder may have these; those that say how songs are heard are read by their own classes.
-_JSON = (CONFIG, GENERATION, INDEX, "preprocessor_config.json", "processor_config.json")
-_MOST_JSON = 1 << 26  # an index of a hundred thousand tensors is 10 MB
+_JSON = (CONFIG, GENERATION, INDEX, *EXTRACTOR_FILES)  # what a model's folder may have
 _MOST = 1e6  # the largest weight that can be meant; beyond it sums overflow
 _SPARE = 1 << 24  # numbers that a model may have beyond those in its files: new output layers
-_REMEDY = "fetch or save the model again"
-
-
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """The object in a JSON file of a model.
-
-    Raises:
-        ModelError: not there, unreadable, no JSON, or no object.
-    """
-    with reading(path, _REMEDY, ModelError):
-        if os.path.getsize(path) > _MOST_JSON:
-            raise ValueError(f"it is longer than {_MOST_JSON >> 20} MB")
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"it is not a valid JSON file: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}, not an object {{...}}")
-        return content
 
 
 def check_config(config_class: type, folder: str | os.PathLike, name: str = CONFIG) -> Any:
@@ -60,7 +38,7 @@ def check_config(config_class: type, folder: str | os.PathLike, name: str = CONF
     """
     path = Path(folder, name)
     content = read_json(path)
-    with reading(path, _REMEDY, ModelError):
+    with reading(path, SAVE_AGAIN, ModelError):
         kind = content.get("model_type")
         if kind != config_class.model_type:
             what = config_class.model_type.partition("_")[2] or "generator"
@@ -88,7 +66,7 @@ def check_generation(folder: str | os.PathLike, config: Any) -> None:
     if not path.exists():
         return
     content = read_json(path)
-    with reading(path, _REMEDY, ModelError):
+    with reading(path, SAVE_AGAIN, ModelError):
         GenerationConfig.from_dict(content).validate()
         for name, kinds, low, high in (
             ("do_sample", bool, 0, 1),
@@ -130,7 +108,7 @@ def weights_of(folder: str | os.PathLike) -> dict[str, tuple[Path, list[int]]]:
     if single.exists() or not index.exists():  # as transformers chooses
         return _header(single) if single.exists() else {}
     files = read_index(index)
-    with reading(index, _REMEDY, ModelError):
+    with reading(index, SAVE_AGAIN, ModelError):
         found: dict[str, tuple[Path, list[int]]] = {}
         for file in sorted(set(files.values())):
             header = _header(Path(folder, file))
@@ -144,7 +122,7 @@ def weights_of(folder: str | os.PathLike) -> dict[str, tuple[Path, list[int]]]:
 def read_index(path: str | os.PathLike) -> dict[str, str]:
     """Which file each tensor lies in. Raises ModelError if the index cannot be read or names files elsewhere."""
     content = read_json(path)
-    with reading(path, _REMEDY, ModelError):
+    with reading(path, SAVE_AGAIN, ModelError):
         files = content.get("weight_map")
         if not isinstance(files, dict) or not files or not isinstance(content.get("metadata", {}), dict):
             raise ValueError("it has no weight_map {tensor: file}")
@@ -155,7 +133,7 @@ def read_index(path: str | os.PathLike) -> dict[str, str]:
 
 
 def _header(path: Path) -> dict[str, tuple[Path, list[int]]]:
-    with reading(path, _REMEDY, ModelError), safe_open(path, framework="pt") as file:
+    with reading(path, SAVE_AGAIN, ModelError), safe_open(path, framework="pt") as file:
         parts = {name: file.get_slice(name) for name in file.keys()}
         if not parts:
             raise ValueError("it holds no tensors")
@@ -171,9 +149,9 @@ def check_weights(model_class: type, config: Any, folder: str | os.PathLike) -> 
     parts = getattr(config, "num_parts", 1)  # a model of too many takes minutes to be only described
     if parts > len(found):
         raise ModelError(
-            f"{Path(folder, CONFIG)} asks for {parts:,} layers and experts, but {file} has {len(found):,} tensors: {_REMEDY}"
+            f"{Path(folder, CONFIG)} asks for {parts:,} layers and experts, but {file} has {len(found):,} tensors: {SAVE_AGAIN}"
         )
-    with reading(Path(folder, CONFIG), _REMEDY, ModelError), torch.device("meta"):
+    with reading(Path(folder, CONFIG), SAVE_AGAIN, ModelError), torch.device("meta"):
         model = model_class(config)
     prefix, missing = model_class.base_model_prefix + ".", 0
     for name, tensor in model.state_dict().items():
@@ -184,10 +162,10 @@ def check_weights(model_class: type, config: Any, folder: str | os.PathLike) -> 
         elif list(tensor.shape) != list(place[1]):
             raise ModelError(
                 f"{place[0]} has other sizes than its {CONFIG} for {name}: {tuple(place[1])} instead of "
-                f"{tuple(tensor.shape)}; {_REMEDY}"
+                f"{tuple(tensor.shape)}; {SAVE_AGAIN}"
             )
     if missing > _SPARE:
-        raise ModelError(f"{file} lacks {missing:,} numbers that {CONFIG} beside it asks for: {_REMEDY}")
+        raise ModelError(f"{file} lacks {missing:,} numbers that {CONFIG} beside it asks for: {SAVE_AGAIN}")
 
 
 def check_numbers(model: nn.Module, source: str | os.PathLike) -> None:
@@ -199,11 +177,11 @@ def check_numbers(model: nn.Module, source: str | os.PathLike) -> None:
         if not (-_MOST <= low and high <= _MOST):  # also where they are NaN
             raise ModelError(
                 f"model={os.fspath(source)!r}: the weights {name} have NaN or numbers beyond {_MOST:g} "
-                f"({_file_of(name, source)}): {_REMEDY}"
+                f"({_file_of(name, source)}): {SAVE_AGAIN}"
             )
         if name.endswith(("_std", "running_var")) and low < 0 or name.endswith("_std") and low == 0:
             raise ModelError(
-                f"model={os.fspath(source)!r}: {name} is not above 0 ({_file_of(name, source)}): {_REMEDY}"
+                f"model={os.fspath(source)!r}: {name} is not above 0 ({_file_of(name, source)}): {SAVE_AGAIN}"
             )
 
 
@@ -213,6 +191,25 @@ def _file_of(name: str, source: str | os.PathLike) -> str:
     except ModelError:
         found = {}
     return os.fspath(found[name][0]) if name in found else WEIGHTS
+
+
+def check_parts(source: str | os.PathLike, generator: Any, tokenizer: Any, extractor: Any) -> None:
+    """Raises ModelError if a generator's and a tokenizer's configuration and a feature extractor are not of one model."""
+    for what, found, wanted in (
+        ("codes", tokenizer.codebook_size, generator.codebook_size),
+        ("frames a code", tokenizer.frames_per_code, generator.frames_per_code),
+        ("frames a second", tokenizer.fps, generator.fps),
+    ):
+        if found != wanted:
+            raise ModelError(
+                f"model={os.fspath(source)!r}: the tokenizer has {found} {what} and the generator {wanted}; "
+                "they must come from one training"
+            )
+    if abs(extractor.frame_rate - generator.fps) > 1e-6 * generator.fps:
+        raise ModelError(
+            f"model={os.fspath(source)!r}: {EXTRACTOR_FILES[0]} makes {extractor.frame_rate:g} rows a second and the "
+            f"generator hears {generator.fps}; they must come from one training"
+        )
 
 
 class ChecksFolder(PushesCode):
@@ -252,8 +249,8 @@ __all__ = [
     "check_config",
     "check_generation",
     "check_numbers",
+    "check_parts",
     "check_weights",
     "read_index",
-    "read_json",
     "weights_of",
 ]

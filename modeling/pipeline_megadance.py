@@ -24,6 +24,7 @@ from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
 from .configuration_megadance import match_genre
 from .errors_megadance import ModelError, one_line
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
+from .folders_megadance import check_parts
 from .generation_megadance import MODES
 from .kinematics_megadance import poses_to_motion
 from .modeling_megadance import MegaDanceForMotionGeneration
@@ -106,11 +107,7 @@ class DancePipeline(PushesCode, Pipeline):
             if processor is None:
                 extractor = MegaDanceFeatureExtractor.from_pretrained(source, **hub)
                 processor = MegaDanceProcessor(extractor, model.config.genres, model.config.frames_per_code)
-        if tokenizer.config.codebook_size != model.config.codebook_size:
-            raise ModelError(
-                f"model={source!r}: the tokenizer has {tokenizer.config.codebook_size} codes and the generator "
-                f"{model.config.codebook_size}; they must come from one training"
-            )
+        check_parts(source, model.config, tokenizer.config, processor.feature_extractor)
         super().__init__(model=model, processor=processor, **kwargs)
         # After the base class, which takes a tokenizer for one of text. Always float32: rounding makes joints tremble.
         self.tokenizer = tokenizer.to(self.device)
