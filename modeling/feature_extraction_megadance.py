@@ -13,6 +13,7 @@ with a dance of s seconds. The released code keeps one row more (`1 + n // 512`,
 `music_features` returns that array, and `song_features` and the extractor its first rows.
 """
 
+import os
 from typing import Any
 
 import numpy as np
