@@ -6,14 +6,16 @@ own) one file a song, `mBR0.wav` or `.mp3`. A name such as `gBR_sBM_cAll_d04_mBR
 
     megadance prepare aistpp RAW OUT [--music FOLDER]
 
-Of 60 frames a second every other one is kept. Paths are divided by their scaling and otherwise as stored: what AIST++ stores is where
-the SMPL *model* is, which lies a constant 0.2 m from the pelvis joint.
+Of 60 frames a second every other one is kept. Paths are divided by their scaling; they place the SMPL *model*, and are moved to its
+pelvis. The origin is where the cameras' calibration put it, about a metre above the floor: each dance is put on y = 0, and its
+`source` says how far. Without `ignore_list.txt` nothing is ignored, and the report says so.
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from megadance_hf.datasets_scripts.layouts import SMPL_PELVIS
 from megadance_hf.datasets_scripts.safe_files import load_pickle
 from megadance_hf.datasets_scripts.schema import (
     Card,
@@ -24,12 +26,14 @@ from megadance_hf.datasets_scripts.schema import (
     RawClip,
     Report,
     prepare_clips,
+    put_on_the_floor,
 )
 from megadance_hf.datasets_scripts.songs import add_song, find_song
 from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
 
 GENRE_OF_CODE = dict(zip(("BR", "HO", "JB", "JS", "KR", "LH", "LO", "MH", "PO", "WA"), GENRES, strict=True))
 SPLIT_FILES = {"train": "crossmodal_train.txt", "validation": "crossmodal_val.txt", "test": "crossmodal_test.txt"}
+IGNORE_LIST = "ignore_list.txt"
 MUSIC_FOLDERS = ("music", "wav", "all_musics")
 RAW_FPS = 60
 LICENCE = (
@@ -38,9 +42,8 @@ LICENCE = (
 CARD = Card(
     title="AIST++ (SMPL, 30 fps)",
     description="Street dances of the AIST++ data set (R. Li, S. Yang, D. A. Ross and A. Kanazawa, *AI Choreographer*, ICCV 2021), its "
-    "cross-modal splits, every other frame of 60 a second, root paths divided by their scaling "
-    "(where the body model is, a constant offset from the pelvis joint). Sequences of the ignore list, whose "
-    "tracking is broken, are not in it. Each row has the piece of its song that is danced to.",
+    "cross-modal splits, every other frame of 60 a second, the path of the pelvis in metres, the floor at y = 0. Sequences of the "
+    "ignore list, whose tracking is broken, are not in it where the raw folder has that list. Each row has the piece of its song that is danced to.",
     licence="Motion: CC BY 4.0, AIST++ (changed: 30 frames a second, metres). Music: AIST Dance Video Database, for research; do not "
     "redistribute it.",
 )
@@ -49,23 +52,27 @@ CARD = Card(
 def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[RawClip], dict[str, str]]:
     """Every clip that the splits name, train first, and the ids that are ignored, with the reason."""
     raw = Path(raw)
-    bad = set(_read_list(raw, "ignore_list.txt"))
+    listed = {split: _read_list(raw, f"splits/{file}") for split, file in SPLIT_FILES.items()}
+    has_list = (raw / IGNORE_LIST).is_file()
+    bad = set(_read_list(raw, IGNORE_LIST)) if has_list else set()
     folders = [Path(music)] if music is not None else [raw / name for name in MUSIC_FOLDERS]
     if not any(folder.is_dir() for folder in folders):
         where = f"{str(music)!r} is no folder" if music is not None else f"{str(raw)!r} has no folder music/"
         raise MissingDataError(f"{where}; name the folder with mBR0.wav and the others by --music")
     clips: dict[str, RawClip] = {}
     ignored: dict[str, str] = {}
-    for split, file in SPLIT_FILES.items():
-        for name in _read_list(raw, f"splits/{file}"):
+    if not has_list:
+        ignored[IGNORE_LIST] = "missing in the raw folder; sequences with broken tracking are not left out"
+    for split, names in listed.items():
+        for name in names:
             if name in bad:
-                ignored[name] = "in ignore_list.txt"
+                ignored[name] = f"in {IGNORE_LIST}"
             elif name not in clips:
                 song = (name.split("_") + [""] * 5)[4]
                 clips[name] = RawClip(name, split, (raw / "motions" / f"{name}.pkl", find_song(folders, song)))
     for file in sorted((raw / "motions").glob("*.pkl")):
         if file.stem not in clips:
-            ignored.setdefault(file.stem, "in ignore_list.txt" if file.stem in bad else "in no cross-modal split")
+            ignored.setdefault(file.stem, f"in {IGNORE_LIST}" if file.stem in bad else "in no cross-modal split")
     return list(clips.values()), ignored
 
 
@@ -90,6 +97,7 @@ def make(raw: RawClip) -> Clip:
     )
     clip.poses, clip.translation = read_motion(raw.files[0])
     clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    put_on_the_floor(clip)
     return add_song(clip, raw.files[1])
 
 
@@ -101,7 +109,7 @@ def _genre(name: str) -> str:
 
 
 def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (T, 72) and path (T, 3) in metres at 30 frames a second from a pickle of 60."""
+    """Poses (T, 72) and the path of the pelvis (T, 3) in metres at 30 frames a second from a pickle of 60; the floor as stored."""
     if not file.is_file():
         raise ClipError(f"{file.parent.name}/{file.name} is missing")
     content = load_pickle(file)
@@ -119,7 +127,9 @@ def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
             f"poses have shape {poses.shape}, translation {translation.shape}; expected (frames, 72), (frames, 3)"
         )
     step = RAW_FPS // 30
-    return poses[::step].astype(np.float32), (translation[::step] / scaling[0]).astype(np.float32)
+    if translation.shape[-1] != 3:
+        return poses[::step], translation[::step]  # `check` says what is wrong with it
+    return poses[::step].astype(np.float32), (translation[::step] / scaling[0] + SMPL_PELVIS).astype(np.float32)
 
 
 def prepare(
@@ -138,7 +148,7 @@ def prepare(
         jumps, num_proc, progress: see `prepare_clips`.
 
     Raises:
-        MissingDataError: the raw folder lacks its splits, its ignore list or its music.
+        MissingDataError: the raw folder lacks its splits or its music.
     """
     clips, ignored = list_raw(raw, music)
     options = {"card": CARD, "genres": GENRES, "jumps": jumps, "ignored": ignored}

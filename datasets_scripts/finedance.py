@@ -9,8 +9,8 @@ without sound), `label_json/NNN.json` with the genre in `style2`. So is the fold
 
 **Joints.** SMPL's 24 joints are the 22 of the body, which all these skeletons have in common, and two hands that have no twin in
 SMPL-H or SMPL-X. By default a hand turns as the first joint of its middle finger does (SMPL-H 25 and 40), which is the nearest to how
-the palm is bent; or as that of its index finger (22 and 37); or not at all. **Paths** are as stored: where the body *model* is, which
-lies a constant 0.35 m from the pelvis joint. **120** is in the published test list and in the list of ignored numbers as well; it is
+the palm is bent; or as that of its index finger (22 and 37); or not at all. **Paths** place the body *model*
+(SMPL-X) and are moved to its pelvis; each dance is put on y = 0. **120** is in the published test list and in the list of ignored numbers as well; it is
 test here, since the paper measures on 20 songs.
 """
 
@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from megadance_hf.datasets_scripts.layouts import SMPLX_PELVIS
 from megadance_hf.datasets_scripts.safe_files import load_pickle
 from megadance_hf.datasets_scripts.schema import (
     FEATURE_SIZE,
@@ -34,6 +35,7 @@ from megadance_hf.datasets_scripts.schema import (
     RawClip,
     Report,
     prepare_clips,
+    put_on_the_floor,
 )
 from megadance_hf.datasets_scripts.songs import add_song, cut_to_music, find_song
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
@@ -61,8 +63,8 @@ LICENCE = "FineDance: research only, see the terms of the data set; the music is
 CARD = Card(
     title="FineDance (SMPL, 30 fps)",
     description="The public part of FineDance (R. Li et al., *FineDance: A Fine-grained Choreography Dataset for 3D Full Body Dance "
-    "Generation*, ICCV 2023), its fingers left away: the 22 body joints of SMPL-H, and hands as `source` says. Root paths are "
-    "stored as they were: where the body model is, a constant offset from the pelvis joint.",
+    "Generation*, ICCV 2023), its fingers left away: the 22 body joints of SMPL-H, and hands as `source` says. The path is that of "
+    "the pelvis, the floor at y = 0.",
     licence="Research only, under the terms of FineDance; do not redistribute the music.",
     licence_name="research-only",
 )
@@ -193,8 +195,10 @@ def make(raw: RawClip) -> Clip:
     else:
         hands = raw.record["hands"]
         clip.poses, clip.translation = to_smpl(read_array(motion), motion.name, hands)
+        clip.translation = clip.translation + np.float32(SMPLX_PELVIS)
         clip.source += f" (hands: {hands})"
     clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    put_on_the_floor(clip)
     if music.suffix == ".pkl":
         return cut_to_music(clip, _features(read_arrays(music, "music")["music"], music.name))
     if music.suffix == ".npy":

@@ -24,6 +24,7 @@ import numpy as np
 
 from megadance_hf.datasets_scripts.beats import ESTIMATED, KNOWN, hear_beats
 from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, beats_line, card_text, genre_table, noisy_clips
+from megadance_hf.datasets_scripts.layouts import on_the_floor
 from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
@@ -168,6 +169,14 @@ def check_motion(poses: Any, translation: Any, jumps: Jumps = "leave_out") -> tu
         for jump in find_jumps(poses, translation):
             raise ClipError(jump)
     return poses, translation
+
+
+def put_on_the_floor(clip: Clip) -> None:
+    """Lowers or raises a clip whose floor is unknown so that it stands on y = 0; `source` says how far."""
+    poses = clip.poses.reshape(len(clip), NUM_JOINTS, 3)
+    translation, notes = on_the_floor(poses, clip.translation)
+    clip.translation = np.asarray(translation, np.float32)
+    clip.source = "; ".join([clip.source, *notes])
 
 
 def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:

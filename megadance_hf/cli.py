@@ -47,7 +47,7 @@ the suffix of OUT chooses the format:
   .mp4          video with the song                       .npz  SMPL poses, path, fps, genre (AMASS-like)
   .glb          animated figure for any 3D viewer         .pkl  the same for tools that want a pickle
   .bvh          skeleton for Blender, Maya, Unreal        .joints.npz, .json  joint positions, metres
-  .vrma         VRM animation, for any VRM avatar
+  .vrma         VRM animation, for any VRM avatar         .smplx.npz  for Blender's SMPL-X add-on (as AMASS)
 
 """
 GENERATE_EXAMPLES = f"""\
@@ -66,6 +66,8 @@ EXPORT_EXAMPLES = f"""\
   megadance export dance.npz -o dance.bvh --bones mixamo
   megadance export dance.npz -o dance.glb --body smooth
   megadance export dance.npz --music song.mp3 -o dance.mp4 --bundle dance
+  megadance export take.bvh -o take.glb                        motions of other tools
+  megadance export motion.pkl --up z --fps 60 -o dance.smplx.npz
 """
 CONVERT_EXAMPLES = """\
 examples:
@@ -184,13 +186,24 @@ def build_parser() -> argparse.ArgumentParser:
     export = commands.add_parser(
         "export",
         help="write a dance in other formats",
-        description="Write a dance, or any motion that is a .npz or .pkl, in other formats.",
+        description="Write a dance, or the motion in a file of another tool, in other formats. What was turned, moved or assumed "
+        "is said.",
         epilog=EXPORT_EXAMPLES,
         formatter_class=raw,
     )
     export.set_defaults(run=run_export)
     export.add_argument(
-        "dance", metavar="DANCE", help="what `generate` wrote, .npz or .pkl; AIST++'s and AMASS' as well"
+        "dance",
+        metavar="DANCE",
+        help="what `generate` wrote, or a .npz, .pkl, .npy, .json or .bvh of others (AIST++, AMASS, EDGE, BEAT2, FineDance, Mixamo, ...)",
+    )
+    export.add_argument(
+        "--up",
+        metavar="AXIS",
+        help="axis that points up in DANCE: y, z, x, -y, -z or -x; when left out, where the head is above the feet",
+    )
+    export.add_argument(
+        "--fps", metavar="N", type=_number(1), help="frames a second of DANCE, if it does not say or is wrong"
     )
     _add_outputs(export)
     export.add_argument("--music", metavar="SONG", help="sound of .mp4 and --bundle")
@@ -499,7 +512,9 @@ def run_export(arguments: argparse.Namespace) -> None:
     from .modeling.audio_megadance import open_sound
     from .motion import Motion
 
-    dance = Motion.load(arguments.dance)
+    dance, notes = Motion.load_with_notes(arguments.dance, arguments.fps, arguments.up)
+    for note in notes:
+        print(f"megadance: {arguments.dance}: {note}", file=sys.stderr)
     start = dance.metadata.get("start", 0.0) if arguments.start is None else arguments.start
     song = None if music is None else open_sound(music)  # once: it may be a pipe
     print("\n".join(outputs.write([dance], song, start)))

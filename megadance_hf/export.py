@@ -18,6 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .bodies import body_mesh, inverse_bind_matrices
+from .datasets_scripts import layouts
 from .humanoid import BVH_NAMES, MIXAMO_NAMES, VRM_BONES, t_pose_offsets, t_pose_rotations
 from .mannequin import SOLE_THICKNESS
 from .modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
@@ -49,13 +50,14 @@ def save_npz(motion: Motion, path: str | os.PathLike) -> Path:
 
 
 def save_pkl(motion: Motion, path: str | os.PathLike) -> Path:
-    """Pickled dict with the keys that dance code expects: `smpl_poses` (T, 72), `smpl_trans` (T, 3), and `fps`,
-    `genre`, `metadata`. Prefer `.npz`: a stranger's pickle can run code in programs less careful than `Motion.load`.
+    """Pickled dict with the keys that dance code expects: `smpl_poses` (T, 72), `smpl_trans` (T, 3), `smpl_scaling` (1,), which is
+    1, and `fps`, `genre`, `metadata`. The path is that of the pelvis joint, Y up, metres. Prefer `.npz`: a stranger's pickle can run code in programs less careful than `Motion.load`.
     """
     path = Path(path)
     content = {
         "smpl_poses": motion.poses.reshape(len(motion), -1),
         "smpl_trans": motion.translation,
+        "smpl_scaling": np.ones(1, np.float32),  # AIST++'s loaders divide by it
         "fps": motion.fps,
         "genre": motion.genre,
         "metadata": json.loads(_json(motion.metadata, "metadata")),  # plain containers, or a clear error
@@ -63,6 +65,44 @@ def save_pkl(motion: Motion, path: str | os.PathLike) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_bytes(pickle.dumps(content, protocol=4))
     return path
+
+
+def save_smplx(motion: Motion, path: str | os.PathLike) -> Path:
+    """SMPL-X archive as AMASS has it, for Blender's SMPL-X add-on (Add Animation, format AMASS) and whatever reads AMASS:
+    `poses` (T, 165) axis-angle of 55 joints, `trans` (T, 3) metres, `betas` zeros, `gender`, `mocap_frame_rate`,
+    `surface_model_type`.
+
+    As in AMASS, **Z is up** and `trans` is the place of the body model, not of its pelvis (for the neutral SMPL-X body). SMPL's
+    hand joints turn four fingers at their first joints; jaw, eyes and thumbs are at rest. SMPL-X's legs differ from SMPL's by
+    millimetres.
+    """
+    path, frames = Path(path), len(motion)
+    up = layouts.turn_to_y_up("z").T  # the way back
+    poses = np.zeros((frames, 55, 3))
+    poses[:, : layouts.BODY_JOINTS] = motion.poses[:, : layouts.BODY_JOINTS]
+    poses[:, 0] = (Rotation.from_matrix(up) * Rotation.from_rotvec(motion.poses[:, 0])).as_rotvec()
+    for hand, first in zip((22, 23), _SMPLX_HANDS, strict=True):
+        for finger in range(4):  # index, middle, pinky, ring: three joints each; the thumb comes last
+            poses[:, first + 3 * finger] = motion.poses[:, hand]
+    content = {
+        "poses": poses.reshape(frames, -1).astype(np.float32),
+        "trans": (motion.translation @ up.T - np.array(layouts.SMPLX_PELVIS)).astype(np.float32),
+        "betas": np.zeros(16, np.float32),
+        "num_betas": np.int64(16),
+        "gender": np.str_("neutral"),
+        "surface_model_type": np.str_("smplx"),
+        "mocap_frame_rate": np.float64(motion.fps),
+        "mocap_time_length": np.float64(motion.seconds),
+        "fps": np.float64(motion.fps),
+        "genre": np.str_(motion.genre or ""),
+        "metadata": np.str_(_json(motion.metadata, "metadata")),
+    }
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **content)
+    return path
+
+
+_SMPLX_HANDS = (25, 40)  # where the 15 joints of each hand begin; 22 to 24 are jaw and eyes
 
 
 def save_joints(motion: Motion, path: str | os.PathLike) -> Path:

@@ -66,7 +66,7 @@ VRM_BONES = {
 }
 
 
-def _straightening() -> np.ndarray:
+def straightening() -> np.ndarray:
     """(24, 3, 3): how each bone of the rest pose is turned (in the world) to make it a T-pose."""
     turns = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
     for side, outwards in (("left", 1.0), ("right", -1.0)):
@@ -90,13 +90,13 @@ def _shortest_turn(start: np.ndarray, end: tuple[float, float, float]) -> np.nda
 
 def t_pose_offsets() -> np.ndarray:
     """(24, 3): each joint relative to its parent in the exact T-pose, metres; the root at the origin."""
-    turns, offsets = _straightening(), np.array(REST_OFFSETS)
+    turns, offsets = straightening(), np.array(REST_OFFSETS)
     offsets[1:] = np.einsum("jab,jb->ja", turns[list(PARENTS[1:])], offsets[1:])
     return offsets
 
 
 def t_pose_rotations(rotations: np.ndarray) -> np.ndarray:
     """Rotations (T, 24, 3, 3) of the joints relative to their parents: from SMPL's rest pose -> from the exact T-pose."""
-    turns = _straightening()
+    turns = straightening()
     before = np.concatenate([np.eye(3)[None], turns[list(PARENTS[1:])]])
     return before @ rotations @ turns.transpose(0, 2, 1)

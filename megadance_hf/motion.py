@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import io
-import json
 import os
-import pickle
-import zipfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .datasets_scripts import layouts
 from .modeling import kinematics_megadance as kinematics
 from .modeling.files_megadance import real_place, whole
 
@@ -27,14 +25,12 @@ _WRITERS = {
     ".bvh": (".export", "save_bvh"),
     ".glb": (".export", "save_glb"),
     ".vrma": (".export", "save_vrma"),
+    ".smplx.npz": (".export", "save_smplx"),
     ".joints.npz": (".export", "save_joints"),
     ".json": (".export", "save_joints"),
     ".mp4": (".render", "render_video"),
 }
 KNOWN_SUFFIXES = tuple(_WRITERS)
-_POSE_KEYS, _TRANSLATION_KEYS = ("poses", "smpl_poses"), ("trans", "smpl_trans", "translation")
-_FPS_KEYS = ("fps", "mocap_framerate", "mocap_frame_rate")
-_OTHER_KEYS = ("genre", "smpl_scaling", "metadata")
 
 
 class MotionError(ValueError):
@@ -53,7 +49,8 @@ class Motion:
         metadata: anything else worth keeping that JSON can hold (seed, model, song).
 
     Raises:
-        MotionError: shapes disagree, no frames, numbers that are not finite, fps not positive.
+        MotionError: shapes disagree, no frames; numbers that are not finite, or out of range: angles up to 100 radians,
+            places up to 10 km, 1 to 1000 fps, a genre of up to 100 printable characters.
     """
 
     poses: np.ndarray
@@ -63,8 +60,10 @@ class Motion:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.poses = _float_array("poses", self.poses)
-        self.translation = _float_array("translation", self.translation)
+        with _of_a_motion():
+            self.poses, self.translation = (
+                layouts.numbers(name, getattr(self, name)) for name in ("poses", "translation")
+            )
         joints = kinematics.NUM_JOINTS
         if self.poses.ndim == 2 and self.poses.shape[1] == joints * 3:
             self.poses = self.poses.reshape(-1, joints, 3)
@@ -77,16 +76,13 @@ class Motion:
             )
         if not len(self.poses):
             raise MotionError("poses has no frames: a motion needs at least one")
-        for name in ("poses", "translation"):
-            bad = ~np.isfinite(getattr(self, name)).reshape(len(self.poses), -1).all(-1)
-            if bad.any():
-                raise MotionError(
-                    f"{name} has NaN or infinite numbers in {int(bad.sum())} frames, the first is {int(bad.argmax())}: "
-                    "repair or cut those frames"
-                )
-        self.fps = float(self.fps)
-        if not (np.isfinite(self.fps) and self.fps > 0):
-            raise MotionError(f"fps={self.fps!r}: give a positive number of frames per second")
+        with _of_a_motion():
+            layouts.check_numbers("poses", self.poses, layouts.MAX_ANGLE, "radians: are these degrees?")
+            layouts.check_numbers("translation", self.translation, layouts.MAX_DISTANCE, "metres")
+            self.fps = layouts.check_rate("fps", self.fps)
+            self.genre = layouts.check_genre(self.genre)
+        self.poses = np.ascontiguousarray(self.poses, np.float32)
+        self.translation = np.ascontiguousarray(self.translation, np.float32)
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -133,8 +129,8 @@ class Motion:
         """
         from scipy.spatial.transform import Rotation
 
-        if not (np.isfinite(fps) and fps > 0):
-            raise MotionError(f"fps={fps!r}: give a positive number of frames per second")
+        with _of_a_motion():
+            fps = layouts.check_rate("fps", fps)
         count = max(1, round(self.seconds * fps))
         at = np.minimum(np.arange(count) * (self.fps / fps), len(self) - 1)  # in frames of this motion
         before = np.minimum(at.astype(int), max(len(self) - 2, 0))
@@ -163,7 +159,7 @@ class Motion:
     def save(self, path: str | os.PathLike, music: Any = None, **options: Any) -> Path:
         """Write the motion in the format that the suffix of `path` names; the file appears whole or not at all.
 
-        `.npz` AMASS-like poses; `.pkl` the same for tools that want one; `.bvh` for Blender and other animation tools;
+        `.npz` AMASS-like poses; `.smplx.npz` the same for Blender's SMPL-X add-on; `.pkl` for dance code that wants one; `.bvh` for Blender and other animation tools;
         `.glb` an animated figure for any glTF viewer; `.vrma` the dance for VRM avatars; `.joints.npz`, `.json` joint
         positions; `.mp4` a video. `music` is what a video sounds like (a path, bytes or (waveform, rate)); other formats
         ignore it. `body="smooth"` shows a human figure instead of the mannequin (`.glb`, `.mp4`).
@@ -182,65 +178,51 @@ class Motion:
         return path
 
     @classmethod
-    def load(cls, path: str | os.PathLike, fps: float | None = None) -> Motion:
-        """Read a `.npz` or `.pkl`: this package's own, AIST++'s, AMASS', or any with `poses`/`smpl_poses` and
-        `trans`/`smpl_trans`.
+    def load(cls, path: str | os.PathLike, fps: float | None = None, up: str | None = None) -> Motion:
+        """Read a motion of this package or another tool: `.npz`, `.pkl`, `.npy`, `.json`, `.bvh`.
 
-        AIST++ paths are divided by their `smpl_scaling`. Poses of SMPL-H or SMPL-X (156 or 165 columns: AMASS) keep the
-        22 body joints, with hands at rest, and are turned from their Z up to Y up. Paths are taken as stored: where the
-        SMPL *model* was moved rather than the pelvis, they are off by its rest pelvis (about 0.22 m in height), which
-        `grounded()` cures.
+        - Poses and a path by name (`.npz`, `.pkl`, `.json`): AIST++, AMASS, EDGE, POPDG, BEAT2, and any with `poses` of SMPL,
+          SMPL-H or SMPL-X (66, 72, 156, 165 columns, or joints x 3) or `global_orient` and `body_pose`, and `trans`.
+          `datasets_scripts/layouts.py` lists what each of them means.
+        - FineDance's and Motion-X' columns, or positions of joints (T, 24, 3) (`.npy`).
+        - Positions of joints by name (`joints`, `joint_names`), and bones of known names (`.bvh`: ours, Mixamo's, CMU's, SMPL's
+          and others'). Turns are fitted to them.
+
+        The path becomes that of the pelvis in metres. The axis that carries the head above the feet over the whole clip is
+        turned to Y. Where a file does not say that its floor is at y = 0, the dance is put on it. Fingers and faces are left
+        out. What was turned, moved, fitted or assumed is told in `metadata["notes"]`.
 
         Args:
             path: the file. A pickle may hold only numpy arrays and plain containers; anything else is refused, unrun.
-            fps: frame rate, if the file does not say or is wrong. Without either: 60 for AIST++, 30 for others.
+            fps: frame rate, if the file does not say or is wrong. Without either: 60 for AIST++, else 30, with a warning
+                where that is a guess.
+            up: the axis that points up in the file ("y", "z", "x", "-y", ...), where that cannot be seen or is seen wrongly.
 
         Raises:
-            MotionError: no such file, another format, not readable, a pickle with code, keys or shapes missing.
+            MotionError: no such file, another format, not readable, a pickle with code, keys or shapes missing, numbers out of
+                range, or no axis that is clearly up.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise MotionError(f"path={str(path)!r}: no such file; give a .npz or .pkl with a motion")
-        if path.suffix.lower() == ".npz":
-            content = _read_npz(path)
-        elif path.suffix.lower() in (".pkl", ".pickle"):
-            content = _read_pickle(path)
-        else:
-            raise MotionError(
-                f"path={str(path)!r}: motions are read from .npz and .pkl, not {path.suffix or 'no suffix'!r}"
-            )
-        try:
-            return cls._from_content(content, fps)
-        except (MotionError, TypeError) as error:
-            raise MotionError(f"path={str(path)!r}: {error}") from None
+        motion, notes = cls.load_with_notes(path, fps, up)
+        if guess := [note for note in notes if note.endswith("fps assumed")]:
+            warnings.warn(f"{os.fspath(path)}: {guess[0]}: give fps=", stacklevel=2)
+        return motion
 
     @classmethod
-    def _from_content(cls, content: dict[str, Any], fps: float | None) -> Motion:
-        poses = _first(content, _POSE_KEYS)
-        translation = _first(content, _TRANSLATION_KEYS)
-        if poses is None or translation is None:
-            raise MotionError(
-                f"a motion needs one of {_POSE_KEYS} and one of {_TRANSLATION_KEYS}; "
-                f"here is {', '.join(sorted(map(str, content))) or 'nothing'}"
-            )
-        poses, translation = _float_array("poses", poses), _float_array("translation", translation)
-        frames = len(poses) if poses.ndim else 0
-        if poses.ndim == 2 and poses.shape[1] in (156, 165):
-            if translation.shape != (frames, 3):
-                raise MotionError(f"poses has shape {poses.shape} but translation {translation.shape}")
-            poses, translation = _from_smplh_z_up(poses, translation)
-        if (scaling := content.get("smpl_scaling")) is not None:
-            translation = translation / np.float32(np.asarray(scaling).reshape(-1)[0])
-        if fps is None:
-            stored = _first(content, _FPS_KEYS)
-            default = 60.0 if scaling is not None else 30.0
-            fps = default if stored is None else float(np.asarray(stored).reshape(-1)[0])
-        genre = content.get("genre")
-        genre = None if genre is None else str(np.asarray(genre)) or None
-        metadata = content.get("metadata")
-        if isinstance(metadata, np.ndarray):  # .npz keeps it as JSON
-            metadata = json.loads(str(metadata) or "{}")
-        return cls(poses, translation, fps=fps, genre=genre, metadata=dict(metadata or {}))
+    def load_with_notes(
+        cls, path: str | os.PathLike, fps: float | None = None, up: str | None = None
+    ) -> tuple[Motion, list[str]]:
+        """What `load` gives, and what it turned, moved, fitted or assumed this time, without a warning."""
+        from .motion_files import read_motion
+
+        read = read_motion(path, fps, up, MotionError)
+        metadata = read.metadata
+        if read.notes:
+            earlier = metadata.get("notes", [])
+            metadata = {**metadata, "notes": [*(earlier if isinstance(earlier, list) else [earlier]), *read.notes]}
+        try:
+            return cls(read.poses, read.translation, read.fps, read.genre, metadata), read.notes
+        except MotionError as error:
+            raise MotionError(f"path={str(path)!r}: {error}") from None
 
     def _with(self, poses: np.ndarray, translation: np.ndarray) -> Motion:
         return Motion(poses, translation, fps=self.fps, genre=self.genre, metadata=dict(self.metadata))
@@ -278,83 +260,9 @@ def atomic_path(path: str | os.PathLike) -> AbstractContextManager[Path]:
     return whole(path, MotionError)
 
 
-def _float_array(name: str, value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().float().numpy()
+@contextmanager
+def _of_a_motion() -> Iterator[None]:
     try:
-        return np.ascontiguousarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise MotionError(f"{name} is not an array of numbers: {error}") from None
-
-
-def _first(content: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((content[key] for key in keys if content.get(key) is not None), None)
-
-
-def _from_smplh_z_up(poses: np.ndarray, translation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AMASS (frames, 156 or 165), Z up -> SMPL poses (frames, 72) and translation (frames, 3), Y up."""
-    from scipy.spatial.transform import Rotation
-
-    body = np.zeros((len(poses), 72), np.float32)
-    body[:, :66] = poses[:, :66]
-    turn = Rotation.from_euler("x", -90, degrees=True)
-    body[:, :3] = (turn * Rotation.from_rotvec(body[:, :3])).as_rotvec()
-    return body, turn.apply(translation).astype(np.float32)
-
-
-def _read_npz(path: Path) -> dict[str, Any]:
-    wanted = (*_POSE_KEYS, *_TRANSLATION_KEYS, *_FPS_KEYS, *_OTHER_KEYS)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            # Only what is needed: real AMASS files hold members that are slow or, as objects, refused.
-            found = {key: archive[key] for key in wanted if key in archive.files}
-            return found or dict.fromkeys(archive.files)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
-        raise MotionError(f"path={str(path)!r} is not a readable .npz ({type(error).__name__}: {error})") from None
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads numpy arrays and plain containers. A pickle is a program: every other name it asks for is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        owner = module.replace("numpy._core", "numpy.core")  # numpy 2 and 1 write different names
-        if (owner, name) in _PLAIN_GLOBALS:
-            return _PLAIN_GLOBALS[owner, name]()
-        raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, only numpy arrays and plain containers are admitted"
-        )
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-def _numpy_internal(module: str, name: str) -> Callable[[], Any]:
-    return lambda: getattr(importlib.import_module(module), name)
-
-
-_CORE = "numpy._core" if hasattr(np, "_core") else "numpy.core"
-_PLAIN_GLOBALS: dict[tuple[str, str], Callable[[], Any]] = {
-    ("numpy", "ndarray"): lambda: np.ndarray,
-    ("numpy", "dtype"): lambda: np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _numpy_internal(f"{_CORE}.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"): _numpy_internal(f"{_CORE}.multiarray", "scalar"),
-    ("numpy.core.numeric", "_frombuffer"): _numpy_internal(f"{_CORE}.numeric", "_frombuffer"),
-    ("_codecs", "encode"): lambda: _latin1,  # how old protocols write bytes
-}
-
-
-def _read_pickle(path: Path) -> dict[str, Any]:
-    try:
-        content = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except Exception as error:  # broken pickles raise nearly anything: IndexError, KeyError, struct.error, ...
-        raise MotionError(
-            f"path={str(path)!r} is not a readable pickle of arrays ({type(error).__name__}: {error})"
-        ) from None
-    if not isinstance(content, dict):
-        raise MotionError(
-            f"path={str(path)!r}: the pickle holds a {type(content).__name__}, a dict of arrays is needed"
-        )
-    return content
+        yield
+    except layouts.LayoutError as error:
+        raise MotionError(str(error)) from None

@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 import torch
 
+from megadance_hf.datasets_scripts.layouts import SMPL_PELVIS, SMPLX_PELVIS
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_rotation_6d
 from megadance_hf.motion import Motion
 
@@ -30,6 +31,7 @@ AISTPP_NAMES = (
 AISTPP_SPLITS = {"train": AISTPP_NAMES[:3], "val": AISTPP_NAMES[3:4], "test": AISTPP_NAMES[4:]}
 FINEDANCE_STYLES = ("Breaking", "jazz", "Tai", "Uighur", "Hmong", "HanTang", "Hiphop", "DunHuang")
 SCALING = 93.77  # AIST++ stores paths in units of about a centimetre
+HANGING = 0.9  # metres: AIST++'s origin is so far above its floor
 MIDDLE, INDEX = (25, 40), (22, 37)  # joints of SMPL-H
 
 
@@ -91,16 +93,16 @@ def finger_poses(frames: int) -> np.ndarray:
 def finedance_motion(clip: RealClip, columns: int = 315) -> np.ndarray:
     """Motion (T, columns) of FineDance: see `datasets_scripts/finedance.py`. The 6D rows are not quite orthonormal."""
     body = clip.poses.reshape(len(clip), 24, 3)[:, :22]
-    contacts = np.ones((len(clip), 4))
+    contacts, path = np.ones((len(clip), 4)), clip.translation - np.array(SMPLX_PELVIS)
     if columns == 168:  # SMPL-X: jaw and eyes, which must not end up in the hands
         face = np.full((len(clip), 3, 3), 0.7)
         axis_angle = np.concatenate([body, face, finger_poses(len(clip))], axis=1)
-        return np.concatenate([clip.translation, axis_angle.reshape(len(clip), -1)], axis=1)
+        return np.concatenate([path, axis_angle.reshape(len(clip), -1)], axis=1)
     joints = body if columns == 139 else np.concatenate([body, finger_poses(len(clip))], axis=1)
     rotations = axis_angle_to_rotation_6d(torch.from_numpy(joints).double()).numpy()
     first, second = rotations[..., :3], rotations[..., 3:]
     rotations = np.concatenate([1.02 * first, 0.97 * second + 0.05 * first], axis=-1).reshape(len(clip), -1)
-    motion = np.concatenate([clip.translation, rotations], axis=1)
+    motion = np.concatenate([path, rotations], axis=1)
     return motion if columns == 315 else np.concatenate([contacts, motion], axis=1)
 
 
@@ -156,7 +158,8 @@ def make_aistpp(
             "smpl_loss": 0.01,
             "smpl_poses": twice.poses.reshape(len(twice), 72),
             "smpl_scaling": np.array([SCALING], np.float32),
-            "smpl_trans": twice.translation * np.float32(SCALING),
+            "smpl_trans": (twice.translation - np.array(SMPL_PELVIS) + [0, HANGING, 0]).astype(np.float32)
+            * np.float32(SCALING),
         }
         write_pickle(folder / "motions" / f"{name}.pkl", content)
         song = folder / "music" / f"{name.split('_')[4]}.wav"

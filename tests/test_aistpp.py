@@ -5,14 +5,23 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from raw_folders import AISTPP_NAMES, SCALING, make_aistpp, write_pickle
+from raw_folders import AISTPP_NAMES, HANGING, SCALING, make_aistpp, write_pickle
 from raw_folders import real_clips as read_real_clips
 
 from megadance_hf.datasets_scripts import songs
 from megadance_hf.datasets_scripts.aistpp import GENRE_OF_CODE, GENRES, list_raw, prepare, read_motion
+from megadance_hf.datasets_scripts.layouts import SMPL_PELVIS
 from megadance_hf.datasets_scripts.safe_files import load_pickle
-from megadance_hf.datasets_scripts.schema import ClipError, MissingDataError, music_features, read_prepared
+from megadance_hf.datasets_scripts.schema import (
+    Clip,
+    ClipError,
+    MissingDataError,
+    music_features,
+    put_on_the_floor,
+    read_prepared,
+)
 from megadance_hf.modeling.audio_megadance import load_audio
+from megadance_hf.motion import Motion
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +57,11 @@ def test_the_whole_way(clips, tmp_path, counted):
         assert (clip.genre, clip.split, clip.fps, len(clip)) == (genre, split, 30, 90)
         # every other frame of 60 a second, in metres
         np.testing.assert_allclose(clip.poses, clips[name].poses, atol=1e-5)
-        np.testing.assert_allclose(clip.translation, clips[name].translation, atol=1e-5)
+        moved = clip.translation - clips[name].translation
+        np.testing.assert_allclose(moved[:, [0, 2]], 0, atol=1e-5)
+        np.testing.assert_allclose(moved[:, 1], moved[0, 1], atol=1e-5)
+        assert abs(moved[0, 1]) < 0.03, "on the floor, as it was"
+        assert "; put on the floor: lowered by 0." in clip.source
         assert "CC BY 4.0" in clip.licence and clip.audio[:4] == b"OggS"
     assert sorted(counted) == ["mBR0.wav", "mHO3.wav", "mJB2.wav", "mLH4.wav", "mPO1.wav"], "each song once"
 
@@ -66,7 +79,8 @@ def test_the_written_pickles_are_like_the_real_ones(clips, tmp_path):
     content = load_pickle(raw / "motions" / f"{AISTPP_NAMES[0]}.pkl")
     assert content["smpl_poses"].shape == (180, 72) and content["smpl_trans"].shape == (180, 3)
     assert content["smpl_scaling"].shape == (1,)
-    np.testing.assert_allclose(content["smpl_trans"][::2] / SCALING, clips[AISTPP_NAMES[0]].translation, atol=1e-5)
+    pelvis = content["smpl_trans"][::2] / SCALING + SMPL_PELVIS - [0, HANGING, 0]
+    np.testing.assert_allclose(pelvis, clips[AISTPP_NAMES[0]].translation, atol=1e-5)
 
 
 def test_motion_longer_than_its_song_is_cut(clips, tmp_path, counted):
@@ -124,12 +138,35 @@ def test_genres_are_in_the_order_of_their_codes():
     )
 
 
-@pytest.mark.parametrize("missing", ["ignore_list.txt", "splits/crossmodal_val.txt"])
-def test_another_folder_is_refused(clips, tmp_path, missing):
+def test_another_folder_is_refused(clips, tmp_path):
     raw = make_aistpp(tmp_path / "raw", {})
-    (raw / missing).unlink()
-    with pytest.raises(MissingDataError, match=f"has no {missing}"):
+    (raw / "splits" / "crossmodal_val.txt").unlink()
+    with pytest.raises(MissingDataError, match="has no splits/crossmodal_val.txt"):
         list_raw(raw)
+
+
+def test_without_an_ignore_list_nothing_is_ignored_and_that_is_said(clips, tmp_path, counted):
+    name = AISTPP_NAMES[0]
+    raw = make_aistpp(tmp_path / "raw", {name: clips[name]}, splits={"train": (name,)}, ignored=(name,))
+    (raw / "ignore_list.txt").unlink()
+    report = prepare(raw, tmp_path / "out", progress=False)
+    assert report.made == [name]
+    assert "broken tracking are not left out: ignore_list.txt" in str(report)
+
+
+def test_the_real_file_stands_on_the_floor(shared_dir):
+    """Prepared and loaded alike, its support is at 0 and the body upright."""
+    file = shared_dir / "data" / "aistpp_sample" / "gBR_sBM_cAll_d04_mBR0_ch01.pkl"
+    poses, translation = read_motion(file)
+    clip = Clip("a", poses, translation)
+    put_on_the_floor(clip)
+    loaded = Motion.load(file)
+    for motion in (loaded, Motion(clip.poses, clip.translation)):
+        lowest = motion.joints()[..., 1].min(-1)
+        assert abs(np.percentile(lowest, 1)) < 0.005 and np.median(lowest) < 0.05
+        assert 1.3 < np.median(motion.joints()[:, 15, 1]) < 1.6
+    assert loaded.fps == 60 and loaded.seconds == 12
+    assert "lowered by 0.6" in clip.source and any("lowered by 0.6" in note for note in loaded.metadata["notes"])
 
 
 class Evil:

@@ -341,7 +341,7 @@ def test_prepare_tells_mistakes_in_one_line(megadance, tmp_path, monkeypatch):
     cases = [
         (["mocap", tmp_path, "out"], "has no metadata.jsonl; give the folder as it was downloaded"),
         (["finedance", tmp_path, "out"], "has no folder motion/"),
-        (["aistpp", tmp_path, "out"], "has no ignore_list.txt"),
+        (["aistpp", tmp_path, "out"], "has no splits/crossmodal_train.txt"),
         (["mocap", useless, "out"], "none of 1 clips could be used; short: only 5 frames"),
         (["mocap", raw, tmp_path / "a file" / "out"], "check that RAW can be read and OUT written"),
         (["mocap", raw], "required: OUT"),

@@ -46,6 +46,55 @@ def test_pickle_is_a_dict_of_arrays(tmp_path):
     content = pickle.loads(random_motion(7).save(tmp_path / "dance.pkl").read_bytes())
     assert content["smpl_poses"].shape == (7, 72) and content["smpl_trans"].shape == (7, 3)
     assert content["fps"] == 30 and content["genre"] == "waltz"
+    assert content["smpl_scaling"].shape == (1,) and content["smpl_scaling"] == 1, "AIST++'s loaders divide by it"
+
+
+def test_smplx_is_what_blenders_add_on_opens(tmp_path, dance):
+    """The keys that its Add Animation asks for, AMASS' Z up, and hands that are neither jaw nor eyes."""
+    dance = Motion(dance.poses.copy(), dance.translation)
+    dance.poses[:, 22:] = [[0, 0, 0.3], [0, 0, -0.3]]
+    with np.load(dance.save(tmp_path / "dance.smplx.npz"), allow_pickle=False) as archive:
+        content = dict(archive)
+    assert {"trans", "gender", "mocap_frame_rate", "betas", "poses"} <= set(content)
+    assert int(content["mocap_frame_rate"]) == 30 and str(content["gender"]) == "neutral"
+    assert str(content["surface_model_type"]) == "smplx" and not content["betas"].any()
+    poses = content["poses"].reshape(len(dance), 55, 3)
+    np.testing.assert_array_equal(poses[:, 1:22], dance.poses[:, 1:22])
+    assert not poses[:, 22:25].any(), "jaw and eyes"
+    for joint in range(25, 55):
+        hand, place = divmod(joint - 25, 15)
+        turns = place % 3 == 0 and place < 12  # the first joint of each finger, not the thumb
+        np.testing.assert_array_equal(
+            poses[:, joint], dance.poses[:, 22 + hand] if turns else np.zeros((len(dance), 3))
+        )
+    # smplx: the pelvis is at its rest place plus trans, in the world where Z is up
+    pelvis = content["trans"] + [0.00312326, -0.35140747, 0.01203655]
+    np.testing.assert_allclose(pelvis[:, [0, 2]], dance.translation[:, [0, 1]], atol=1e-6)
+    np.testing.assert_allclose(pelvis[:, 1], -dance.translation[:, 2], atol=1e-6)
+    up = Rotation.from_rotvec(poses[:, 0]).apply([0, 1, 0])
+    assert up[:, 2].mean() > 0.9, "upright along Z"
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    frames=st.integers(1, 30),
+    spread=st.sampled_from([0.2, 1.0, 2.5]),
+    fps=st.sampled_from([12.5, 24.0, 29.97, 30.0, 60.0, 120.0]),
+    name=st.sampled_from(["a.npz", "a.smplx.npz", "a.pkl", "a.bvh", "a.json", "a.joints.npz"]),
+)
+def test_what_is_written_is_read_again(tmp_path_factory, seed, frames, spread, fps, name):
+    """Any motion, also one that lies, jumps, or hangs in the air: its joints come back where they were."""
+    motion = random_motion(frames, seed, spread)
+    motion = Motion(motion.poses, motion.translation, fps=fps, genre="waltz", metadata={"seed": seed})
+    loaded = Motion.load(motion.save(tmp_path_factory.mktemp("again") / name))
+    np.testing.assert_allclose(loaded.joints(), motion.joints(), atol=1e-4)
+    assert loaded.fps == pytest.approx(fps, rel=1e-6)
+    assert loaded.genre == (None if name == "a.bvh" else "waltz")
+    if not name.endswith(("bvh", "json", "joints.npz")):
+        assert loaded.metadata == motion.metadata
+        rotations = [Rotation.from_rotvec(each.poses.reshape(-1, 3)) for each in (loaded, motion)]
+        assert (rotations[0].inv() * rotations[1]).magnitude().max() < 1e-3
 
 
 def test_joints_are_kept_as_archive_and_as_json(tmp_path):

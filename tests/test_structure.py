@@ -16,8 +16,8 @@ PACKAGES = ("modeling", "datasets_scripts", "megadance_hf", "examples", "benchma
 ROWS = (
     ("auto", "humanoid", "mannequin", "models", "open_in_blender", "rasterizer"),
     ("bodies", "camera", "motion"),
-    ("export", "render", "metrics", "dance_features", "data"),
-    ("tasks", "bundle", "convert", "synchrony", "reports"),
+    ("export", "render", "metrics", "dance_features", "data", "skeletons"),
+    ("motion_files", "tasks", "bundle", "convert", "synchrony", "reports"),
     ("training", "dances"),
     ("pipeline", "handler"),
     ("evaluation", "curves", "hub", "outputs"),
@@ -26,7 +26,7 @@ ROWS = (
 )
 # Motion.save and Motion.load look the format's module up when they are called. This is the one arrow that points
 # back, and only inside functions.
-LAZY_ARROWS = {("motion", "export"), ("motion", "render")}
+LAZY_ARROWS = {("motion", "export"), ("motion", "render"), ("motion", "motion_files")}
 
 # What travels to the Hub beside the weights knows nothing else; the second group only inside `try`. transformers brings
 # huggingface_hub, safetensors and tqdm along.
