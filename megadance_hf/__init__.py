@@ -31,9 +31,10 @@ _EXPORTS = {
     "MegaDanceForGenreClassification": ".modeling.modeling_megadance_classifier",
     "MegaDanceFeatureExtractor": ".modeling.feature_extraction_megadance",
     "load_audio": ".modeling.audio_megadance",
-    "MegaDanceProcessor": ".modeling.processing_megadance",
+    "MegaDanceProcessor": ".processor",
     "Motion": ".motion",
     "MusicToDancePipeline": ".pipeline",
+    "find_model": ".models",
 }
 # Names that don't make transformers' Auto classes known (see auto.py): features alone should not wait for all models.
 _PLAIN = ("Motion", "MegaDanceFeatureExtractor", "load_audio")

@@ -12,7 +12,7 @@ from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from .modeling.processing_megadance import MegaDanceProcessor
+from .processor import MegaDanceProcessor
 
 for _config, _model in (
     (MegaDanceConfig, MegaDanceForMotionGeneration),
@@ -21,5 +21,5 @@ for _config, _model in (
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)
+    AutoProcessor.register(_config, MegaDanceProcessor, exist_ok=True)  # it says itself which of them have none
 AutoFeatureExtractor.register(MegaDanceConfig, MegaDanceFeatureExtractor, exist_ok=True)
-AutoProcessor.register(MegaDanceConfig, MegaDanceProcessor, exist_ok=True)

@@ -19,8 +19,11 @@ def bundled_models() -> list[str]:
     return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
 
 
-def find_model(model: str | os.PathLike) -> str:
+def find_model(model: str | os.PathLike = DEFAULT_MODEL) -> str:
     """What `from_pretrained` of the parts is called with: a folder (that of a bundled model, if it is named so) or a Hub id.
+
+        AutoModel.from_pretrained(find_model())               # the bundled model
+        AutoProcessor.from_pretrained(find_model("ballroom"))  # the same, by its name
 
     Raises:
         ModelError: it reads like a folder and there is none.

@@ -96,6 +96,22 @@ class Motion:
         """Duration: frames / fps."""
         return len(self) / self.fps
 
+    @property
+    def duration(self) -> float:
+        """The same as `seconds`."""
+        return self.seconds
+
+    def show(self, music: Any = None, **options: Any) -> None:
+        """Show the dancer in 3D, with sound: in a notebook below the cell, elsewhere in the browser. See `megadance_hf.show.show`."""
+        from .show import show
+
+        show(self, music, **options)
+
+    def _repr_html_(self) -> str:
+        from .show import representation
+
+        return representation(self)
+
     def __getitem__(self, frames: slice) -> Motion:
         """`motion[a:b]`: the frames from a up to b. For another rate use `resampled`."""
         if not isinstance(frames, slice) or frames.step not in (None, 1):

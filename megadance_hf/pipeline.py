@@ -8,7 +8,7 @@ The same as a task of transformers, once this module is imported: `pipeline("mus
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from . import auto  # noqa: F401  (registers the model type, which transformers.pipeline asks for)
+from .modeling.arguments_megadance import seed_number
 from .modeling.checkpoints_megadance import TOKENIZER_FOLDER
 from .modeling.configuration_megadance import MegaDanceTokenizerConfig
 from .modeling.errors_megadance import ModelError, one_line
@@ -24,12 +25,13 @@ from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.folders_megadance import check_config, check_weights
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from .modeling.pipeline_megadance import DancePipeline, load_weights
-from .modeling.processing_megadance import MegaDanceProcessor
+from .modeling.pipeline_megadance import DancePipeline, find_device, load_weights
 from .modeling.remote_code_megadance import TASK
 from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
 from .models import DEFAULT_MODEL, find_model, load_config
 from .motion import Motion, MotionError
+from .processor import MegaDanceProcessor
+from .show import remember
 
 # Keywords of from_pretrained that say where files come from; the others are about the generator.
 _HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
@@ -72,6 +74,33 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
     }
 
 
+# What only a song that is there as a whole can be danced to with, and what to do for a stream.
+_WHOLE_SONGS = {
+    **dict.fromkeys(("num", "num_return_sequences"), "it is one dance; start several streams with other seeds"),
+    **dict.fromkeys(("start", "duration"), "give the blocks that are to be danced to"),
+    **dict.fromkeys(("start_motion", "logits_processor", "streamer", "progress"), "leave it out"),
+    **dict.fromkeys(("batch_size", "num_workers", "generation_config", "use_cache"), "leave it out"),
+    "mode": "it never slides its window, which is mode='stream'; leave it out",
+    "generator": "give a seed",
+}
+
+
+def _check_loading(options: dict[str, Any]) -> None:
+    """What transformers would say in many lines, or from deep inside, about where and as what weights are loaded."""
+    places = options.get("device_map")
+    if not (places is None or places in ("auto", "balanced", "balanced_low_0", "sequential")):
+        for place in places.values() if isinstance(places, dict) else [places]:
+            if isinstance(place, int) and torch.accelerator.current_accelerator(check_available=True) is None:
+                raise ValueError(f"device_map={places!r}: there is no accelerator here; give device_map='cpu'")
+            if place != "disk":
+                find_device(place, "device_map")
+    for name in ("dtype", "torch_dtype"):
+        kind = options.get(name)
+        named = getattr(torch, kind, None) if isinstance(kind, str) else kind
+        if not (kind is None or kind == "auto" or (isinstance(named, torch.dtype) and named.is_floating_point)):
+            raise ValueError(f"{name}={kind!r}: give 'float32', 'bfloat16', 'float16' or 'auto'")
+
+
 # --- the pipeline --------------------------------------------------------------------------------------------------
 
 
@@ -87,6 +116,8 @@ class MusicToDancePipeline(DancePipeline):
         genres: names that `genre` can be.
     """
 
+    _processor_class = MegaDanceProcessor
+
     @classmethod
     def from_pretrained(
         cls, model: str | os.PathLike = DEFAULT_MODEL, *, device: Any = None, **kwargs: Any
@@ -96,13 +127,19 @@ class MusicToDancePipeline(DancePipeline):
         Args:
             model: folder or Hub id with the generator, its tokenizer in the subfolder `tokenizer` and
                 `preprocessor_config.json`; or the name of a bundled model.
-            device: "cpu", "cuda:1", ...; the first accelerator when None, else the CPU.
+            device: "cpu", "cuda:1", 0, ...; the first accelerator when None, else the CPU.
             kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download` go to every part; everything
                 else to the generator, such as `dtype=torch.bfloat16` or `active_genres=["waltz"]`.
 
         Raises:
-            ModelError: not found, another kind of model, broken or missing files.
+            ModelError: not found, another kind of model, broken or missing files. ValueError: there is no such device here.
         """
+        if device is not None and kwargs.get("device_map") is not None:
+            raise ValueError(
+                f"device={device!r} and device_map={kwargs['device_map']!r} are both given; use one of them"
+            )
+        device = find_device(device)
+        _check_loading(kwargs)
         hub = {key: kwargs.pop(key) for key in _HUB_KEYWORDS if key in kwargs}
         load_config(model, **hub)
         source = find_model(model)
@@ -112,7 +149,10 @@ class MusicToDancePipeline(DancePipeline):
                 f"subfolder {TOKENIZER_FOLDER!r}, as MusicToDancePipeline.save_pretrained does"
             )
         with one_line(model):
-            generator = load_weights(MegaDanceForMotionGeneration, source, **hub, **kwargs)
+            try:
+                generator = load_weights(MegaDanceForMotionGeneration, source, **hub, **kwargs)
+            except TypeError as error:  # a keyword that neither transformers nor the configuration knows
+                raise ModelError(f"model={os.fspath(model)!r}: {error}; leave it out") from None
             tokenizer = load_weights(MegaDanceTokenizer, source, subfolder=TOKENIZER_FOLDER, **hub)
             extractor = MegaDanceFeatureExtractor.from_pretrained(source, **hub)
         processor = MegaDanceProcessor(extractor, generator.config.genres, generator.config.frames_per_code)
@@ -127,12 +167,16 @@ class MusicToDancePipeline(DancePipeline):
         except ValueError as error:
             raise MotionError(str(error)) from None
 
-    def preprocess(self, song: Any, start_motion: Motion | None = None, **options: Any) -> dict[str, Any]:
-        if start_motion is not None:
-            fps = self.tokenizer.config.fps
-            motion = start_motion if start_motion.fps == fps else start_motion.resampled(fps)
-            options["start_motion"] = {"poses": motion.poses, "translation": motion.translation}
-        return super().preprocess(song, **options)
+    def _beginning(self, motion: Any) -> Mapping[str, np.ndarray]:
+        """A `Motion`, the path of one, or its arrays; at any frame rate."""
+        fps = self.model.config.fps
+        if isinstance(motion, str | os.PathLike):
+            motion = Motion.load(motion)
+        elif isinstance(motion, Mapping) and {"poses", "translation"} <= motion.keys():
+            motion = Motion(motion["poses"], motion["translation"], motion.get("fps", fps))
+        if isinstance(motion, Motion) and motion.fps != fps:
+            motion = motion.resampled(fps)
+        return super()._beginning(motion)
 
     def stream(
         self,
@@ -178,10 +222,13 @@ class MusicToDancePipeline(DancePipeline):
         Raises:
             AudioError, GenreError, ValueError: see the message; about arguments at once, about a block when it comes.
         """
+        for name in generate_kwargs:
+            if name in _WHOLE_SONGS:
+                raise ValueError(f"{name} is no option of a stream: {_WHOLE_SONGS[name]}")
         given = {"genre": genre, "seed": seed, "temperature": temperature, "top_k": top_k, **generate_kwargs}
         first, options, _ = self._sanitize_parameters(**{k: value for k, value in given.items() if value is not None})
         genre = first.get("genre") or self.genres[0]
-        seed = options.pop("seed", int.from_bytes(os.urandom(4), "little"))
+        seed = seed_number(options.pop("seed", int.from_bytes(os.urandom(4), "little")))
         if self.model.generation_config.do_sample is None:
             options.setdefault("do_sample", True)
         stream = DanceStream(
@@ -212,9 +259,10 @@ class MusicToDancePipeline(DancePipeline):
         notes = notes | {name: getattr(chunk, name) for name in ("first_frame", "heard", "compute_seconds")}
         return Motion(chunk.poses, chunk.translation, self.tokenizer.config.fps, notes["genre"], notes)
 
-    def postprocess(self, results: dict[str, Any], floor: bool = True) -> Motion | list[Motion]:
-        dances = super().postprocess(results, floor)
-        return [Motion(**dance) for dance in dances] if isinstance(dances, list) else Motion(**dances)
+    def _dance(self, dance: dict[str, Any], song: Any) -> Motion:
+        motion = Motion(**dance)
+        remember(motion, song, motion.metadata["start"])
+        return motion
 
 
 # What `pipeline("music-to-dance", ...)` of transformers looks up. Here, and not in the package's __init__, because

@@ -11,7 +11,7 @@ start stays where it is:
 | `stream` | 0, for ever | never: one step costs the same after an hour |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerationMixin
 from transformers.utils import ModelOutput
+
+from .arguments_megadance import check_generation, names_of, need_counts, need_tensors, seed_number
 
 MODES = ("paper", "released", "stream")
 PREFILL_CODES = 256  # most codes of a prompt that are read at once
@@ -48,6 +50,8 @@ class MegaDanceGenerateOutput(ModelOutput):
         upper_logits, lower_logits: [batch, generated codes, codebook_size] before the logits processors, with
             `output_logits=True`.
         upper_scores, lower_scores: the same after them, with `output_scores=True`.
+        num_frames: [batch], frames of each item's music, where `generate` was told them.
+        genre_ids: [batch].
     """
 
     upper_codes: torch.Tensor | None = None
@@ -57,6 +61,8 @@ class MegaDanceGenerateOutput(ModelOutput):
     lower_logits: torch.Tensor | None = None
     upper_scores: torch.Tensor | None = None
     lower_scores: torch.Tensor | None = None
+    num_frames: torch.Tensor | None = None
+    genre_ids: torch.Tensor | None = None
 
 
 class MegaDanceGenerationMixin(GenerationMixin):
@@ -65,8 +71,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
     @torch.no_grad()
     def generate(
         self,
-        input_features: torch.Tensor,
-        genre_ids: torch.Tensor,
+        input_features: torch.Tensor | None = None,
+        genre_ids: torch.Tensor | None = None,
         upper_codes: torch.Tensor | None = None,
         lower_codes: torch.Tensor | None = None,
         mode: str | None = None,
@@ -74,12 +80,16 @@ class MegaDanceGenerationMixin(GenerationMixin):
         logits_processor: LogitsProcessorList | None = None,
         streamer: BaseStreamer | None = None,
         attention_mask: torch.Tensor | None = None,
-        seed: int | None = None,
-        generator: torch.Generator | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         progress: bool | Callable[[int, int], None] = False,
+        num_frames: Sequence[int] | torch.Tensor | None = None,
         **kwargs,
     ) -> MegaDanceGenerateOutput:
         """Dance to music: one pair of codes for each whole `frames_per_code` frames of it.
+
+            output = model.generate(**processor("song.mp3", genre="waltz"), seed=0)
+            dance = processor.decode(output)
 
         Args:
             input_features: [batch, frames, music_feature_size], raw features at `config.fps`.
@@ -94,34 +104,55 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 codes so far [2 * batch, time] and logits [2 * batch, codebook_size].
             streamer: its `put` gets codes [batch, 2, new] as they come (the start first), then `end` is called.
             attention_mask: [batch, frames], 1 for music, then 0 for padding, when the items differ in length.
-            seed, generator: source of all randomness (one of the two); torch's global one when both are None. An item
-                drawn in a batch is another one than the same item drawn alone.
+            seed, generator: source of all randomness (one of the two); torch's global one when both are None. A seed is
+                any whole number of 0 or more (`seed_number`). With one for the whole batch, an item drawn in a batch is
+                another one than the same item drawn alone; with a list, one for each item, it is the same.
             progress: True for a bar, or a function called with (codes done, codes in all).
-            kwargs: fields of the generation configuration: do_sample, temperature, top_k, top_p, num_return_sequences,
-                output_logits, use_cache, ... `use_cache=False` computes every window anew, with the same result.
+            num_frames: [batch], frames of each item's own music, as the processor counts them: the last code may end after
+                them. They go into the output, by which `processor.batch_decode` cuts the dances; where there is no
+                `attention_mask`, they say how long the items are.
+            kwargs: fields of the generation configuration: do_sample, temperature, top_k (0: no limit), top_p,
+                num_return_sequences, output_logits, use_cache, ... `use_cache=False` computes every window anew, with the
+                same result. What would do nothing (`max_new_tokens`, `num_beams`, ...) is refused.
 
         Raises:
-            ValueError: music shorter than one code, a prompt longer than the music or outside the codebook, an unknown
-                mode, genre or keyword.
+            ValueError: an input is missing, music shorter than one code, a prompt longer than the music or outside the
+                codebook, an unknown mode, genre or keyword, an option that does nothing.
         """
         config = self.config
-        generation_config, unknown = self._prepare_generation_config(generation_config, **kwargs)
+        given = {**kwargs, **({} if generation_config is None else {"generation_config": generation_config})}
+        known = names_of(MegaDanceGenerationMixin.generate)
+        given = check_generation(given, self.generation_config, known, config.codebook_size)
+        generation_config, unknown = self._prepare_generation_config(given.pop("generation_config", None), **given)
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: generate() does not know these; see GenerationConfig")
         mode = mode or getattr(generation_config, "mode", None) or "paper"
         if mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown; use one of {', '.join(MODES)}")
-        if (generation_config.num_beams or 1) > 1:
-            raise ValueError(f"num_beams={generation_config.num_beams}: there is no beam search; use do_sample=True")
         copies = generation_config.num_return_sequences or 1
-        if seed is not None and generator is not None:
-            raise ValueError("seed and generator are both given; use one of them")
 
+        need_tensors(
+            "give what the processor makes of a song and a genre, generate(**processor(song, genre=...))",
+            input_features=input_features,
+            genre_ids=genre_ids,
+        )
         device = self.device
-        if seed is not None:
-            generator = torch.Generator(device).manual_seed(seed)
+        generator = _random_source(seed, generator, len(input_features), device)
         features, genre_ids = input_features.to(device), genre_ids.to(device)
+        if genre_ids.shape != features.shape[:1]:
+            raise ValueError(
+                f"genre_ids has shape {tuple(genre_ids.shape)}; input_features needs {tuple(features.shape[:1])}"
+            )
+        step, counts = config.frames_per_code, need_counts(num_frames, len(features))
+        if counts is not None and attention_mask is None:
+            ends = torch.tensor([min(-(-count // step) * step, features.shape[1]) for count in counts])
+            attention_mask = torch.arange(features.shape[1]) < ends[:, None]
         lengths = self._code_lengths(features, attention_mask).to(device)
+        for count, length in zip(counts or (), lengths.tolist(), strict=bool(counts)):
+            if not (length - 1) * step < count <= length * step:
+                raise ValueError(
+                    f"num_frames has {count} for {length} codes of music: give {(length - 1) * step + 1} to {length * step}"
+                )
         total = int(lengths.max())
         features = features[:, : total * config.frames_per_code].repeat_interleave(copies, 0)
         genre_ids, lengths = genre_ids.repeat_interleave(copies, 0), lengths.repeat_interleave(copies, 0)
@@ -170,7 +201,10 @@ class MegaDanceGenerationMixin(GenerationMixin):
         def per_stream(steps):
             return torch.stack(steps, dim=1).chunk(2) if steps else (None, None)
 
-        return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *per_stream(all_logits), *per_stream(all_scores))
+        if counts is not None:
+            counts = torch.tensor(counts, device=device).repeat_interleave(copies, 0)
+        scored = (*per_stream(all_logits), *per_stream(all_scores))
+        return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *scored, counts, genre_ids)
 
     def _rhythm(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor | None:
         """Beat and bar, read from each whole song: a window alone tells less."""
@@ -236,7 +270,10 @@ class MegaDanceGenerationMixin(GenerationMixin):
         if (upper_codes is None) != (lower_codes is None):
             raise ValueError("upper_codes and lower_codes must be given together, or neither of them")
         if upper_codes is None:
-            pairs = [self._start_pair(index, generation_config, generator) for index in genre_ids.tolist()]
+            sources = generator if isinstance(generator, list) else [generator]
+            sources = [source for source in sources for _ in range(len(genre_ids) // len(sources))]
+            rows = zip(genre_ids.tolist(), sources, strict=True)
+            pairs = [self._start_pair(index, generation_config, source) for index, source in rows]
             return torch.tensor(pairs, device=genre_ids.device).T.reshape(-1, 1)
         expected = genre_ids.shape[0] // copies
         for name, codes in (("upper_codes", upper_codes), ("lower_codes", lower_codes)):
@@ -267,15 +304,49 @@ class MegaDanceGenerationMixin(GenerationMixin):
         return pair
 
 
-def draw(scores: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+def draw(scores: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
     """A code a row, [rows], with the probabilities that are the softmax of its scores, [rows, codes].
 
     Where one uniform number falls in their running sum. `torch.multinomial` draws a number for each code, which takes as long as an expert.
+    With a list of generators, one for each item, an item's numbers are those that it would have alone; rows are both streams, upper first.
     """
     running = scores.softmax(-1).cumsum(-1)
     running = running / running[:, -1:]  # so that the number is below the last one
-    number = torch.rand(len(scores), 1, generator=generator, device=scores.device)
+    if isinstance(generator, list):
+        own = len(scores) // len(generator)
+        numbers = [_uniform(own, one, scores.device).view(2, -1) for one in generator]
+        number = torch.cat(numbers, dim=1).view(-1, 1)
+    else:
+        number = _uniform(len(scores), generator, scores.device)
     return torch.searchsorted(running, number, right=True)[:, 0]
+
+
+def _uniform(rows: int, generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
+    """Numbers from 0 to below 1, [rows, 1]; drawn where the generator is."""
+    where = device if generator is None else generator.device
+    return torch.rand(rows, 1, generator=generator, device=where).to(device)
+
+
+def _random_source(
+    seed: int | Sequence[int] | None,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    batch: int,
+    device: torch.device,
+) -> torch.Generator | list[torch.Generator] | None:
+    """One generator, or a list with one for each item."""
+    if seed is not None and generator is not None:
+        raise ValueError("seed and generator are both given; use one of them")
+    for name, value in (("seed", seed), ("generator", generator)):
+        if isinstance(value, list | tuple) and len(value) != batch:
+            raise ValueError(f"{name} has {len(value)} entries for a batch of {batch}: give one, or one for each item")
+    if isinstance(seed, list | tuple):
+        return [torch.Generator(device).manual_seed(seed_number(one)) for one in seed]
+    if seed is not None:
+        return torch.Generator(device).manual_seed(seed_number(seed))
+    for one in generator if isinstance(generator, list | tuple) else [generator]:
+        if one is not None and not isinstance(one, torch.Generator):
+            raise ValueError(f"generator of type {type(one).__name__}: give a torch.Generator, or seed={one!r}")
+    return list(generator) if isinstance(generator, list | tuple) else generator
 
 
 def _progress(progress: bool | Callable[[int, int], None], total: int) -> tuple[Callable[[int], None], Callable]:

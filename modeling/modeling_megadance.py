@@ -18,6 +18,7 @@ from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .arguments_megadance import need_counts, need_tensors
 from .checkpoints_megadance import (
     HUB_ARGUMENTS,
     genre_of,
@@ -45,6 +46,11 @@ from .kernels_megadance import feed_forward_step
 from .linear_megadance import METHODS, quantize_linears
 from .mamba_megadance import Mamba
 from .rhythm_megadance import RhythmEncoder
+
+_MISSING = (
+    "a forward pass scores given codes (model(..., upper_codes=..., lower_codes=..., genre_ids=...)); to dance to music use "
+    "model.generate(**processor(song, genre=...))"
+)
 
 
 class OutputWithCache(ModelOutput):
@@ -479,10 +485,10 @@ class MegaDanceModel(MegaDancePreTrainedModel):
 
     def forward(
         self,
-        input_features: torch.Tensor | None,
-        upper_codes: torch.Tensor,
-        lower_codes: torch.Tensor,
-        genre_ids: torch.Tensor,
+        input_features: torch.Tensor | None = None,
+        upper_codes: torch.Tensor | None = None,
+        lower_codes: torch.Tensor | None = None,
+        genre_ids: torch.Tensor | None = None,
         cache: MegaDanceCache | None = None,
         use_cache: bool = False,
         output_hidden_states: bool = False,
@@ -490,9 +496,14 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         positions_to_keep: int = 0,
         music_embeds: torch.Tensor | None = None,
         past_key_values: MegaDanceCache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        num_frames: Sequence[int] | None = None,
     ) -> MegaDanceModelOutput:
         """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
         positions when that is not 0, and nothing is computed for the others that these do not need."""
+        need_tensors(_MISSING, upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
+        if upper_codes.dim() != 2:
+            raise ValueError(f"upper_codes has shape {tuple(upper_codes.shape)}; expected (batch, codes)")
         batch, steps = upper_codes.shape
         if lower_codes.shape != upper_codes.shape:
             raise ValueError(
@@ -507,6 +518,11 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 f"({batch}, frames, features), not {tuple(upper_codes.shape)}, {tuple(genre_ids.shape)} and "
                 f"{tuple(music.shape)}"
             )
+        need_counts(num_frames, batch)
+        if attention_mask is not None and (music_embeds is not None or attention_mask.shape != music.shape[:2]):
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}; it is for input_features, {tuple(music.shape[:2])}"
+            )
         if music_embeds is not None and music_embeds.shape != (batch, steps, self.config.hidden_size):
             raise ValueError(
                 f"music_embeds has shape {tuple(music_embeds.shape)}; these codes need "
@@ -519,6 +535,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
 
         if music_embeds is None:
+            if rhythm is None and attention_mask is not None:
+                rhythm = self.encode_rhythm(input_features, attention_mask)
             music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
         codes = torch.stack((self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)), dim=1)
         if self.config.music_to_codes:
@@ -599,6 +617,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         rhythm_labels: torch.Tensor | None = None,
         music_embeds: torch.Tensor | None = None,
         past_key_values: MegaDanceCache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        num_frames: Sequence[int] | None = None,
     ) -> MegaDanceMotionGenerationOutput:
         """Score the next codes.
 
@@ -623,22 +643,23 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             music_embeds: [batch, time, hidden_size], these positions of what `model.encode_music` makes of a song, instead of
                 `input_features` and `rhythm`.
             past_key_values: the name that `cache` has in transformers before 5.24.
+            attention_mask: [batch, frames], 1 for music and 0 for padding, which the rhythm encoder must not hear. Nothing
+                else hears it: what follows a code never changes it.
+            num_frames: [batch], as the processor counts the songs' frames; only its length is looked at, so that
+                `model(**processor(...), upper_codes=..., lower_codes=...)` works.
 
         Raises:
-            ValueError: shapes that do not fit, a genre that is unknown or not built.
+            ValueError: codes or genres are missing, shapes that do not fit, a genre that is unknown or not built.
         """
         if (upper_labels is not None or lower_labels is not None) and logits_to_keep:
             raise ValueError(f"logits_to_keep={logits_to_keep} can't go together with labels; leave one of them out")
         cache = _one_cache(cache, past_key_values)
         rhythm_loss = None
         if rhythm_labels is not None:
-            rhythm_loss = self._rhythm_loss(input_features, rhythm_labels)
+            need_tensors("give the music whose rhythm is known", input_features=input_features)
+            rhythm_loss = self._rhythm_loss(input_features, rhythm_labels, attention_mask)
             if upper_codes is None:
                 return MegaDanceMotionGenerationOutput(rhythm_loss, rhythm_loss=rhythm_loss)
-        if upper_codes is None or lower_codes is None or genre_ids is None:
-            raise ValueError(
-                "upper_codes, lower_codes and genre_ids are needed; only to learn rhythm_labels they are not"
-            )
         outputs = self.model(
             input_features,
             upper_codes,
@@ -650,6 +671,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             rhythm,
             logits_to_keep,
             music_embeds,
+            attention_mask=attention_mask,
+            num_frames=num_frames,
         )
         kept = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
         cache = outputs.cache
@@ -671,11 +694,13 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             rhythm_loss,
         )
 
-    def _rhythm_loss(self, input_features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _rhythm_loss(
+        self, input_features: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
         if self.config.rhythm_size == 0:
             raise ValueError("rhythm_labels: this model has no rhythm encoder; leave them out, or set rhythm_size")
         known = ~labels.isnan()
-        error = self.model.encode_rhythm(input_features).float() - labels.nan_to_num()
+        error = self.model.encode_rhythm(input_features, mask).float() - labels.nan_to_num()
         return (error.square() * known).sum() / known.sum().clamp(min=1)
 
 

@@ -12,6 +12,7 @@ from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .arguments_megadance import need_tensors
 from .configuration_megadance import MegaDanceClassifierConfig
 from .folders_megadance import ChecksFolder
 from .kinematics_megadance import MOTION_SIZE, NUM_JOINTS, axis_angle_to_rotation_6d, check_motion_statistics
@@ -98,14 +99,15 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
         self.motion_mean.copy_(mean)
         self.motion_std.copy_(std)
 
-    def forward(self, motion: Tensor, labels: Tensor | None = None) -> MegaDanceGenreClassifierOutput:
+    def forward(self, motion: Tensor | None = None, labels: Tensor | None = None) -> MegaDanceGenreClassifierOutput:
         """Args:
             motion: (batch, frames, 147) at `config.fps`, see `classifier_motion`; one frame or more, all of equal length.
             labels: (batch,) genre ids.
 
         Raises:
-            ValueError: another shape.
+            ValueError: it is missing, or has another shape.
         """
+        need_tensors("give classifier_motion(poses, translation)[None]", motion=motion)
         if motion.dim() != 3 or motion.shape[1] < 1 or motion.shape[-1] != MOTION_SIZE:
             raise ValueError(
                 f"motion has shape {tuple(motion.shape)}; expected (batch, 1 or more frames, {MOTION_SIZE}), "
@@ -122,6 +124,8 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
         logits = hidden.mean(1)
         for linear in self.output_mlp:
             logits = linear(logits)
+        if labels is not None and labels.shape != logits.shape[:1]:
+            raise ValueError(f"labels has shape {tuple(labels.shape)}; expected genre ids, {tuple(logits.shape[:1])}")
         loss = None if labels is None else F.cross_entropy(logits.float(), labels)
         return MegaDanceGenreClassifierOutput(loss, logits)
 

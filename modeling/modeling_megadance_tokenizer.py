@@ -19,6 +19,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .arguments_megadance import need_tensors
 from .checkpoints_megadance import HUB_ARGUMENTS, TOKENIZER_FOLDER
 from .configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
 from .errors_megadance import one_line
@@ -515,6 +516,7 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
     # the interface
 
     def _check_motion(self, motion: Tensor) -> None:
+        need_tensors("give motion (batch, frames, 147), as poses_to_motion makes it of poses and path", motion=motion)
         step = self.config.frames_per_code
         if motion.ndim != 3 or motion.shape[-1] != MOTION_SIZE:
             raise ValueError(f"motion must be (batch, frames, {MOTION_SIZE}), got {tuple(motion.shape)}")
@@ -524,7 +526,7 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
                 f"(crop to {motion.shape[1] // step * step} or repeat the last frame)"
             )
 
-    def encode(self, motion: Tensor) -> MegaDanceTokenizerEncoderOutput:
+    def encode(self, motion: Tensor | None = None) -> MegaDanceTokenizerEncoderOutput:
         """Raw motion (B, T, 147), T a multiple of 8 -> `upper_codes`, `lower_codes`, each (B, T / 8)."""
         self._check_motion(motion)
         upper, lower = split_body(self.normalize(motion))
@@ -532,8 +534,10 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
             upper_codes=self.upper.encode(upper), lower_codes=self.lower.encode(lower)
         )
 
-    def decode(self, upper_codes: Tensor, lower_codes: Tensor) -> Tensor:
+    def decode(self, upper_codes: Tensor | None = None, lower_codes: Tensor | None = None) -> Tensor:
         """Codes, each (B, N) of 0 to codebook size - 1 -> raw motion (B, 8 N, 147)."""
+        remedy = "give both streams, decode(output.upper_codes, output.lower_codes); processor.batch_decode(output) gives poses"
+        need_tensors(remedy, upper_codes=upper_codes, lower_codes=lower_codes)
         for name, codes in (("upper_codes", upper_codes), ("lower_codes", lower_codes)):
             if codes.ndim != 2 or codes.shape != upper_codes.shape:
                 raise ValueError(f"{name} must be (batch, steps) like upper_codes, got {tuple(codes.shape)}")
@@ -541,7 +545,7 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
                 raise ValueError(f"{name} has numbers outside 0 to {self.config.codebook_size - 1}, the codebook")
         return self.denormalize(join_body(self.upper.decode(upper_codes), self.lower.decode(lower_codes)))
 
-    def forward(self, motion: Tensor, target_joints: Tensor | None = None) -> MegaDanceTokenizerOutput:
+    def forward(self, motion: Tensor | None = None, target_joints: Tensor | None = None) -> MegaDanceTokenizerOutput:
         """Reconstruct raw motion (B, T, 147) and measure it (Eq. 2-4).
 
         Args:

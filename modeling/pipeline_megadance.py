@@ -6,9 +6,14 @@
 Where megadance-hf is installed, its `MusicToDancePipeline` gives the same dance as a `Motion`, which saves itself as a video.
 """
 
+import collections
+import copy
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +21,22 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
+from transformers.generation.configuration_utils import GenerationConfig
 from transformers.pipelines.base import Pipeline
 
-from .audio_megadance import opened
+from .arguments_megadance import (
+    GENERATION_OPTIONS,
+    MOST_DANCES,
+    OWN_FIELDS,
+    check_generation,
+    seed_number,
+    unknown_option,
+    whole_number,
+)
+from .audio_megadance import AudioError, as_songs, opened
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
 from .configuration_megadance import match_genre
 from .errors_megadance import ModelError, one_line
@@ -51,7 +68,11 @@ def load_weights(cls: type, source: str, **kwargs: Any) -> Any:
 
 
 def _listen(
-    song: Any, extractor: MegaDanceFeatureExtractor, start: float, duration: float | None
+    song: Any,
+    extractor: MegaDanceFeatureExtractor,
+    start: float,
+    duration: float | None,
+    sampling_rate: int | None,
 ) -> tuple[dict[str, Any], str | None]:
     """Any kind of song -> {"input_features": raw features of the wanted stretch}, its name."""
     if isinstance(song, Mapping) and "input_features" in song:
@@ -60,8 +81,67 @@ def _listen(
                 f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
             )
         return dict(song), song.get("name")
-    with opened(song, argument="song") as sound:
+    with opened(song, sampling_rate, argument="song") as sound:
+        if sampling_rate is not None and sound.rate is None:
+            raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
         return {"input_features": extractor.listen(sound, start, duration)}, sound.title
+
+
+def find_device(device: Any, name: str = "device") -> torch.device | None:
+    """The device that is meant, after a look whether it can be used; None as it is.
+
+    Whole numbers are transformers' own way: -1 is the CPU, 0 the first accelerator, or, with a warning, the CPU where there is none.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if device is None:
+        return None
+    if isinstance(device, int) and not isinstance(device, bool):
+        if device < 0:
+            return torch.device("cpu")
+        kind = torch.accelerator.current_accelerator(check_available=True)
+        if kind is None:
+            warnings.warn(f"{name}={device}: there is no accelerator here, so the CPU is used", stacklevel=3)
+            return torch.device("cpu")
+        found = torch.device(kind.type, device)
+    else:
+        try:
+            found = torch.device(device)
+        except (RuntimeError, TypeError):
+            raise ValueError(f"{name}={device!r} is unknown: give 'cpu', 'cuda', 'cuda:1', 'mps', ...") from None
+    try:
+        if found.type == "meta":
+            raise RuntimeError("nothing is computed there")
+        torch.ones(1, device=found).cpu()
+    except Exception as error:  # each kind of device has its own
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise ValueError(f"{name}={device!r} cannot be used here ({reason}): give {name}='cpu'") from None
+    return found
+
+
+class _Songs:
+    """An iterator over dances that are made as they are asked for; as long as the songs, where these say how many they are."""
+
+    def __init__(self, dances: Iterator[Any], songs: Any) -> None:
+        self._dances, self._songs = dances, songs
+
+    def __iter__(self) -> "_Songs":
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._dances)
+
+    def __len__(self) -> int:
+        return len(self._songs)
+
+
+@dataclass
+class _Request:
+    """One song, perhaps with a genre of its own."""
+
+    song: Any
+    genre: str | None
 
 
 @dataclass
@@ -89,6 +169,7 @@ class DancePipeline(PushesCode, Pipeline):
         genres: names that `genre` can be.
     """
 
+    _processor_class = MegaDanceProcessor
     # transformers must not look for text tokenizers and image processors
     _load_tokenizer = _load_feature_extractor = _load_processor = False
     _load_image_processor = _load_video_processor = False
@@ -98,26 +179,48 @@ class DancePipeline(PushesCode, Pipeline):
         model: MegaDanceForMotionGeneration,
         tokenizer: MegaDanceTokenizer | None = None,
         processor: MegaDanceProcessor | None = None,
+        feature_extractor: MegaDanceFeatureExtractor | None = None,
+        device: Any = None,
         **kwargs: Any,
     ) -> None:
+        device = find_device(device)
         source, hub = source_of(model)
         with one_line(source):
             if tokenizer is None:
                 tokenizer = load_weights(MegaDanceTokenizer, source, subfolder=TOKENIZER_FOLDER, **hub)
             if processor is None:
-                extractor = MegaDanceFeatureExtractor.from_pretrained(source, **hub)
-                processor = MegaDanceProcessor(extractor, model.config.genres, model.config.frames_per_code)
+                extractor = feature_extractor or MegaDanceFeatureExtractor.from_pretrained(source, **hub)
+                processor = self._processor_class(extractor, model.config.genres, model.config.frames_per_code)
         check_parts(source, model.config, tokenizer.config, processor.feature_extractor)
-        super().__init__(model=model, processor=processor, **kwargs)
+        super().__init__(model=model, processor=processor, device=device, **kwargs)
         # After the base class, which takes a tokenizer for one of text. Always float32: rounding makes joints tremble.
-        self.tokenizer = tokenizer.to(self.device)
+        self.tokenizer = processor.motion_tokenizer = tokenizer.to(self.device)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Write a folder that holds all parts: generator, `tokenizer/`, processor."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(Path(save_directory) / TOKENIZER_FOLDER, **kwargs)
-        self.processor.feature_extractor.save_pretrained(save_directory)
         self.processor.save_pretrained(save_directory)
+
+    def to(self, *args: Any, **kwargs: Any) -> "DancePipeline":
+        """Move the pipeline to a device, or the generator to another type of numbers, as `torch.nn.Module.to` is called; the
+        motion tokenizer stays float32. Returns the pipeline itself.
+
+        Raises:
+            ValueError: there is no such device here.
+        """
+        named = {**dict(zip(("device", "dtype"), args, strict=False)), **kwargs}
+        if isinstance(named.get("device"), torch.dtype):  # to(torch.bfloat16)
+            named["dtype"] = named.pop("device")
+        for name in named.keys() - {"device", "dtype"}:
+            unknown_option(name, ("device", "dtype"), "to()")
+        if (dtype := named.get("dtype")) is not None and not isinstance(dtype, torch.dtype):
+            raise ValueError(f"dtype={dtype!r}: give a torch.dtype, such as torch.bfloat16")
+        device = find_device(named.get("device"))
+        self.model.to(device=device, dtype=dtype)
+        self.device = self.model.device
+        self.tokenizer.to(self.device)
+        return self
 
     def prepare_for_hub(self, folder: str | os.PathLike) -> None:
         self.model.prepare_for_hub(folder)
@@ -129,19 +232,22 @@ class DancePipeline(PushesCode, Pipeline):
 
     def __call__(
         self,
-        song: Any,
-        genre: str | None = None,
+        song: Any = None,
+        genre: str | Sequence[str] | None = None,
         *,
         seed: int | None = None,
         duration: float | None = None,
-        start: float = 0.0,
+        start: float | None = None,
         mode: str | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
-        num: int = 1,
+        num: int | None = None,
         start_motion: Any = None,
-        floor: bool = True,
-        progress: bool | Callable[[int, int], None] = False,
+        floor: bool | None = None,
+        progress: bool | Callable[[int, int], None] | None = None,
+        sampling_rate: int | None = None,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
         **generate_kwargs: Any,
     ) -> Any:
         """Make a dance to a song; it is as long as the song, to the frame.
@@ -149,54 +255,155 @@ class DancePipeline(PushesCode, Pipeline):
         Args:
             song: any file that plays (path, http(s) address, bytes, open file or pipe); (waveform, sampling rate); a row of an
                 Audio column, and whatever else `open_sound` takes; or {"input_features": (frames, 35)}, raw features made
-                before. A list of songs gives a list of dances.
-            genre: one of `genres`, capitals and hyphens do not matter; the first of them when None.
-            seed: the same seed gives the same dance; a random one when None (kept in `metadata["seed"]`).
+                before. A list of songs gives a list of dances; a generator or a data set of songs gives an iterator over
+                dances. `inputs` is another name for it.
+            genre: one of `genres`, capitals and hyphens do not matter; the first of them when None. For a list of songs one
+                for all, or a list with one for each.
+            seed: the same seed gives the same dance; a random one when None (kept in `metadata["seed"]`). Any whole number of 0
+                or more; of one above 2**64 only what it leaves when divided by that counts.
             duration: seconds of the song to dance to; to its end when None.
-            start: second of the song to begin at. What surrounds the excerpt (90 s) is heard, too: it has the song's tempo.
+            start: second of the song to begin at, 0 when None. What surrounds the excerpt (90 s) is heard, too: it has the
+                song's tempo.
             mode: "released", "paper" or "stream", how the music and the past are windowed (see `generate`); the model's
                 own default when None.
             temperature: above 0; below 1 more likely steps, above 1 more surprising ones.
-            top_k: choose among the so many likeliest codes.
-            num: how many dances to this song; more than one gives a list.
+            top_k: choose among the so many likeliest codes; 0 among all.
+            num: how many dances to this song; more than one gives a list. `num_return_sequences` is the same.
             start_motion: a dance to begin with, {"poses", "translation"} at the model's frame rate: its first whole codes (8
                 frames each) are played at the beginning of the song, then the model goes on. It must be shorter than the
                 song.
-            floor: see `MegaDanceProcessor.post_process_motion`.
+            floor: see `MegaDanceProcessor.post_process_motion`; True when None.
             progress: show a progress bar; or a function called with (codes done, codes in all), which may raise to stop.
-            generate_kwargs: go to `model.generate()`.
+            sampling_rate: of a song that is an array, in Hz.
+            batch_size: dance to so many songs at once, which takes less time where there are many cores, or a GPU. The dances
+                are those that the songs get alone, but for rounding.
+            num_workers: in so many threads the next songs are read meanwhile; 0 reads them one after the other.
+            generate_kwargs: go to `model.generate()`: `generator` instead of a seed, `top_p`, `do_sample`,
+                `generation_config`, `logits_processor`, `streamer`, ... What would do nothing is refused.
 
         Returns:
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
-            "genre", "metadata"}; `metadata` has seed, index, genre, mode, model, song, start, and `compute_seconds`, the time
-            it took (shared by all `num` dances).
+            "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start, and
+            `compute_seconds`, the time it took (shared by all dances that are made at once).
 
         Raises:
             AudioError, GenreError, ValueError: see the message.
         """
-        options = {"start": start, "num": num, "floor": floor, "progress": progress, **generate_kwargs}
-        optional = {"genre": genre, "seed": seed, "duration": duration, "mode": mode, "temperature": temperature}
-        optional |= {"top_k": top_k, "start_motion": start_motion}
-        return super().__call__(
-            song, **options, **{name: value for name, value in optional.items() if value is not None}
-        )
+        if "inputs" in generate_kwargs:
+            if song is not None:
+                raise ValueError("song and inputs are both given: they are the same, give song alone")
+            song = generate_kwargs.pop("inputs")
+        if song is None:
+            raise ValueError("song is missing: give a path, (waveform, sampling rate), or a list of songs")
+        several = _several(song)
+        if isinstance(song, list | tuple):
+            song = list(song) if several else _Request(song, None)  # transformers takes any list for several songs
+        if genre is not None and not isinstance(genre, str):
+            song, genre = self._with_genres(song, genre, several), None
+            several = True
+        optional = {
+            "start": start,
+            "genre": genre,
+            "seed": seed,
+            "duration": duration,
+            "mode": mode,
+            "temperature": temperature,
+        }
+        optional |= {"top_k": top_k, "start_motion": start_motion, "num": num, "floor": floor, "progress": progress}
+        optional |= {"sampling_rate": sampling_rate, "batch_size": batch_size, "num_workers": num_workers}
+        given = {name: value for name, value in optional.items() if value is not None}
+        for name, lowest in (("batch_size", 1), ("num_workers", 0)):
+            if name in given:
+                given[name] = whole_number(name, given[name], lowest)
+        if several and not isinstance(song, list | Dataset) and not _is_generator(song):
+            song = _Listed(song)
+        if isinstance(song, list) and not song:
+            return []
+        return super().__call__(song, **given, **generate_kwargs)
+
+    def _with_genres(self, songs: Any, genres: Any, several: bool) -> list[_Request]:
+        """Songs with a genre each."""
+        genres = list(genres)
+        if not several or not isinstance(songs, Sized):
+            raise ValueError(
+                f"genre has {len(genres)} names for {'songs that come one by one' if several else 'one song'}: give one name, or "
+                "a list of songs and as many names"
+            )
+        if len(genres) != len(songs):
+            raise ValueError(
+                f"genre has {len(genres)} names for {len(songs)} songs: give one name, or one for each song"
+            )
+        genres = [match_genre(genre, self.genres) for genre in genres]
+        return [_Request(songs[index], genre) for index, genre in enumerate(genres)]
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
         """Sort the options of `__call__` (or of the constructor) by the step that takes them, checking what is cheap to
         check, so that nothing is computed for an option that cannot be used."""
+        first, last = {}, {}
+        for name in _MADE_HERE & options.keys():
+            raise ValueError(
+                f"{name}: the pipeline makes it from the song; to give it yourself use pipe.model.generate()"
+            )
+        for name in _NOT_GIVEN & options.keys():
+            if options[name] not in (None, False):
+                raise ValueError(f"{name}: the pipeline gives dances, not codes; use pipe.model.generate() for it")
         if (mode := options.get("mode")) is not None and mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown: give one of {', '.join(MODES)}")
-        for name, lowest in (("num", 1), ("top_k", 1), ("seed", 0)):
-            value = options.get(name)
-            if value is not None and (isinstance(value, bool) or int(value) != value or value < lowest):
-                raise ValueError(f"{name}={value!r}: give a whole number of {lowest} or more")
-        if (temperature := options.get("temperature")) is not None and not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature={temperature!r}: give a number above 0")
+        options = check_generation(
+            options,
+            self.model.generation_config,
+            _OPTIONS,
+            self.model.config.codebook_size,
+            samples=True,
+            where="the pipeline",
+        )
+        if "num" in options:
+            options["num"] = whole_number("num", options["num"], 1, MOST_DANCES)
+        copies = options.pop("num_return_sequences", None)
+        if copies is not None and options.setdefault("num", copies) != copies:
+            raise ValueError(
+                f"num={options['num']} and num_return_sequences={copies} are the same option: give one of them"
+            )
+        if (seed := options.get("seed")) is not None:
+            seed_number(seed)
+            if options.get("generator") is not None:
+                raise ValueError("seed and generator are both given; use one of them")
+        if (generator := options.get("generator")) is not None and not isinstance(generator, torch.Generator):
+            raise ValueError(f"generator of type {type(generator).__name__}: give a torch.Generator, or a seed")
         if (genre := options.get("genre")) is not None:
             options["genre"] = match_genre(genre, self.genres)
-        first = {key: options.pop(key) for key in ("genre", "start", "duration", "start_motion") if key in options}
-        last = {key: options.pop(key) for key in ("floor",) if key in options}
+        if (floor := options.get("floor")) is not None and not isinstance(floor, bool):
+            raise ValueError(f"floor={floor!r}: give True or False")
+        if "start_motion" in options:
+            options["start_motion"] = self._beginning(options["start_motion"])
+        for name in _FIRST & options.keys():
+            first[name] = options.pop(name)
+        for name in _LAST & options.keys():
+            last[name] = options.pop(name)
         return first, options, last
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict,
+        forward_params: dict,
+        postprocess_params: dict,
+    ) -> _Songs:
+        """Dances to several songs, `batch_size` of them at once. In place of transformers' own, which reads songs in forked
+        processes, where torch's threads are not, and fills batches up without a mask."""
+        batch_size = whole_number("batch_size", batch_size, 1)
+        workers = whole_number("num_workers", num_workers)
+        songs = (inputs[index] for index in range(len(inputs))) if isinstance(inputs, Sized) else iter(inputs)
+
+        def dances() -> Iterator[Any]:
+            prepared = _ahead(lambda song: self.preprocess(song, **preprocess_params), songs, workers)
+            while batch := list(itertools.islice(prepared, batch_size)):
+                results = self.forward(_together(batch), **forward_params)
+                yield from self._results(results, **postprocess_params)
+
+        return _Songs(dances(), inputs)
 
     def preprocess(
         self,
@@ -205,12 +412,16 @@ class DancePipeline(PushesCode, Pipeline):
         start: float = 0.0,
         duration: float | None = None,
         start_motion: Mapping[str, np.ndarray] | None = None,
+        sampling_rate: int | None = None,
     ) -> dict[str, Any]:
+        """One song as model inputs, with what belongs to it; lists of one, since several can be put together."""
         began = time.perf_counter()
+        if isinstance(song, _Request):
+            song, genre = song.song, song.genre or genre
         genre = genre or self.genres[0]
-        features, name = _listen(song, self.processor.feature_extractor, start, duration)
+        features, name = _listen(song, self.processor.feature_extractor, start, duration, sampling_rate)
         inputs = dict(self.processor(features, genre))
-        frames = inputs.pop("num_frames")[0]
+        frames = inputs["num_frames"][0]
         placed = None
         if start_motion is not None:
             inputs |= self._encode(start_motion, frames)
@@ -222,7 +433,19 @@ class DancePipeline(PushesCode, Pipeline):
             "song": name,
             "start": start,
         }
-        return {"inputs": inputs, "frames": frames, "placed": placed, "notes": notes, "began": began}
+        return {"inputs": inputs, "placed": [placed], "notes": [notes], "began": [began], "songs": [song]}
+
+    def _beginning(self, motion: Any) -> Mapping[str, np.ndarray]:
+        """What `start_motion` is given as -> {"poses", "translation"} at the model's frame rate."""
+        fps = self.model.config.fps
+        if not isinstance(motion, Mapping) and hasattr(motion, "poses") and hasattr(motion, "translation"):
+            motion = {name: getattr(motion, name) for name in ("poses", "translation", "fps") if hasattr(motion, name)}
+        if not isinstance(motion, Mapping) or not {"poses", "translation"} <= motion.keys():
+            kind = f"the keys {sorted(motion)}" if isinstance(motion, Mapping) else f"type {type(motion).__name__}"
+            raise ValueError(f"start_motion of {kind}: give {{'poses': (T, 24, 3), 'translation': (T, 3)}}, or a dance")
+        if motion.get("fps", fps) != fps:
+            raise ValueError(f"start_motion has {motion['fps']:g} frames a second: give {fps}")
+        return motion
 
     @torch.no_grad()
     def _encode(self, start_motion: Mapping[str, np.ndarray], frames: int) -> dict[str, torch.Tensor]:
@@ -245,35 +468,142 @@ class DancePipeline(PushesCode, Pipeline):
         self,
         prepared: dict[str, Any],
         seed: int | None = None,
-        num: int = 1,
+        num: int | None = None,
         progress: bool | Callable[[int, int], None] = False,
+        generator: torch.Generator | None = None,
+        generation_config: GenerationConfig | None = None,
         **generate_kwargs: Any,
     ) -> dict[str, Any]:
+        songs = len(prepared["notes"])
         # Drawn from the system, so that torch.manual_seed in the user's code and this do not disturb each other.
-        seed = int.from_bytes(os.urandom(4), "little") if seed is None else int(seed)
+        seeds = [int.from_bytes(os.urandom(4), "little") if seed is None else int(seed) for _ in range(songs)]
         config, defaults = self.model.config, self.model.generation_config
+        if generation_config is not None:  # transformers wants all in one place
+            generation_config = copy.deepcopy(generation_config)
+            generate_kwargs = {**_said(generation_config), **generate_kwargs}
+        if num is not None:
+            generate_kwargs["num_return_sequences"] = num
         if defaults.do_sample is None:
             # The likeliest codes alone soon repeat themselves: the dancer freezes. A model's own setting stands.
             generate_kwargs.setdefault("do_sample", True)
+        random = {"seed": seeds} if generator is None else {"generator": generator}
         codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
         bar = progress is True
         with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
-            outputs = self.model.generate(
-                **prepared["inputs"], seed=seed, num_return_sequences=num, progress=show or False, **generate_kwargs
-            )
+            outputs = self.model.generate(**prepared["inputs"], **random, progress=show or False, **generate_kwargs)
         mode = generate_kwargs.get("mode") or getattr(defaults, "mode", None) or "paper"
-        notes = {**prepared["notes"], "seed": seed, "mode": mode}
-        return {**prepared, "notes": notes, "codes": (outputs.upper_codes, outputs.lower_codes)}
+        drawn = seeds if generator is None else [None] * songs
+        notes = [
+            {**one, "seed": one_seed, "mode": mode} for one, one_seed in zip(prepared["notes"], drawn, strict=True)
+        ]
+        codes = (outputs.upper_codes, outputs.lower_codes)
+        return {**prepared, "notes": notes, "codes": codes, "num_frames": outputs.num_frames}
 
     def postprocess(self, results: dict[str, Any], floor: bool = True) -> Any:
-        codes = _Codes(*(codes.to(self.device) for codes in results["codes"]))
-        dances = self.processor.post_process_motion(codes, self.tokenizer, results["frames"], floor, results["placed"])
-        notes = {**results["notes"], "compute_seconds": round(time.perf_counter() - results["began"], 3)}
-        found = [
-            {**dance, "fps": self.tokenizer.config.fps, "genre": notes["genre"], "metadata": {**notes, "index": index}}
-            for index, dance in enumerate(dances)
-        ]
-        return found if len(found) > 1 else found[0]
+        (dances,) = self._results(results, floor)
+        return dances
+
+    def _results(self, results: dict[str, Any], floor: bool = True) -> Iterator[Any]:
+        """For each song its dance, or a list of dances."""
+        songs = len(results["notes"])
+        streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
+        counts = results["num_frames"].chunk(songs)
+        for index, (notes, placed, began, song) in enumerate(
+            zip(*(results[name] for name in ("notes", "placed", "began", "songs")), strict=True)
+        ):
+            codes = _Codes(*(stream[index] for stream in streams))
+            made = self.processor.post_process_motion(codes, self.tokenizer, counts[index], floor, placed)
+            notes = {**notes, "compute_seconds": round(time.perf_counter() - began, 3)}
+            fps, genre = self.tokenizer.config.fps, notes["genre"]
+            found = [
+                self._dance({**dance, "fps": fps, "genre": genre, "metadata": {**notes, "index": number}}, song)
+                for number, dance in enumerate(made)
+            ]
+            yield found if len(found) > 1 else found[0]
+
+    def _dance(self, dance: dict[str, Any], song: Any) -> Any:
+        """What a dance is given as; `song` is what it was made to."""
+        return dance
 
 
-__all__ = ["DancePipeline", "load_weights"]
+# What the steps of the pipeline take; all else is for generate().
+_FIRST = {"genre", "start", "duration", "start_motion", "sampling_rate"}
+_LAST = {"floor"}
+_OPTIONS = {*_FIRST, *_LAST, "seed", "generator", "num", "mode", "progress", "logits_processor", "streamer"}
+_MADE_HERE = {"input_features", "genre_ids", "attention_mask", "num_frames", "upper_codes", "lower_codes"}
+_NOT_GIVEN = {"output_scores", "output_logits", "return_dict_in_generate"}
+
+
+def _said(config: GenerationConfig) -> dict[str, Any]:
+    """What a generation configuration says, as keywords."""
+    names = (*GENERATION_OPTIONS, *OWN_FIELDS)
+    return {name: value for name in names if (value := getattr(config, name, None)) is not None}
+
+
+def _is_generator(songs: Any) -> bool:
+    return isinstance(songs, collections.abc.Iterator) and not hasattr(songs, "read")
+
+
+def _several(song: Any) -> bool:
+    """Songs, as against one song: lists, data sets and columns of them, generators."""
+    if isinstance(song, list | tuple):
+        return as_songs(song)[1] or len(song) == 0
+    if isinstance(song, str | bytes | bytearray | memoryview | Mapping) or hasattr(song, "read"):
+        return False
+    return isinstance(song, Sequence | Dataset) or _is_generator(song)
+
+
+class _Listed(Dataset):
+    """A sequence that is no list, such as a column of a data set, as transformers' pipelines take data."""
+
+    def __init__(self, songs: Sequence[Any]) -> None:
+        self.songs = songs
+
+    def __len__(self) -> int:
+        return len(self.songs)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.songs[index]
+
+
+def _ahead(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """`map`, in so many threads, never further ahead than that."""
+    if threads == 0:
+        yield from map(function, items)
+        return
+    items = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = collections.deque(pool.submit(function, item) for item in itertools.islice(items, threads))
+        try:
+            while waiting:
+                done = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+                yield done
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _together(songs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `preprocess` made of several songs as one batch: music filled up to the longest with zeros, which the mask is 0 on."""
+    if len(songs) == 1:
+        return songs[0]
+    inputs = [song["inputs"] for song in songs]
+    longest = max(one["input_features"].shape[1] for one in inputs)
+    missing = [longest - one["input_features"].shape[1] for one in inputs]
+    batch: dict[str, Any] = {
+        "input_features": torch.cat(
+            [F.pad(one["input_features"], (0, 0, 0, few)) for one, few in zip(inputs, missing, strict=True)]
+        ),
+        "attention_mask": torch.cat(
+            [F.pad(one["attention_mask"], (0, few)) for one, few in zip(inputs, missing, strict=True)]
+        ),
+        "num_frames": [count for one in inputs for count in one["num_frames"]],
+    }
+    for name in inputs[0].keys() - batch.keys():
+        batch[name] = torch.cat([one[name] for one in inputs])
+    lists = {name: [entry for song in songs for entry in song[name]] for name in ("placed", "notes", "began", "songs")}
+    return {"inputs": batch, **lists}
+
+
+__all__ = ["DancePipeline", "find_device", "load_weights"]

@@ -1,26 +1,37 @@
 """Audio and a genre name -> what the generator takes; codes -> poses and a root path in metres.
 
-    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), genres=model.config.genres)
-    inputs = processor("song.mp3", genre="waltz")
-    num_frames = inputs.pop("num_frames")
-    codes = model.generate(**inputs, seed=0)
-    dance = processor.post_process_motion(codes, tokenizer, num_frames)[0]   # {"poses": (T, 24, 3), "translation": (T, 3)}
+    processor = MegaDanceProcessor.from_pretrained("OWNER/NAME")
+    output = model.generate(**processor("song.mp3", genre="waltz"), seed=0)
+    dance = processor.decode(output)      # {"poses": (T, 24, 3), "translation": (T, 3), "fps": 30, "genre": "waltz"}
 
-Pure bookkeeping: nothing here is learned. The motion tokenizer is a model with weights, so it is handed in where it is
-needed instead of being a part of the processor.
+Nothing here is learned. The motion tokenizer, which turns codes into motion, is a model with weights: it is loaded from where the
+processor came from when it is first needed, or handed in.
 """
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from .arguments_megadance import names_of, need_counts, unknown_option, whole_number
 from .audio_megadance import as_songs
-from .configuration_megadance import FRAMES_PER_CODE, match_genre
+from .checkpoints_megadance import HUB_ARGUMENTS, TOKENIZER_FOLDER
+from .configuration_megadance import (
+    FRAMES_PER_CODE,
+    MegaDanceClassifierConfig,
+    MegaDanceConfig,
+    MegaDanceTokenizerConfig,
+    match_genre,
+)
+from .errors_megadance import ModelError, one_line
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .kinematics_megadance import (
     axis_angle_to_matrix,
@@ -28,8 +39,23 @@ from .kinematics_megadance import (
     ground_translation,
     motion_to_poses,
 )
+from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .music_features_megadance import BEAT, PEAK
-from .remote_code_megadance import NamesCode
+from .remote_code_megadance import NamesCode, carry_code
+
+# What transformers users know these by. Text is named because they will try it.
+_OTHER_NAMES = ("raw_speech", "raw_audio", "audios")
+_NOT_HEARD = {
+    "text": "the processor takes music; the dance is named with genre=, such as genre='waltz'",
+    "images": "the processor takes music, as audio=",
+    "videos": "the processor takes music, as audio=; the sound of a video file is one too",
+}
+_PADDING = {True: "longest", "longest": "longest", "max_length": "max_length", False: "do_not_pad", None: "do_not_pad"}
+_PADDING["do_not_pad"] = "do_not_pad"
+
+# The motion tokenizer of a processor, and where it can be loaded from; not attributes, which would be saved as JSON.
+_tokenizers: WeakKeyDictionary[Any, MegaDanceTokenizer] = WeakKeyDictionary()
+_sources: WeakKeyDictionary[Any, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
 
 
 class MegaDanceProcessor(NamesCode, ProcessorMixin):
@@ -54,13 +80,76 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         self.frames_per_code = frames_per_code
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "MegaDanceProcessor":
+        """As in transformers, from the folder or repository of a generator: its genres are known then, and `decode` finds the
+        motion tokenizer that belongs to it.
+
+        Raises:
+            ModelError: there is no such folder, or it holds another kind of model.
+        """
+        source = os.fspath(pretrained_model_name_or_path)
+        hub = {name: value for name, value in kwargs.items() if name in HUB_ARGUMENTS and value is not None}
+        with one_line(source):
+            content, _ = PreTrainedConfig.get_config_dict(source, _raise_exceptions_for_missing_entries=False, **hub)
+            kind = content.get("model_type")
+            for other in (MegaDanceTokenizerConfig, MegaDanceClassifierConfig):
+                if kind == other.model_type:
+                    raise ModelError(
+                        f"model={source!r} is of type {kind!r}, which takes motion, not music: a processor comes from the "
+                        f"folder of a {MegaDanceConfig.model_type!r} generator"
+                    )
+            processor = super().from_pretrained(source, **kwargs)
+            if kind == MegaDanceConfig.model_type and not processor.genres:  # only a feature extractor was saved
+                config = MegaDanceConfig.from_dict(content)
+                processor.genres, processor.frames_per_code = list(config.genres), config.frames_per_code
+        _sources[processor] = (source, hub)
+        return processor
+
+    @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
         # The base class would ask AutoFeatureExtractor, which knows this class only where somebody has registered it.
         return [MegaDanceFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)]
 
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As in transformers; the motion tokenizer, where there is one, goes into its subfolder, so that with the generator's
+        `save_pretrained` into the same folder the model is whole."""
+        os.makedirs(save_directory, exist_ok=True)
+        tokenizer = self._find_tokenizer()
+        if tokenizer is not None:
+            tokenizer.save_pretrained(os.path.join(save_directory, TOKENIZER_FOLDER))
+        self.feature_extractor.save_pretrained(save_directory)
+        carry_code(save_directory)
+        return super().save_pretrained(os.fspath(save_directory), push_to_hub=push_to_hub, **kwargs)
+
+    @property
+    def motion_tokenizer(self) -> MegaDanceTokenizer:
+        """What turns codes into motion: the one that was set, or that of the model which the processor was loaded from.
+
+        Raises:
+            ModelError: the processor was made by hand and none was set, or it cannot be loaded.
+        """
+        tokenizer = self._find_tokenizer()
+        if tokenizer is None:
+            raise ModelError(
+                "tokenizer is missing, which turns codes into motion: give tokenizer=MegaDanceTokenizer.from_pretrained(DIR), or "
+                "load the processor with MegaDanceProcessor.from_pretrained(DIR)"
+            )
+        return tokenizer
+
+    @motion_tokenizer.setter
+    def motion_tokenizer(self, tokenizer: MegaDanceTokenizer) -> None:
+        _tokenizers[self] = tokenizer
+
+    def _find_tokenizer(self) -> MegaDanceTokenizer | None:
+        if self not in _tokenizers and self in _sources:
+            source, hub = _sources[self]
+            with one_line(source):
+                _tokenizers[self] = MegaDanceTokenizer.from_pretrained(source, **hub).eval()
+        return _tokenizers.get(self)
+
     @property
     def model_input_names(self) -> list[str]:
-        return [*self.feature_extractor.model_input_names, "genre_ids"]
+        return [*self.feature_extractor.model_input_names, "genre_ids", "num_frames"]
 
     def genre_id(self, genre: str) -> int:
         """Id of a genre name, spelled as `match_genre` allows."""
@@ -72,59 +161,131 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         genre: str | Sequence[str] | None = None,
         sampling_rate: int | None = None,
         return_tensors: str | None = "pt",
+        *,
+        padding: bool | str = True,
+        truncation: bool = False,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        **others: Any,
     ) -> BatchFeature:
         """Inputs for `MegaDanceForMotionGeneration`.
 
         Args:
             audio: a song or a list of songs: each a file, a waveform (then with `sampling_rate`), or what else `open_sound`
                 takes; or {"input_features": [frames, 35]}, raw features that are there already.
+                `raw_speech` is another name for it.
             genre: one name for all songs, or a list with one for each. None leaves `genre_ids` out.
             sampling_rate: of waveforms, in Hz. Files bring their own.
-            return_tensors: "pt", "np" or None.
+            return_tensors: "pt", "np" or None (lists of arrays).
+            padding: True or "longest" fills songs up to the longest, "max_length" to `max_length`, False leaves them. Every
+                song ends with a whole code in any case.
+            truncation: cut songs to `max_length`.
+            max_length: frames (30 are a second), for `truncation` and `padding="max_length"`.
+            pad_to_multiple_of: fill up to a multiple of so many frames.
+            return_attention_mask: False leaves it out.
 
         Returns:
             `input_features` [batch, frames, 35], frames a multiple of `frames_per_code`: a song that ends inside a code is
             continued to the end of that code by its last row, without beats. `attention_mask` [batch, frames], 1 on every
-            code that has music. `genre_ids` [batch]. And for `post_process_motion`, not for the model: `num_frames`, a
-            list of the songs' own lengths.
+            code that has music. `genre_ids` [batch]. `num_frames`, a list of the songs' own lengths, by which `batch_decode`
+            will cut the dances. All of it goes to `model.generate(**inputs)`.
 
         Raises:
-            AudioError: the sound cannot be used. GenreError: unknown genre. ValueError: a list of another length.
+            AudioError: the sound cannot be used. GenreError: unknown genre. ValueError: a list of another length, an option
+                that is unknown or would do nothing.
         """
+        for name in _OTHER_NAMES:
+            if name in others:
+                if audio is not None:
+                    raise ValueError(f"audio and {name} are both given: they are the same, give audio alone")
+                audio = others.pop(name)
+        for name, value in others.items():
+            if name in _NOT_HEARD:
+                if value is not None:
+                    raise ValueError(f"{name}: {_NOT_HEARD[name]}")
+            else:
+                unknown_option(name, names_of(MegaDanceProcessor.__call__), "the processor")
+        if audio is None:
+            raise ValueError("audio is missing: give a song, or a list of songs")
+        if return_tensors not in ("pt", "np", None):
+            raise ValueError(f"return_tensors={return_tensors!r}: give 'pt', 'np' or None")
+        padding = self._padding(padding, truncation, max_length)
+        if isinstance(audio, list | tuple) and not audio:
+            raise ValueError("audio is an empty list: give at least one song")
         songs, _ = as_songs(audio)
         genre_ids = self._genre_ids(genre, len(songs))  # before the slow part
         if isinstance(songs[0], Mapping) and "input_features" in songs[0]:
-            inputs = self._pad([song["input_features"] for song in songs])
+            rows = self._given_features([song["input_features"] for song in songs])
         else:
-            inputs = self.feature_extractor(
-                songs, sampling_rate=sampling_rate, pad_to_multiple_of=self.frames_per_code, return_tensors="np"
+            rows = self.feature_extractor(songs, sampling_rate, padding=False)["input_features"]
+        if truncation:
+            rows = [row[:max_length] for row in rows]
+        longest = max(len(row) for row in rows)
+        if padding == "max_length" and longest > max_length:
+            raise ValueError(f"max_length={max_length}: a song has {longest} frames; add truncation=True")
+        filled = [self._whole_codes(row) for row in rows]
+        if padding == "do_not_pad" and return_tensors and len({len(row) for row in filled}) > 1:
+            raise ValueError(
+                f"padding=False: the songs have {', '.join(str(len(row)) for row in rows)} frames, which is no tensor; give "
+                "padding=True, or return_tensors=None"
             )
-        num_frames = [int(mask.sum()) for mask in inputs["attention_mask"]]
-        for features, mask, frames in zip(inputs["input_features"], inputs["attention_mask"], num_frames, strict=True):
-            # Zeros are no music (raw features: zero is far from silence), so the code that the song's end falls into would
-            # be danced to something never heard.
-            end = -(-frames // self.frames_per_code) * self.frames_per_code
-            features[frames:end] = features[frames - 1]
-            features[frames:end, [BEAT, PEAK]] = 0
-            mask[frames:end] = 1
+        inputs = self.feature_extractor.pad(
+            BatchFeature({"input_features": filled}),
+            padding=padding,
+            max_length=max_length if padding == "max_length" else None,
+            pad_to_multiple_of=math.lcm(
+                self.frames_per_code,
+                1 if pad_to_multiple_of is None else whole_number("pad_to_multiple_of", pad_to_multiple_of, 1),
+            ),
+            return_attention_mask=return_attention_mask,
+            return_tensors="np" if return_tensors else None,
+        )
         if genre_ids is not None:
             inputs["genre_ids"] = np.array(genre_ids, dtype=np.int64)
         batch = BatchFeature(dict(inputs), tensor_type=return_tensors)
-        batch["num_frames"] = num_frames
+        batch["num_frames"] = [len(row) for row in rows]
         return batch
 
-    def _pad(self, rows: list[Any]) -> BatchFeature:
-        """Features of songs, filled up to the longest and to whole codes."""
+    def _padding(self, padding: Any, truncation: bool, max_length: int | None) -> str:
+        """How `pad` calls it, after a look at what goes together."""
+        padding = getattr(padding, "value", padding)  # transformers' PaddingStrategy
+        if padding not in _PADDING:
+            raise ValueError(f"padding={padding!r}: give True, False, 'longest' or 'max_length'")
+        padding = _PADDING[padding]
+        if not isinstance(truncation, bool):
+            raise ValueError(f"truncation={truncation!r}: give True or False")
+        if max_length is None:
+            if truncation or padding == "max_length":
+                what = "truncation=True" if truncation else "padding='max_length'"
+                raise ValueError(f"max_length is missing: {what} needs it, in frames (30 are a second)")
+        elif not truncation and padding != "max_length":
+            raise ValueError(
+                f"max_length={max_length!r} does nothing alone: add truncation=True or padding='max_length', or leave it out"
+            )
+        else:
+            whole_number("max_length", max_length, self.frames_per_code)
+        return padding
+
+    def _given_features(self, rows: list[Any]) -> list[np.ndarray]:
         size = self.feature_extractor.feature_size
-        arrays = [np.array(array, dtype=np.float32) for array in rows]  # copies: ends are written below
+        arrays = [np.asarray(array, dtype=np.float32) for array in rows]
         for array in arrays:
             if array.ndim != 2 or array.shape[1] != size or len(array) < self.frames_per_code:
                 raise ValueError(
                     f"input_features has shape {array.shape}: give (frames, {size}) with at least {self.frames_per_code} frames"
                 )
-        return self.feature_extractor.pad(
-            BatchFeature({"input_features": arrays}), pad_to_multiple_of=self.frames_per_code, return_tensors="np"
-        )
+        return arrays
+
+    def _whole_codes(self, rows: np.ndarray) -> np.ndarray:
+        """A song's features, continued to the end of its last code.
+
+        Zeros are no music (raw features: zero is far from silence), so the code that the song's end falls into would be danced to
+        something never heard.
+        """
+        rest = np.repeat(rows[-1:], -len(rows) % self.frames_per_code, axis=0)
+        rest[:, [BEAT, PEAK]] = 0
+        return np.concatenate((rows, rest))
 
     def _genre_ids(self, genre: str | Sequence[str] | None, count: int) -> list[int] | None:
         if genre is None:
@@ -134,40 +295,107 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             raise ValueError(f"genre has {len(names)} names for {count} songs: give one name, or one for each song")
         return [self.genre_id(name) for name in names]
 
+    def batch_decode(
+        self,
+        outputs: Any,
+        tokenizer: Any = None,
+        num_frames: int | Sequence[int] | None = None,
+        floor: bool = True,
+        start: Sequence[float] | None = None,
+    ) -> list[Any]:
+        """The dances of what `generate()` returned, each as long as its music.
+
+        Args: as in `post_process_motion`.
+
+        Returns:
+            for each dance {"poses": (T, 24, 3), "translation": (T, 3), "fps", "genre" (None where it is not known)}. With
+            megadance-hf each is a `Motion`.
+        """
+        fps = (self.motion_tokenizer if tokenizer is None else tokenizer).config.fps
+        dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start)
+        ids = _part(outputs, "genre_ids")
+        genres = [None] * len(dances) if ids is None else [self._genre_of(index) for index in ids.tolist()]
+        return [self._dance({**dance, "fps": fps, "genre": genre}) for dance, genre in zip(dances, genres, strict=True)]
+
+    def decode(self, outputs: Any, tokenizer: Any = None, **options: Any) -> Any:
+        """The one dance of what `generate()` returned; see `batch_decode`.
+
+        Raises:
+            ValueError: there are several.
+        """
+        dances = self.batch_decode(outputs, tokenizer, **options)
+        if len(dances) != 1:
+            raise ValueError(f"outputs has {len(dances)} dances: use batch_decode, which gives a list")
+        return dances[0]
+
+    def _genre_of(self, index: int) -> str | None:
+        return self.genres[index] if 0 <= index < len(self.genres) else None
+
+    def _dance(self, dance: dict[str, Any]) -> Any:
+        """What a dance is given as."""
+        return dance
+
     @torch.no_grad()
     def post_process_motion(
         self,
         outputs: Any,
-        tokenizer: Any,
+        tokenizer: Any = None,
         num_frames: int | Sequence[int] | None = None,
         floor: bool = True,
         start: Sequence[float] | None = None,
     ) -> list[dict[str, np.ndarray]]:
-        """Codes to poses and the root path.
+        """Codes to poses and the root path, as arrays and nothing else.
 
         Args:
             outputs: has `upper_codes` and `lower_codes`, each [batch, steps] (what `generate()` gives).
-            tokenizer: a `MegaDanceTokenizer`.
-            num_frames: how many frames to keep, one number or a list with one for each song; all of them when None. With
-                several dances a song (`num_return_sequences`) each number is used for all dances of its song.
+            tokenizer: a `MegaDanceTokenizer`; `motion_tokenizer` when None.
+            num_frames: how many frames to keep, one number or a list with one for each song; when None what `outputs` says of
+                the songs' lengths, else all of them. With several dances a song (`num_return_sequences`) each number is used
+                for all dances of its song.
             floor: keep the lowest joint on the floor, y = 0 (see `ground_translation`). Deviation: the paper and the
                 released code only sum up the decoded velocities, whose small errors let the dancer slowly sink or rise.
             start: (x, y, z) of the pelvis in the first frame, metres; x = z = 0 and the lowest joint at y = 0 when None.
 
         Returns:
             for each dance `poses` (T, 24, 3), axis-angle, and `translation` (T, 3), metres, Y up; float32.
+
+        Raises:
+            ValueError: `outputs` has no codes, or fewer than `num_frames` need. ModelError: there is no tokenizer.
         """
-        steps = outputs.upper_codes.shape[1] * self.frames_per_code
-        counts = list(num_frames) if isinstance(num_frames, Sequence) else [num_frames or steps]
-        counts = np.repeat(counts, len(outputs.upper_codes) // len(counts)).tolist()
+        streams = [_part(outputs, name) for name in ("upper_codes", "lower_codes")]
+        if any(stream is None for stream in streams):
+            raise ValueError(
+                f"outputs of type {type(outputs).__name__} has no upper_codes and lower_codes: give what generate() returned"
+            )
+        tokenizer = self.motion_tokenizer if tokenizer is None else tokenizer
+        streams = [torch.as_tensor(stream).to(tokenizer.device) for stream in streams]
+        counts = self._frame_counts(outputs, num_frames, *streams[0].shape)
         dances = []
-        for upper, lower, count in zip(outputs.upper_codes, outputs.lower_codes, counts, strict=True):
+        for upper, lower, count in zip(*streams, counts, strict=True):
             # Each by itself: what fills up a shorter dance of the batch must not reach into its end through the decoder.
             codes = -(-count // self.frames_per_code)
             motion = tokenizer.decode(upper[None, :codes], lower[None, :codes])[0, :count].float().cpu()
             poses, translation = self._place(motion, tokenizer.config.fps, floor, start)
             dances.append({"poses": poses.numpy(), "translation": translation.numpy()})
         return dances
+
+    def _frame_counts(self, outputs: Any, num_frames: Any, batch: int, steps: int) -> list[int]:
+        """Frames of each dance."""
+        if num_frames is None:
+            num_frames = _part(outputs, "num_frames")
+        if num_frames is None:
+            lengths = _part(outputs, "lengths")
+            num_frames = steps * self.frames_per_code if lengths is None else lengths * self.frames_per_code
+        if not isinstance(num_frames, list | tuple) and np.ndim(num_frames) == 0:
+            num_frames = [num_frames]
+        counts = need_counts(num_frames, len(num_frames))
+        if not counts or batch % len(counts):
+            raise ValueError(f"num_frames has {len(counts)} numbers for {batch} dances: give one, or one for each song")
+        if max(counts) > steps * self.frames_per_code:
+            raise ValueError(
+                f"num_frames={max(counts)}: {steps} codes are {steps * self.frames_per_code} frames; give no more"
+            )
+        return np.repeat(counts, batch // len(counts)).tolist()
 
     @staticmethod
     def _place(motion: Tensor, fps: float, floor: bool, start: Sequence[float] | None) -> tuple[Tensor, Tensor]:
@@ -177,3 +405,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             start = (0.0, -float(first[:, 1].min()), 0.0)
         translation = translation + torch.tensor(start, dtype=translation.dtype)
         return poses, ground_translation(poses, translation, fps) if floor else translation
+
+
+def _part(outputs: Any, name: str) -> Any:
+    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+
+
+__all__ = ["MegaDanceProcessor"]

@@ -28,6 +28,12 @@ def copy_code(folder: str | os.PathLike) -> list[Path]:
     return [Path(shutil.copyfile(source, Path(folder) / source.name)) for source in sources]
 
 
+def carry_code(folder: str | os.PathLike) -> None:
+    """Copy it where no package is installed, since it has come with a model: a model that is saved there needs it again."""
+    if __name__.startswith("transformers_modules."):
+        copy_code(folder)
+
+
 class PushesCode:
     """For what can be pushed: `push_to_hub` and `save_pretrained(push_to_hub=True)` upload the code as well."""
 
@@ -51,4 +57,4 @@ class NamesCode(PushesCode):
         return {**super().to_dict(), "auto_map": dict(self._auto_classes)}
 
 
-__all__ = ["PIPELINES", "TASK", "NamesCode", "PushesCode", "copy_code", "task_is_registered"]
+__all__ = ["PIPELINES", "TASK", "NamesCode", "PushesCode", "carry_code", "copy_code", "task_is_registered"]

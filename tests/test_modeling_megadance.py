@@ -524,8 +524,13 @@ def test_rhythm_labels_need_an_encoder_and_codes_are_needed_otherwise():
     model = tiny_model()
     with pytest.raises(ValueError, match="no rhythm encoder"):
         model(torch.randn(1, 8, 35), rhythm_labels=torch.zeros(1, 8, 4))
-    with pytest.raises(ValueError, match="upper_codes, lower_codes and genre_ids are needed"):
-        model(torch.randn(1, 8, 35))
+    for scoring in (model, model.model):
+        with pytest.raises(
+            ValueError, match="upper_codes and lower_codes and genre_ids are missing: .* use model.generate"
+        ):
+            scoring(torch.randn(1, 8, 35))
+        with pytest.raises(ValueError, match="upper_codes and lower_codes are missing"):
+            scoring(torch.randn(1, 8, 35), genre_ids=torch.tensor([0]), attention_mask=torch.ones(1, 8), num_frames=[7])
     assert model.model.encode_rhythm(torch.randn(1, 8, 35)) is None
 
 

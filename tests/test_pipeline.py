@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import transformers
 from helpers import GENRES, click_song, remember, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 from safetensors.torch import load_file, save_file
+from transformers import GenerationConfig
 
 from megadance_hf.datasets_scripts.composer import compose
 from megadance_hf.modeling import music_features_megadance
@@ -58,14 +60,11 @@ def same(one: Motion, other: Motion) -> bool:
 
 def test_the_call_is_its_steps_one_by_one(pipe, song):
     """The slow twin: processor, generate(), post-processing by hand."""
-    inputs = pipe.processor(song, genre="rumba")
-    num_frames = inputs.pop("num_frames")
-    codes = pipe.model.generate(**inputs, seed=5, do_sample=True)
-    expected = pipe.processor.post_process_motion(codes, pipe.tokenizer, num_frames)[0]
+    output = pipe.model.generate(**pipe.processor(song, genre="rumba"), seed=5, do_sample=True)
+    expected = pipe.processor.decode(output)
     dance = pipe(song, genre="rumba", seed=5)
-    assert num_frames == [75] and dance.fps == 30
-    np.testing.assert_array_equal(dance.poses, expected["poses"])
-    np.testing.assert_array_equal(dance.translation, expected["translation"])
+    assert len(dance) == 75 and dance.fps == 30 and expected.genre == "rumba"
+    assert same(dance, expected)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +119,133 @@ def test_a_list_of_songs_gives_a_list_of_dances(pipe, song):
     assert same(dances[0], pipe(song, seed=0)) and same(dances[1], pipe(short, seed=0))
 
 
+def test_songs_and_genres_side_by_side(pipe, song):
+    short = (click_song(1.0), 22050)
+    dances = pipe([song, short], ["waltz", "Rumba"], seed=0)
+    assert [dance.genre for dance in dances] == ["waltz", "rumba"]
+    assert same(dances[0], pipe(song, "waltz", seed=0)) and same(dances[1], pipe(short, "rumba", seed=0))
+    for songs, genres, message in (
+        ([song, short], ["waltz"], "genre has 1 names for 2 songs"),
+        (song, ["waltz", "rumba"], "genre has 2 names for one song: give one name, or a list of songs"),
+        ((one for one in [song]), ["waltz"], "genre has 1 names for songs that come one by one"),
+        ([song], ["walz"], "did you mean 'waltz'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pipe(songs, genres)
+    assert pipe([]) == []
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"batch_size": 3, "num_workers": 2}, {"num_workers": 1}])
+def test_batches_of_songs_are_danced_to_as_if_alone(pipe, song, options, monkeypatch):
+    songs = [song, (click_song(1.0), 22050), (click_song(1.6), 22050)]
+    genres = ["waltz", "rumba", "waltz"]
+    alone = [pipe(one, genre, seed=4, num=2) for one, genre in zip(songs, genres, strict=True)]
+    batches = []
+    forward = pipe.model.generate
+    monkeypatch.setattr(
+        pipe.model, "generate", lambda **inputs: batches.append(len(inputs["genre_ids"])) or forward(**inputs)
+    )
+    together = pipe(songs, genres, seed=4, num=2, **options)
+    assert batches == {1: [1, 1, 1], 2: [2, 1], 3: [3]}[options.get("batch_size", 1)], "at once"
+    for dances, expected in zip(together, alone, strict=True):
+        assert all(same(*pair) for pair in zip(dances, expected, strict=True))
+    free = pipe(songs, batch_size=3)
+    assert len({dance.metadata["seed"] for dance in free}) == 3 and [len(dance) for dance in free] == [75, 30, 48]
+
+
+def test_songs_that_come_one_by_one(pipe, song):
+    class Column(Sequence):  # as `datasets` has them
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return [song, (click_song(1.0), 22050)][index]
+
+    expected = pipe([song, (click_song(1.0), 22050)], seed=0)
+    read = []
+    lazy = pipe((read.append(one) or one for one in Column()), seed=0)
+    assert same(next(lazy), expected[0]) and len(read) == 1 and same(next(lazy), expected[1])
+    dances = pipe(Column(), seed=0)
+    assert len(dances) == 2 and all(same(*pair) for pair in zip(dances, expected, strict=True))
+
+
+def test_names_that_transformers_users_know(pipe, song):
+    expected = pipe(song, num=2, seed=3)
+    for dances in (
+        pipe(song, num_return_sequences=2, seed=3),
+        pipe(inputs=song, num=2, num_return_sequences=2, generator=torch.Generator().manual_seed(3)),
+        pipe(song, generation_config=GenerationConfig(do_sample=True, num_return_sequences=2), seed=3),
+    ):
+        assert isinstance(dances, list) and all(same(*pair) for pair in zip(dances, expected, strict=True))
+    assert isinstance(pipe(song, num_return_sequences=1), Motion)
+    assert pipe(song, generator=torch.Generator()).metadata["seed"] is None
+    calm = GenerationConfig(do_sample=True, temperature=0.5, top_k=3, mode="released")
+    dance = pipe(song, generation_config=calm, seed=1)
+    assert same(dance, pipe(song, temperature=0.5, top_k=3, mode="released", seed=1))
+    assert dance.metadata["mode"] == "released"
+    assert same(pipe(song, top_k=0, seed=1), pipe(song, top_k=27, seed=1))
+    assert same(pipe(song, seed=2**64 + 1), pipe(song, seed=np.int64(1)))
+
+
+def test_an_array_with_its_rate_beside_it(pipe, song):
+    waveform, rate = soundfile.read(song, dtype="float32")
+    expected = pipe(song, seed=0)
+    for array in (waveform, torch.from_numpy(waveform), waveform.tolist()):
+        assert same(pipe(array, sampling_rate=rate, seed=0), expected)
+        with pytest.raises(
+            AudioError, match=r"song is an array and sampling_rate=None: give its rate in Hz, or \(array"
+        ):
+            pipe(array)
+    with pytest.raises(AudioError, match="sampling_rate=22050: .*song.wav' brings its own; leave it out"):
+        pipe(str(song), sampling_rate=22050)
+
+
+def test_a_pipeline_moves(pipe, song):
+    expected = pipe(song, seed=0)
+    assert pipe.to("cpu") is pipe and pipe.device == torch.device("cpu") == pipe.model.device
+    try:
+        assert pipe.to(torch.bfloat16).dtype == torch.bfloat16 and pipe.tokenizer.dtype == torch.float32
+        assert len(pipe(song, seed=0)) == 75
+    finally:
+        assert pipe.to("cpu", torch.float32).dtype == torch.float32
+    assert same(pipe(song, seed=0), expected)
+    for arguments, message in ((["gpu"], "device='gpu' is unknown"), (["cpu", "float8"], "dtype='float8'")):
+        with pytest.raises(ValueError, match=message):
+            pipe.to(*arguments)
+    with pytest.raises(ValueError, match="devise is no option of to.*'device'"):
+        pipe.to(devise="cpu")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_a_device_that_is_not_there(pipe, folder):
+    for make in (
+        lambda **options: MusicToDancePipeline.from_pretrained(folder, **options),
+        lambda **options: transformers.pipeline(TASK, model=str(folder), **options),
+    ):
+        with pytest.raises(ValueError, match="device='cuda' cannot be used here .*: give device='cpu'") as caught:
+            make(device="cuda")
+        assert "\n" not in str(caught.value)
+        assert make(device=-1).device == torch.device("cpu")
+        with pytest.warns(UserWarning, match="device=0: there is no accelerator here, so the CPU is used"):
+            assert make(device=0).device == torch.device("cpu")
+    with pytest.raises(ValueError, match="device='cuda'"):
+        pipe.to("cuda")
+    for wrong, message in (
+        ({"device_map": "cuda"}, "device_map='cuda' cannot be used"),
+        ({"device_map": {"": 0}}, "device_map=.*: there is no accelerator"),
+        ({"device": "cpu", "device_map": "auto"}, "device='cpu' and device_map='auto' are both given"),
+        ({"dtype": "bfloat17"}, "dtype='bfloat17'"),
+        ({"devise": "cpu"}, "unexpected keyword argument 'devise'; leave it out"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MusicToDancePipeline.from_pretrained(folder, **wrong)
+
+
+def test_weights_where_accelerate_puts_them(pipe, folder, song):
+    placed = MusicToDancePipeline.from_pretrained(folder, device_map="cpu")
+    assert placed.device == torch.device("cpu") and same(placed(song, seed=0), pipe(song, seed=0))
+
+
 def test_sampling_options_reach_the_model(pipe, song):
     greedy = pipe(song, do_sample=False)
     assert same(greedy, pipe(song, top_k=1, seed=1)) and same(greedy, pipe(song, temperature=1e-4, seed=2))
@@ -148,7 +274,7 @@ def test_metadata_says_how_and_survives_a_file(pipe, folder, song, tmp_path):
     assert Motion.load(tmp_path / "dance.npz").metadata == dance.metadata
 
 
-def test_a_dance_goes_on_from_a_given_motion(pipe, song):
+def test_a_dance_goes_on_from_a_given_motion(pipe, song, tmp_path):
     given = pipe(song, genre="waltz", seed=9)[:43]
     given.translation += np.float32([1.0, 0, -2.0])
     dance = pipe(song, genre="waltz", seed=1, start_motion=given)
@@ -165,6 +291,18 @@ def test_a_dance_goes_on_from_a_given_motion(pipe, song):
     np.testing.assert_array_equal(dance.poses, expected["poses"])
     # another frame rate is no obstacle
     assert len(pipe(song, start_motion=given.resampled(60), seed=1)) == 75
+    # nor a file, nor arrays
+    given.save(tmp_path / "given.npz")
+    arrays = {"poses": given.poses, "translation": given.translation}
+    for other in (str(tmp_path / "given.npz"), tmp_path / "given.npz", arrays):
+        assert same(pipe(song, genre="waltz", seed=1, start_motion=other), dance)
+    together = pipe([song, song], "waltz", seed=1, start_motion=given, batch_size=2)
+    assert same(together[0], dance) and same(together[1], dance)
+    for wrong, message in ((5, "start_motion of type int"), ({"poses": given.poses}, "the keys .'poses'.")):
+        with pytest.raises(ValueError, match=message):
+            pipe(song, start_motion=wrong)
+    with pytest.raises(MotionError, match="no.npz"):
+        pipe(song, start_motion=tmp_path / "no.npz")
     for wrong in (given[:7], Motion(np.zeros((80, 24, 3)), np.zeros((80, 3)))):
         with pytest.raises(MotionError, match="start_motion has"):
             pipe(song, start_motion=wrong)
@@ -240,13 +378,49 @@ def test_songs_that_cannot_be_used(pipe, song, options, message):
         ({"num": 0}, "num=0"),
         ({"num": 1.5}, "num=1.5"),
         ({"seed": -1}, "seed=-1"),
-        ({"top_k": 0}, "top_k=0"),
+        ({"top_k": -1}, "top_k=-1"),
         ({"temperature": 0.0}, "temperature=0"),
+        ({"temprature": 0.5}, "temprature is no option of the pipeline: did you mean 'temperature'"),
+        ({"max_new_tokens": 8}, "max_new_tokens=8: a dance is as long as its music: .*duration= of the pipeline"),
+        ({"generation_config": GenerationConfig(max_length=8)}, "max_length=8 in generation_config: a dance is as"),
+        ({"num_beams": 2}, "num_beams=2: there is no beam search"),
+        ({"output_scores": True}, "output_scores: the pipeline gives dances, not codes"),
+        ({"upper_codes": 1}, "upper_codes: the pipeline makes it from the song"),
+        ({"num": 2, "num_return_sequences": 3}, "num=2 and num_return_sequences=3 are the same option"),
+        ({"do_sample": False, "temperature": 0.5}, "temperature=0.5 does nothing without sampling"),
+        ({"generator": 3}, "generator of type int"),
+        ({"generator": torch.Generator(), "seed": 1}, "seed and generator are both given"),
+        ({"floor": "no"}, "floor='no'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"num_workers": -1}, "num_workers=-1"),
+        ({"num": 10**9}, "num=1000000000: give a whole number from 1 to"),
     ],
 )
 def test_wrong_options_are_named_before_the_song_is_read(pipe, options, message):
     with pytest.raises(ValueError, match=message):
         pipe("no such song.mp3", **options)
+
+
+def test_options_are_looked_at_when_a_pipeline_is_made(folder, song):
+    with pytest.raises(ValueError, match="max_new_tokens=4: a dance is as long"):
+        transformers.pipeline(TASK, model=str(folder), max_new_tokens=4)
+    made = transformers.pipeline(TASK, model=str(folder), batch_size=2, num=2, seed=1, start=0.5)
+    assert [[len(dance) for dance in dances] for dances in made([song, song])] == [[60] * 2] * 2
+    assert len(made(song, start=0.0, num=1)) == 75, "a call's own options win"
+
+
+def test_a_stream_says_what_it_cannot_do(pipe):
+    for name, value in {
+        "num": 2,
+        "start": 1.0,
+        "mode": "paper",
+        "generator": torch.Generator(),
+        "batch_size": 2,
+    }.items():
+        with pytest.raises(ValueError, match=f"{name} is no option of a stream"):
+            pipe.stream([], 22050, **{name: value})
+    with pytest.raises(ValueError, match="max_new_tokens=4"):
+        pipe.stream([], 22050, max_new_tokens=4)
 
 
 def test_an_unknown_genre_has_its_own_error(pipe, song):

@@ -5,12 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import GENRES, click_song, tiny_tokenizer, write_song
+from helpers import GENRES, click_song, save_tiny_model, tiny_tokenizer, write_song
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megadance_hf import MegaDanceProcessor as PackageProcessor
+from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import GenreError
+from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import (
     CONTACT_JOINTS,
@@ -19,6 +22,8 @@ from megadance_hf.modeling.kinematics_megadance import (
     ground_translation,
     motion_to_poses,
 )
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.music_features_megadance import BEAT, PEAK, song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 
@@ -104,11 +109,161 @@ def test_wrong_inputs_are_named(processor, tmp_path):
         processor([click_song(1)], genre=["waltz", "rumba"], sampling_rate=22050)
 
 
+def shapes(inputs) -> tuple:
+    return tuple(inputs["input_features"].shape), inputs["attention_mask"].sum(1).tolist(), inputs["num_frames"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"padding": True}, ((2, 64, 35), [64, 40], [61, 35])),
+        ({"padding": "longest"}, ((2, 64, 35), [64, 40], [61, 35])),
+        ({"padding": "max_length", "max_length": 100}, ((2, 104, 35), [64, 40], [61, 35])),
+        ({"truncation": True, "max_length": 41}, ((2, 48, 35), [48, 40], [41, 35])),
+        ({"truncation": True, "max_length": 41, "padding": "max_length"}, ((2, 48, 35), [48, 40], [41, 35])),
+        ({"pad_to_multiple_of": 20}, ((2, 80, 35), [64, 40], [61, 35])),
+    ],
+)
+def test_padding_and_truncation(processor, features, options, expected):
+    assert shapes(processor(features, **options)) == expected
+
+
+def test_songs_as_they_are(processor, features):
+    bare = processor(features, padding=False, return_tensors=None)
+    assert [len(row) for row in bare["input_features"]] == [64, 40] and bare["num_frames"] == [61, 35]
+    assert processor(features[:1], padding=False)["input_features"].shape == (1, 64, 35)
+    assert "attention_mask" not in processor(features, return_attention_mask=False)
+
+
+@pytest.fixture(scope="module")
+def features(batch):
+    """The songs of `batch`, as features."""
+    return [{"input_features": batch["input_features"][row, :frames]} for row, frames in enumerate((61, 35))]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text": "waltz"}, "text: the processor takes music; the dance is named with genre="),
+        ({"images": [1]}, "images: the processor takes music"),
+        ({"truncation": True}, "max_length is missing: truncation=True needs it"),
+        ({"padding": "max_length"}, "max_length is missing: padding='max_length' needs it"),
+        ({"max_length": 64}, "max_length=64 does nothing alone: add truncation=True or"),
+        ({"max_length": 40, "padding": "max_length"}, "max_length=40: a song has 61 frames; add truncation=True"),
+        ({"max_length": 4, "truncation": True}, "max_length=4: give a whole number of 8 or more"),
+        ({"padding": "most"}, "padding='most': give True, False"),
+        ({"padding": False}, "padding=False: the songs have 61, 35 frames"),
+        ({"return_tensors": "tf"}, "return_tensors='tf': give 'pt', 'np' or None"),
+        ({"samplingrate": 1}, "samplingrate is no option of the processor: did you mean 'sampling_rate'"),
+        ({"raw_speech": 1}, "audio and raw_speech are both given"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(processor, features, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        processor(features, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_names_of_the_first_argument(processor, features, batch):
+    for name in ("audio", "raw_speech", "audios"):
+        inputs = processor(**{name: features})
+        torch.testing.assert_close(inputs["input_features"], batch["input_features"], rtol=0, atol=0)
+    for nothing in ({}, {"audio": []}):
+        with pytest.raises(ValueError, match="audio is"):
+            processor(**nothing)
+
+
 def test_saved_and_loaded_processor_is_the_same(processor, tmp_path):
     MegaDanceProcessor(MegaDanceFeatureExtractor(), genres=GENRES, frames_per_code=4).save_pretrained(tmp_path)
     loaded = MegaDanceProcessor.from_pretrained(tmp_path)
     assert (loaded.genres, loaded.frames_per_code) == (list(GENRES), 4)
     assert loaded.feature_extractor.to_dict() == processor.feature_extractor.to_dict()
+
+
+# --- a whole model -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("motions", [False, True], ids=["arrays", "motions"])
+def test_from_songs_to_dances_as_typed(folder, features, motions):
+    """`generate(**processor(...))` and `batch_decode(output)`, nothing in between; as arrays, and as Motions of the package."""
+    processor = (PackageProcessor if motions else MegaDanceProcessor).from_pretrained(folder)
+    model = MegaDanceForMotionGeneration.from_pretrained(folder)
+    inputs = processor(features, genre=["waltz", "rumba"]).to("cpu")
+    output = model.generate(**inputs, seed=0, do_sample=True, num_return_sequences=2)
+    dances = processor.batch_decode(output)
+    if motions:
+        assert all(isinstance(dance, Motion) for dance in dances)
+        assert [(len(dance), dance.fps, dance.genre) for dance in dances] == [(61, 30, "waltz")] * 2 + [
+            (35, 30, "rumba")
+        ] * 2
+        poses = [dance.poses for dance in dances]
+    else:
+        assert [(len(dance["poses"]), dance["fps"], dance["genre"]) for dance in dances] == [(61, 30, "waltz")] * 2 + [
+            (35, 30, "rumba")
+        ] * 2
+        poses = [dance["poses"] for dance in dances]
+    tokenizer = MegaDanceTokenizer.from_pretrained(folder)
+    for dance, expected in zip(poses, processor.post_process_motion(output, tokenizer), strict=True):
+        np.testing.assert_array_equal(dance, expected["poses"])
+    with pytest.raises(ValueError, match="outputs has 4 dances: use batch_decode"):
+        processor.decode(output)
+    one = model.generate(**processor(features[0], genre="waltz"))
+    decoded = processor.decode(one)
+    assert len(decoded if motions else decoded["poses"]) == 61
+
+
+def test_lengths_come_from_the_output_or_by_hand(processor, tokenizer):
+    codes = random_codes(2, 6)
+    assert [len(one["poses"]) for one in processor.post_process_motion(codes, tokenizer)] == [48, 48]
+    codes.lengths = torch.tensor([6, 3])
+    assert [len(one["poses"]) for one in processor.post_process_motion(codes, tokenizer)] == [48, 24]
+    codes.num_frames = torch.tensor([45, 19])
+    assert [len(one["poses"]) for one in processor.post_process_motion(codes, tokenizer)] == [45, 19]
+    for counts in ([20, 21], np.array([20, 21]), torch.tensor([20, 21])):
+        assert [len(one["poses"]) for one in processor.post_process_motion(codes, tokenizer, counts)] == [20, 21]
+    assert [len(one["poses"]) for one in processor.post_process_motion(codes, tokenizer, 9)] == [9, 9]
+    by_name = {"upper_codes": codes.upper_codes, "lower_codes": codes.lower_codes}
+    assert [len(one["poses"]) for one in processor.batch_decode(by_name, tokenizer)] == [48, 48]
+    for wrong, message in (
+        (60, "num_frames=60: 6 codes are 48 frames"),
+        ([1, 2, 3], "3 numbers for 2 dances"),
+        ("a", "num"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            processor.post_process_motion(codes, tokenizer, wrong)
+    with pytest.raises(ValueError, match="outputs of type int has no upper_codes"):
+        processor.batch_decode(3, tokenizer)
+
+
+def test_a_processor_made_by_hand_needs_a_tokenizer(processor):
+    with pytest.raises(ModelError, match="tokenizer is missing.*give tokenizer=MegaDanceTokenizer.from_pretrained"):
+        processor.batch_decode(random_codes(1, 2))
+
+
+def test_genres_are_known_from_a_folder_that_holds_only_a_feature_extractor(folder):
+    assert not (folder / "processor_config.json").exists()
+    assert MegaDanceProcessor.from_pretrained(folder).genres == list(GENRES)
+
+
+def test_of_other_models_there_is_no_processor(folder):
+    with pytest.raises(ModelError, match="is of type 'megadance_tokenizer', which takes motion, not music"):
+        MegaDanceProcessor.from_pretrained(folder / "tokenizer")
+
+
+def test_saved_with_the_generator_it_makes_a_whole_model(folder, tmp_path, features):
+    MegaDanceProcessor.from_pretrained(folder).save_pretrained(tmp_path)
+    MegaDanceForMotionGeneration.from_pretrained(folder).save_pretrained(tmp_path)
+    dance, expected = (MusicToDancePipeline.from_pretrained(place)(features[0], seed=1) for place in (tmp_path, folder))
+    np.testing.assert_array_equal(dance.poses, expected.poses)
+
+
+def test_of_the_package_by_the_bundled_model_s_name():
+    assert PackageProcessor.from_pretrained().genres == PackageProcessor.from_pretrained("ballroom").genres
 
 
 # --- codes to poses --------------------------------------------------------------------------------------------------

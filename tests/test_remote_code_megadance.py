@@ -97,9 +97,22 @@ extractor = AutoFeatureExtractor.from_pretrained(REPO, **trust)
 processor = AutoProcessor.from_pretrained(REPO, **trust)
 tokenizer = AutoModel.from_pretrained(REPO, subfolder="tokenizer", **trust).eval()
 (by_hand,) = processor.post_process_motion(codes, tokenizer)
+typed = processor.batch_decode(model.generate(**processor([SONG, SONG], genre=["rumba", "waltz"]), seed=[7, 8], do_sample=True))
 pipe = pipeline("music-to-dance", model=REPO, **trust)
 dance = pipe(SONG, genre="rumba", seed=7)
 again = pipe(SONG, genre="rumba", seed=7, start_motion={name: dance[name][:16] for name in ("poses", "translation")})
+several = pipe([SONG, SONG], ["rumba", "waltz"], batch_size=2, num_return_sequences=2, seed=7)
+by_generator = pipe(inputs=SONG, genre="rumba", generator=torch.Generator().manual_seed(7), top_k=0)
+said = []
+for call in (lambda: pipe(SONG, max_new_tokens=5), lambda: model(**processor(SONG, "rumba")), lambda: pipe.to("cuda:77")):
+    try:
+        call()
+    except ValueError as error:
+        said.append(str(error))
+processor.save_pretrained("whole")
+model.save_pretrained("whole")
+pipe.save_pretrained("all")
+whole = [pipeline("music-to-dance", model=place, **trust)(SONG, genre="rumba", seed=7) for place in ("whole", "all")]
 card = ModelCard.load(REPO).text
 exec(card.split("```python\\n")[1].split("```")[0], shown := {})
 endpoint = importlib.util.spec_from_file_location("handler", snapshot_download(REPO) + "/handler.py")
@@ -123,6 +136,11 @@ print(json.dumps({
     "lower": codes.lower_codes.tolist(),
     "saved": saved.upper_codes.tolist(),
     "auto_maps": [json.load(open(f"{name}/config.json"))["auto_map"]["AutoModel"] for name in ("saved", "saved_tokenizer")],
+    "typed": [typed[0]["poses"].tolist(), typed[0]["genre"], typed[1]["genre"], len(typed[1]["poses"])],
+    "several": [[one["poses"].shape[0] for one in dances] + [dances[0]["genre"]] for dances in several],
+    "by_generator": len(by_generator["poses"]),
+    "said": said,
+    "whole": [one["poses"].tolist() for one in whole],
     "by_hand": float(abs(by_hand["poses"]).sum()),
     "poses": dance["poses"].tolist(),
     "translation": dance["translation"].tolist(),
@@ -164,6 +182,17 @@ def test_from_two_steps_of_training_to_a_stranger_s_machine(hub, bare, tmp_path,
     dance = MusicToDancePipeline.from_pretrained(tmp_path / "run")(song, genre="rumba", seed=7)
     np.testing.assert_array_equal(np.array(found["poses"], np.float32), dance.poses)
     np.testing.assert_array_equal(np.array(found["translation"], np.float32), dance.translation)
+    np.testing.assert_array_equal(np.array(found["typed"][0], np.float32), dance.poses)
+    assert found["typed"][1:] == ["rumba", "waltz", 45] and found["by_generator"] == 45
+    assert found["several"] == [[45, 45, "rumba"], [45, 45, "waltz"]]
+    for poses in found["whole"]:
+        np.testing.assert_array_equal(np.array(poses, np.float32), dance.poses)
+    for line, start in zip(
+        found["said"],
+        ("max_new_tokens=5: ", "upper_codes and lower_codes are missing: ", "device='cuda:77'"),
+        strict=True,
+    ):
+        assert line.startswith(start) and "\n" not in line
     assert found["notes"] == [30, "rumba", 7, REPO] and found["began"] == [45, 24, 3]
     assert found["shown"] == [[30, 24, 3], "waltz"], "the card's own lines"
     assert Motion(np.array(found["poses"]), np.array(found["translation"])).seconds == 1.5

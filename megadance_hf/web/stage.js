@@ -3,6 +3,8 @@
 //   const stage = new Stage(element);
 //   stage.show({song, seconds, onset, beats, dances: [{genre, glb, heading, speed, genres}]});
 //
+// Without onset there are no curves, and beats, speed and genres need not be there. Notebooks show it so (show.py), as one script.
+//
 // The sound leads. Every animation frame reads audio.currentTime and poses the dancers for exactly that time; nothing counts
 // frames or seconds of its own, so playing, pausing, seeking, another speed and a stuttering machine cannot pull them apart.
 
@@ -301,7 +303,8 @@ export class Stage {
     }
     const names = show.dances.map((dance) => dance.genre).join(" and ");
     this.say(`${names}. Arrow keys turn the view, plus and minus zoom, 0 is the front, space plays and pauses, comma and full stop jump a second.`);
-    this.drawCurves(show);
+    this.heads = [];
+    if (show.onset) this.drawCurves(show);
     this.shown = show;
   }
 

@@ -1,0 +1,327 @@
+"""What models, generate() and the pipelines are called with: one line for what is missing, misspelt or without effect.
+
+transformers has some eighty generation options, most of them about text. An option that would do nothing here is refused with the
+reason and what to use instead, wherever it stands: among the keywords, in a `GenerationConfig`, or in the model's own.
+"""
+
+import difflib
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from transformers.generation.configuration_utils import GenerationConfig
+
+_LENGTH = (
+    "a dance is as long as its music: give less music, with duration= of the pipeline, or with shorter input_features"
+)
+_SPECIAL = "no code is special, and a dance ends with its music: leave it out"
+_BEAMS = "there is no beam search: use do_sample=True, with num_return_sequences for several dances"
+_DRAFT = "no other model or text guesses the next codes: leave it out"
+_CACHE = "the model keeps a cache of its own, of a fixed size: leave it out, or set use_cache=False"
+_ENCODER = "the model reads no text: leave it out"
+_COMPILE = "steps are not compiled by torch: leave it out"
+_START = (
+    "a dance begins with the codes that are given: use upper_codes and lower_codes, or start_motion of the pipeline"
+)
+_GIVEN_UP = "there is no such search: use do_sample=True, with temperature, top_k or top_p"
+
+# Options that would do nothing, or fail deep inside, and why.
+_IDLE = {
+    **dict.fromkeys(("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time"), _LENGTH),
+    **dict.fromkeys(("stopping_criteria", "stop_strings", "exponential_decay_length_penalty"), _LENGTH),
+    **dict.fromkeys(("eos_token_id", "pad_token_id", "forced_eos_token_id"), _SPECIAL),
+    **dict.fromkeys(("bos_token_id", "decoder_start_token_id", "forced_bos_token_id"), _START),
+    **dict.fromkeys(("num_beams", "num_beam_groups", "early_stopping", "length_penalty", "diversity_penalty"), _BEAMS),
+    **dict.fromkeys(("constraints", "force_words_ids"), _BEAMS),
+    **dict.fromkeys(("penalty_alpha", "dola_layers", "low_memory"), _GIVEN_UP),
+    **dict.fromkeys(("assistant_model", "assistant_tokenizer", "is_assistant", "num_assistant_tokens"), _DRAFT),
+    **dict.fromkeys(("num_assistant_tokens_schedule", "assistant_confidence_threshold"), _DRAFT),
+    **dict.fromkeys(("assistant_early_exit", "assistant_lookbehind", "assistant_ensemble_weight"), _DRAFT),
+    **dict.fromkeys(("prompt_lookup_num_tokens", "max_matching_ngram_size", "target_lookbehind"), _DRAFT),
+    **dict.fromkeys(("speculation_type", "use_mtp", "tokenizer"), _DRAFT),
+    **dict.fromkeys(("cache_implementation", "cache_config", "max_cache_len", "past_key_values", "cache"), _CACHE),
+    **dict.fromkeys(("prefill_chunk_size", "continuous_batching_config"), _CACHE),
+    **dict.fromkeys(("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "token_healing"), _ENCODER),
+    **dict.fromkeys(("guidance_scale", "negative_prompt_ids", "negative_prompt_attention_mask"), _ENCODER),
+    **dict.fromkeys(("watermarking_config", "custom_generate"), _ENCODER),
+    **dict.fromkeys(("compile_config", "disable_compile", "synced_gpus"), _COMPILE),
+    **dict.fromkeys(("output_attentions", "output_hidden_states"), "call the model itself on the codes for these"),
+    "return_dict_in_generate": "there are two streams of codes, so a named output is what you always get: leave it out",
+    "prefix_allowed_tokens_fn": "use logits_processor, which can forbid codes at each step",
+    "input_ids": "a dance begins with upper_codes and lower_codes, and its music is input_features",
+    "inputs": "give the music as input_features: generate(**processor(song, genre=...))",
+    "inputs_embeds": "give the music as input_features: generate(**processor(song, genre=...))",
+}
+# What these say by being there all the same.
+_NEUTRAL = {
+    **dict.fromkeys(("num_beams", "num_beam_groups", "guidance_scale", "length_penalty"), 1),
+    **dict.fromkeys(("min_length", "min_new_tokens", "diversity_penalty", "encoder_no_repeat_ngram_size"), 0),
+    **dict.fromkeys(("early_stopping", "token_healing", "output_attentions", "output_hidden_states"), False),
+    **dict.fromkeys(("is_assistant", "low_memory", "disable_compile", "synced_gpus", "use_mtp"), False),
+    "encoder_repetition_penalty": 1,
+    "return_dict_in_generate": True,
+}
+# Options about drawing codes at random, and the value that says nothing.
+_SAMPLING = {
+    "temperature": 1,
+    "top_k": 0,
+    "top_p": 1,
+    "min_p": 0,
+    "top_h": 1,
+    "typical_p": 1,
+    "epsilon_cutoff": 0,
+    "eta_cutoff": 0,
+}
+_CODES = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids")
+_OTHER = ("do_sample", "repetition_penalty", "no_repeat_ngram_size", "sequence_bias", "renormalize_logits")
+_OTHER += ("remove_invalid_values", "num_return_sequences", "output_scores", "output_logits", "use_cache")
+GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *_OTHER)  # those that do something
+OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, beside transformers' own
+_BOOKKEEPING = ("transformers_version",)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def whole_number(name: str, value: Any, lowest: int = 0, highest: int | None = None) -> int:
+    """A whole number as Python's own, from any kind of number there is (numpy's, a tensor of one, 3.0).
+
+    Raises:
+        ValueError: it is none, or below `lowest`, or above `highest`.
+    """
+    number = _plain(value)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if not isinstance(number, int) or number < lowest or (highest is not None and number > highest):
+        wanted = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
+        raise ValueError(f"{name}={_shown(value)}: give a whole number {wanted}")
+    return number
+
+
+def real_number(name: str, value: Any, wanted: str, allowed: Callable[[float], bool]) -> float | int:
+    """A number for which `allowed` holds; `wanted` says so in words.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = _plain(value)
+    if number is None or not math.isfinite(number) or not allowed(number):
+        raise ValueError(f"{name}={_shown(value)}: give {wanted}")
+    return number
+
+
+def seed_number(value: Any) -> int:
+    """A seed as torch takes it. Any whole number of 0 or more is one: from 2**64 on, what it leaves when divided by that.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return whole_number("seed", value) % 2**64
+
+
+def _plain(value: Any) -> int | float | None:
+    """Python's number, or None for what is no number (True and False are none)."""
+    if isinstance(value, torch.Tensor) or (hasattr(value, "item") and hasattr(value, "dtype")):
+        if math.prod(value.shape) != 1:
+            return None
+        value = value.item()
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else None
+
+
+def _shown(value: Any) -> str:
+    said = " ".join(repr(value).split())
+    return said if len(said) <= 60 else said[:60] + " ..."
+
+
+_COUNT = "a whole number of 0 or more"
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "temperature": ("a number above 0", lambda number: number > 0),
+    "top_p": ("a number above 0, up to 1", lambda number: 0 < number <= 1),
+    "typical_p": ("a number above 0, up to 1", lambda number: 0 < number <= 1),
+    "top_h": ("a number above 0, up to 1", lambda number: 0 < number <= 1),
+    "min_p": ("a number from 0 to 1", lambda number: 0 <= number <= 1),
+    "epsilon_cutoff": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
+    "eta_cutoff": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
+    "repetition_penalty": ("a number above 0", lambda number: number > 0),
+}
+MOST_DANCES = 10_000  # to one song at once: more is asked for by mistake, and ends without memory
+_WHOLE = {"top_k": (0,), "no_repeat_ngram_size": (0,), "num_return_sequences": (1, MOST_DANCES)}
+_SWITCHES = ("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values", "output_scores", "output_logits")
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value of an option that does something, as Python's number where it is one."""
+    if value is None:
+        return None
+    if name in _WHOLE:
+        return whole_number(name, value, *_WHOLE[name])
+    if name in _RANGES:
+        return real_number(name, value, *_RANGES[name])
+    if name in _SWITCHES and not isinstance(value, bool):
+        raise ValueError(f"{name}={_shown(value)}: give True or False")
+    return value
+
+
+# --- options of generate() -------------------------------------------------------------------------------------------
+
+
+def check_generation(
+    options: Mapping[str, Any],
+    own: GenerationConfig | None,
+    known: Collection[str] = (),
+    codebook_size: int | None = None,
+    samples: bool = False,
+    where: str = "generate()",
+) -> dict[str, Any]:
+    """Look at all options before anything is computed.
+
+    Args:
+        options: keywords, among them perhaps a `generation_config`.
+        own: the model's own configuration.
+        known: names that are not this function's business, but may have been meant where one is misspelt.
+        codebook_size: codes that are named must be below it.
+        samples: whether codes are drawn at random where neither the options nor `own` say.
+        where: who takes the options, for messages.
+
+    Returns:
+        the options, numbers as Python's own.
+
+    Raises:
+        ValueError: one would do nothing, is misspelt, or is out of range.
+    """
+    config = options.get("generation_config")
+    if config is not None and not isinstance(config, GenerationConfig):
+        raise ValueError(f"generation_config of type {type(config).__name__}: give a transformers.GenerationConfig")
+    checked, given = {}, {}
+    for name, value in options.items():
+        if name in ("generation_config", "start_codes") or name in known:
+            checked[name] = value
+            continue
+        if name not in GENERATION_OPTIONS:
+            _refuse(name, value, known, where)
+            continue  # it says nothing, so it need not go on
+        checked[name] = given[name] = _checked(name, value)
+    given = {**_of_config(config, known, where), **given}
+    _of_config(own, known, where, strict=False)
+    _check_codes(given, codebook_size)
+    drawn = given.get("do_sample")
+    if drawn is None:
+        drawn = getattr(own, "do_sample", None)
+    if not (samples if drawn is None else drawn):
+        for name, nothing in _SAMPLING.items():
+            if given.get(name) not in (None, nothing):
+                raise ValueError(
+                    f"{name}={given[name]!r} does nothing without sampling: add do_sample=True, or leave it out"
+                )
+    return checked
+
+
+def _of_config(config: GenerationConfig | None, known: Collection[str], where: str, strict: bool = True) -> dict:
+    """What a configuration says beyond the defaults, checked. One that was loaded may know more than this transformers."""
+    given, defaults = {}, vars(GenerationConfig())
+    for name, value in ({} if config is None else vars(config)).items():
+        if name.startswith("_") or name in _BOOKKEEPING or name in OWN_FIELDS or value is None:
+            continue
+        if name in GENERATION_OPTIONS:
+            given[name] = _checked(name, value)
+        elif value != defaults.get(name) and (strict or name in _IDLE):
+            place = "generation_config" if strict else "the model's generation_config"
+            _refuse(name, value, known, where, f" in {place}")
+    return given
+
+
+def _refuse(name: str, value: Any, known: Collection[str], where: str, place: str = "") -> None:
+    """Say why an option is none, unless it says nothing."""
+    if value is None and (name in _IDLE or hasattr(GenerationConfig(), name)):
+        return
+    if name in _IDLE:
+        if name in _NEUTRAL and value == _NEUTRAL[name]:
+            return
+        raise ValueError(f"{name}={_shown(value)}{place}: {_IDLE[name]}")
+    unknown_option(name + place, {*GENERATION_OPTIONS, *OWN_FIELDS, *known, "generation_config"}, where)
+
+
+def unknown_option(name: str, names: Collection[str], where: str) -> None:
+    """Raise a ValueError that says what may have been meant."""
+    near = difflib.get_close_matches(name.split()[0], sorted(names), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"give some of {', '.join(sorted(names))}"
+    raise ValueError(f"{name} is no option of {where}: {hint}")
+
+
+def _check_codes(given: Mapping[str, Any], codebook_size: int | None) -> None:
+    """A code that does not exist cannot be forbidden."""
+    if codebook_size is None:
+        return
+    named = {name: given[name] for name in _CODES if given.get(name) is not None}
+    bias = given.get("sequence_bias")
+    if bias is not None:
+        named["sequence_bias"] = list(bias) if isinstance(bias, Mapping) else [entry[0] for entry in bias]
+    for name, codes in named.items():
+        try:
+            flat = [_plain(code) for entry in codes for code in (entry if isinstance(entry, list | tuple) else [entry])]
+        except TypeError:
+            flat = [None]
+        if not all(isinstance(code, int) and 0 <= code < codebook_size for code in flat):
+            raise ValueError(f"{name}={_shown(given[name])}: give codes of 0 to {codebook_size - 1}, the codebook")
+
+
+def names_of(function: Callable) -> tuple[str, ...]:
+    """The names of a function's parameters."""
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(one.name for one in parameters if one.kind not in kinds and one.name != "self")
+
+
+# --- inputs of models ------------------------------------------------------------------------------------------------
+
+
+def need_tensors(remedy: str, **tensors: Any) -> None:
+    """Raise a ValueError of one line unless all of these are tensors; `remedy` says where they come from."""
+    missing = [name for name, value in tensors.items() if value is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ValueError(f"{' and '.join(missing)} {verb} missing: {remedy}")
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(
+                f"{name} of type {type(value).__name__} is no tensor: give a torch.Tensor (return_tensors='pt')"
+            )
+
+
+def need_counts(num_frames: Any, batch: int) -> list[int] | None:
+    """`num_frames` as a list with one whole number for each of the batch; None as it is.
+
+    Raises:
+        ValueError: it is neither one number, for a batch of one, nor one for each.
+    """
+    if num_frames is None:
+        return None
+    if isinstance(num_frames, torch.Tensor) or hasattr(num_frames, "tolist"):
+        num_frames = num_frames.tolist()
+    counts = list(num_frames) if isinstance(num_frames, list | tuple) else [num_frames]
+    counts = [whole_number("num_frames", count, 1) for count in counts]
+    if len(counts) != batch:
+        raise ValueError(f"num_frames has {len(counts)} numbers for a batch of {batch}: give one for each")
+    return counts
+
+
+__all__ = [
+    "GENERATION_OPTIONS",
+    "MOST_DANCES",
+    "OWN_FIELDS",
+    "check_generation",
+    "names_of",
+    "need_counts",
+    "need_tensors",
+    "real_number",
+    "seed_number",
+    "unknown_option",
+    "whole_number",
+]
