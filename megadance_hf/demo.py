@@ -143,16 +143,16 @@ class Studio:
         genres = [genre] + ([beside] if beside not in (None, NOBODY) else [])
         if len(set(genres)) < len(genres):
             raise DemoError(f"Both dancers would dance {genre}: choose another genre for one of them.")
-        length = soundfile.info(song).duration if _is_sound(song) else None
-        if length is not None and start >= length:
+        extractor = self.pipe.processor.feature_extractor
+        length = extractor.seconds(song, addresses=False)
+        if start >= length:
             raise DemoError(f"The song ends after {length:.0f} seconds: begin earlier than at {start:g}.")
 
         began = time.monotonic()
         report(0.02, "listening to the song")
-        waveform, rate = load_audio(song, sampling_rate=None, start=start, duration=wanted, mono=False)
+        waveform, rate = load_audio(song, sampling_rate=None, start=start, duration=wanted, mono=False, addresses=False)
         name = Path(song).name
-        heard = self.pipe.processor(waveform.mean(1), genre, sampling_rate=rate)
-        features = np.asarray(heard["input_features"][0], dtype=np.float32)
+        features = extractor.listen(song, start, wanted, addresses=False)
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else int(seed)
 
         dances = []
@@ -166,8 +166,9 @@ class Studio:
                     )
                 report(0.15 + 0.75 * (index + done / total) / len(genres), f"dancing {one}")
 
-            options = {"seed": seed, "temperature": temperature, "mode": mode, "start": start, "duration": wanted}
-            dances.append(self.pipe(song, one, **options, progress=progress))
+            options = {"seed": seed, "temperature": temperature, "mode": mode}
+            dances.append(self.pipe({"input_features": features, "name": name}, one, **options, progress=progress))
+            dances[-1].metadata["start"] = start
 
         report(0.92, "dressing the dancer")
         self._tidy()
@@ -185,7 +186,7 @@ class Studio:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         music, seconds = song_curves(features[: len(dances[0])]), len(waveform) / rate
-        cut = length is not None and length - start - seconds > 0.1
+        cut = length - start - seconds > 0.1
         return {
             "id": folder.name,
             "name": name,
@@ -240,13 +241,6 @@ class Studio:
         for folder in self.folder.glob("*/song.wav"):
             if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-def _is_sound(path: str) -> bool:
-    try:
-        return soundfile.info(path).frames > 0
-    except (soundfile.SoundFileError, OSError):
-        return False  # load_audio says best what is wrong with it
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -340,7 +334,7 @@ def build_page(studio: Studio) -> gr.Blocks:
     ) as page:
         gr.Markdown(
             "# A dance to your song\n\nUpload or record a song, choose a dance, and a dancer moves to it. "
-            f"A song is a wav, mp3, ogg or flac file of up to {limits.megabytes:g} MB; up to {limits.song_seconds:g} seconds of "
+            f"A song is any file that plays (wav, mp3, m4a, ogg, flac, ...) of up to {limits.megabytes:g} MB; up to {limits.song_seconds:g} seconds of "
             "it are danced. It stays on the server for an hour, for you alone."
         )
         with gr.Row():

@@ -85,7 +85,7 @@ class EndpointHandler:
             except (binascii.Error, ValueError):
                 raise RequestError("inputs is not base64: send the bytes of a sound file, encoded so") from None
         if not isinstance(inputs, bytes) or not inputs:
-            raise RequestError("inputs is missing: send the bytes of a sound file (wav, mp3, ogg, flac)")
+            raise RequestError("inputs is missing: send the bytes of a sound file (wav, mp3, m4a, ogg, flac, ...)")
         if len(inputs) > self.max_bytes:
             raise RequestError(
                 f"inputs has {len(inputs) / 1e6:.1f} MB, more than {self.max_bytes / 1e6:g}: send a smaller file"
@@ -95,13 +95,7 @@ class EndpointHandler:
     def _duration(self, song: bytes, start: float, duration: float | None) -> float:
         """Seconds to dance; never more than the limit, whatever the file says about its own length."""
         if duration is None:
-            import soundfile
-
-            try:
-                duration = soundfile.info(io.BytesIO(song)).duration - start
-            except soundfile.LibsndfileError:
-                return self.max_seconds  # the pipeline will say what is wrong with it
-            duration = max(duration, 0.001)
+            duration = max(self.pipe.processor.feature_extractor.seconds(song) - start, 0.001)
         if duration > self.max_seconds:
             raise RequestError(
                 f"{duration:.1f} s are to be danced to, more than {self.max_seconds:g}: give a duration up to that"

@@ -35,6 +35,7 @@ from .decoding_megadance import (
     as_floats,
     check_rate,
     decode,
+    length,
 )
 from .errors_megadance import reading, reason_of
 from .music_features_megadance import HOP_LENGTH, SAMPLING_RATE, num_rows, sound_library
@@ -220,6 +221,10 @@ class Sound:
         if self._stream is not None:
             return decode(self._stream, self.name, start, duration)
         return self._slices(start, duration)
+
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return length(self._stream, self.name) if self._stream is not None else len(self._waveform) / self.rate
 
     def _slices(self, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
         waveform, rate = self._waveform, self.rate

@@ -113,6 +113,19 @@ def decode(stream: BinaryIO, name: str, start: float, duration: float | None) ->
             yield from _decode_one(stream, name, start, duration)
 
 
+def length(stream: BinaryIO, name: str) -> float:
+    """Seconds that a file lasts: its own word where that is true, else by decoding it. Raises AudioError as `decode`."""
+    with reading(name, "give a sound file that plays", AudioError):
+        size = stream.seek(0, os.SEEK_END)
+        if size and len(_joined(stream, size)) == 1 and _trusted(stream, size) == (True, None):
+            stream.seek(0)
+            file = _sndfile(stream)
+            if file is not None:
+                with file:
+                    return file.frames / check_rate(file.samplerate, f"{name}: sampling_rate")
+        return sum(len(piece) / rate for piece, rate in decode(stream, name, 0.0, None))
+
+
 def _one_after_another(stream: BinaryIO, parts: list[tuple[int, int]], name: str) -> Iterator[tuple[np.ndarray, int]]:
     for part in parts:
         yield from _decode_one(_Window(stream, *part), name, 0.0, None)
@@ -588,4 +601,5 @@ __all__ = [
     "as_floats",
     "check_rate",
     "decode",
+    "length",
 ]

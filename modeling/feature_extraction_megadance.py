@@ -151,3 +151,9 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
         rates = {"sampling_rate": self.sampling_rate, "hop_length": self.hop_length}
         waveform, rows = hear(song, start, duration, **rates, addresses=addresses)
         return music_features(waveform, **rates)[rows]
+
+    @staticmethod
+    def seconds(song: Any, *, addresses: bool = True) -> float:
+        """How long a song lasts; `song` is what `load_audio` takes. Decoded to the end where its own word is not to be trusted."""
+        with opened(song, argument="song", addresses=addresses) as sound:
+            return sound.seconds()

@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -458,6 +460,55 @@ def test_stereo_at_44100_is_fine(megadance, model, tmp_path):
     path = write_song(tmp_path / "stereo.flac", seconds=1.5, rate=44100, channels=2)
     assert megadance("generate", path, "--model", model, "-o", "d.npz")[0] == 0
     assert len(Motion.load("d.npz")) == 45
+
+
+def test_a_song_that_comes_through_a_pipe(megadance, model, song, monkeypatch):
+    expected = MusicToDancePipeline.from_pretrained(model)(song, seed=3)
+
+    def piped():
+        reading, writing = os.pipe()
+        threading.Thread(target=lambda: (os.write(writing, song.read_bytes()), os.close(writing))).start()
+        return reading
+
+    monkeypatch.setattr(sys, "stdin", open(piped()))  # noqa: SIM115
+    assert (
+        megadance("generate", "-", "--model", model, "--seed", 3, "-o", "a.npz", "-o", "a.mp4", "--bundle", "b")[0] == 0
+    )
+    assert sorted(os.listdir("b")) == ["HOWTO.txt", "dance.bvh", "dance.glb", "open_in_blender.py", "song.wav"]
+    assert np.array_equal(Motion.load("a.npz").poses, expected.poses)
+    status, _, shown = megadance("generate", f"/dev/fd/{piped()}", "--model", model, "--seed", 3, "-o", "b.npz")
+    assert status == 0, shown
+    assert np.array_equal(Motion.load("b.npz").poses, expected.poses)
+    monkeypatch.setattr(sys, "stdin", open(piped()))  # noqa: SIM115
+    assert megadance("export", "a.npz", "--music", "-", "-o", "c.mp4", "-o", "d.mp4")[0] == 0
+    monkeypatch.setattr(sys, "stdin", None)
+    status, _, shown = megadance("generate", "-", "--model", model, "-o", "e.npz")
+    assert status == 2 and "argument SONG: '-' is what comes in through a pipe, and none is there" in shown
+
+
+def test_the_song_is_not_replaced_by_its_dance(megadance, model, song):
+    content = song.read_bytes()
+    Path("song.mp4").write_bytes(content)
+    Path("song-2.mp4").write_bytes(content)
+    Path("link.mp4").symlink_to("song.mp4")
+    os.link("song.mp4", "hard.mp4")
+    Path("dance.npz").write_bytes(b"a dance")
+    before = files()
+    for arguments in (
+        ["generate", "song.mp4", "-o", "song.mp4"],
+        ["generate", "song.mp4", "-o", "a.npz", "-o", "../here/song.mp4"],
+        ["generate", "song.mp4", "-o", "link.mp4"],
+        ["generate", "song.mp4", "-o", "hard.mp4"],
+        ["generate", "link.mp4", "-o", "song.mp4"],
+        ["generate", "song-2.mp4", "-o", "song.mp4", "--num", "3"],
+        ["export", "dance.npz", "-o", "./dance.npz"],
+        ["export", "dance.npz", "--music", "song.mp4", "-o", "link.mp4"],
+    ):
+        status, said, shown = megadance(*arguments, *(["--model", model] if arguments[0] == "generate" else []))
+        assert (status, said) == (2, "") and re.search(
+            "-o: '.*' is .* itself, which would be replaced: give another", shown
+        )
+    assert files() == before and Path("song.mp4").read_bytes() == content
 
 
 def test_unwritable_outputs(megadance, model, song, monkeypatch, tmp_path):

@@ -462,6 +462,10 @@ def test_errors_about_files(tmp_path):
         filmstrip(stand(2), tmp_path / "a.png", 0)
     with pytest.raises((RenderError, MotionError), match="no frames"):
         render_frames(stand(2)[:0])
+    (tmp_path / "song.mp4").write_bytes(b"a song")
+    with pytest.raises(RenderError, match="song.mp4' is the music itself"):
+        render_video(stand(2), tmp_path / "song.mp4", tmp_path / "song.mp4", **small)
+    (tmp_path / "song.mp4").unlink()
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(RenderError, match="is a folder"):
         render_video(stand(2), tmp_path / "folder.mp4", **small)
