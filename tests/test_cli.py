@@ -151,7 +151,8 @@ def test_video_has_the_song_from_its_start(megadance, model, song, monkeypatch):
     monkeypatch.setattr(Motion, "save", save)
     status, _, shown = megadance("generate", song, "--model", model, "--start", 1, "-o", "d.MP4")
     assert status == 0, shown
-    assert saved == {"music": str(song), "music_start": 1.0, "body": "mannequin", "frames": 45}
+    assert saved.pop("music").source == str(song)
+    assert saved == {"music_start": 1.0, "body": "mannequin", "frames": 45}
     assert files() == ["d.MP4"]
 
 
