@@ -32,11 +32,12 @@ COMPILE = $(BIN)/python -m pytest -q -n 0 -m "not slow" tests/test_kernels_megad
     tests/test_music_features_megadance.py >/dev/null || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality style clean
+.PHONY: help demo test test-versions quality style clean
 
 help: ## this list
 	@echo "make demo     a person dances to a song: dance.mp4, dance.glb, dance.bvh (SONG=my.mp3 GENRE=rumba SEED=3)"
 	@echo "make test     all tests"
+	@echo "make test-versions   a short part of them with the newest versions of everything, and with the oldest that setup.py allows"
 	@echo "make quality  what the linter and the formatter have to say"
 	@echo "make style    let them mend it"
 	@echo "make clean    remove what was built, installed and generated here"
@@ -84,6 +85,11 @@ endif
 test: $(VENV)/.installed-dev ## all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
+# VERSIONS=newest runs one of the two.
+VERSIONS ?= newest lowest
+test-versions: ## a short part of the tests with the newest and with the oldest versions
+	@set -e; for kind in $(VERSIONS); do $(PYTHON) tests/versions.py $$kind; done
+
 quality: $(VENV)/.installed-dev ## what the linter and the formatter have to say
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -93,6 +99,6 @@ style: $(VENV)/.installed-dev ## let them mend it
 	@$(BIN)/ruff format .
 
 clean: ## remove what was built, installed and generated here
-	rm -rf $(VENV) build dist *.egg-info demo dance.mp4 dance.glb dance.bvh
+	rm -rf $(VENV) .venv-newest .venv-lowest build dist *.egg-info demo dance.mp4 dance.glb dance.bvh
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

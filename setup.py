@@ -10,25 +10,29 @@ from setuptools import setup
 
 HERE = Path(__file__).parent
 
-# One reason each.
+# The Pythons that the tests were really run with: the oldest with all lower bounds below, the newest with the newest of
+# everything (tests/versions.py), 3.11 with the pinned versions.
+PYTHON_VERSIONS = ["3.10", "3.11", "3.12", "3.13"]
+
+# One reason each. The lower bounds were run together; each names a release that exists.
 REQUIREMENTS = [
-    "torch>=2.6",  # the models
-    "transformers>=5.0",  # PreTrainedModel, GenerationMixin, feature extractors, Auto classes
-    "huggingface_hub>=1.0",  # from_pretrained, push_to_hub
-    "safetensors>=0.5",  # weights
-    "numpy>=1.26",
-    "scipy>=1.11",  # rotations of the exports
-    "soundfile>=0.13",  # reads wav, mp3, ogg, flac
-    "soxr>=0.5",  # resampling, also inside the music features
-    "av>=14",  # mp4 with sound, no system ffmpeg
-    "numba>=0.60",  # compiles the renderer's pixel loops, and code steps of large models
-    "opencv-python-headless>=4.10",  # text, blurs and floor of the video
-    "tqdm>=4.66",  # progress
+    "torch>=2.6.0",  # the models
+    "transformers>=5.4.0",  # PreTrainedModel, GenerationMixin, feature extractors, Auto classes
+    "huggingface_hub>=1.5.0",  # from_pretrained, push_to_hub
+    "safetensors>=0.5.0",  # weights
+    "numpy>=1.26.0",
+    "scipy>=1.11.0",  # rotations of the exports
+    "soundfile>=0.13.0",  # reads wav, mp3, ogg, flac
+    "soxr>=0.5.0",  # resampling, also inside the music features
+    "av>=14.0.0",  # mp4 with sound, no system ffmpeg
+    "numba>=0.60.0",  # compiles the renderer's pixel loops, and code steps of large models
+    "opencv-python-headless>=4.10.0.84",  # text, blurs and floor of the video
+    "tqdm>=4.66.3",  # progress
 ]
 EXTRAS = {
-    "train": ["accelerate>=1.4", "datasets>=4.0", "pyyaml>=6", "tensorboard>=2.16", "matplotlib>=3.8"],
+    "train": ["accelerate>=1.4.0", "datasets>=4.0.0", "pyyaml>=6.0", "tensorboard>=2.16.2", "matplotlib>=3.8.0"],
     "smplx": ["smplx>=0.1.28"],  # SMPL meshes; the model files are the user's own (non-commercial research)
-    "demo": ["gradio>=6.31"],  # the web page
+    "demo": ["gradio>=6.31.0"],  # the web page
     "cuda": ["mamba-ssm>=2.2"],  # source-only; needs nvcc and a GPU
 }
 EXTRAS["dev"] = [
@@ -57,7 +61,8 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=f">={PYTHON_VERSIONS[0]}",
+    classifiers=[f"Programming Language :: Python :: {version}" for version in ("3", *PYTHON_VERSIONS)],
     packages=["megadance_hf", "megadance_hf.modeling", "megadance_hf.datasets_scripts"],
     package_dir={
         "megadance_hf": "megadance_hf",

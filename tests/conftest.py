@@ -8,6 +8,7 @@ need them are skipped; on a build server (`CI` set) they fail, so that nothing p
 import atexit
 import ipaddress
 import json
+import logging
 import os
 import random
 import shutil
@@ -49,6 +50,32 @@ def _seeded():
     np.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(autouse=True)
+def no_deprecations():
+    """transformers logs what it is going to take away, it does not warn: an error all the same (warnings: pyproject.toml)."""
+    said = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "deprecated" in record.getMessage():
+                said.append(record.getMessage())
+
+    logger, listener = logging.getLogger("transformers"), Listener()
+    logger.addHandler(listener)
+    yield
+    logger.removeHandler(listener)
+    assert not said, f"deprecated by transformers: {said}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With other versions than the pinned ones (tests/versions.py) a failure says which they are."""
+    report = yield
+    if report.failed and (versions := os.environ.get("MEGADANCE_VERSIONS")):
+        report.sections.append(("versions", versions))
+    return report
 
 
 def _is_local(address) -> bool:

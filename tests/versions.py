@@ -1,0 +1,100 @@
+"""A short part of the suite with other versions than the pinned ones: `python tests/versions.py newest` (or `lowest`).
+
+`newest` installs everything without constraints, as every user gets it today; `lowest` all lower bounds of `setup.py` at once.
+Each has an environment of its own in the checkout (.venv-newest, .venv-lowest), with the newest and the oldest Python found on
+this machine among those that `setup.py` names. The tests are those marked `versions`. A failure names the versions it
+happened with.
+"""
+
+import argparse
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = ("train", "smplx", "demo")
+TOOLS = ("pytest", "hypothesis", "httpx")
+TOLD = ("torch", "transformers", "huggingface_hub", "numpy", "numba", "av", "accelerate", "datasets", "gradio")
+
+
+def declared(setup: Path = ROOT / "setup.py") -> dict[str, object]:
+    """The constants of setup.py, without running it."""
+    constants = {}
+    for node in ast.parse(setup.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                constants[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:  # made from others
+                continue
+    return constants
+
+
+def lower_bounds() -> list[str]:
+    """`name==bound` for each requirement of the library and of the extras that users install."""
+    constants = declared()
+    required = [*constants["REQUIREMENTS"], *(line for extra in EXTRAS for line in constants["EXTRAS"][extra])]
+    return [line.replace(">=", "==") for line in required]
+
+
+def find_python(kind: str) -> str:
+    """The oldest (`lowest`) or newest Python of those that setup.py names that runs here."""
+    versions = declared()["PYTHON_VERSIONS"]
+    managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for version in versions if kind == "lowest" else reversed(versions):
+        installed = sorted(managed.glob(f"{version}.*/bin/python{version}"))
+        for candidate in (shutil.which(f"python{version}"), *map(str, installed)):
+            if candidate and subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
+                return candidate
+    return sys.executable
+
+
+def install(kind: str, folder: Path) -> Path:
+    """The environment's Python, with everything installed."""
+    subprocess.run([find_python(kind), "-m", "venv", "--clear", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    if kind == "lowest":
+        bounds = folder / "lowest.txt"
+        bounds.write_text("\n".join(lower_bounds()) + "\n", encoding="utf-8")
+        pip += ["-c", str(bounds)]
+    # torch first: whatever is installed later finds it there
+    for wanted in (["torch"], ["-e", f".[{','.join(EXTRAS)}]", *TOOLS]):
+        subprocess.run([*pip, *wanted], check=True, cwd=ROOT)
+    return python
+
+
+def versions_of(python: Path) -> str:
+    code = (
+        "import sys; from importlib.metadata import version\n"
+        f"print('Python', sys.version.split()[0], *(f'{{name}} {{version(name)}}' for name in {TOLD!r}), sep=', ')"
+    )
+    done = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    return done.stdout.strip().replace("Python, ", "Python ")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=("newest", "lowest"))
+    parser.add_argument("--keep", action="store_true", help="use the environment as it is, if it is there")
+    parser.add_argument("pytest", nargs="*", help="further arguments for pytest, after --")
+    options = parser.parse_args(arguments)
+    folder = ROOT / f".venv-{options.kind}"
+    python = folder / "bin" / "python"
+    if not (options.keep and python.exists()):
+        print(f"Installing the {options.kind} versions into {folder.name} (some minutes)", flush=True)
+        python = install(options.kind, folder)
+    said = versions_of(python)
+    print(f"{options.kind} versions: {said}", flush=True)
+    environment = {**os.environ, "MEGADANCE_VERSIONS": f"{options.kind}: {said}"}
+    command = [str(python), "-m", "pytest", "-q", "-m", "versions", *options.pytest]
+    code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    if code:
+        print(f"FAILED with the {options.kind} versions: {said}", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
