@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 
+import pytest
 import torch
 from helpers import save_tiny_model, tiny_generator, tiny_tokenizer
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
@@ -12,6 +13,7 @@ import megadance_hf.auto  # noqa: F401  (registers)
 from megadance_hf import MegaDanceForMotionGeneration, MegaDanceTokenizer
 
 
+@pytest.mark.versions
 def test_auto_model_and_own_class_agree_bit_for_bit_and_silently(tmp_path):
     folder = save_tiny_model(tmp_path)
     with warnings.catch_warnings():
@@ -29,6 +31,7 @@ def test_auto_model_and_own_class_agree_bit_for_bit_and_silently(tmp_path):
     assert torch.equal(*again)
 
 
+@pytest.mark.versions
 def test_the_other_auto_classes(tmp_path):
     folder = save_tiny_model(tmp_path)
     assert AutoConfig.from_pretrained(folder).genres == ["chacha", "rumba", "waltz"]

@@ -79,6 +79,7 @@ def test_generate_in_other_precisions(megadance, model, song, precision, options
     assert np.array_equal(Motion.load("a.npz").poses, expected.poses)
 
 
+@pytest.mark.versions
 def test_generate_writes_the_dance_of_the_pipeline(megadance, model, song):
     status, said, shown = megadance(
         "generate",
@@ -172,6 +173,7 @@ def test_a_bundle_beside_files(megadance, model, song):
     assert filecmp.cmp("same.glb", "dance-2/dance.glb", shallow=False)
 
 
+@pytest.mark.versions
 def test_export_writes_a_dance_in_other_formats(megadance, model, song):
     assert megadance("generate", song, "--model", model, "--seed", 1, "--start", 0.5, "-o", "d.npz")[0] == 0
     outputs = ("-o", "d.vrma", "-o", "d.bvh", "--bundle", "dance")
@@ -583,6 +585,7 @@ def test_other_commands_refuse_unknown_models(megadance, tmp_path):
         assert (status, said) == (2, "") and re.fullmatch(r"megadance.*: error: .+\n", shown)
 
 
+@pytest.mark.versions
 def test_as_a_process(model, song, tmp_path, repository):
     """Once for real: status, streams and files of the installed command's module."""
     command = [sys.executable, "-m", "megadance_hf.cli", "generate"]

@@ -53,6 +53,7 @@ def kept(studio):
     return sorted(path.name for path in studio.folder.glob("*/*"))
 
 
+@pytest.mark.versions
 def test_a_dance_is_the_pipeline_s(studio, pipe, song):
     told = []
     options = {"seed": 7, "temperature": 0.8, "mode": "stream", "start": 0.5}

@@ -129,6 +129,7 @@ def test_rhythm_does_not_hear_the_padding():
     assert torch.equal(together.lower_codes[1, :9], alone.lower_codes[0])
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("prompt", [1, 6, 11])
 @pytest.mark.parametrize("mode", MODES)
 def test_caches_change_nothing(mode, prompt):
@@ -141,6 +142,7 @@ def test_caches_change_nothing(mode, prompt):
     torch.testing.assert_close(cached.lower_logits, recomputed.lower_logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("mode", MODES)
 def test_long_prompts_are_read_in_pieces(monkeypatch, mode):
     arguments = {"mode": mode, "do_sample": False, "output_logits": True, **start(steps=11)}
@@ -151,6 +153,7 @@ def test_long_prompts_are_read_in_pieces(monkeypatch, mode):
     torch.testing.assert_close(at_once.upper_logits, in_pieces.upper_logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.versions
 @given(pieces=st.lists(st.integers(1, 7), min_size=1, max_size=6))
 @settings(max_examples=8)
 def test_a_cache_fed_in_pieces_equals_one_forward(pieces):
@@ -176,6 +179,7 @@ def test_a_cache_fed_in_pieces_equals_one_forward(pieces):
     torch.testing.assert_close(torch.cat(logits, 1), whole.upper_logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.versions
 def test_stream_equals_one_forward_over_its_own_dance():
     result = MODEL.generate(song(20), MIXED, mode="stream", seed=3, do_sample=True, output_logits=True)
     with torch.no_grad():

@@ -295,6 +295,7 @@ def test_dropout_statistics():
     assert dropout.eval()(x) is x
 
 
+@pytest.mark.versions
 def test_gradient_checkpointing_gives_the_same_gradients():
     plain, inputs = tiny_model(num_hidden_layers=1).train(), tiny_inputs(genre_ids=[1, 1, 0])
     checkpointed = copy.deepcopy(plain)
@@ -306,6 +307,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         assert one.grad is None and other.grad is None or torch.allclose(one.grad, other.grad)
 
 
+@pytest.mark.versions
 def test_a_few_steps_of_training_learn_a_dance():
     model, inputs = tiny_model(num_hidden_layers=1).train(), tiny_inputs(batch=4, genre_ids=[1, 1, 2, 1])
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
@@ -319,6 +321,7 @@ def test_a_few_steps_of_training_learn_a_dance():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.versions
 def test_bfloat16():
     model, inputs = tiny_model(), tiny_inputs()
     expected = model(**inputs).upper_logits
@@ -391,6 +394,7 @@ def silence(caplog):
     assert not loud
 
 
+@pytest.mark.versions
 def test_save_and_load_is_exact_and_silent(tmp_path, silence):
     if "megadance" not in AutoConfig.for_model.__globals__["CONFIG_MAPPING"]:
         AutoConfig.register("megadance", MegaDanceConfig)
@@ -415,6 +419,7 @@ def test_save_and_load_is_exact_and_silent(tmp_path, silence):
     torch.testing.assert_close(body(**inputs).last_hidden_state, model.model(**inputs).last_hidden_state)
 
 
+@pytest.mark.versions
 def test_active_genres_open_alone_and_silently(tmp_path, silence):
     model, inputs = tiny_model(), tiny_inputs(genre_ids=[1, 1, 1])
     model.save_pretrained(tmp_path)

@@ -54,6 +54,7 @@ def test_normalises_by_its_statistics():
             model.set_statistics(*bad)
 
 
+@pytest.mark.versions
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     model, motion = tiny(), torch.randn(2, 30, 147)
     model.set_statistics(torch.randn(147), torch.rand(147) + 0.5)

@@ -166,6 +166,7 @@ def test_codebook_utilization():
 # --- the model -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_encode_decode_and_forward_agree(switches):
     model = tiny(**switches)
@@ -240,6 +241,7 @@ def test_statistics_survive_saving_and_reject_nonsense(tmp_path):
         model.set_statistics(mean, std * 0)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_saving_and_loading_is_bit_for_bit(tmp_path, switches):
     model = tiny(**switches)
@@ -254,6 +256,7 @@ def test_saving_and_loading_is_bit_for_bit(tmp_path, switches):
     )
 
 
+@pytest.mark.versions
 def test_no_state_is_left_behind_on_the_meta_device():
     with torch.device("meta"):
         model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY))

@@ -143,6 +143,7 @@ def reduced(parity) -> Iterator[Generator]:
     yield Generator(parity, "gpt_reduced")
 
 
+@pytest.mark.versions
 @pytest.mark.slow
 def test_reduced_generator_parameters(reduced):
     assert sum(parameter.numel() for parameter in reduced.model.parameters()) == 74_225_943
@@ -151,6 +152,7 @@ def test_reduced_generator_parameters(reduced):
     assert sum(parameter.numel() for parameter in expert.parameters()) == reduced.info["parameters"]["per_block"]
 
 
+@pytest.mark.versions
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["t22", "t29", "t5"])
 def test_reduced_generator_logits(reduced, case):
@@ -172,6 +174,7 @@ def test_reduced_generator_mask(reduced):
     assert torch.equal(mask, ~reduced.array("attention_mask_29"))  # theirs says what is hidden
 
 
+@pytest.mark.versions
 @pytest.mark.slow
 def test_reduced_generator_loss_and_gradients(reduced):
     expected = reduced.info["cases"]["loss30"]
@@ -189,6 +192,7 @@ def test_reduced_generator_loss_and_gradients(reduced):
             assert (0.0 if ours is None else ours.norm().item()) == pytest.approx(norm, rel=1e-3), official
 
 
+@pytest.mark.versions
 @pytest.mark.slow
 @pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("case", ["gen26", "gen60"])
@@ -400,6 +404,7 @@ def test_beat_alignment_and_accuracy(parity):
 # --------------------------------------------------------------------------------------------------------- pipeline
 
 
+@pytest.mark.versions
 @pytest.mark.slow
 def test_the_whole_chain(parity, reduced):
     """Music features and a start motion in; codes, motion, joints, features and scores out."""

@@ -153,6 +153,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.versions
 @pytest.mark.slow
 def test_from_two_steps_of_training_to_a_stranger_s_machine(hub, bare, tmp_path, song):
     """Train, push, load elsewhere by id with remote code and without the package: the same codes, the same dance."""

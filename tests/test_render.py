@@ -105,6 +105,7 @@ def video(tmp_path_factory):
     return path
 
 
+@pytest.mark.versions
 def test_the_video_is_what_players_expect(video):
     with av.open(str(video)) as container:
         picture, sound = container.streams.video[0], container.streams.audio[0]
@@ -126,6 +127,7 @@ def test_the_video_shows_the_drawn_frames(video):
     assert np.abs(drawn[0].astype(int) - drawn[20]).mean() > 1.5 * same[0]  # and the dance is not a still
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(("rate", "channels", "start"), [(44100, 2, 0.0), (22050, 1, 0.4), (30000, 1, 0.25)])
 def test_sound_starts_with_frame_0_and_is_as_long_as_the_picture(tmp_path, rate, channels, start):
     song = clicks(3, rate, channels)

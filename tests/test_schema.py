@@ -69,6 +69,7 @@ def write(path, clips, **values):
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 def test_written_clips_come_back(tmp_path):
     clips = three_clips()
     info = write(tmp_path / "set", iter(clips))
@@ -103,6 +104,7 @@ def test_row_groups_change_nothing(tmp_path_factory, shapes, group_bytes):
         assert_equal(got, expected)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("by_name", [True, False])
 def test_load_dataset_reads_the_folder(tmp_path, by_name):
     from datasets import load_dataset

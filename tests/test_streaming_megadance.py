@@ -63,6 +63,7 @@ def pieces_of(model, features):
         yield features[piece], None if rhythm is None else rhythm[0, piece]
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()
 def test_codes_are_those_of_generate(kind):
@@ -76,6 +77,7 @@ def test_codes_are_those_of_generate(kind):
     assert len(stream.codes.unique()) > 5, "a dance of one code would show nothing"
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()
 def test_what_is_foreseen_comes_true_and_changes_nothing(kind):
@@ -235,6 +237,7 @@ def test_a_dance_is_as_long_as_its_music(pipe, samples):
     assert chunks[0].fps == 30 and chunks[0].genre == "rumba" and chunks[0].metadata["seed"] == 0
 
 
+@pytest.mark.versions
 def test_blocks_do_not_matter(pipe):
     sound = click_song(2.0, 44100)
     dance = whole(pipe.stream([sound], 44100, "waltz", seed=1))

@@ -51,6 +51,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, which):
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "stopped")
 
 
+@pytest.mark.versions
 def test_the_middle_of_an_epoch_can_be_resumed(tmp_path):
     settings = {"epochs": 2, "batch_size": 2, "save_every_steps": 3, "gradient_accumulation_steps": 2, "ema_decay": 0.9}
     generator_run(tmp_path / "whole", **settings)
