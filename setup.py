@@ -17,15 +17,15 @@ PYTHON_VERSIONS = ["3.10", "3.11", "3.12", "3.13"]
 # One reason each. The lower bounds were run together; each names a release that exists.
 REQUIREMENTS = [
     "torch>=2.6.0",  # the models
-    "transformers>=5.4.0",  # PreTrainedModel, GenerationMixin, feature extractors, Auto classes
+    "transformers>=5.14.0",  # PreTrainedModel, GenerationMixin, feature extractors, Auto classes
     "huggingface_hub>=1.5.0",  # from_pretrained, push_to_hub
-    "safetensors>=0.5.0",  # weights
+    "safetensors>=0.8.0",  # weights
     "numpy>=1.26.0",
     "scipy>=1.11.0",  # rotations of the exports
     "soundfile>=0.13.0",  # reads wav, mp3, ogg, flac
     "soxr>=0.5.0",  # resampling, also inside the music features
     "av>=14.0.0",  # mp4 with sound, no system ffmpeg
-    "numba>=0.60.0",  # compiles the renderer's pixel loops, and code steps of large models
+    "numba>=0.61.0",  # compiles the renderer's pixel loops, and code steps of large models
     "opencv-python-headless>=4.10.0.84",  # text, blurs and floor of the video
     "tqdm>=4.66.3",  # progress
 ]

@@ -329,7 +329,9 @@ class _Trainer:
                 raise TrainingError(
                     f"training.gradient_checkpointing=True: {type(model).__name__} can't; set it to false"
                 )
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            # transformers' name for it, and the one before that
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         optimizer_class = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
         optimizer = optimizer_class(
             [parameter for parameter in model.parameters() if parameter.requires_grad],

@@ -17,6 +17,10 @@ try:
     from numba.extending import intrinsic, overload
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
+if numba.version_info < (0, 61):  # whose llvmlite has pointers with types
+    raise ImportError(
+        f"numba {numba.__version__} is too old for the code steps of large models; pip install 'numba>=0.61'"
+    )
 
 # A step has some hundred short parallel loops: with OpenMP they took half the time of those with TBB or numba's own work queue. With TBB
 # (12.8, numba 0.68) every call takes longer than the one before.

@@ -20,6 +20,7 @@ from megadance_hf.datasets_scripts.safe_files import (
     names_of_npz,
 )
 
+CORE = np._core if hasattr(np, "_core") else np.core  # its name before numpy 2
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
@@ -148,13 +149,13 @@ def array_with(dtype="f8", shape=(4,), data=bytes(32), order="<", names=None, fi
     """A pickled array whose every word may be a lie."""
     state = (3, order, None, names, fields, size, -1, flags)
     described = Calls(np.dtype, dtype, False, True, state=state)
-    return Calls(np._core.multiarray._reconstruct, np.ndarray, (0,), b"b", state=(1, shape, described, False, data))
+    return Calls(CORE.multiarray._reconstruct, np.ndarray, (0,), b"b", state=(1, shape, described, False, data))
 
 
 FORGED = {
     "pointers from bytes": Calls(np.ndarray, (4,), "O", b"\x01" * 32),
     "memory of others": Calls(np.ndarray, (1 << 20,)),
-    "an array never filled": Calls(np._core.multiarray._reconstruct, np.ndarray, (1000,), b"b"),
+    "an array never filled": Calls(CORE.multiarray._reconstruct, np.ndarray, (1000,), b"b"),
     "objects": array_with("O8", data=b"\x01" * 32),
     "objects in a list": array_with("O8", data=[1, 2, 3, 4]),
     "a field of objects": array_with("V8", names=("a",), fields={"a": (np.dtype("O"), 0)}, size=8),
@@ -172,9 +173,9 @@ FORGED = {
     "no such characters": array_with("U2", data=b"\xff" * 32, size=8),
     "dates": array_with("M8"),
     "a type of a type": array_with(np.dtype("f8")),
-    "a short scalar": Calls(np._core.multiarray.scalar, np.dtype("f8"), b"\x01"),
-    "a scalar of an object": Calls(np._core.multiarray.scalar, np.dtype("O"), b"\x01" * 8),
-    "a buffer that is none": Calls(np._core.numeric._frombuffer, 7, np.dtype("f8"), (1,), "C"),
+    "a short scalar": Calls(CORE.multiarray.scalar, np.dtype("f8"), b"\x01"),
+    "a scalar of an object": Calls(CORE.multiarray.scalar, np.dtype("O"), b"\x01" * 8),
+    "a buffer that is none": Calls(CORE.numeric._frombuffer, 7, np.dtype("f8"), (1,), "C"),
     "a dtype": np.dtype("f8"),
     "an array's class": np.ndarray,
     "another function": Calls(np.frombuffer, b"12345678"),
