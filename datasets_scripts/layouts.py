@@ -32,10 +32,16 @@ MIN_FPS, MAX_FPS = 1.0, 1000.0
 MAX_FRAMES = 500_000  # four and a half hours at 30 a second
 DEFAULT_FPS = 30.0
 MAX_GENRE = 100  # characters
+LOOKED_AT = 10_000  # frames at most
 # The head is clearly above the feet when the median of the way from ankles to head is so long, and so much of it along one axis.
 MIN_RISE, MIN_SHARE = 0.4, 0.8
 # Feet that are so near to y = 0 stand there as well as motion capture can say.
 FLOOR_TOLERANCE = 0.03
+
+UNSEEN = (
+    "no axis carries the head above the feet over the whole clip, so which way is up cannot be seen: give "
+    "up='y' or up='z' (at the command line --up y or --up z)"
+)
 
 # Rotations that bring each axis up, (3, 3): the shortest turn; for -y the half turn about x, as cameras look.
 _TURNS = {
@@ -65,8 +71,12 @@ def check_up(up: str) -> str:
 
 
 def joints_of(poses: np.ndarray, path: np.ndarray) -> np.ndarray:
-    """(T, 24, 3) positions of the joints of poses (T, 24, 3) and a path of the pelvis (T, 3)."""
-    found = []
+    """(T, 24, 3) positions of the joints of poses (T, 24, 3) and a path of the pelvis (T, 3).
+
+    Of a long motion every so many frames: `LOOKED_AT` show axis and floor as well as all.
+    """
+    step = -(-len(poses) // LOOKED_AT)
+    poses, path, found = poses[::step], path[::step], []
     for start in range(0, len(poses), kinematics.BLOCK):
         block = slice(start, start + kinematics.BLOCK)
         rotations = kinematics.axis_angle_to_matrix(torch.from_numpy(np.array(poses[block], np.float64)))
@@ -296,20 +306,18 @@ def _axis(joints: np.ndarray, layout: Layout, given: str | None, notes: list[str
     elif (looked := seen_up(joints)) is not None:
         axis, why = looked, "that is where the head is above the feet"
         if axis == "y" and layout.up not in (None, "y"):
-            notes.append(f"Y is up already, although {layout.name} has {_spoken(layout.up)} up")
+            notes.append(f"Y is up already, although {layout.name} has {spoken(layout.up)} up")
     elif layout.up is not None:
         axis, why = layout.up, f"as {layout.name} has it; the motion itself does not show it"
     else:
-        raise LayoutError(
-            "no axis carries the head above the feet over the whole clip, so which way is up cannot be seen: give "
-            "up='y' or up='z' (at the command line --up y or --up z)"
-        )
+        raise LayoutError(UNSEEN)
     if axis != "y" and why != "as it is written":
-        notes.append(f"turned from {_spoken(axis)} up to Y up: {why}")
+        notes.append(f"turned from {spoken(axis)} up to Y up: {why}")
     return axis
 
 
-def _spoken(up: str) -> str:
+def spoken(up: str) -> str:
+    """An axis in words."""
     return up.upper().replace("-", "minus ")
 
 
@@ -379,6 +387,7 @@ def understand(content: Mapping[Any, Any], fps: float | None = None, up: str | N
             known = ", ".join(f"{count} ({model})" for count, model in MODELS.items())
             shape = np.shape(content[names[poses_key]])
             raise LayoutError(f"{poses_key} has shape {shape}, {poses.shape[1]} joints: known are {known}")
+    _check_twins(content, names, (_POSES, _ROOT, _BODY, _PATH))
     path = numbers(path_key, content[names[path_key]])
     if path.ndim == 3 and 1 in path.shape[:2]:
         path = path.reshape(-1, path.shape[-1])
@@ -538,6 +547,15 @@ def _find(names: Mapping[str, Any], wanted: tuple[str, ...]) -> str | None:
     return None
 
 
+def _check_twins(content: Mapping[Any, Any], names: Mapping[str, Any], kinds: tuple[tuple[str, ...], ...]) -> None:
+    """Raises LayoutError where two keys are names of the same thing, but what they hold differs."""
+    for wanted in kinds:
+        twins = [key for key in names if _find({key: names[key]}, wanted)]
+        values = [np.asarray(content[names[key]]) for key in twins]
+        if any(value.shape != values[0].shape or not np.array_equal(value, values[0]) for value in values[1:]):
+            raise LayoutError(f"{' and '.join(twins[:3])} differ: keep the one that is right")
+
+
 def _kind_of(ending: str) -> str | None:
     return _KINDS.get(ending) or next((_KINDS[kind] for kind in ("wxyz", "xyzw") if ending.endswith(kind)), None)
 
@@ -587,9 +605,11 @@ def _to_axis_angle(key: str, rotations: np.ndarray, kind: str) -> np.ndarray:
         first = kind == "wxyz" or (kind == "quaternion" and means[0] > means[3])
         turns = Rotation.from_quat(flat[:, [1, 2, 3, 0]] if first else flat)
     else:
-        if kind == "6d":  # rows, as pytorch3d and FineDance have them
+        if kind == "6d":
             one, two = flat[:, :3], flat[:, 3:]
-            matrices = np.stack([one, two, np.cross(one, two)], axis=1)
+            matrices = np.stack([one, two, np.cross(one, two)], axis=1)  # rows, as pytorch3d and FineDance have them
+            if shape[1] >= 21 and _knees_bend_backwards(matrices.reshape(*shape, 3, 3)):
+                matrices = matrices.transpose(0, 2, 1)  # columns, as Zhou et al. 2019 have them
         else:
             matrices = flat.reshape(-1, 3, 3)
         errors = np.abs(matrices @ matrices.transpose(0, 2, 1) - np.eye(3)).max()
@@ -597,6 +617,12 @@ def _to_axis_angle(key: str, rotations: np.ndarray, kind: str) -> np.ndarray:
             raise LayoutError(f"{key} has numbers that are no rotations: give {kind} rotations or axis-angles")
         turns = Rotation.from_matrix(matrices)
     return turns.as_rotvec().reshape(*shape, 3)
+
+
+def _knees_bend_backwards(turns: np.ndarray) -> bool:
+    """Of local rotations (T, joints, 3, 3) with or without the root: whether knees would bend as no knee does."""
+    knees = turns[:, [4, 5] if turns.shape[1] not in (21, 23) else [3, 4]]
+    return float((knees[..., 2, 1] - knees[..., 1, 2]).mean()) < 0
 
 
 def _missing(parts: bool, root: str | None, body: str | None, path: str | None) -> str:

@@ -692,10 +692,21 @@ def _is_for_users(error: Exception) -> bool:
     return isinstance(error, CommandError) or type(error).__module__.partition(".")[0] == package
 
 
+def _with_axes(argv: Sequence[str]) -> list[str]:
+    """`--up -y` as `--up=-y`: argparse would take -y for an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] == "--up" and word in ("-x", "-y", "-z"):
+            joined[-1] = f"--up={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (`sys.argv[1:]` when None); returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(_with_axes(sys.argv[1:] if argv is None else argv))
     try:
         arguments.run(arguments)
     except KeyboardInterrupt as stop:

@@ -10,15 +10,23 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations, product
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
-from .datasets_scripts.layouts import MAX_FRAMES, LayoutError, seen_up, turn_to_y_up
+from .datasets_scripts.layouts import LOOKED_AT, MAX_FRAMES, UNSEEN, LayoutError, seen_up, spoken, turn_to_y_up
 from .humanoid import straightening, t_pose_offsets
-from .modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
+from .modeling.kinematics_megadance import (
+    BLOCK,
+    JOINT_NAMES,
+    NUM_JOINTS,
+    PARENTS,
+    REST_OFFSETS,
+    matrix_to_axis_angle,
+)
 
 EXACT = 1e-3  # metres: what is so near is our own skeleton
 MAX_BONES = 5000
@@ -202,17 +210,24 @@ def from_positions(joints: Mapping[str, np.ndarray], up: str | None = None) -> F
 def _fit_positions(found: dict[str, np.ndarray], up: str | None, default: str | None) -> Fit:
     scale = _scale(found)
     notes = [] if scale == 1 else [_scale_note(scale)]
-    found = {joint: scale * place for joint, place in found.items()}
-    found, turned = _upright(found, up, default)
-    frames = len(next(iter(found.values())))
+    turn, turned = _upright({joint: scale * at for joint, at in found.items()}, up, default)
+    fit = _Fitting(scale, [*notes, *turned])
+    for start in range(0, len(found["left_hip"]), BLOCK):
+        some = {joint: scale * at[start : start + BLOCK] @ turn.T for joint, at in found.items()}
+        fit.add(_turns_of(some), some)
+    return fit.done("turns about the bones' own axes are estimated")
+
+
+def _turns_of(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """World rotations (24, T, 3, 3) that bring our bones to positions (T, 3) of joints."""
+    frames = len(found["left_hip"])
     world = np.tile(np.eye(3), (NUM_JOINTS, frames, 1, 1))
     for joint, name in enumerate(JOINT_NAMES):
         above = world[PARENTS[joint]] if joint else world[joint]
         world[joint] = above
         targets = _targets(joint, found)
-        if name not in found or not targets:
-            if name != "pelvis" or len(targets) < 2:
-                continue
+        if not targets or (name not in found and (name != "pelvis" or len(targets) < 2)):
+            continue
         start = found.get(name, (found["left_hip"] + found["right_hip"]) / 2)
         rest = np.array([vector for _, vector in targets])
         seen = np.stack([found[target] - start for target, _ in targets], axis=1)
@@ -223,7 +238,7 @@ def _fit_positions(found: dict[str, np.ndarray], up: str | None, default: str | 
             hinge = _hinge(name, found)
             if hinge is not None:
                 world[joint] = _twisted(world[joint], seen[:, 0], *hinge)
-    return _finish(world, found, notes + turned, scale, "turns about the bones' own axes are estimated")
+    return world
 
 
 def _targets(joint: int, found: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
@@ -294,15 +309,26 @@ class Bvh:
                 continue
             place, turn = np.tile(self.offsets[bone], (frames, 1)), np.tile(np.eye(3), (frames, 1, 1))
             for channel, values in zip(self.channels[bone], self.values[:, first[bone] :].T, strict=False):
+                axis = "XYZ".index(channel[0])
                 if channel.endswith("position"):
-                    place[:, "XYZ".index(channel[0])] = values
+                    place[:, axis] = values
                 else:
-                    turn = turn @ Rotation.from_euler(channel[0], values[:, None], degrees=True).as_matrix()
+                    turn = turn @ _about(axis, np.radians(values))
             if parent >= 0:
                 above, start = found[parent]
                 place, turn = start + np.einsum("tab,tb->ta", above, place), above @ turn
             found[bone] = turn, place
         return found
+
+
+def _about(axis: int, angles: np.ndarray) -> np.ndarray:
+    """Turns (T, 3, 3) about x, y or z by angles (T,) in radians."""
+    turns = np.tile(np.eye(3), (len(angles), 1, 1))
+    one, other = (axis + 1) % 3, (axis + 2) % 3
+    turns[:, one, one] = turns[:, other, other] = np.cos(angles)
+    turns[:, other, one] = np.sin(angles)
+    turns[:, one, other] = -turns[:, other, one]
+    return turns
 
 
 def parse_bvh(text: str) -> Bvh:
@@ -410,32 +436,37 @@ def from_bvh(bvh: Bvh, up: str | None = None) -> Fit:
     matched = match_bones(bvh.names, bvh.parents)
     if len(bvh.values) > MAX_FRAMES:
         raise LayoutError(f"it has {len(bvh.values)} frames, the limit is {MAX_FRAMES}: cut it into pieces")
-    moving = bvh.world(matched.values())
-    found = {joint: moving[index][1] for joint, index in matched.items()}
-    rest = _rest_positions(bvh)
-    standing = {joint: rest[index] for joint, index in matched.items()}
-    scale = _scale({joint: place[None] for joint, place in standing.items()})
+    standing = dict(zip(matched, _rest_positions(bvh)[list(matched.values())], strict=True))
+    scale = _scale({joint: at[None] for joint, at in standing.items()})
     if (exact := _ours(bvh, matched, scale)) is None:
         correction = _corrections(standing, scale)
     else:
         correction = exact
-    if correction is None:
-        return _fit_positions(found, up, default="y")
     notes = [] if exact is not None or scale == 1 else [_scale_note(scale)]
-    found = {joint: scale * place for joint, place in found.items()}
-    if exact is not None and up is None:
-        turned, turn = [], np.eye(3)
-    else:
-        found, turned, turn = _upright(found, up, "y", with_turn=True)
-    world = np.tile(np.eye(3), (NUM_JOINTS, len(bvh.values), 1, 1))
-    for joint, name in enumerate(JOINT_NAMES):
-        if name in matched:
-            world[joint] = turn @ moving[matched[name]][0] @ correction[joint]
-        elif joint:
-            world[joint] = world[PARENTS[joint]]
-    fit = _finish(world, found, notes + turned, scale, None if exact is not None else "")
-    fit.exact = exact is not None and up is None
-    return fit
+    if bvh.parents.count(-1) > 1:
+        notes.append(f"it has {bvh.parents.count(-1)} roots: the first bones with known names are taken")
+    turn = np.eye(3)
+    if exact is None or up is not None:
+        few = replace(bvh, values=bvh.values[:: -(-len(bvh.values) // LOOKED_AT)]).world(matched.values())
+        turn, turned = _upright({joint: scale * few[index][1] for joint, index in matched.items()}, up, "y")
+        notes += turned
+    fit = _Fitting(scale, notes)
+    for start in range(0, len(bvh.values), BLOCK):
+        moving = replace(bvh, values=bvh.values[start : start + BLOCK]).world(matched.values())
+        found = {joint: scale * moving[index][1] @ turn.T for joint, index in matched.items()}
+        if correction is None:
+            fit.add(_turns_of(found), found)
+            continue
+        world = np.tile(np.eye(3), (NUM_JOINTS, len(found["left_hip"]), 1, 1))
+        for joint, name in enumerate(JOINT_NAMES):
+            if name in matched:
+                world[joint] = turn @ moving[matched[name]][0] @ correction[joint]
+            elif joint:
+                world[joint] = world[PARENTS[joint]]
+        fit.add(world, found)
+    if exact is not None:
+        return fit.done(None, exact=up is None)
+    return fit.done("" if correction is not None else "turns about the bones' own axes are estimated")
 
 
 def _rest_positions(bvh: Bvh) -> np.ndarray:
@@ -547,53 +578,55 @@ def _scale_note(scale: float) -> str:
     return f"brought to metres and the size of our skeleton: 1 unit is {scale:.5g} m"
 
 
-def _upright(found: dict[str, np.ndarray], up: str | None, default: str | None, with_turn: bool = False) -> tuple:
-    """Positions with Y up, notes of what was turned, and the turn itself if it is asked for."""
+def _upright(found: Mapping[str, np.ndarray], up: str | None, default: str | None) -> tuple[np.ndarray, list[str]]:
+    """The turn (3, 3) that brings positions in metres to Y up, and notes of it."""
     head = found.get("head", found.get("neck"))
     joints = np.stack([head, found["left_ankle"], found["right_ankle"]], axis=1)
     looked = seen_up(joints, 0, [1, 2]) if up is None else up
     notes = []
     if looked is None:
         if default is None:
-            raise LayoutError(
-                "no axis carries the head above the feet over the whole clip, so which way is up cannot be seen: give "
-                "up='y' or up='z' (at the command line --up y or --up z)"
-            )
+            raise LayoutError(UNSEEN)
         looked = default
         notes.append(f"{default.upper()} up, as usual; the motion itself does not show it")
     if looked != "y":
         why = "as told" if up is not None else "that is where the head is above the feet"
-        notes.append(f"turned from {looked.upper().replace('-', 'minus ')} up to Y up: {why}")
-    turn = turn_to_y_up(looked)
-    found = {joint: place @ turn.T for joint, place in found.items()}
-    return (found, notes, turn) if with_turn else (found, notes)
+        notes.append(f"turned from {spoken(looked)} up to Y up: {why}")
+    return turn_to_y_up(looked), notes
 
 
-def _finish(
-    world: np.ndarray, found: Mapping[str, np.ndarray], notes: list[str], scale: float, said: str | None
-) -> Fit:
-    """World rotations (24, T, 3, 3) and the places of the joints -> the fit, its hips where the figure's are."""
-    frames = world.shape[1]
-    local = world.copy()
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        local[joint] = np.swapaxes(world[parent], -1, -2) @ world[joint]
-    poses = (
-        Rotation.from_matrix(local.transpose(1, 0, 2, 3).reshape(-1, 3, 3)).as_rotvec().reshape(frames, NUM_JOINTS, 3)
-    )
-    hips = (_REST[_INDEX["left_hip"]] + _REST[_INDEX["right_hip"]]) / 2
-    path = (found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips
-    places = [path]
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        places.append(places[parent] + world[parent] @ _REST[joint])
-    distances = np.stack([np.linalg.norm(places[_INDEX[joint]] - at, axis=-1) for joint, at in found.items()])
-    error = float(distances.mean())
-    if said is not None:
-        more = f"; {said}" if said else ""
-        notes = [
-            *notes,
-            f"fitted to its joints: {100 * error:.2g} cm off on average, {100 * distances.max():.2g} at most{more}",
-        ]
-    return Fit(poses, path, error, scale, notes=notes)
+class _Fitting:
+    """Poses and path of a motion, a block of frames at a time, and how well its joints are met."""
+
+    def __init__(self, scale: float, notes: list[str]):
+        self.scale, self.notes = scale, notes
+        self.poses: list[np.ndarray] = []
+        self.path: list[np.ndarray] = []
+        self.distances: list[np.ndarray] = []
+
+    def add(self, world: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
+        """World rotations (24, T, 3, 3), and the places (T, 3) of the joints: the hips go where the figure's are."""
+        local = world.copy()
+        local[1:] = np.swapaxes(world[list(PARENTS[1:])], -1, -2) @ world[1:]
+        poses = matrix_to_axis_angle(torch.from_numpy(local.transpose(1, 0, 2, 3)))
+        hips = (_REST[_INDEX["left_hip"]] + _REST[_INDEX["right_hip"]]) / 2
+        path = (found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips
+        places = [path]
+        for joint, parent in enumerate(PARENTS[1:], start=1):
+            places.append(places[parent] + world[parent] @ _REST[joint])
+        distances = [np.linalg.norm(places[_INDEX[joint]] - at, axis=-1) for joint, at in found.items()]
+        self.distances.append(np.stack(distances))
+        self.poses.append(poses.float().numpy())
+        self.path.append(path)
+
+    def done(self, said: str | None, exact: bool = False) -> Fit:
+        """The whole; `said` is told with the error, which is left out for None."""
+        distances = np.concatenate(self.distances, axis=1)
+        error = float(distances.mean())
+        if said is not None:
+            most = f"{100 * error:.2g} cm off on average, {100 * distances.max():.2g} at most"
+            self.notes.append(f"fitted to its joints: {most}{'; ' if said else ''}{said}")
+        return Fit(np.concatenate(self.poses), np.concatenate(self.path), error, self.scale, exact, self.notes)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -126,9 +126,19 @@ def six(dance):
     return {"poses_6d": turns[..., :2, :].reshape(len(dance), -1), "trans": dance.translation, "fps": 30}
 
 
+def six_columns(dance):
+    turns = matrices(dance)["poses"].swapaxes(-1, -2)
+    return {"poses": turns[..., :2, :].reshape(len(dance), 24, 6), "trans": dance.translation, "fps": 30}
+
+
 def quaternions(dance):
     turns = Rotation.from_matrix(matrices(dance)["poses"].reshape(-1, 3, 3)).as_quat().reshape(-1, 24, 4)
     return {"smpl_poses_quat": turns[..., [3, 0, 1, 2]], "smpl_trans": dance.translation, "fps": 30}
+
+
+def quaternions_xyzw(dance):
+    turns = Rotation.from_matrix(matrices(dance)["poses"].reshape(-1, 3, 3)).as_quat()
+    return {"poses_quat_xyzw": turns.reshape(len(dance), -1), "trans": dance.translation, "fps": 30}
 
 
 def lists(dance):
@@ -137,7 +147,7 @@ def lists(dance):
 
 
 WRITERS = [edge, popdg, aistpp, amass, amass_cut, amass_x, beat2, smplx_arguments, amass_parts, tracker, joints_22]
-WRITERS += [columns_66, joints_55, matrices, matrix_parts, six, quaternions, lists]
+WRITERS += [columns_66, joints_55, matrices, matrix_parts, six, six_columns, quaternions, quaternions_xyzw, lists]
 
 
 def joints(found: layouts.Understood) -> np.ndarray:
@@ -266,6 +276,7 @@ def test_rates_that_differ_are_asked_about(dance):
         ({"trans": np.zeros((120, 2))}, r"trans has shape \(120, 2\)"),
         ({"trans": np.full((120, 3), 1e20)}, r"translation has 1e\+20"),
         ({"trans": np.cumsum(np.full((120, 3), 3.0), 0)}, "m/s on average.*centimetres"),
+        ({"transl": np.ones((120, 3))}, "trans and transl differ"),
         ({"smpl_scaling": [0.0]}, "smpl_scaling is .0.0.: one number above 0"),
         ({"smpl_scaling": np.array([np.nan])}, "smpl_scaling"),
         ({"smpl_scaling": [1, 2]}, "smpl_scaling"),

@@ -196,4 +196,4 @@ def test_export_takes_an_axis_and_a_rate(tmp_path, dance, capsys):
     assert main(command) == 0 and "30 fps assumed" in capsys.readouterr().err
     for option, message in ((["--up", "w"], "up='w'"), (["--fps", "5000"], "fps=5000.0")):
         assert main([*command, *option]) == 2 and message in capsys.readouterr().err
-    assert main([*command, "--up=-y"]) == 0
+    assert main([*command, "--up", "-y"]) == 0 and "turned from minus Y up" in capsys.readouterr().err
