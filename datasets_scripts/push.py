@@ -34,12 +34,11 @@ def push_prepared(folder: str | Path, repo: str, api: Any = None, samples: Seque
     folder = Path(folder)
     info = read_info(folder)
     api = HfApi() if api is None else api
-    names = ["README.md", INFO_FILE, *(f"{split}.parquet" for split in SPLITS if split in info["splits"])]
+    names = _names(info)
     with scratch(folder) as temporary:
-        keep_audio = info.get("share_audio", False) or not any(n["paired_clips"] for n in info["splits"].values())
         try:
             address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
-            _copy(folder, temporary, names, address, keep_audio, samples)
+            copy_for_hub(folder, temporary, address.repo_id, samples, str(address))
             api.upload_folder(
                 repo_id=address.repo_id,
                 repo_type="dataset",
@@ -68,19 +67,27 @@ def _show(sample: Path, address: str) -> str:
     return f"![Moments of a dance]({sample.name})"
 
 
-def _copy(
-    folder: Path, target: Path, names: list[str], address: Any, keep_audio: bool, samples: Sequence[Path]
+def _names(info: dict[str, Any]) -> list[str]:
+    return ["README.md", INFO_FILE, *(f"{split}.parquet" for split in SPLITS if split in info["splits"])]
+
+
+def copy_for_hub(
+    folder: str | Path, target: str | Path, repo: str, samples: Sequence[Path] = (), address: str = ""
 ) -> None:
-    """The files `names` of a prepared folder, the repository's name and samples in its page, and no audio unless it is kept."""
+    """What is uploaded of a prepared folder, in an empty one: its files, the repository's name and samples in its page, no audio
+    unless it may be passed on. Large files are links."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    folder, target, info = Path(folder), Path(target), read_info(folder)
+    names = _names(info)
+    keep_audio = info.get("share_audio", False) or not any(n["paired_clips"] for n in info["splits"].values())
     for sample in samples:
         (target / sample.name).symlink_to(sample.resolve())
     for name in names:
         if name == "README.md":
-            text = (folder / name).read_text(encoding="utf-8").replace(PLACE, json.dumps(address.repo_id))
-            added = [*([] if keep_audio else [WITHOUT_AUDIO]), *(_show(sample, str(address)) for sample in samples)]
+            text = (folder / name).read_text(encoding="utf-8").replace(PLACE, json.dumps(repo))
+            added = [*([] if keep_audio else [WITHOUT_AUDIO]), *(_show(sample, address) for sample in samples)]
             (target / name).write_text(
                 "\n".join([text, *(f"{line}\n" for line in added)]) if added else text, encoding="utf-8"
             )

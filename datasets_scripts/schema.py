@@ -33,6 +33,7 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.files_megadance import all_or_none, whole
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
+from megadance_hf.modeling.progress_megadance import progress_bar
 
 POSE_SIZE = NUM_JOINTS * 3
 SPLITS = ("train", "validation", "test")
@@ -584,9 +585,7 @@ def prepare_clips(
 
 def _run(jobs: Sequence[tuple], num_proc: int, progress: bool) -> list[str | None]:
     """The results of `_make_part` in the order of `jobs`."""
-    from tqdm import tqdm
-
-    with tqdm(total=len(jobs), unit="clip", desc="preparing", disable=not progress) as bar:
+    with progress_bar(total=len(jobs), unit="clip", desc="preparing", disable=not progress) as bar:
         if num_proc <= 1 or len(jobs) <= 1:
             results = []
             for job in jobs:

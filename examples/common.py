@@ -1,38 +1,74 @@
-"""What the training scripts share: their command line, samples while training, start codes, the way to the Hub."""
+"""What the training scripts share: their command line, data, samples while training, start codes, the way to the Hub."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-import yaml
 from torch import nn
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils.logging import disable_progress_bar
 
-from megadance_hf.data import EncodedClip
-from megadance_hf.datasets_scripts.schema import Clip
-from megadance_hf.hub import push_to_hub, push_while_training
+from megadance_hf.data import EncodedClip, fitting_length, hold_back, songs_of
+from megadance_hf.datasets_scripts.schema import Clip, ClipError, DataError, read_info, read_prepared
+from megadance_hf.hub import check_hub, listing, push_to_hub, push_while_training, save_for_hub
+from megadance_hf.modeling.errors_megadance import ModelError, one_line, reason_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.files_megadance import scratch
+from megadance_hf.modeling.pipeline_megadance import load_weights
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
+from megadance_hf.models import find_model
 from megadance_hf.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.training import TrainingConfig, processes
+from megadance_hf.recipes import DataSettings, Recipe, read_recipe
+from megadance_hf.training import TrainingConfig, TrainingError, check_output, processes
 
 START_CODES_PER_GENRE = 16
 SAMPLE_SECONDS = 8
 
 
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        if _is_first():
+            print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _is_first() -> bool:
+    """Whether this process speaks for all, also before they have met."""
+    return int(os.environ.get("RANK") or 0) == 0
+
+
+def whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: give a whole number of 1 or more")
+    return int(text)
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    return _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def argument_parser(description: str | None, sections: str) -> argparse.ArgumentParser:
     """The arguments that every training script has; `sections` are those of its configuration file."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help=f"YAML with sections {sections}")
-    parser.add_argument("--output", required=True, help="folder for checkpoints, curves and the trained model")
+    parser = make_parser(description)
+    parser.add_argument("--config", required=True, help=f"recipe: YAML with sections {sections}")
+    parser.add_argument(
+        "--output", required=True, help="folder for checkpoints, curves and the trained model; new, or --resume"
+    )
     parser.add_argument(
         "--set",
         metavar="SECTION.NAME=VALUE",
         action="append",
         default=[],
-        help="another value than the configuration's, such as model.use_mamba=false; may be given several times",
+        help="another value than the recipe's, such as model.use_mamba=false; may be given several times",
     )
     add_run_arguments(parser)
     return parser
@@ -40,27 +76,229 @@ def argument_parser(description: str | None, sections: str) -> argparse.Argument
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
-    parser.add_argument("--epochs", type=int, help="instead of the configuration's number")
+    parser.add_argument("--epochs", metavar="N", type=whole, help="instead of the recipe's number")
+    parser.add_argument("--max-steps", metavar="N", type=whole, help="end after so many steps, for a first try")
     parser.add_argument(
         "--push-to-hub",
         metavar="OWNER/NAME",
         help="upload the result there, and what there is so far at every training.sample_every epochs; log in first with "
         "`hf auth login`",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check recipe, data and models, tell what would be trained and uploaded, and write nothing",
+    )
 
 
-def read_settings(arguments: argparse.Namespace) -> tuple[dict[str, Any], TrainingConfig]:
-    """The configuration file, and its section `training`."""
-    settings = yaml.safe_load(Path(arguments.config).read_text(encoding="utf-8"))
-    for change in arguments.set:
-        place, _, value = change.partition("=")
-        section, _, name = place.partition(".")
-        if not value or not name or section not in settings:
-            raise SystemExit(f"--set {change}: give SECTION.NAME=VALUE with a section of {', '.join(settings)}")
-        settings[section][name] = yaml.safe_load(value)
-    if arguments.epochs is not None:
-        settings["training"]["epochs"] = arguments.epochs
-    return settings, TrainingConfig.from_dict(settings["training"])
+def run(main: Callable[[], Any]) -> NoReturn:
+    """What a script is when it is started: mistakes are one line on stderr, from one process, and exit status 2."""
+    status = 0
+    if not sys.stderr.isatty():  # transformers' bars; ours know it
+        disable_progress_bar()
+    try:
+        main()
+    except KeyboardInterrupt:
+        status, said = 130, "stopped; the same line with --resume goes on from the last checkpoint"
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        status, said = 2, f"error: out of memory ({reason_of(error, 120)}): use a smaller training.batch_size or model"
+    except Exception as error:
+        if not (isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "megadance_hf"):
+            raise  # a bug: its traceback tells where
+        status, said = 2, f"error: {' '.join(str(error).split())}"
+    if status and _is_first():
+        print(f"{Path(sys.argv[0]).stem}: {said}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def say(text: str) -> None:
+    """A line, once for all processes."""
+    if processes().is_main_process:
+        print(text, flush=True)
+
+
+def read_settings(arguments: argparse.Namespace, kind: str) -> tuple[Recipe, TrainingConfig]:
+    """The recipe with its changes, and its section `training`. What is wrong with the output or the Hub is said as well."""
+    recipe = read_recipe(arguments.config, kind, arguments.set)
+    training = with_limits(recipe.training(), arguments)
+    check_output(arguments.output, arguments.resume)
+    check_upload(arguments)
+    return recipe, training
+
+
+def with_limits(training: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
+    """The settings with --epochs and --max-steps."""
+    return replace(
+        training,
+        epochs=arguments.epochs or training.epochs,
+        max_steps=arguments.max_steps or training.max_steps,
+    )
+
+
+def check_upload(arguments: argparse.Namespace) -> None:
+    """That the Hub can be reached and knows who we are, before hours of training."""
+    if arguments.push_to_hub and not arguments.dry_run and processes().is_main_process:
+        check_hub(arguments.push_to_hub)
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TrainingData:
+    """Clips of a prepared data set to train on and to measure by, and its genres in the order of their ids."""
+
+    folder: str
+    train: list[Clip]
+    held_out: list[Clip]
+    genres: list[str]
+
+
+def read_data(
+    folder: str, settings: DataSettings, *, genre: bool = False, music: bool = False, quiet: bool = False
+) -> TrainingData:
+    """A prepared data set for training. Where it has no validation split, whole songs are held back.
+
+    Args:
+        folder: the data set.
+        settings: how much is held back.
+        genre: clips without a genre are of no use.
+        music: there must be clips with music; what is measured needs it.
+        quiet: nothing is measured by this one, and nobody needs to be told.
+
+    Raises:
+        DataError: it cannot be read or used.
+    """
+    info = read_info(folder)
+    genres, splits = list(info["genres"]), list(info["splits"])
+    if genre and not genres:
+        raise DataError(f"{folder}: it names no genres, which a generator and a classifier are trained with")
+    train = _usable(folder, read_prepared(folder, "train"), genres, genre)
+    if not train:
+        raise DataError(
+            f"{folder}: its split train has no clip{' with a genre' if genre else ''}: prepare it with some"
+        )
+    if music and not any(clip.paired for clip in train):
+        raise DataError(f"{folder}: none of {len(train)} clips in train has music, and a generator dances to music")
+    held_out: list[Clip] = []
+    if "validation" in splits and not quiet:
+        held_out = _usable(folder, read_prepared(folder, "validation"), genres, genre)
+        held_out = [clip for clip in held_out if clip.paired or not music]
+    if not held_out and settings.hold_back:
+        train, held_out = hold_back(train, settings.hold_back)
+        reason = (
+            "no validation split" if "validation" not in splits else "nothing to measure by in its validation split"
+        )
+        if held_out:
+            names = ", ".join(dict.fromkeys(clip.song or clip.id for clip in held_out))
+            counts = [len(set(songs_of(clips))) for clips in (held_out, [*train, *held_out])]
+            say(
+                f"{folder} has {reason}: held back to measure by are {counts[0]} of {counts[1]} songs ({names}). "
+                "data.hold_back=0 trains on all, as the paper does"
+            )
+        else:
+            held_out = [clip for clip in train if clip.paired or not music]
+            say(
+                f"{folder} has {reason}, and a single song, which is trained on: what is measured tells only how well it is known "
+                "by heart"
+            )
+    elif not held_out and not quiet:
+        say(f"data.hold_back=0: all {len(train)} clips are trained on, and nothing is measured meanwhile")
+    missing = [name for name in genres if all(clip.genre != name for clip in train)]
+    if genre and missing:
+        say(f"no training clip is of {', '.join(missing)}: what the model has for these stays untrained")
+    return TrainingData(folder, train, held_out, genres)
+
+
+def _usable(folder: str, clips: list[Clip], genres: list[str], genre: bool) -> list[Clip]:
+    for clip in clips:
+        try:
+            clip.check(genres, jumps="keep")
+        except ClipError as error:
+            raise DataError(f"{folder}: clip {clip.id!r}: {error}: prepare the data again") from error
+    found = [clip for clip in clips if clip.genre is not None or not genre]
+    if len(found) < len(clips):
+        say(
+            f"{folder}: {len(clips) - len(found)} of {len(clips)} clips in {clips[0].split} have no genre and are left out"
+        )
+    return found
+
+
+def fit_windows(options: dict[str, Any], default: int, clips: Sequence[Clip], what: str = "windows") -> dict[str, Any]:
+    """The options of a section with a length that half of the clips have; what is left out or changed is said.
+
+    Raises:
+        DataError: the clips are too short for any window.
+    """
+    wanted = options.get("length", default)
+    if options.get("short") == "reflect":
+        return options
+    length = fitting_length([len(clip) for clip in clips], wanted)
+    if length is None:
+        longest = max(map(len, clips))
+        raise DataError(f"most of {len(clips)} clips are too short to train on: the longest has {longest} frames")
+    if length < wanted:
+        say(f"{what}.length={length} instead of {wanted}: most clips are shorter")
+    short = sum(len(clip) < length for clip in clips)
+    if short:
+        say(f"{short} of {len(clips)} clips have less than {length} frames and are left out")
+    return options | {"length": length}
+
+
+def fit_batch(training: TrainingConfig, windows: Any, what: str = "training") -> TrainingConfig:
+    """The settings with a batch size that the windows fill."""
+    number = processes().num_processes
+    if len(windows) >= training.batch_size * number:
+        return training
+    if len(windows) < number:
+        raise TrainingError(f"{len(windows)} windows are too few for {number} processes: use fewer, or more data")
+    say(
+        f"{what}.batch_size={len(windows) // number} instead of {training.batch_size}: there are {len(windows)} windows in all"
+    )
+    return replace(training, batch_size=len(windows) // number)
+
+
+def say_unmatched(names: Sequence[str], place: str) -> None:
+    if names:
+        say(f"{place}.repeats: the data have no {', '.join(names)}; that changes nothing")
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def open_part(cls: type, source: str, option: str) -> Any:
+    """A trained model of a certain kind, from a folder or the Hub; a wrong one is an error of one line.
+
+    Raises:
+        ModelError: there is none, or it is of another kind.
+    """
+    place = find_model(source)
+    with one_line(source):
+        content, _ = PreTrainedConfig.get_config_dict(place)
+    wanted, found = cls.config_class.model_type, content.get("model_type")
+    if found != wanted:
+        inside = Path(place, "tokenizer", "config.json").is_file() and "tokenizer" in wanted
+        remedy = f"give {Path(source) / 'tokenizer'}" if inside else f"give the folder of a trained {wanted}"
+        raise ModelError(f"{option} {source}: it holds {found or 'no model'}: {remedy}")
+    with one_line(source):
+        return load_weights(cls, place)
+
+
+def tell(arguments: argparse.Namespace, model: nn.Module, data: Sequence[TrainingData], whole: Any) -> dict[str, float]:
+    """What --dry-run says: what would be trained on what, and what would be uploaded."""
+    train, held_out = sum(len(one.train) for one in data), len(data[0].held_out)
+    say(
+        f"would train {type(model).__name__}, {model.num_parameters():,} parameters, on {train} clips, measured by {held_out}"
+    )
+    say(f"would write to {arguments.output}")
+    if arguments.push_to_hub and processes().is_main_process:
+        with scratch() as temporary:
+            folder = save_for_hub(whole, temporary / "repository", repo=arguments.push_to_hub)
+            print(listing(folder, arguments.push_to_hub, "model"))
+    return {}
+
+
+# --- while and after training --------------------------------------------------------------------------------------
 
 
 def start_codes(encoded: Sequence[EncodedClip], genres: Sequence[str]) -> dict[str, list[list[int]]]:

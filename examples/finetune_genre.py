@@ -8,29 +8,57 @@ own tokenizer must know the movements: a dance that it cannot reconstruct cannot
 train_tokenizer.py). What it writes is a complete model folder for `MusicToDancePipeline.from_pretrained(DIR)`.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from common import add_run_arguments, dance_sampler, publish, start_codes, while_training, with_parts
+from common import (
+    TrainingData,
+    add_run_arguments,
+    check_upload,
+    dance_sampler,
+    fit_batch,
+    fit_windows,
+    make_parser,
+    publish,
+    run,
+    say,
+    start_codes,
+    tell,
+    while_training,
+    whole,
+    with_limits,
+    with_parts,
+)
 
-from megadance_hf.data import CodeWindows, EpochSampler, MusicAugmentation, Statistics, collate, encode_clips
-from megadance_hf.datasets_scripts.schema import Clip, read_prepared
-from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+from megadance_hf.data import (
+    CodeWindows,
+    EpochSampler,
+    MusicAugmentation,
+    Statistics,
+    collate,
+    encode_clips,
+    fitting_length,
+)
+from megadance_hf.datasets_scripts.schema import Clip, DataError, read_info, read_prepared
+from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, GenreError, match_genre
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.tasks import NewGenreTask
-from megadance_hf.training import TrainingConfig, TrainingError, processes, train
+from megadance_hf.training import TrainingConfig, TrainingError, check_output, processes, train
 
 STRETCHES = (0.92, 1.0, 1.08)
 
 
 def clips_of(folder: str, split: str, genre: str) -> list[Clip]:
-    """Clips of a genre, however the data spell it."""
+    """Clips of a genre, however the data spell it; none where the data have no such split."""
+    if split not in read_info(folder)["splits"]:
+        return []
     found = []
     for clip in read_prepared(folder, split):
+        if clip.genre is None:
+            continue
         try:
             match_genre(genre, [clip.genre])
         except GenreError:
@@ -39,11 +67,25 @@ def clips_of(folder: str, split: str, genre: str) -> list[Clip]:
     return found
 
 
+def window_length(wanted: int, clips: list[Clip]) -> int:
+    """Frames of a window that most of the clips have.
+
+    Raises:
+        TrainingError, DataError: no window can be so long, or the clips are too short for any.
+    """
+    if wanted % FRAMES_PER_CODE:
+        raise TrainingError(f"--length {wanted}: give a multiple of {FRAMES_PER_CODE}")
+    return fit_windows({"length": wanted}, wanted, clips)["length"]
+
+
 def new_expert(model: MegaDanceForMotionGeneration, genre: str, like: str | None) -> torch.Tensor | None:
     """Add the genre and freeze everything else; the embedding rows to keep, where there are any."""
     embedding = model.model.genre_embedding
     rows = None if embedding is None else embedding.weight.detach().clone()
-    added = model.add_genre(genre, like)
+    try:
+        added = model.add_genre(genre, like)
+    except ValueError as error:
+        raise TrainingError(f"--genre {genre!r}: {error}") from error
     model.requires_grad_(False)
     for parameter in added:
         parameter.requires_grad_(True)
@@ -53,20 +95,22 @@ def new_expert(model: MegaDanceForMotionGeneration, genre: str, like: str | None
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", required=True, help="folder or Hub id of a trained model, or 'bundled'")
     parser.add_argument("--data", required=True, help="prepared folder with clips of the new genre")
     parser.add_argument("--genre", required=True, help="name of the new genre")
     parser.add_argument("--like", help="begin with this genre's expert; with the mean of all experts when not given")
     parser.add_argument("--output", required=True, help="folder for checkpoints, curves and the new model")
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--length", type=int, help="frames of a window; what the model was trained with when not given")
+    parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-4)
+    parser.add_argument("--batch-size", metavar="N", type=whole, default=16)
+    parser.add_argument(
+        "--length", metavar="N", type=whole, help="frames of a window; what the model was trained with when not given"
+    )
     add_run_arguments(parser)
     arguments = parser.parse_args(argv)
 
     training = TrainingConfig(
-        epochs=arguments.epochs or 40,
+        epochs=40,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         schedule="cosine",
@@ -75,17 +119,36 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         save_every=5,
         sample_every=20,
     )
+    training = with_limits(training, arguments)
+    check_output(arguments.output, arguments.resume)
+    check_upload(arguments)
+    # the data before the model, which takes longer to open
+    clips = clips_of(arguments.data, "train", arguments.genre)
+    if not clips:
+        known = ", ".join(read_info(arguments.data)["genres"]) or "none"
+        raise TrainingError(
+            f"--genre {arguments.genre!r}: {arguments.data} has no training clip of it; its genres are {known}"
+        )
+    held_out = clips_of(arguments.data, "validation", arguments.genre)
+    if not any(clip.paired for clip in clips):
+        raise DataError(
+            f"{arguments.data}: none of {len(clips)} clips of {arguments.genre} has music, and dances are made to music"
+        )
+    if not held_out:
+        say(
+            f"{arguments.data} has no {arguments.genre} to measure by: the score tells only how well the clips are known by heart"
+        )
     device = processes().device
     source = DEFAULT_MODEL if arguments.model == "bundled" else arguments.model
     pipe = MusicToDancePipeline.from_pretrained(source, device=device)
     model, tokenizer = pipe.model, pipe.tokenizer
     rows = new_expert(model, arguments.genre, arguments.like)
     genres = model.config.genres
-
-    clips = clips_of(arguments.data, "train", arguments.genre)
-    if not clips:
-        raise TrainingError(f"--genre {arguments.genre!r}: {arguments.data} has no training clip of it")
-    held_out = clips_of(arguments.data, "validation", arguments.genre)
+    check_output(arguments.output, arguments.resume, model.config)
+    length = window_length(arguments.length or model.config.training_codes * model.config.frames_per_code, clips)
+    if arguments.dry_run:
+        data = TrainingData(arguments.data, clips, held_out, [arguments.genre])
+        return tell(arguments, model, [data], with_parts(tokenizer, pipe.processor.feature_extractor)(model))
     # as the model normalises, whatever the new clips are like
     statistics = Statistics(
         tokenizer.motion_mean.cpu(),
@@ -97,9 +160,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     encoded = encode_clips(tokenizer, clips, stretches=STRETCHES, encode_rhythm=hear, device=device, progress=True)
     # without held-out clips the score only tells how well the clips are known by heart
     known = encode_clips(tokenizer, held_out or clips, mirror=False, encode_rhythm=hear, device=device)
-    length = arguments.length or model.config.training_codes * model.config.frames_per_code
     windows = CodeWindows(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)
-    validation = CodeWindows(known, genres, statistics, length, stride=length // 2, random=False)
+    training = fit_batch(training, windows)
+    shorter = fitting_length([len(clip) for clip in held_out or clips], length)
+    validation = None
+    if shorter is not None:
+        validation = CodeWindows(known, genres, statistics, shorter, stride=max(8, shorter // 2), random=False)
     codes = getattr(model.generation_config, "start_codes", None) or {}
     model.generation_config.start_codes = {**codes, **start_codes(encoded, [arguments.genre])}
 
@@ -124,4 +190,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

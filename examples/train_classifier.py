@@ -6,35 +6,52 @@ torchrun --nproc_per_node 2 examples/train_classifier.py ...   # in several proc
 """
 
 import torch
-from common import argument_parser, publish, read_settings, while_training
+from common import (
+    argument_parser,
+    fit_batch,
+    fit_windows,
+    publish,
+    read_data,
+    read_settings,
+    run,
+    tell,
+    while_training,
+)
 
-from megadance_hf.data import EpochSampler, MotionWindows, collate, window_statistics
-from megadance_hf.datasets_scripts.schema import read_info, read_prepared
+from megadance_hf.data import WINDOW, EpochSampler, MotionWindows, collate, window_statistics
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from megadance_hf.recipes import DataSettings
 from megadance_hf.tasks import ClassifierTask
-from megadance_hf.training import train
+from megadance_hf.training import check_output, train
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argument_parser(__doc__, "model, windows, training")
+    parser = argument_parser(__doc__, "model, data, windows, training")
     parser.add_argument("--data", required=True, help="prepared folder")
     arguments = parser.parse_args(argv)
-    settings, training = read_settings(arguments)
-    options = settings.get("windows", {})
-
-    genres = read_info(arguments.data)["genres"]
-    clips = read_prepared(arguments.data, "train")
-    windows = MotionWindows(clips, seed=training.seed, genres=genres, **options)
-    held_out = MotionWindows(
-        read_prepared(arguments.data, "validation"), **(options | {"random": False, "mirror": False}), genres=genres
-    )
+    recipe, training = read_settings(arguments, "classifier")
+    with recipe.using("data"):
+        settings = DataSettings(**recipe.section("data"))
+    data = read_data(arguments.data, settings, genre=True)
+    genres, clips = data.genres, data.train
+    with recipe.using("model"):
+        sizes = {"num_outputs": len(genres), **recipe.section("model")}
+        config = MegaDanceClassifierConfig(id2label=dict(enumerate(genres)), **sizes)
+    check_output(arguments.output, arguments.resume, config)
+    options = fit_windows(recipe.section("windows"), WINDOW, clips)
+    with recipe.using("windows"):
+        windows = MotionWindows(clips, seed=training.seed, genres=genres, **options)
+    held_out = None
+    if data.held_out:  # however short a clip is, it is looked at
+        whole = options | {"random": False, "mirror": False, "short": "reflect"}
+        held_out = MotionWindows(data.held_out, genres=genres, **whole)
+    training = fit_batch(training, windows)
     torch.manual_seed(training.seed)
-    config = MegaDanceClassifierConfig(
-        **{"id2label": dict(enumerate(genres)), "num_outputs": len(genres), **settings.get("model", {})}
-    )
     model = MegaDanceForGenreClassification(config)
     model.set_statistics(*window_statistics(MotionWindows(clips, **(options | {"random": False}), genres=genres)))
+    if arguments.dry_run:
+        return tell(arguments, model, [data], model)
     report = train(
         model,
         ClassifierTask(held_out),
@@ -51,4 +68,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

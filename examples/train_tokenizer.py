@@ -8,34 +8,59 @@ Prepare data with `megadance prepare ballroom RAW OUT`. Stop it whenever you lik
 """
 
 import torch
-from common import argument_parser, publish, read_settings, while_training
+from common import (
+    argument_parser,
+    fit_batch,
+    fit_windows,
+    publish,
+    read_data,
+    read_settings,
+    run,
+    tell,
+    while_training,
+)
 
-from megadance_hf.data import EpochSampler, MotionWindows, Statistics, collate
-from megadance_hf.datasets_scripts.schema import read_prepared
+from megadance_hf.data import WINDOW, EpochSampler, MotionWindows, Statistics, collate
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.recipes import DataSettings
 from megadance_hf.tasks import TokenizerTask
-from megadance_hf.training import train
+from megadance_hf.training import check_output, train
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argument_parser(__doc__, "model, windows, task, training")
+    parser = argument_parser(__doc__, "model, data, windows, task, training")
     parser.add_argument("--data", required=True, nargs="+", help="prepared folders; the first one's validation is used")
     arguments = parser.parse_args(argv)
-    settings, training = read_settings(arguments)
+    recipe, training = read_settings(arguments, "tokenizer")
+    with recipe.using("model"):
+        config = MegaDanceTokenizerConfig(**recipe.section("model"))
+    with recipe.using("data"):
+        settings = DataSettings(**recipe.section("data"))
+    check_output(arguments.output, arguments.resume, config)
 
-    clips = [clip for folder in arguments.data for clip in read_prepared(folder, "train")]
-    held_out = read_prepared(arguments.data[0], "validation")
-    windows = MotionWindows(clips, seed=training.seed, **settings.get("windows", {}))
+    data = [read_data(arguments.data[0], settings)]
+    data += [read_data(folder, DataSettings(0), quiet=True) for folder in arguments.data[1:]]
+    clips, held_out = [clip for one in data for clip in one.train], data[0].held_out
+    options = fit_windows(recipe.section("windows"), WINDOW, clips)
+    with recipe.using("windows"):
+        if options.get("length", WINDOW) % config.frames_per_code:
+            raise ValueError(f"length={options['length']} is not possible: give a multiple of {config.frames_per_code}")
+        windows = MotionWindows(clips, seed=training.seed, **options)
+    training = fit_batch(training, windows)
     statistics = Statistics.from_clips(clips, mirror=windows.mirror)
 
     torch.manual_seed(training.seed)
-    model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**settings.get("model", {})))
+    model = MegaDanceTokenizer(config)
     model.set_statistics(statistics.motion_mean, statistics.motion_std)
     model.calibrate(collate([windows[i] for i in range(0, len(windows), max(1, len(windows) // 64))])["motion"])
+    with recipe.using("task"):
+        task = TokenizerTask(held_out, **recipe.section("task"))
+    if arguments.dry_run:
+        return tell(arguments, model, data, model)
     report = train(
         model,
-        TokenizerTask(held_out, **settings.get("task", {})),
+        task,
         windows,
         EpochSampler(windows, training.seed),
         collate,
@@ -49,4 +74,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -250,7 +250,8 @@ def build_parser() -> argparse.ArgumentParser:
         "info", help="describe a model", description="Describe a model: kind, sizes, genres, switches."
     )
     info.set_defaults(run=run_info)
-    info.add_argument("model", metavar="MODEL", nargs="?", help="folder or Hub id; the bundled model when left out")
+    info.add_argument("place", metavar="MODEL", nargs="?", help="folder or Hub id; the bundled model when left out")
+    info.add_argument("--model", metavar="MODEL", help="the same, as the other commands have it")
 
     convert = commands.add_parser(
         "convert",
@@ -302,6 +303,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     push.add_argument("--song", metavar="SONG", help="song of the card's sample video; composed when left out")
     push.add_argument("--no-sample", action="store_true", help="no sample video")
+    push.add_argument("--dry-run", action="store_true", help="only tell what would be uploaded, and its size")
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -403,6 +405,7 @@ def _add_data_sets(prepare: argparse.ArgumentParser) -> None:
             metavar="REPO",
             help="upload to this private data set repository of the Hub (music only where allowed)",
         )
+        one.add_argument("--dry-run", action="store_true", help="with --push: only tell what would be uploaded")
         if name != "synthetic":
             one.add_argument(
                 "--keep-jumps",
@@ -550,8 +553,10 @@ def run_info(arguments: argparse.Namespace) -> None:
     from .models import DEFAULT_MODEL
     from .pipeline import describe_model
 
+    if arguments.model and arguments.place and arguments.model != arguments.place:
+        raise CommandError(f"argument --model: {arguments.place!r} and {arguments.model!r} are two models: give one")
     _hush()
-    lines = describe_model(arguments.model or DEFAULT_MODEL)
+    lines = describe_model(arguments.model or arguments.place or DEFAULT_MODEL)
     width = max(map(len, lines))
     for name, value in lines.items():
         print(f"{name:<{width}}  {value}")
@@ -576,6 +581,12 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     """Prepare a data set and say what is in it; push it when asked to."""
     import importlib
 
+    if arguments.dry_run and not arguments.push:
+        raise CommandError("argument --dry-run: it is about --push REPO: give that, or leave both out")
+    if arguments.push and not arguments.dry_run:
+        from .hub import check_hub
+
+        check_hub(arguments.push)
     prepare = importlib.import_module(f".datasets_scripts.{arguments.data_set}", __package__).prepare
     names = ("raw", "out", "num_proc", "jumps", "split", "validation", "hands", "music", "clips", "seconds", "seed")
     try:
@@ -589,7 +600,11 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     if arguments.push:
         from .hub import push_dataset
 
-        print(f"pushed to {push_dataset(arguments.out, arguments.push)} (private)")
+        _say_pushed(push_dataset(arguments.out, arguments.push, arguments.dry_run), arguments.dry_run, " (private)")
+
+
+def _say_pushed(said: str, dry_run: bool, seen: str = "") -> None:
+    print(said if dry_run else f"pushed to {said}{seen}")
 
 
 def run_push(arguments: argparse.Namespace) -> None:
@@ -600,9 +615,15 @@ def run_push(arguments: argparse.Namespace) -> None:
             f"argument DIR: {arguments.folder!r} is no folder: give that of a model or a prepared data set"
         )
     if (folder / "info.json").is_file():
+        for name in ("revision", "report", "licence", "dataset", "song", "no_sample"):
+            if getattr(arguments, name):
+                option = "--" + name.replace("_", "-")
+                raise CommandError(
+                    f"argument {option}: {arguments.folder!r} is a data set, and that is for models: leave it out"
+                )
         from .hub import push_dataset
 
-        print(f"pushed to {push_dataset(folder, arguments.repo)} (private)")
+        _say_pushed(push_dataset(folder, arguments.repo, arguments.dry_run), arguments.dry_run, " (private)")
         return
     from .hub import COMPOSED, push_to_hub
 
@@ -616,8 +637,9 @@ def run_push(arguments: argparse.Namespace) -> None:
         song=None if arguments.no_sample else arguments.song or COMPOSED,
         licence=arguments.licence,
         datasets=arguments.dataset,
+        dry_run=arguments.dry_run,
     )
-    print(f"pushed to {address}")
+    _say_pushed(address, arguments.dry_run)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:

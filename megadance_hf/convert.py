@@ -3,7 +3,8 @@
     megadance convert checkpoint.pt OUT_DIR --mean mean.pkl --std std.pkl
 
 A stage-2 checkpoint of theirs is `{"model": state_dict}` of a trainer that holds all three networks, so names begin with
-`gpt.`, `fsq.` or `cls_model.`. Every name is accounted for: translated, left out on purpose (see `_IGNORED`), or an error that
+`gpt.`, `fsq.` or `cls_model.`; state dicts under other names (`state_dict` of Lightning, ...), or with the prefixes of DDP and
+torch.compile (`module.`, `_orig_mod.`), are found as well. Every name is accounted for: translated, left out on purpose (see `_IGNORED`), or an error that
 lists it. Sizes are read off the shapes. Nothing in a file is ever run: checkpoints are opened with
 `torch.load(weights_only=True)`, and mapped from disk, so that converting needs little more memory than the file is long.
 """
@@ -346,10 +347,46 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     """
     with reading(path, error=ConversionError):
         content = load_torch(path)
-    state = content.get("model", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
-        raise ConversionError(f"{path} holds no state dict, neither at its top nor under 'model'")
-    return dict(state)
+    state = _unpacked(content)
+    if state is None:
+        places = ", ".join(_CONTAINERS)
+        found = (
+            f"; it has {_listing([str(name) for name in content])}" if isinstance(content, Mapping) and content else ""
+        )
+        raise ConversionError(f"{path} holds no state dict, neither at its top nor under one of {places}{found}")
+    return _unwrapped(state)
+
+
+# Where trainers put a state dict, beside optimizer and epoch; what wraps a model in names: DDP, torch.compile.
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "model_state", "module", "net", "weights")
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module")
+# Lightning and others hold the trainer's network under one name more.
+_OUTER = ("model.", "net.", "network.")
+
+
+def _unpacked(content: Any) -> Mapping[str, Tensor] | None:
+    """The state dict in what was loaded, at its top or some containers down; None where there is none."""
+    for _ in range(4):
+        if not isinstance(content, Mapping) or not content:
+            return None
+        if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+            return content
+        content = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None)
+    return None
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without what wrappers added to its names."""
+    result: dict[str, Tensor] = {}
+    for name, value in state.items():
+        plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        if plain in result:
+            raise ConversionError(f"the checkpoint has {plain} twice, once within a wrapper: save it without")
+        result[plain] = value
+    for prefix in _OUTER:
+        if all(name.startswith(prefix) for name in result):
+            result = {name.removeprefix(prefix): value for name, value in result.items()}
+    return result
 
 
 def convert_checkpoint(

@@ -33,6 +33,7 @@ from megadance_hf.modeling.kinematics_megadance import (
 )
 from megadance_hf.modeling.modeling_megadance_classifier import classifier_motion
 from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, PEAK
+from megadance_hf.modeling.progress_megadance import progress_bar
 from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, phase_vectors
 
 # A training window (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.
@@ -43,6 +44,79 @@ STRIDE = 16
 ROTATION_STD_FLOOR = 0.05
 VELOCITY_STD_FLOOR = 0.001
 FEATURE_STD_FLOOR = 0.01
+
+
+# --- clips ---------------------------------------------------------------------------------------------------------
+
+
+def songs_of(clips: Sequence[Clip]) -> list[int]:
+    """Which song each clip is danced to, numbered in the order in which they come.
+
+    Clips say it (`song`); of those that do not, clips whose music begins alike have one song, and one without music is alone.
+    """
+    numbers: dict[Any, int] = {}
+    heads: list[tuple[int, Clip]] = []
+    result = []
+    for clip in clips:
+        key: Any = clip.song
+        if key is None and clip.paired:
+            key = next((number for number, known in heads if begin_alike(clip, known)), None)
+            if key is None:
+                key = -1 - len(heads)
+                heads.append((key, clip))
+        elif key is None:
+            key = (clip.id,)
+        result.append(numbers.setdefault(key, len(numbers)))
+    return result
+
+
+def begin_alike(first: Clip, second: Clip, frames: int = 60) -> bool:
+    """Whether the music of two clips is the same for up to so many frames (several dances of AIST++ have one song): by their MFCC."""
+    frames = min(len(first), len(second), frames)
+    one, other = (clip.input_features[:frames, MFCC] for clip in (first, second))
+    return float(np.abs(one - other).mean()) < 0.02 * float(np.abs(one).mean() + 1e-9)
+
+
+def hold_back(clips: Sequence[Clip], share: float = 0.1) -> tuple[list[Clip], list[Clip]]:
+    """Clips to train on and clips to measure by: whole songs, `share` of all (at least one), evenly spread over the list.
+
+    Always the same ones for the same clips. Of songs with and without music the former are held back, and the only song of a genre
+    only where each is. Nothing is held back where there is a single song.
+    """
+    songs = songs_of(clips)
+    genres: dict[int, set] = {}
+    for clip, song in zip(clips, songs, strict=True):
+        genres.setdefault(song, set()).add(clip.genre)
+    count: dict[Any, int] = {}
+    for found in genres.values():
+        for genre in found:
+            count[genre] = count.get(genre, 0) + 1
+    paired = {song for clip, song in zip(clips, songs, strict=True) if clip.paired}
+    free = [song for song in genres if not paired or song in paired]
+    wanted = max(1, round(share * len(free))) if len(genres) > 1 and share > 0 else 0
+    held: set[int] = set()
+    spread = [free[int((index + 0.5) * len(free) / wanted)] for index in range(wanted)]
+    # evenly spread ones first, then the others, as some may be the only ones of their genre
+    for song in [*spread, *free]:
+        if len(held) < wanted and song not in held and all(count[genre] > 1 for genre in genres[song]):
+            held.add(song)
+            for genre in genres[song]:
+                count[genre] -= 1
+    held = held or set(spread[:1])
+    train = [clip for clip, song in zip(clips, songs, strict=True) if song not in held]
+    return train, [clip for clip, song in zip(clips, songs, strict=True) if song in held]
+
+
+def fitting_length(lengths: Sequence[int], wanted: int, least: int = 2 * FRAMES_PER_CODE) -> int | None:
+    """Frames of a window that half of the clips have, a multiple of 8: `wanted`, or where clips are shorter as many as they have.
+
+    None where that is less than `least`.
+    """
+    if not lengths:
+        return None
+    middle = sorted(lengths)[len(lengths) // 2]
+    length = wanted if middle >= wanted else middle // FRAMES_PER_CODE * FRAMES_PER_CODE
+    return length if length >= least else None
 
 
 # --- motion --------------------------------------------------------------------------------------------------------
@@ -399,6 +473,14 @@ class MusicAugmentation:
     dropout: float = 0.1
     timbre_dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("transpose", "dropout", "timbre_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)!r} is a probability: give 0 to 1")
+        for name in ("mfcc_offset", "mfcc_gain"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)!r} is a spread: give 0 or more")
+
     def __call__(
         self, features: np.ndarray, statistics: Statistics, generator: np.random.Generator
     ) -> tuple[np.ndarray, bool]:
@@ -460,12 +542,17 @@ def encode_clips(
         encode_rhythm: a generator's `model.encode_rhythm`: music features (1, T, 35) -> (1, T, 4).
         device: where the tokenizer and the rhythm encoder are.
         progress: show a progress bar.
-    """
-    from tqdm import tqdm
 
+    Raises:
+        ValueError: there is no stretch, or one that is more than a factor of 2.
+    """
+    if not stretches or not all(0.5 <= factor <= 2 for factor in stretches):
+        raise ValueError(
+            f"stretches={list(stretches)!r}: give factors from 0.5 to 2, 1.0 among them for the clips themselves"
+        )
     encode: Callable[[Tensor], Any] = getattr(tokenizer, "encode", tokenizer)
     result = []
-    for clip in tqdm(clips, unit="clip", desc="encoding", disable=not progress):
+    for clip in progress_bar(clips, unit="clip", desc="encoding", disable=not progress):
         for factor in stretches:
             variant = clip if factor == 1.0 else time_stretch(clip, factor)
             variant = replace(variant, audio=None)
@@ -551,8 +638,13 @@ class CodeWindows(_Windows):
         rows = self._table([len(group[0].encoded.clip) for group in self._groups])
         if len(rows) == 0:
             raise ValueError(f"none of {len(encoded)} encoded clips has {length} frames; use a smaller length")
+        for name, number in (repeats or {}).items():
+            if number < 0:
+                raise ValueError(f"repeats.{name}={number!r}: give 0 or more")
         times = [(repeats or {}).get(group[0].encoded.clip.genre, 1) for group in self._groups]
         self._rows = [row for row in rows for _ in range(times[row[0]])]
+        if not self._rows:
+            raise ValueError("repeats leave no window: give some genre of the data 1 or more")
         self._silence = statistics.input_mean.numpy()[None].repeat(length, axis=0)
         self._has_rhythm = any(item.rhythm is not None for item in encoded)
         self._no_rhythm = np.zeros((length, RHYTHM_SIZE), dtype=np.float32)
@@ -628,8 +720,8 @@ class RhythmWindows(_Windows):
         seed: int = 0,
     ):
         super().__init__(length, stride, random, seed)
-        if not tempo >= 1:
-            raise ValueError(f"tempo={tempo} must be 1 (as it is) or more")
+        if not 1 <= tempo <= 2:
+            raise ValueError(f"tempo={tempo} must be a factor from 1 (as it is) to 2")
         self.statistics, self.augmentation, self.tempo = statistics, augmentation, tempo if random else 1.0
         # a faster window needs more frames; one more, because the last frame has none after it to blend with
         self._span = int(np.ceil(length * self.tempo)) + 1

@@ -23,7 +23,6 @@ import numpy as np
 import scipy
 import torch
 import transformers
-from tqdm import tqdm
 
 from megadance_hf import __version__, metrics, synchrony
 from megadance_hf.dance_features import geometric_features, kinetic_features
@@ -49,6 +48,7 @@ from megadance_hf.modeling.kinematics_megadance import (
 )
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification, classifier_motion
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, codebook_utilization
+from megadance_hf.modeling.progress_megadance import progress_bar
 from megadance_hf.models import DEFAULT_MODEL, find_model
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.tasks import reconstruction_report
@@ -478,7 +478,9 @@ def evaluate(
     wrong = {condition: wishes for condition, wishes in wrong.items() if wishes}
     forced_dances: dict[str, list[Dance]] = {}
     count = len(generators) * (len(excerpts) + len(forced)) + sum(map(len, wrong.values()))
-    with tqdm(total=count * seeds, unit="dance", desc="dancing", disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(
+        total=count * seeds, unit="dance", desc="dancing", disable=not progress, dynamic_ncols=True
+    ) as bar:
         for name, generator in generators.items():
             dancer = Dancer(generator, seeds, seed, bar.update)
             rows[name] = dancer("right", own_music(excerpts))
@@ -495,7 +497,9 @@ def evaluate(
     made: dict[str, dict[str, np.ndarray]] = {}
     measured: dict[str, list[dict[str, Any]]] = {}
     summaries: dict[str, dict[str, Any]] = {}
-    for name, dances in tqdm(rows.items(), unit="row", desc="measuring", disable=not progress, dynamic_ncols=True):
+    for name, dances in progress_bar(
+        rows.items(), unit="row", desc="measuring", disable=not progress, dynamic_ncols=True
+    ):
         made[name] = features(dances)
         measured[name] = [measure_dance(dance, excerpts[dance.excerpt], profiles) for dance in dances]
         for row, style in zip(measured[name], made[name].get("s", ()), strict=False):
@@ -508,7 +512,9 @@ def evaluate(
     genres = _genre_report(rows, made, forced_dances, features, style_names) if classifier is not None else {}
     songs_heard = list({item.song.id: item.song for item in excerpts}.values())
     partners = synchrony.other_songs(songs_heard, [len(song) for song in songs_heard])
-    with tqdm(total=len(songs_heard), unit="song", desc="listening", disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(
+        total=len(songs_heard), unit="song", desc="listening", disable=not progress, dynamic_ncols=True
+    ) as bar:
         losses = synchrony.cross_entropy(pipe.model, pipe.tokenizer, songs_heard, partners, bar.update)
     evaluated = _read(data, splits)
     errors = {

@@ -27,17 +27,24 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
+from huggingface_hub.utils import validate_repo_id
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from yaml import YAMLError
 
 from . import handler, reports
-from .datasets_scripts.push import push_prepared
+from .datasets_scripts.push import copy_for_hub, push_prepared
 from .datasets_scripts.schema import iter_prepared, read_info
 from .modeling.audio_megadance import AudioSource, opened
 from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
-from .modeling.errors_megadance import one_line
+from .modeling.errors_megadance import one_line, reason_of
 from .modeling.files_megadance import scratch, whole
 from .modeling.kinematics_megadance import NUM_JOINTS
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
@@ -86,22 +93,28 @@ def open_model(folder: str | os.PathLike) -> Model:
     Raises:
         HubError: no such model. ModelError: files are missing or broken.
     """
+    kind = _kind_of(folder)
+    if kind == MegaDanceConfig.model_type:
+        return MusicToDancePipeline.from_pretrained(folder, device="cpu")
+    (cls,) = (
+        cls for cls in (MegaDanceTokenizer, MegaDanceForGenreClassification) if kind == cls.config_class.model_type
+    )
+    with one_line(folder):
+        return load_weights(cls, os.fspath(folder))
+
+
+def _kind_of(folder: str | os.PathLike) -> str:
     content: Mapping[str, Any] = {}
     if Path(folder, "config.json").is_file():
         with one_line(folder):
             content, _ = PreTrainedConfig.get_config_dict(folder)
     kind = content.get("model_type")
-    if kind == MegaDanceConfig.model_type:
-        return MusicToDancePipeline.from_pretrained(folder, device="cpu")
-    classes = (MegaDanceTokenizer, MegaDanceForGenreClassification)
-    for cls in classes:
-        if kind == cls.config_class.model_type:
-            with one_line(folder):
-                return load_weights(cls, os.fspath(folder))
-    raise HubError(
-        f"{os.fspath(folder)!r} holds no model of this package (model_type={kind!r}): give the folder of a trained or "
-        "converted generator, tokenizer or classifier, or of a prepared data set"
-    )
+    if kind not in KINDS:
+        raise HubError(
+            f"{os.fspath(folder)!r} holds no model of this package (model_type={kind!r}): give the folder of a trained or "
+            "converted generator, tokenizer or classifier, or of a prepared data set"
+        )
+    return kind
 
 
 def save_for_hub(
@@ -393,6 +406,49 @@ def _refusals(repo: str) -> Iterator[None]:
         raise HubError(f"repo={repo!r}: the Hub did not take it ({reason}); log in with `hf auth login`") from error
 
 
+def check_hub(repo: str, token: str | bool | None = None) -> None:
+    """Whether the Hub can be reached and knows who we are; for callers that want to know before anything slow.
+
+    Raises:
+        HubError: it cannot, or it does not, or there can be no repository of that name.
+    """
+    try:
+        validate_repo_id(repo)
+        HfApi(token=token).whoami()
+    except HFValidationError as error:
+        raise HubError(f"repo={repo!r} is no name of a repository ({reason_of(error)}): give OWNER/NAME") from error
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+        raise HubError(
+            f"repo={repo!r}: the Hub does not know you ({reason_of(error)}); log in with `hf auth login`"
+        ) from error
+    except (HTTPError, OfflineModeIsEnabled, OSError, RuntimeError) as error:
+        raise HubError(
+            f"repo={repo!r}: the Hub cannot be reached ({reason_of(error)}); nothing was done: connect this machine, and unset "
+            "HF_HUB_OFFLINE where it is set"
+        ) from error
+
+
+def listing(folder: str | os.PathLike, repo: str, kind: str, private: bool | None = None) -> str:
+    """What an upload of a folder would put where: a line a file with its size, and the sum."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    sizes = [path.stat().st_size for path in files]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    width = max(map(len, names), default=0)
+    lines = [f"  {name:<{width}}  {_size(size)}" for name, size in zip(names, sizes, strict=True)]
+    seen = "" if private is None else " (private)" if private else " (public)"
+    return "\n".join(
+        [f"would upload to the {kind} repository {repo}{seen}:", *lines, f"  {len(files)} files, {_size(sum(sizes))}"]
+    )
+
+
+def _size(number: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
 def push_to_hub(
     model: Model | str | os.PathLike,
     repo: str,
@@ -401,9 +457,12 @@ def push_to_hub(
     revision: str | None = None,
     token: str | bool | None = None,
     message: str = "Upload with megadance",
+    dry_run: bool = False,
     **contents: Any,
 ) -> str:
     """Upload a model with all it needs, in one commit; its address.
+
+    That the Hub can be reached is seen first, before the model is opened and danced with.
 
     Args:
         model: see `save_for_hub`; or its folder, whose README.md, report.json and curves go along.
@@ -412,25 +471,34 @@ def push_to_hub(
         revision: branch to push to, made when missing; "main" when None.
         token: of the Hub; that of `hf auth login` when None.
         message: of the commit.
+        dry_run: upload nothing; what would be uploaded is returned as text.
         contents: `report`, `song`, `licence`, `datasets`, `card` of `save_for_hub`.
 
     Raises:
         HubError: the Hub refused, or what `save_for_hub` raises.
     """
+    if isinstance(model, str | os.PathLike):
+        _kind_of(model)
+    if not dry_run:
+        check_hub(repo, token)
     folder = None
     if isinstance(model, str | os.PathLike):
         folder, model = Path(model), open_model(model)
         for name, file in (("card", folder / CARD), ("report", folder / "report.json")):
             if contents.get(name) is None and file.is_file():
                 contents[name] = file
-    api = HfApi(token=token)
-    with _refusals(repo):
-        address = api.create_repo(repo, private=private, exist_ok=True)
+    api, name = HfApi(token=token), repo
+    if not dry_run:
+        with _refusals(repo):
+            address = api.create_repo(repo, private=private, exist_ok=True)
+            name = address.repo_id
     with scratch() as temporary:
-        target = save_for_hub(model, temporary / "repository", repo=address.repo_id, **contents)
+        target = save_for_hub(model, temporary / "repository", repo=name, **contents)
         for name in KEPT if folder is not None else ():
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, target / name)
+        if dry_run:
+            return listing(target, repo, "model", private)
         with _refusals(repo):
             if revision is not None:
                 api.create_branch(address.repo_id, branch=revision, exist_ok=True)
@@ -447,20 +515,32 @@ def push_to_hub(
     return str(address)
 
 
-def push_dataset(folder: str | os.PathLike, repo: str) -> str:
+def push_dataset(folder: str | os.PathLike, repo: str, dry_run: bool = False) -> str:
     """Upload a prepared data set with a sample of it, video and pictures, to a private repository; its address.
 
-    What its licence does not let pass stays here: see `datasets_scripts/push.py`, whose errors these are.
+    What its licence does not let pass stays here: see `datasets_scripts/push.py`, whose errors these are. With `dry_run` nothing is
+    uploaded; what would be is returned as text.
+
+    Raises:
+        HubError: the Hub cannot be reached. DataError: it refused, or this is no prepared data set.
     """
     from .render import filmstrip
 
-    info, clip = read_info(folder), next(iter_prepared(folder, audio=True))
+    info = read_info(folder)
+    if not dry_run:
+        check_hub(repo)
+    clip = next(iter_prepared(folder, audio=True))
     frames = round(SAMPLE_SECONDS * clip.fps)
     dance = Motion(clip.poses[:frames].reshape(-1, NUM_JOINTS, 3), clip.translation[:frames], clip.fps, clip.genre)
     with scratch() as temporary:
         video, pictures = temporary / "sample.mp4", temporary / "sample.png"
         dance.save(video, music=clip.audio if info.get("share_audio") else None)
         filmstrip(dance, pictures, size=PICTURE)
+        if dry_run:
+            files = temporary / "repository"
+            files.mkdir()
+            copy_for_hub(folder, files, repo, [video, pictures])
+            return listing(files, repo, "data set", private=True)
         return push_prepared(folder, repo, samples=[video, pictures])
 
 

@@ -31,6 +31,7 @@ from .camera import PITCH, follow_camera
 from .mannequin import PART_COLOURS, SEGMENTS, SOLE_THICKNESS
 from .modeling.audio_megadance import AudioSource, BeyondEnd, is_same_file, load_audio, opened
 from .modeling.kinematics_megadance import axis_angle_to_matrix, global_rotations
+from .modeling.progress_megadance import progress_bar
 from .motion import Motion, atomic_path
 from .rasterizer import (
     COVER,
@@ -478,7 +479,6 @@ def render_video(
         MotionError: the path cannot be written.
     """
     import av
-    from tqdm.auto import tqdm
 
     path = _target(path, ".mp4")
     if is_same_file(path, music):
@@ -486,7 +486,7 @@ def render_video(
     stage = _stage(motion, size, fps, title, body, even=True)
     rate = Fraction(fps).limit_denominator(1001)
     sound, sound_rate = (None, 0) if music is None else cut_music(music, music_start, len(stage) / rate, _AAC_RATES)
-    bar = tqdm(total=len(stage), desc="video", unit="frame", disable=not progress)
+    bar = progress_bar(total=len(stage), desc="video", unit="frame", disable=not progress)
 
     with bar, atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4", options=_MP4) as container:
         video = container.add_stream("libx264", rate=rate, options=_X264)

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 
 from megadance_hf import metrics
-from megadance_hf.data import bar_phase, beat_phase, clip_motion
+from megadance_hf.data import bar_phase, beat_phase, begin_alike, clip_motion
 from megadance_hf.datasets_scripts.beats import ESTIMATED
 from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, axis_angle_to_matrix, forward_kinematics
-from megadance_hf.modeling.music_features_megadance import BEAT, MFCC
+from megadance_hf.modeling.music_features_megadance import BEAT
 
 # How a model hears a song: as it is; moved on by one and a half beats; another song; none (the mean of the data).
 MUSIC = ("right", "shifted", "swapped", "zeroed")
@@ -75,9 +75,7 @@ def beat_period(clip: Clip) -> float | None:
 
 def same_track(first: Clip, second: Clip) -> bool:
     """Whether two clips have the same music (several dances of AIST++ do): their MFCC begin alike."""
-    frames = min(len(first), len(second), 300)
-    one, other = (clip.input_features[:frames, MFCC] for clip in (first, second))
-    return float(np.abs(one - other).mean()) < 0.02 * float(np.abs(one).mean() + 1e-9)
+    return begin_alike(first, second, frames=300)
 
 
 def other_songs(clips: Sequence[Clip], frames: Sequence[int]) -> list[int | None]:

@@ -84,12 +84,18 @@ def idle_biases(model: nn.Module) -> list[tuple[nn.Parameter, slice]]:
     return [(bias, part) for bias, part in found if bias.requires_grad]
 
 
+def _require_shares(task: Any, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(task, name) <= 1:
+            raise ValueError(f"{name}={getattr(task, name)!r} is a share: give 0 to 1")
+
+
 @dataclass
 class TokenizerTask:
     """Training of [`MegaDanceTokenizer`] (paper, section 3.2).
 
     Attributes:
-        clips: held-out clips that are reconstructed whole.
+        clips: held-out clips that are reconstructed whole; without any nothing is measured.
         soft_share: share of training over which unrounded values fade out (see `FiniteScalarQuantizer.soft_share`).
         ramp_share: share of training over which the velocity and acceleration weights grow to their full size.
     """
@@ -97,6 +103,9 @@ class TokenizerTask:
     clips: list
     soft_share: float = 0.0
     ramp_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_shares(self, "soft_share", "ramp_share")
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         unwrapped(model).set_random(draws.rand)
@@ -110,7 +119,7 @@ class TokenizerTask:
         model.set_random(torch.rand)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        return reconstruction_report(model, self.clips)
+        return reconstruction_report(model, self.clips) if self.clips else {}
 
 
 def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
@@ -162,7 +171,7 @@ class ClassifierTask:
     """Training of [`MegaDanceForGenreClassification`].
 
     Attributes:
-        windows: held-out `MotionWindows` with genres.
+        windows: held-out `MotionWindows` with genres; when None nothing is measured.
         batch_size: windows at once in evaluation.
     """
 
@@ -181,6 +190,8 @@ class ClassifierTask:
         from megadance_hf import metrics
         from megadance_hf.data import collate
 
+        if self.windows is None:
+            return {}
         losses, answers, labels = [], [], []
         device = next(model.parameters()).device
         for begin in range(0, len(self.windows), self.batch_size):
@@ -235,7 +246,7 @@ class GeneratorTask:
     """Training of [`MegaDanceForMotionGeneration`] (paper, section 3.3).
 
     Attributes:
-        windows: held-out `CodeWindows`; the cross-entropy on them is the "score".
+        windows: held-out `CodeWindows`; the cross-entropy on them is the "score". When None nothing is measured.
         code_noise: up to this share of a window's input codes is replaced by random ones, the share drawn anew for each
             window. Not in the paper; where the codes so far say less, the music has to say more, small data sets are not
             learned by heart, and generation recovers from its own mistakes.
@@ -245,6 +256,9 @@ class GeneratorTask:
     windows: Any
     code_noise: float = 0.0
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        _require_shares(self, "code_noise")
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = {name: batch[name] for name in ("upper_codes", "lower_codes")}
@@ -273,6 +287,8 @@ class GeneratorTask:
         """Cross-entropy (sum of both streams) on held-out windows: with their music, another window's, and none."""
         from megadance_hf.data import collate
 
+        if self.windows is None:
+            return {}
         losses: dict[str, list[float]] = {"score": [], "loss_swapped_music": [], "loss_without_music": []}
         device = next(model.parameters()).device
         paired = [i for i in range(len(self.windows)) if bool(self.windows[i]["has_music"])]
@@ -297,7 +313,7 @@ class GeneratorTask:
                     lower_labels=batch["lower_codes"],
                 )
                 losses[name].extend([float(output.loss)] * len(features))
-        return {name: float(np.mean(values)) for name, values in losses.items()}
+        return {name: float(np.mean(values)) for name, values in losses.items() if values}
 
 
 @dataclass

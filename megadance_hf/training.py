@@ -28,13 +28,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 
+from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.modeling.files_megadance import whole
+from megadance_hf.modeling.progress_megadance import progress_bar
 from megadance_hf.tasks import Draws, Task, idle_biases
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
+# The model's configuration; in a checkpoint it tells a resumed run that it is the same model.
+CONFIG = "config.json"
 BEST = "best.safetensors"
 # One process evaluates and draws while the others wait for it.
 PATIENCE = timedelta(hours=2)
@@ -51,6 +54,7 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the windows.
         batch_size: windows a batch and process; a step takes `batch_size * gradient_accumulation_steps` of each process.
+        max_steps: end after so many steps, even within an epoch, with all that comes at an end; 0 for none.
         learning_rate, betas, weight_decay: of Adam (AdamW when weight_decay > 0).
         schedule: "constant" (the paper's), "cosine" or "linear" (both to 2 % of the learning rate), after `warmup_steps`.
         max_grad_norm: gradient clipping; 0 for none.
@@ -73,6 +77,7 @@ class TrainingConfig:
 
     epochs: int = 80
     batch_size: int = 64
+    max_steps: int = 0
     learning_rate: float = 3e-4
     betas: tuple[float, float] | list[float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -323,7 +328,7 @@ class _Trainer:
                 f"{len(windows)} windows do not fill a batch of batch_size={config.batch_size} in each of "
                 f"{self.accelerator.num_processes} processes; use a smaller batch_size"
             )
-        self.total_steps = config.epochs * steps
+        self.total_steps = min(config.epochs * steps, config.max_steps or math.inf)
         if config.gradient_checkpointing:
             if not getattr(model, "supports_gradient_checkpointing", False):
                 raise TrainingError(
@@ -405,7 +410,7 @@ class _Trainer:
     def _evaluate(self, row: dict[str, Any], sample: Callable[[nn.Module, int], None] | None) -> None:
         """Measure, keep the best weights, draw samples, all with the average of the weights."""
         config, progress = self.config, self.progress
-        last = progress.epoch == config.epochs
+        last = self._is_last()
         measure = last or progress.epoch % config.evaluate_every == 0
         draw = sample is not None and config.sample_every and (last or progress.epoch % config.sample_every == 0)
         if not (measure or draw):
@@ -433,13 +438,16 @@ class _Trainer:
                 if self.main:
                     _save_weights(weights, self.output_dir / BEST)
 
+    def _is_last(self) -> bool:
+        return self.progress.epoch == self.config.epochs or self.progress.step >= self.total_steps
+
     def _broadcast(self, objects: list[Any]) -> None:
         if self.accelerator.num_processes > 1:
             from accelerate.utils import broadcast_object_list
 
             broadcast_object_list(objects)
 
-    def _report(self, row: dict[str, Any], bar: tqdm) -> None:
+    def _report(self, row: dict[str, Any], bar: Any) -> None:
         if self.main:
             path = self.output_dir / METRICS
             before = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -453,12 +461,14 @@ class _Trainer:
     def begin(self, resume: bool) -> None:
         """From the newest checkpoint, or from nothing."""
         folder = self.output_dir / CHECKPOINTS
+        check_output(self.output_dir, resume, self.model.config)
         newest = _newest_checkpoint(self.output_dir) if resume else None
         self.accelerator.wait_for_everyone()  # nobody removes anything before all have looked
         if newest is not None:
-            self.accelerator.load_state(str(newest))
-            if self.average is not None:
-                self.average.load(newest / self._average_file())
+            with reading(newest, "remove it: the one before is gone on from", TrainingError):
+                self.accelerator.load_state(str(newest))
+                if self.average is not None:
+                    self.average.load(newest / self._average_file())
             done = self.progress
             if done.epoch_step and done.windows_a_step != self._windows_a_step():
                 raise TrainingError(
@@ -512,6 +522,8 @@ class _Trainer:
             self.average.save(partial / self._average_file())
         accelerator.wait_for_everyone()
         if self.main:
+            config = json.dumps(self.model.config.to_dict(), indent=2, default=str)
+            (partial / CONFIG).write_text(config + "\n", encoding="utf-8")
             os.replace(partial, final)
             for old in sorted(folder.glob("step-*"))[: -self.config.keep_checkpoints]:
                 os.replace(old, partial)  # half a deleted checkpoint is no checkpoint either
@@ -522,19 +534,23 @@ class _Trainer:
     def run(self, stop_after_steps: int | None, sample: Callable[[nn.Module, int], None] | None) -> bool:
         """Train to the end; False when `stop_after_steps` came first."""
         config, progress = self.config, self.progress
-        bar = tqdm(
+        bar = progress_bar(
+            desc="training",
             total=self.total_steps,
             initial=progress.step,
             unit="step",
             disable=not self.accelerator.is_local_main_process,
             dynamic_ncols=True,
         )
-        while progress.epoch < config.epochs:
+        # a run that max_steps ended within an epoch has that end still to tell
+        while progress.epoch < config.epochs and (progress.step < self.total_steps or progress.epoch_step):
             self.sampler.set_epoch(progress.epoch)
             steps = _steps_of_epoch(list(self.sampler), self.batch, config.gradient_accumulation_steps)
             began, first = time.perf_counter(), progress.epoch_step
             self.wrapped.train()
             for batches in steps[first:]:
+                if progress.step >= self.total_steps:
+                    break
                 self._step(batches)
                 bar.update()
                 if progress.step % 10 == 0:
@@ -546,9 +562,17 @@ class _Trainer:
                 due = config.save_every_steps and progress.step % config.save_every_steps == 0
                 if due and progress.epoch_step < len(steps):
                     self.save()
-            seen = sum(self.batch * len(batches) for batches in steps[first:])
+            seen = sum(self.batch * len(batches) for batches in steps[first : progress.epoch_step])
             seconds = time.perf_counter() - began
+            cut = progress.epoch_step < len(steps)
+            if cut and progress.epoch_step > first:  # with more steps allowed, a resumed run goes on within the epoch
+                self.save()
             means = self.log.over_processes(self.accelerator)
+            if not all(math.isfinite(total) for name, (total, _) in means.items() if name == "loss"):
+                raise TrainingError(
+                    f"the loss is no number any more (step {progress.step}): use a smaller training.learning_rate"
+                    + ("" if config.mixed_precision == "no" else ", or training.mixed_precision=no")
+                )
             progress.epoch += 1
             progress.epoch_step, self.log = 0, _Log({})
             row: dict[str, Any] = {"epoch": progress.epoch, "step": progress.step}
@@ -557,7 +581,9 @@ class _Trainer:
             row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
             self._evaluate(row, sample)
             self._report(row, bar)
-            last = progress.epoch == config.epochs
+            if cut:
+                break
+            last = self._is_last()
             due = config.save_every_steps and progress.step % config.save_every_steps == 0
             if last or due or progress.epoch % config.save_every == 0:
                 self.save()
@@ -611,7 +637,7 @@ def train(
         task: see `Task`.
         windows, sampler, collate: see `data.py`; the sampler's `set_epoch` is called before each epoch.
         config: see `TrainingConfig`.
-        output_dir: made when missing.
+        output_dir: made when missing; without `resume` it must hold no training yet.
         resume: go on from the newest checkpoint there; from the start when there is none.
         stop_after_steps: leave early after this many steps in all, without a final save, as a kill would.
         sample: called with the model and the epoch every `config.sample_every` epochs, to show what it can do so far.
@@ -632,6 +658,57 @@ def train(
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
+
+
+def check_output(output_dir: str | Path, resume: bool, config: Any = None) -> None:
+    """Whether a training can write there; for callers that want to know before anything slow.
+
+    Args:
+        output_dir, resume: see `train`.
+        config: of the model, which must be that of the training that is gone on with.
+
+    Raises:
+        TrainingError: it holds a training and `resume` is False, or one of another model, or nothing can be written there.
+    """
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise TrainingError(f"output={str(folder)!r} is a file: give a folder")
+    if not resume:
+        for name in (CHECKPOINTS, METRICS, CONFIG):
+            if (folder / name).exists():
+                raise TrainingError(
+                    f"output={str(folder)!r} holds a training already ({name}): give another folder, or resume it (--resume)"
+                )
+    above = folder
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise TrainingError(f"output={str(folder)!r} cannot be written ({above}): give another folder")
+    newest = _newest_checkpoint(folder) if resume else None
+    if newest is not None and config is not None and (before := newest / CONFIG).is_file():
+        with reading(before, "give another folder, and train anew", TrainingError):
+            was = json.loads(before.read_text(encoding="utf-8"))
+        _check_same(was, json.loads(json.dumps(config.to_dict(), default=str)), folder)
+
+
+def _check_same(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Settings of the model, by which the sizes of its weights and their meaning are decided."""
+    for name in sorted(set(was) | set(now)):
+        if name.startswith("_") or name in (
+            "transformers_version",
+            "dtype",
+            "auto_map",
+            "custom_pipelines",
+            "architectures",
+        ):
+            continue
+        if was.get(name) != now.get(name):
+            shown = "genres" if name == "id2label" else f"model.{name}"
+            values = [", ".join(v.values()) if isinstance(v, dict) else repr(v) for v in (was.get(name), now.get(name))]
+            raise TrainingError(
+                f"output={str(folder)!r} was begun with {shown}={values[0]}, now it is {values[1]}: resume with the same, or "
+                "give another folder"
+            )
 
 
 def _newest_checkpoint(output_dir: Path) -> Path | None:

@@ -22,6 +22,7 @@ from transformers.generation.utils import GenerationMixin
 from transformers.utils import ModelOutput
 
 from .arguments_megadance import check_generation, names_of, need_counts, need_tensors, seed_number
+from .progress_megadance import progress_bar
 
 MODES = ("paper", "released", "stream")
 PREFILL_CODES = 256  # most codes of a prompt that are read at once
@@ -355,9 +356,7 @@ def _progress(progress: bool | Callable[[int, int], None], total: int) -> tuple[
         return lambda done: progress(done, total), lambda: None
     if not progress:
         return lambda done: None, lambda: None
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=total, unit="code", desc="dance")
+    bar = progress_bar(total=total, unit="code", desc="dance")
     return lambda done: bar.update(done - bar.n), bar.close
 
 

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.pipelines.base import Pipeline
 
@@ -47,6 +46,7 @@ from .kinematics_megadance import poses_to_motion
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .processing_megadance import MegaDanceProcessor
+from .progress_megadance import progress_bar
 from .remote_code_megadance import PushesCode
 
 
@@ -154,7 +154,7 @@ class _Codes:
 def _progress_bar(codes: int, seconds_a_code: float) -> Iterator[Callable[[int, int], None]]:
     """A function for `generate(progress=...)` that shows seconds of dance; the bar is closed whatever happens."""
     layout = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
-    with tqdm(desc="dancing", total=codes * seconds_a_code, bar_format=layout) as bar:
+    with progress_bar(desc="dancing", total=codes * seconds_a_code, unit="s", bar_format=layout) as bar:
         yield lambda done, total: bar.update(done * seconds_a_code - bar.n)
 
 

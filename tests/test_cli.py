@@ -289,7 +289,7 @@ def test_prepare_says_what_is_in_it(megadance, tmp_path):
     raw = raw_mocap(tmp_path / "raw")
     status, said, shown = megadance("prepare", "mocap", raw, "out/mocap")
     assert status == 0, shown
-    assert said.startswith("out/mocap: 2 clips made, 0 kept from an earlier run\n") and "preparing: 100%" in shown
+    assert said.startswith("out/mocap: 2 clips made, 0 kept from an earlier run\n") and "preparing 100%" in shown
     assert re.search(r"walk +1 \(0\.0 min\) +1 \(0\.0 min\)\n", said)
     assert "left out short: only 5 frames, at least 16 are needed\n" in said
     assert {clip.id: clip.split for clip in read_prepared("out/mocap")} == {"cmu_05_01": "train", "cmu_05_09": "test"}
@@ -333,10 +333,17 @@ def test_prepare_pushes_when_asked(megadance, tmp_path, monkeypatch):
 
     calls = []
     monkeypatch.setattr(hub, "push_dataset", lambda *call: calls.append(call) or "https://hub/me/walks")
+    monkeypatch.setattr(hub, "check_hub", lambda repo: asked.append(repo))
+    asked = []
     raw = raw_mocap(tmp_path / "raw")
     assert megadance("prepare", "mocap", raw, "out")[0] == 0 and calls == []
     status, said, _ = megadance("prepare", "mocap", raw, "out", "--push", "walks")
-    assert status == 0 and said.endswith("pushed to https://hub/me/walks (private)\n") and calls == [("out", "walks")]
+    assert (
+        status == 0
+        and said.endswith("pushed to https://hub/me/walks (private)\n")
+        and calls == [("out", "walks", False)]
+    )
+    assert asked == ["walks"], "the Hub is asked before anything is prepared"
 
 
 def test_prepare_tells_mistakes_in_one_line(megadance, tmp_path, monkeypatch):

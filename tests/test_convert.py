@@ -52,6 +52,55 @@ def files(tmp_path):
     return write_statistics(tmp_path)
 
 
+# --- how trainers pack a state dict --------------------------------------------------------------------------------------
+
+
+def _named(prefix: str, state: dict) -> dict:
+    return {prefix + name: value for name, value in state.items()}
+
+
+PACKED = {
+    "bare": lambda state: state,
+    "lightning": lambda state: {
+        "state_dict": _named("model.", state),
+        "global_step": 7,
+        "hyper_parameters": {"lr": 1.0},
+    },
+    "ddp": lambda state: {"model": _named("module.", state), "optimizer": {"state": {}}},
+    "compiled in ddp": lambda state: {"model_state_dict": _named("module._orig_mod.", state)},
+    "each network in ddp": lambda state: {
+        "state_dict": {re.sub(r"^(\w+)\.", r"\1.module.", n): v for n, v in state.items()}
+    },
+    "in two containers": lambda state: {"state_dict": {"model": state}, "epoch": 3},
+}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_a_state_dict_is_found_however_it_was_packed(tmp_path, packed):
+    state = official_tokenizer("fsq.") | official_classifier("cls_model.")
+    torch.save(PACKED[packed](state), tmp_path / "checkpoint.pt")
+    found = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"optimizer": {}, "epoch": 3},
+            "holds no state dict, .*under one of model, state_dict, .*; it has epoch, optimizer",
+        ),
+        ({"state_dict": {}}, "holds no state dict"),
+        ([1, 2], "holds no state dict"),
+        ({"fsq.a": torch.zeros(1), "fsq.module.a": torch.ones(1)}, "has fsq.a twice"),
+    ],
+)
+def test_what_holds_no_state_dict(tmp_path, content, message):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(ConversionError, match=message):
+        read_checkpoint(tmp_path / "checkpoint.pt")
+
+
 # --- state dicts -------------------------------------------------------------------------------------------------------
 
 

@@ -208,7 +208,7 @@ def test_private_repositories(hub, folder, song, monkeypatch):
         MegaDanceForMotionGeneration.from_pretrained(REPO)
     with pytest.raises(ModelError, match="private repository.*hf auth login"):
         MusicToDancePipeline.from_pretrained(REPO)
-    with pytest.raises(HubError, match=r"repo='anna/dance': the Hub did not take it \(.*401 Unauth.*hf auth login"):
+    with pytest.raises(HubError, match=r"repo='anna/dance': the Hub does not know you \(.*hf auth login"):
         push_to_hub(folder, REPO)
     one = MusicToDancePipeline.from_pretrained(REPO, token=OWNER)
     # transformers hands the token to the generator only; the tokenizer's and the extractor's files need it as well
@@ -241,13 +241,13 @@ def test_without_the_network_what_was_fetched_still_opens(hub, folder, pipe, son
     assert same(loaded(song, "waltz", seed=0), pipe(song, "waltz", seed=0)) and hub.requests == []
     with pytest.raises(ModelError, match="model='anna/dance' cannot be loaded.*couldn't find them in the cached files"):
         MusicToDancePipeline.from_pretrained(REPO, active_genres=["rumba"])
-    with pytest.raises(HubError, match="did not take it.*offline"):
+    with pytest.raises(HubError, match="repo='anna/dance': the Hub cannot be reached.*offline.*unset HF_HUB_OFFLINE"):
         push_to_hub(folder, REPO)
 
 
 def test_a_hub_that_is_not_there(hub, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(HubError, match="repo='anna/dance': the Hub did not take it"):
+    with pytest.raises(HubError, match="repo='anna/dance': the Hub cannot be reached"):
         push_to_hub(folder, REPO)
     assert cli.main(["push", str(save_tiny_data(tmp_path / "set")), "anna/set"]) == 2
 
@@ -267,7 +267,7 @@ def test_a_training_pushes_now_and_then_and_goes_on_when_it_can_t(hub, pipe, mon
     assert MusicToDancePipeline.from_pretrained(REPO).genres == list(GENRES)
     monkeypatch.setenv("HF_TOKEN", GUEST)
     push(tiny_generator(), 9)
-    assert "epoch 9 was not pushed: repo='anna/dance': the Hub did not take it" in caplog.text
+    assert "epoch 9 was not pushed: repo='anna/dance': the Hub does not know you" in caplog.text
     monkeypatch.setenv("HF_TOKEN", OWNER)
     push_while_training("anna/tokenizer")(pipe.tokenizer, 1)
     assert "config.json" in hub.repositories["model", "anna/tokenizer"].files()
@@ -479,3 +479,57 @@ def test_the_stand_in_refuses_as_the_hub_does(hub):
     ):
         with pytest.raises(getattr(huggingface_hub.errors, error)):
             call()
+
+
+# --- before anything slow, and without doing anything -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("repo", "message"),
+    [("anna/x..y", "is no name of a repository"), ("anna/x", "the Hub cannot be reached")],
+)
+def test_the_hub_is_asked_before_anything_slow(hub, folder, tmp_path, monkeypatch, capsys, repo, message):
+    """Neither is a model opened and danced with, nor a data set drawn or prepared."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    slow = []
+    monkeypatch.setattr("megadance_hf.hub.open_model", slow.append)
+    monkeypatch.setattr("megadance_hf.hub.iter_prepared", slow.append)
+    made = save_tiny_data(tmp_path / "set")
+    for words in (
+        ["push", folder, repo],
+        ["push", made, repo],
+        ["prepare", "synthetic", tmp_path / "new", "--push", repo],
+    ):
+        assert cli.main([*map(str, words)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"repo='{repo}'" in said and message in said
+    assert slow == [] and not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_of_a_model_shows_what_would_go(hub, folder, capsys):
+    assert cli.main(["push", str(folder), REPO, "--no-sample", "--dry-run"]) == 0
+    first, *files, total = capsys.readouterr().out.splitlines()
+    assert first == f"would upload to the model repository {REPO}:" and hub.requests == []
+    push_to_hub(folder, REPO)
+    sent = hub.repositories["model", REPO].files()
+    assert {line.split()[0] for line in files} == set(sent) - {".gitattributes"}
+    shown = {line.split()[0]: " ".join(line.split()[1:]) for line in files}
+    assert shown["requirements.txt"] == f"{len(sent['requirements.txt'])} bytes"
+    assert total.split()[:2] == [str(len(files)), "files,"]
+
+
+def test_a_dry_run_of_a_data_set_shows_what_would_go(hub, tmp_path, capsys):
+    made = save_tiny_data(tmp_path / "set")
+    assert cli.main(["push", str(made), "anna/set", "--dry-run"]) == 0
+    first, *files, _ = capsys.readouterr().out.splitlines()
+    assert first == "would upload to the data set repository anna/set (private):" and hub.requests == []
+    names = {"README.md", "info.json", "train.parquet", "test.parquet", "sample.mp4", "sample.png"}
+    assert {line.split()[0] for line in files} == names
+    assert cli.main(["prepare", "synthetic", str(tmp_path / "new"), "--dry-run"]) == 2
+    assert "argument --dry-run: it is about --push REPO" in capsys.readouterr().err
+
+
+def test_options_of_models_are_not_passed_over_for_data_sets(tmp_path, capsys):
+    made = save_tiny_data(tmp_path / "set")
+    assert cli.main(["push", str(made), "anna/set", "--licence", "mit"]) == 2
+    assert "argument --licence: " in (said := capsys.readouterr().err) and "is a data set" in said

@@ -19,7 +19,7 @@ ROWS = (
     ("export", "render", "metrics", "dance_features", "data", "processor", "skeletons"),
     ("auto", "motion_files", "show", "tasks", "bundle", "convert", "synchrony", "reports"),
     ("training", "dances"),
-    ("pipeline", "handler"),
+    ("pipeline", "handler", "recipes"),
     ("evaluation", "curves", "hub", "outputs"),
     ("demo",),
     ("cli",),
