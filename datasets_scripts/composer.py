@@ -13,6 +13,7 @@ follow the seed.
 """
 
 import argparse
+import io
 import os
 import sys
 import zlib
@@ -264,14 +265,12 @@ def write_song(path: str | os.PathLike, seconds: float = 20.0, **options) -> Sco
         raise ValueError(f"path={str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
     score = compose(seconds, **options)
     waveform = score.render()
-    try:
-        with whole(path) as part, soundfile.SoundFile(part, "w", SAMPLING_RATE, 2) as file:
-            for block in range(
-                0, len(waveform), SAMPLING_RATE
-            ):  # libsndfile's Vorbis encoder crashes on one large block
-                file.write(waveform[block : block + SAMPLING_RATE])
-    except soundfile.SoundFileError as error:
-        raise OSError(f"path={str(path)!r}: cannot be written ({error}); choose another folder") from None
+    memory, kind = io.BytesIO(), path.suffix[1:].upper()
+    with soundfile.SoundFile(memory, "w", SAMPLING_RATE, 2, format=kind) as file:
+        for block in range(0, len(waveform), SAMPLING_RATE):  # libsndfile's Vorbis encoder crashes on one large block
+            file.write(waveform[block : block + SAMPLING_RATE])
+    with whole(path) as temporary:
+        temporary.write_bytes(memory.getbuffer())
     return score
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from fractions import Fraction
@@ -60,7 +61,9 @@ def save_bundle(
         folder.mkdir()
         save_glb(motion, folder / "dance.glb", body)
         save_bvh(motion, folder / "dance.bvh", bones=bones)
-        soundfile.write(folder / "song.wav", sound.T, rate, subtype="PCM_16")
+        memory = io.BytesIO()  # soundfile itself cannot open every name, and says little of a full disk
+        soundfile.write(memory, sound.T, rate, subtype="PCM_16", format="WAV")
+        (folder / "song.wav").write_bytes(memory.getbuffer())
         shutil.copyfile(Path(__file__).with_name("open_in_blender.py"), folder / "open_in_blender.py")
         numbers = {"fps": round(motion.fps), "count": len(motion), "last": len(motion) - 1}
         (folder / "HOWTO.txt").write_text(_HOWTO.format(**numbers), encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
+from .console import StreamError, sober_streams, status_of, stoppable
 from .outputs import CommandError, Outputs
 
 # Repeated here because their home imports torch; a test compares them.
@@ -483,7 +484,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
         dances = pipe(song, genre, progress=True, **stretch, **options)
     dances = dances if isinstance(dances, list) else [dances]
     for dance in dances:
-        dance.metadata |= {"song": song.title, "start": arguments.start}
+        dance.metadata |= {"song": _readable(song.title), "start": arguments.start}
     began = time.perf_counter()
     lines = outputs.write(dances, song, arguments.start)
     writing, seconds = time.perf_counter() - began, sum(dance.seconds for dance in dances)
@@ -591,8 +592,9 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     names = ("raw", "out", "num_proc", "jumps", "split", "validation", "hands", "music", "clips", "seconds", "seed")
     try:
         print(prepare(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)}))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; what is done is kept, the same command goes on from there") from None
+    except KeyboardInterrupt as stop:
+        stop.args = ("stopped; what is done is kept, the same command goes on from there",)
+        raise
     except OSError as error:
         if _is_for_users(error):
             raise
@@ -690,6 +692,11 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
+def _readable(name: str | None) -> str | None:
+    """A file's name as it was meant: in a locale without UTF-8 Python stands in for the letters that it does not know."""
+    return name and name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _hush() -> None:
     """Reports and loading bars would stand around the one line of an error; bars of downloads, which take long, stay."""
     import logging
@@ -726,14 +733,23 @@ def _with_axes(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv` (`sys.argv[1:]` when None); returns the exit status: 0, 2 for bad input, 130 for Ctrl-C."""
-    parser = build_parser()
-    arguments = parser.parse_args(_with_axes(sys.argv[1:] if argv is None else argv))
+    """Run the command with `argv` (`sys.argv[1:]` when None); returns the exit status: 0, 2 for bad input, 130 for Ctrl-C (and
+    143 or 129 for SIGTERM or SIGHUP)."""
+    try:
+        with sober_streams(), stoppable():
+            return _run(_with_axes(sys.argv[1:] if argv is None else argv))
+    except StreamError as error:
+        print(f"megadance: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    arguments = build_parser().parse_args([*argv[1:], "--help"] if argv[:1] == ["help"] else argv)
     try:
         arguments.run(arguments)
     except KeyboardInterrupt as stop:
         print(f"\nmegadance: {str(stop) or 'stopped, nothing was written'}", file=sys.stderr)
-        return 130
+        return status_of(stop)
     except Exception as error:
         if not _is_for_users(error):
             raise

@@ -1,6 +1,7 @@
 """Composed songs: exactly known beats that can be heard, a sound mix, the same song for the same seed, whole files."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from megadance_hf.datasets_scripts import composer
 from megadance_hf.datasets_scripts.composer import SAMPLING_RATE, STYLES, compose, composed_clip, main, write_song
+from megadance_hf.modeling.errors_megadance import FileError
 from megadance_hf.modeling.music_features_megadance import BEAT, music_features
 
 
@@ -166,10 +168,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path.write_bytes(b"old")
 
     def full_disk(*_):
-        raise soundfile.SoundFileRuntimeError("disk full")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(soundfile.SoundFile, "write", full_disk)
-    with pytest.raises(OSError, match="cannot be written.*disk full"):
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(FileError, match="song.wav cannot be written .No space"):
         write_song(path, 1)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
