@@ -12,17 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from megadance_hf.datasets_scripts.safe_files import load_npz
 from megadance_hf.datasets_scripts.schema import (
+    MOST_LIST,
     Card,
     Clip,
     ClipError,
+    DataError,
     Jumps,
     MissingDataError,
     RawClip,
     Report,
     music_features,
     prepare_clips,
+    read_names,
 )
+from megadance_hf.modeling.errors_megadance import reading, reason_of
 
 GENRES = ("chacha", "rumba", "waltz")
 # Train songs kept apart to stop training early. The raw folder has no such split; `test` stays exactly as it is there.
@@ -52,7 +57,7 @@ def list_raw(raw: str | Path) -> list[RawClip]:
             raise MissingDataError(
                 f"raw folder {str(raw)!r} has no splits/{split}.txt; give the folder of the ballroom set"
             )
-        for name in file.read_text(encoding="utf-8").split():
+        for name in read_names(file, "the list of clips as it was downloaded, one name a line"):
             record = records.get(name, {"missing": True})
             files = [raw / "motions" / f"{name}.npz"]
             if record.get("paired"):
@@ -67,23 +72,38 @@ def read_metadata(raw: Path) -> dict[str, dict[str, Any]]:
     file = raw / "metadata.jsonl"
     if not file.is_file():
         raise MissingDataError(f"raw folder {str(raw)!r} has no metadata.jsonl; give the folder as it was downloaded")
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {record["id"]: record for record in map(json.loads, lines)}
+    records: dict[str, dict[str, Any]] = {}
+    with reading(file, "give the file as it was downloaded", DataError):
+        if file.stat().st_size > MOST_LIST:
+            raise ValueError(f"it is longer than {MOST_LIST >> 20} MB")
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number} is no JSON: {reason_of(error)}") from error
+            name = record.get("id") if isinstance(record, dict) else None
+            if not isinstance(name, str) or Path(name).name != name or not name.isprintable() or len(name) > 200:
+                raise ValueError(f"line {number} is no record of a clip with an id")
+            if name in records:
+                raise ValueError(f"line {number} has the id {name!r} once more")
+            records[name] = record
+    return records
 
 
 def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """`smpl_poses` and `smpl_trans` of one .npz at 30 fps; shared with `mocap`."""
     if not file.is_file():
         raise ClipError(f"{file.name} is missing")
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            poses, translation, fps = data["smpl_poses"], data["smpl_trans"], float(data["fps"])
-    except KeyError as error:
-        raise ClipError(f"{file.name} lacks an array: {error.args[0]}") from error
-    except Exception as error:  # zipfile, zlib, OSError, ValueError: a broken archive speaks in many ways
-        raise ClipError(f"{file.name} cannot be read ({error})") from error
-    if fps != 30:
-        raise ClipError(f"{file.name} has {fps:g} frames a second, expected 30")
+    with reading(file, error=ClipError):
+        keys = ("smpl_poses", "smpl_trans", "fps")
+        data = load_npz(file, keys)
+        if lacking := [key for key in keys if key not in data]:
+            raise ClipError(f"{file.name} lacks an array: {lacking[0]}")
+        poses, translation, fps = (data[key] for key in keys)
+        if fps.size != 1 or fps.dtype.kind not in "iuf" or fps.item() != 30:
+            raise ClipError(f"{file.name} has {str(fps)[:40]} frames a second, expected 30")
     return poses, translation
 
 

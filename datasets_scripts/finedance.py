@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from megadance_hf.datasets_scripts.layouts import SMPLX_PELVIS
-from megadance_hf.datasets_scripts.safe_files import load_pickle
+from megadance_hf.datasets_scripts.safe_files import load_npy, load_pickle
 from megadance_hf.datasets_scripts.schema import (
     FEATURE_SIZE,
     Card,
@@ -34,12 +34,15 @@ from megadance_hf.datasets_scripts.schema import (
     MissingDataError,
     RawClip,
     Report,
+    numbers,
     prepare_clips,
     put_on_the_floor,
+    read_names,
 )
 from megadance_hf.datasets_scripts.songs import add_song, cut_to_music, find_song
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
 from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+from megadance_hf.modeling.errors_megadance import reading, reason_of
 from megadance_hf.modeling.kinematics_megadance import ROTATION_SIZE, rotation_6d_to_axis_angle
 
 Split = Literal["genre", "dancer"]
@@ -143,7 +146,7 @@ def _list_processed(raw: Path) -> tuple[list[RawClip], dict[str, str]]:
             raise MissingDataError(
                 f"raw folder {str(raw)!r} has motion/*.pkl but no {split}.txt, which names its clips"
             )
-        for line in file.read_text(encoding="utf-8").split():
+        for line in read_names(file, "the list of clips as it was downloaded, one name a line"):
             split_of.setdefault(line.removesuffix(".pkl").removesuffix(".npy"), split)
     clips = [
         RawClip(
@@ -209,13 +212,14 @@ def make(raw: RawClip) -> Clip:
 
 def read_genre(file: Path) -> str:
     """`style2` of a label file as one of `GENRES`."""
+    if not file.is_file():
+        raise ClipError(f"{file.parent.name}/{file.name} is missing")
     try:
-        label = json.loads(file.read_text(encoding="utf-8-sig"))
-        style = label["style2"]
-    except FileNotFoundError:
-        raise ClipError(f"{file.parent.name}/{file.name} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ClipError(f"{file.name} is no label with style2 ({type(error).__name__}: {error})") from error
+        style = json.loads(file.read_text(encoding="utf-8-sig"))["style2"]
+        if not isinstance(style, str) or len(style) > 100:
+            raise ValueError("it is no short text")
+    except Exception as error:
+        raise ClipError(f"{file.name} is no label with style2 ({reason_of(error)})") from error
     try:
         return match_genre(ALIASES.get(str(style).strip().casefold(), str(style)), GENRES)
     except GenreError as error:
@@ -226,11 +230,9 @@ def read_array(file: Path) -> np.ndarray:
     """The array of numbers in a .npy file; a pickled one is refused."""
     if not file.is_file():
         raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    try:
-        array = np.load(file, allow_pickle=False)
-    except Exception as error:  # EOFError, ValueError, OSError: a broken file speaks in many ways
-        raise ClipError(f"{file.name} cannot be read ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+    with reading(file, error=ClipError):
+        array = load_npy(file)
+    if array.dtype.kind not in "fiu":
         raise ClipError(f"{file.name} is no array of numbers")
     return array
 
@@ -239,13 +241,12 @@ def read_arrays(file: Path, *keys: str) -> dict[str, np.ndarray]:
     """Arrays of numbers in a pickled dictionary; nothing in it is run."""
     if not file.is_file():
         raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    content = load_pickle(file)
+    with reading(file, error=ClipError):
+        content = load_pickle(file)
     if not isinstance(content, dict) or not set(keys) <= set(content):
         raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
-    try:
-        return {key: np.asarray(content[key], np.float32) for key in keys}
-    except (TypeError, ValueError) as error:
-        raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
+    with reading(file, error=ClipError):
+        return {key: numbers(key, content[key]) for key in keys}
 
 
 def to_smpl(array: np.ndarray, name: str, hands: Hands = "middle") -> tuple[np.ndarray, np.ndarray]:

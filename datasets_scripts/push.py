@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from megadance_hf.datasets_scripts.card import PLACE
-from megadance_hf.datasets_scripts.schema import INFO_FILE, SPLITS, DataError, read_info
+from megadance_hf.datasets_scripts.schema import INFO_FILE, PARQUET, SPLITS, DataError, open_parquet, read_info
 from megadance_hf.modeling.files_megadance import scratch
 
 WITHOUT_AUDIO = "**No sound.** The `audio` column is empty: the music may not be redistributed. `input_features` are its 35 features."
@@ -95,8 +95,8 @@ def copy_for_hub(
             (target / name).symlink_to((folder / name).resolve())
         else:  # one row group at a time
             with (
-                pq.ParquetFile(folder / name) as file,
-                pq.ParquetWriter(target / name, file.schema_arrow, compression="zstd") as writer,
+                open_parquet(folder / name) as file,
+                pq.ParquetWriter(target / name, file.schema_arrow, **PARQUET) as writer,
             ):
                 column = file.schema_arrow.get_field_index("audio")
                 for group in range(file.num_row_groups):

@@ -147,7 +147,9 @@ class _Machine:
                 return self.stack.pop()
             step = _STEPS.get(bytes(code))
             if step is None:  # objects of classes, buffers beside the file, sets, or no pickle at all
-                raise ValueError(f"it has the opcode {bytes(code)!r}; only numpy arrays and plain containers are read")
+                raise ValueError(
+                    f"it is no pickle of plain data: it has the opcode {bytes(code)!r}; only numpy arrays and plain containers are read"
+                )
             step(self)
         raise ValueError(f"it has more than {MAX_OPCODES} parts")
 
@@ -156,7 +158,7 @@ class _Machine:
     def read(self, size: int) -> memoryview:
         start = self.file.tell()
         if size > len(self.data) - start:
-            raise EOFError("it ends too early")
+            raise EOFError("it is no pickle, or is cut off")
         self.file.seek(size, io.SEEK_CUR)
         return self.data[start : start + size]
 
@@ -172,7 +174,7 @@ class _Machine:
     def line(self) -> bytes:
         line = self.file.readline()
         if not line.endswith(b"\n"):
-            raise EOFError("it ends too early")
+            raise EOFError("it is no pickle, or is cut off")
         return line[:-1]
 
     def since_mark(self) -> list[Any]:
@@ -191,7 +193,7 @@ class _Machine:
 
     def last(self, count: int) -> list[Any]:
         if len(self.stack) < count:
-            raise ValueError("it takes more than it has put")
+            raise ValueError("it is no pickle, or is cut off")
         items = self.stack[-count:]
         del self.stack[-count:]
         return items
@@ -493,8 +495,11 @@ def load_npz(path: str | os.PathLike, keys: Collection[str] | None = None) -> di
             raise ValueError(f"its {Path(path).stat().st_size} bytes promise {total} unpacked")
         found = {}
         for name, info in members.items():
-            with reading(f"{os.fspath(path)}: {name}"), archive.open(info) as file:
-                found[name] = _read_array(file, info.file_size)
+            try:
+                with archive.open(info) as file:
+                    found[name] = _read_array(file, info.file_size)
+            except Exception as error:
+                raise ValueError(f"{name}: {reason_of(error)}") from error
         return found
 
 

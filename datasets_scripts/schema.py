@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from multiprocessing import get_context
@@ -29,6 +29,7 @@ from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
+from megadance_hf.modeling.errors_megadance import reading, reason_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import all_or_none, whole
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
@@ -46,12 +47,33 @@ MIN_FRAMES = 16
 MAX_MISSING_ROWS = 3
 # Rows are flushed to a Parquet row group when they hold this much, so that a reader never needs more than that at once.
 ROW_GROUP_BYTES = 32 << 20
+# Names and licences are shorter; what is longer would be repeated in every message.
+MOST_LETTERS = 2000
+MOST_LIST = 1 << 26
+# A row group is read as one piece.
+MOST_BYTES = 1 << 30
+_REMEDY = "prepare or fetch the data set again"
 # What happens to a clip that jumps: it is left out, or kept and told of all the same.
 Jumps = Literal["leave_out", "keep"]
 
 
 class DataError(ValueError):
     """A raw folder or a prepared set cannot be used; the message says why, and what helps, in one line."""
+
+
+def read_names(path: Path, what: str) -> list[str]:
+    """The names in a text file of a raw folder, as clips are listed for splits; DataError names the file.
+
+    A name is that of files, so it has no slash: nothing outside the folder is opened.
+    """
+    with reading(path, f"give {what}", DataError):
+        if path.stat().st_size > MOST_LIST:
+            raise ValueError(f"it is longer than {MOST_LIST >> 20} MB")
+        names = path.read_text(encoding="utf-8").split()
+        for name in names:
+            if "/" in name or "\\" in name or not name.isprintable() or len(name) > 200:
+                raise ValueError(f"{name[:80]!r} is no name of a clip")
+        return names
 
 
 class MissingDataError(DataError, FileNotFoundError):
@@ -124,6 +146,7 @@ class Clip:
                 )
             if not np.isfinite(self.input_features).all():
                 raise ClipError("music features hold NaN or infinite numbers")
+        self._check_words()
         if self.split not in SPLITS:
             raise ClipError(f"split {self.split!r} is none of {', '.join(SPLITS)}")
         if genres is not None and self.genre is not None and self.genre not in genres:
@@ -136,6 +159,28 @@ class Clip:
             raise ClipError(f"beat_source={self.beat_source!r} must be {KNOWN!r}, {ESTIMATED!r} or None")
         return self
 
+    def _check_words(self) -> None:
+        """Raises `ClipError` for what is no text or number where one belongs, or is longer than any name."""
+        for name in _TEXT:
+            value = getattr(self, name)
+            if value is None and name not in ("id", "split", "source", "licence"):
+                continue
+            if not isinstance(value, str) or len(value) > MOST_LETTERS or "\0" in value or not _can_be_written(value):
+                raise ClipError(f"{name}={str(value)[:80]!r} must be text of {MOST_LETTERS} letters at most")
+        if not self.id or not self.id.isprintable():
+            raise ClipError(f"id={self.id[:80]!r} must be a name of printable letters")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            kinds = {"bool": bool, "int32": int}.get(_NUMBERS[name], (int, float))
+            if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) is not (kinds is bool)):
+                raise ClipError(
+                    f"{name}={str(value)[:80]!r} must be a {'truth' if kinds is bool else 'number'}, or None"
+                )
+        if self.fps != FPS:
+            raise ClipError(f"fps={self.fps!r} must be {FPS}, the rate of every prepared clip")
+        if self.beats_per_bar is not None and not 1 <= self.beats_per_bar <= 64:
+            raise ClipError(f"beats_per_bar={self.beats_per_bar!r} must be 1 to 64, or None")
+
     def with_beats(self) -> "Clip":
         """The clip itself; where nothing is told of its beats, they are estimated from its features."""
         if self.beat_source is None and self.beat_period_s is not None:
@@ -146,16 +191,31 @@ class Clip:
         return self
 
 
+def _can_be_written(text: str) -> bool:
+    try:
+        return bool(text.encode("utf-8")) or not text
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+
+
 # --- checking ------------------------------------------------------------------------------------------------------
+
+
+def numbers(name: str, values: Any) -> np.ndarray:
+    """An array of real numbers as float32; numpy would also read them out of text, and leave out what is imaginary."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "cSUMmb":
+            raise TypeError(f"it is one of {array.dtype}")
+        with np.errstate(over="ignore"):  # infinite, and said to be so
+            return np.ascontiguousarray(array, dtype=np.float32)
+    except (TypeError, ValueError, MemoryError) as error:
+        raise ClipError(f"{name} is not an array of numbers ({error})") from error
 
 
 def check_motion(poses: Any, translation: Any, jumps: Jumps = "leave_out") -> tuple[np.ndarray, np.ndarray]:
     """Motion as (T, 72) and (T, 3) float32; raises `ClipError` naming the first thing wrong with it."""
-    try:
-        poses = np.ascontiguousarray(poses, dtype=np.float32)
-        translation = np.ascontiguousarray(translation, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ClipError(f"motion is not an array of numbers ({error})") from error
+    poses, translation = numbers("poses", poses), numbers("translation", translation)
     if poses.ndim != 2 or poses.shape[1] != POSE_SIZE:
         raise ClipError(f"poses have shape {poses.shape}, expected (frames, {POSE_SIZE})")
     if translation.shape != (len(poses), 3):
@@ -215,7 +275,10 @@ def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
+# A flipped bit in a page is found by its checksum, not by how the dance looks.
+PARQUET = {"compression": "zstd", "write_page_checksum": True}
 _TEXT = ("id", "genre", "split", "source", "licence", "phase_confidence", "song", "beat_source")
+_OPTIONAL = ("song", "beat_source", "beat_confidence")  # sets of earlier versions have none
 _ROWS = {"poses": POSE_SIZE, "translation": 3, "input_features": FEATURE_SIZE}
 _NUMBERS = {
     "fps": "float32",
@@ -333,7 +396,7 @@ def write_prepared(
                 beats[clip.id] = clip.beat_confidence if clip.beat_source == ESTIMATED else clip.beat_source
             if clip.split not in writers:
                 place, columns = beside(path / f"{clip.split}.parquet"), features_schema().arrow_schema
-                writers[clip.split] = files.enter_context(pq.ParquetWriter(place, columns, compression="zstd"))
+                writers[clip.split] = files.enter_context(pq.ParquetWriter(place, columns, **PARQUET))
                 waiting[clip.split] = []
             waiting[clip.split].append(_to_table(clip))
             if sum(table.nbytes for table in waiting[clip.split]) > ROW_GROUP_BYTES:
@@ -372,23 +435,82 @@ def read_info(path: str | Path) -> dict[str, Any]:
             f"{str(path)!r} is not a prepared data set: it has no {INFO_FILE}. "
             "Prepare it first, e.g. megadance prepare ballroom RAW OUT"
         )
-    return json.loads(file.read_text(encoding="utf-8"))
+    with reading(file, _REMEDY, DataError):
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is longer than {MOST_BYTES >> 20} MB")
+        info = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(info, dict):
+            raise ValueError(f"it holds a {type(info).__name__}, not an object {{...}}")
+        for name, kind in (("schema", int), ("genres", list), ("splits", dict), ("noise", dict)):
+            if not isinstance(info.get(name), kind) and (name in info or name != "noise"):  # earlier versions have none
+                raise ValueError(f"its {name} is {'missing' if name not in info else str(info[name])[:60]}")
+        if info.get("fps") != FPS:
+            raise ValueError(f"its fps is {info.get('fps')!r}, not {FPS}")
+        if not all(isinstance(genre, str) and 0 < len(genre) <= MOST_LETTERS for genre in info["genres"]):
+            raise ValueError("its genres are not all names")
+        for split, counts in info["splits"].items():
+            if split not in SPLITS or not isinstance(counts, dict):
+                raise ValueError(f"it has the split {split[:60]!r} with {str(counts)[:60]}")
+            for count in ("clips", "frames", "paired_clips", "paired_frames"):
+                if type(counts.get(count)) is not int or not 0 <= counts[count] < 1 << 50:
+                    raise ValueError(f"its {split} has {str(counts.get(count))[:60]} {count}")
+        return info
 
 
 def iter_prepared(path: str | Path, split: str | None = None, *, audio: bool = False) -> Iterator[Clip]:
     """The clips of a prepared data set one after the other, holding one row group at a time (see `read_prepared`)."""
-    import pyarrow.parquet as pq
-
     present = list(read_info(path)["splits"])
     if split is not None and split not in present:
         remedy = "; hold clips back when preparing (FineDance: --validation N)" if split == "validation" else ""
         raise DataError(f"split {split!r} is not in {str(path)!r}, which has {', '.join(present) or 'none'}{remedy}")
-    columns = [item.name for item in fields(Clip) if audio or item.name != "audio"]
+    info = read_info(path)
     for name in present if split is None else [split]:
-        with pq.ParquetFile(Path(path) / f"{name}.parquet") as file:
-            present = [name for name in columns if name in file.schema_arrow.names]
-            for group in range(file.num_row_groups):
-                yield from _from_table(file.read_row_group(group, columns=present))
+        yield from _read_split(Path(path) / f"{name}.parquet", name, info, audio)
+
+
+def _read_split(path: Path, split: str, info: dict[str, Any], audio: bool) -> Iterator[Clip]:
+    """The clips of one file, each checked: a damaged file is told by its name, not by what is trained on it."""
+    import pyarrow as pa
+
+    count = 0
+    with ExitStack() as stack:
+        with reading(path, _REMEDY, DataError):
+            file = stack.enter_context(open_parquet(path))
+            groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+            if max((group.total_byte_size for group in groups), default=0) > MOST_BYTES:
+                raise ValueError(f"a piece of it promises more than {MOST_BYTES >> 20} MB")
+            columns = _columns_of(file.schema_arrow, audio)
+        for group in range(len(groups)):
+            with reading(path, _REMEDY, DataError):
+                table = file.read_row_group(group, columns=columns).select(columns)
+                table = table.cast(pa.schema([features_schema().arrow_schema.field(name) for name in columns]))
+                table.validate(full=True)
+                clips = [clip.check(info["genres"], jumps="keep") for clip in _from_table(table)]
+                if wrong := [clip.id for clip in clips if clip.split != split]:
+                    raise ValueError(f"the clip {wrong[0]!r} in it is of another split")
+            count += len(clips)
+            yield from clips
+    if count != info["splits"][split]["clips"]:
+        raise DataError(f"{path} has {count} clips, {INFO_FILE} beside it {info['splits'][split]['clips']}: {_REMEDY}")
+
+
+def open_parquet(path: str | Path) -> Any:
+    """A `pyarrow.parquet.ParquetFile` whose pages are held against their checksums, as far as they have some."""
+    import pyarrow.parquet as pq
+
+    limits = {"thrift_string_size_limit": 1 << 26, "thrift_container_size_limit": 1 << 22}
+    return pq.ParquetFile(path, page_checksum_verification=True, **limits)
+
+
+def _columns_of(schema: Any, audio: bool) -> list[str]:
+    """The columns to read; ValueError where one is missing."""
+    names = [item.name for item in fields(Clip) if audio or item.name != "audio"]
+    for name in names:
+        if name not in schema.names:
+            if name in _OPTIONAL:
+                continue
+            raise ValueError(f"it has no column {name}")
+    return [name for name in names if name in schema.names]
 
 
 def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = False) -> list[Clip]:
@@ -401,7 +523,7 @@ def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = F
 
     Raises:
         FileNotFoundError: the folder is not a prepared data set.
-        DataError: it has no such split.
+        DataError: it has no such split, or one of its files is damaged; the message names the file.
     """
     return list(iter_prepared(path, split, audio=audio))
 
@@ -484,7 +606,8 @@ def _make_part(
     try:
         clip = make(raw).check(genres, jumps)
     except Exception as error:  # one bad file, whatever is wrong with it, must not stop the others
-        return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        said = reason_of(error)
+        return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
     _write_part(clip, part)
     return None
 
@@ -501,15 +624,24 @@ def _write_part(clip: Clip, part: Path) -> None:
     import pyarrow.parquet as pq
 
     with whole(part) as temporary:
-        pq.write_table(_to_table(clip), temporary)
+        pq.write_table(_to_table(clip), temporary, **PARQUET)
+
+
+def _read_part(part: Path) -> Clip:
+    with reading(part, "remove it, and run the same again", DataError), open_parquet(part) as file:
+        return next(_from_table(file.read()))
 
 
 def _earlier_run(out: Path) -> dict[str, Any]:
     """`info.json` of a complete earlier run; empty when there is none, or it was written by another version."""
     if not (out / INFO_FILE).is_file():
         return {}
-    info = read_info(out)
+    try:
+        info = read_info(out)
+    except DataError:  # damaged: all is made anew
+        return {}
     complete = all((out / f"{split}.parquet").is_file() for split in info["splits"])
+    complete &= all(isinstance(info.get(name), dict) for name in ("fingerprints", "left_out"))
     return info if complete and info["schema"] == SCHEMA_VERSION else {}
 
 
@@ -543,12 +675,13 @@ def prepare_clips(
     Raises:
         DataError: no clip at all could be used, or one of the processes died.
     """
-    import pyarrow.parquet as pq
 
     out, ignored = Path(out), dict(ignored or {})
     wanted = {raw.id: raw.fingerprint() for raw in raws}
     if len(wanted) != len(raws):
-        raise ValueError("two raw clips have the same id")
+        names = [raw.id for raw in raws]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"the clip {twice!r} is listed twice, and two raw clips with the same id cannot be told apart")
     before = _earlier_run(out)
     done: dict[str, str] = before.get("fingerprints", {})
     terms = {"genres": list(genres), "jumps": jumps, "ignored": ignored, "share_audio": card.share_audio}
@@ -561,10 +694,11 @@ def prepare_clips(
     # a part made with its jumps is none for a set without
     part_of = {raw.id: parts / f"{wanted[raw.id]}.{jumps}.parquet" for raw in raws}
     if before:
-        for clip in iter_prepared(out, audio=True):
-            same = clip.id in wanted and wanted[clip.id] == done.get(clip.id)
-            if same and not part_of[clip.id].exists() and _usable(clip, genres, jumps):
-                _write_part(clip, part_of[clip.id])
+        with suppress(DataError):  # what is damaged is made anew
+            for clip in iter_prepared(out, audio=True):
+                same = clip.id in wanted and wanted[clip.id] == done.get(clip.id)
+                if same and not part_of[clip.id].exists() and _usable(clip, genres, jumps):
+                    _write_part(clip, part_of[clip.id])
     kept = [raw.id for raw in raws if part_of[raw.id].exists()]
     todo = [raw for raw in raws if not part_of[raw.id].exists()]
     jobs = [(raw, make, tuple(genres), jumps, part_of[raw.id]) for raw in todo]
@@ -575,7 +709,7 @@ def prepare_clips(
         raise DataError(f"none of {len(raws)} clips could be used; {first[0]}: {first[1]}")
 
     usable = [raw for raw in raws if raw.id not in left_out]
-    clips = (clip for raw in usable for clip in _from_table(pq.read_table(part_of[raw.id])))
+    clips = (_read_part(part_of[raw.id]) for raw in usable)
     extra = {"left_out": left_out, "ignored": ignored, "fingerprints": wanted}
     info = write_prepared(out, clips, card=card, genres=genres, jumps=jumps, extra=extra)
     shutil.rmtree(parts)

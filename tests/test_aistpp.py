@@ -190,7 +190,7 @@ def test_faults_are_told_by_name_and_the_rest_goes_on(clips, tmp_path, counted):
         "keys": "lacks one of smpl_poses, smpl_trans, smpl_scaling",
         "list": "lacks one of smpl_poses, smpl_trans, smpl_scaling",
         "text": "something else than numbers",
-        "cutoff": "it ends too early",
+        "cutoff": "is no pickle, or is cut off",
         "evil": "only numpy arrays and plain containers are read",
         "song": "music/mXX9.wav is missing",
     }
