@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+_AGAIN, _GIVE = "fetch or make it again", "give the path of a file that does"
 SAVE_AGAIN = "fetch or save the model again"
 # Those of a model's files that say how songs are heard.
 EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -20,9 +21,7 @@ class FileError(ValueError):
 
 
 @contextmanager
-def reading(
-    path: str | os.PathLike, remedy: str = "fetch or make it again", error: type[ValueError] = FileError
-) -> Iterator[None]:
+def reading(path: str | os.PathLike, remedy: str = _AGAIN, error: type[ValueError] = FileError) -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes one line that names it: `PATH cannot be read (REASON): REMEDY`.
 
     Every door through which files come in uses this one: damaged files raise nearly anything (struct.error, KeyError,
@@ -42,7 +41,7 @@ def reading(
         raise error(str(said)) from said
     except FileNotFoundError as missing:
         name = missing.filename if missing.filename is not None else path
-        raise error(f"{os.fspath(name)} does not exist: give the path of a file that does") from missing
+        raise error(f"{os.fspath(name)} does not exist: {_GIVE if remedy == _AGAIN else remedy}") from missing
     except Exception as cause:
         raise error(f"{os.fspath(path)} cannot be read ({reason_of(cause)}): {remedy}") from cause
 

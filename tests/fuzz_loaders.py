@@ -180,7 +180,7 @@ def odd_arrays(raw: bytes, chance: random.Random) -> bytes:
     except Exception:
         return damage_bytes(raw, chance)
     key = chance.choice(list(content))
-    array = np.asarray(content[key])
+    array = np.atleast_1d(np.asarray(content[key]))
     odd = [
         np.zeros(0), np.zeros((0, 72)), np.float64(1e300), np.float64("nan"), np.array("x"), np.array([b"\xff"]), np.array(1e19),
         array[..., None], array.ravel(), array[:1], array[:-1], array.T, array[..., :-1] if array.ndim else array,
@@ -475,9 +475,8 @@ class RawDoor(Door):
             except ValueError as error:
                 if type(error).__module__.partition(".")[0] != "megadance_hf":
                     raise
-                if not any(file.name in str(error) for file in raw.files) and raw.id not in str(error):
-                    # prepare's report says `left out ID: REASON`
-                    error.args = (f"left out {raw.id}: {error} {path.name}",)
+                # prepare's report says `PATH: ... left out ID: REASON`
+                error.args = (f"{path.name}: left out {raw.id}: {error}",)
                 raise
 
 

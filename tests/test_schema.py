@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers import save_tiny_data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -424,3 +426,86 @@ def test_a_fingerprint_depends_on_everything(raw):
 def test_ids_must_differ(raw, tmp_path):
     with pytest.raises(ValueError, match="same id"):
         prepare_clips(raw.raws() * 2, make, tmp_path / "out", card=CARD, genres=GENRES, progress=False)
+
+
+# --- damage ------------------------------------------------------------------------------------------------------------
+
+
+def _info(**values):
+    def change(folder):
+        content = {**json.loads((folder / "info.json").read_text()), **values}
+        kept = {name: value for name, value in content.items() if value is not ...}
+        (folder / "info.json").write_text(json.dumps(kept))
+
+    return change
+
+
+def _table(change):
+    def rewrite(folder):
+        table = pq.read_table(folder / "train.parquet")
+        pq.write_table(change(table), folder / "train.parquet")
+
+    return rewrite
+
+
+def _column(name, values):
+    return _table(lambda table: table.set_column(table.column_names.index(name), name, [values]))
+
+
+def _flip(folder):
+    """One bit in the first page of numbers."""
+    raw = bytearray((folder / "train.parquet").read_bytes())
+    raw[len(raw) // 3] ^= 4
+    (folder / "train.parquet").write_bytes(raw)
+
+
+DAMAGES = {
+    "info.json": {
+        "no JSON": lambda folder: (folder / "info.json").write_text("{"),
+        "no text": lambda folder: (folder / "info.json").write_bytes(b"\xff\xfe"),
+        "a list": lambda folder: (folder / "info.json").write_text("[]"),
+        "very deep": lambda folder: (folder / "info.json").write_text("[" * 100_000),
+        "fps 1e19": _info(fps=1e19),
+        "no genres": _info(genres=...),
+        "genres that are numbers": _info(genres=[1, 2, 3]),
+        "splits that are a list": _info(splits=["train"]),
+        "a split that leads away": _info(splits={"../train": {"clips": 1}}),
+        "a split without counts": _info(splits={"train": {}}),
+        "noise that is text": _info(noise="loud"),
+        "another number of clips": lambda folder: _info(
+            splits={**(splits := read_info(folder)["splits"]), "train": {**splits["train"], "clips": 9}}
+        )(folder),
+    },
+    "train.parquet": {
+        "gone": lambda folder: (folder / "train.parquet").unlink(),
+        "empty": lambda folder: (folder / "train.parquet").write_bytes(b""),
+        "cut": lambda folder: (folder / "train.parquet").write_bytes((folder / "train.parquet").read_bytes()[:-100]),
+        "a flipped bit": _flip,
+        "no poses": _table(lambda table: table.drop_columns("poses")),
+        "poses that are text": _column("poses", ["x"] * 3),
+        "NaN": _column("translation", [[[float("nan")] * 3] * 24] * 3),
+        "other lengths": _column("translation", [[[0.0] * 3] * 20] * 3),
+        "no such genre": _column("genre", ["tango"] * 3),
+        "another split": _column("split", ["test"] * 3),
+        "another rate": _column("fps", [60.0] * 3),
+        "a name of a million letters": _column("source", ["x" * 10**6] * 3),
+        "a row less": _table(lambda table: table.slice(0, 2)),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "damage"), [(file, damage) for file in DAMAGES for damage in DAMAGES[file]])
+def test_a_damaged_set_is_told_by_the_name_of_its_file(tmp_path, file, damage):
+    folder = save_tiny_data(tmp_path / "set")
+    DAMAGES[file][damage](folder)
+    with pytest.raises(DataError, match=re.escape(file)) as caught:
+        read_prepared(folder, audio=True)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 900
+
+
+def test_pages_have_checksums(tmp_path):
+    """With a bit flipped in a page, without them, the set would be read and trained on."""
+    folder = save_tiny_data(tmp_path / "set")
+    _flip(folder)
+    with pytest.raises(DataError, match="checksum"):
+        read_prepared(folder)
