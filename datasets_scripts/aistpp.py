@@ -25,11 +25,14 @@ from megadance_hf.datasets_scripts.schema import (
     MissingDataError,
     RawClip,
     Report,
+    numbers,
     prepare_clips,
     put_on_the_floor,
+    read_names,
 )
 from megadance_hf.datasets_scripts.songs import add_song, find_song
 from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
+from megadance_hf.modeling.errors_megadance import reading
 
 GENRE_OF_CODE = dict(zip(("BR", "HO", "JB", "JS", "KR", "LH", "LO", "MH", "PO", "WA"), GENRES, strict=True))
 SPLIT_FILES = {"train": "crossmodal_train.txt", "validation": "crossmodal_val.txt", "test": "crossmodal_test.txt"}
@@ -80,7 +83,7 @@ def _read_list(raw: Path, name: str) -> list[str]:
     file = raw / name
     if not file.is_file():
         raise MissingDataError(f"raw folder {str(raw)!r} has no {name}; fetch it from the AIST++ site")
-    return file.read_text(encoding="utf-8").split()
+    return read_names(file, "it as it was downloaded from the AIST++ site")
 
 
 def make(raw: RawClip) -> Clip:
@@ -112,14 +115,16 @@ def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Poses (T, 72) and the path of the pelvis (T, 3) in metres at 30 frames a second from a pickle of 60; the floor as stored."""
     if not file.is_file():
         raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    content = load_pickle(file)
-    try:
-        poses, translation = (np.asarray(content[key], np.float64) for key in ("smpl_poses", "smpl_trans"))
-        scaling = np.asarray(content["smpl_scaling"], np.float64).reshape(-1)
-    except (KeyError, IndexError, TypeError) as error:
-        raise ClipError(f"{file.name} lacks one of smpl_poses, smpl_trans, smpl_scaling ({error})") from error
-    except ValueError as error:
-        raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
+    keys = ("smpl_poses", "smpl_trans", "smpl_scaling")
+    with reading(file, error=ClipError):
+        content = load_pickle(file)
+        if not isinstance(content, dict) or not set(keys) <= set(content):
+            raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
+        try:
+            poses, translation, scaling = (numbers(key, content[key]).astype(np.float64) for key in keys)
+        except ClipError as error:
+            raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
+        scaling = scaling.reshape(-1)
     if scaling.size != 1 or not np.isfinite(scaling[0]) or scaling[0] <= 0:
         raise ClipError(f"{file.name} has smpl_scaling {scaling.tolist()[:4]}, expected one number above 0")
     if poses.ndim == 0 or translation.ndim == 0:

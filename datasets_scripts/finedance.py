@@ -245,8 +245,10 @@ def read_arrays(file: Path, *keys: str) -> dict[str, np.ndarray]:
         content = load_pickle(file)
     if not isinstance(content, dict) or not set(keys) <= set(content):
         raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
-    with reading(file, error=ClipError):
+    try:
         return {key: numbers(key, content[key]) for key in keys}
+    except ClipError as error:
+        raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
 
 
 def to_smpl(array: np.ndarray, name: str, hands: Hands = "middle") -> tuple[np.ndarray, np.ndarray]:

@@ -208,7 +208,7 @@ def numbers(name: str, values: Any) -> np.ndarray:
         if array.dtype.kind in "cSUMmb":
             raise TypeError(f"it is one of {array.dtype}")
         with np.errstate(over="ignore"):  # infinite, and said to be so
-            return np.ascontiguousarray(array, dtype=np.float32)
+            return np.asarray(array, dtype=np.float32, order="C")
     except (TypeError, ValueError, MemoryError) as error:
         raise ClipError(f"{name} is not an array of numbers ({error})") from error
 

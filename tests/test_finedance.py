@@ -387,4 +387,4 @@ def test_an_evil_pickle_is_not_run(clips, real_features, tmp_path):
     (raw / "librosa" / "003.pkl").write_bytes((raw / "librosa" / "003.pkl").read_bytes()[:-200])
     report = prepare(raw, tmp_path / "out", progress=False)
     assert report.made == ["001"] and not (tmp_path / "ran").exists()
-    assert "io.open; only numpy arrays" in report.left_out["002"] and "ends too early" in report.left_out["003"]
+    assert "io.open; only numpy arrays" in report.left_out["002"] and "cut off" in report.left_out["003"]
