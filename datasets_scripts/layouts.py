@@ -59,6 +59,10 @@ class LayoutError(ValueError):
     """What a file holds cannot be understood as a motion; the message is one line naming key, value and remedy."""
 
 
+class Doubt(str):
+    """A note that is to be warned of: what it says may well be wrong."""
+
+
 # --- looking -------------------------------------------------------------------------------------------------------
 
 
@@ -270,7 +274,7 @@ def place(
             notes.append("its path places the body model: moved to the pelvis")
         path, moved = _lifted(path, height)
         notes += moved
-        _check_speed(path, rate)
+        notes += _too_fast(path, rate)
     return Understood(poses, path, rate, layout.name, notes)
 
 
@@ -294,7 +298,7 @@ def _rate(layout: Layout, stored: float | None, given: float | None, notes: list
     if layout.fps is not None:
         notes.append(f"no frame rate in the file: {layout.fps:g} fps, that of {layout.name}")
         return layout.fps
-    notes.append(f"no frame rate in the file: {DEFAULT_FPS:g} fps assumed")
+    notes.append(Doubt(f"no frame rate in the file: {DEFAULT_FPS:g} fps assumed"))
     return DEFAULT_FPS
 
 
@@ -321,12 +325,15 @@ def spoken(up: str) -> str:
     return up.upper().replace("-", "minus ")
 
 
-def _check_speed(path: np.ndarray, fps: float) -> None:
-    if len(path) > 1 and (speed := float(np.linalg.norm(np.diff(path, axis=0), axis=1).mean() * fps)) > MAX_SPEED:
-        raise LayoutError(
-            f"translation moves at {speed:.3g} m/s on average, faster than anybody runs: bring it to metres (it may be in "
-            "centimetres), or give the right fps="
+def _too_fast(path: np.ndarray, fps: float) -> list[str]:
+    speed = float(np.linalg.norm(np.diff(path, axis=0), axis=1).mean() * fps) if len(path) > 1 else 0.0
+    if speed <= MAX_SPEED:
+        return []
+    return [
+        Doubt(
+            f"it moves at {speed:.3g} m/s on average, faster than anybody runs: is its path in metres, its rate right?"
         )
+    ]
 
 
 # --- from keys and shapes ------------------------------------------------------------------------------------------
@@ -537,11 +544,16 @@ def _inner(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return next(iter(inside.values()), content)
 
 
+def _plain(key: str) -> str:
+    """A key without the model before it."""
+    return next((key.removeprefix(prefix) for prefix in _PREFIXES if key.startswith(prefix)), key)
+
+
 def _find(names: Mapping[str, Any], wanted: tuple[str, ...]) -> str | None:
     """The key, in small letters, that is one of `wanted`, perhaps with a model before it or a kind of rotation after it."""
     for plain in wanted:
         for key in names:
-            base = next((key.removeprefix(prefix) for prefix in _PREFIXES if key.startswith(prefix)), key)
+            base = _plain(key)
             if base == plain or (base.startswith(f"{plain}_") and _kind_of(base.removeprefix(f"{plain}_"))):
                 return key
     return None
@@ -550,7 +562,7 @@ def _find(names: Mapping[str, Any], wanted: tuple[str, ...]) -> str | None:
 def _check_twins(content: Mapping[Any, Any], names: Mapping[str, Any], kinds: tuple[tuple[str, ...], ...]) -> None:
     """Raises LayoutError where two keys are names of the same thing, but what they hold differs."""
     for wanted in kinds:
-        twins = [key for key in names if _find({key: names[key]}, wanted)]
+        twins = [key for key in names if _plain(key) in wanted]
         values = [np.asarray(content[names[key]]) for key in twins]
         if any(value.shape != values[0].shape or not np.array_equal(value, values[0]) for value in values[1:]):
             raise LayoutError(f"{' and '.join(twins[:3])} differ: keep the one that is right")

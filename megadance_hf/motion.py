@@ -219,8 +219,8 @@ class Motion:
                 range, or no axis that is clearly up.
         """
         motion, notes = cls.load_with_notes(path, fps, up)
-        if guess := [note for note in notes if note.endswith("fps assumed")]:
-            warnings.warn(f"{os.fspath(path)}: {guess[0]}: give fps=", stacklevel=2)
+        for doubt in (note for note in notes if isinstance(note, layouts.Doubt)):
+            warnings.warn(f"{os.fspath(path)}: {doubt} (Motion.load takes fps= and up=)", stacklevel=2)
         return motion
 
     @classmethod

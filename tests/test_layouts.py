@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from megadance_hf.datasets_scripts import layouts
-from megadance_hf.datasets_scripts.layouts import LayoutError, understand
+from megadance_hf.datasets_scripts.layouts import Doubt, LayoutError, understand
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.motion import Motion
 
@@ -216,6 +216,14 @@ def test_the_floor_is_found_under_jumps_and_lost_frames(dance):
     assert any("put on the floor: lowered by 0.9" in note for note in found.notes)
 
 
+def test_a_path_in_centimetres_is_doubted(dance):
+    poses, path = world(dance, "y")
+    doubts = [
+        note for note in understand({"poses": poses, "trans": 100 * path, "fps": 30}).notes if isinstance(note, Doubt)
+    ]
+    assert len(doubts) == 1 and "m/s on average" in doubts[0] and "in metres" in doubts[0]
+
+
 # --- rates -----------------------------------------------------------------------------------------------------------
 
 RATES = "fps FPS framerate frame_rate frameRate mocap_framerate mocap_frame_rate mocap_fps motion_fps frames_per_second".split()
@@ -275,7 +283,7 @@ def test_rates_that_differ_are_asked_about(dance):
         ({"trans": np.zeros((119, 3))}, r"trans has shape \(119, 3\), poses has 120 frames"),
         ({"trans": np.zeros((120, 2))}, r"trans has shape \(120, 2\)"),
         ({"trans": np.full((120, 3), 1e20)}, r"translation has 1e\+20"),
-        ({"trans": np.cumsum(np.full((120, 3), 3.0), 0)}, "m/s on average.*centimetres"),
+        ({"smpl_poses": np.ones((120, 72))}, "poses and smpl_poses differ"),
         ({"transl": np.ones((120, 3))}, "trans and transl differ"),
         ({"smpl_scaling": [0.0]}, "smpl_scaling is .0.0.: one number above 0"),
         ({"smpl_scaling": np.array([np.nan])}, "smpl_scaling"),

@@ -72,7 +72,7 @@ def test_motion_x_columns(tmp_path, dance):
 @pytest.mark.parametrize("count", [22, 24])
 def test_positions_without_names(tmp_path, dance, count):
     np.save(tmp_path / "a.npy", 100 * dance.joints()[:, :count])
-    with pytest.warns(UserWarning, match="a.npy: no frame rate in the file: 30 fps assumed: give fps="):
+    with pytest.warns(UserWarning, match="a.npy: no frame rate in the file: 30 fps assumed .*fps="):
         loaded = Motion.load(tmp_path / "a.npy")
     assert same(loaded, dance, 0.002)
     assert "1 unit is 0.01 m" in loaded.metadata["notes"][0]
