@@ -73,8 +73,8 @@ def save_smplx(motion: Motion, path: str | os.PathLike) -> Path:
     `surface_model_type`.
 
     As in AMASS, **Z is up** and `trans` is the place of the body model, not of its pelvis (for the neutral SMPL-X body). SMPL's
-    hand joints turn four fingers at their first joints; jaw, eyes and thumbs are at rest. SMPL-X's legs differ from SMPL's by
-    millimetres.
+    hand joints turn four fingers at their first joints; jaw, eyes and thumbs are at rest. SMPL-X's body is not
+    SMPL's: the pelvis is where it was, feet may be some centimetres off the floor.
     """
     path, frames = Path(path), len(motion)
     up = layouts.turn_to_y_up("z").T  # the way back

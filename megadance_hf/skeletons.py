@@ -55,17 +55,21 @@ class Fit:
 # What MotionBuilder, Mixamo, CMU, SMPL, Unreal, 3ds Max, Poser, VRM, Unity, Rigify and Bandai Namco call the joints, without side;
 # the first that is there is taken.
 _SIDED = {
-    "hip": ("upleg", "upperleg", "thigh", "legupper", "femur", "hip", "hipjoint"),
+    "hip": ("upleg", "upperleg", "thigh", "legupper", "femur", "thighbend", "hip", "hipjoint"),
     "knee": ("lowerleg", "lowleg", "leg", "shin", "calf", "leglower", "tibia", "knee"),
     "ankle": ("ankle", "foot"),
     "foot": ("toebase", "toe", "toes", "ball", "foot"),
     "collar": ("collar", "clavicle", "clav", "collarbone", "thorax", "scapula", "inshoulder", "shoulder"),
-    "shoulder": ("upperarm", "uparm", "armupper", "arm", "shldr", "humerus", "shoulder"),
-    "elbow": ("forearm", "lowerarm", "lowarm", "armlower", "elbow", "radius"),
+    "shoulder": ("upperarm", "uparm", "armupper", "arm", "shldr", "shldrbend", "humerus", "shoulder"),
+    "elbow": ("forearm", "lowerarm", "lowarm", "armlower", "elbow", "radius", "forearmbend"),
     "wrist": ("wrist", "hand"),
     "hand": ("fingerbase", "hand"),
 }
-_MIDDLE = {"pelvis": ("pelvis", "hips", "hip"), "neck": ("neck",), "head": ("head",)}
+_MIDDLE = {
+    "pelvis": ("pelvis", "hips", "hip"),
+    "neck": ("neck", "lowerneck", "necklower", "necktwist"),
+    "head": ("head",),
+}
 _SPINE = ("lowerback", "spine", "abdomen", "waist", "belly", "torso", "chest", "upperchest", "thorax")
 # What comes before names and says nothing: rigs, prefixes, the "average" bodies of SMPL's own FBX files.
 _EMPTY = {
@@ -98,6 +102,8 @@ def _read_name(name: str) -> tuple[str, str, int]:
             side = _SIDES[token[0] == "r"]
         elif token.isdigit():
             number = int(token[:6]) if place == len(tokens) - 1 and parts else number
+        elif token == "joint":
+            parts += ["joint"] if parts[-1:] == ["hip"] else []  # CMU's, a bone before the thigh
         elif token not in _EMPTY or (parts and token == "base"):
             parts.append(token)
     part = "".join(parts)
@@ -155,7 +161,7 @@ def match_bones(names: Sequence[str], parents: Sequence[int] | None = None) -> d
         upper = _ancestors(found.get("neck", found.get("head", -1)), parents)
         stop = set(common) | {found.get("pelvis", -1)}
         spine = [index for index in upper if index not in stop][::-1]
-        spine = [index for index in spine if index not in found.values()]
+        spine = [index for index in spine if index not in found.values() and "neck" not in read[index][1]]
     if spine:
         found["spine1"], found["spine3"] = spine[0], spine[-1]
         if len(spine) > 2:

@@ -136,6 +136,51 @@ def other_bvh(
     return "\n".join([*lines, *(" ".join(f"{value:.6f}" for value in row) for row in rows)]) + "\n"
 
 
+# Bones as tools list them, parents before children; what each is for us, or "-".
+LISTS = {
+    "rokoko": "Hips=pelvis Spine=spine1 Spine2=spine3 Neck=neck Head=head LeftShoulder=left_collar LeftArm=left_shoulder "
+    "LeftForeArm=left_elbow LeftHand=left_wrist LeftThigh=left_hip LeftShin=left_knee LeftFoot=left_ankle LeftToe=left_foot",
+    "kinect": "SpineBase=- SpineMid=- Head=head ShoulderLeft=left_shoulder ElbowLeft=left_elbow WristLeft=left_wrist HandLeft=left_hand "
+    "HipLeft=left_hip KneeLeft=left_knee AnkleLeft=left_ankle FootLeft=left_foot",
+    "xsens": "Pelvis=pelvis L5=- Neck=neck Head=head LeftShoulder=left_collar LeftUpperArm=left_shoulder LeftForeArm=left_elbow "
+    "LeftHand=left_wrist LeftUpperLeg=left_hip LeftLowerLeg=left_knee LeftFoot=left_ankle LeftToe=left_foot",
+    "daz": "pelvis=pelvis abdomenLower=- chestLower=- neckLower=neck head=head lCollar=left_collar lShldrBend=left_shoulder "
+    "lShldrTwist=- lForearmBend=left_elbow lHand=left_wrist lThumb1=- lThighBend=left_hip lThighTwist=- lShin=left_knee "
+    "lFoot=left_ankle lToe=left_foot",
+    "makehuman": "root=- spine01=- neck01=neck neck02=- head=head clavicle.L=left_collar shoulder01.L=- upperarm01.L=left_shoulder "
+    "upperarm02.L=- lowerarm01.L=left_elbow wrist.L=left_wrist upperleg01.L=left_hip upperleg02.L=- lowerleg01.L=left_knee foot.L=left_ankle",
+    "iclone": "CC_Base_Hip=- CC_Base_Pelvis=pelvis CC_Base_NeckTwist01=neck CC_Base_Head=head CC_Base_L_Clavicle=left_collar "
+    "CC_Base_L_Upperarm=left_shoulder CC_Base_L_UpperarmTwist01=- CC_Base_L_Forearm=left_elbow CC_Base_L_Hand=left_wrist "
+    "CC_Base_L_Thigh=left_hip CC_Base_L_Calf=left_knee CC_Base_L_Foot=left_ankle CC_Base_L_ToeBase=left_foot CC_Base_L_BigToe1=-",
+    "arkit": "hips_joint=pelvis neck_1_joint=neck head_joint=head left_shoulder_1_joint=left_collar left_arm_joint=left_shoulder "
+    "left_forearm_joint=left_elbow left_hand_joint=left_wrist left_upLeg_joint=left_hip left_leg_joint=left_knee "
+    "left_foot_joint=left_ankle left_toes_joint=left_foot",
+    "asf": "root=- thorax=- lowerneck=neck head=head lclavicle=left_collar lhumerus=left_shoulder lradius=left_elbow lwrist=left_wrist "
+    "lhand=left_hand lhipjoint=- lfemur=left_hip ltibia=left_knee lfoot=left_ankle ltoes=left_foot",
+    "unity": "Hips=pelvis Spine=- Chest=- Head=head LeftShoulder=left_collar LeftUpperArm=left_shoulder LeftLowerArm=left_elbow "
+    "LeftHand=left_wrist LeftIndexProximal=- LeftUpperLeg=left_hip LeftLowerLeg=left_knee LeftFoot=left_ankle LeftToes=left_foot",
+}
+
+
+@pytest.mark.parametrize("tool", LISTS)
+def test_bones_of_more_tools_are_told_apart(tool):
+    pairs = [pair.split("=") for pair in LISTS[tool].split()]
+    for bone, joint in list(pairs):
+        if joint.startswith("left"):
+            other = bone.replace("Left", "Right").replace("left_", "right_")
+            for left, right in (("_L_", "_R_"), (".L", ".R")):
+                other = other.replace(left, right)
+            other = "r" + other[1:] if other == bone else other
+            pairs.append([other, joint.replace("left", "right")])
+    found = skeletons.match_bones([bone for bone, _ in pairs])
+    for index, (bone, joint) in enumerate(pairs):
+        named = {name for name, place in found.items() if place == index and not name.startswith("spine")}
+        if not joint.startswith("spine") and joint != "-":
+            assert named == {joint}, bone
+        elif joint == "-":
+            assert not named, bone
+
+
 @pytest.fixture(scope="module")
 def dance(ballroom_dir) -> Motion:
     return Motion.load(ballroom_dir / "motions" / "chacha_2a.npz")[300:345]
