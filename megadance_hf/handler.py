@@ -119,8 +119,10 @@ def _npz(dance: dict[str, Any]) -> bytes:
         file,
         poses=dance["poses"].reshape(len(dance["poses"]), -1),
         trans=dance["translation"],
+        fps=np.float64(dance["fps"]),
         mocap_framerate=np.float64(dance["fps"]),
         genre=np.array(dance["genre"]),
+        metadata=np.array("{}"),  # by these keys Motion.load knows it for ours: Y up, the pelvis, the floor at 0
     )
     return file.getvalue()
 
