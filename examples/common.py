@@ -13,6 +13,7 @@ from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.logging import disable_progress_bar
 
+from megadance_hf.console import status_of, stoppable
 from megadance_hf.data import EncodedClip, fitting_length, hold_back, songs_of
 from megadance_hf.datasets_scripts.schema import Clip, ClipError, DataError, read_info, read_prepared
 from megadance_hf.hub import check_hub, listing, push_to_hub, push_while_training, save_for_hub
@@ -97,9 +98,10 @@ def run(main: Callable[[], Any]) -> NoReturn:
     if not sys.stderr.isatty():  # transformers' bars; ours know it
         disable_progress_bar()
     try:
-        main()
-    except KeyboardInterrupt:
-        status, said = 130, "stopped; the same line with --resume goes on from the last checkpoint"
+        with stoppable():
+            main()
+    except KeyboardInterrupt as stop:
+        status, said = status_of(stop), "stopped; the same line with --resume goes on from the last checkpoint"
     except (MemoryError, torch.OutOfMemoryError) as error:
         status, said = 2, f"error: out of memory ({reason_of(error, 120)}): use a smaller training.batch_size or model"
     except Exception as error:

@@ -335,7 +335,12 @@ dance = MusicToDancePipeline.from_pretrained("{repo}")("song.mp3", genre="{genre
 dance.save("dance.mp4", music="song.mp3")
 ```
 
-`model_kwargs={{"active_genres": ["{genre}"]}}`, or `active_genres=` of `from_pretrained`, downloads one genre only."""
+`model_kwargs={{"active_genres": ["{genre}"]}}`, or `active_genres=` of `from_pretrained`, downloads one genre only.
+
+An Inference Endpoint takes `{{"inputs": "<a sound file, base64>", "parameters": {{"genre": "{genre}"}}}}` and answers with
+`{{"data": "<the file, base64>", ...}}`. Its parameters, for at most {handler.MAX_SECONDS:g} s of music and {handler.MAX_MEGABYTES:g} MB:
+
+{handler.parameter_table(tuple(config.built_genres))}"""
         ]
     return [
         f"""## Use

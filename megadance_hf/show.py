@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from .modeling.files_megadance import scratch
 from .motion import Motion
 
 # What draws and exports is imported when it is needed: the pipeline notes its songs here, and should not wait for it.
@@ -76,8 +77,8 @@ def stage_page(
     from .camera import follow_camera
     from .export import save_glb
 
-    with tempfile.TemporaryDirectory() as folder:
-        figure = save_glb(motion, Path(folder) / "dance.glb", body).read_bytes()
+    with scratch() as folder:
+        figure = save_glb(motion, folder / "dance.glb", body).read_bytes()
     what = {
         "seconds": motion.seconds,
         "song": None if music is None else _encoded(_sound(motion, music, music_start)),

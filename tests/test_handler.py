@@ -4,13 +4,16 @@ import base64
 import importlib.util
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from helpers import GENRES, save_tiny_model, write_song
 
 from megadance_hf import Motion, MusicToDancePipeline
+from megadance_hf import handler as handler_module
 from megadance_hf.hub import save_for_hub
+from megadance_hf.modeling.generation_megadance import MODES
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +95,23 @@ def test_other_formats_need_the_package_and_say_so(handler, song, monkeypatch):
     ("parameters", "message"),
     [
         ({"format": "exe"}, "format='exe': give one of npz, glb, mp4"),
+        ({"format": ["npz"]}, r"format=\['npz'\]: give one of npz, glb, mp4"),
         ({"genre": "polka"}, "genre='polka' is unknown.*chacha, rumba, waltz"),
+        ({"genre": 3}, "genre=3: give a text"),
         ({"speed": 3}, "parameters has 'speed': give some of duration, format, genre"),
-        ({"duration": 61}, "61.0 s are to be danced to, more than 60: give a duration up to that"),
-        ({"duration": -1}, "duration=-1"),
-        ({"duration": float("nan")}, "duration=nan"),
-        ({"seed": "one"}, "seed='one': give a number"),
+        ({"x" * 1000: 3}, "parameters has 'xxx.{50,60} ...: give some of"),
+        ({"duration": 61}, "duration=61: give a number above 0, up to 60"),
+        ({"duration": -1}, "duration=-1: give a number above 0"),
+        ({"duration": 0}, "duration=0: give a number above 0"),
+        ({"duration": float("nan")}, "duration=nan: give a number above 0"),
+        ({"duration": True}, "duration=True: give a number above 0"),
+        ({"seed": "7"}, "seed='7': give a whole number from 0 to"),
+        ({"seed": 0.5}, "seed=0.5: give a whole number from 0"),
+        ({"seed": 10**400}, "seed=10{55,60} ...: give a whole number from 0"),
+        ({"top_k": {"a": 1}}, "top_k={'a': 1}: give a whole number"),
+        ({"temperature": float("inf")}, "temperature=inf: give a number above 0, up to 100"),
+        ({"mode": "fast"}, "mode='fast': give one of released, paper, stream"),
+        ({"start": -1e300}, "start=-1e[+]300: give a number from 0 to 86400"),
         ({"start": 5}, "start=5"),
     ],
 )
@@ -115,11 +129,47 @@ def test_what_cannot_be_done_is_said_in_one_line(handler, song, parameters, mess
         ("not base64!", "inputs is not base64"),
         (b"no sound at all", "not audio"),
         ({"a": 1}, "inputs is missing"),
+        (bytearray(), "inputs is missing"),
+        ("https://example.org/song.mp3", "inputs is an address, which is not followed"),
+        ("file:///etc/passwd", "inputs is an address, which is not followed"),
+        ("/etc/passwd", "inputs is not base64"),
     ],
 )
 def test_what_is_no_song(handler, inputs, message):
     with pytest.raises(ValueError, match=message):
         handler({"inputs": inputs})
+
+
+def test_requests_as_they_come(handler, song):
+    """Bodies are bytearrays, base64 comes in lines and as a data address, null is as if left out, JavaScript has one number."""
+    text = base64.encodebytes(song).decode()
+    seed = {"seed": 3.0, "duration": 1, "genre": None, "format": None}
+    answers = [
+        handler({"inputs": inputs, "parameters": seed})
+        for inputs in (song, bytearray(song), text, "data:audio/mpeg;base64," + base64.b64encode(song).decode())
+    ]
+    assert all(answer == answers[0] and answer["seed"] == 3 and answer["frames"] == 30 for answer in answers)
+    for data, message in (
+        ([1], "the request is of type list"),
+        ({"inputs": song, "parameters": "x"}, "parameters is of type str"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            handler(data)
+
+
+def test_one_table_for_checks_and_card(handler, repository_files):
+    """Every parameter has its row, its range is what is checked, and the card shows the table."""
+    assert handler_module.parameter_table(GENRES) in (repository_files / "README.md").read_text(encoding="utf-8")
+    assert "one of chacha, rumba, waltz" in handler_module.parameter_table(GENRES)
+    for name, parameter in handler_module.PARAMETERS.items():
+        if parameter.kind is str:
+            continue
+        assert handler._options({name: parameter.high}) == {name: parameter.high}
+        wrong = [parameter.low - 1, parameter.high + 1, str(parameter.high), float("nan"), True, [1]]
+        for value in wrong + ([parameter.low] if parameter.above else []):
+            with pytest.raises(ValueError, match=f"{name}=.*: give {re.escape(parameter.allowed)}"):
+                handler._options({name: value})
+    assert sorted(handler_module.PARAMETERS["mode"].choices) == sorted(MODES)
 
 
 def test_limits_of_the_endpoint_s_own(repository_files, song, monkeypatch):
@@ -128,8 +178,16 @@ def test_limits_of_the_endpoint_s_own(repository_files, song, monkeypatch):
     strict = load(repository_files)
     with pytest.raises(ValueError, match="2.* s are to be danced to, more than 1.5"):
         strict({"inputs": song})
+    with pytest.raises(ValueError, match="duration=1.6: give a number above 0, up to 1.5"):
+        strict(request(song, duration=1.6))
     assert strict(request(song, duration=1.0))["frames"] == 30
     assert strict(request(song, start=1.0))["frames"] in (30, 31)
     for inputs in (b"x" * 600_000, "x" * 700_000):
         with pytest.raises(ValueError, match="0.6 MB, more than 0.5|longer than 0.5 MB"):
             strict({"inputs": inputs})
+    for value in ("nan", "-1", "many"):
+        monkeypatch.setenv("MEGADANCE_MAX_SECONDS", value)
+        with pytest.raises(
+            ValueError, match=f"MEGADANCE_MAX_SECONDS='{value}' in the environment: give a number above 0"
+        ):
+            load(repository_files)
