@@ -14,7 +14,7 @@ import numpy as np
 from megadance_hf.datasets_scripts.schema import FPS, MIN_FRAMES, Clip, ClipError, song_features
 from megadance_hf.modeling.audio_megadance import load_audio
 
-SUFFIXES = (".wav", ".mp3", ".flac", ".ogg")
+SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus", ".aiff", ".aif", ".wma")
 
 
 def find_song(folders: list[Path], name: str) -> Path:

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,6 +57,7 @@ GENERATE_EXAMPLES = f"""\
   megadance generate song.mp3 -o dance.mp4
   megadance generate song.mp3 --genre waltz --seed 7 -o dance.mp4 -o dance.bvh
   megadance generate song.mp3 --start 30 --duration 20 -o dance.glb     seconds 30 to 50 of the song
+  curl https://example.org/song.m4a | megadance generate - -o dance.mp4
   megadance generate song.mp3 --num 3 -o dance.mp4      three dances: dance-1.mp4, dance-2.mp4, dance-3.mp4
   megadance generate song.mp3 --bundle dance            for Blender: dance/ with the figure, the sound, a script, a HOWTO
 
@@ -144,7 +146,12 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     generate.set_defaults(run=run_generate)
-    generate.add_argument("song", metavar="SONG", help="sound file: wav, mp3, ogg, flac, ...; any rate, mono or stereo")
+    generate.add_argument(
+        "song",
+        metavar="SONG",
+        help="any file that plays (wav, mp3, m4a, ogg, flac, a film, ...), its http(s) address, or - for what comes through a "
+        "pipe; up to 3 hours, 64 channels, 1 to 768 kHz",
+    )
     _add_outputs(generate)
     generate.add_argument(
         "--genre", metavar="G", help="kind of dance, see `megadance genres`; the model's first when left out"
@@ -207,7 +214,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--fps", metavar="N", type=_number(1), help="frames a second of DANCE, if it does not say or is wrong"
     )
     _add_outputs(export)
-    export.add_argument("--music", metavar="SONG", help="sound of .mp4 and --bundle")
+    export.add_argument(
+        "--music", metavar="SONG", help="sound of .mp4 and --bundle; any file that plays, its address, or -"
+    )
     export.add_argument(
         "--start", metavar="S", type=_number(0), help="second of the song to begin at; what DANCE notes when left out"
     )
@@ -455,12 +464,16 @@ def run_generate(arguments: argparse.Namespace) -> None:
     options = (arguments.bundle, arguments.bones, arguments.body)
     outputs = Outputs(arguments.output, arguments.num, *options, inputs={"SONG": given})
     from .modeling.audio_megadance import hear, open_sound
-    from .modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, music_features
+    from .modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, song_features
 
     # Everything that can be wrong is found before anything slow: first of all the song, which needs no network.
     stretch = {"start": arguments.start, "duration": arguments.duration}
     song = open_sound(given)  # once: it may be a pipe
-    waveform, rows = hear(song, **stretch)
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
+        waveform, rows = hear(song, **stretch)
+    for doubt in doubts:
+        print(f"megadance {arguments.command}: {doubt.message}", file=sys.stderr)
     with _no_collection():
         from .modeling.configuration_megadance import match_genre
         from .models import DEFAULT_MODEL, load_config
@@ -469,7 +482,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     model = arguments.model or DEFAULT_MODEL
     genres = load_config(model).built_genres
     genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
-    features = music_features(waveform)[rows]
+    features = song_features(waveform, rows=rows)
     del waveform  # of a long song it is as large as the models
     # Only the experts of this genre: a large model opens in a fraction of its memory.
     rounded = {"quantization": "int8"} if arguments.precision == "int8" else {"dtype": arguments.precision}

@@ -61,7 +61,7 @@ SAMPLE_SECONDS = 8
 COMPOSED = "composed"
 PICTURE = (160, 240)
 # What the handler needs beside torch and transformers, which an Endpoint has.
-REQUIREMENTS = "soundfile>=0.13\nsoxr>=0.5\n"
+REQUIREMENTS = "soundfile>=0.13\nsoxr>=0.5\nav>=14\n"
 # Files of an earlier upload that would be in the way of the new ones: transformers reads model.safetensors rather than shards.
 REPLACED = ["*.safetensors", "*.safetensors.index.json", "*_megadance*.py", "sample.*"]
 # What else of a trained model's folder is worth showing.
@@ -316,7 +316,7 @@ def _use(config: PreTrainedConfig, repo: str) -> list[str]:
         return [
             f"""## Use
 
-With transformers, `soundfile` and `soxr` alone:
+With transformers, `soundfile`, `soxr` and `av` alone:
 
 ```python
 from transformers import pipeline

@@ -100,7 +100,7 @@ def hear(
     """Reads an excerpt with what surrounds it, since a few seconds alone are heard at the wrong tempo.
 
         waveform, rows = hear("song.mp3", start=30, duration=10)
-        features = music_features(waveform)[rows]          # (300, 35)
+        features = song_features(waveform, rows=rows)      # (300, 35)
 
     Up to 90 s before and after the excerpt are read as well; a whole song is read as it is.
 

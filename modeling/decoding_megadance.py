@@ -12,6 +12,7 @@ What was really cut is said where it can be known, and the limits hold before an
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -32,6 +33,8 @@ _PIECE = 2**18  # samples of a file that are decoded at once
 _UNKNOWN = 0x7F000000  # sizes from here on are what programs write that do not know them yet (0 is another)
 _PARTS = 1000  # files joined into one, chunks of a wav: more are nonsense
 _DAMAGED = 0.05  # share of packets that cannot be decoded, from which on a file counts as damaged
+_AV_CHANNELS = 8  # of PyAV: frames of more are damage
+_AV_NUMBERS = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}
 _FORMATS = (  # of PyAV: containers that hold sound themselves, none that names other files (playlists, scripts)
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv,"
     "mov,mp4,m4a,3gp,3g2,mj2"
@@ -43,6 +46,10 @@ _STATED_LENGTH = ("mov", "matroska")  # containers whose length is written and n
 
 class AudioError(ValueError):
     """Sound that cannot be used; the message is one line naming the argument, its value and the remedy."""
+
+
+class AudioWarning(UserWarning):
+    """Sound that is used, with something that may be wrong with it."""
 
 
 class CutShort(AudioError):
@@ -216,6 +223,10 @@ def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np
         if not container.streams.audio:
             raise AudioError(f"{name} has no sound in it ({container.format.long_name}): give a file with a song")
         track = container.streams.audio[0]
+        if track.codec_context.channels > _AV_CHANNELS:
+            raise AudioError(
+                f"{name} has {track.codec_context.channels} channels: give a sound of 1 to {_AV_CHANNELS} (of this format)"
+            )
         decoded, packets, bad, reached = 0, 0, 0, 0.0
         for packet in container.demux():
             if packet.pts is not None and packet.duration:
@@ -229,6 +240,9 @@ def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np
                 bad += 1
                 continue
             for frame in frames:
+                if not 1 <= len(frame.layout.channels) <= _AV_CHANNELS:
+                    bad += 1
+                    continue
                 decoded += frame.samples
                 yield _values(frame), frame.sample_rate
         if decoded == 0:
@@ -243,14 +257,22 @@ def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np
             damage = damage or f"its header promises {promised:.2f} s"
         if damage:
             raise _missing(name, damage, reached)
+        if container.format.name in ("mp3", "aac") and _ends_inside_a_frame(
+            stream
+        ):  # as broadcasts do that were recorded
+            warnings.warn(
+                f"{name} ends within a frame of sound: it may have been cut short", AudioWarning, stacklevel=2
+            )
 
 
 def _values(frame: object) -> np.ndarray:
     """A frame of FFmpeg's as float32 (samples, channels)."""
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, len(frame.layout.channels)).T
-    return as_floats(values).T
+    channels, kind = len(frame.layout.channels), _AV_NUMBERS[frame.format.name.rstrip("p")]
+    # not its `to_ndarray`, which takes what lies in memory behind the last of eight channels for more of them
+    planes = frame.planes[: channels if frame.format.is_planar else 1]
+    count = frame.samples * channels // len(planes)
+    values = np.stack([np.frombuffer(plane, kind, count) for plane in planes], axis=-1)
+    return as_floats(values.reshape(frame.samples, channels))
 
 
 def as_floats(values: np.ndarray) -> np.ndarray:
@@ -527,6 +549,22 @@ def _mp3_length(stream: BinaryIO, offset: int, size: int, head: bytes) -> tuple[
     return rest and abs(frames - counted) <= 1, None
 
 
+def _ends_inside_a_frame(stream: BinaryIO) -> bool:
+    """Whether the last frame of an mp3 or aac without a count of frames is not all there."""
+    size = stream.seek(0, os.SEEK_END)
+    place = _behind_tag(stream)
+    while place < size:
+        stream.seek(place)
+        head = stream.read(6)
+        length = _mp3_frame(head)
+        if head[:1] == b"\xff" and len(head) == 6 and head[1] & 0xF6 == 0xF0:  # aac: ADTS
+            length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        if length < 7:
+            return False
+        place += length
+    return place > size
+
+
 def _find(stream: BinaryIO, signature: bytes, place: int) -> int:
     """Where bytes occur next in a file from a place on; -1 if they don't."""
     stream.seek(place)
@@ -595,6 +633,7 @@ __all__ = [
     "MAX_WAVEFORM",
     "MIN_RATE",
     "AudioError",
+    "AudioWarning",
     "BeyondEnd",
     "Budget",
     "CutShort",

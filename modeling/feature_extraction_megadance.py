@@ -22,7 +22,7 @@ from transformers.feature_extraction_utils import BatchFeature
 
 from .audio_megadance import as_songs, hear, opened
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, read_json, reading
-from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, music_features, num_rows
+from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, num_rows, song_features
 from .remote_code_megadance import NamesCode
 
 
@@ -150,7 +150,7 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
         """
         rates = {"sampling_rate": self.sampling_rate, "hop_length": self.hop_length}
         waveform, rows = hear(song, start, duration, **rates, addresses=addresses)
-        return music_features(waveform, **rates)[rows]
+        return song_features(waveform, **rates, rows=rows)
 
     @staticmethod
     def seconds(song: Any, *, addresses: bool = True) -> float:

@@ -93,10 +93,10 @@ def remember(function):
     """`function` of a waveform, computed once for each: the music features cost more than everything else a test does."""
     known = {}
 
-    def remembered(waveform, *args):
-        key = (waveform.tobytes(), args)
+    def remembered(waveform, *args, **options):
+        key = (waveform.tobytes(), args, tuple(sorted(options.items())))
         if key not in known:
-            known[key] = function(waveform, *args)
+            known[key] = function(waveform, *args, **options)
         return known[key].copy()
 
     return remembered

@@ -3,6 +3,7 @@
 import functools
 import io
 import struct
+import warnings
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from helpers import noisy_song as song
 
 from megadance_hf.modeling import decoding_megadance as module
 from megadance_hf.modeling.audio_megadance import load_audio
-from megadance_hf.modeling.decoding_megadance import AudioError, check_rate
+from megadance_hf.modeling.decoding_megadance import AudioError, AudioWarning, check_rate
 
 RATE = 44100
 
@@ -213,6 +214,16 @@ def test_a_file_that_was_cut_is_told_of(files, kind):
             load_audio(cut, duration=3)
         with pytest.raises(AudioError, match="start=3: .*ends at|is cut short"):
             load_audio(cut, start=3, duration=0.5)
+
+
+@pytest.mark.parametrize("kind", ["aac", "mp3 without a count", "mp3 of variable rate without a count"])
+def test_an_end_within_a_frame_is_a_doubt(files, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_audio(files[kind])
+        load_audio(files[kind][:30_000], duration=0.5)
+    with pytest.warns(AudioWarning, match="ends within a frame of sound: it may have been cut short"):
+        load_audio(files[kind][:-100])
 
 
 @pytest.mark.parametrize(
