@@ -145,16 +145,16 @@ class Inspection:
         self.samples, self.broken, self.first_broken, self.peak, self.peak_at = 0, 0, 0, 0.0, 0
 
     def add(self, piece: np.ndarray) -> None:
-        fine = np.isfinite(piece).all(axis=tuple(range(1, piece.ndim)))
-        if not fine.all():
+        peak = max(float(piece.max()), -float(piece.min())) if piece.size else 0.0
+        if not math.isfinite(peak):
+            fine = np.isfinite(piece).all(axis=tuple(range(1, piece.ndim)))
             if not self.broken:
                 self.first_broken = self.samples + int(fine.argmin())
             self.broken += int((~fine).sum())
-        elif len(piece):
-            peak = float(np.abs(piece).max())
-            if peak > max(self.peak, LOUDEST):
-                self.peak_at = self.samples + int(np.abs(piece).reshape(len(piece), -1).max(axis=1).argmax())
-            self.peak = max(self.peak, peak)
+            peak = 0.0
+        if peak > max(self.peak, LOUDEST):
+            self.peak_at = self.samples + int(np.abs(piece).reshape(len(piece), -1).max(axis=1).argmax())
+        self.peak = max(self.peak, peak)
         self.samples += len(piece)
 
     def conclude(self, sampling_rate: int, name: str, audible: bool = True) -> None:
@@ -528,7 +528,7 @@ class LiveMix:
         if np.abs(values).max(initial=0.0) > LOUDEST:
             raise AudioError(f"block has a peak of {np.abs(values).max():.3g} times full scale: floats go from -1 to 1")
         self._samples += len(values)
-        mixed, channels = values.mean(axis=1), values.shape[1]
+        mixed, channels = _mean(values), values.shape[1]
         if channels == 1 or len(values) == 0:
             return mixed
         if self._power.shape[1] != channels + 1:
@@ -571,10 +571,10 @@ def _read(
     try:
         for piece, rate in sound.pieces(start, None if duration is None else duration + beyond):
             if mono and piece.shape[1] > 1 and channel is None:
-                mixed = piece.mean(axis=1)
                 with np.errstate(over="ignore", invalid="ignore"):  # broken numbers are told of below
-                    power = power + np.einsum("ij,ij->j", piece, piece, dtype=np.float64)
-                    mixed_power += float(np.einsum("i,i->", mixed, mixed, dtype=np.float64))
+                    mixed = _mean(piece)
+                    power = power + np.array([np.dot(one, one) for one in piece.T], np.float64)
+                    mixed_power += float(np.dot(mixed, mixed))
                 piece = mixed
             elif mono:
                 piece = piece[:, channel or 0]
@@ -596,6 +596,15 @@ def _read(
         store.add(resampler.resample_chunk(store.values[:0], last=True))
         rate = target
     return store.all(), rate
+
+
+def _mean(piece: np.ndarray) -> np.ndarray:
+    """Of (samples, channels): `piece.mean(axis=1)`, but faster."""
+    total = piece[:, 0].copy()
+    for channel in piece.T[1:]:
+        total += channel
+    total /= piece.shape[1]
+    return total
 
 
 class _Store:

@@ -160,6 +160,30 @@ def test_covers_tags_and_junk_around_an_mp3(files, kind):
     assert abs(len(behind) - len(plain)) < 2500 and np.abs(behind).max() > 0.1
 
 
+@pytest.mark.parametrize("kind", ["aac", "aiff", "flac", "m4a", "ogg", "wav"])
+def test_a_tag_in_front_of_any_kind(files, kind):
+    tagged_file = b"ID3\x03\0\0\0\0\0\x10" + bytes(16) + files[kind]
+    plain = load_audio(files[kind], sampling_rate=None)[0]
+    assert np.array_equal(load_audio(tagged_file, sampling_rate=None)[0], plain)
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610", "DOUBLE"])
+@pytest.mark.parametrize("data", [None, 0])
+def test_wavs_of_other_codecs(subtype, data):
+    content = resized(by_sndfile(song(3.0, 8000), 8000, subtype=subtype), None, data)
+    assert abs(len(load_audio(content, sampling_rate=None)[0]) / 8000 - 3) < 0.05
+
+
+def test_eight_channels_of_a_wav_without_a_size():
+    channels = np.stack([song(1.0, RATE) * (index + 1) / 8 for index in range(8)], axis=1)
+    whole = by_sndfile(channels)
+    expected = load_audio(whole, sampling_rate=None, mono=False)[0]
+    assert np.array_equal(load_audio(resized(whole, 0, 0), sampling_rate=None, mono=False)[0], expected)
+    twelve = resized(by_sndfile(np.repeat(channels, 2, axis=1)[:, :12]), 0, 0)
+    with pytest.raises(AudioError, match="has 12 channels: give a sound of 1 to 8"):
+        load_audio(twelve)
+
+
 def test_a_count_of_frames_that_is_wrong_is_not_believed(files):
     whole = bytearray(files["mp3"])
     place = max(whole.find(b"Info"), whole.find(b"Xing")) + 8
@@ -203,7 +227,9 @@ def test_joined_files_of_other_rates_and_channels(kind):
 # --- what is really cut, damaged or no sound ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["aiff", "flac", "m4a", "mkv", "mp3", "mp4", "ogg", "opus", "rf64", "wav", "wma"])
+@pytest.mark.parametrize(
+    "kind", ["aiff", "au", "caf", "flac", "m4a", "mkv", "mp3", "mp4", "ogg", "opus", "rf64", "w64", "wav", "wma"]
+)
 def test_a_file_that_was_cut_is_told_of(files, kind):
     cut = files[kind][: len(files[kind]) // 2]
     with pytest.raises(AudioError, match="is cut short .*: fetch"):
