@@ -22,6 +22,7 @@ from transformers.generation.utils import GenerationMixin
 from transformers.utils import ModelOutput
 
 from .arguments_megadance import check_generation, names_of, need_counts, need_tensors, seed_number
+from .forks_megadance import tell_of_fork
 from .progress_megadance import progress_bar
 
 MODES = ("paper", "released", "stream")
@@ -120,6 +121,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             ValueError: an input is missing, music shorter than one code, a prompt longer than the music or outside the
                 codebook, an unknown mode, genre or keyword, an option that does nothing.
         """
+        tell_of_fork()
         config = self.config
         given = {**kwargs, **({} if generation_config is None else {"generation_config": generation_config})}
         known = names_of(MegaDanceGenerationMixin.generate)

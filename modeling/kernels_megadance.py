@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .forks_megadance import in_forked_process
+
 SMALLEST = 2**20  # parameters of an expert below which calls, not weights, take the time: not worth the compilation
 
 _lock = threading.Lock()  # one of numba's threading layers does not bear two callers
@@ -79,6 +81,8 @@ class StepWeights(NamedTuple):
 
 def usable(x: torch.Tensor) -> bool:
     """Whether the compiled functions can take `x`."""
+    if in_forked_process():  # numba's threads end it
+        return False
     return x.device.type == "cpu" and not (x.requires_grad or torch.is_autocast_enabled("cpu"))
 
 

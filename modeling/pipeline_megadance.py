@@ -183,6 +183,12 @@ class DancePipeline(PushesCode, Pipeline):
         device: Any = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(model, MegaDanceForMotionGeneration):
+            what = repr(model) if isinstance(model, str | os.PathLike) else f"of type {type(model).__name__}"
+            raise ModelError(
+                f"model {what} is no MegaDanceForMotionGeneration: give one, or use from_pretrained, or "
+                "transformers.pipeline('music-to-dance', model=...), for a folder or a Hub id"
+            )
         device = find_device(device)
         source, hub = source_of(model)
         with one_line(source):

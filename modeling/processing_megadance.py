@@ -58,6 +58,16 @@ _tokenizers: WeakKeyDictionary[Any, MegaDanceTokenizer] = WeakKeyDictionary()
 _sources: WeakKeyDictionary[Any, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
 
 
+class MegaDanceInputs(BatchFeature):
+    """What the processor gives; `to` moves it, and leaves it float32: MFCC reach -500, and rounded to bfloat16 the features
+    would be those of other music. Models of every type take it so."""
+
+    def to(self, *args: Any, **kwargs: Any) -> "MegaDanceInputs":
+        args = tuple(value for value in args if not isinstance(value, torch.dtype))
+        kwargs.pop("dtype", None)
+        return super().to(*args, **kwargs) if args or kwargs else self
+
+
 class MegaDanceProcessor(NamesCode, ProcessorMixin):
     """Turns songs and genre names into model inputs, and generated codes into poses.
 
@@ -168,7 +178,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         pad_to_multiple_of: int | None = None,
         return_attention_mask: bool | None = None,
         **others: Any,
-    ) -> BatchFeature:
+    ) -> MegaDanceInputs:
         """Inputs for `MegaDanceForMotionGeneration`.
 
         Args:
@@ -243,7 +253,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         )
         if genre_ids is not None:
             inputs["genre_ids"] = np.array(genre_ids, dtype=np.int64)
-        batch = BatchFeature(dict(inputs), tensor_type=return_tensors)
+        batch = MegaDanceInputs(dict(inputs), tensor_type=return_tensors)
         batch["num_frames"] = [len(row) for row in rows]
         return batch
 

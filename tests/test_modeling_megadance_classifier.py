@@ -92,3 +92,10 @@ def test_wrong_shapes_and_sizes_are_named():
         tiny()(torch.randn(2, 147))
     with pytest.raises(StrictDataclassError, match="num_outputs"):
         tiny(num_outputs=1)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(ValueError, match="motion is missing: give classifier_motion.poses, translation."):
+        tiny()()
+    with pytest.raises(ValueError, match="labels has shape .3,.; expected genre ids, .2,."):
+        tiny()(torch.zeros(2, 8, 147), labels=torch.zeros(3, dtype=torch.long))

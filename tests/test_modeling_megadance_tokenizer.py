@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -295,3 +296,16 @@ def test_any_number_of_codes(steps):
     model = tiny()
     codes = torch.randint(0, model.config.codebook_size, (1, steps))
     assert model.decode(codes, codes).shape == (1, 8 * steps, 147)
+
+
+def test_what_is_missing_is_named():
+    tokenizer = MegaDanceTokenizer(MegaDanceTokenizerConfig(levels=[3, 3], hidden_size=8, code_size=8, residual_depth=1))
+    for call in (tokenizer, tokenizer.encode):
+        with pytest.raises(ValueError, match="motion is missing: give motion .batch, frames, 147."):
+            call()
+        with pytest.raises(ValueError, match="motion of type ndarray is no tensor"):
+            call(np.zeros((1, 8, 147)))
+    with pytest.raises(ValueError, match="lower_codes is missing: give both streams, decode.output.upper_codes"):
+        tokenizer.decode(torch.zeros(1, 2, dtype=torch.long))
+    with pytest.raises(ValueError, match="upper_codes and lower_codes are missing"):
+        tokenizer.decode()

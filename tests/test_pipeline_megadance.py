@@ -62,3 +62,9 @@ def test_a_model_from_nowhere_needs_its_parts():
     assert source_of(tiny_generator()) == ("", {})
     with pytest.raises(ModelError, match="cannot be loaded"):
         DancePipeline(tiny_generator())
+
+
+@pytest.mark.parametrize("wrong", ["waltz-model", 3])
+def test_a_pipeline_is_made_of_a_model(wrong):
+    with pytest.raises(ModelError, match="is no MegaDanceForMotionGeneration: give one, or use from_pretrained"):
+        DancePipeline(wrong)

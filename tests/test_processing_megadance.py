@@ -165,6 +165,13 @@ def test_options_that_do_nothing_are_refused(processor, features, options, messa
     assert "\n" not in str(caught.value)
 
 
+def test_inputs_move_and_are_never_rounded(processor, features):
+    for arguments in (("cpu",), (torch.bfloat16,), ("cpu", torch.float16), ()):
+        inputs = processor(features).to(*arguments)
+        assert inputs["input_features"].dtype == torch.float32 and inputs["num_frames"] == [61, 35]
+    assert processor(features).to(device="cpu", dtype=torch.bfloat16)["input_features"].dtype == torch.float32
+
+
 def test_other_names_of_the_first_argument(processor, features, batch):
     for name in ("audio", "raw_speech", "audios"):
         inputs = processor(**{name: features})

@@ -1,0 +1,43 @@
+"""Processes that are forked after torch has computed: its threads exist in the parent alone, and a child that waits for them waits for ever.
+
+`multiprocessing` forks on Linux before Python 3.14, and so does a `DataLoader` with workers; servers do that load a model first and
+make their workers then. A forked child is given one thread here, which needs no others, and does without numba's loops, which end a
+process that was forked. Its dances are the same, and slower. Processes that are started ("spawn", "forkserver") have all threads.
+"""
+
+import os
+import warnings
+
+import torch
+
+_forked = _told = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+    torch.set_num_threads(1)
+
+
+def in_forked_process() -> bool:
+    """Whether this process was forked after this module was imported."""
+    return _forked
+
+
+def tell_of_fork() -> None:
+    """In a forked process, say once why it is slow."""
+    global _told
+    if _forked and not _told:
+        _told = True
+        warnings.warn(
+            "this process was forked, where torch's threads are not: it dances with one thread; start processes with "
+            "multiprocessing.get_context('spawn') to have all of them",
+            stacklevel=3,
+        )
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+__all__ = ["in_forked_process", "tell_of_fork"]
