@@ -326,6 +326,17 @@ dance = pipe("song.mp3", genre="{genre}", seed=0)
 dance["poses"], dance["translation"]  # (T, 24, 3) axis-angle of the SMPL joints; (T, 3) metres; 30 frames a second
 ```
 
+Step by step:
+
+```python
+from transformers import AutoModel, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("{repo}", trust_remote_code=True)
+model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
+output = model.generate(**processor("song.mp3", genre="{genre}"), seed=0)
+dance = processor.decode(output)
+```
+
 Where megadance-hf is installed, a dance saves itself:
 
 ```python

@@ -7,10 +7,17 @@ import warnings
 import pytest
 import torch
 from helpers import save_tiny_model, tiny_generator, tiny_tokenizer
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
 import megadance_hf.auto  # noqa: F401  (registers)
-from megadance_hf import MegaDanceForMotionGeneration, MegaDanceTokenizer
+from megadance_hf import (
+    MegaDanceClassifierConfig,
+    MegaDanceForGenreClassification,
+    MegaDanceForMotionGeneration,
+    MegaDanceProcessor,
+    MegaDanceTokenizer,
+    find_model,
+)
 
 
 @pytest.mark.versions
@@ -40,6 +47,32 @@ def test_the_other_auto_classes(tmp_path):
     codes = torch.randint(0, 27, (1, 4))
     loaded = AutoModel.from_pretrained(folder / "tokenizer").eval()
     assert loaded.decode(codes, codes).shape == tiny_tokenizer().decode(codes, codes).shape
+
+
+def test_processors_by_every_way(tmp_path):
+    folder = save_tiny_model(tmp_path / "model")
+    for source, genres in (
+        (folder, ["chacha", "rumba", "waltz"]),
+        (find_model(), None),
+        (find_model("ballroom"), None),
+    ):
+        processor = AutoProcessor.from_pretrained(source)
+        assert type(processor) is MegaDanceProcessor and processor.genres == (genres or ["chacha", "rumba", "waltz"])
+        assert type(AutoFeatureExtractor.from_pretrained(source)).__name__ == "MegaDanceFeatureExtractor"
+        assert processor.motion_tokenizer.config.codebook_size == AutoConfig.from_pretrained(source).codebook_size
+    processor.save_pretrained(tmp_path / "alone")  # and from what it saved, where there is nothing else
+    again = AutoProcessor.from_pretrained(tmp_path / "alone")
+    assert type(again) is MegaDanceProcessor and again.genres == processor.genres
+
+    config = MegaDanceClassifierConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    MegaDanceForGenreClassification(config).save_pretrained(tmp_path / "classifier")
+    assert type(AutoModel.from_pretrained(tmp_path / "classifier")) is MegaDanceForGenreClassification
+    for place in (folder / "tokenizer", tmp_path / "classifier"):
+        with pytest.raises(
+            ValueError, match="which takes motion, not music: a processor comes from the folder of a"
+        ) as caught:
+            AutoProcessor.from_pretrained(place)
+        assert "\n" not in str(caught.value) and str(place) in str(caught.value)
 
 
 def test_a_public_name_registers_by_itself():
