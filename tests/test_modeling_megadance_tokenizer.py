@@ -299,7 +299,9 @@ def test_any_number_of_codes(steps):
 
 
 def test_what_is_missing_is_named():
-    tokenizer = MegaDanceTokenizer(MegaDanceTokenizerConfig(levels=[3, 3], hidden_size=8, code_size=8, residual_depth=1))
+    tokenizer = MegaDanceTokenizer(
+        MegaDanceTokenizerConfig(levels=[3, 3], hidden_size=8, code_size=8, residual_depth=1)
+    )
     for call in (tokenizer, tokenizer.encode):
         with pytest.raises(ValueError, match="motion is missing: give motion .batch, frames, 147."):
             call()
