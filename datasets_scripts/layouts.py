@@ -26,6 +26,7 @@ HEAD, ANKLES = 15, [7, 8]
 MIDDLE_FINGERS = {52: (25, 40), 55: (28, 43)}  # their first joints, left and right
 
 MAX_ANGLE = 100.0  # radians: sixteen turns
+MAX_BEND = 6 * np.pi  # of a joint on its parent, in half of the frames; in degrees hanging arms alone are 60
 MAX_DISTANCE = 1e4  # metres
 MAX_SPEED = 12.0  # metres a second on average: as fast as anybody ever ran
 MIN_FPS, MAX_FPS = 1.0, 1000.0
@@ -257,6 +258,8 @@ def place(
         raise LayoutError(f"it has {len(poses)} frames, the limit is {MAX_FRAMES}: cut it into pieces")
     check_numbers("poses", poses, MAX_ANGLE, "radians: are these degrees?")
     check_numbers("translation", path, MAX_DISTANCE, "metres")
+    if not layout.floor and (bend := float(np.median(np.abs(poses[:, 1:]).max(axis=(1, 2))))) > MAX_BEND:
+        raise LayoutError(f"poses bend joints by {bend:.3g} as a rule, which are no radians: give np.radians(poses)")
     rate = _rate(layout, stored_fps, fps, notes)
     pelvis = np.array(layout.pelvis or _ZERO)
     if pelvis.any():

@@ -216,6 +216,12 @@ def test_the_floor_is_found_under_jumps_and_lost_frames(dance):
     assert any("put on the floor: lowered by 0.9" in note for note in found.notes)
 
 
+def test_degrees_are_no_radians(dance):
+    poses, path = world(dance, "y")
+    with pytest.raises(LayoutError, match="no radians: give np.radians"):
+        understand({"poses": np.clip(np.degrees(poses), -99, 99), "trans": path, "fps": 30})
+
+
 def test_a_path_in_centimetres_is_doubted(dance):
     poses, path = world(dance, "y")
     doubts = [
