@@ -125,6 +125,67 @@ def test_what_a_kill_may_leave_is_not_read(tmp_path):
     assert again == report
 
 
+# --- an end after so many steps ----------------------------------------------------------------------------------------
+
+
+def test_max_steps_end_a_training_as_its_last_epoch_does(tmp_path):
+    """And what was ended is gone on with, to the bits of a training that was not."""
+    settings = {"epochs": 2, "ema_decay": 0.9, "save_every": 1}
+    generator_run(tmp_path / "whole", **settings)
+    steps = rows(tmp_path / "whole")[0]["step"]
+    report, _ = generator_run(tmp_path / "cut", **settings, max_steps=steps + 1)
+    assert (tmp_path / "cut" / "model.safetensors").is_file() and np.isfinite(report["score"])
+    assert [row["step"] for row in rows(tmp_path / "cut")] == [steps, steps + 1]
+    again, _ = generator_run(tmp_path / "cut", **settings, max_steps=steps + 1, resume=True)
+    assert again == report, "nothing is left to do"
+    # the learning rate is a cosine over all steps, which were fewer: only what is constant can be the same
+    constant = {**settings, "schedule": "constant", "warmup_steps": 0}
+    for name, limits in (("one", [0]), ("two", [steps - 1, 0])):
+        for number, limit in enumerate(limits):
+            generator_run(tmp_path / name, **constant, max_steps=limit, resume=number > 0)
+    assert same_weights(tmp_path / "one" / "model.safetensors", tmp_path / "two" / "model.safetensors")
+    assert timeless(tmp_path / "one") == timeless(tmp_path / "two")
+
+
+# --- outputs that are in use -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_training_does_not_overwrite_the_first(tmp_path):
+    classifier_run(tmp_path / "run", epochs=1)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(
+        TrainingError, match=r"run' holds a training already \(checkpoints\): give another folder, or resume"
+    ):
+        classifier_run(tmp_path / "run", epochs=1)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    with pytest.raises(TrainingError, match=r"was begun with model.hidden_size=16, now it is 8: resume with the same"):
+        classifier_run(tmp_path / "run", epochs=2, resume=True, model={"hidden_size": 8})
+    with pytest.raises(
+        TrainingError, match=r"was begun with genres=waltz, rumba, tango, samba, now it is waltz, .*, polka"
+    ):
+        names = dict(enumerate(("waltz", "rumba", "tango", "polka")))
+        classifier_run(tmp_path / "run", epochs=2, resume=True, model={"id2label": names})
+
+
+@pytest.mark.parametrize("what", ["a file", "below a file", "a model"])
+def test_outputs_that_cannot_be(tmp_path, what):
+    (tmp_path / "file").touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    place, message = {
+        "a file": ("file", "is a file: give a folder"),
+        "below a file": ("file/new", "cannot be written"),
+        "a model": ("model", r"holds a training already \(config.json\)"),
+    }[what]
+    with pytest.raises(TrainingError, match=message):
+        training.check_output(tmp_path / place, resume=False)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
+    with pytest.raises(TrainingError, match="the loss is no number any more .*: use a smaller training.learning_rate"):
+        classifier_run(tmp_path, epochs=2, learning_rate=1e30, max_grad_norm=0.0)
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
