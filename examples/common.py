@@ -54,7 +54,8 @@ def whole(text: str) -> int:
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    return _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    name = Path(sys.argv[0]).stem
+    return _Parser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def argument_parser(description: str | None, sections: str) -> argparse.ArgumentParser:

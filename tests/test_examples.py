@@ -1,5 +1,6 @@
 """The example scripts, run as a user runs them, on a small prepared data set."""
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -7,12 +8,15 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 from helpers import tiny_generator, tiny_tokenizer, write_song
+from raw_folders import make_finedance, real_clips
 
-from megadance_hf.datasets_scripts.schema import Card, Clip, write_prepared
+from megadance_hf.datasets_scripts import finedance
+from megadance_hf.datasets_scripts.schema import Card, Clip, _to_table, write_prepared
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
@@ -20,6 +24,7 @@ from megadance_hf.modeling.configuration_megadance import (
 )
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.training import TrainingConfig, TrainingError
 
@@ -199,6 +204,268 @@ def test_only_the_main_process_publishes(repository, tmp_path, monkeypatch):
     main[0] = False
     common.publish(with_push)
     assert pushed == [(str(tmp_path / "out"), "anna/dance")]
+
+
+# --- as one line, and on any data ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(repository, monkeypatch, capsys):
+    """`script("train_tokenizer", arguments)` in this process, as from a shell: exit status, stdout, stderr."""
+    monkeypatch.syspath_prepend(str(repository / "examples"))
+
+    def call(name, *arguments):
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            importlib.import_module("common").run(importlib.import_module(name).main)
+        return end.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def finedance_set(ballroom_dir, tmp_path_factory):
+    """FineDance as it is prepared by default: no validation split, no known beats; and clips of only four seconds."""
+    folder = tmp_path_factory.mktemp("finedance")
+    raw = make_finedance(
+        folder / "raw", dict(zip(("001", "002", "003", "063"), real_clips(ballroom_dir, 4, 4), strict=True))
+    )
+    finedance.prepare(raw, folder / "prepared", progress=False)
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("codec")
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+TINY = ["training.mixed_precision=no", "model.hidden_size=16"]
+TINY_BY_KIND = {
+    "tokenizer": ["model.code_size=8"],
+    "classifier": ["model.intermediate_size=16", "model.num_attention_heads=2"],
+    "generator": [
+        *("model.num_hidden_layers=1", "model.num_attention_heads=2", "model.intermediate_size=16"),
+        *("model.music_hidden_size=16", "model.output_hidden_size=16"),
+    ],
+}
+
+
+def tiny(kind: str) -> list[str]:
+    return [f"--set={change}" for change in TINY + TINY_BY_KIND[kind]]
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "classifier", "generator"])
+@pytest.mark.parametrize("size", ["small", "ballroom", "paper"])
+def test_every_recipe_trains_on_data_without_beats_and_validation(
+    repository, script, finedance_set, codec, tmp_path, monkeypatch, size, kind
+):
+    arguments = ["--config", repository / "examples" / "configs" / f"{size}_{kind}.yaml", "--data", finedance_set]
+    arguments += ["--output", tmp_path / "out", "--max-steps", 1, *tiny(kind)]
+    if kind == "generator":
+        arguments += ["--tokenizer", codec]
+        script("train_generator", "--help")  # imports it
+        monkeypatch.setattr(sys.modules["train_generator"], "COMPOSED_SONGS", 1)
+        if size == "ballroom":
+            arguments.append("--set=rhythm.composed_songs=1")
+    status, said, wrong = script(f"train_{kind}", *arguments)
+    assert status == 0, wrong
+    assert "no validation split: held back to measure by are 1 of 3 songs (002)" in said
+    assert (tmp_path / "out" / "model.safetensors").is_file() and (tmp_path / "out" / "curves.png").is_file()
+    assert ("beats of 0 clips are known" in said) == (kind == "generator" and size != "paper")
+    if kind == "generator":
+        pipe = MusicToDancePipeline.from_pretrained(tmp_path / "out")
+        assert (pipe.model.config.rhythm_size > 0) == (size != "paper")
+    again, _, wrong = script(f"train_{kind}", *arguments)
+    assert again == 2 and wrong.count("\n") == 1 and "give another folder, or resume it (--resume)" in wrong
+
+
+def test_the_papers_protocol_holds_nothing_back(repository, script, finedance_set, tmp_path):
+    where = ["--config", repository / "examples" / "configs" / "small_tokenizer.yaml", "--data", finedance_set]
+    where += ["--output", tmp_path / "out", "--max-steps", 1, *tiny("tokenizer"), "--set=data.hold_back=0"]
+    status, said, wrong = script("train_tokenizer", *where)
+    assert status == 0, wrong
+    assert (
+        "data.hold_back=0: all 3 clips are trained on, and nothing is measured meanwhile" in said
+        and "score" not in said
+    )
+
+
+def test_one_key_makes_a_generator_without_a_rhythm_encoder(repository, script, finedance_set, codec, tmp_path):
+    where = ["--config", repository / "examples" / "configs" / "small_generator.yaml", "--data", finedance_set]
+    where += ["--tokenizer", codec, "--output", tmp_path / "out", "--max-steps", 1, *tiny("generator")]
+    status, said, wrong = script("train_generator", *where, "--set=model.rhythm_size=0")
+    assert status == 0, wrong
+    assert "no rhythm encoder, section rhythm is not used" in said and not (tmp_path / "out" / "rhythm").exists()
+    assert MusicToDancePipeline.from_pretrained(tmp_path / "out").model.model.rhythm_encoder is None
+
+
+def test_a_single_clip_is_enough_to_begin(repository, script, tmp_path):
+    write_prepared(tmp_path / "set", [swings(0, "train")], card=Card("One", "Made up.", "None."), genres=["waltz"])
+    where = ["--config", repository / "examples" / "configs" / "small_tokenizer.yaml", "--data", tmp_path / "set"]
+    status, said, wrong = script(
+        "train_tokenizer", *where, "--output", tmp_path / "out", "--max-steps", 1, *tiny("tokenizer")
+    )
+    assert status == 0 and "a single song, which is trained on" in said, wrong
+
+
+def test_a_dry_run_checks_all_and_writes_nothing(repository, script, finedance_set, codec, tmp_path):
+    where = ["--config", repository / "examples" / "configs" / "small_generator.yaml", "--data", finedance_set]
+    where += ["--tokenizer", codec, "--output", tmp_path / "out", *tiny("generator"), "--dry-run"]
+    status, said, wrong = script("train_generator", *where, "--push-to-hub", "anna/dance")
+    assert status == 0, wrong
+    assert "would train MegaDanceForMotionGeneration, " in said and "on 2 clips, measured by 1" in said
+    assert "would upload to the model repository anna/dance:" in said and "tokenizer/model.safetensors" in said
+    assert not (tmp_path / "out").exists()
+
+
+CONFIG = "examples/configs/small_{}.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("train_tokenizer", {"--data": "nowhere"}, "'nowhere' is not a prepared data set"),
+        ("train_tokenizer", {"--config": "nowhere.yaml"}, "nowhere.yaml does not exist"),
+        (
+            "train_tokenizer",
+            {"--set": "windows.length=100"},
+            "small_tokenizer.yaml: windows.length=100 is not possible: give a mul",
+        ),
+        (
+            "train_tokenizer",
+            {"--set": "task.soft_share=2"},
+            "small_tokenizer.yaml: task.soft_share=2 is a share: give 0 to 1",
+        ),
+        ("train_tokenizer", {"--set": "a.b.c=2"}, "--set a.b.c=2: a is not a setting"),
+        (
+            "train_tokenizer",
+            {"--set": "model.levels=[4]"},
+            "small_tokenizer.yaml: model.levels=[4] is not possible: each must be an",
+        ),
+        (
+            "train_tokenizer",
+            {"--epochs": "0"},
+            "argument --epochs: '0' cannot be used: give a whole number of 1 or more",
+        ),
+        ("train_tokenizer", {"--ouptut": "x"}, "unrecognized arguments: --ouptut"),
+        ("train_tokenizer", {"--push-to-hub": "anna/x..y"}, "repo='anna/x..y' is no name of a repository"),
+        (
+            "train_tokenizer",
+            {"--data": "silent", "--set": "windows.length=2000", "+": "--set=windows.short=leave_out"},
+            None,
+        ),
+        (
+            "train_classifier",
+            {"--set": "model.num_outputs=1"},
+            "model.num_outputs=1 is not possible: 16 genres need as many",
+        ),
+        ("train_classifier", {"--data": "without genres"}, "it names no genres"),
+        (
+            "train_generator",
+            {"--data": "silent"},
+            "none of 2 clips in train has music, and a generator dances to music",
+        ),
+        (
+            "train_generator",
+            {"--data": "broken"},
+            "clip 'swing0': poses hold NaN or infinite numbers, first in frame 3",
+        ),
+        ("train_generator", {"--tokenizer": "nowhere/at/all"}, "is no folder here"),
+        ("train_generator", {"--tokenizer": "bundled"}, "it holds megadance: give "),
+        ("train_generator", {"--set": "model.codebook_size=9"}, "model.codebook_size=9, but --tokenizer "),
+        (
+            "train_generator",
+            {"--set": "model.hidden_size=97"},
+            "model.hidden_size=97 is not possible: it must be a multiple of",
+        ),
+        (
+            "train_generator",
+            {"--set": "windows.repeats.polka=3"},
+            "--set windows.repeats.polka: no such genre in the data",
+        ),
+        (
+            "train_generator",
+            {"--rhythm": "bundled"},
+            "its rhythm_size is 64, the recipe's 48: set model.rhythm_size=64",
+        ),
+        (
+            "train_generator",
+            {"--rhythm": "codec"},
+            "it holds megadance_tokenizer: give the folder of a trained megadance",
+        ),
+        (
+            "train_generator",
+            {"--config": "examples/configs/paper_generator.yaml", "--set": "model.rhythm_size=8"},
+            "model.rhythm_size=8 needs a section rhythm",
+        ),
+        ("finetune_genre", {"--genre": "polka"}, "has no training clip of it; its genres are Dai, ShenYun"),
+        ("finetune_genre", {"--genre": "Breaking", "--like": "polka"}, "--genre 'Breaking': genre='polka' is unknown"),
+        ("finetune_genre", {"--genre": "Breaking", "--length": "100"}, "--length 100: give a multiple of 8"),
+    ],
+)
+def test_mistakes_are_one_line(repository, script, finedance_set, codec, tmp_path, monkeypatch, name, changes, message):
+    monkeypatch.chdir(repository)
+    card = Card("Swings", "Made up.", "None.")
+    options = {"--data": finedance_set, "--output": tmp_path / "out", "--max-steps": 1}
+    if name == "finetune_genre":
+        options["--model"] = "bundled"
+    else:
+        options["--config"] = CONFIG.format(name.removeprefix("train_"))
+    if name == "train_generator":
+        options["--tokenizer"] = codec
+    options |= {key: value for key, value in changes.items() if key != "+"}
+    if options["--data"] == "silent":
+        clips = [dataclasses.replace(swings(number, "train"), input_features=None) for number in range(2)]
+        write_prepared(tmp_path / "set", clips, card=card, genres=["rumba", "waltz"])
+        options["--data"] = tmp_path / "set"
+    elif options["--data"] == "without genres":
+        write_prepared(tmp_path / "set", [dataclasses.replace(swings(0, "train"), genre=None)], card=card, genres=[])
+        options["--data"] = tmp_path / "set"
+    elif options["--data"] == "broken":
+        broken = swings(0, "train")
+        write_prepared(tmp_path / "set", [broken], card=card, genres=["rumba", "waltz"])
+        broken.poses[3, 5] = np.nan
+        pq.write_table(_to_table(broken), tmp_path / "set" / "train.parquet")
+        options["--data"] = tmp_path / "set"
+    places = {"bundled": DEFAULT_MODEL, "codec": codec}
+    for option in ("--tokenizer", "--rhythm"):
+        if option in options:
+            options[option] = places.get(options[option], options[option])
+    words = [str(word) for pair in options.items() for word in pair]
+    status, said, wrong = script(name, *words, *changes.get("+", "").split())
+    if message is None:  # windows longer than any clip become as long as most are
+        assert status == 0 and "windows.length=96 instead of 2000: most clips are shorter" in said, wrong
+        return
+    assert status == 2 and message in wrong and wrong.startswith(f"{name}: error: ")
+    assert wrong.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["accelerate", "torchrun"])
+def test_mistakes_are_one_line_of_one_process(repository, tmp_path, launcher):
+    """Accelerate's launcher has a traceback of its own, which `--quiet` leaves out; that of torch tells about processes."""
+    script = [
+        str(repository / "examples" / "train_tokenizer.py"),
+        "--config",
+        CONFIG.format("tokenizer"),
+        "--data",
+        "nowhere",
+    ]
+    launch = {
+        "accelerate": ["accelerate.commands.launch", "--quiet", "--cpu", "--num_processes=1", "--num_machines=1"]
+        + ["--mixed_precision=no", "--dynamo_backend=no"],
+        "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    }[launcher]
+    command = [sys.executable, "-m", *launch, *script, "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=repository)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if "train_tokenizer: error: 'nowhere' is not a prepared" in line]
+    assert len(lines) == 1 and "common.py" not in done.stderr, done.stderr
+    if launcher == "accelerate":
+        assert done.stderr.count("\n") == 1, done.stderr
 
 
 def test_the_configurations_that_come_along_are_valid(repository):
