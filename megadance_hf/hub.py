@@ -34,7 +34,7 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import get_session, validate_repo_id
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from yaml import YAMLError
@@ -430,7 +430,12 @@ def check_hub(repo: str, token: str | bool | None = None) -> None:
     """
     try:
         validate_repo_id(repo)
-        HfApi(token=token).whoami()
+        api = HfApi(token=token)
+        try:
+            api.whoami()
+        except LocalTokenNotFoundError:  # said before the network was asked
+            get_session().get(f"{api.endpoint}/api/whoami-v2", timeout=20)
+            raise
     except HFValidationError as error:
         raise HubError(f"repo={repo!r} is no name of a repository ({reason_of(error)}): give OWNER/NAME") from error
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:

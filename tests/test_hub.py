@@ -491,6 +491,7 @@ def test_the_stand_in_refuses_as_the_hub_does(hub):
 def test_the_hub_is_asked_before_anything_slow(hub, folder, tmp_path, monkeypatch, capsys, repo, message):
     """Neither is a model opened and danced with, nor a data set drawn or prepared."""
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_TOKEN")  # who is not logged in is told about the network first
     slow = []
     monkeypatch.setattr("megadance_hf.hub.open_model", slow.append)
     monkeypatch.setattr("megadance_hf.hub.iter_prepared", slow.append)
@@ -504,6 +505,12 @@ def test_the_hub_is_asked_before_anything_slow(hub, folder, tmp_path, monkeypatc
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and f"repo='{repo}'" in said and message in said
     assert slow == [] and not (tmp_path / "new").exists()
+
+
+def test_who_is_not_logged_in_is_told_so(hub, folder, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(HubError, match="the Hub does not know you .*; log in with `hf auth login`"):
+        push_to_hub(folder, REPO)
 
 
 def test_a_dry_run_of_a_model_shows_what_would_go(hub, folder, capsys):
