@@ -251,6 +251,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=300.0,
         help="give a dance up after (default 300)",
     )
+    demo.add_argument(
+        "--max-disk",
+        metavar="N",
+        type=_number(0, above=True),
+        default=4000.0,
+        help="megabytes that all songs and dances may take, which are kept for an hour (default 4000); the oldest go first",
+    )
 
     genres = commands.add_parser("genres", help="list the genres of a model", description="List the genres of a model.")
     genres.set_defaults(run=run_genres)
@@ -547,7 +554,9 @@ def run_demo(arguments: argparse.Namespace) -> None:
     from .models import DEFAULT_MODEL
 
     _hush()
-    limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.time_limit)
+    limits = Limits(
+        arguments.max_seconds, arguments.max_megabytes, arguments.time_limit, disk_megabytes=arguments.max_disk
+    )
     model = arguments.model or DEFAULT_MODEL
     with contextlib.suppress(KeyboardInterrupt):  # this is how one ends it
         where = {"host": arguments.host, "port": arguments.port, "open_browser": arguments.open}

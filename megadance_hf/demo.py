@@ -5,18 +5,23 @@
 
 Gradio has the form, the queue and the progress. The stage with the dancer is `web/stage.js`: Gradio's own 3D viewer has no clock,
 and a dance needs the song's. Everything the page loads lies in this package; nothing comes from elsewhere.
+
+Songs and dances lie in a folder of this server alone, for an hour and within a budget. The folder goes with the server; what a
+killed one left, the next one sweeps.
 """
 
 from __future__ import annotations
 
+import atexit
 import html
+import io
 import json
 import logging
 import math
 import os
 import secrets
 import shutil
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,13 +39,17 @@ try:
     import gradio as gr
 except ImportError as error:
     raise ImportError(f"the web page needs gradio ({error}): pip install 'megadance-hf[demo]'") from None
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from .console import stoppable
 from .curves import dance_curves, song_curves
 from .modeling.audio_megadance import AudioError, load_audio
 from .modeling.configuration_megadance import MOTION_FPS, GenreError
 from .modeling.errors_megadance import ModelError
+from .modeling.files_megadance import Scratch
 from .models import DEFAULT_MODEL
 from .motion import Motion, MotionError
 from .pipeline import MusicToDancePipeline
@@ -52,7 +61,9 @@ WEB = Path(__file__).parent / "web"
 FEW = 6  # so many genres are shown all at once
 NOBODY = "nobody"  # the choice of no second dancer
 SUFFIXES = {".mp4": "video", ".glb": "3D figure", ".bvh": "skeleton", ".npz": "SMPL poses"}
-KEPT_SECONDS = 3600.0  # how long a dance stays on the server after it was made
+KEPT_SECONDS = 3600.0  # how long a song stays on the server after it came, and a dance after it was made
+SAFE_SECONDS = 300.0  # so long at least, also when there is little room
+TIDY_SECONDS = 60.0  # how often is looked for what has to go
 MODES = {
     "Usual: looks back 6 seconds": "paper",
     "Endless: remembers everything": "stream",
@@ -66,6 +77,10 @@ class DemoError(ValueError):
     """Something the visitor can put right; the message is a sentence for people who don't program."""
 
 
+class _Left(Exception):
+    """The visitor has gone, or the server is about to end: nobody waits for this dance."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one visitor may ask of the machine.
@@ -75,20 +90,25 @@ class Limits:
         megabytes: largest file to upload.
         compute_seconds: a dance that takes longer is given up.
         waiting: visitors in the queue; the next one is asked to come back later.
+        disk_megabytes: what the songs and dances of all visitors may take. The oldest go first; when all of them are younger than
+            `SAFE_SECONDS`, visitors are asked to come back later.
     """
 
     song_seconds: float = 120.0
     megabytes: float = 30.0
     compute_seconds: float = 300.0
     waiting: int = 20
+    disk_megabytes: float = 4000.0
 
 
 class Studio:
     """Makes dances and their files, each in a folder with a name that cannot be guessed.
 
     Attributes:
-        folder: where the dances are kept for `KEPT_SECONDS`; the page serves it.
+        folder: where the dances are kept for `kept_seconds`; the page serves it.
         body: who dances, "mannequin" or "smooth".
+        uploads: where the songs that came are kept as long; None without a page.
+        kept_seconds: see `KEPT_SECONDS`.
     """
 
     def __init__(
@@ -97,8 +117,12 @@ class Studio:
         folder: str | os.PathLike,
         limits: Limits | None = None,
         body: str = "mannequin",
+        uploads: str | os.PathLike | None = None,
+        kept_seconds: float = KEPT_SECONDS,
     ) -> None:
         self.pipe, self.folder, self.limits, self.body = pipe, Path(folder), limits or Limits(), body
+        self.uploads, self.kept_seconds = None if uploads is None else Path(uploads), kept_seconds
+        self.closed = False  # the server is about to end
 
     def dance(
         self,
@@ -131,7 +155,9 @@ class Studio:
             DemoError, AudioError, GenreError: in words for visitors.
         """
         if not song:
-            raise DemoError("There is no song yet: upload a sound file, or record one with the microphone.")
+            raise DemoError(
+                "There is no song yet: upload a sound file, or record one with the microphone, and wait until it is there."
+            )
         start, longest = float(start or 0.0), self.limits.song_seconds
         wanted = longest if seconds is None else float(seconds)
         if not 1 <= wanted <= longest:
@@ -148,6 +174,9 @@ class Studio:
         if start >= length:
             raise DemoError(f"The song ends after {length:.0f} seconds: begin earlier than at {start:g}.")
 
+        self.tidy()
+        if self.is_full():
+            raise DemoError(FULL)
         began = time.monotonic()
         report(0.02, "listening to the song")
         waveform, rate = load_audio(song, sampling_rate=None, start=start, duration=wanted, mono=False, addresses=False)
@@ -171,14 +200,15 @@ class Studio:
             dances[-1].metadata["start"] = start
 
         report(0.92, "dressing the dancer")
-        self._tidy()
         folder = self.folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
         try:
             # The very samples that the model heard: an mp3 decoder may begin some milliseconds later. Every browser plays
             # wav and can jump to any sample of it; in flac Chromium's jumps fail now and then.
             sound = waveform if waveform.shape[1] <= 2 else waveform.mean(1, keepdims=True)
-            soundfile.write(folder / "song.wav", np.clip(sound, -1, 1), rate, subtype="PCM_16")
+            memory = io.BytesIO()
+            soundfile.write(memory, np.clip(sound, -1, 1), rate, subtype="PCM_16", format="WAV")
+            (folder / "song.wav").write_bytes(memory.getbuffer())
             shown = [
                 self._prepare(motion, folder, str(index), features) for index, motion in enumerate(dances, start=1)
             ]
@@ -215,8 +245,9 @@ class Studio:
             "genres": {genre: _rounded(values) for genre, values in curves["genres"].items()},
         }
 
-    def files(self, identity: str) -> Iterator[list[Path]]:
+    def files(self, identity: str, check: Callable[[], None] = lambda: None) -> Iterator[list[Path]]:
         """The files of a dance for taking away, as they come to be: first all but the videos, which take longest to make.
+        `check` is called before each; what it raises ends it.
 
         Raises:
             DemoError: the dance is not kept any more.
@@ -231,16 +262,65 @@ class Studio:
         made = [path.with_suffix(suffix) for path in dances for suffix in (".glb", ".bvh", ".npz")]
         yield made
         for path in dances:
+            check()
             if not (video := path.with_suffix(".mp4")).is_file():
                 render_video(Motion.load(path), video, music=folder / "song.wav", body=self.body, progress=False)
             made = [*made, video]
             yield made
 
-    def _tidy(self) -> None:
-        """Dances that have been kept long enough go."""
-        for folder in self.folder.glob("*/song.wav"):
-            if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
-                shutil.rmtree(folder.parent, ignore_errors=True)
+    # what is kept, and for how long
+
+    def tidy(self) -> None:
+        """What has been kept long enough goes; then, where room is short, the oldest."""
+        now = time.time()
+        kept = []
+        for made, size, path in self._kept():
+            if now - made > self.kept_seconds:
+                _remove(path)
+            else:
+                kept.append((made, size, path))
+        used, budget = sum(size for _, size, _ in kept), self.limits.disk_megabytes * 1e6
+        for made, size, path in sorted(kept, key=lambda one: one[0]):
+            if used <= budget or now - made < SAFE_SECONDS:
+                break
+            _remove(path)
+            used -= size
+
+    def is_full(self) -> bool:
+        """Whether songs and dances take more than they may."""
+        return sum(size for _, size, _ in self._kept()) > self.limits.disk_megabytes * 1e6
+
+    def _kept(self) -> list[tuple[float, int, Path]]:
+        """When it came or was made (seconds since 1970), bytes, and path of each dance and song."""
+        found = []
+        for folder in self.folder.glob("*"):
+            try:
+                mark = folder / "song.wav"  # a dance's folder changes when videos come
+                made = (mark if mark.is_file() else folder).stat().st_mtime
+                found.append((made, sum(file.stat().st_size for file in folder.iterdir()), folder))
+            except OSError:
+                continue  # it has just gone
+        for file in [] if self.uploads is None else self.uploads.rglob("*"):
+            try:
+                if file.is_file():
+                    found.append((file.stat().st_mtime, file.stat().st_size, file))
+            except OSError:
+                continue
+        return found
+
+
+FULL = "The server has no room for another song just now: come back in some minutes."
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    try:
+        path.unlink()
+        path.parent.rmdir()  # Gradio makes a folder for each upload
+    except OSError:
+        pass  # it has just gone, or is not empty
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -329,9 +409,18 @@ def build_page(studio: Studio) -> gr.Blocks:
     """The page of a studio. `launch` serves it; it needs the routes of `routes(studio)`."""
     genres, limits = studio.pipe.genres, studio.limits
 
-    with gr.Blocks(
-        title="megadance: a dance to your song", analytics_enabled=False, delete_cache=(600, round(KEPT_SECONDS))
-    ) as page:
+    left: dict[str, float] = {}  # sessions of visitors who have gone, and when
+
+    def leave(request: gr.Request) -> None:
+        left[request.session_hash] = time.time()
+        for session in [session for session, when in left.items() if time.time() - when > KEPT_SECONDS]:
+            del left[session]
+
+    def stay(request: gr.Request) -> None:
+        if studio.closed or request.session_hash in left:
+            raise _Left
+
+    with gr.Blocks(title="megadance: a dance to your song", analytics_enabled=False) as page:
         gr.Markdown(
             "# A dance to your song\n\nUpload or record a song, choose a dance, and a dancer moves to it. "
             f"A song is any file that plays (wav, mp3, m4a, ogg, flac, ...) of up to {limits.megabytes:g} MB; up to {limits.song_seconds:g} seconds of "
@@ -390,8 +479,24 @@ def build_page(studio: Studio) -> gr.Blocks:
 
         latest = gr.State(None)  # what `Studio.dance` gave, for the visitor's downloads
 
-        def make(song, genre, beside, seconds, start, seed, temperature, mode, progress=gr.Progress()):  # noqa: B008
+        def make(
+            song,
+            genre,
+            beside,
+            seconds,
+            start,
+            seed,
+            temperature,
+            mode,
+            request: gr.Request,
+            progress=gr.Progress(),  # noqa: B008
+        ):
+            def report(share: float, what: str) -> None:
+                stay(request)
+                progress(share, desc=what)
+
             try:
+                stay(request)
                 show = studio.dance(
                     song,
                     genre,
@@ -401,8 +506,10 @@ def build_page(studio: Studio) -> gr.Blocks:
                     mode=mode,
                     start=start,
                     seconds=seconds,
-                    report=lambda share, what: progress(share, desc=what),
+                    report=report,
                 )
+            except _Left:
+                return gr.skip(), gr.skip(), gr.skip(), None
             except Exception as error:
                 return gr.skip(), _in_plain_words(error, song), gr.skip(), None
             danced = " and ".join(dance["genre"] for dance in show["dances"])
@@ -410,13 +517,15 @@ def build_page(studio: Studio) -> gr.Blocks:
             told = html.escape(" ".join(filter(None, (told, show["notice"]))))
             return json.dumps(show), f'<p role="status">{told}</p>', "", show
 
-        def collect(show):
+        def collect(show, request: gr.Request):
             if show is None:  # there is no new dance; what lies there belongs to the last one
                 yield gr.skip()
                 return
             try:
-                for files in studio.files(show["id"]):
+                for files in studio.files(show["id"], lambda: stay(request)):
                     yield _links(show, files)
+            except _Left:
+                yield gr.skip()
             except Exception as error:
                 yield _in_plain_words(error)
 
@@ -425,8 +534,92 @@ def build_page(studio: Studio) -> gr.Blocks:
         inputs = [song, genre, beside, seconds, start, seed, temperature, mode]
         made = go.click(make, inputs, [stage, news, downloads, latest], show_progress_on=news, **shared)
         made.then(collect, latest, downloads, show_progress="hidden", **shared)
+        page.unload(leave)
     page.queue(max_size=limits.waiting)
+    for part in page.blocks.values():
+        part.async_move_resource_to_block_cache = _only_uploads
     return page
+
+
+async def _only_uploads(address: str | os.PathLike | None) -> str | None:
+    """Instead of Gradio's, which would fetch what a request names by its address. What comes here has been uploaded before."""
+    if address is not None and not Path(address).is_file():
+        raise DemoError("Only uploaded songs are danced to.")
+    return None if address is None else os.fspath(address)
+
+
+class _Doorman:
+    """Sends uploads back while there is no room."""
+
+    def __init__(self, app: Any, studio: Studio) -> None:
+        self.app, self.studio = app, studio
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload"):
+            self.studio.tidy()
+            if self.studio.is_full():
+                await PlainTextResponse(FULL, status_code=507)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+class _Keeper:
+    """The folder of a page's songs and dances: looked after while the page is served, removed with it.
+
+    Gradio asks the environment where uploads go, also while it serves. So pages of one process have one folder, which lasts as
+    long as any of them; what is below it is each page's own.
+    """
+
+    home: Scratch | None = None
+    before: str | None = None
+    pages = 0
+    lock = threading.Lock()
+
+    def __init__(self) -> None:
+        with _Keeper.lock:
+            if _Keeper.home is None:
+                _Keeper.before = os.environ.get("GRADIO_TEMP_DIR")
+                if _Keeper.before:
+                    Path(_Keeper.before).mkdir(parents=True, exist_ok=True)
+                _Keeper.home = Scratch(_Keeper.before or None)
+                os.environ["GRADIO_TEMP_DIR"] = os.fspath(_Keeper.home.folder.resolve() / "songs")
+            _Keeper.pages += 1
+        self.uploads = Path(os.environ["GRADIO_TEMP_DIR"])
+        self.dances = self.uploads.parent / f"dances-{secrets.token_hex(4)}"
+        self.studio: Studio | None = None
+        self.ended = threading.Event()
+        atexit.register(self.close)
+
+    def look_after(self, studio: Studio) -> None:
+        """Begin to tidy, whether somebody comes or not."""
+        self.studio = studio
+        threading.Thread(target=self._tidy, name="megadance-tidy", daemon=True).start()
+
+    def _tidy(self) -> None:
+        while not self.ended.wait(min(TIDY_SECONDS, self.studio.kept_seconds / 4)):
+            try:
+                self.studio.tidy()
+            except Exception:  # a disk that is away for a moment must not end it
+                logger.exception("tidying failed")
+
+    def close(self) -> None:
+        """Remove what is kept."""
+        with _Keeper.lock:
+            if self.ended.is_set():
+                return
+            self.ended.set()
+            if self.studio is not None:
+                self.studio.closed = True
+            shutil.rmtree(self.dances, ignore_errors=True)
+            _Keeper.pages -= 1
+            if _Keeper.pages == 0:
+                _Keeper.home.close()
+                _Keeper.home = None
+                if _Keeper.before is None:
+                    os.environ.pop("GRADIO_TEMP_DIR", None)
+                else:
+                    os.environ["GRADIO_TEMP_DIR"] = _Keeper.before
+        atexit.unregister(self.close)
 
 
 def routes(studio: Studio) -> list[Mount]:
@@ -461,11 +654,11 @@ def launch(
         ModelError: the model cannot be loaded. DemoError: the port is taken.
     """
     pipe = MusicToDancePipeline.from_pretrained(model, **load)
-    folder = tempfile.TemporaryDirectory(prefix="megadance-dances-")
-    studio = Studio(pipe, folder.name, limits, body)
-    page = build_page(studio)
-    page.kept_dances = folder  # goes with the page
+    keeper = _Keeper()
     try:
+        studio = Studio(pipe, keeper.dances, limits, body, keeper.uploads)
+        page = build_page(studio)
+        page.kept = keeper
         page.launch(
             server_name=host,
             server_port=port,
@@ -478,12 +671,30 @@ def launch(
             theme=_theme(),
             css_paths=WEB / "stage.css",
             max_file_size=round(studio.limits.megabytes * 2**20),
-            app_kwargs={"routes": routes(studio)},
+            app_kwargs={"routes": routes(studio), "middleware": [Middleware(_Doorman, studio=studio)]},
             prevent_thread_lock=True,
         )
-    except OSError as error:
-        raise DemoError(f"The page cannot be served at port {port} of {host or 'this machine'} ({error}).") from error
+    except BaseException as error:
+        keeper.close()
+        if isinstance(error, OSError):
+            where = f"port {port} of {host or 'this machine'}"
+            raise DemoError(f"The page cannot be served at {where} ({error}).") from error
+        raise
+    keeper.look_after(studio)
+    stop_serving = page.close
+
+    def close(verbose: bool = True) -> None:
+        try:
+            stop_serving(verbose)
+        finally:
+            keeper.close()
+
+    page.close = close
     if block:
-        print(f"The page is at {page.local_url} (Ctrl-C stops it)", flush=True)
-        page.block_thread()
+        with stoppable():  # SIGTERM is how services are ended, and as tidy as Ctrl-C
+            try:
+                print(f"The page is at {page.local_url} (Ctrl-C stops it)", flush=True)
+                page.block_thread()
+            finally:
+                page.close(verbose=False)
     return page

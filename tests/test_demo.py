@@ -1,6 +1,7 @@
 """The web page: the studio behind it, the page in a real browser with a real song, and whether everybody can use it."""
 
 import ast
+import asyncio
 import io
 import json
 import os
@@ -128,14 +129,35 @@ def test_a_dance_that_takes_too_long_is_given_up(pipe, song, tmp_path):
     assert kept(studio) == []
 
 
-def test_old_dances_go(studio, song):
+def test_old_songs_and_dances_go(studio, song, tmp_path):
     first = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
     second = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
+    assert min(len(name) for name in (first, second)) > 20, "cannot be guessed"
+    studio.uploads = tmp_path / "songs"
     old = time.time() - KEPT_SECONDS - 1
-    os.utime(studio.folder / first / "song.wav", (old, old))
-    third = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
-    assert {path.name for path in studio.folder.iterdir()} == {second, third}
-    assert min(len(name) for name in (first, second, third)) > 20, "cannot be guessed"
+    for name in ("old", "new"):
+        (studio.uploads / name).mkdir(parents=True)
+        (studio.uploads / name / "song.mp3").touch()
+    for path in (studio.folder / first / "song.wav", studio.uploads / "old" / "song.mp3"):
+        os.utime(path, (old, old))
+    studio.tidy()
+    assert os.listdir(studio.folder) == [second] and os.listdir(studio.uploads) == ["new"]
+
+
+def test_there_is_a_budget_of_the_disk(studio, song, tmp_path):
+    """The oldest go first, those that somebody may still look at stay, and then nothing more is taken."""
+    ids = [studio.dance(song, "waltz", seconds=1, seed=0)["id"] for _ in range(3)]
+    for age, name in zip((2000, 1000, 0), ids, strict=True):
+        made = time.time() - age
+        os.utime(studio.folder / name / "song.wav", (made, made))
+    size = sum(path.stat().st_size for path in (studio.folder / ids[0]).iterdir()) / 1e6
+    studio.limits = Limits(song_seconds=6, disk_megabytes=2.5 * size)
+    studio.tidy()
+    assert {path.name for path in studio.folder.iterdir()} == set(ids[1:]) and not studio.is_full()
+    studio.limits = Limits(song_seconds=6, disk_megabytes=0.5 * size)
+    with pytest.raises(DemoError, match="no room for another song just now: come back in some minutes"):
+        studio.dance(song, "waltz", seconds=1)
+    assert [path.name for path in studio.folder.iterdir()] == ids[2:]
 
 
 # --- the command, the vendored script, the Space ---------------------------------------------------------------------
@@ -148,11 +170,9 @@ def test_the_command_hands_its_options_on(monkeypatch, model):
     monkeypatch.setattr(demo, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
     assert cli.main(["demo"]) == 0
     assert calls.pop()[1]["limits"] == Limits()
-    options = (
-        "--host 0.0.0.0 --port 7000 --open --max-seconds 30 --max-megabytes 5 --time-limit 60 --body smooth".split()
-    )
+    options = "--host 0.0.0.0 --port 7000 --open --max-seconds 30 --max-megabytes 5 --time-limit 60 --max-disk 70 --body smooth".split()
     assert cli.main(["demo", "--model", str(model), *options]) == 0
-    limits = Limits(song_seconds=30, megabytes=5, compute_seconds=60)
+    limits = Limits(song_seconds=30, megabytes=5, compute_seconds=60, disk_megabytes=70)
     assert calls == [
         ((str(model),), {"host": "0.0.0.0", "port": 7000, "limits": limits, "open_browser": True, "body": "smooth"})
     ]
@@ -199,6 +219,121 @@ def test_the_space_is_complete(repository, tmp_path):
     front = (space / "README.md").read_text(encoding="utf-8").split("---")[1]
     (version,) = re.findall(r"sdk_version: (\S+)", front)
     assert f"gradio=={version}" in (repository / "constraints.txt").read_text(encoding="utf-8")
+
+
+# --- the server ------------------------------------------------------------------------------------------------------
+
+
+def upload(address: str, name: str, content: bytes):
+    import httpx
+
+    return httpx.post(f"{address}gradio_api/upload", files={"files": (name, content)}, timeout=60)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_nothing_stays_when_the_server_ends(model, song, repository, tmp_path):
+    """SIGTERM removes songs and dances; what a killed server left, the next one sweeps; new pages know nothing of old ones."""
+    environment = {**os.environ, "PYTHONPATH": str(repository), "TMPDIR": str(tmp_path)}
+    code = "import os; from megadance_hf.modeling.files_megadance import Scratch; Scratch(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], env=environment)
+    (left,) = os.listdir(tmp_path)
+    command = [sys.executable, "-m", "megadance_hf.cli", "demo", "--model", str(model)]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    with server.stdout:
+        address = re.search(r"http://\S+", server.stdout.readline())[0]
+        (path,) = upload(address, "song.wav", Path(song).read_bytes()).json()
+        (home,) = (name for name in os.listdir(tmp_path) if name.startswith(".megadance-"))
+        assert home != left and Path(path).is_relative_to(tmp_path / home) and Path(path).is_file()
+        assert (tmp_path / home).stat().st_mode & 0o77 == 0, "nobody else's business"
+        server.terminate()
+        assert server.wait(30) == 0
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".megadance-")]
+
+
+@pytest.fixture
+def small_page(model, monkeypatch):
+    """A page of the tiny model, kept for two seconds."""
+    import megadance_hf.demo as demo
+
+    monkeypatch.setattr(demo, "TIDY_SECONDS", 0.2)
+    page = launch(model, block=False, limits=Limits(song_seconds=4, megabytes=2, disk_megabytes=1))
+    page.kept.studio.kept_seconds = 2.0
+    yield page
+    page.close(verbose=False)
+
+
+def gone(path: Path) -> bool:
+    until = time.monotonic() + 30
+    while path.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    return not path.exists()
+
+
+def test_uploads_go_by_themselves_and_are_refused_when_there_is_no_room(small_page, song):
+    page, content = small_page, Path(song).read_bytes()
+    (path,) = upload(page.local_url, "song.wav", content).json()
+    assert Path(path).is_file()
+    for number in range(4):
+        answer = upload(page.local_url, f"{number}.wav", bytes([number]) * 300_000)
+    assert (answer.status_code, answer.text) == (
+        507,
+        "The server has no room for another song just now: come back in some minutes.",
+    )
+    dance = Path(page.kept.dances) / "dance"
+    dance.mkdir()
+    assert gone(dance) and gone(Path(path)), "nobody came"
+    assert upload(page.local_url, "song.wav", content).status_code == 200
+    home = page.kept.home.folder
+    page.close(verbose=False)
+    assert not home.exists() and "GRADIO_TEMP_DIR" not in os.environ
+
+
+def test_only_what_was_uploaded_is_read(small_page, tmp_path):
+    """A request that names a file of the server's, or an address: neither is opened."""
+    import http.server
+    import threading
+
+    import httpx
+
+    asked = []
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+    other = http.server.HTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    page = small_page.local_url
+    secret = write_song(tmp_path / "secret.wav", seconds=2)
+    (number,) = (index for index, function in small_page.fns.items() if function.name == "make")
+    for place in (f"http://127.0.0.1:{other.server_port}/song.wav", str(secret), "file:///etc/passwd"):
+        data = [{"path": place, "meta": {"_type": "gradio.FileData"}}, "waltz", "nobody", 2, 0, 0, 0.9, "paper"]
+        joined = httpx.post(
+            f"{page}gradio_api/queue/join", json={"data": data, "fn_index": number, "session_hash": "me"}
+        )
+        assert joined.status_code == 200
+        told = ""
+        with httpx.stream("GET", f"{page}gradio_api/queue/data", params={"session_hash": "me"}, timeout=60) as stream:
+            for line in stream.iter_lines():
+                told += line
+                if "process_completed" in line or "close_stream" in line:
+                    break
+        assert '"success":false' in told, told
+    other.shutdown()
+    for part in small_page.blocks.values():
+        with pytest.raises(DemoError, match="Only uploaded songs"):
+            asyncio.run(part.async_move_resource_to_block_cache("https://example.org/song.wav"))
+    assert asked == [] and list(Path(small_page.kept.dances).glob("*")) == []
+    for path in (
+        f"gradio_api/file={secret}",
+        "dances/../../etc/passwd",
+        "dances/%2e%2e/%2e%2e/etc/passwd",
+        "stage/../demo.py",
+    ):
+        assert httpx.get(f"{page}{path}").status_code in (403, 404), path
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
@@ -393,7 +528,7 @@ def test_the_smooth_body_dances_on_the_page(browser, song):
         one.seconds(3)
         assert "3 seconds" in one.dance()
         meshes, count, places = one.page.evaluate(SKIN, 500)
-        motion = Motion.load(next(Path(served.kept_dances.name).rglob("*.npz")))
+        motion = Motion.load(next(Path(served.kept.dances).rglob("*.npz")))
         vertices, _ = skin(body_mesh("smooth"), motion.joints()[30], motion.global_rotations()[30])
         assert (meshes, count) == (1, len(vertices))
         expected = vertices[np.arange(500) * count // 500] + [0, SOLE_THICKNESS, 0]
@@ -492,3 +627,31 @@ def test_recording_and_limits(visit, tmp_path):
     answer = page.request.get(page.evaluate("megadanceStage.audio.src"))
     sound, rate = soundfile.read(io.BytesIO(answer.body()))
     assert 2 < len(sound) / rate < 10 and np.abs(sound).max() > 0.01
+
+
+def test_nobody_dances_for_visitors_who_have_left(browser, small_page, song, monkeypatch):
+    """The dance that is being made is given up, the one in the queue never begins."""
+    import threading
+
+    studio, began, ended = small_page.kept.studio, [], threading.Event()
+
+    def dance(song, *choices, report, **more):
+        began.append(song)
+        try:
+            for _ in range(300):
+                report(0.5, "dancing")
+                time.sleep(0.1)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(studio, "dance", dance)
+    visits = [Visit(browser, small_page.local_url) for _ in range(2)]
+    visits[0].page.click("#go")
+    visits[0].page.wait_for_function("document.querySelector('#news').innerText.includes('dancing')")
+    visits[1].page.click("#go")
+    visits[1].page.wait_for_timeout(500)
+    for one in reversed(visits):
+        one.context.close()
+    assert ended.wait(15) and len(began) == 1
+    time.sleep(1)
+    assert len(began) == 1
