@@ -605,7 +605,7 @@ class _Trainer:
                 model.load_state_dict(weights)
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         if self.config.gradient_checkpointing:
-            model.gradient_checkpointing_disable()
+            (getattr(model, "activation_checkpointing_disable", None) or model.gradient_checkpointing_disable)()
         self.task.advance(model, 1.0)
         model.eval()
         if self.main:

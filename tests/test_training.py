@@ -313,7 +313,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(tmp_path):
     _, saving = generator_run(tmp_path / "saving", epochs=1, gradient_checkpointing=True)
     for a, b in zip(plain.state_dict().values(), saving.state_dict().values(), strict=True):
         torch.testing.assert_close(b, a, atol=1e-6, rtol=0)  # dropout is on: the same masks are drawn again
-    assert not saving.is_gradient_checkpointing
+    name = "is_activation_checkpointing"  # transformers before 5.23 call it otherwise
+    assert not getattr(saving, name if hasattr(type(saving), name) else "is_gradient_checkpointing")
     with pytest.raises(TrainingError, match="gradient_checkpointing=True: MegaDanceTokenizer can't"):
         tokenizer_run(tmp_path / "tokenizer", gradient_checkpointing=True)
 
