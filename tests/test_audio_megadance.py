@@ -252,7 +252,10 @@ def test_one_song_or_several():
         ((torch.zeros(RATE, device="meta"), RATE), "no array of numbers"),
         ((PCM.astype(np.float32), RATE), "a peak of .* times full scale .*: floats go from -1 to 1; divide PCM"),
         ((np.where(np.arange(RATE) == 7680, 1e30, FLOATS), RATE), r"a peak of 1e\+30 times full scale at 0.50 s"),
-        ((np.where(np.arange(RATE) == 7680, 1e300, FLOATS), RATE), "holds NaN or infinity .* first at 0.50 s"),
+        (
+            (np.where(np.arange(RATE) == 7680, 1e300, FLOATS.astype(float)), RATE),
+            "holds NaN or infinity .* first at 0.50 s",
+        ),
         ((np.zeros(0), RATE), "holds no samples"),
         ({}, r"has the keys \[\]: give 'array'"),
         ({"array": FLOATS}, r"has the keys \['array'\]: give 'array' \(or 'raw'\) and 'sampling_rate'"),

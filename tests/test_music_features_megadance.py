@@ -8,6 +8,7 @@ from helpers import noisy_song as song
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megadance_hf.modeling import music_features_megadance as module
 from megadance_hf.modeling.music_features_megadance import (
     BEAT,
     CHROMA,
@@ -15,11 +16,14 @@ from megadance_hf.modeling.music_features_megadance import (
     ONSET_ENVELOPE,
     PEAK,
     SAMPLING_RATE,
+    SHORT_TEMPO_PRIOR,
+    TEMPO_PRIOR,
     harmonic_percussive_masks,
     music_features,
     onset_peaks,
     pitches,
     running_median,
+    song_features,
     track_beats,
 )
 
@@ -113,6 +117,19 @@ def test_beats_follow_the_clicks():
     assert tempo == pytest.approx(120, abs=3)
     assert np.abs((beats / 30 + 0.25) % 0.5 - 0.25).max() < 0.07
     assert track_beats(np.zeros(90)) == (0.0, pytest.approx([]))
+
+
+def test_a_short_sound_is_heard_at_the_more_usual_tempo(monkeypatch):
+    envelope = np.zeros(600)
+    envelope[5::11], envelope[5::22] = 0.7, 1.0  # every other beat is stronger: 82 or 164 a minute
+    assert track_beats(envelope)[0] == pytest.approx(163.6, abs=0.1)
+    assert track_beats(envelope, tempo_prior=SHORT_TEMPO_PRIOR)[0] == pytest.approx(81.8, abs=0.1)
+
+    asked = []
+    monkeypatch.setattr(module, "music_features", lambda *_, tempo_prior: asked.append(tempo_prior) or envelope)
+    for seconds in (1, 20, 20.1, 60):
+        song_features(np.zeros(round(seconds * SAMPLING_RATE)))
+    assert asked == [SHORT_TEMPO_PRIOR] * 2 + [TEMPO_PRIOR] * 2
 
 
 @pytest.fixture
