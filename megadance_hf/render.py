@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     import av
 
 Music = AudioSource
+_LONG = 3600  # seconds
 
 LIGHT = np.array([-0.38, 0.80, 0.464])  # unit vector towards the lamp: picture right, up, towards the viewer
 
@@ -612,20 +613,28 @@ def cut_music(
 ) -> tuple[np.ndarray, int]:
     """The song from `start` on, cut or filled up with silence to `seconds`: [channels (1 or 2), samples] float32, rate.
 
-    The song's own rate, or, if that is not among `rates`, 48000 Hz.
+    The song's own rate, or, if that is not among `rates`, 48000 Hz. More than an hour is mono, from 32000 Hz: memory.
     """
     if not (isinstance(start, int | float | np.number) and math.isfinite(start) and start >= 0):
         raise RenderError(f"music_start={start!r}: give seconds, 0 or more")
     # [samples, channels]; silence and what lasts shorter are music, too
-    stretch = {"sampling_rate": None, "start": start, "duration": max(float(seconds), 1e-3), "audible": False}
+    long = seconds > _LONG
+    stretch = {
+        "sampling_rate": 32000 if long else None,
+        "start": start,
+        "duration": max(float(seconds), 1e-3),
+        "audible": False,
+    }
     with opened(music, argument="music") as song:
         try:
-            waveform, rate = load_audio(song, mono=False, **stretch)
+            waveform, rate = load_audio(song, mono=long, **stretch)
         except BeyondEnd as error:
             raise RenderError(
                 f"music_start={start!r}: music ends at {error.ends:.2f} s; give an earlier start"
             ) from None
-        if waveform.shape[1] > 2:
+        if long:
+            waveform = waveform[:, None]
+        elif waveform.shape[1] > 2:
             waveform = load_audio(song, **stretch)[0][:, None]
     if rates and rate not in rates:
         import soxr

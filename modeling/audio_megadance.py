@@ -81,7 +81,7 @@ def load_audio(
     Raises:
         AudioError: the file is missing, empty, cut short, no audio, silent, shorter than 0.25 s, or holds NaN or peaks far
             beyond full scale; `start` or `duration` is out of range; a limit is exceeded: 1 to 768 kHz, 64 channels, 3 hours,
-            805 MB of waveform. A file that was cut short can still be read as far as it goes, with `duration`.
+            1.6 GB of waveform. A file that was cut short can still be read as far as it goes, with `duration`.
     """
     start, duration = _check_stretch(start, duration)
     with opened(source, addresses=addresses) as sound:
@@ -623,7 +623,9 @@ class _Store:
                 " sampling_rate, or mono=True"
             )
         if needed > len(self.values):
-            self.values.resize((max(needed, len(self.values) * 5 // 4), *piece.shape[1:]), refcheck=False)
+            most = MAX_WAVEFORM // (4 * math.prod(piece.shape[1:]))
+            size = max(needed, min(len(self.values) * 5 // 4, most))
+            self.values.resize((size, *piece.shape[1:]), refcheck=False)
         self.values[self._used : needed] = piece
         self._used = needed
 

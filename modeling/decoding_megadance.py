@@ -26,7 +26,7 @@ MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
 MAX_CHANNELS = 64
 MAX_SECONDS = 3 * 3600.0  # that are read at once
 MAX_SAMPLES = 2**30  # of all channels that are decoded at once: 3.4 hours of stereo at 44.1 kHz
-MAX_WAVEFORM = 3 * 2**28  # bytes of the waveform that comes out: 805 MB
+MAX_WAVEFORM = 3 * 2**29  # bytes of the waveform that comes out: 1.6 GB, more than an hour of stereo
 MAX_FILE = 2**30  # bytes that are taken from a pipe or an address
 
 _PIECE = 2**18  # samples of a file that are decoded at once
