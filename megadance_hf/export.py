@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from .bodies import body_mesh, inverse_bind_matrices
 from .datasets_scripts import layouts
+from .datasets_scripts.safe_files import load_npz
 from .humanoid import BVH_NAMES, MIXAMO_NAMES, VRM_BONES, t_pose_offsets, t_pose_rotations
 from .mannequin import SOLE_THICKNESS
 from .modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
@@ -479,8 +480,7 @@ def _smpl_forward(
         raise MotionError(f"SMPL meshes need the package smplx ({error}): pip install smplx") from None
     try:
         if model_path.suffix == ".npz":
-            with np.load(model_path, allow_pickle=False) as archive:
-                model = smplx.SMPL(str(model_path), data_struct=Struct(**archive))
+            model = smplx.SMPL(str(model_path), data_struct=Struct(**load_npz(model_path)))
         else:
             model = smplx.SMPL(str(model_path), gender="neutral")
     except Exception as error:  # smplx asserts, unpickles and indexes; whatever fails, the file is to blame

@@ -44,7 +44,7 @@ from .datasets_scripts.push import copy_for_hub, push_prepared
 from .datasets_scripts.schema import iter_prepared, read_info
 from .modeling.audio_megadance import AudioSource, opened
 from .modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceConfig, MegaDanceTokenizerConfig
-from .modeling.errors_megadance import one_line, reason_of
+from .modeling.errors_megadance import one_line, read_json, reading, reason_of
 from .modeling.files_megadance import scratch, whole
 from .modeling.kinematics_megadance import NUM_JOINTS
 from .modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
@@ -107,7 +107,7 @@ def _kind_of(folder: str | os.PathLike) -> str:
     content: Mapping[str, Any] = {}
     if Path(folder, "config.json").is_file():
         with one_line(folder):
-            content, _ = PreTrainedConfig.get_config_dict(folder)
+            content = read_json(Path(folder, "config.json"))
     kind = content.get("model_type")
     if kind not in KINDS:
         raise HubError(
@@ -194,10 +194,8 @@ def _save_sample(pipe: MusicToDancePipeline, song: AudioSource, folder: Path) ->
 def _read_report(report: str | os.PathLike | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     if report is None or isinstance(report, Mapping):
         return report
-    try:
+    with reading(f"report={os.fspath(report)!r}", "give a report.json", HubError):
         found = json.loads(Path(report).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HubError(f"report={os.fspath(report)!r} cannot be read ({error}): give a report.json") from error
     if not isinstance(found, dict) or not {"rows", "tables", "settings"} <= found.keys():
         raise HubError(f"report={os.fspath(report)!r} is no report of `megadance evaluate`: give its report.json")
     return found

@@ -7,6 +7,7 @@ what comes nearest: a misspelt setting would otherwise be a training of hours wi
 import difflib
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +29,8 @@ from megadance_hf.tasks import GeneratorTask, TokenizerTask
 from megadance_hf.training import TrainingConfig
 
 Kind = Literal["tokenizer", "generator", "classifier"]
-# Larger files are no recipes.
-_LARGEST = 1 << 20
+# Larger files are no recipes, and YAML of a megabyte can take minutes.
+_LARGEST = 1 << 16
 
 
 class RecipeError(ValueError):
@@ -198,7 +199,7 @@ def read_recipe(file: str | Path, kind: Kind, changes: Sequence[str] = ()) -> Re
         if Path(file).is_dir():
             raise RecipeError(f"{source} is a folder: give the recipe's file in it")
         if Path(file).stat().st_size > _LARGEST:
-            raise RecipeError(f"{source} is no recipe: it has more than {_LARGEST >> 20} MB")
+            raise RecipeError(f"{source} is no recipe: it has more than {_LARGEST >> 10} kB")
         with open(file, encoding="utf-8-sig") as stream:
             settings = yaml.load(stream, _Loader)
     if settings is None:
@@ -222,8 +223,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(names).items():
+            if times > 1:
                 raise RecipeError(f"{self.name}: {name} stands twice in one section: keep one of them")
         return super().construct_mapping(node, deep)
 

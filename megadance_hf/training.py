@@ -600,9 +600,10 @@ class _Trainer:
         if self.config.keep_best and best.exists():
             from safetensors.torch import load_file
 
-            weights = load_file(str(best))
-            if not sharded:
-                model.load_state_dict(weights)
+            with reading(best, "train again from the last checkpoint (--resume), without it", TrainingError):
+                weights = load_file(str(best))
+                if not sharded:
+                    model.load_state_dict(weights)
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         if self.config.gradient_checkpointing:
             (getattr(model, "activation_checkpointing_disable", None) or model.gradient_checkpointing_disable)()
@@ -730,7 +731,9 @@ def _write_whole(path: Path, text: str) -> None:
 
 def _truncate_metrics(path: Path, epoch: int) -> None:
     if path.exists():
-        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["epoch"] <= epoch]
+        with reading(path, "remove it: the curves begin anew", TrainingError):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            rows = [line for line in lines if json.loads(line)["epoch"] <= epoch]
         _write_whole(path, "".join(row + "\n" for row in rows))
 
 
@@ -741,7 +744,8 @@ def plot_curves(metrics: Path, picture: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    with reading(metrics, error=TrainingError):
+        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     names = sorted({name for row in rows for name in row} - {"epoch", "step"})
     columns = 4
     lines = math.ceil(len(names) / columns)

@@ -8,12 +8,14 @@ The defaults are the paper's full size in the released arrangement; `MegaDanceCo
 import copy
 import difflib
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from .errors_megadance import one_line
 from .remote_code_megadance import PIPELINES, NamesCode, task_is_registered
 
 # Order of the ids in the released checkpoints.
@@ -151,8 +153,22 @@ def _genre_labels(id2label: dict | None, label2id: dict | None) -> dict[int, str
     return dict(enumerate(FINEDANCE_GENRES if label2id is None else sorted(label2id, key=label2id.get)))
 
 
+class SavedConfig(NamesCode):
+    """For configurations: `from_pretrained` of a folder is a ModelError that names the file where it cannot be used."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        from .folders_megadance import CONFIG, check_config
+
+        folder = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
+        if os.path.isfile(os.path.join(folder, CONFIG)):
+            with one_line(pretrained_model_name_or_path):
+                check_config(cls, folder)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+
 @strict
-class MegaDanceTokenizerConfig(NamesCode, PreTrainedConfig):
+class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
     r"""Configuration of [`MegaDanceTokenizer`], the motion codec of the first stage (paper, section 3.2).
 
     Args:
@@ -263,7 +279,7 @@ class MegaDanceTokenizerConfig(NamesCode, PreTrainedConfig):
 
 
 @strict
-class MegaDanceConfig(NamesCode, PreTrainedConfig):
+class MegaDanceConfig(SavedConfig, PreTrainedConfig):
     r"""Configuration of [`MegaDanceModel`] and [`MegaDanceForMotionGeneration`] (paper, section 3.3).
 
     Args:
@@ -462,7 +478,7 @@ class MegaDanceConfig(NamesCode, PreTrainedConfig):
 
 
 @strict
-class MegaDanceClassifierConfig(NamesCode, PreTrainedConfig):
+class MegaDanceClassifierConfig(SavedConfig, PreTrainedConfig):
     r"""Configuration of [`MegaDanceForGenreClassification`], the network behind FID_s, DIV_s, ACC and F1 (section 4.1).
 
     The defaults are the released classifier: 25,925,780 parameters with its unused ones, 25,625,748 without.

@@ -426,10 +426,26 @@ class ConfigurationDoor(Door):
             shutil.copyfile(file, folder / file.name)
 
     def open(self, path: Path) -> None:
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-        from examples.common import read_settings
+        from megadance_hf.data import MusicAugmentation
+        from megadance_hf.modeling import configuration_megadance as configurations
+        from megadance_hf.recipes import DataSettings, GenerationSettings, read_recipe
 
-        read_settings(argparse.Namespace(config=str(path), set=[], epochs=None))
+        kind = next(kind for kind in ("tokenizer", "generator", "classifier") if kind in path.name)
+        prefix = {"generator": "", "tokenizer": "Tokenizer", "classifier": "Classifier"}[kind]
+        recipe = read_recipe(path, kind)
+        recipe.training()
+        with recipe.using("model"):
+            sizes = recipe.section("model")
+            if kind == "generator" and not sizes.get("codebook_size"):
+                sizes["codebook_size"] = 27
+            getattr(configurations, f"MegaDance{prefix}Config")(**sizes)
+        for place, made in (
+            ("data", DataSettings),
+            ("augmentation", MusicAugmentation),
+            ("generation", GenerationSettings),
+        ):
+            with recipe.using(place):
+                made(**recipe.section(place))
 
 
 class RawDoor(Door):
