@@ -27,7 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
 SECONDS, BYTES = 20.0, 2 << 30
 # More would end the machine's other work; below it the system's own refusal, a MemoryError, is what a user would see.
 ADDRESS_SPACE = 24 << 30
@@ -422,7 +423,7 @@ class ConfigurationDoor(Door):
     share = 3.0
 
     def make(self, folder: Path) -> None:
-        for file in sorted((Path(__file__).resolve().parent.parent / "examples" / "configs").glob("*.yaml")):
+        for file in sorted((HERE.parent / "examples" / "configs").glob("*.yaml")):
             shutil.copyfile(file, folder / file.name)
 
     def open(self, path: Path) -> None:
@@ -630,16 +631,9 @@ def case_of(door: str, valid: Path, work: Path, seed: int, number: int) -> Path:
     return DOORS[door].damage(target, chance)
 
 
-def child(door: str, valid: Path, work: Path, seed: int) -> None:
-    """Reads case numbers from stdin, writes one line of JSON for each."""
-    import resource
-    import warnings
-
-    warnings.simplefilter("ignore")
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print
-    for example in sorted(valid.iterdir()):  # whatever is imported or compiled is no case's doing
+def warm_up(door: str, valid: Path, work: Path) -> None:
+    """Open the valid files once: whatever is imported or compiled is no case's doing."""
+    for example in sorted(valid.iterdir()):
         copy = work / f"first-{example.name}"
         (shutil.copytree if example.is_dir() else shutil.copyfile)(example, copy)
         try:
@@ -647,13 +641,27 @@ def child(door: str, valid: Path, work: Path, seed: int) -> None:
         except ValueError:
             pass
         shutil.rmtree(copy, ignore_errors=True) if copy.is_dir() else copy.unlink()
-    print("ready", file=out, flush=True)
+
+
+def child(folder: Path, work: Path, seed: int) -> None:
+    """Reads lines "DOOR NUMBER" from stdin, writes one line of JSON for each."""
+    import resource
+    import warnings
+
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print
+    warm: set[str] = set()
     for line in sys.stdin:
-        number = int(line)
-        path = case_of(door, valid, work, seed, number)
+        door, number = line.split()
+        if door not in warm:
+            warm_up(door, folder / door, work)
+            warm.add(door)
+        path = case_of(door, folder / door, work, seed, int(number))
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         began = time.monotonic()
-        result: dict[str, Any] = {"number": number}
+        result: dict[str, Any] = {"number": int(number)}
         try:
             DOORS[door].open(path)
             result["kind"] = "accepted"
@@ -669,31 +677,28 @@ def child(door: str, valid: Path, work: Path, seed: int) -> None:
 
 
 class Child:
-    def __init__(self, door: str, folder: Path, seed: int):
-        self.door, self.valid, self.seed = door, folder / door, seed
-        self.work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{door}."))
-        command = [sys.executable, __file__, "--child", door, str(self.valid), str(self.work), "--seed", str(seed)]
+    """A process that opens damaged files, until it dies."""
+
+    def __init__(self, folder: Path, seed: int):
+        self.work = Path(tempfile.mkdtemp(dir=folder, prefix=".work-"))
+        command = [sys.executable, __file__, "--child", str(folder), str(self.work), "--seed", str(seed)]
         environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
         self.errors = tempfile.TemporaryFile("w+", dir=folder)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors, "text": True}
         self.process = subprocess.Popen(command, env=environment, **pipes)
-        if self.answer(300) != "ready":
-            self.end()
-            raise RuntimeError(f"the child for {door} did not begin: {self.last_words()}")
-
-    def answer(self, seconds: float) -> str | None:
-        """The next line; empty when the child has died, None when nothing comes."""
-        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
-        return self.process.stdout.readline().strip() if ready else None
+        self.warm: set[str] = set()
 
     def last_words(self) -> str:
         self.errors.seek(0)
         return self.errors.read()[-300:].strip()
 
-    def run(self, number: int) -> dict[str, Any]:
-        self.process.stdin.write(f"{number}\n")
+    def run(self, door: str, number: int) -> dict[str, Any]:
+        self.process.stdin.write(f"{door} {number}\n")
         self.process.stdin.flush()
-        line = self.answer(SECONDS + 5)
+        seconds = 1.5 * SECONDS + (0 if door in self.warm else 300)  # imports, for the first
+        self.warm.add(door)
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        line = self.process.stdout.readline().strip() if ready else None
         if line:
             result = json.loads(line)
             if result["seconds"] > SECONDS:
@@ -701,8 +706,8 @@ class Child:
             elif result["bytes"] > BYTES:
                 result["kind"] = "memory"
             return result
-        kind = "hang" if line is None else "crash"
         self.end()
+        kind = "hang" if line is None else "crash"
         return {"number": number, "kind": kind, "said": f"exit {self.process.returncode} {self.last_words()}"}
 
     def end(self) -> None:
@@ -714,33 +719,40 @@ class Child:
 FAULTS = ("low-level", "nameless", "crash", "hang", "memory")
 
 
-def fuzz(
-    door: str, cases: int, seed: int, folder: Path, only: int | None = None
-) -> tuple[Counter, list[dict[str, Any]], float]:
-    """What became of `cases` damaged files: counts, every fault, and the largest memory in bytes."""
-    valid = folder / door
-    if not valid.is_dir():
-        valid.mkdir(parents=True)
-        DOORS[door].make(valid)
-    counts, faults, largest = Counter(), [], 0
-    worker = None
-    for number in range(cases) if only is None else [only]:
-        worker = worker or Child(door, folder, seed)
-        result = worker.run(number)
-        if worker.process.returncode is not None:
-            worker = None
-        counts[result["kind"]] += 1
-        largest = max(largest, result.get("bytes", 0))
-        if result["kind"] in FAULTS:
-            faults.append({"door": door, **result})
-        if only is not None:
-            print(result)
-    if worker is not None:
-        worker.end()
-    return counts, faults, largest
+class Fuzz:
+    """Runs cases in a child, and counts what became of them."""
+
+    def __init__(self, folder: Path, seed: int):
+        self.folder, self.seed, self.child = folder, seed, None
+
+    def case(self, door: str, number: int) -> dict[str, Any]:
+        valid = self.folder / door
+        if not valid.is_dir():
+            valid.mkdir(parents=True)
+            DOORS[door].make(valid)
+        self.child = self.child or Child(self.folder, self.seed)
+        result = self.child.run(door, number)
+        if self.child.process.returncode is not None:
+            self.child = None
+        return {"door": door, **result}
+
+    def cases(self, door: str, count: int) -> tuple[Counter, list[dict[str, Any]], int]:
+        """Counts, every fault, and the largest memory in bytes."""
+        counts, faults, largest = Counter(), [], 0
+        for number in range(count):
+            result = self.case(door, number)
+            counts[result["kind"]] += 1
+            largest = max(largest, result.get("bytes", 0))
+            if result["kind"] in FAULTS:
+                faults.append(result)
+        return counts, faults, largest
+
+    def end(self) -> None:
+        if self.child is not None:
+            self.child.end()
 
 
-def table(results: dict[str, tuple[Counter, list, float]]) -> str:
+def table(results: dict[str, tuple[Counter, list, int]]) -> str:
     lines = [
         "| loader | cases | accepted | refused, naming the file | low-level | nameless | crashes | hangs | over 2 GB | peak GB |"
     ]
@@ -764,11 +776,10 @@ def main() -> int:
         "--keep", type=Path, help="folder for the valid files and faults.jsonl; a temporary one otherwise"
     )
     parser.add_argument("--only", type=int, help="run this one case of one loader and print it")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        door, valid, work = arguments.child
-        child(door, Path(valid), Path(work), arguments.seed)
+        child(*map(Path, arguments.child), arguments.seed)
         return 0
     names = arguments.loaders.split(",")
     shares = sum(DOORS[name].share for name in names)
@@ -777,10 +788,17 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         results = {}
         for name in names:
-            began = time.monotonic()
-            cases = -(-round(arguments.cases * DOORS[name].share * 1000 / shares) // 1000)
-            results[name] = fuzz(name, cases, arguments.seed, folder, arguments.only)
-            print(f"{name}: {dict(results[name][0])} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            run, began = Fuzz(folder, arguments.seed), time.monotonic()
+            if arguments.only is not None:
+                print(run.case(name, arguments.only))
+            else:
+                results[name] = run.cases(name, -int(-arguments.cases * DOORS[name].share // shares))
+                print(
+                    f"{name}: {dict(results[name][0])} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
+                )
+            run.end()
+        if not results:
+            return 0
         faults = [fault for _, found, _ in results.values() for fault in found]
         if arguments.keep:
             lines = [json.dumps(fault) for fault in faults]
