@@ -32,6 +32,8 @@ MAX_UNPACKED, MAX_RATIO, SMALL = 1 << 30, 200, 1 << 26
 # Arrays are one opcode, however long; this many are long lists of numbers.
 MAX_OPCODES = 5_000_000
 MAX_DEPTH = 50
+# Sparse matrices become plain ones: those of body models are some megabytes.
+MOST_OF_SPARSE = 1 << 28
 # A shape with a zero in it has no bytes to be checked against.
 MAX_EMPTY = 1_000_000
 _NUMPY = b"\x93NUMPY"  # begins numpy's own files
@@ -113,6 +115,37 @@ class _Array:
     value: Any = None
 
 
+class _Sparse:
+    """Stands in for scipy's sparse matrix, as SMPL's models have one; it becomes a plain array."""
+
+    value: Any = None
+
+    def __init__(self, by_columns: bool):
+        self.by_columns = by_columns
+
+    def build(self, state: Any, spend: Callable[[int], None]) -> None:
+        """What scipy pickles: the shape, and for each row (or column) where its numbers are and what they are."""
+        names = ("data", "indices", "indptr")
+        parts = [getattr(state.get(name), "value", None) for name in names] if isinstance(state, dict) else [None]
+        if not all(isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype.kind in "iuf" for part in parts):
+            raise ValueError("it holds a sparse matrix that is none")
+        data, indices, starts = parts
+        shape = state.get("_shape")
+        if not isinstance(shape, tuple) or len(shape) != 2 or any(type(n) is not int or n < 1 for n in shape):
+            raise ValueError("it holds a sparse matrix of no shape")
+        lines, width = shape[::-1] if self.by_columns else shape
+        spend(8 * lines * width)
+        counts = np.diff(starts.astype(np.int64))
+        fits = len(starts) == lines + 1 and starts[0] == 0 and starts[-1] == len(data) == len(indices)
+        if not fits or (counts < 0).any() or (len(indices) and not 0 <= indices.min() <= indices.max() < width):
+            raise ValueError("it holds a sparse matrix whose parts do not fit each other")
+        dense = np.zeros((lines, width), data.dtype)
+        np.add.at(dense, (np.repeat(np.arange(lines), counts), indices.astype(np.int64)), data)
+        self.value = np.ascontiguousarray(dense.T if self.by_columns else dense)
+
+
+_OBJECT = object()  # stands in for `object`
+_ROWS, _COLUMNS = object(), object()  # stand in for scipy's classes of sparse matrices
 _NDARRAY = object()  # stands in for `numpy.ndarray`, which nobody may call
 
 
@@ -127,6 +160,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         # Bytes are noted once and can be asked for again and again. Honest ones are used once, in old protocols as text before.
         self.left = 2 * len(data) + 1024
+        self.left_of_sparse = MOST_OF_SPARSE
         self.functions: dict[tuple[str, str], Any] = {
             ("numpy", "ndarray"): _NDARRAY,
             ("numpy", "dtype"): _Dtype,
@@ -135,6 +169,13 @@ class _Machine:
             **{(module, "bytes"): lambda: b"" for module in ("builtins", "__builtin__")},
             **{(module, "bytearray"): self.mutable for module in ("builtins", "__builtin__")},
         }
+        for module in ("copy_reg", "copyreg"):
+            self.functions[module, "_reconstructor"] = self.reconstructor
+        for module in ("__builtin__", "builtins"):
+            self.functions[module, "object"] = _OBJECT
+        for kind, stand_in in (("csr", _ROWS), ("csc", _COLUMNS)):
+            for module in (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"):
+                self.functions[module, f"{kind}_matrix"] = self.functions[module, f"{kind}_array"] = stand_in
         for core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
             self.functions[f"{core}.multiarray", "_reconstruct"] = self.reconstruct
             self.functions[f"{core}.multiarray", "scalar"] = self.scalar
@@ -228,7 +269,8 @@ class _Machine:
         self.push(self.functions[module, name])
 
     def call(self, function: Any, arguments: Any) -> None:
-        if function is _NDARRAY or not any(function is known for known in self.functions.values()):
+        known = any(function is known for known in self.functions.values())
+        if not known or function in (_NDARRAY, _OBJECT, _ROWS, _COLUMNS):
             raise ValueError("it calls what is no function for plain data")
         if not isinstance(arguments, tuple):
             raise ValueError("it calls a function without arguments")
@@ -238,6 +280,8 @@ class _Machine:
         target = self.stack[-1]
         if isinstance(target, _Dtype):
             target.build(state)
+        elif isinstance(target, _Sparse):
+            target.build(state, self.spend_on_sparse)
         elif isinstance(target, _Array):
             if not isinstance(state, tuple) or len(state) != 5:
                 raise ValueError("it holds an array of another kind than numpy's own")
@@ -249,12 +293,27 @@ class _Machine:
         else:
             raise ValueError("it sets attributes of something else than an array")
 
+    def new(self, kind: Any, arguments: Any) -> _Sparse:
+        if kind not in (_ROWS, _COLUMNS) or arguments != ():
+            raise ValueError("it makes something else than arrays and plain containers")
+        return _Sparse(kind is _COLUMNS)
+
     # what may be called
 
     def spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
             raise ValueError("it makes more arrays than its bytes are enough for")
+
+    def spend_on_sparse(self, size: int) -> None:
+        self.left_of_sparse -= size
+        if self.left_of_sparse < 0:
+            raise ValueError(f"it has sparse matrices that unfold to more than {MOST_OF_SPARSE >> 20} MB")
+
+    def reconstructor(self, kind: Any, base: Any, state: Any) -> _Sparse:
+        if base is not _OBJECT or state is not None:
+            raise ValueError("it makes something else than arrays and plain containers")
+        return self.new(kind, ())
 
     def make(self, data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
         if not isinstance(dtype, _Dtype):
@@ -379,6 +438,7 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     b"c": lambda m: m.find(str(m.line(), "utf-8"), str(m.line(), "utf-8")),
     b"\x93": lambda m: m.find(*m.last(2)),
     b"R": lambda m: m.call(*m.last(2)),
+    b"\x81": lambda m: m.push(m.new(*m.last(2))),
     b"b": lambda m: m.build(m.pop()),
 }
 
@@ -402,7 +462,7 @@ class _Content:
             return item, 1
         if isinstance(item, memoryview):
             return bytes(item), 1
-        if isinstance(item, _Array):
+        if isinstance(item, (_Array, _Sparse)):
             if item.value is None:
                 raise ValueError("it holds an array without contents")
             return (
@@ -424,7 +484,7 @@ def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
     """What a pickle holds: numbers, strings, bytes, lists, tuples, dictionaries and numpy arrays of numbers or text.
 
     Of all protocols and both generations of numpy and of Python; bytes that Python 2 wrote are read as latin1. A `.npy` that
-    `numpy.save` made of a dictionary is a pickle behind a header, and read as well.
+    `numpy.save` made of a dictionary is a pickle behind a header, and read as well. A sparse matrix of scipy becomes an array.
 
     Raises:
         FileError: the file cannot be opened, is cut off or is no pickle; it wants to make anything else; an array's shape, type and

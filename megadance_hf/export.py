@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from .bodies import body_mesh, inverse_bind_matrices
 from .datasets_scripts import layouts
-from .datasets_scripts.safe_files import load_npz
+from .datasets_scripts.safe_files import load_npz, load_pickle
 from .humanoid import BVH_NAMES, MIXAMO_NAMES, VRM_BONES, t_pose_offsets, t_pose_rotations
 from .mannequin import SOLE_THICKNESS
 from .modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
@@ -440,7 +440,7 @@ def save_smpl_mesh(
     Args:
         path: `NAME.npz` for `vertices` (T, V, 3) float32, `faces` (F, 3), `joints` (T, 24, 3) and `fps`; a name without
             suffix for a new folder with one `frame_00000.obj` a frame.
-        model_path: an SMPL model file, `.pkl` (cleaned of chumpy) or `.npz`, or the folder with `SMPL_NEUTRAL.pkl`.
+        model_path: an SMPL model file, `.pkl` (cleaned of chumpy; nothing in it is run) or `.npz`, or the folder with `SMPL_NEUTRAL.pkl`.
         betas: body shape, up to 10 numbers; zeros when None. Bones change with it, so feet may leave the floor.
         batch_size: frames computed at once.
 
@@ -479,10 +479,10 @@ def _smpl_forward(
     except ImportError as error:
         raise MotionError(f"SMPL meshes need the package smplx ({error}): pip install smplx") from None
     try:
-        if model_path.suffix == ".npz":
-            model = smplx.SMPL(str(model_path), data_struct=Struct(**load_npz(model_path)))
-        else:
-            model = smplx.SMPL(str(model_path), gender="neutral")
+        file = model_path / "SMPL_NEUTRAL.pkl" if model_path.is_dir() else model_path
+        # smplx would run what is in a pickle
+        content = load_npz(file) if file.suffix == ".npz" else load_pickle(file)
+        model = smplx.SMPL(str(file), data_struct=Struct(**content), gender="neutral")
     except Exception as error:  # smplx asserts, unpickles and indexes; whatever fails, the file is to blame
         raise MotionError(
             f"model_path={str(model_path)!r} is not a readable SMPL model ({type(error).__name__}: {error}); "

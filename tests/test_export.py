@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf.export import _continuous_zxy, save_bvh, save_glb, save_smpl_mesh
@@ -500,7 +501,8 @@ def smpl_path(request, smpl_model, tmp_path_factory):
     if request.param == "npz":
         np.savez(folder / "SMPL_NEUTRAL.npz", **smpl_model)
         return folder / "SMPL_NEUTRAL.npz"
-    (folder / "SMPL_NEUTRAL.pkl").write_bytes(pickle.dumps(smpl_model))
+    official = {**smpl_model, "J_regressor": sparse.csc_matrix(smpl_model["J_regressor"])}
+    (folder / "SMPL_NEUTRAL.pkl").write_bytes(pickle.dumps(official, protocol=2))
     return folder if request.param == "folder" else folder / "SMPL_NEUTRAL.pkl"
 
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from megadance_hf.datasets_scripts.safe_files import (
     FileError,
@@ -108,6 +109,33 @@ def test_a_dictionary_that_numpy_saved(tmp_path):
     assert got["mean"].tolist() == [0, 1, 2] and got["names"] == ["a"]
     with pytest.raises(FileError, match="array of objects"):
         load_npy(tmp_path / "mean.npy")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("kind", [sparse.csc_matrix, sparse.csr_matrix])
+def test_sparse_matrices_of_body_models(tmp_path, kind, protocol):
+    dense = np.where(np.random.default_rng(0).random((5, 7)) < 0.3, 2.5, 0)
+    got = load_pickle(write(tmp_path / "a.pkl", {"J_regressor": kind(dense)}, protocol))
+    np.testing.assert_array_equal(got["J_regressor"], dense)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("indices", np.array([0, 1, 9], np.int32)),
+        ("indices", np.array([0, -1, 1], np.int32)),
+        ("indptr", np.array([0, 1, 1 << 30], np.int32)),
+        ("indptr", np.array([0, 3, 1], np.int32)),
+        ("data", np.zeros(2)),
+        ("_shape", (1 << 20, 1 << 20)),
+        ("_shape", (2, -1)),
+    ],
+)
+def test_forged_sparse_matrices(tmp_path, name, value):
+    matrix = sparse.csr_matrix(np.array([[1.0, 2, 0], [0, 0, 3]]))
+    matrix.__dict__[name] = value
+    with pytest.raises(FileError, match="sparse matri"):
+        load_pickle(write(tmp_path / "a.pkl", matrix))
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------------
