@@ -529,7 +529,8 @@ def check_genre(value: Any) -> str | None:
         return None
     value = str(value) if isinstance(value, str) else value  # numpy's text prints otherwise
     if not isinstance(value, str) or len(value) > MAX_GENRE or not value.isprintable():
-        shown = ascii(value)[:40] + (" ..." if len(ascii(value)) > 40 else "")
+        shown = " ".join(ascii(value).split())  # arrays print in lines
+        shown = shown[:40] + " ..." if len(shown) > 40 else shown
         raise LayoutError(f"genre={shown}: give a name of at most {MAX_GENRE} printable characters, or none")
     return value
 
