@@ -81,7 +81,7 @@ def hold_back(clips: Sequence[Clip], share: float = 0.1) -> tuple[list[Clip], li
     """Clips to train on and clips to measure by: whole songs, `share` of all (at least one), evenly spread over the list.
 
     Always the same ones for the same clips. Of songs with and without music the former are held back, and the only song of a genre
-    only where each is. Nothing is held back where there is a single song.
+    only where each is. Nothing is held back where there is a single song (with music, if any has).
     """
     songs = songs_of(clips)
     genres: dict[int, set] = {}
@@ -93,7 +93,7 @@ def hold_back(clips: Sequence[Clip], share: float = 0.1) -> tuple[list[Clip], li
             count[genre] = count.get(genre, 0) + 1
     paired = {song for clip, song in zip(clips, songs, strict=True) if clip.paired}
     free = [song for song in genres if not paired or song in paired]
-    wanted = max(1, round(share * len(free))) if len(genres) > 1 and share > 0 else 0
+    wanted = min(max(1, round(share * len(free))), len(free) - 1) if share > 0 else 0
     held: set[int] = set()
     spread = [free[int((index + 0.5) * len(free) / wanted)] for index in range(wanted)]
     # evenly spread ones first, then the others, as some may be the only ones of their genre

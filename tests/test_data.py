@@ -723,6 +723,7 @@ def test_the_only_song_of_a_genre_and_songs_without_music_are_kept_where_that_ca
     train, held = hold_back(alone)
     assert len(train) == 2 and len(held) == 1, "each is the only one of its genre"
     assert hold_back(alone[:1]) == (alone[:1], [])
+    assert hold_back([alone[0], sung("d", "d")])[1] == [], "else there would be no music to train on"
     silent = [sung("a", "a"), sung("b", "b")]
     assert [len(part) for part in hold_back(silent)] == [1, 1]
 
