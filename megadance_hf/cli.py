@@ -188,7 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="how weights are kept: half or a quarter of the memory, and large models are faster",
     )
     generate.add_argument(
-        "--top-k", metavar="K", type=_number(1, whole=True), help="choose among the K likeliest steps only"
+        "--top-k", metavar="K", type=_number(0, whole=True), help="choose among the K likeliest steps only; 0 among all"
     )
 
     export = commands.add_parser(
