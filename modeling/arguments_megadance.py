@@ -272,6 +272,20 @@ def _check_codes(given: Mapping[str, Any], codebook_size: int | None) -> None:
             raise ValueError(f"{name}={_shown(given[name])}: give codes of 0 to {codebook_size - 1}, the codebook")
 
 
+def check_helpers(logits_processor: Any = None, streamer: Any = None, progress: Any = False) -> None:
+    """What is called at each step must be of the kind that is called."""
+    if logits_processor is not None:
+        kinds = logits_processor if isinstance(logits_processor, list | tuple) else [None]
+        if not all(map(callable, kinds)):
+            raise ValueError(
+                f"logits_processor of type {type(logits_processor).__name__}: give a LogitsProcessorList, or a list of functions"
+            )
+    if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+        raise ValueError(f"streamer of type {type(streamer).__name__}: give an object with put() and end()")
+    if not (isinstance(progress, bool) or callable(progress)):
+        raise ValueError(f"progress={_shown(progress)}: give True, False or a function")
+
+
 def names_of(function: Callable) -> tuple[str, ...]:
     """The names of a function's parameters."""
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -293,6 +307,16 @@ def need_tensors(remedy: str, **tensors: Any) -> None:
             raise ValueError(
                 f"{name} of type {type(value).__name__} is no tensor: give a torch.Tensor (return_tensors='pt')"
             )
+
+
+def need_codes(**tensors: Any) -> None:
+    """Raise a ValueError of one line unless these, where they are given, are tensors of whole numbers."""
+    for name, value in tensors.items():
+        if value is None:
+            continue
+        need_tensors("", **{name: value})
+        if value.is_floating_point() or value.dtype == torch.bool:
+            raise ValueError(f"{name} has numbers of type {value.dtype}: give whole numbers (torch.long)")
 
 
 def need_counts(num_frames: Any, batch: int) -> list[int] | None:
@@ -317,7 +341,9 @@ __all__ = [
     "MOST_DANCES",
     "OWN_FIELDS",
     "check_generation",
+    "check_helpers",
     "names_of",
+    "need_codes",
     "need_counts",
     "need_tensors",
     "real_number",

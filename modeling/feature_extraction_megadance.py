@@ -89,7 +89,7 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
 
     def __call__(
         self,
-        raw_speech: Any,
+        raw_speech: Any = None,
         sampling_rate: int | None = None,
         padding: bool | str = True,
         max_length: int | None = None,
@@ -97,6 +97,7 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
         pad_to_multiple_of: int | None = None,
         return_attention_mask: bool | None = None,
         return_tensors: str | None = None,
+        audio: Any = None,
     ) -> BatchFeature:
         """Computes the features of one song or of a list of songs.
 
@@ -109,6 +110,7 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
                 `pad_to_multiple_of=8` fills up to whole motion codes.
             return_attention_mask: None gives it.
             return_tensors: "pt", "np" or None (lists of arrays).
+            audio: another name for `raw_speech`.
 
         Returns:
             `input_features` `[batch, frames, 35]` float32, frames = round(samples / hop_length); `attention_mask`
@@ -118,6 +120,9 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
             AudioError: a song cannot be read, is empty, silent, shorter than 0.25 s, holds NaN, or is no sound; no sampling
                 rate.
         """
+        if (raw_speech is None) == (audio is None):
+            raise ValueError("give raw_speech or audio, which are the same: a song, or a list of songs")
+        raw_speech = audio if raw_speech is None else raw_speech
         songs, is_batch = as_songs(raw_speech)
         rows = []
         for index, song in enumerate(songs):

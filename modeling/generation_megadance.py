@@ -21,7 +21,15 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerationMixin
 from transformers.utils import ModelOutput
 
-from .arguments_megadance import check_generation, names_of, need_counts, need_tensors, seed_number
+from .arguments_megadance import (
+    check_generation,
+    check_helpers,
+    names_of,
+    need_codes,
+    need_counts,
+    need_tensors,
+    seed_number,
+)
 from .forks_megadance import tell_of_fork
 from .progress_megadance import progress_bar
 
@@ -139,6 +147,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
             input_features=input_features,
             genre_ids=genre_ids,
         )
+        need_codes(genre_ids=genre_ids, upper_codes=upper_codes, lower_codes=lower_codes)
+        if attention_mask is not None:
+            need_tensors("", attention_mask=attention_mask)
+        check_helpers(logits_processor, streamer, progress)
+        if not torch.isfinite(input_features).all():
+            raise ValueError("input_features has NaN or infinite numbers: make the features again")
         device = self.device
         generator = _random_source(seed, generator, len(input_features), device)
         features, genre_ids = input_features.to(device), genre_ids.to(device)
@@ -240,7 +254,10 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     cache=cache,
                     logits_to_keep=1,
                 )
-            yield index, torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
+            logits = torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
+            if self.dtype == torch.float16 and logits.isnan().any():
+                raise ValueError("dtype=float16: numbers of this model are too large for it; use bfloat16 or float32")
+            yield index, logits
 
     def _code_lengths(self, features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Whole code steps of music of each item, [batch]."""

@@ -18,7 +18,7 @@ from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .arguments_megadance import need_counts, need_tensors
+from .arguments_megadance import need_codes, need_counts, need_tensors
 from .checkpoints_megadance import (
     HUB_ARGUMENTS,
     genre_of,
@@ -502,6 +502,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
         positions when that is not 0, and nothing is computed for the others that these do not need."""
         need_tensors(_MISSING, upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
+        need_codes(upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
         if upper_codes.dim() != 2:
             raise ValueError(f"upper_codes has shape {tuple(upper_codes.shape)}; expected (batch, codes)")
         batch, steps = upper_codes.shape
@@ -529,6 +530,10 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 f"{(batch, steps, self.config.hidden_size)}"
             )
         cache = _one_cache(cache, past_key_values)
+        if cache is None and upper_codes.device.type == "cpu":  # on other devices looking would be waiting
+            for name, codes in (("upper_codes", upper_codes), ("lower_codes", lower_codes)):
+                if not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
+                    raise ValueError(f"{name} has codes outside 0 to {self.config.codebook_size - 1}")
         if cache is None and use_cache:
             cache = self.make_cache(genre_ids)
         if cache is not None and not torch.equal(cache.genre_ids, genre_ids):

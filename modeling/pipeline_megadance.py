@@ -31,6 +31,7 @@ from .arguments_megadance import (
     MOST_DANCES,
     OWN_FIELDS,
     check_generation,
+    check_helpers,
     seed_number,
     unknown_option,
     whole_number,
@@ -181,8 +182,11 @@ class DancePipeline(PushesCode, Pipeline):
         processor: MegaDanceProcessor | None = None,
         feature_extractor: MegaDanceFeatureExtractor | None = None,
         device: Any = None,
+        binary_output: bool = False,
         **kwargs: Any,
     ) -> None:
+        if binary_output:
+            raise ValueError("binary_output=True: a dance is no text that could be serialised; leave it out")
         if not isinstance(model, MegaDanceForMotionGeneration):
             what = repr(model) if isinstance(model, str | os.PathLike) else f"of type {type(model).__name__}"
             raise ModelError(
@@ -191,6 +195,14 @@ class DancePipeline(PushesCode, Pipeline):
             )
         device = find_device(device)
         source, hub = source_of(model)
+        # transformers.pipeline() hands names on as they are
+        if isinstance(tokenizer, str | os.PathLike):
+            with one_line(tokenizer):
+                tokenizer = load_weights(MegaDanceTokenizer, os.fspath(tokenizer))
+        if isinstance(processor, str | os.PathLike):
+            processor = self._processor_class.from_pretrained(processor)
+        if isinstance(feature_extractor, str | os.PathLike):
+            feature_extractor = MegaDanceFeatureExtractor.from_pretrained(feature_extractor)
         with one_line(source):
             if tokenizer is None:
                 tokenizer = load_weights(MegaDanceTokenizer, source, subfolder=TOKENIZER_FOLDER, **hub)
@@ -220,8 +232,9 @@ class DancePipeline(PushesCode, Pipeline):
             named["dtype"] = named.pop("device")
         for name in named.keys() - {"device", "dtype"}:
             unknown_option(name, ("device", "dtype"), "to()")
-        if (dtype := named.get("dtype")) is not None and not isinstance(dtype, torch.dtype):
-            raise ValueError(f"dtype={dtype!r}: give a torch.dtype, such as torch.bfloat16")
+        dtype = named.get("dtype")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype={dtype!r}: give torch.float32, torch.bfloat16 or torch.float16")
         device = find_device(named.get("device"))
         self.model.to(device=device, dtype=dtype)
         self.device = self.model.device
@@ -304,7 +317,12 @@ class DancePipeline(PushesCode, Pipeline):
         several = _several(song)
         if isinstance(song, list | tuple):
             song = list(song) if several else _Request(song, None)  # transformers takes any list for several songs
-        if genre is not None and not isinstance(genre, str):
+        if hasattr(song, "column_names"):
+            raise ValueError(
+                f"song is a data set with the columns {', '.join(map(str, song.column_names))}: give one of them, such as "
+                "pipe(dataset['audio'])"
+            )
+        if isinstance(genre, list | tuple | np.ndarray):
             song, genre = self._with_genres(song, genre, several), None
             several = True
         optional = {
@@ -321,7 +339,9 @@ class DancePipeline(PushesCode, Pipeline):
         for name, lowest in (("batch_size", 1), ("num_workers", 0)):
             if name in given:
                 given[name] = whole_number(name, given[name], lowest)
-        if several and not isinstance(song, list | Dataset) and not _is_generator(song):
+        if several and _is_iterator(song):
+            song = (one for one in song)  # transformers knows generators alone
+        elif several and not isinstance(song, list | Dataset):
             song = _Listed(song)
         if isinstance(song, list) and not song:
             return []
@@ -378,6 +398,9 @@ class DancePipeline(PushesCode, Pipeline):
             raise ValueError(f"generator of type {type(generator).__name__}: give a torch.Generator, or a seed")
         if (genre := options.get("genre")) is not None:
             options["genre"] = match_genre(genre, self.genres)
+        check_helpers(
+            *(options.get(name) for name in ("logits_processor", "streamer")), options.get("progress") or False
+        )
         if (floor := options.get("floor")) is not None and not isinstance(floor, bool):
             raise ValueError(f"floor={floor!r}: give True or False")
         if "start_motion" in options:
@@ -546,7 +569,7 @@ def _said(config: GenerationConfig) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(config, name, None)) is not None}
 
 
-def _is_generator(songs: Any) -> bool:
+def _is_iterator(songs: Any) -> bool:
     return isinstance(songs, collections.abc.Iterator) and not hasattr(songs, "read")
 
 
@@ -556,7 +579,7 @@ def _several(song: Any) -> bool:
         return as_songs(song)[1] or len(song) == 0
     if isinstance(song, str | bytes | bytearray | memoryview | Mapping) or hasattr(song, "read"):
         return False
-    return isinstance(song, Sequence | Dataset) or _is_generator(song)
+    return isinstance(song, Sequence | Dataset) or _is_iterator(song)
 
 
 class _Listed(Dataset):

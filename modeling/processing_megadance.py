@@ -300,7 +300,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
     def _genre_ids(self, genre: str | Sequence[str] | None, count: int) -> list[int] | None:
         if genre is None:
             return None
-        names = [genre] * count if isinstance(genre, str) else list(genre)
+        names = list(genre) if isinstance(genre, list | tuple | np.ndarray) else [genre] * count
         if len(names) != count:
             raise ValueError(f"genre has {len(names)} names for {count} songs: give one name, or one for each song")
         return [self.genre_id(name) for name in names]
@@ -321,7 +321,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             for each dance {"poses": (T, 24, 3), "translation": (T, 3), "fps", "genre" (None where it is not known)}. With
             megadance-hf each is a `Motion`.
         """
-        fps = (self.motion_tokenizer if tokenizer is None else tokenizer).config.fps
+        fps = self._tokenizer_for(tokenizer).config.fps
         dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start)
         ids = _part(outputs, "genre_ids")
         genres = [None] * len(dances) if ids is None else [self._genre_of(index) for index in ids.tolist()]
@@ -337,6 +337,15 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         if len(dances) != 1:
             raise ValueError(f"outputs has {len(dances)} dances: use batch_decode, which gives a list")
         return dances[0]
+
+    def _tokenizer_for(self, tokenizer: Any) -> Any:
+        if tokenizer is None:
+            return self.motion_tokenizer
+        if not (hasattr(tokenizer, "decode") and hasattr(tokenizer, "config")):
+            raise ValueError(
+                f"tokenizer of type {type(tokenizer).__name__}: give a MegaDanceTokenizer, or leave it out"
+            )
+        return tokenizer
 
     def _genre_of(self, index: int) -> str | None:
         return self.genres[index] if 0 <= index < len(self.genres) else None
@@ -357,7 +366,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         """Codes to poses and the root path, as arrays and nothing else.
 
         Args:
-            outputs: has `upper_codes` and `lower_codes`, each [batch, steps] (what `generate()` gives).
+            outputs: has `upper_codes` and `lower_codes`, each [batch, steps] (what `generate()` gives); or these two.
             tokenizer: a `MegaDanceTokenizer`; `motion_tokenizer` when None.
             num_frames: how many frames to keep, one number or a list with one for each song; when None what `outputs` says of
                 the songs' lengths, else all of them. With several dances a song (`num_return_sequences`) each number is used
@@ -377,7 +386,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             raise ValueError(
                 f"outputs of type {type(outputs).__name__} has no upper_codes and lower_codes: give what generate() returned"
             )
-        tokenizer = self.motion_tokenizer if tokenizer is None else tokenizer
+        tokenizer = self._tokenizer_for(tokenizer)
         streams = [torch.as_tensor(stream).to(tokenizer.device) for stream in streams]
         counts = self._frame_counts(outputs, num_frames, *streams[0].shape)
         dances = []
@@ -418,6 +427,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
 
 
 def _part(outputs: Any, name: str) -> Any:
+    if isinstance(outputs, tuple) and len(outputs) == 2:
+        return dict(zip(("upper_codes", "lower_codes"), outputs, strict=True)).get(name)
     return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
 
 
