@@ -187,7 +187,8 @@ class DancePipeline(PushesCode, Pipeline):
     ) -> None:
         if binary_output:
             raise ValueError("binary_output=True: a dance is no text that could be serialised; leave it out")
-        if not isinstance(model, MegaDanceForMotionGeneration):
+        # by its name: with remote code the class may have been loaded twice
+        if not any(kind.__name__ == MegaDanceForMotionGeneration.__name__ for kind in type(model).__mro__):
             what = repr(model) if isinstance(model, str | os.PathLike) else f"of type {type(model).__name__}"
             raise ModelError(
                 f"model {what} is no MegaDanceForMotionGeneration: give one, or use from_pretrained, or "

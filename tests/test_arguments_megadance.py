@@ -169,6 +169,16 @@ def test_scores_can_be_normalised(model):
         ({"genre_ids": None}, "genre_ids is missing: give what the processor makes"),
         ({"input_features": None, "genre_ids": None}, "input_features and genre_ids are missing"),
         ({"input_features": np.zeros((2, 96, 35))}, "input_features of type ndarray is no tensor: give a torch.Tensor"),
+        ({"genre_ids": torch.tensor([0.0, 1.0])}, "genre_ids has numbers of type torch.float32: give whole numbers"),
+        (
+            {"upper_codes": np.zeros((2, 1)), "lower_codes": np.zeros((2, 1))},
+            "upper_codes of type ndarray is no tensor",
+        ),
+        ({"attention_mask": np.ones((2, 96))}, "attention_mask of type ndarray is no tensor"),
+        ({"input_features": torch.full((2, 96, 35), float("nan"))}, "input_features has NaN or infinite numbers"),
+        ({"logits_processor": 3}, "logits_processor of type int: give a LogitsProcessorList"),
+        ({"streamer": 3}, "streamer of type int: give an object with put"),
+        ({"progress": "yes"}, "progress='yes': give True, False or a function"),
         ({"genre_ids": torch.tensor([0])}, "genre_ids has shape .1,.; input_features needs .2,."),
     ],
 )

@@ -537,6 +537,8 @@ def test_rhythm_labels_need_an_encoder_and_codes_are_needed_otherwise():
             scoring(torch.randn(1, 8, 35))
         with pytest.raises(ValueError, match="upper_codes and lower_codes are missing"):
             scoring(torch.randn(1, 8, 35), genre_ids=torch.tensor([0]), attention_mask=torch.ones(1, 8), num_frames=[7])
+        with pytest.raises(ValueError, match="lower_codes has codes outside 0 to"):
+            scoring(torch.randn(1, 8, 35), torch.tensor([[0]]), torch.tensor([[999]]), torch.tensor([0]))
     assert model.model.encode_rhythm(torch.randn(1, 8, 35)) is None
 
 

@@ -167,6 +167,7 @@ def test_songs_that_come_one_by_one(pipe, song):
     read = []
     lazy = pipe((read.append(one) or one for one in Column()), seed=0)
     assert same(next(lazy), expected[0]) and len(read) == 1 and same(next(lazy), expected[1])
+    assert same(next(pipe(iter(Column()), seed=0)), expected[0])
     dances = pipe(Column(), seed=0)
     assert len(dances) == 2 and all(same(*pair) for pair in zip(dances, expected, strict=True))
 
@@ -449,6 +450,18 @@ def test_as_a_task_of_transformers(pipe, folder, song):
         assert type(again) is MusicToDancePipeline
         assert same(dance, again(song, genre="waltz", seed=0))
     assert same(dance, transformers.pipeline(TASK, model=str(folder), genre="waltz")(song, seed=0))
+
+
+def test_parts_can_be_named(pipe, folder, song):
+    expected = pipe(song, seed=0)
+    for part in (
+        {"tokenizer": str(folder / "tokenizer")},
+        {"processor": str(folder)},
+        {"feature_extractor": str(folder)},
+    ):
+        assert same(transformers.pipeline(TASK, model=str(folder), **part)(song, seed=0), expected)
+    with pytest.raises(ValueError, match="binary_output=True"):
+        transformers.pipeline(TASK, model=str(folder), binary_output=True)
 
 
 def test_one_genre_alone(pipe, folder, song):

@@ -245,6 +245,9 @@ def test_lengths_come_from_the_output_or_by_hand(processor, tokenizer):
     ):
         with pytest.raises(ValueError, match=message):
             processor.post_process_motion(codes, tokenizer, wrong)
+    assert len(processor.batch_decode((codes.upper_codes, codes.lower_codes), tokenizer)) == 2
+    with pytest.raises(ValueError, match="tokenizer of type str: give a MegaDanceTokenizer"):
+        processor.batch_decode(codes, "tokenizer")
     with pytest.raises(ValueError, match="outputs of type int has no upper_codes"):
         processor.batch_decode(3, tokenizer)
 
