@@ -26,7 +26,7 @@ from megadance_hf.models import find_model
 from megadance_hf.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.recipes import DataSettings, Recipe, read_recipe
-from megadance_hf.training import TrainingConfig, TrainingError, check_output, processes
+from megadance_hf.training import CHECKPOINTS, TrainingConfig, TrainingError, check_output, processes
 
 START_CODES_PER_GENRE = 16
 SAMPLE_SECONDS = 8
@@ -114,9 +114,14 @@ def run(main: Callable[[], Any]) -> NoReturn:
     raise SystemExit(status)
 
 
+def speaks() -> bool:
+    """Whether this is the process that speaks for all."""
+    return processes().is_main_process
+
+
 def say(text: str) -> None:
     """A line, once for all processes."""
-    if processes().is_main_process:
+    if speaks():
         print(text, flush=True)
 
 
@@ -124,8 +129,7 @@ def read_settings(arguments: argparse.Namespace, kind: str) -> tuple[Recipe, Tra
     """The recipe with its changes, and its section `training`. What is wrong with the output or the Hub is said as well."""
     recipe = read_recipe(arguments.config, kind, arguments.set)
     training = with_limits(recipe.training(), arguments)
-    check_output(arguments.output, arguments.resume)
-    check_upload(arguments)
+    check_places(arguments)
     return recipe, training
 
 
@@ -138,8 +142,11 @@ def with_limits(training: TrainingConfig, arguments: argparse.Namespace) -> Trai
     )
 
 
-def check_upload(arguments: argparse.Namespace) -> None:
-    """That the Hub can be reached and knows who we are, before hours of training."""
+def check_places(arguments: argparse.Namespace) -> None:
+    """That the output can be written, and that the Hub can be reached and knows who we are, before hours of training."""
+    check_output(arguments.output, arguments.resume)
+    if arguments.resume and not Path(arguments.output, CHECKPOINTS).is_dir():
+        say(f"--resume: there is no checkpoint in {arguments.output}, training begins at its beginning")
     if arguments.push_to_hub and not arguments.dry_run and processes().is_main_process:
         check_hub(arguments.push_to_hub)
 

@@ -15,7 +15,7 @@ import torch
 from common import (
     TrainingData,
     add_run_arguments,
-    check_upload,
+    check_places,
     dance_sampler,
     fit_batch,
     fit_windows,
@@ -23,6 +23,7 @@ from common import (
     publish,
     run,
     say,
+    speaks,
     start_codes,
     tell,
     while_training,
@@ -120,8 +121,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         sample_every=20,
     )
     training = with_limits(training, arguments)
-    check_output(arguments.output, arguments.resume)
-    check_upload(arguments)
+    check_places(arguments)
     # the data before the model, which takes longer to open
     clips = clips_of(arguments.data, "train", arguments.genre)
     if not clips:
@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         model.model.music_std.float().cpu(),
     )
     hear = model.model.encode_rhythm
-    encoded = encode_clips(tokenizer, clips, stretches=STRETCHES, encode_rhythm=hear, device=device, progress=True)
+    encoded = encode_clips(tokenizer, clips, stretches=STRETCHES, encode_rhythm=hear, device=device, progress=speaks())
     # without held-out clips the score only tells how well the clips are known by heart
     known = encode_clips(tokenizer, held_out or clips, mirror=False, encode_rhythm=hear, device=device)
     windows = CodeWindows(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)

@@ -28,6 +28,7 @@ from common import (
     run,
     say,
     say_unmatched,
+    speaks,
     start_codes,
     tell,
     while_training,
@@ -132,7 +133,10 @@ def rhythm_clips(recipe: Recipe, data: TrainingData) -> tuple[list[Clip], dict]:
     elif length is not None and length < wanted:
         say(f"rhythm.windows.length={length} instead of {wanted}: most clips are shorter")
         options["length"] = length
-    songs = [composed_clip(seed, seconds) for seed in progress_bar(range(composed), desc="composing", unit="song")]
+    songs = [
+        composed_clip(seed, seconds)
+        for seed in progress_bar(range(composed), desc="composing", unit="song", disable=not speaks())
+    ]
     if length is None:
         return songs, options
     return [clip for clip in clear for _ in range(repeats.get(clip.genre, 1))] + songs, options
@@ -210,7 +214,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     hear = model.eval().model.encode_rhythm
     with recipe.using("windows"):
         encoded = encode_clips(
-            tokenizer, data.train, stretches=stretches, encode_rhythm=hear, device=device, progress=True
+            tokenizer, data.train, stretches=stretches, encode_rhythm=hear, device=device, progress=speaks()
         )
         windows = CodeWindows(
             encoded,

@@ -167,6 +167,17 @@ def test_a_second_training_does_not_overwrite_the_first(tmp_path):
         classifier_run(tmp_path / "run", epochs=2, resume=True, model={"id2label": names})
 
 
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    classifier_run(tmp_path, epochs=1)
+    (newest,) = (tmp_path / "checkpoints").iterdir()
+    weights = newest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100]) if damage == "cut" else weights.unlink()
+    with pytest.raises(TrainingError, match=rf"{newest.name}.*: remove it: the one before is gone on from") as error:
+        classifier_run(tmp_path, epochs=2, resume=True)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("what", ["a file", "below a file", "a model"])
 def test_outputs_that_cannot_be(tmp_path, what):
     (tmp_path / "file").touch()
