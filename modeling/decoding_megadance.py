@@ -176,7 +176,8 @@ def _by_sndfile(
         raise BeyondEnd(start, name, frames / rate)
     wanted = frames - first if duration is None else min(round(duration * rate), frames - first)
     budget.check(wanted)
-    piece_size = max(1, _PIECE // file.channels)
+    # mpg123 rounds otherwise in pieces of another size, so it stays what it was
+    piece_size = _PIECE if file.channels <= 8 else _PIECE * 8 // file.channels
     read, asked = 0, 1
     while asked:
         asked = max(0, min(piece_size, wanted - read))
