@@ -25,7 +25,7 @@ import numpy as np
 from megadance_hf.datasets_scripts.beats import ESTIMATED, KNOWN, hear_beats
 from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, beats_line, card_text, genre_table, noisy_clips
 from megadance_hf.datasets_scripts.layouts import on_the_floor
-from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
+from megadance_hf.datasets_scripts.noise import Noise, find_jumps, measure_noise
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
@@ -454,6 +454,20 @@ def read_info(path: str | Path) -> dict[str, Any]:
             for count in ("clips", "frames", "paired_clips", "paired_frames"):
                 if type(counts.get(count)) is not int or not 0 <= counts[count] < 1 << 50:
                     raise ValueError(f"its {split} has {str(counts.get(count))[:60]} {count}")
+            for count in ("clips_by_genre", "frames_by_genre"):
+                if not isinstance(counts.get(count), dict) or any(type(n) is not int for n in counts[count].values()):
+                    raise ValueError(f"its {split} has {str(counts.get(count))[:60]} {count}")
+        measured = {item.name for item in fields(Noise)}
+        for name, noise in info.get("noise", {}).items():
+            if (
+                not isinstance(noise, dict)
+                or set(noise) != measured
+                or any(isinstance(n, (list, dict, type(None))) for n in noise.values())
+            ):
+                raise ValueError(f"its noise of {name[:60]!r} is {str(noise)[:60]}")
+        for name in ("beats", "left_out", "fingerprints", "ignored"):
+            if not isinstance(info.get(name, {}), dict):
+                raise ValueError(f"its {name} is {str(info[name])[:60]}")
         return info
 
 

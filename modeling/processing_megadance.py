@@ -31,7 +31,7 @@ from .configuration_megadance import (
     MegaDanceTokenizerConfig,
     match_genre,
 )
-from .errors_megadance import ModelError, one_line
+from .errors_megadance import EXTRACTOR_FILES, ModelError, one_line, read_json
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .kinematics_megadance import (
     axis_angle_to_matrix,
@@ -85,8 +85,17 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         genres: Sequence[str] | None = None,
         frames_per_code: int = FRAMES_PER_CODE,
     ) -> None:
+        genres = list(genres or [])
+        if not all(isinstance(genre, str) and genre for genre in genres):
+            raise ValueError(f"genres={str(genres)[:80]} is not possible: give names")
+        if (
+            isinstance(frames_per_code, bool)
+            or not isinstance(frames_per_code, int)
+            or not 1 <= frames_per_code <= 4096
+        ):
+            raise ValueError(f"frames_per_code={frames_per_code!r} is not possible: use a whole number from 1 to 4096")
         super().__init__(feature_extractor)
-        self.genres = list(genres or [])
+        self.genres = genres
         self.frames_per_code = frames_per_code
 
     @classmethod
@@ -108,10 +117,20 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                         f"model={source!r} is of type {kind!r}, which takes motion, not music: a processor comes from the "
                         f"folder of a {MegaDanceConfig.model_type!r} generator"
                     )
+            for name in EXTRACTOR_FILES:
+                if os.path.exists(path := os.path.join(source, name)):
+                    read_json(path)
             processor = super().from_pretrained(source, **kwargs)
-            if kind == MegaDanceConfig.model_type and not processor.genres:  # only a feature extractor was saved
+            if kind == MegaDanceConfig.model_type:
                 config = MegaDanceConfig.from_dict(content)
-                processor.genres, processor.frames_per_code = list(config.genres), config.frames_per_code
+                if not processor.genres:  # only a feature extractor was saved
+                    processor.genres, processor.frames_per_code = list(config.genres), config.frames_per_code
+                elif (processor.genres, processor.frames_per_code) != (config.genres, config.frames_per_code):
+                    raise ModelError(
+                        f"model={source!r}: processor_config.json has the genres {', '.join(processor.genres)[:200]} and "
+                        f"{processor.frames_per_code} frames a code, config.json {', '.join(config.genres)[:200]} and "
+                        f"{config.frames_per_code}: save the processor again"
+                    )
         _sources[processor] = (source, hub)
         return processor
 

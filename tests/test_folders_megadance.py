@@ -17,6 +17,7 @@ from megadance_hf.modeling.folders_megadance import check_config, weights_of
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.pipeline import MusicToDancePipeline, describe_model
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer/config.json"
@@ -191,3 +192,24 @@ def test_what_is_saved_is_whole(folder):
     config = check_config(MegaDanceConfig, folder)
     assert config.to_dict() == MegaDanceConfig.from_pretrained(folder).to_dict()
     assert set(weights_of(folder)) == set(tiny_generator().state_dict())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        with_text("processor_config.json", b"[]"),
+        with_values("processor_config.json", genres=5),
+        with_values("processor_config.json", genres=["chacha", "rumba"]),
+        with_values("processor_config.json", genres=["waltz", "rumba", "chacha"]),
+        with_values("processor_config.json", frames_per_code=4),
+        with_values("processor_config.json", frames_per_code="8"),
+    ],
+)
+def test_a_processor_that_is_not_the_model_s(folder, tmp_path, damage):
+    """Another order of the genres would be another genre danced, and nothing said."""
+    shutil.copytree(folder, tmp_path / "model")
+    MusicToDancePipeline.from_pretrained(folder, device="cpu").processor.save_pretrained(tmp_path / "model")
+    MegaDanceProcessor.from_pretrained(tmp_path / "model")
+    damage[1](tmp_path / "model")
+    with pytest.raises(ModelError, match=r"model='.*model'.*processor_config\.json"):
+        MegaDanceProcessor.from_pretrained(tmp_path / "model")
