@@ -9,14 +9,16 @@ checking, skipping what an earlier run has done, several processes, the files, t
 
 import hashlib
 import json
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +33,7 @@ from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
 from megadance_hf.modeling.errors_megadance import reading, reason_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
-from megadance_hf.modeling.files_megadance import all_or_none, whole
+from megadance_hf.modeling.files_megadance import all_or_none, sweep, whole
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 from megadance_hf.modeling.progress_megadance import progress_bar
@@ -731,6 +733,16 @@ def prepare_clips(
     return Report(out, info, made=made, kept=kept, left_out=left_out, ignored=ignored)
 
 
+def _end_with_parent() -> None:
+    """A worker would otherwise go on for a while when the process that it works for has been killed."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _run(jobs: Sequence[tuple], num_proc: int, progress: bool) -> list[str | None]:
     """The results of `_make_part` in the order of `jobs`."""
     with progress_bar(total=len(jobs), unit="clip", desc="preparing", disable=not progress) as bar:
@@ -740,15 +752,21 @@ def _run(jobs: Sequence[tuple], num_proc: int, progress: bool) -> list[str | Non
                 results.append(_make_part(*job))
                 bar.update()
             return results
+        others = active_children()
         # spawned, not forked: torch and numba have threads that do not survive a fork
-        with ProcessPoolExecutor(num_proc, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(num_proc, get_context("spawn"), initializer=_end_with_parent) as pool:
             futures = [pool.submit(_make_part, *job) for job in jobs]
             try:
                 for future in as_completed(futures):
                     future.result()
                     bar.update()
             except KeyboardInterrupt:
+                for worker in active_children():  # a clip can take long
+                    if worker not in others:
+                        worker.terminate()
                 pool.shutdown(cancel_futures=True)
+                for folder in {part.parent for *_, part in jobs}:
+                    sweep(folder)
                 raise
             except BrokenProcessPool:
                 raise DataError(

@@ -131,6 +131,13 @@ def _number(lowest: float, *, whole: bool = False, above: bool = False) -> Any:
     return convert
 
 
+def _port(text: str) -> int:
+    """An argparse type."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: give a whole number from 1 to 65535")
+    return int(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -233,9 +240,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--host", metavar="H", help="address to listen at; only this machine when left out, 0.0.0.0 for everybody"
     )
-    demo.add_argument(
-        "--port", metavar="N", type=_number(1, whole=True), help="the first free one from 7860 on when left out"
-    )
+    demo.add_argument("--port", metavar="N", type=_port, help="the first free one from 7860 on when left out")
     _add_body(demo, "on the page")
     demo.add_argument("--open", action="store_true", help="show the page in the browser")
     demo.add_argument(

@@ -21,6 +21,7 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ from .console import stoppable
 from .curves import dance_curves, song_curves
 from .modeling.audio_megadance import AudioError, load_audio
 from .modeling.configuration_megadance import MOTION_FPS, GenreError
-from .modeling.errors_megadance import ModelError
+from .modeling.errors_megadance import ModelError, reason_of
 from .modeling.files_megadance import Scratch
 from .models import DEFAULT_MODEL
 from .motion import Motion, MotionError
@@ -628,6 +629,21 @@ def routes(studio: Studio) -> list[Mount]:
     return [Mount("/stage", StaticFiles(directory=WEB)), Mount("/dances", StaticFiles(directory=studio.folder))]
 
 
+def _check_address(host: str | None, port: int | None) -> None:
+    """Before a model is loaded; and Gradio would try a hundred ports of a host that there is not."""
+    name = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
+    try:
+        if port is not None and not 1 <= port <= 65535:
+            raise OverflowError("ports are numbers from 1 to 65535")
+        family, kind, _, _, address = socket.getaddrinfo(name, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except (OSError, OverflowError, UnicodeError) as error:
+        where = f"port {port} of {host or 'this machine'}" if port is not None else name
+        raise DemoError(f"The page cannot be served at {where} ({reason_of(error)}): choose another.") from None
+
+
 def launch(
     model: str | os.PathLike = DEFAULT_MODEL,
     *,
@@ -651,8 +667,9 @@ def launch(
         load: goes to `MusicToDancePipeline.from_pretrained`.
 
     Raises:
-        ModelError: the model cannot be loaded. DemoError: the port is taken.
+        ModelError: the model cannot be loaded. DemoError: the port is taken, or host or port are none.
     """
+    _check_address(host, port)
     pipe = MusicToDancePipeline.from_pretrained(model, **load)
     keeper = _Keeper()
     try:
@@ -678,7 +695,7 @@ def launch(
         keeper.close()
         if isinstance(error, OSError):
             where = f"port {port} of {host or 'this machine'}"
-            raise DemoError(f"The page cannot be served at {where} ({error}).") from error
+            raise DemoError(f"The page cannot be served at {where} ({error}): choose another.") from error
         raise
     keeper.look_after(studio)
     stop_serving = page.close

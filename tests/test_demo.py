@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -248,6 +249,19 @@ def test_nothing_stays_when_the_server_ends(model, song, repository, tmp_path):
         server.terminate()
         assert server.wait(30) == 0
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".megadance-")]
+
+
+def test_addresses_that_cannot_be_served(model):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        for where in ({"port": taken}, {"port": 99999}, {"host": "no such host"}, {"host": "192.0.2.1", "port": 7999}):
+            with pytest.raises(
+                DemoError, match=r"^The page cannot be served at .* \(.*\): choose another\.$"
+            ) as caught:
+                launch(model, block=False, **where)
+            assert "\n" not in str(caught.value) and all(str(value) in str(caught.value) for value in where.values())
 
 
 @pytest.fixture
