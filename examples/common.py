@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from megadance_hf.console import status_of, stoppable
 from megadance_hf.data import EncodedClip, fitting_length, hold_back, songs_of
-from megadance_hf.datasets_scripts.schema import Clip, ClipError, DataError, read_info, read_prepared
+from megadance_hf.datasets_scripts.schema import Clip, DataError, read_info, read_prepared
 from megadance_hf.hub import check_hub, listing, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.errors_megadance import ModelError, one_line, reason_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
@@ -106,9 +106,15 @@ def run(main: Callable[[], Any]) -> NoReturn:
     except (MemoryError, torch.OutOfMemoryError) as error:
         status, said = 2, f"error: out of memory ({reason_of(error, 120)}): use a smaller training.batch_size or model"
     except Exception as error:
-        if not (isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "megadance_hf"):
+        if isinstance(error, RuntimeError) and "allocate memory" in str(error):  # torch's, on a CPU
+            status, said = (
+                2,
+                f"error: out of memory ({reason_of(error, 120)}): use a smaller training.batch_size or model",
+            )
+        elif not (isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "megadance_hf"):
             raise  # a bug: its traceback tells where
-        status, said = 2, f"error: {' '.join(str(error).split())}"
+        else:
+            status, said = 2, f"error: {' '.join(str(error).split())}"
     if status and _is_first():
         print(f"{Path(sys.argv[0]).stem}: {said}", file=sys.stderr)
     raise SystemExit(status)
@@ -183,7 +189,7 @@ def read_data(
     genres, splits = list(info["genres"]), list(info["splits"])
     if genre and not genres:
         raise DataError(f"{folder}: it names no genres, which a generator and a classifier are trained with")
-    train = _usable(folder, read_prepared(folder, "train"), genres, genre)
+    train = _usable(folder, read_prepared(folder, "train"), genre)
     if not train:
         raise DataError(
             f"{folder}: its split train has no clip{' with a genre' if genre else ''}: prepare it with some"
@@ -192,7 +198,7 @@ def read_data(
         raise DataError(f"{folder}: none of {len(train)} clips in train has music, and a generator dances to music")
     held_out: list[Clip] = []
     if "validation" in splits and not quiet:
-        held_out = _usable(folder, read_prepared(folder, "validation"), genres, genre)
+        held_out = _usable(folder, read_prepared(folder, "validation"), genre)
         held_out = [clip for clip in held_out if clip.paired or not music]
     if not held_out and settings.hold_back:
         train, held_out = hold_back(train, settings.hold_back)
@@ -220,12 +226,7 @@ def read_data(
     return TrainingData(folder, train, held_out, genres)
 
 
-def _usable(folder: str, clips: list[Clip], genres: list[str], genre: bool) -> list[Clip]:
-    for clip in clips:
-        try:
-            clip.check(genres, jumps="keep")
-        except ClipError as error:
-            raise DataError(f"{folder}: clip {clip.id!r}: {error}: prepare the data again") from error
+def _usable(folder: str, clips: list[Clip], genre: bool) -> list[Clip]:
     found = [clip for clip in clips if clip.genre is not None or not genre]
     if len(found) < len(clips):
         say(

@@ -61,6 +61,7 @@ from megadance_hf.training import check_output, processes, train
 
 # Where the data have no song with clear beats, so many composed ones stand in.
 COMPOSED_SONGS, COMPOSED_SECONDS = 24, 20.0
+MOST_SONGS = 1000
 # Frames of music in which a bar can be heard.
 SHORTEST_RHYTHM = 64
 
@@ -119,6 +120,9 @@ def check_rhythm(
 def rhythm_clips(recipe: Recipe, data: TrainingData) -> tuple[list[Clip], dict]:
     """Songs with beats to learn from, the data's and composed ones, and the options of their windows."""
     options, composed = recipe.section("rhythm.windows"), recipe.section("rhythm").get("composed_songs", 0)
+    with recipe.using("rhythm"):
+        if not 0 <= composed <= MOST_SONGS:
+            raise ValueError(f"composed_songs={composed} is not possible: give 0 to {MOST_SONGS}")
     repeats, strange = recipe.repeats("rhythm", data.genres)
     say_unmatched(strange, "rhythm")
     clear = [clip for clip in data.train if clip.paired and beat_position(clip) is not None]

@@ -31,6 +31,7 @@ from megadance_hf.training import TrainingConfig
 Kind = Literal["tokenizer", "generator", "classifier"]
 # Larger files are no recipes, and YAML of a megabyte can take minutes.
 _LARGEST = 1 << 16
+MOST_REPEATS = 1000
 
 
 class RecipeError(ValueError):
@@ -177,9 +178,14 @@ class Recipe:
         """`repeats` of a section for the genres of the data, and the names in it that are none of these.
 
         Raises:
-            RecipeError: a name that was asked for by a change.
+            RecipeError: a name that was asked for by a change, or a number out of range.
         """
         found = self.section(place).get("repeats") or {}
+        for name, times in found.items():
+            if not 0 <= times <= MOST_REPEATS:
+                raise RecipeError(
+                    f"{self.source}: {place}.repeats.{name}={times} is not possible: give 0 to {MOST_REPEATS}"
+                )
         strange = [name for name in found if name not in genres]
         for name in strange:
             if f"{place}.repeats.{name}" in self.changed:

@@ -371,7 +371,7 @@ CONFIG = "examples/configs/small_{}.yaml"
         (
             "train_generator",
             {"--data": "broken"},
-            "clip 'swing0': poses hold NaN or infinite numbers, first in frame 3",
+            "train.parquet cannot be read (poses hold NaN or infinite numbers, first in frame 3)",
         ),
         ("train_generator", {"--tokenizer": "nowhere/at/all"}, "is no folder here"),
         ("train_generator", {"--tokenizer": "bundled"}, "it holds megadance: give "),
@@ -385,6 +385,11 @@ CONFIG = "examples/configs/small_{}.yaml"
             "train_generator",
             {"--set": "windows.repeats.polka=3"},
             "--set windows.repeats.polka: no such genre in the data",
+        ),
+        (
+            "train_generator",
+            {"--set": "rhythm.composed_songs=-1"},
+            "rhythm.composed_songs=-1 is not possible: give 0 to 1000",
         ),
         (
             "train_generator",

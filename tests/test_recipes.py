@@ -128,6 +128,9 @@ def test_values_that_cannot_be_name_the_file(tmp_path, place, make, values, mess
 def test_repeats_of_genres_that_the_data_lack(tmp_path):
     file = written(tmp_path, "windows: {repeats: {waltz: 2, samba: 3}}")
     assert read_recipe(file, "generator").repeats("windows", ["waltz"]) == ({"waltz": 2}, ["samba"])
+    many = read_recipe(file, "generator", ["windows.repeats.waltz=1000000"])
+    with pytest.raises(RecipeError, match="windows.repeats.waltz=1000000 is not possible: give 0 to 1000"):
+        many.repeats("windows", ["waltz"])
     asked = read_recipe(file, "generator", ["windows.repeats.walts=2"])
     with pytest.raises(
         RecipeError, match="--set windows.repeats.walts: no such genre in the data; did you mean waltz?"
