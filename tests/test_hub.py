@@ -406,9 +406,9 @@ def test_the_python_in_a_card_is_right(hub, folder, song, tmp_path, monkeypatch)
     write_song(tmp_path / "song.mp3", seconds=1.0)
     card = hub.repositories["model", REPO].files()["README.md"].decode()
     blocks = [block.split("```")[0] for block in card.split("```python\n")[1:]]
-    assert len(blocks) == 2
-    assert "trust_remote_code" in blocks[0], "run where the package is not, see below"
-    exec(blocks[1], {})
+    assert len(blocks) == 3
+    assert all("trust_remote_code" in block for block in blocks[:2]), "run where the package is not, see below"
+    exec(blocks[2], {})
     assert (tmp_path / "dance.mp4").stat().st_size > 1000
 
 
