@@ -15,26 +15,32 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SPACE = ("app.py", "README.md", "requirements.txt")
+sys.path.insert(0, str(ROOT))  # the very package that is gathered
+
+from megadance_hf.modeling.files_megadance import whole  # noqa: E402
+
 PACKAGE = ("megadance_hf", "modeling", "datasets_scripts", "setup.py", "LICENSE")
 
 
 def gather(out: Path) -> Path:
-    """Write the Space's files into a new folder.
+    """Write the Space's files into a new folder; it appears whole or not at all.
 
     Raises:
         SystemExit: `out` exists and has something in it.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         sys.exit(f"OUT={str(out)!r} is there already: give the name of a new folder")
-    for name in PACKAGE:
-        source, target = ROOT / name, out / name
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            out.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-    for name in SPACE:
-        shutil.copy(HERE / name, out / name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as folder:
+        folder.mkdir()
+        for name in PACKAGE:
+            source, target = ROOT / name, folder / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        for name in SPACE:
+            shutil.copy(HERE / name, folder / name)
     return out
 
 
