@@ -606,9 +606,7 @@ def judge(error: BaseException, path: Path, door: str) -> str:
         return "low-level"
     named = {path.name, *(file.name for file in path.rglob("*"))} if path.is_dir() else {path.name}
     if door == "request":
-        named = (
-            {"inputs", "parameters", "request", *json.loads(path.read_bytes()).get("parameters", {})} if True else named
-        )
+        named = {"inputs", "parameters", "request", "genre", "song of"}
     if "\n" in said or not any(name in said for name in named):
         return "nameless"
     return "refused"
