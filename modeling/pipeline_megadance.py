@@ -367,6 +367,12 @@ class DancePipeline(PushesCode, Pipeline):
         """Sort the options of `__call__` (or of the constructor) by the step that takes them, checking what is cheap to
         check, so that nothing is computed for an option that cannot be used."""
         first, last = {}, {}
+        nested = options.pop("generate_kwargs", None) or {}  # as transformers' own pipelines take them
+        if not isinstance(nested, Mapping):
+            raise ValueError(f"generate_kwargs={nested!r}: give a dictionary, such as {{'top_k': 20}}")
+        if twice := sorted(map(str, nested.keys() & options.keys())):
+            raise ValueError(f"{twice[0]} is given beside generate_kwargs and in it; give it once")
+        options.update(nested)
         for name in _MADE_HERE & options.keys():
             raise ValueError(
                 f"{name}: the pipeline makes it from the song; to give it yourself use pipe.model.generate()"

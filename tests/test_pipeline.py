@@ -259,6 +259,19 @@ def test_sampling_options_reach_the_model(pipe, song):
     assert pipe(song, seed=0).metadata["mode"] == "paper"
 
 
+def test_options_can_come_as_generate_kwargs(pipe, song):
+    """As in transformers' own pipelines."""
+    nested = pipe(song, seed=5, generate_kwargs={"top_k": 1, "genre": "rumba"})
+    assert same(nested, pipe(song, seed=5, top_k=1, genre="rumba")) and nested.genre == "rumba"
+    for wrong, message in (
+        ({"max_new_tokens": 5}, "max_new_tokens=5: a dance is as long as its music"),
+        ({"seed": 6}, "seed is given beside generate_kwargs and in it"),
+        (["top_k"], "generate_kwargs=.*give a dictionary"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pipe(song, seed=5, generate_kwargs=wrong)
+
+
 def test_metadata_says_how_and_survives_a_file(pipe, folder, song, tmp_path):
     dance = pipe(song, genre="rumba", seed=3)
     notes = dict(dance.metadata)
