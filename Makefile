@@ -83,7 +83,7 @@ endif
 	@echo "All genres:     $(BIN)/megadance genres"
 
 test: $(VENV)/.installed-dev ## all tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # VERSIONS=newest runs one of the two.
 VERSIONS ?= newest lowest

@@ -306,7 +306,10 @@ def all_or_none(
 
     def beside(path: str | os.PathLike) -> Path:
         last[:] = [os.fspath(path)]
-        moves.append(_Move(path, folders, stack))
+        try:
+            moves.append(_Move(path, folders, stack))
+        except OSError as cause:  # about some folder above, perhaps: named is what was asked for
+            raise OSError(cause.errno, cause.strerror or str(cause), os.fspath(path)) from None
         return moves[-1].temporary
 
     with ExitStack() as stack:

@@ -69,6 +69,12 @@ def no_deprecations():
     assert not said, f"deprecated by transformers: {said}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # stable: the order inside a file stays
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """With other versions than the pinned ones (tests/versions.py) a failure says which they are."""

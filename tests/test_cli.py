@@ -390,7 +390,7 @@ BAD_ARGUMENTS = [
     (["--duration", "inf"], "--duration: 'inf'"),
     (["--start", "-0.5"], "--start: '-0.5' cannot be used: give a number of 0 or more"),
     (["--temperature", "0"], "--temperature: '0' cannot be used: give a number above 0"),
-    (["--top-k", "0"], "--top-k: '0'"),
+    (["--top-k", "-1"], "--top-k: '-1'"),
     (["--mode", "fast"], "--mode.*'fast'.*paper"),
     (["--colour", "red"], "--colour"),
     (["-o", "dance.mp5"], "-o: .*dance.mp5.*'.mp5' is not known; end the name in one of .npz"),

@@ -39,7 +39,13 @@ def test_stopped_in_the_middle_of_writing(dance, tmp_path, environment):
         (tmp_path / name / "b.glb").write_text("old")
         command = [*COMMAND, "export", dance, "-o", "a.npz", "-o", "b.glb", "-o", "c.mp4"]
         running[name] = subprocess.Popen(
-            command, cwd=tmp_path / name, env=environment, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=tmp_path / name,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a shell ignores it in what it starts in the background, and so would what the tests start
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     for name, process in running.items():
         until = time.monotonic() + 120

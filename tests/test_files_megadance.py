@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -132,7 +133,9 @@ def test_where_one_may_not_write(tmp_path):
         "    except FileError as error: print(error)\n"
     )
     places = ("closed/new.txt", "closed/theirs.txt", "open/link.txt", "open/theirs.txt")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's own are closed to others
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(folder.stat().st_mode | 0o555)
     ran = subprocess.run([sys.executable, "-c", code, *places], cwd=tmp_path, capture_output=True, text=True)
     (tmp_path / "closed").chmod(0o755)
@@ -144,6 +147,24 @@ def test_where_one_may_not_write(tmp_path):
     assert ran.stdout.splitlines() == expected
     assert names(tmp_path / "closed") == ["theirs.txt"] and names(tmp_path / "open") == ["link.txt", "theirs.txt"]
     assert (tmp_path / "open" / "theirs.txt").read_text() == "old"
+
+
+def test_a_folder_far_above_that_is_closed(tmp_path):
+    """Named is what was asked for, not the folder that cannot be looked into."""
+    (tmp_path / "closed" / "here").mkdir(parents=True)
+    code = (
+        "import os\n"
+        "from megadance_hf.modeling.files_megadance import FileError, whole\n"
+        "os.chdir('closed/here'); os.chmod('..', 0)\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "try:\n"
+        "    with whole('new.txt') as temporary: temporary.write_text('new')\n"
+        "except FileError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    (tmp_path / "closed").chmod(0o755)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("new.txt cannot be written (Permission denied): choose")
 
 
 def test_all_or_none(tmp_path, monkeypatch):

@@ -68,7 +68,7 @@ def test_changes_go_as_deep_as_the_sections(tmp_path):
         ("training: {epochs: 1, epochs: 2}", "epochs stands twice in one section"),
         ("model: &a {hidden_size: 8}\nwindows: *a", "aliases .* are not read here"),
         ("a: " + "[" * 3000, "recipe.yaml cannot be read"),
-        ("x" * (2 << 20), "recipe.yaml is no recipe: it has more than 1 MB"),
+        ("x" * (2 << 16), "recipe.yaml is no recipe: it has more than 64 kB"),
     ],
 )
 def test_what_a_recipe_may_not_say(tmp_path, text, message):
