@@ -90,7 +90,7 @@ def _check_loading(options: dict[str, Any]) -> None:
     places = options.get("device_map")
     if not (places is None or places in ("auto", "balanced", "balanced_low_0", "sequential")):
         for place in places.values() if isinstance(places, dict) else [places]:
-            if isinstance(place, int) and torch.accelerator.current_accelerator(check_available=True) is None:
+            if isinstance(place, int) and not torch.accelerator.is_available():
                 raise ValueError(f"device_map={places!r}: there is no accelerator here; give device_map='cpu'")
             if place != "disk":
                 find_device(place, "device_map")

@@ -214,7 +214,9 @@ def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np
     try:
         # sizes in a wav's header are not believed; no protocol: a file may not make us open others
         options = {"ignore_length": "1", "format_whitelist": _FORMATS, "protocol_whitelist": "none"}
-        container = av.open(stream, options=options, metadata_errors="replace")
+        # before PyAV 19, a title in unknown letters keeps a song from being opened unless they are replaced
+        replaced = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+        container = av.open(stream, options=options, **replaced)
     except (av.error.FFmpegError, ValueError) as error:
         size = stream.seek(0, os.SEEK_END)
         if damage := damage or _unfinished_box(stream, size):

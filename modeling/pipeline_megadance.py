@@ -101,7 +101,7 @@ def find_device(device: Any, name: str = "device") -> torch.device | None:
     if isinstance(device, int) and not isinstance(device, bool):
         if device < 0:
             return torch.device("cpu")
-        kind = torch.accelerator.current_accelerator(check_available=True)
+        kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         if kind is None:
             warnings.warn(f"{name}={device}: there is no accelerator here, so the CPU is used", stacklevel=3)
             return torch.device("cpu")

@@ -18,6 +18,8 @@ from megadance_hf.modeling.arguments_megadance import (
     whole_number,
 )
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(scope="module")
 def model():

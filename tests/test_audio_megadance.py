@@ -32,6 +32,8 @@ from megadance_hf.modeling.audio_megadance import (
 )
 from megadance_hf.modeling.music_features_megadance import SAMPLING_RATE, song_features
 
+pytestmark = pytest.mark.versions
+
 RATE = SAMPLING_RATE
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from megadance_hf import AISTPP_GENRES, FINEDANCE_GENRES, MegaDanceConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
 
+pytestmark = pytest.mark.versions
+
 
 def test_defaults_are_the_full_size_of_the_paper():
     tokenizer, generator = MegaDanceTokenizerConfig(), MegaDanceConfig()

@@ -15,6 +15,8 @@ from megadance_hf.modeling import decoding_megadance as module
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.decoding_megadance import AudioError, AudioWarning, check_rate
 
+pytestmark = pytest.mark.versions
+
 RATE = 44100
 
 

@@ -15,6 +15,8 @@ from megadance_hf.modeling import files_megadance as files
 from megadance_hf.modeling.errors_megadance import FileError
 from megadance_hf.modeling.files_megadance import all_or_none, check_place, scratch, whole
 
+pytestmark = pytest.mark.versions
+
 posix = pytest.mark.skipif(os.name != "posix", reason="modes, links and signals of POSIX")
 
 

@@ -20,6 +20,8 @@ from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenize
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.pipeline import MusicToDancePipeline, describe_model
 
+pytestmark = pytest.mark.versions
+
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer/config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 

@@ -9,6 +9,8 @@ from megadance_hf.datasets_scripts.layouts import Doubt, LayoutError, understand
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.motion import Motion
 
+pytestmark = pytest.mark.versions
+
 SMPL, SMPLX = np.array(layouts.SMPL_PELVIS), np.array(layouts.SMPLX_PELVIS)
 UP = {axis: layouts.turn_to_y_up(axis).T for axis in layouts.UPS}  # from Y up
 

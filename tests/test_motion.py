@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 from megadance_hf.modeling import kinematics_megadance as kinematics
 from megadance_hf.motion import KNOWN_SUFFIXES, Motion, MotionError, atomic_path, check_output
 
+pytestmark = pytest.mark.versions
+
 
 def random_motion(frames: int = 20, seed: int = 0, fps: float = 30.0) -> Motion:
     """A smooth random dance."""

@@ -14,6 +14,8 @@ from megadance_hf.datasets_scripts import layouts
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 from megadance_hf.motion import Motion, MotionError
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(scope="module")
 def dance(ballroom_dir) -> Motion:

@@ -29,6 +29,8 @@ from megadance_hf.models import DEFAULT_MODEL, bundled_models, find_model, load_
 from megadance_hf.motion import Motion, MotionError
 from megadance_hf.pipeline import TASK, MusicToDancePipeline, describe_model
 
+pytestmark = pytest.mark.versions
+
 _music_features = remember(music_features_megadance.music_features)
 
 
@@ -59,7 +61,6 @@ def same(one: Motion, other: Motion) -> bool:
 # --- what comes out --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.versions
 def test_the_call_is_its_steps_one_by_one(pipe, song):
     """The slow twin: processor, generate(), post-processing by hand."""
     output = pipe.model.generate(**pipe.processor(song, genre="rumba"), seed=5, do_sample=True)
@@ -447,7 +448,6 @@ def test_an_unknown_genre_has_its_own_error(pipe, song):
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.versions
 def test_saved_and_loaded_pipeline_dances_the_same(pipe, song, tmp_path):
     pipe.save_pretrained(tmp_path / "copy")
     loaded = MusicToDancePipeline.from_pretrained(tmp_path / "copy")
@@ -455,7 +455,6 @@ def test_saved_and_loaded_pipeline_dances_the_same(pipe, song, tmp_path):
     assert MegaDanceProcessor.from_pretrained(tmp_path / "copy").genres == list(GENRES)
 
 
-@pytest.mark.versions
 def test_as_a_task_of_transformers(pipe, folder, song):
     dance = pipe(song, genre="waltz", seed=0)
     for model, options in ((str(folder), {}), (pipe.model, {"tokenizer": pipe.tokenizer, "processor": pipe.processor})):
@@ -598,7 +597,6 @@ def test_the_bundled_model_dances(bundled):
     assert bundled.model.name_or_path == DEFAULT_MODEL == find_model("ballroom")
 
 
-@pytest.mark.versions
 @pytest.mark.parametrize("mode", MODES)
 def test_what_the_bundled_model_dances_does_not_depend_on_the_cache(bundled, mode):
     """With transformers 5.24 a cache that was read back from an output was lost in silence: a waltz 3 m off."""

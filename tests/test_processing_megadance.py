@@ -27,6 +27,8 @@ from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenize
 from megadance_hf.modeling.music_features_megadance import BEAT, PEAK, song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 
+pytestmark = pytest.mark.versions
+
 # --- inputs ----------------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +44,6 @@ def batch(processor):
     return processor(songs, genre=["Waltz", "cha-cha"], sampling_rate=22050)
 
 
-@pytest.mark.versions
 def test_inputs_of_two_songs(processor, batch):
     assert batch["input_features"].shape == (2, 64, 35) and batch["input_features"].dtype == torch.float32
     assert batch["num_frames"] == [61, 35]
@@ -181,7 +182,6 @@ def test_other_names_of_the_first_argument(processor, features, batch):
             processor(**nothing)
 
 
-@pytest.mark.versions
 def test_saved_and_loaded_processor_is_the_same(processor, tmp_path):
     MegaDanceProcessor(MegaDanceFeatureExtractor(), genres=GENRES, frames_per_code=4).save_pretrained(tmp_path)
     loaded = MegaDanceProcessor.from_pretrained(tmp_path)

@@ -6,6 +6,8 @@ import yaml
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.recipes import SECTIONS, DataSettings, GenerationSettings, RecipeError, read_recipe
 
+pytestmark = pytest.mark.versions
+
 MINIMAL = "model:\n  hidden_size: 16\ntraining:\n  epochs: 2\n"
 
 

@@ -21,6 +21,8 @@ from megadance_hf.datasets_scripts.safe_files import (
     names_of_npz,
 )
 
+pytestmark = pytest.mark.versions
+
 CORE = np._core if hasattr(np, "_core") else np.core  # its name before numpy 2
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -154,7 +156,7 @@ class Calls:
 def test_a_program_is_not_run(tmp_path):
     evil = Calls(open, str(tmp_path / "ran"), "w")
     for content in (evil, {"a": [np.ones(3), evil]}):
-        with pytest.raises(FileError, match=r"a\.pkl cannot be read \(it asks for io.open"):
+        with pytest.raises(FileError, match=r"a\.pkl cannot be read \(it asks for _?io.open"):
             load_pickle(write(tmp_path / "a.pkl", content))
     assert not (tmp_path / "ran").exists()
 
