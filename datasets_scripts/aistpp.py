@@ -127,7 +127,7 @@ def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
         scaling = scaling.reshape(-1)
     if scaling.size != 1 or not np.isfinite(scaling[0]) or scaling[0] <= 0:
         raise ClipError(f"{file.name} has smpl_scaling {scaling.tolist()[:4]}, expected one number above 0")
-    if poses.ndim == 0 or translation.ndim == 0:
+    if poses.ndim == 0 or translation.ndim != 2:
         raise ClipError(
             f"poses have shape {poses.shape}, translation {translation.shape}; expected (frames, 72), (frames, 3)"
         )

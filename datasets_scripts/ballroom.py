@@ -27,7 +27,7 @@ from megadance_hf.datasets_scripts.schema import (
     prepare_clips,
     read_names,
 )
-from megadance_hf.modeling.errors_megadance import reading, reason_of
+from megadance_hf.modeling.errors_megadance import reading, reason_of, short
 
 GENRES = ("chacha", "rumba", "waltz")
 # Train songs kept apart to stop training early. The raw folder has no such split; `test` stays exactly as it is there.
@@ -103,7 +103,7 @@ def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ClipError(f"{file.name} lacks an array: {lacking[0]}")
         poses, translation, fps = (data[key] for key in keys)
         if fps.size != 1 or fps.dtype.kind not in "iuf" or fps.item() != 30:
-            raise ClipError(f"{file.name} has {str(fps)[:40]} frames a second, expected 30")
+            raise ClipError(f"{file.name} has {short(fps, 40)} frames a second, expected 30")
     return poses, translation
 
 

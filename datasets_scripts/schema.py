@@ -31,7 +31,7 @@ from megadance_hf.datasets_scripts.noise import Noise, find_jumps, measure_noise
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
-from megadance_hf.modeling.errors_megadance import reading, reason_of
+from megadance_hf.modeling.errors_megadance import reading, reason_of, short
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import all_or_none, sweep, whole
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
@@ -445,20 +445,20 @@ def read_info(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(info).__name__}, not an object {{...}}")
         for name, kind in (("schema", int), ("genres", list), ("splits", dict), ("noise", dict)):
             if not isinstance(info.get(name), kind) and (name in info or name != "noise"):  # earlier versions have none
-                raise ValueError(f"its {name} is {'missing' if name not in info else str(info[name])[:60]}")
+                raise ValueError(f"its {name} is {'missing' if name not in info else short(info[name])}")
         if info.get("fps") != FPS:
             raise ValueError(f"its fps is {info.get('fps')!r}, not {FPS}")
         if not all(isinstance(genre, str) and 0 < len(genre) <= MOST_LETTERS for genre in info["genres"]):
             raise ValueError("its genres are not all names")
         for split, counts in info["splits"].items():
             if split not in SPLITS or not isinstance(counts, dict):
-                raise ValueError(f"it has the split {split[:60]!r} with {str(counts)[:60]}")
+                raise ValueError(f"it has the split {split[:60]!r} with {short(counts)}")
             for count in ("clips", "frames", "paired_clips", "paired_frames"):
                 if type(counts.get(count)) is not int or not 0 <= counts[count] < 1 << 50:
-                    raise ValueError(f"its {split} has {str(counts.get(count))[:60]} {count}")
+                    raise ValueError(f"its {split} has {short(counts.get(count))} {count}")
             for count in ("clips_by_genre", "frames_by_genre"):
                 if not isinstance(counts.get(count), dict) or any(type(n) is not int for n in counts[count].values()):
-                    raise ValueError(f"its {split} has {str(counts.get(count))[:60]} {count}")
+                    raise ValueError(f"its {split} has {short(counts.get(count))} {count}")
         measured = {item.name for item in fields(Noise)}
         for name, noise in info.get("noise", {}).items():
             if (
@@ -466,10 +466,10 @@ def read_info(path: str | Path) -> dict[str, Any]:
                 or set(noise) != measured
                 or any(isinstance(n, (list, dict, type(None))) for n in noise.values())
             ):
-                raise ValueError(f"its noise of {name[:60]!r} is {str(noise)[:60]}")
+                raise ValueError(f"its noise of {name[:60]!r} is {short(noise)}")
         for name in ("beats", "left_out", "fingerprints", "ignored"):
             if not isinstance(info.get(name, {}), dict):
-                raise ValueError(f"its {name} is {str(info[name])[:60]}")
+                raise ValueError(f"its {name} is {short(info[name])}")
         return info
 
 

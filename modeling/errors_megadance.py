@@ -46,6 +46,12 @@ def reading(path: str | os.PathLike, remedy: str = _AGAIN, error: type[ValueErro
         raise error(f"{os.fspath(path)} cannot be read ({reason_of(cause)}): {remedy}") from cause
 
 
+def short(value: object, limit: int = 60) -> str:
+    """A value from a file, as a message shows it: in one line, and cut."""
+    shown = " ".join(str(value).split())
+    return shown if len(shown) <= limit else shown[:limit] + " ..."
+
+
 def reason_of(error: BaseException, limit: int = 300) -> str:
     """What an exception says, in one line, with its type where it says too little to be understood."""
     said = " ".join(str(error).split())
@@ -109,4 +115,14 @@ def _is_from_the_hub(error: BaseException | None) -> bool:
     return False
 
 
-__all__ = ["EXTRACTOR_FILES", "SAVE_AGAIN", "FileError", "ModelError", "one_line", "read_json", "reading", "reason_of"]
+__all__ = [
+    "EXTRACTOR_FILES",
+    "FileError",
+    "ModelError",
+    "SAVE_AGAIN",
+    "one_line",
+    "read_json",
+    "reading",
+    "reason_of",
+    "short",
+]

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers.generation.configuration_utils import GenerationConfig
 
-from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, one_line, read_json, reading
+from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, one_line, read_json, reading, short
 from .remote_code_megadance import PushesCode
 
 CONFIG, GENERATION, INDEX, WEIGHTS = (
@@ -94,7 +94,7 @@ def check_generation(folder: str | os.PathLike, config: Any) -> None:
                     and all(type(code) is int and 0 <= code < config.codebook_size for code in pair)
                 ):
                     raise ValueError(
-                        f"start_codes[{genre!r}] has {str(pair)[:60]}: each is [upper, lower], 0 to {config.codebook_size - 1}"
+                        f"start_codes[{genre!r}] has {short(pair)}: each is [upper, lower], 0 to {config.codebook_size - 1}"
                     )
 
 

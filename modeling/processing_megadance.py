@@ -31,7 +31,7 @@ from .configuration_megadance import (
     MegaDanceTokenizerConfig,
     match_genre,
 )
-from .errors_megadance import EXTRACTOR_FILES, ModelError, one_line, read_json
+from .errors_megadance import EXTRACTOR_FILES, ModelError, one_line, read_json, short
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .kinematics_megadance import (
     axis_angle_to_matrix,
@@ -87,7 +87,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
     ) -> None:
         genres = list(genres or [])
         if not all(isinstance(genre, str) and genre for genre in genres):
-            raise ValueError(f"genres={str(genres)[:80]} is not possible: give names")
+            raise ValueError(f"genres={short(genres)} is not possible: give names")
         if (
             isinstance(frames_per_code, bool)
             or not isinstance(frames_per_code, int)

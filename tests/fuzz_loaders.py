@@ -9,6 +9,7 @@ as faults: other exceptions, messages that do not name the file, a dead child, m
 """
 
 import argparse
+import copy
 import json
 import os
 import pickle
@@ -127,7 +128,7 @@ def damage_json(raw: bytes, chance: random.Random) -> bytes:
     except ValueError:
         return damage_text(raw, chance)
     if chance.random() < 0.05:
-        content = chance.choice(VALUES)
+        content = copy.deepcopy(chance.choice(VALUES))
     for _ in range(chance.choice((1, 1, 2))):
         spots = []
         waiting = [content]
@@ -143,7 +144,7 @@ def damage_json(raw: bytes, chance: random.Random) -> bytes:
         if chance.random() < 0.2:
             del holder[key]
         else:
-            holder[key] = chance.choice(VALUES)
+            holder[key] = copy.deepcopy(chance.choice(VALUES))
     lines[at] = json.dumps(content)
     return "\n".join(lines).encode()
 

@@ -231,7 +231,8 @@ def test_faults_are_told_by_name_and_the_rest_goes_on(clips, tmp_path, counted):
     assert not (tmp_path / "ran").exists()
 
 
-def test_numbers_without_frames(tmp_path):
-    write_pickle(tmp_path / "a.pkl", {"smpl_poses": 1.0, "smpl_trans": 2.0, "smpl_scaling": np.ones(1)})
+@pytest.mark.parametrize(("poses", "path"), [(1.0, 2.0), (np.zeros((40, 72)), np.zeros(3)), (np.zeros((40, 72)), 1.0)])
+def test_numbers_without_frames(tmp_path, poses, path):
+    write_pickle(tmp_path / "a.pkl", {"smpl_poses": poses, "smpl_trans": path, "smpl_scaling": np.ones(1)})
     with pytest.raises(ClipError, match="poses have shape"):
         read_motion(tmp_path / "a.pkl")

@@ -8,7 +8,7 @@ import soundfile
 
 from megadance_hf.datasets_scripts import ballroom
 from megadance_hf.datasets_scripts.ballroom import GENRES, VALIDATION, list_raw, prepare
-from megadance_hf.datasets_scripts.schema import check_motion, iter_prepared, read_info, read_prepared
+from megadance_hf.datasets_scripts.schema import ClipError, check_motion, iter_prepared, read_info, read_prepared
 
 RATE = 22050
 BEAT = 0.5  # seconds between the clicks of the music below
@@ -209,3 +209,11 @@ def test_real_clips_without_features(ballroom_dir, tmp_path, quick_features, mon
     assert clips["chacha_2b"].first_beat_s == 0.0156 and clips["chacha_2b"].first_beat_is_downbeat is False
     assert clips["waltz_25"].first_beat_is_downbeat is True and clips["waltz_25"].beats_per_bar == 3
     assert not clips["chacha_4"].paired and clips["chacha_4"].beat_period_s is None
+
+
+def test_a_message_about_a_strange_rate_is_one_line(tmp_path):
+    rate = np.zeros((4, 5, 6))
+    np.savez(tmp_path / "a.npz", smpl_poses=np.zeros((9, 72)), smpl_trans=np.zeros((9, 3)), fps=rate)
+    with pytest.raises(ClipError, match=r"a\.npz has \[\[\[0.*frames a second, expected 30") as caught:
+        ballroom.read_motion(tmp_path / "a.npz")
+    assert "\n" not in str(caught.value)
