@@ -23,6 +23,7 @@ from megadance_hf.datasets_scripts.schema import (
     MissingDataError,
     RawClip,
     Report,
+    is_clip_name,
     music_features,
     prepare_clips,
     read_names,
@@ -84,7 +85,7 @@ def read_metadata(raw: Path) -> dict[str, dict[str, Any]]:
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number} is no JSON: {reason_of(error)}") from error
             name = record.get("id") if isinstance(record, dict) else None
-            if not isinstance(name, str) or Path(name).name != name or not name.isprintable() or len(name) > 200:
+            if not is_clip_name(name):
                 raise ValueError(f"line {number} is no record of a clip with an id")
             if name in records:
                 raise ValueError(f"line {number} has the id {name!r} once more")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from megadance_hf.modeling import kinematics_megadance as kinematics
+from megadance_hf.modeling.errors_megadance import short
 
 # Where the pelvis joint rests in each body model of mean shape, metres. SMPL and its kin turn the body about this point and then
 # add the translation, so that the pelvis is at rest + translation. Printed by the models themselves (smplx: `J_regressor @
@@ -529,9 +530,9 @@ def check_genre(value: Any) -> str | None:
         return None
     value = str(value) if isinstance(value, str) else value  # numpy's text prints otherwise
     if not isinstance(value, str) or len(value) > MAX_GENRE or not value.isprintable():
-        shown = " ".join(ascii(value).split())  # arrays print in lines
-        shown = shown[:40] + " ..." if len(shown) > 40 else shown
-        raise LayoutError(f"genre={shown}: give a name of at most {MAX_GENRE} printable characters, or none")
+        raise LayoutError(
+            f"genre={short(ascii(value), 40)}: give a name of at most {MAX_GENRE} printable characters, or none"
+        )
     return value
 
 

@@ -63,17 +63,20 @@ class DataError(ValueError):
     """A raw folder or a prepared set cannot be used; the message says why, and what helps, in one line."""
 
 
-def read_names(path: Path, what: str) -> list[str]:
-    """The names in a text file of a raw folder, as clips are listed for splits; DataError names the file.
+def is_clip_name(name: Any) -> bool:
+    """Whether it can be a clip's. Files are named after it, so it has no slash: nothing outside the folder is opened."""
+    plain = isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable()
+    return plain and name not in (".", "..") and "/" not in name and "\\" not in name
 
-    A name is that of files, so it has no slash: nothing outside the folder is opened.
-    """
+
+def read_names(path: Path, what: str) -> list[str]:
+    """The names in a text file of a raw folder, as clips are listed for splits; DataError names the file."""
     with reading(path, f"give {what}", DataError):
         if path.stat().st_size > MOST_LIST:
             raise ValueError(f"it is longer than {MOST_LIST >> 20} MB")
         names = path.read_text(encoding="utf-8").split()
         for name in names:
-            if "/" in name or "\\" in name or not name.isprintable() or len(name) > 200:
+            if not is_clip_name(name):
                 raise ValueError(f"{name[:80]!r} is no name of a clip")
         return names
 
@@ -475,11 +478,11 @@ def read_info(path: str | Path) -> dict[str, Any]:
 
 def iter_prepared(path: str | Path, split: str | None = None, *, audio: bool = False) -> Iterator[Clip]:
     """The clips of a prepared data set one after the other, holding one row group at a time (see `read_prepared`)."""
-    present = list(read_info(path)["splits"])
+    info = read_info(path)
+    present = list(info["splits"])
     if split is not None and split not in present:
         remedy = "; hold clips back when preparing (FineDance: --validation N)" if split == "validation" else ""
         raise DataError(f"split {split!r} is not in {str(path)!r}, which has {', '.join(present) or 'none'}{remedy}")
-    info = read_info(path)
     for name in present if split is None else [split]:
         yield from _read_split(Path(path) / f"{name}.parquet", name, info, audio)
 
@@ -691,7 +694,6 @@ def prepare_clips(
     Raises:
         DataError: no clip at all could be used, or one of the processes died.
     """
-
     out, ignored = Path(out), dict(ignored or {})
     wanted = {raw.id: raw.fingerprint() for raw in raws}
     if len(wanted) != len(raws):

@@ -123,3 +123,11 @@ class _Sober:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def file_size(count: int) -> str:
+    """A number of bytes for people: 812 bytes, 4.2 kB, 13.0 MB, 1.5 GB."""
+    if count < 1000:
+        return f"{count} bytes"
+    size, unit = next((count / one, unit) for one, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= one)
+    return f"{size:.1f} {unit}"

@@ -40,6 +40,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from yaml import YAMLError
 
 from . import handler, reports
+from .console import file_size
 from .datasets_scripts.push import copy_for_hub, push_prepared
 from .datasets_scripts.schema import iter_prepared, read_info
 from .modeling.audio_megadance import AudioSource, opened
@@ -453,19 +454,15 @@ def listing(folder: str | os.PathLike, repo: str, kind: str, private: bool | Non
     sizes = [path.stat().st_size for path in files]
     names = [path.relative_to(folder).as_posix() for path in files]
     width = max(map(len, names), default=0)
-    lines = [f"  {name:<{width}}  {_size(size)}" for name, size in zip(names, sizes, strict=True)]
+    lines = [f"  {name:<{width}}  {file_size(size)}" for name, size in zip(names, sizes, strict=True)]
     seen = "" if private is None else " (private)" if private else " (public)"
     return "\n".join(
-        [f"would upload to the {kind} repository {repo}{seen}:", *lines, f"  {len(files)} files, {_size(sum(sizes))}"]
+        [
+            f"would upload to the {kind} repository {repo}{seen}:",
+            *lines,
+            f"  {len(files)} files, {file_size(sum(sizes))}",
+        ]
     )
-
-
-def _size(number: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "bytes" or number >= 100 else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
 
 
 def push_to_hub(

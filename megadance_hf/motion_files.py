@@ -176,7 +176,12 @@ def _fitted(
     joints: Mapping[str, np.ndarray], stored: float | None, fps: float | None, up: str | None, ours: bool
 ) -> Read:
     fit = skeletons.from_positions(joints, "y" if ours and up is None else up)
-    layout = layouts.Layout("joints", lambda facts: False, (0.0, 0.0, 0.0), "y", floor=ours)
+    return _placed("joints", fit, stored, fps, ours)
+
+
+def _placed(name: str, fit: skeletons.Fit, stored: float | None, fps: float | None, floor: bool) -> Read:
+    """What was fitted to another skeleton; it is Y up already."""
+    layout = layouts.Layout(name, lambda facts: False, (0.0, 0.0, 0.0), "y", floor=floor)
     found = _as_read(layouts.place(fit.poses, fit.path, layout, stored, fps, "y"))
     found.notes[:0] = fit.notes
     return found
@@ -193,10 +198,7 @@ def _read_bvh(path: Path, fps: float | None, up: str | None) -> Read:
             raise layouts.LayoutError(f"Frame Time is {bvh.seconds:g}: give the frame rate, fps=")
         stored = layouts.check_rate("1 / Frame Time", round(1 / bvh.seconds, 4))
     fit = skeletons.from_bvh(bvh, up)
-    layout = layouts.Layout("BVH", lambda facts: False, (0.0, 0.0, 0.0), "y", floor=fit.exact)
-    found = _as_read(layouts.place(fit.poses, fit.path, layout, stored, fps, "y"))
-    found.notes[:0] = fit.notes
-    return found
+    return _placed("BVH", fit, stored, fps, fit.exact)
 
 
 def _text(path: Path) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .console import file_size
+
 if TYPE_CHECKING:
     from .motion import Motion
 
@@ -134,9 +136,5 @@ def _check_folder(option: str, path: Path) -> None:
 def _line(path: Path) -> str:
     if path.is_dir():
         sizes = [file.stat().st_size for file in path.iterdir()]
-        return f"wrote {path}{os.sep} ({len(sizes)} files, {_size(sum(sizes))})"
-    return f"wrote {path} ({_size(path.stat().st_size)})"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+        return f"wrote {path}{os.sep} ({len(sizes)} files, {file_size(sum(sizes))})"
+    return f"wrote {path} ({file_size(path.stat().st_size)})"

@@ -46,12 +46,10 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
     with one_line(model):
         if os.path.isdir(source):
             codec = check_config(MegaDanceTokenizerConfig, Path(source, TOKENIZER_FOLDER))
+            # a billion layers are not described before somebody has looked whether they are there
+            check_weights(MegaDanceForMotionGeneration, config, source)
         else:
             codec = MegaDanceTokenizerConfig.from_pretrained(source, subfolder=TOKENIZER_FOLDER, **hub)
-        if os.path.isdir(
-            source
-        ):  # a billion layers are not described before somebody has looked whether they are there
-            check_weights(MegaDanceForMotionGeneration, config, source)
     with torch.device("meta"):  # shapes without memory
         generator, tokenizer = MegaDanceForMotionGeneration(config), MegaDanceTokenizer(codec)
     experts = [
@@ -222,11 +220,14 @@ class MusicToDancePipeline(DancePipeline):
         Raises:
             AudioError, GenreError, ValueError: see the message; about arguments at once, about a block when it comes.
         """
-        for name in generate_kwargs:
+        given = {"genre": genre, "seed": seed, "temperature": temperature, "top_k": top_k, "floor": floor}
+        given = {name: value for name, value in given.items() if value is not None}
+        options = self._without_nested({**given, **generate_kwargs})
+        for name in options:
             if name in _WHOLE_SONGS:
                 raise ValueError(f"{name} is no option of a stream: {_WHOLE_SONGS[name]}")
-        given = {"genre": genre, "seed": seed, "temperature": temperature, "top_k": top_k, **generate_kwargs}
-        first, options, _ = self._sanitize_parameters(**{k: value for k, value in given.items() if value is not None})
+        options = {name: value for name, value in options.items() if value is not None}
+        first, options, last = self._sanitize_parameters(**options)
         genre = first.get("genre") or self.genres[0]
         seed = seed_number(options.pop("seed", int.from_bytes(os.urandom(4), "little")))
         if self.model.generation_config.do_sample is None:
@@ -240,7 +241,7 @@ class MusicToDancePipeline(DancePipeline):
             seed,
             wait_codes,
             guess_codes,
-            floor,
+            **last,
             **options,
         )
         model = str(self.model.name_or_path)

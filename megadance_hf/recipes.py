@@ -24,7 +24,7 @@ from megadance_hf.modeling.configuration_megadance import (
     MegaDanceConfig,
     MegaDanceTokenizerConfig,
 )
-from megadance_hf.modeling.errors_megadance import reading, reason_of
+from megadance_hf.modeling.errors_megadance import reading, reason_of, short
 from megadance_hf.tasks import GeneratorTask, TokenizerTask
 from megadance_hf.training import TrainingConfig
 
@@ -289,7 +289,7 @@ def _check(values: dict[Any, Any], known: Mapping[str, Any], source: str, kind: 
             continue
         fits, values[name] = _fit(value, known[name])
         if not fits:
-            shown = "null" if value is None else repr(value) if len(repr(value)) < 80 else repr(value)[:80] + "..."
+            shown = "null" if value is None else short(repr(value), 80)
             raise RecipeError(f"{source}: {place}={shown} is not possible: give {_described(known[name])}")
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers.generation.configuration_utils import GenerationConfig
 
+from .errors_megadance import short
+
 _LENGTH = (
     "a dance is as long as its music: give less music, with duration= of the pipeline, or with shorter input_features"
 )
@@ -97,7 +99,7 @@ def whole_number(name: str, value: Any, lowest: int = 0, highest: int | None = N
         number = int(number)
     if not isinstance(number, int) or number < lowest or (highest is not None and number > highest):
         wanted = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
-        raise ValueError(f"{name}={_shown(value)}: give a whole number {wanted}")
+        raise ValueError(f"{name}={short(repr(value))}: give a whole number {wanted}")
     return number
 
 
@@ -109,7 +111,7 @@ def real_number(name: str, value: Any, wanted: str, allowed: Callable[[float], b
     """
     number = _plain(value)
     if number is None or not math.isfinite(number) or not allowed(number):
-        raise ValueError(f"{name}={_shown(value)}: give {wanted}")
+        raise ValueError(f"{name}={short(repr(value))}: give {wanted}")
     return number
 
 
@@ -133,11 +135,6 @@ def _plain(value: Any) -> int | float | None:
     if isinstance(value, numbers.Integral):
         return int(value)
     return float(value) if isinstance(value, numbers.Real) else None
-
-
-def _shown(value: Any) -> str:
-    said = " ".join(repr(value).split())
-    return said if len(said) <= 60 else said[:60] + " ..."
 
 
 _COUNT = "a whole number of 0 or more"
@@ -165,7 +162,7 @@ def _checked(name: str, value: Any) -> Any:
     if name in _RANGES:
         return real_number(name, value, *_RANGES[name])
     if name in _SWITCHES and not isinstance(value, bool):
-        raise ValueError(f"{name}={_shown(value)}: give True or False")
+        raise ValueError(f"{name}={short(repr(value))}: give True or False")
     return value
 
 
@@ -244,7 +241,7 @@ def _refuse(name: str, value: Any, known: Collection[str], where: str, place: st
     if name in _IDLE:
         if name in _NEUTRAL and value == _NEUTRAL[name]:
             return
-        raise ValueError(f"{name}={_shown(value)}{place}: {_IDLE[name]}")
+        raise ValueError(f"{name}={short(repr(value))}{place}: {_IDLE[name]}")
     unknown_option(name + place, {*GENERATION_OPTIONS, *OWN_FIELDS, *known, "generation_config"}, where)
 
 
@@ -269,7 +266,7 @@ def _check_codes(given: Mapping[str, Any], codebook_size: int | None) -> None:
         except TypeError:
             flat = [None]
         if not all(isinstance(code, int) and 0 <= code < codebook_size for code in flat):
-            raise ValueError(f"{name}={_shown(given[name])}: give codes of 0 to {codebook_size - 1}, the codebook")
+            raise ValueError(f"{name}={short(repr(given[name]))}: give codes of 0 to {codebook_size - 1}, the codebook")
 
 
 def check_helpers(logits_processor: Any = None, streamer: Any = None, progress: Any = False) -> None:
@@ -283,7 +280,7 @@ def check_helpers(logits_processor: Any = None, streamer: Any = None, progress: 
     if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
         raise ValueError(f"streamer of type {type(streamer).__name__}: give an object with put() and end()")
     if not (isinstance(progress, bool) or callable(progress)):
-        raise ValueError(f"progress={_shown(progress)}: give True, False or a function")
+        raise ValueError(f"progress={short(repr(progress))}: give True, False or a function")
 
 
 def names_of(function: Callable) -> tuple[str, ...]:

@@ -488,25 +488,23 @@ def _kept(source: Any, name: str, until: float | None = None) -> BinaryIO:
     read = getattr(source, "read1", source.read)  # what has come in; `read` would wait for a block to be full
     size = 0
     try:
-        while block := read(2**18):
-            if isinstance(block, str):
-                raise AudioError(f"{name} was opened as text: open it with mode 'rb'")
-            size += len(block)
-            if size > MAX_FILE:
-                raise AudioError(
-                    f"{name} has more than {MAX_FILE / 1e6:.0f} MB: save a part of it to a file and give that"
-                )
-            if until is not None and time.monotonic() > until:
-                raise AudioError(
-                    f"{name} has not come in {_ADDRESS_SECONDS:.0f} s ({size / 1e6:.1f} MB have): fetch it to a file"
-                )
-            file.write(block)
-    except AudioError:
+        with reading(name, "give a file that is open for reading", AudioError):
+            while block := read(2**18):
+                if isinstance(block, str):
+                    raise AudioError(f"{name} was opened as text: open it with mode 'rb'")
+                size += len(block)
+                if size > MAX_FILE:
+                    raise AudioError(
+                        f"{name} has more than {MAX_FILE / 1e6:.0f} MB: save a part of it to a file and give that"
+                    )
+                if until is not None and time.monotonic() > until:
+                    raise AudioError(
+                        f"{name} has not come in {_ADDRESS_SECONDS:.0f} s ({size / 1e6:.1f} MB have): fetch it to a file"
+                    )
+                file.write(block)
+    except BaseException:
         file.close()
         raise
-    except Exception as error:
-        file.close()
-        raise AudioError(f"{name} cannot be read ({reason_of(error)}): give a file that is open for reading") from error
     return file
 
 

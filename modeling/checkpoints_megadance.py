@@ -24,10 +24,8 @@ from transformers.utils.hub import extract_commit_hash
 
 from .errors_megadance import ModelError, reading
 from .files_megadance import all_or_none, scratch
-from .folders_megadance import read_index
+from .folders_megadance import CONFIG, GENERATION, INDEX, WEIGHTS, read_index
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 SHARED = "shared"
 # where a generator's folder or repository has its motion tokenizer
 TOKENIZER_FOLDER = "tokenizer"
@@ -103,7 +101,7 @@ def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> I
     with scratch() as folder:
         (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": kept}), encoding="utf-8")
         shards = sorted(set(kept.values()))
-        for name in ("config.json", "generation_config.json", *shards):
+        for name in (CONFIG, GENERATION, *shards):
             file = _find(source, name, hub, required=name in shards)
             if file is not None:
                 (folder / name).symlink_to(file.resolve())
@@ -114,7 +112,7 @@ def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> 
     """The tensors of these genres' experts, by name; nothing else of the files is read."""
     index_file = _find(source, INDEX, hub)
     if index_file is None:
-        single = _find(source, SINGLE, hub)
+        single = _find(source, WEIGHTS, hub)
         files = [] if single is None else [single]
     else:
         hub = _pinned(hub, index_file)

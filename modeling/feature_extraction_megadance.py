@@ -20,7 +20,7 @@ import numpy as np
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-from .audio_megadance import as_songs, hear, opened
+from .audio_megadance import MAX_RATE, as_songs, hear, opened
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, read_json, reading
 from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, num_rows, song_features
 from .remote_code_megadance import NamesCode
@@ -53,7 +53,7 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
             raise ValueError(
                 f"feature_size={feature_size}: the music features have {NUM_FEATURES} columns; leave it out"
             )
-        for name, value, most in (("sampling_rate", sampling_rate, 768_000), ("hop_length", hop_length, 65_536)):
+        for name, value, most in (("sampling_rate", sampling_rate, MAX_RATE), ("hop_length", hop_length, 65_536)):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise ValueError(f"{name}={value!r} is not possible: use a whole number from 1 to {most}")
         if (

@@ -17,6 +17,7 @@ from torch import nn
 from transformers.generation.configuration_utils import GenerationConfig
 
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, one_line, read_json, reading, short
+from .generation_megadance import MODES
 from .remote_code_megadance import PushesCode
 
 CONFIG, GENERATION, INDEX, WEIGHTS = (
@@ -60,7 +61,7 @@ def check_config(config_class: type, folder: str | os.PathLike, name: str = CONF
         return config
 
 
-def check_generation(folder: str | os.PathLike, config: Any) -> None:
+def check_generation_file(folder: str | os.PathLike, config: Any) -> None:
     """Raises ModelError if a generator's `generation_config.json` cannot be read or asks for what is not possible."""
     path = Path(folder, GENERATION)
     if not path.exists():
@@ -79,7 +80,7 @@ def check_generation(folder: str | os.PathLike, config: Any) -> None:
             wrong = isinstance(value, bool) is not (kinds is bool) or not isinstance(value, kinds)
             if value is not None and (wrong or not low <= value <= high):
                 raise ValueError(f"{name}={value!r} is not possible: use {low:g} to {high:g}")
-        if content.get("mode") not in (None, "paper", "released", "stream"):
+        if content.get("mode") not in (None, *MODES):
             raise ValueError(f"mode={content['mode']!r} is unknown")
         codes = content.get("start_codes") or {}
         if not isinstance(codes, dict):
@@ -239,7 +240,7 @@ class ChecksFolder(PushesCode):
             if os.path.exists(path := os.path.join(folder, name)):
                 read_json(path)
         if cls.can_generate():
-            check_generation(folder, config)
+            check_generation_file(folder, config)
         if not kwargs.get("ignore_mismatched_sizes"):
             check_weights(cls, config, folder)
 
@@ -247,7 +248,7 @@ class ChecksFolder(PushesCode):
 __all__ = [
     "ChecksFolder",
     "check_config",
-    "check_generation",
+    "check_generation_file",
     "check_numbers",
     "check_parts",
     "check_weights",

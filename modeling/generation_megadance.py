@@ -127,7 +127,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
 
         Raises:
             ValueError: an input is missing, music shorter than one code, a prompt longer than the music or outside the
-                codebook, an unknown mode, genre or keyword, an option that does nothing.
+                codebook, an unknown mode, genre or keyword, an option that does nothing; no code is left to choose.
         """
         tell_of_fork()
         config = self.config
@@ -198,10 +198,11 @@ class MegaDanceGenerationMixin(GenerationMixin):
         steps = self._window_logits(music, codes, genre_ids, mode, known, total, use_cache)
         for index, logits in steps:
             scores = processors(codes[:, :index], logits)
-            if generation_config.do_sample:
-                new = draw(scores, generator)
-            else:
-                new = scores.argmax(-1)
+            if scores.shape != logits.shape:
+                raise ValueError(
+                    f"logits_processor gave scores of shape {tuple(scores.shape)}: give {tuple(logits.shape)}, as it got them"
+                )
+            new = choose(scores, generation_config.do_sample, generator)
             ended = (index >= lengths).repeat(2)
             codes[:, index] = torch.where(ended, codes[:, index - 1], new)
             if generation_config.output_logits:
@@ -324,6 +325,28 @@ class MegaDanceGenerationMixin(GenerationMixin):
         return pair
 
 
+def choose(
+    scores: torch.Tensor, do_sample: bool | None, generator: torch.Generator | list[torch.Generator] | None
+) -> torch.Tensor:
+    """A code a row, [rows], by its scores, [rows, codes]: the likeliest, or one that is drawn.
+
+    Raises:
+        ValueError: no code is left to choose, or a score is NaN or infinite.
+    """
+    best = scores.amax(-1)
+    if not torch.isfinite(best).all():
+        if (best == -torch.inf).any():
+            raise ValueError(
+                "no code is left to choose: forbid fewer of them with suppress_tokens, bad_words_ids, no_repeat_ngram_size, "
+                "sequence_bias or logits_processor"
+            )
+        raise ValueError(
+            "the scores of codes are NaN or infinite: give a temperature and a repetition_penalty nearer to 1, and finite "
+            "numbers as sequence_bias and from logits_processor"
+        )
+    return draw(scores, generator) if do_sample else scores.argmax(-1)
+
+
 def draw(scores: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
     """A code a row, [rows], with the probabilities that are the softmax of its scores, [rows, codes].
 
@@ -379,4 +402,4 @@ def _progress(progress: bool | Callable[[int, int], None], total: int) -> tuple[
     return lambda done: bar.update(done - bar.n), bar.close
 
 
-__all__ = ["MODES", "MegaDanceGenerateOutput", "MegaDanceGenerationMixin", "draw", "window_start"]
+__all__ = ["MODES", "MegaDanceGenerateOutput", "MegaDanceGenerationMixin", "choose", "draw", "window_start"]

@@ -7,7 +7,6 @@ Where megadance-hf is installed, its `MusicToDancePipeline` gives the same dance
 """
 
 import collections
-import copy
 import itertools
 import os
 import time
@@ -39,7 +38,7 @@ from .arguments_megadance import (
 from .audio_megadance import AudioError, as_songs, opened
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
 from .configuration_megadance import match_genre
-from .errors_megadance import ModelError, one_line
+from .errors_megadance import ModelError, one_line, reason_of
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
@@ -116,7 +115,7 @@ def find_device(device: Any, name: str = "device") -> torch.device | None:
             raise RuntimeError("nothing is computed there")
         torch.ones(1, device=found).cpu()
     except Exception as error:  # each kind of device has its own
-        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        reason = reason_of(error, 200).rstrip(".")
         raise ValueError(f"{name}={device!r} cannot be used here ({reason}): give {name}='cpu'") from None
     return found
 
@@ -367,12 +366,7 @@ class DancePipeline(PushesCode, Pipeline):
         """Sort the options of `__call__` (or of the constructor) by the step that takes them, checking what is cheap to
         check, so that nothing is computed for an option that cannot be used."""
         first, last = {}, {}
-        nested = options.pop("generate_kwargs", None) or {}  # as transformers' own pipelines take them
-        if not isinstance(nested, Mapping):
-            raise ValueError(f"generate_kwargs={nested!r}: give a dictionary, such as {{'top_k': 20}}")
-        if twice := sorted(map(str, nested.keys() & options.keys())):
-            raise ValueError(f"{twice[0]} is given beside generate_kwargs and in it; give it once")
-        options.update(nested)
+        options = self._without_nested(options)
         for name in _MADE_HERE & options.keys():
             raise ValueError(
                 f"{name}: the pipeline makes it from the song; to give it yourself use pipe.model.generate()"
@@ -417,6 +411,17 @@ class DancePipeline(PushesCode, Pipeline):
         for name in _LAST & options.keys():
             last[name] = options.pop(name)
         return first, options, last
+
+    @staticmethod
+    def _without_nested(options: dict[str, Any]) -> dict[str, Any]:
+        """Options with those in `generate_kwargs`, where transformers' own pipelines take them, beside the others."""
+        options = dict(options)
+        nested = options.pop("generate_kwargs", None) or {}
+        if not isinstance(nested, Mapping):
+            raise ValueError(f"generate_kwargs={nested!r}: give a dictionary, such as {{'top_k': 20}}")
+        if twice := sorted(map(str, nested.keys() & options.keys())):
+            raise ValueError(f"{twice[0]} is given beside generate_kwargs and in it; give it once")
+        return {**options, **nested}
 
     def get_iterator(
         self,
@@ -515,7 +520,6 @@ class DancePipeline(PushesCode, Pipeline):
         seeds = [int.from_bytes(os.urandom(4), "little") if seed is None else int(seed) for _ in range(songs)]
         config, defaults = self.model.config, self.model.generation_config
         if generation_config is not None:  # transformers wants all in one place
-            generation_config = copy.deepcopy(generation_config)
             generate_kwargs = {**_said(generation_config), **generate_kwargs}
         if num is not None:
             generate_kwargs["num_return_sequences"] = num

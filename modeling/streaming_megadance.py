@@ -35,11 +35,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arguments_megadance import check_generation, seed_number, whole_number
 from .audio_megadance import AudioError, LiveMix
 from .configuration_megadance import MegaDanceTokenizerConfig
 from .decoding_megadance import check_rate
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
-from .generation_megadance import draw
+from .generation_megadance import choose
 from .kinematics_megadance import (
     ROOT_SIZE,
     axis_angle_to_matrix,
@@ -221,6 +222,10 @@ def steady_phase(rhythm: Tensor, sure: int) -> Tensor:
 # --- codes -----------------------------------------------------------------------------------------------------------
 
 
+# Of what `generate` takes: a stream is one dance, its window never slides, and only codes come out of it.
+_NOT_STREAMED = {"generation_config", "mode", "num_return_sequences", "use_cache", "output_scores", "output_logits"}
+
+
 class CodeStream:
     """`generate(mode="stream")` one code at a time: the same codes for the same features, rhythm and seed.
 
@@ -230,18 +235,21 @@ class CodeStream:
         seed: of everything random.
         generation: fields of the generation configuration, as `generate` takes them.
 
+    Raises:
+        ValueError: one of them would do nothing, is misspelt, or is out of range.
+
     Attributes:
         codes: [2, n], upper and lower; the start is there at once.
     """
 
     def __init__(self, model: Any, genre_id: int, seed: int, **generation: Any) -> None:
         self.model = model
-        self._generation, unknown = model._prepare_generation_config(None, **generation)
-        if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))}: a stream does not know these; see GenerationConfig")
-        if (self._generation.num_return_sequences or 1) > 1 or (self._generation.num_beams or 1) > 1:
-            raise ValueError("num_return_sequences, num_beams: a stream is one dance; leave them out")
-        self._generator = torch.Generator(model.device).manual_seed(seed)
+        for name in _NOT_STREAMED & generation.keys():
+            raise ValueError(f"{name} is no option of a stream: leave it out")
+        own = model.generation_config
+        generation = check_generation(generation, own, codebook_size=model.config.codebook_size, where="a stream")
+        self._generation, _ = model._prepare_generation_config(None, **generation)
+        self._generator = torch.Generator(model.device).manual_seed(seed_number(seed))
         self._genre_ids = torch.tensor([genre_id], device=model.device)
         self._cache = model.make_cache(self._genre_ids)
         self.codes = model._start(None, None, self._genre_ids, 1, self._generation, self._generator)
@@ -268,10 +276,7 @@ class CodeStream:
         )
         logits = torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
         scores = self._processors(self.codes, logits)
-        if self._generation.do_sample:
-            new = draw(scores, self._generator)[:, None]
-        else:
-            new = scores.argmax(-1, keepdim=True)
+        new = choose(scores, self._generation.do_sample, self._generator)[:, None]
         self.codes = torch.cat((self.codes, new), dim=1)
 
     def foresee(self, pieces: list[tuple[Tensor, Tensor | None]]) -> Tensor:
@@ -445,10 +450,11 @@ class DanceStream:
         **generation: Any,
     ) -> None:
         rate = check_rate(sampling_rate)
-        for name, value in (("wait_codes", wait_codes), ("guess_codes", guess_codes)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-                raise ValueError(f"{name}={value!r}: give a whole number of 0 or more")
-        self.model, self.wait_codes, self.guess_codes = model, int(wait_codes), int(guess_codes)
+        self.model = model
+        self.wait_codes, self.guess_codes = (
+            whole_number("wait_codes", wait_codes),
+            whole_number("guess_codes", guess_codes),
+        )
         self._step, self._ahead = model.config.frames_per_code, model.config.music_lookahead
         self._codes = CodeStream(model, genre_id, seed, **generation)
         self._poses = PoseStream(tokenizer, floor)

@@ -121,10 +121,9 @@ def shared_dir() -> Path:
     folder = Path(os.environ.get("MEGADANCE_SHARED") or REPOSITORY.parent / "shared")
     if folder.is_dir():
         return folder.resolve()
-    message = f"no data in {folder}: set MEGADANCE_SHARED to the folder that holds data/ and parity/"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+    from helpers import skip_outside_ci
+
+    skip_outside_ci(f"no data in {folder}: set MEGADANCE_SHARED to the folder that holds data/ and parity/")
 
 
 @pytest.fixture(scope="session")

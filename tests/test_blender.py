@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import save_tiny_model, write_song
+from helpers import save_tiny_model, skip_outside_ci, write_song
 
 from megadance_hf import cli
 from megadance_hf.humanoid import BVH_NAMES, MIXAMO_NAMES
@@ -27,10 +27,7 @@ SECONDS = 3.43  # of the song: not a whole number of frames
 def blender() -> str:
     if path := shutil.which("blender"):
         return path
-    message = "no blender is installed (on Debian: apt-get install blender python3-numpy)"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+    skip_outside_ci("no blender is installed (on Debian: apt-get install blender python3-numpy)")
 
 
 @pytest.fixture(scope="module")

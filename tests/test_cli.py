@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import click_song, remember, save_tiny_model, write_song
+from helpers import click_song, remember, save_tiny_model, skip_outside_ci, write_song
 
 from megadance_hf import __version__, bodies, cli, export
 from megadance_hf.datasets_scripts import mocap
@@ -615,7 +615,6 @@ def test_as_a_process(model, song, tmp_path, repository):
 
 def test_the_bundled_model_is_the_default(megadance):
     if "ballroom" not in bundled_models():
-        message = "the bundled model is not there yet"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        skip_outside_ci("the bundled model is not there yet")
     assert megadance("genres") == (0, "chacha\nrumba\nwaltz\n", "")
     assert megadance("info")[0] == 0

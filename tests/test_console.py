@@ -140,3 +140,15 @@ def test_help_is_a_command_too(capsys):
         with pytest.raises(SystemExit) as caught:
             cli.main(argv)
         assert caught.value.code == 0 and capsys.readouterr().out.startswith(begins)
+
+
+def test_sizes_for_people():
+    sizes = {
+        0: "0 bytes",
+        999: "999 bytes",
+        1000: "1.0 kB",
+        123_456: "123.5 kB",
+        2_500_000: "2.5 MB",
+        7 * 10**9: "7.0 GB",
+    }
+    assert {count: console.file_size(count) for count in sizes} == sizes

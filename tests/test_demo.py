@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from browser import REMEDY, find_browser
-from helpers import GENRES, click_song, save_tiny_model, write_song
+from helpers import GENRES, click_song, save_tiny_model, skip_outside_ci, write_song
 from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf import Motion, MusicToDancePipeline, cli
@@ -359,8 +359,7 @@ def browser():
 
     found = find_browser()
     if found is None:
-        message = f"no browser: {REMEDY}"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        skip_outside_ci(f"no browser: {REMEDY}")
     # 3D without a graphics card; sound may play without a click; a microphone that beeps
     options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--autoplay-policy=no-user-gesture-required"]
     options += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]

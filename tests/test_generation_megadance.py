@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from megadance_hf.modeling import generation_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.experts_megadance import MegaDanceCache
-from megadance_hf.modeling.generation_megadance import MODES, draw, window_start
+from megadance_hf.modeling.generation_megadance import MODES, choose, draw, window_start
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
 GENRES = ("Popping", "Wei", "Jazz")
@@ -349,6 +349,38 @@ def test_draw_at_the_ends(monkeypatch, number):
     scores[:, :100], scores[:, 900:] = -torch.inf, -torch.inf
     drawn = draw(scores, None)
     assert torch.equal(drawn, torch.full((500,), 899 if number else 100))
+
+
+@pytest.mark.parametrize("do_sample", [False, True])
+def test_no_code_is_chosen_where_none_can_be(do_sample):
+    scores = torch.zeros(4, CODES)
+    scores[2, 1:] = -torch.inf
+    assert choose(scores, do_sample, torch.Generator().manual_seed(0))[2] == 0  # the only one
+    scores[2] = -torch.inf
+    with pytest.raises(ValueError, match="no code is left to choose: forbid fewer of them"):
+        choose(scores, do_sample, None)
+    for wrong in (torch.nan, torch.inf):
+        scores[2, 5] = wrong
+        with pytest.raises(ValueError, match="the scores of codes are NaN or infinite: give a temperature"):
+            choose(scores, do_sample, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"do_sample": False, "suppress_tokens": list(range(CODES))}, "no code is left"),
+        ({"do_sample": True, "bad_words_ids": [[code] for code in range(CODES)]}, "no code is left"),
+        ({"do_sample": True, "no_repeat_ngram_size": 1}, "no code is left"),  # after as many codes as there are
+        ({"do_sample": True, "temperature": 1e-320}, "NaN or infinite"),
+        ({"do_sample": True, "repetition_penalty": 1e-320}, "NaN or infinite"),
+        ({"do_sample": False, "sequence_bias": {(3,): float("nan")}}, "NaN or infinite"),
+        ({"logits_processor": [lambda codes, scores: scores * torch.nan]}, "NaN or infinite"),
+        ({"logits_processor": [lambda codes, scores: scores[:, :3]]}, r"scores of shape \(8, 3\): give \(8, 15\)"),
+    ],
+)
+def test_options_that_leave_no_code(options, message):
+    with pytest.raises(ValueError, match=message):
+        MODEL.generate(song(CODES + 5), MIXED, seed=0, **options)
 
 
 class Only(LogitsProcessor):

@@ -1,7 +1,6 @@
 """From a song to a `Motion`: lengths, seeds, genres, all kinds of songs, finding and loading models."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from io import BytesIO
@@ -12,7 +11,16 @@ import pytest
 import soundfile
 import torch
 import transformers
-from helpers import GENRES, click_song, remember, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
+from helpers import (
+    GENRES,
+    click_song,
+    remember,
+    save_tiny_model,
+    skip_outside_ci,
+    tiny_generator,
+    tiny_tokenizer,
+    write_song,
+)
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
@@ -573,8 +581,7 @@ def test_description_is_read_from_the_configurations(pipe, folder):
 @pytest.fixture(scope="module")
 def bundled():
     if "ballroom" not in bundled_models():
-        message = f"the bundled model is not there yet: {DEFAULT_MODEL}"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        skip_outside_ci(f"the bundled model is not there yet: {DEFAULT_MODEL}")
     return MusicToDancePipeline.from_pretrained()
 
 

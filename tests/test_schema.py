@@ -22,6 +22,7 @@ from megadance_hf.datasets_scripts.schema import (
     RawClip,
     check_motion,
     fit_rows,
+    is_clip_name,
     iter_prepared,
     prepare_clips,
     read_info,
@@ -509,3 +510,15 @@ def test_pages_have_checksums(tmp_path):
     _flip(folder)
     with pytest.raises(DataError, match="checksum"):
         read_prepared(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "usable"),
+    [
+        ("gBR_sBM_cAll_d04_mBR0_ch01", True),
+        ("Tanz é 7", True),
+        *((wrong, False) for wrong in ("", ".", "..", "../a", "a/b", "a\\b", "a\nb", "a\0b", "x" * 201, None, 7)),
+    ],
+)
+def test_names_of_clips_stay_in_their_folder(name, usable):
+    assert is_clip_name(name) is usable

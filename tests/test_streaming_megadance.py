@@ -1,6 +1,7 @@
 """A dance to music that is still coming in, against the same made from the whole song."""
 
 import importlib
+import re
 
 import numpy as np
 import pytest
@@ -295,11 +296,35 @@ def test_a_look_ahead_and_a_rhythm_encoder():
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"hopping": 3}, ValueError, "hopping"),
         ({"num_return_sequences": 2}, ValueError, "num_return_sequences"),
+        ({"floor": "no"}, ValueError, "floor='no': give True or False"),
+        ({"wait_codes": True}, ValueError, "wait_codes=True: give a whole number"),
+        ({"generate_kwargs": {"mode": "paper"}}, ValueError, "mode is no option of a stream: it never slides"),
+        ({"generate_kwargs": {"start": 3.0}}, ValueError, "start is no option of a stream: give the blocks"),
+        ({"generate_kwargs": {"top_k": 5}, "top_k": 6}, ValueError, "top_k is given beside generate_kwargs and in it"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_told_at_once(pipe, arguments, error, message):
     with pytest.raises(error, match=message):
         pipe.stream([], **{"sampling_rate": 44100, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 3}, "max_new_tokens=3: a dance is as long as its music"),
+        ({"num_beams": 2}, "num_beams=2: there is no beam search"),
+        ({"temprature": 0.5}, "temprature is no option of a stream: did you mean 'temperature'?"),
+        ({"top_k": -1, "do_sample": True}, "top_k=-1: give a whole number of 0 or more"),
+        ({"temperature": 0.5}, "temperature=0.5 does nothing without sampling"),
+        ({"suppress_tokens": [99]}, "give codes of 0 to 26"),
+        ({"mode": "paper"}, "mode is no option of a stream"),
+        ({"use_cache": False}, "use_cache is no option of a stream"),
+        ({"num_return_sequences": 2}, "num_return_sequences is no option of a stream"),
+    ],
+)
+def test_options_of_a_stream_of_codes_that_would_do_nothing(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CodeStream(tiny_generator(), 1, 0, **options)
 
 
 def test_blocks_that_cannot_be_used(pipe):
