@@ -69,7 +69,7 @@ demo: $(VENV)/.installed ## a person dances to a song
 	@mkdir -p demo
 ifeq ($(strip $(SONG)),)
 	@echo "Composing a song of 20 seconds ($(COMPOSED_STYLE))"
-	@$(BIN)/python -m megadance_hf.datasets_scripts.composer demo/song.wav --seconds 20 \
+	@$(BIN)/python -m megadance_hf.synthetic.composer demo/song.wav --seconds 20 \
 	    --style $(COMPOSED_STYLE) --seed 1
 endif
 	@$(BIN)/megadance generate "$(or $(strip $(SONG)),demo/song.wav)" --genre $(GENRE) --seed $(SEED) \

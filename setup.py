@@ -6,7 +6,7 @@ installed as `megadance_hf.modeling`, and `datasets_scripts/` as `megadance_hf.d
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -63,14 +63,14 @@ setup(
     license="Apache-2.0",
     python_requires=f">={PYTHON_VERSIONS[0]}",
     classifiers=[f"Programming Language :: Python :: {version}" for version in ("3", *PYTHON_VERSIONS)],
-    packages=["megadance_hf", "megadance_hf.modeling", "megadance_hf.datasets_scripts"],
+    packages=[*find_packages(include=["megadance_hf*"]), "megadance_hf.modeling", "megadance_hf.datasets_scripts"],
     package_dir={
         "megadance_hf": "megadance_hf",
         "megadance_hf.modeling": "modeling",
         "megadance_hf.datasets_scripts": "datasets_scripts",
     },
-    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "web/*", "body/*"]},
+    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "render/web/*", "motion/body/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["megadance=megadance_hf.cli:main"]},
+    entry_points={"console_scripts": ["megadance=megadance_hf.cli.main:main"]},
 )

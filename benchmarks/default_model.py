@@ -16,7 +16,7 @@ import numpy as np
 from megadance_hf import metrics
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.render import filmstrip
+from megadance_hf.render.video import filmstrip
 
 
 def measure(joints: np.ndarray) -> dict[str, float]:

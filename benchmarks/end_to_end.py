@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from megadance_hf.datasets_scripts.composer import write_song
+from megadance_hf.synthetic.composer import write_song
 
 MEGADANCE = [sys.executable, "-m", "megadance_hf.cli"]
 WITH_PEAK = """

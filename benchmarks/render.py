@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from megadance_hf import render
-from megadance_hf.motion import Motion
-from megadance_hf.rasterizer import VIDEO
-from megadance_hf.render import Stage, render_video
+from megadance_hf.motion.motion import Motion
+from megadance_hf.render import video as render
+from megadance_hf.render.rasterizer import VIDEO
+from megadance_hf.render.video import Stage, render_video
 
 RATE, SOUND_RATE = 30, 44100
 CHILD = """

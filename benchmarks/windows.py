@@ -13,8 +13,8 @@ import time
 import numpy as np
 import torch
 
-from megadance_hf.data import CodeWindows, MotionWindows, MusicAugmentation, Statistics, collate, encode_clips
-from megadance_hf.datasets_scripts.schema import Clip
+from megadance_hf.data.schema import Clip
+from megadance_hf.data.windows import CodeWindows, MotionWindows, MusicAugmentation, Statistics, collate, encode_clips
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
 
 

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megadance_hf.datasets_scripts.layouts import SMPL_PELVIS
-from megadance_hf.datasets_scripts.safe_files import load_pickle
-from megadance_hf.datasets_scripts.schema import (
+from megadance_hf.data.schema import (
     Card,
     Clip,
     ClipError,
@@ -30,9 +28,11 @@ from megadance_hf.datasets_scripts.schema import (
     put_on_the_floor,
     read_names,
 )
-from megadance_hf.datasets_scripts.songs import add_song, find_song
+from megadance_hf.data.songs import add_song, find_song
 from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
 from megadance_hf.modeling.errors_megadance import reading
+from megadance_hf.motion.layouts import SMPL_PELVIS
+from megadance_hf.motion.safe_files import load_pickle
 
 GENRE_OF_CODE = dict(zip(("BR", "HO", "JB", "JS", "KR", "LH", "LO", "MH", "PO", "WA"), GENRES, strict=True))
 SPLIT_FILES = {"train": "crossmodal_train.txt", "validation": "crossmodal_val.txt", "test": "crossmodal_test.txt"}

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from megadance_hf.datasets_scripts.safe_files import load_npz
-from megadance_hf.datasets_scripts.schema import (
+from megadance_hf.data.schema import (
     MOST_LIST,
     Card,
     Clip,
@@ -29,6 +28,7 @@ from megadance_hf.datasets_scripts.schema import (
     read_names,
 )
 from megadance_hf.modeling.errors_megadance import reading, reason_of, short
+from megadance_hf.motion.safe_files import load_npz
 
 GENRES = ("chacha", "rumba", "waltz")
 # Train songs kept apart to stop training early. The raw folder has no such split; `test` stays exactly as it is there.

@@ -22,9 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from megadance_hf.datasets_scripts.layouts import SMPLX_PELVIS
-from megadance_hf.datasets_scripts.safe_files import load_npy, load_pickle
-from megadance_hf.datasets_scripts.schema import (
+from megadance_hf.data.schema import (
     FEATURE_SIZE,
     Card,
     Clip,
@@ -39,11 +37,13 @@ from megadance_hf.datasets_scripts.schema import (
     put_on_the_floor,
     read_names,
 )
-from megadance_hf.datasets_scripts.songs import add_song, cut_to_music, find_song
+from megadance_hf.data.songs import add_song, cut_to_music, find_song
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
 from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
 from megadance_hf.modeling.errors_megadance import reading, reason_of
 from megadance_hf.modeling.kinematics_megadance import ROTATION_SIZE, rotation_6d_to_axis_angle
+from megadance_hf.motion.layouts import SMPLX_PELVIS
+from megadance_hf.motion.safe_files import load_npy, load_pickle
 
 Split = Literal["genre", "dancer"]
 Hands = Literal["middle", "index", "none"]

@@ -8,8 +8,8 @@ music: the clips help the tokenizer, and any statistics of motion.
 
 from pathlib import Path
 
+from megadance_hf.data.schema import Card, Clip, Jumps, RawClip, Report, prepare_clips
 from megadance_hf.datasets_scripts.ballroom import read_metadata, read_motion
-from megadance_hf.datasets_scripts.schema import Card, Clip, Jumps, RawClip, Report, prepare_clips
 
 GENRES = ("modern_dance", "walk")
 # Takes of the same or similar phrases; a group must never be divided between splits.

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from megadance_hf.datasets_scripts.choreographer import FPS, GENRES, choreograph
-from megadance_hf.datasets_scripts.composer import SAMPLING_RATE, STYLES, compose
-from megadance_hf.datasets_scripts.schema import Card, Clip, RawClip, Report, music_features, prepare_clips
-from megadance_hf.datasets_scripts.songs import encode_ogg
+from megadance_hf.data.schema import Card, Clip, RawClip, Report, music_features, prepare_clips
+from megadance_hf.data.songs import encode_ogg
+from megadance_hf.synthetic.choreographer import FPS, GENRES, choreograph
+from megadance_hf.synthetic.composer import SAMPLING_RATE, STYLES, compose
 
 # Slower and faster, figures a beat apart would be either dull or a tremble.
 TEMPO = (76.0, 112.0)

@@ -13,20 +13,20 @@ from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.logging import disable_progress_bar
 
-from megadance_hf.console import status_of, stoppable
-from megadance_hf.data import EncodedClip, fitting_length, hold_back, songs_of
-from megadance_hf.datasets_scripts.schema import Clip, DataError, read_info, read_prepared
-from megadance_hf.hub import check_hub, listing, push_to_hub, push_while_training, save_for_hub
+from megadance_hf.cli.console import status_of, stoppable
+from megadance_hf.data.schema import Clip, DataError, read_info, read_prepared
+from megadance_hf.data.windows import EncodedClip, fitting_length, hold_back, songs_of
+from megadance_hf.hub.push import check_hub, listing, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.errors_megadance import ModelError, one_line, reason_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.pipeline_megadance import load_weights
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.models import find_model
-from megadance_hf.motion import Motion
+from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.recipes import DataSettings, Recipe, read_recipe
-from megadance_hf.training import CHECKPOINTS, TrainingConfig, TrainingError, check_output, processes
+from megadance_hf.training.loop import CHECKPOINTS, TrainingConfig, TrainingError, check_output, processes
+from megadance_hf.training.recipes import DataSettings, Recipe, read_recipe
 
 START_CODES_PER_GENRE = 16
 SAMPLE_SECONDS = 8
@@ -338,7 +338,7 @@ def dance_sampler(tokenizer: Any, clips: Sequence[Clip], folder: Path) -> Callab
     songs = [clip for clip in clips if clip.paired]
 
     def sample(model: Any, epoch: int) -> None:
-        from megadance_hf.render import filmstrip
+        from megadance_hf.render.video import filmstrip
 
         if not songs:
             return

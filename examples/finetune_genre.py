@@ -32,7 +32,8 @@ from common import (
     with_parts,
 )
 
-from megadance_hf.data import (
+from megadance_hf.data.schema import Clip, DataError, read_info, read_prepared
+from megadance_hf.data.windows import (
     CodeWindows,
     EpochSampler,
     MusicAugmentation,
@@ -41,13 +42,12 @@ from megadance_hf.data import (
     encode_clips,
     fitting_length,
 )
-from megadance_hf.datasets_scripts.schema import Clip, DataError, read_info, read_prepared
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, GenreError, match_genre
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.tasks import NewGenreTask
-from megadance_hf.training import TrainingConfig, TrainingError, check_output, processes, train
+from megadance_hf.training.loop import TrainingConfig, TrainingError, check_output, processes, train
+from megadance_hf.training.tasks import NewGenreTask
 
 STRETCHES = (0.92, 1.0, 1.08)
 

@@ -18,12 +18,12 @@ from common import (
     while_training,
 )
 
-from megadance_hf.data import WINDOW, EpochSampler, MotionWindows, collate, window_statistics
+from megadance_hf.data.windows import WINDOW, EpochSampler, MotionWindows, collate, window_statistics
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
-from megadance_hf.recipes import DataSettings
-from megadance_hf.tasks import ClassifierTask
-from megadance_hf.training import check_output, train
+from megadance_hf.training.loop import check_output, train
+from megadance_hf.training.recipes import DataSettings
+from megadance_hf.training.tasks import ClassifierTask
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

@@ -35,7 +35,8 @@ from common import (
     with_parts,
 )
 
-from megadance_hf.data import (
+from megadance_hf.data.schema import Clip
+from megadance_hf.data.windows import (
     WINDOW,
     CodeWindows,
     EpochSampler,
@@ -47,17 +48,16 @@ from megadance_hf.data import (
     encode_clips,
     fitting_length,
 )
-from megadance_hf.datasets_scripts.composer import composed_clip
-from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MegaDanceConfig
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.progress_megadance import progress_bar
-from megadance_hf.recipes import DataSettings, GenerationSettings, Recipe, RecipeError
-from megadance_hf.tasks import GeneratorTask, RhythmTask
-from megadance_hf.training import check_output, processes, train
+from megadance_hf.synthetic.composer import composed_clip
+from megadance_hf.training.loop import check_output, processes, train
+from megadance_hf.training.recipes import DataSettings, GenerationSettings, Recipe, RecipeError
+from megadance_hf.training.tasks import GeneratorTask, RhythmTask
 
 # Where the data have no song with clear beats, so many composed ones stand in.
 COMPOSED_SONGS, COMPOSED_SECONDS = 24, 20.0

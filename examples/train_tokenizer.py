@@ -20,12 +20,12 @@ from common import (
     while_training,
 )
 
-from megadance_hf.data import WINDOW, EpochSampler, MotionWindows, Statistics, collate
+from megadance_hf.data.windows import WINDOW, EpochSampler, MotionWindows, Statistics, collate
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.recipes import DataSettings
-from megadance_hf.tasks import TokenizerTask
-from megadance_hf.training import check_output, train
+from megadance_hf.training.loop import check_output, train
+from megadance_hf.training.recipes import DataSettings
+from megadance_hf.training.tasks import TokenizerTask
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:

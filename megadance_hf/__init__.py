@@ -32,7 +32,7 @@ _EXPORTS = {
     "MegaDanceFeatureExtractor": ".modeling.feature_extraction_megadance",
     "load_audio": ".modeling.audio_megadance",
     "MegaDanceProcessor": ".processor",
-    "Motion": ".motion",
+    "Motion": ".motion.motion",
     "MusicToDancePipeline": ".pipeline",
     "find_model": ".models",
 }

@@ -29,9 +29,9 @@ from .modeling.pipeline_megadance import DancePipeline, find_device, load_weight
 from .modeling.remote_code_megadance import TASK
 from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
 from .models import DEFAULT_MODEL, find_model, load_config
-from .motion import Motion, MotionError
+from .motion.motion import Motion, MotionError
 from .processor import MegaDanceProcessor
-from .show import remember
+from .render.show import remember
 
 # Keywords of from_pretrained that say where files come from; the others are about the generator.
 _HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")

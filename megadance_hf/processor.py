@@ -10,7 +10,7 @@ from typing import Any
 
 from .modeling.processing_megadance import MegaDanceProcessor as ArraysProcessor
 from .models import DEFAULT_MODEL, find_model
-from .motion import Motion
+from .motion.motion import Motion
 
 
 class MegaDanceProcessor(ArraysProcessor):

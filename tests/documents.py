@@ -12,10 +12,11 @@ import pytest
 from helpers import write_song
 from official import write_checkpoint, write_statistics
 
-from megadance_hf import Motion, cli
-from megadance_hf.convert import convert_checkpoint
+from megadance_hf import Motion
+from megadance_hf.cli import main as cli
 from megadance_hf.datasets_scripts import ballroom
-from megadance_hf.hub import push_to_hub
+from megadance_hf.hub.convert import convert_checkpoint
+from megadance_hf.hub.push import push_to_hub
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 

@@ -274,7 +274,7 @@ class Door:
 def small_motion() -> Any:
     import numpy as np
 
-    from megadance_hf.motion import Motion
+    from megadance_hf.motion.motion import Motion
 
     rng = np.random.default_rng(0)
     poses = rng.normal(size=(20, 24, 3)).astype(np.float32) * 0.1
@@ -288,7 +288,7 @@ class MotionDoor(Door):
     def make(self, folder: Path) -> None:
         import numpy as np
 
-        from megadance_hf.motion import Motion
+        from megadance_hf.motion.motion import Motion
 
         motion = small_motion()
         for name in ("own.npz", "own.pkl", "own.bvh", "own.json", "own.joints.npz"):
@@ -318,7 +318,7 @@ class MotionDoor(Door):
                 file.unlink()
 
     def open(self, path: Path) -> None:
-        from megadance_hf.motion import Motion
+        from megadance_hf.motion.motion import Motion
 
         len(Motion.load(path).joints())
 
@@ -414,7 +414,7 @@ class PreparedDoor(Door):
         return file.name != "README.md"
 
     def open(self, path: Path) -> None:
-        from megadance_hf.datasets_scripts.schema import read_prepared
+        from megadance_hf.data.schema import read_prepared
 
         for clip in read_prepared(path, audio=True):
             len(clip)
@@ -428,9 +428,9 @@ class ConfigurationDoor(Door):
             shutil.copyfile(file, folder / file.name)
 
     def open(self, path: Path) -> None:
-        from megadance_hf.data import MusicAugmentation
+        from megadance_hf.data.windows import MusicAugmentation
         from megadance_hf.modeling import configuration_megadance as configurations
-        from megadance_hf.recipes import DataSettings, GenerationSettings, read_recipe
+        from megadance_hf.training.recipes import DataSettings, GenerationSettings, read_recipe
 
         kind = next(kind for kind in ("tokenizer", "generator", "classifier") if kind in path.name)
         prefix = {"generator": "", "tokenizer": "Tokenizer", "classifier": "Classifier"}[kind]
@@ -516,7 +516,7 @@ class StatisticsDoor(Door):
         torch.save(tensors, folder / "old.pth", _use_new_zipfile_serialization=False)
 
     def open(self, path: Path) -> None:
-        from megadance_hf.convert import read_checkpoint, read_statistics
+        from megadance_hf.hub.convert import read_checkpoint, read_statistics
 
         if path.suffix == ".pth":
             for value in read_checkpoint(path).values():
@@ -575,7 +575,7 @@ class RequestDoor(Door):
             from helpers import save_tiny_model
 
             from megadance_hf import pipeline  # noqa: F401  (registers the task)
-            from megadance_hf.handler import EndpointHandler
+            from megadance_hf.hub.handler import EndpointHandler
 
             torch.manual_seed(0)
             self.folder = tempfile.TemporaryDirectory()

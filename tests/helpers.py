@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from megadance_hf.datasets_scripts.schema import Card, Clip, write_prepared
+from megadance_hf.data.schema import Card, Clip, write_prepared
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, NUM_JOINTS, ROOT_SIZE

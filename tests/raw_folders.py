@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 import torch
 
-from megadance_hf.datasets_scripts.layouts import SMPL_PELVIS, SMPLX_PELVIS
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_rotation_6d
-from megadance_hf.motion import Motion
+from megadance_hf.motion.layouts import SMPL_PELVIS, SMPLX_PELVIS
+from megadance_hf.motion.motion import Motion
 
 # Three train sequences (two to one song), one for validation, two for testing.
 AISTPP_NAMES = (

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from accelerate import DistributedType, PartialState
 
-from megadance_hf.data import (
+from megadance_hf.data.schema import Clip
+from megadance_hf.data.windows import (
     CodeWindows,
     EpochSampler,
     MotionWindows,
@@ -24,7 +25,6 @@ from megadance_hf.data import (
     encode_clips,
     window_statistics,
 )
-from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
@@ -33,8 +33,8 @@ from megadance_hf.modeling.configuration_megadance import (
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.tasks import ClassifierTask, GeneratorTask, RhythmTask, TokenizerTask
-from megadance_hf.training import TrainingConfig, train
+from megadance_hf.training.loop import TrainingConfig, train
+from megadance_hf.training.tasks import ClassifierTask, GeneratorTask, RhythmTask, TokenizerTask
 
 GENRES = ("waltz", "rumba", "tango", "samba")
 TINY_TOKENIZER = {"hidden_size": 16, "code_size": 8, "levels": [3, 3], "normalize_scalars": True}

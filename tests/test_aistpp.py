@@ -8,20 +8,13 @@ import soundfile
 from raw_folders import AISTPP_NAMES, HANGING, SCALING, make_aistpp, write_pickle
 from raw_folders import real_clips as read_real_clips
 
-from megadance_hf.datasets_scripts import songs
+from megadance_hf.data import songs
+from megadance_hf.data.schema import Clip, ClipError, MissingDataError, music_features, put_on_the_floor, read_prepared
 from megadance_hf.datasets_scripts.aistpp import GENRE_OF_CODE, GENRES, list_raw, prepare, read_motion
-from megadance_hf.datasets_scripts.layouts import SMPL_PELVIS
-from megadance_hf.datasets_scripts.safe_files import load_pickle
-from megadance_hf.datasets_scripts.schema import (
-    Clip,
-    ClipError,
-    MissingDataError,
-    music_features,
-    put_on_the_floor,
-    read_prepared,
-)
 from megadance_hf.modeling.audio_megadance import load_audio
-from megadance_hf.motion import Motion
+from megadance_hf.motion.layouts import SMPL_PELVIS
+from megadance_hf.motion.motion import Motion
+from megadance_hf.motion.safe_files import load_pickle
 
 
 @pytest.fixture(scope="module")

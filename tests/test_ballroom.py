@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from megadance_hf.data.schema import ClipError, check_motion, iter_prepared, read_info, read_prepared
 from megadance_hf.datasets_scripts import ballroom
 from megadance_hf.datasets_scripts.ballroom import GENRES, VALIDATION, list_raw, prepare
-from megadance_hf.datasets_scripts.schema import ClipError, check_motion, iter_prepared, read_info, read_prepared
 
 RATE = 22050
 BEAT = 0.5  # seconds between the clicks of the music below

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from megadance_hf.data import RhythmWindows, Statistics, bar_phase, beat_phase, rhythm_labels, time_stretch
-from megadance_hf.datasets_scripts.beats import ESTIMATED, KNOWN, MIN_CONFIDENCE, hear_beats
-from megadance_hf.datasets_scripts.composer import composed_clip
-from megadance_hf.datasets_scripts.schema import Card, Clip, ClipError, read_prepared, write_prepared
+from megadance_hf.data.beats import ESTIMATED, KNOWN, MIN_CONFIDENCE, hear_beats
+from megadance_hf.data.schema import Card, Clip, ClipError, read_prepared, write_prepared
+from megadance_hf.data.windows import RhythmWindows, Statistics, bar_phase, beat_phase, rhythm_labels, time_stretch
+from megadance_hf.evaluation.synchrony import known_beats
 from megadance_hf.modeling.music_features_megadance import BEAT, ONSET_ENVELOPE, music_features
-from megadance_hf.synchrony import known_beats
+from megadance_hf.synthetic.composer import composed_clip
 
 
 @pytest.fixture(scope="module")

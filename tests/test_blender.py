@@ -12,11 +12,11 @@ import pytest
 import soundfile
 from helpers import save_tiny_model, skip_outside_ci, write_song
 
-from megadance_hf import cli
-from megadance_hf.humanoid import BVH_NAMES, MIXAMO_NAMES
-from megadance_hf.mannequin import SOLE_THICKNESS
+from megadance_hf.cli import main as cli
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
-from megadance_hf.motion import Motion
+from megadance_hf.motion.humanoid import BVH_NAMES, MIXAMO_NAMES
+from megadance_hf.motion.mannequin import SOLE_THICKNESS
+from megadance_hf.motion.motion import Motion
 
 pytestmark = pytest.mark.slow
 PROBE = Path(__file__).with_name("blender_probe.py")

@@ -4,12 +4,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 from test_export import Glb, random_motion
 
-from megadance_hf.bodies import BODIES, body_mesh, inverse_bind_matrices, skin
-from megadance_hf.camera import follow_camera
-from megadance_hf.mannequin import REST_JOINTS, SOLE_THICKNESS, mannequin_mesh, skin_vertices
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, MIRROR_JOINTS, PARENTS
-from megadance_hf.motion import Motion, MotionError
-from megadance_hf.render import RenderError, Stage, filmstrip, render_frames, render_video
+from megadance_hf.motion.bodies import BODIES, body_mesh, inverse_bind_matrices, skin
+from megadance_hf.motion.mannequin import REST_JOINTS, SOLE_THICKNESS, mannequin_mesh, skin_vertices
+from megadance_hf.motion.motion import Motion, MotionError
+from megadance_hf.render.camera import follow_camera
+from megadance_hf.render.video import RenderError, Stage, filmstrip, render_frames, render_video
 
 AT_REST = np.tile(np.eye(3), (24, 1, 1))
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -215,7 +215,7 @@ def test_video_frames_show_it(dance, smooth):
 
 
 def test_machine_code_and_plain_python_draw_it_the_same(monkeypatch, dance):
-    from megadance_hf import render
+    from megadance_hf.render import video as render
 
     compiled = Stage(dance[:1], (48, 36), body="smooth").draw(0)
     monkeypatch.setattr(render, "compiled", lambda function: function)

@@ -8,9 +8,9 @@ import pytest
 import soundfile
 from test_export import Glb, random_motion, read_bvh
 
-from megadance_hf import bundle
-from megadance_hf.bundle import save_bundle
-from megadance_hf.motion import MotionError
+from megadance_hf.export import bundle
+from megadance_hf.export.bundle import save_bundle
+from megadance_hf.motion.motion import MotionError
 
 RATE = 44100
 

@@ -4,7 +4,7 @@ import pytest
 from card_rules import card_errors
 from huggingface_hub import DatasetCard
 
-from megadance_hf.datasets_scripts.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips
+from megadance_hf.data.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips
 
 
 def noise(jumps=0, discontinuities=0, **values):

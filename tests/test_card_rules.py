@@ -7,8 +7,8 @@ import yaml
 from card_rules import card_errors
 from huggingface_hub import DatasetCard, ModelCard
 
-from megadance_hf.cli import DATA_SETS
-from megadance_hf.datasets_scripts.card import card_text
+from megadance_hf.cli.main import DATA_SETS
+from megadance_hf.data.card import card_text
 
 RESULT = {
     "task": {"type": "music-to-dance"},

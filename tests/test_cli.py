@@ -17,13 +17,16 @@ import pytest
 import soundfile
 from helpers import click_song, remember, save_tiny_model, skip_outside_ci, write_song
 
-from megadance_hf import __version__, bodies, cli, export
+from megadance_hf import __version__
+from megadance_hf.cli import main as cli
+from megadance_hf.data.schema import read_prepared
 from megadance_hf.datasets_scripts import mocap
-from megadance_hf.datasets_scripts.schema import read_prepared
+from megadance_hf.export import formats as export
 from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.models import bundled_models
-from megadance_hf.motion import KNOWN_SUFFIXES, Motion
+from megadance_hf.motion import bodies
+from megadance_hf.motion.motion import KNOWN_SUFFIXES, Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 
 _music_features = remember(music_features_megadance.music_features)
@@ -329,7 +332,7 @@ def test_prepare_hands_its_options_on(megadance, monkeypatch):
 
 
 def test_prepare_pushes_when_asked(megadance, tmp_path, monkeypatch):
-    from megadance_hf import hub
+    from megadance_hf.hub import push as hub
 
     calls = []
     monkeypatch.setattr(hub, "push_dataset", lambda *call: calls.append(call) or "https://hub/me/walks")
@@ -547,8 +550,8 @@ def test_an_error_while_writing_leaves_nothing(megadance, model, song, monkeypat
     """The first file is finished, the second fails: none is there, and what stood there before still is."""
     with open("a.npz", "w") as file:
         file.write("old")
-    from megadance_hf import export
-    from megadance_hf.motion import MotionError
+    from megadance_hf.export import formats as export
+    from megadance_hf.motion.motion import MotionError
 
     def full(motion, path):
         raise MotionError(f"path={str(path)!r} cannot be written: No space left on device")
@@ -562,7 +565,7 @@ def test_an_error_while_writing_leaves_nothing(megadance, model, song, monkeypat
 
 
 def test_ctrl_c_leaves_nothing(megadance, model, song, monkeypatch):
-    from megadance_hf import export
+    from megadance_hf.export import formats as export
 
     def interrupted(motion, path):
         raise KeyboardInterrupt

@@ -10,10 +10,10 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megadance_hf.datasets_scripts import composer
-from megadance_hf.datasets_scripts.composer import SAMPLING_RATE, STYLES, compose, composed_clip, main, write_song
 from megadance_hf.modeling.errors_megadance import FileError
 from megadance_hf.modeling.music_features_megadance import BEAT, music_features
+from megadance_hf.synthetic import composer
+from megadance_hf.synthetic.composer import SAMPLING_RATE, STYLES, compose, composed_clip, main, write_song
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megadance_hf import Motion, console
+from megadance_hf import Motion
+from megadance_hf.cli import console
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and pipes of POSIX")
 
@@ -134,7 +135,7 @@ def test_letters_that_the_output_lacks():
 
 
 def test_help_is_a_command_too(capsys):
-    from megadance_hf import cli
+    from megadance_hf.cli import main as cli
 
     for argv, begins in ((["help"], "usage: megadance [-h]"), (["help", "export"], "usage: megadance export")):
         with pytest.raises(SystemExit) as caught:

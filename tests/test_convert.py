@@ -8,8 +8,8 @@ import pytest
 import torch
 from official import official_classifier, official_generator, official_tokenizer, statistics, write_statistics
 
-from megadance_hf import cli
-from megadance_hf.convert import (
+from megadance_hf.cli import main as cli
+from megadance_hf.hub.convert import (
     ConversionError,
     classifier_name,
     convert_checkpoint,
@@ -21,10 +21,10 @@ from megadance_hf.convert import (
     read_statistics,
     tokenizer_name,
 )
-from megadance_hf.datasets_scripts.safe_files import FileError, load_pickle
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.motion.safe_files import FileError, load_pickle
 
 CONVERTERS = {
     "generator": (convert_released_generator, official_generator, "gpt.", generator_name),

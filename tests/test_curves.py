@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from helpers import GENRES, noisy_song, save_tiny_model
 
 from megadance_hf import Motion, MusicToDancePipeline
-from megadance_hf.curves import dance_curves, genre_curve, song_curves, speed_curve
+from megadance_hf.demo.curves import dance_curves, genre_curve, song_curves, speed_curve
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
 from megadance_hf.modeling.music_features_megadance import BEAT, NUM_FEATURES, ONSET_ENVELOPE
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from megadance_hf.dance_features import (
+from megadance_hf.metrics.dance_features import (
     GEOMETRIC,
     JOINT,
     geometric_features,

@@ -6,9 +6,9 @@ import torch
 from helpers import GENRES, tiny_generator, tiny_tokenizer
 from test_synchrony import song
 
-from megadance_hf import dances
-from megadance_hf.dances import Dance, Dancer, Excerpt, NearestMusic, excerpts_of
-from megadance_hf.data import clip_motion
+from megadance_hf.data.windows import clip_motion
+from megadance_hf.evaluation import dances
+from megadance_hf.evaluation.dances import Dance, Dancer, Excerpt, NearestMusic, excerpts_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.pipeline import MusicToDancePipeline

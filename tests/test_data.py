@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from megadance_hf.data import (
+from megadance_hf.data.schema import Clip
+from megadance_hf.data.windows import (
     FEATURE_STD_FLOOR,
     ROTATION_STD_FLOOR,
     VELOCITY_STD_FLOOR,
@@ -36,7 +37,6 @@ from megadance_hf.data import (
     time_stretch,
     window_statistics,
 )
-from megadance_hf.datasets_scripts.schema import Clip
 from megadance_hf.modeling.kinematics_megadance import (
     axis_angle_to_matrix,
     mirror_poses,

@@ -19,12 +19,13 @@ from browser import REMEDY, find_browser
 from helpers import GENRES, click_song, save_tiny_model, skip_outside_ci, write_song
 from scipy.spatial.transform import Rotation, Slerp
 
-from megadance_hf import Motion, MusicToDancePipeline, cli
-from megadance_hf.bodies import body_mesh, skin
-from megadance_hf.demo import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
-from megadance_hf.mannequin import SOLE_THICKNESS
+from megadance_hf import Motion, MusicToDancePipeline
+from megadance_hf.cli import main as cli
+from megadance_hf.demo.page import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
 from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
+from megadance_hf.motion.bodies import body_mesh, skin
+from megadance_hf.motion.mannequin import SOLE_THICKNESS
 
 ONE_FRAME = 1000 / 30  # milliseconds
 
@@ -165,7 +166,7 @@ def test_there_is_a_budget_of_the_disk(studio, song, tmp_path):
 
 
 def test_the_command_hands_its_options_on(monkeypatch, model):
-    import megadance_hf.demo as demo
+    import megadance_hf.demo.page as demo
 
     calls = []
     monkeypatch.setattr(demo, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
@@ -267,7 +268,7 @@ def test_addresses_that_cannot_be_served(model):
 @pytest.fixture
 def small_page(model, monkeypatch):
     """A page of the tiny model, kept for two seconds."""
-    import megadance_hf.demo as demo
+    import megadance_hf.demo.page as demo
 
     monkeypatch.setattr(demo, "TIDY_SECONDS", 0.2)
     page = launch(model, block=False, limits=Limits(song_seconds=4, megabytes=2, disk_megabytes=1))

@@ -17,7 +17,8 @@ from documents import (
 )
 from helpers import write_song
 
-from megadance_hf import Motion, cli
+from megadance_hf import Motion
+from megadance_hf.cli import main as cli
 
 pytest_plugins = ("documents",)
 LOG = ROOT / "docs" / "LOG.md"  # what was, not what is

@@ -9,10 +9,11 @@ import torch
 from helpers import GENRES, save_tiny_model, tiny_generator, tiny_tokenizer
 from test_synchrony import song
 
-from megadance_hf import cli, evaluation
-from megadance_hf.dances import excerpts_of
-from megadance_hf.datasets_scripts.schema import Card, read_prepared, write_prepared
-from megadance_hf.evaluation import EvaluationError, Protocol, evaluate
+from megadance_hf.cli import main as cli
+from megadance_hf.data.schema import Card, read_prepared, write_prepared
+from megadance_hf.evaluation import evaluate as evaluation
+from megadance_hf.evaluation.dances import excerpts_of
+from megadance_hf.evaluation.evaluate import EvaluationError, Protocol, evaluate
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer

@@ -15,8 +15,8 @@ import yaml
 from helpers import tiny_generator, tiny_tokenizer, write_song
 from raw_folders import make_finedance, real_clips
 
+from megadance_hf.data.schema import Card, Clip, _to_table, write_prepared
 from megadance_hf.datasets_scripts import finedance
-from megadance_hf.datasets_scripts.schema import Card, Clip, _to_table, write_prepared
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
@@ -26,7 +26,7 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.training import TrainingConfig, TrainingError
+from megadance_hf.training.loop import TrainingConfig, TrainingError
 
 TOKENIZER = {
     "model": {"levels": [3, 3], "hidden_size": 8, "code_size": 8, "residual_depth": 1, "normalize_scalars": True},

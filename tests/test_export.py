@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.spatial.transform import Rotation, Slerp
 
-from megadance_hf.export import _continuous_zxy, save_bvh, save_glb, save_smpl_mesh
-from megadance_hf.mannequin import SOLE_THICKNESS, mannequin_mesh, skin_vertices
+from megadance_hf.export.formats import _continuous_zxy, save_bvh, save_glb, save_smpl_mesh
 from megadance_hf.modeling import kinematics_megadance as kinematics
-from megadance_hf.motion import Motion, MotionError
+from megadance_hf.motion.mannequin import SOLE_THICKNESS, mannequin_mesh, skin_vertices
+from megadance_hf.motion.motion import Motion, MotionError
 
 
 def random_motion(frames: int = 40, seed: int = 0, spread: float = 0.5) -> Motion:

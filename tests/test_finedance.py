@@ -16,7 +16,8 @@ from raw_folders import (
 )
 from raw_folders import real_clips as read_real_clips
 
-from megadance_hf.datasets_scripts import songs
+from megadance_hf.data import songs
+from megadance_hf.data.schema import ClipError, DataError, music_features, read_info, read_prepared
 from megadance_hf.datasets_scripts.finedance import (
     ALIASES,
     GENRES,
@@ -28,10 +29,9 @@ from megadance_hf.datasets_scripts.finedance import (
     released_order,
     to_smpl,
 )
-from megadance_hf.datasets_scripts.layouts import SMPLX_PELVIS
-from megadance_hf.datasets_scripts.schema import ClipError, DataError, music_features, read_info, read_prepared
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix
+from megadance_hf.motion.layouts import SMPLX_PELVIS
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from helpers import GENRES, save_tiny_model, write_song
 
 from megadance_hf import Motion, MusicToDancePipeline
-from megadance_hf import handler as handler_module
-from megadance_hf.hub import save_for_hub
+from megadance_hf.hub import handler as handler_module
+from megadance_hf.hub.push import save_for_hub
 from megadance_hf.modeling.generation_megadance import MODES
 
 

@@ -17,9 +17,11 @@ from huggingface_hub import HfApi, ModelCard, constants
 from test_evaluation import data, models  # noqa: F401  (fixtures)
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
-from megadance_hf import MusicToDancePipeline, cli, reports
-from megadance_hf.evaluation import evaluate
-from megadance_hf.hub import HubError, model_card, open_model, push_to_hub, push_while_training, save_for_hub
+from megadance_hf import MusicToDancePipeline
+from megadance_hf.cli import main as cli
+from megadance_hf.evaluation import reports
+from megadance_hf.evaluation.evaluate import evaluate
+from megadance_hf.hub.push import HubError, model_card, open_model, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor

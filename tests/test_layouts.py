@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from megadance_hf.datasets_scripts import layouts
-from megadance_hf.datasets_scripts.layouts import Doubt, LayoutError, understand
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
-from megadance_hf.motion import Motion
+from megadance_hf.motion import layouts
+from megadance_hf.motion.layouts import Doubt, LayoutError, understand
+from megadance_hf.motion.motion import Motion
 
 pytestmark = pytest.mark.versions
 

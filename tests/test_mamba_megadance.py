@@ -7,13 +7,7 @@ from hypothesis import strategies as st
 
 from megadance_hf.modeling import mamba_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
-from megadance_hf.modeling.mamba_megadance import (
-    Mamba,
-    convolve,
-    mamba_weights,
-    run_mambas,
-    selective_scan,
-)
+from megadance_hf.modeling.mamba_megadance import Mamba, convolve, mamba_weights, run_mambas, selective_scan
 from megadance_hf.modeling.modeling_megadance import MegaDanceModel
 
 

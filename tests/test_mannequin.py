@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from megadance_hf.mannequin import (
+from megadance_hf.modeling import kinematics_megadance as kinematics
+from megadance_hf.motion.mannequin import (
     PART_COLOURS,
     RADII,
     REST_JOINTS,
@@ -13,7 +14,6 @@ from megadance_hf.mannequin import (
     pose_segments,
     skin_vertices,
 )
-from megadance_hf.modeling import kinematics_megadance as kinematics
 
 REST_ROTATIONS = np.tile(np.eye(3), (24, 1, 1))
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
+from megadance_hf.data.schema import read_info, read_prepared
 from megadance_hf.datasets_scripts.mocap import GENRES, GROUPS, TEST, list_raw, prepare
-from megadance_hf.datasets_scripts.schema import read_info, read_prepared
 
 
 def write_raw(root, sequences):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling import kinematics_megadance as kinematics
-from megadance_hf.motion import KNOWN_SUFFIXES, Motion, MotionError, atomic_path, check_output
+from megadance_hf.motion.motion import KNOWN_SUFFIXES, Motion, MotionError, atomic_path, check_output
 
 pytestmark = pytest.mark.versions
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from megadance_hf.data.noise import find_jumps, measure_noise
 from megadance_hf.datasets_scripts.ballroom import read_motion
-from megadance_hf.datasets_scripts.noise import find_jumps, measure_noise
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 
 

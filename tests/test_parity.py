@@ -11,14 +11,14 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from megadance_hf import metrics
-from megadance_hf.convert import (
+from megadance_hf.hub.convert import (
     convert_released_classifier,
     convert_released_generator,
     convert_released_tokenizer,
     generator_name,
     tokenizer_name,
 )
-from megadance_hf.dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
+from megadance_hf.metrics.dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import (

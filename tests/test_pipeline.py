@@ -24,7 +24,6 @@ from helpers import (
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
-from megadance_hf.datasets_scripts.composer import compose
 from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import GenreError
@@ -34,8 +33,9 @@ from megadance_hf.modeling.kinematics_megadance import poses_to_motion
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.models import DEFAULT_MODEL, bundled_models, find_model, load_config
-from megadance_hf.motion import Motion, MotionError
+from megadance_hf.motion.motion import Motion, MotionError
 from megadance_hf.pipeline import TASK, MusicToDancePipeline, describe_model
+from megadance_hf.synthetic.composer import compose
 
 pytestmark = pytest.mark.versions
 

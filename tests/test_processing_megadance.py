@@ -384,7 +384,7 @@ def test_steady_drift_vanishes_and_a_jump_stays():
 
 
 def test_real_dances_hardly_change_but_lose_their_drift(ballroom_dir):
-    from megadance_hf.motion import Motion
+    from megadance_hf.motion.motion import Motion
 
     for name in ("waltz_20", "rumba_4", "chacha_2a"):
         motion = Motion.load(ballroom_dir / "motions" / f"{name}.npz")

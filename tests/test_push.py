@@ -14,9 +14,9 @@ from helpers import save_tiny_data
 from huggingface_hub import RepoUrl
 from huggingface_hub.errors import HFValidationError
 
-from megadance_hf.datasets_scripts.push import push_prepared
-from megadance_hf.datasets_scripts.schema import Card, Clip, MissingDataError, read_info, read_prepared, write_prepared
-from megadance_hf.hub import push_dataset
+from megadance_hf.data.schema import Card, Clip, MissingDataError, read_info, read_prepared, write_prepared
+from megadance_hf.hub.datasets import push_prepared
+from megadance_hf.hub.push import push_dataset
 
 
 class FakeApi:

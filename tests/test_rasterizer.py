@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megadance_hf.rasterizer import RGB, VIDEO, blend, capsules, compiled, lay_floor, lay_over, light, rasterise
+from megadance_hf.render.rasterizer import RGB, VIDEO, blend, capsules, compiled, lay_floor, lay_over, light, rasterise
 
 
 def some_bytes(*shape: int, seed: int = 0) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
-from megadance_hf.recipes import SECTIONS, DataSettings, GenerationSettings, RecipeError, read_recipe
+from megadance_hf.training.recipes import SECTIONS, DataSettings, GenerationSettings, RecipeError, read_recipe
 
 pytestmark = pytest.mark.versions
 
@@ -142,7 +142,7 @@ def test_repeats_of_genres_that_the_data_lack(tmp_path):
 
 def test_every_setting_has_a_kind_that_is_understood():
     """A kind that the reader does not know would refuse every value."""
-    from megadance_hf.recipes import _described
+    from megadance_hf.training.recipes import _described
 
     def kinds(section):
         for value in section.values():

@@ -15,7 +15,7 @@ import torch
 from helpers import save_tiny_model, write_song
 
 from megadance_hf import Motion, MusicToDancePipeline
-from megadance_hf.hub import push_to_hub
+from megadance_hf.hub.push import push_to_hub
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.remote_code_megadance import copy_code, task_is_registered

@@ -13,13 +13,13 @@ import soundfile
 from scipy.signal import correlate, resample_poly
 from scipy.spatial.transform import Rotation
 
-from megadance_hf import render
-from megadance_hf.camera import Camera
-from megadance_hf.mannequin import SEGMENTS, SOLE_THICKNESS
 from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import PARENTS
-from megadance_hf.motion import Motion, MotionError
-from megadance_hf.render import RenderError, Stage, filmstrip, follow_camera, render_frames, render_video
+from megadance_hf.motion.mannequin import SEGMENTS, SOLE_THICKNESS
+from megadance_hf.motion.motion import Motion, MotionError
+from megadance_hf.render import video as render
+from megadance_hf.render.camera import Camera
+from megadance_hf.render.video import RenderError, Stage, filmstrip, follow_camera, render_frames, render_video
 
 SMALL = (192, 108)
 HIP, ELBOW, SHOULDER, WRIST = (1, 2), (18, 19), (16, 17), (20, 21)  # left, right

@@ -6,9 +6,9 @@ import cv2
 import pytest
 from test_evaluation import data, models  # noqa: F401  (fixtures)
 
-from megadance_hf import reports
-from megadance_hf.evaluation import Evaluation, evaluate
-from megadance_hf.motion import MotionError
+from megadance_hf.evaluation import reports
+from megadance_hf.evaluation.evaluate import Evaluation, evaluate
+from megadance_hf.motion.motion import MotionError
 
 
 @pytest.fixture(scope="module")

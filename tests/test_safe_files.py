@@ -12,14 +12,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from megadance_hf.datasets_scripts.safe_files import (
-    FileError,
-    load_npy,
-    load_npz,
-    load_pickle,
-    load_torch,
-    names_of_npz,
-)
+from megadance_hf.motion.safe_files import FileError, load_npy, load_npz, load_pickle, load_torch, names_of_npz
 
 pytestmark = pytest.mark.versions
 
@@ -349,7 +342,7 @@ def test_packing_that_numpy_does_not_use(tmp_path):
 CHILD = """
     import random, sys
     from pathlib import Path
-    from megadance_hf.datasets_scripts.safe_files import FileError, load_npz, load_pickle
+    from megadance_hf.motion.safe_files import FileError, load_npz, load_pickle
 
     chance = random.Random(int(sys.argv[2]))
     files = sorted(Path(sys.argv[1]).glob("*.*"))

@@ -13,8 +13,8 @@ from helpers import save_tiny_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megadance_hf.datasets_scripts import schema
-from megadance_hf.datasets_scripts.schema import (
+from megadance_hf.data import schema
+from megadance_hf.data.schema import (
     Card,
     Clip,
     ClipError,

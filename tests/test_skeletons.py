@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from megadance_hf import skeletons
-from megadance_hf.datasets_scripts import layouts
-from megadance_hf.humanoid import straightening
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, PARENTS, REST_OFFSETS
-from megadance_hf.motion import Motion, MotionError
+from megadance_hf.motion import layouts, skeletons
+from megadance_hf.motion.humanoid import straightening
+from megadance_hf.motion.motion import Motion, MotionError
 
 # What tools call the joints, in SMPL's order without hands: pelvis, hips, spine, knees, ...
 NAMES = {

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from megadance_hf.datasets_scripts import smooth_body
-from megadance_hf.mannequin import REST_JOINTS, SOLE_THICKNESS
 from megadance_hf.modeling.kinematics_megadance import MIRROR_JOINTS
+from megadance_hf.motion import smooth_body
+from megadance_hf.motion.mannequin import REST_JOINTS, SOLE_THICKNESS
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 

@@ -5,9 +5,9 @@ import pytest
 import soundfile
 from helpers import click_song, write_song
 
-from megadance_hf.datasets_scripts import songs
-from megadance_hf.datasets_scripts.schema import Clip, ClipError
-from megadance_hf.datasets_scripts.songs import add_song, cut_to_music, encode_ogg, excerpt, find_song
+from megadance_hf.data import songs
+from megadance_hf.data.schema import Clip, ClipError
+from megadance_hf.data.songs import add_song, cut_to_music, encode_ogg, excerpt, find_song
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 
 

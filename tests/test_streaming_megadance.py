@@ -25,7 +25,7 @@ from megadance_hf.modeling.streaming_megadance import (
     expected_rows,
     steady_phase,
 )
-from megadance_hf.motion import Motion
+from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 
 STEP = 8 * 512  # samples of a code step at 15360 Hz

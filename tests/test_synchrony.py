@@ -7,9 +7,10 @@ from helpers import tiny_generator, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megadance_hf import metrics, synchrony
-from megadance_hf.data import bar_phase
-from megadance_hf.datasets_scripts.schema import Clip
+from megadance_hf import metrics
+from megadance_hf.data.schema import Clip
+from megadance_hf.data.windows import bar_phase
+from megadance_hf.evaluation import synchrony
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizerEncoderOutput
 from megadance_hf.modeling.music_features_megadance import BEAT
 

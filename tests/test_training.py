@@ -16,12 +16,12 @@ import torch
 from runs import RUNS, TINY_TOKENIZER, classifier_run, clips, generator_run, tokenizer_run
 from safetensors.torch import load_file
 
-from megadance_hf import training
-from megadance_hf.data import EpochSampler, MotionWindows, collate
+from megadance_hf.data.windows import EpochSampler, MotionWindows, collate
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.tasks import TokenizerTask
-from megadance_hf.training import TrainingConfig, TrainingError, train
+from megadance_hf.training import loop as training
+from megadance_hf.training.loop import TrainingConfig, TrainingError, train
+from megadance_hf.training.tasks import TokenizerTask
 
 
 def rows(folder) -> list[dict]:

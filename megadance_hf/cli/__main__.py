@@ -1,0 +1,8 @@
+"""`python -m megadance_hf.cli`"""
+
+import sys
+
+from .main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

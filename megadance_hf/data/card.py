@@ -1,0 +1,157 @@
+"""What a prepared data set's page and the report of its making say, from its `info.json`."""
+
+import json
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
+from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
+from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
+
+from .beats import KNOWN, MIN_CONFIDENCE
+
+POSE_SIZE = NUM_JOINTS * 3
+# What the card loads until the set has a repository.
+PLACE = '"PATH"'
+# So many clips are named one by one.
+NAMED_CLIPS = 10
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a data set's page says beside the counts; `share_audio` only where the licence lets the music be passed on.
+
+    The Hub knows some licences by an id; one that it does not know is "other", and has a name.
+    """
+
+    title: str
+    description: str
+    licence: str
+    licence_id: str = "other"
+    licence_name: str = "see-card"
+    share_audio: bool = False
+
+
+def genre_table(info: dict[str, Any]) -> list[list[str]]:
+    """Clips and minutes of each genre in each split as rows of cells; the first row is the heading, the last the sum."""
+    splits = info["splits"]
+    met = {genre for n in splits.values() for genre in n["clips_by_genre"]}
+    rows = [["genre", *splits]]
+    for genre in [*info["genres"], "none"]:
+        if genre in met:
+            counts = [(n["clips_by_genre"].get(genre, 0), n["frames_by_genre"].get(genre, 0)) for n in splits.values()]
+            rows.append([genre, *(_clips_and_minutes(*count) for count in counts)])
+    return [*rows, ["all", *(_clips_and_minutes(n["clips"], n["frames"]) for n in splits.values())]]
+
+
+def _clips_and_minutes(clips: int, frames: int) -> str:
+    return f"{clips} ({frames / FPS / 60:.1f} min)" if clips else "-"
+
+
+def noisy_clips(info: dict[str, Any]) -> list[str]:
+    """One line for each clip with jumps or discontinuities, the worst first."""
+    noisy = {name: n for name, n in info["noise"].items() if n["jumps"] or n["discontinuities"]}
+    order = sorted(noisy, key=lambda name: (-noisy[name]["jumps"], -noisy[name]["discontinuities"], name))
+    return [
+        f"{name}: {n['jumps']} jumps, {n['discontinuities']} discontinuities; the root's largest step is "
+        f"{n['largest_root_step_m']:.2f} m (frame {n['root_frame']}), the largest turn {n['largest_turn_degrees']:.0f} degrees "
+        f"({n['turn_joint']}, frame {n['turn_frame']})"
+        for name, n in ((name, noisy[name]) for name in order)
+    ]
+
+
+def beats_line(info: dict[str, Any]) -> str:
+    """How many clips with music have known beats and how many estimated ones, with what confidence; empty without music."""
+    beats = info.get("beats", {}).values()
+    if not beats:
+        return ""
+    sure = sorted(value for value in beats if isinstance(value, int | float))
+    known, unheard = sum(value == KNOWN for value in beats), sum(value is None for value in beats)
+    line = f"beats of {len(beats)} clips with music: {known} known, {len(sure)} estimated from the features"
+    if sure:
+        weak = sum(value < MIN_CONFIDENCE for value in sure)
+        line += (
+            f" (confidence {sure[0]:.2f} to {sure[-1]:.2f}, median {median(sure):.2f}; {weak} below {MIN_CONFIDENCE}, which "
+            "training does not use)"
+        )
+    return line + (f", {unheard} without" if unheard else "")
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for so many rows."""
+    limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
+    return next((name for limit, name in limits.items() if rows < limit), "100K<n<1M")
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def card_text(card: Card, info: dict[str, Any]) -> str:
+    splits = info["splits"]
+    data_files = "\n".join(f"  - split: {split}\n    path: {split}.parquet" for split in splits)
+    rows = "\n".join(
+        f"| {split} | {n['clips']} | {n['frames'] / FPS / 60:.1f} | {n['paired_clips']} | {n['paired_frames'] / FPS / 60:.1f} |"
+        for split, n in splits.items()
+    )
+    table = genre_table(info)
+    by_genre = "\n".join(f"| {' | '.join(cells)} |" for cells in [table[0], ["---"] * len(table[0]), *table[1:]])
+    noisy = noisy_clips(info)
+    noise = "\n".join(f"- {line}" for line in noisy[:NAMED_CLIPS])
+    licence_name = f"\nlicense_name: {card.licence_name}" if card.licence_id == "other" else ""
+    left_out = "\n".join(f"- {name}: {reason}" for name, reason in info.get("left_out", {}).items())
+    return f"""---
+pretty_name: {json.dumps(card.title)}
+license: {card.licence_id}{licence_name}
+task_categories:
+- other
+size_categories:
+- {size_category(sum(n["clips"] for n in splits.values()))}
+tags:
+- music-to-dance
+- motion
+- smpl
+configs:
+- config_name: default
+  data_files:
+{data_files}
+---
+
+# {card.title}
+
+{card.description}
+
+**Licence.** {card.licence}
+
+| split | clips | minutes | with music | minutes with music |
+| --- | --- | --- | --- | --- |
+{rows}
+
+Genres in the order of their ids: {", ".join(info["genres"]) or "none"}.
+
+{by_genre}
+
+**Noise.** {len(noisy)} of {len(info["noise"])} clips have a step between two frames that no body can do (a jump) or that stands out from its
+neighbours (a discontinuity); `info.json` has the numbers of every clip.{" The worst:" if noise else ""}
+
+{noise}
+
+**Beats.** {_upper(beats_line(info)) or "There is no music"}.
+
+**Left out.** {len(info.get("left_out", {}))} clips could not be used.
+
+{left_out}
+
+One row is one clip at {FPS} frames a second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
+pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, {FEATURE_SIZE}; null without music), `genre`, `split`, `source`,
+`licence`, `song`; `beat_source` says whether the beat is known or estimated (then `beat_confidence`, 0 to 1), `beat_period_s` and
+`first_beat_s` what it is; where it is known there may be `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
+
+```python
+from datasets import load_dataset
+
+clip = load_dataset({PLACE}, split="train").with_format("numpy")[0]
+clip["poses"].shape  # (T, {POSE_SIZE})
+```
+"""

@@ -1,0 +1,106 @@
+"""Songs of raw folders: finding the file, its features once for all clips that dance to it, and the piece a clip dances to.
+
+A song may belong to one clip (FineDance) or to dozens (AIST++: 60 songs for 1408 dances). Its features are computed from the whole
+file as it was downloaded, once in each process. A row of the prepared set keeps only the piece that is danced to, mono as Ogg Vorbis
+at the file's own rate: about a thirtieth of the wav, and no song is stored a second time in full.
+"""
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from megadance_hf.modeling.audio_megadance import load_audio
+
+from .schema import FPS, MIN_FRAMES, Clip, ClipError, song_features
+
+SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus", ".aiff", ".aif", ".wma")
+
+
+def find_song(folders: list[Path], name: str) -> Path:
+    """The file `name` with any of the known suffixes, in the first folder that has one; else where it should be."""
+    candidates = [folder / f"{name}{suffix}" for folder in folders for suffix in SUFFIXES]
+    return next((file for file in candidates if file.is_file()), candidates[0])
+
+
+def add_song(clip: Clip, song: Path) -> Clip:
+    """Gives the clip its music: both begin together and are cut to the shorter of the two.
+
+    Raises:
+        ClipError: the file is missing, or so short that no clip is left.
+        AudioError: it cannot be read.
+    """
+    if not song.is_file():
+        raise ClipError(f"{song.parent.name}/{song.name} is missing")
+    state = song.stat()
+    cut_to_music(clip, _whole_song(song, state.st_mtime_ns, state.st_size))
+    clip.audio = excerpt(song, len(clip) / FPS)
+    return clip
+
+
+def cut_to_music(clip: Clip, features: np.ndarray) -> Clip:
+    """Gives the clip music features (rows, 35), both cut to the shorter; the source says so when it was more than a second."""
+    before, frames = len(clip), min(len(clip), len(features))
+    if frames < MIN_FRAMES:
+        raise ClipError(
+            f"motion ({before} frames) and music ({len(features)} rows) share less than {MIN_FRAMES} frames"
+        )
+    clip.poses, clip.translation = clip.poses[:frames], clip.translation[:frames]
+    clip.input_features = features[:frames].copy()
+    if before - frames > FPS:
+        clip.source += f"; motion cut from {before} to {frames} frames, where the music ends"
+    return clip
+
+
+@lru_cache(maxsize=128)
+def _whole_song(song: Path, changed: int, size: int) -> np.ndarray:
+    features = song_features(song)
+    features.setflags(write=False)  # shared by clips
+    return features
+
+
+def excerpt(song: Path, seconds: float) -> bytes:
+    """The first `seconds` of a song, mono, as an Ogg Vorbis file."""
+    return encode_ogg(*load_audio(song, sampling_rate=None, duration=seconds))
+
+
+def encode_ogg(waveform: np.ndarray, rate: int) -> bytes:
+    """A mono waveform (samples,) as an Ogg Vorbis file: always the same bytes."""
+    import soundfile
+
+    with io.BytesIO() as memory:
+        with soundfile.SoundFile(memory, "w", rate, 1, format="OGG", subtype="VORBIS") as file:
+            for start in range(0, len(waveform), rate):  # libsndfile's Vorbis encoder crashes on one large block
+                file.write(waveform[start : start + rate])
+        return _with_serial_number_0(memory.getvalue())
+
+
+def _with_serial_number_0(ogg: bytes) -> bytes:
+    """The file with the random number of its stream replaced by 0 in the header of each page, and the page's checksum (RFC 3533)."""
+    content, page = bytearray(ogg), 0
+    while page < len(content):
+        segments = content[page + 26]
+        end = page + 27 + segments + sum(content[page + 27 : page + 27 + segments])
+        content[page + 14 : page + 18] = bytes(4)
+        content[page + 22 : page + 26] = bytes(4)
+        content[page + 22 : page + 26] = _ogg_checksum(content[page:end]).to_bytes(4, "little")
+        page = end
+    return bytes(content)
+
+
+def _checksum_of_byte(byte: int) -> int:
+    value = byte << 24
+    for _ in range(8):
+        value = (value << 1) ^ (0x104C11DB7 if value & 0x80000000 else 0)
+    return value
+
+
+_CHECKSUMS = tuple(_checksum_of_byte(byte) for byte in range(256))
+
+
+def _ogg_checksum(page: bytes) -> int:
+    value = 0
+    for byte in page:
+        value = (value << 8 & 0xFFFFFFFF) ^ _CHECKSUMS[value >> 24 ^ byte]
+    return value

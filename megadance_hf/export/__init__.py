@@ -1,0 +1,20 @@
+"""Files that other tools read: poses, BVH, glTF, VRM, joints, SMPL meshes, and a folder for Blender."""
+
+from megadance_hf._lazy import lazy_names
+
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        ".formats": (
+            "save_bvh",
+            "save_glb",
+            "save_joints",
+            "save_npz",
+            "save_pkl",
+            "save_smpl_mesh",
+            "save_smplx",
+            "save_vrma",
+        ),
+        ".bundle": ("save_bundle",),
+    },
+)

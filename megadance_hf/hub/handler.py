@@ -1,0 +1,243 @@
+"""What a Hugging Face Inference Endpoint runs: a song comes in, a dance goes out. Copied into a model's repository.
+
+    POST {"inputs": "<a sound file, base64>",
+          "parameters": {"genre": "waltz", "format": "glb", "seed": 0, "start": 0, "duration": 20}}
+    ->   {"format": "glb", "content_type": "model/gltf-binary", "data": "<the file, base64>",
+          "genre": "waltz", "seed": 0, "fps": 30, "frames": 600}
+
+or the sound file itself as the body (`Content-Type: audio/mpeg`), without parameters. `PARAMETERS` has them all with their
+ranges. The formats other than npz need megadance-hf in the repository's requirements.txt. Only sound that is sent is heard:
+addresses and paths are not followed.
+
+Limits, which the Endpoint's environment can change: `MEGADANCE_MAX_SECONDS` (60) of music danced to, `MEGADANCE_MAX_MEGABYTES`
+(20) of the sound file.
+"""
+
+import base64
+import binascii
+import io
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+TASK = "music-to-dance"
+CONTENT_TYPES = {"npz": "application/octet-stream", "glb": "model/gltf-binary", "mp4": "video/mp4"}
+MAX_SECONDS, MAX_MEGABYTES = 60.0, 20.0
+
+
+class RequestError(ValueError):
+    """A request cannot be answered; the message is one line for whoever sent it."""
+
+
+class Parameter(NamedTuple):
+    """One of the parameters of a request, and what it may be.
+
+    Attributes:
+        what: it does, for people.
+        kind: `str`, `int` (a whole number) or `float` (any number).
+        default: what it is when left out, or null, in words.
+        choices: what a text may be; any when empty.
+        low, high: range of a number; `low` is not in it where `above`.
+    """
+
+    what: str
+    kind: type
+    default: str
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = math.inf
+    above: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """What it may be, in words."""
+        if self.kind is str:
+            return f"one of {', '.join(self.choices)}" if self.choices else "a text"
+        kind = "a whole number" if self.kind is int else "a number"
+        return (
+            f"{kind} {'above' if self.above else 'from'} {self.low:g}{', up' if self.above else ''} to {self.high:.16g}"
+        )
+
+    def read(self, name: str, value: Any) -> Any:
+        """The value as Python's own text or number.
+
+        Raises:
+            RequestError: it is something else, or not in the range.
+        """
+        if self.kind is str:
+            if isinstance(value, str) and (not self.choices or value in self.choices):
+                return value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            inside = self.low < value if self.above else self.low <= value  # NaN is in no range
+            if inside and value <= self.high and (self.kind is float or value == int(value)):
+                return self.kind(value)
+        shown = " ".join(repr(value).split())
+        shown = shown if len(shown) <= 60 else shown[:60] + " ..."
+        raise RequestError(f"parameters: {name}={shown}: give {self.allowed}")
+
+
+# What a request may ask for: what is checked, and what the model's card says, come from here.
+PARAMETERS = {
+    "genre": Parameter("what is danced", str, "the model's first"),
+    "format": Parameter("of the answer", str, "npz", tuple(CONTENT_TYPES)),
+    "seed": Parameter("fixes the dance", int, "drawn, and told in the answer", high=2**53),
+    "start": Parameter("second of the song to begin at", float, "0", high=86400),
+    "duration": Parameter("seconds to dance", float, "to the end of the song", high=MAX_SECONDS, above=True),
+    "temperature": Parameter("below 1 safer, above 1 more surprising", float, "the model's", high=100, above=True),
+    "top_k": Parameter("choose among so many likeliest steps only", int, "the model's", high=1_000_000),
+    "mode": Parameter("how past and music are windowed", str, "the model's", ("released", "paper", "stream")),
+}
+
+
+def parameter_table(genres: tuple[str, ...] = ()) -> str:
+    """`PARAMETERS` as a table of Markdown."""
+    lines = ["| parameter | | may be | when left out |", "|---|---|---|---|"]
+    for name, parameter in _with_genres(genres).items():
+        lines.append(f"| `{name}` | {parameter.what} | {parameter.allowed} | {parameter.default} |")
+    return "\n".join(lines)
+
+
+def _with_genres(genres: tuple[str, ...], seconds: float = MAX_SECONDS) -> dict[str, Parameter]:
+    known = {"genre": {"choices": genres}, "duration": {"high": seconds}}
+    return {name: parameter._replace(**known.get(name, {})) for name, parameter in PARAMETERS.items()}
+
+
+class EndpointHandler:
+    """Loads the model once and answers requests; the names are those that Inference Endpoints look for."""
+
+    def __init__(self, path: str = "") -> None:
+        """`path`: folder of the repository's files.
+
+        Raises:
+            RequestError: a limit in the environment is no number above 0.
+        """
+        from transformers import pipeline
+
+        self.max_seconds = _limit("MEGADANCE_MAX_SECONDS", MAX_SECONDS)
+        self.max_bytes = round(_limit("MEGADANCE_MAX_MEGABYTES", MAX_MEGABYTES) * 1e6)
+        self.pipe = pipeline(TASK, model=path, trust_remote_code=True)
+        self.parameters = _with_genres((), self.max_seconds)  # the pipeline knows the genres, in any writing
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Answer a request, see the top of this file.
+
+        Raises:
+            RequestError: what is wrong with the request itself; the model's own errors about song and genre are ValueErrors
+                of one line as well.
+        """
+        if not isinstance(data, Mapping):
+            raise RequestError(
+                f"the request is of type {type(data).__name__}: give an object with inputs and parameters"
+            )
+        options = self._options(data.get("parameters"))
+        kind = options.pop("format", "npz")
+        motion_class = None if kind == "npz" else _motion_class(kind)
+        song = self._song(data.get("inputs"))
+        options["duration"] = self._duration(song, options.get("start", 0.0), options.get("duration"))
+        dance = self.pipe(song, **options)
+        if not isinstance(dance, dict):  # where megadance-hf is installed and its own pipeline answered: a Motion
+            dance = {name: getattr(dance, name) for name in ("poses", "translation", "fps", "genre", "metadata")}
+        made = _npz(dance) if motion_class is None else _file(motion_class(**dance), kind, song, options)
+        return {
+            "format": kind,
+            "content_type": CONTENT_TYPES[kind],
+            "data": base64.b64encode(made).decode("ascii"),
+            "genre": dance["genre"],
+            "seed": dance["metadata"]["seed"],
+            "fps": dance["fps"],
+            "frames": len(dance["poses"]),
+        }
+
+    def _options(self, given: Any) -> dict[str, Any]:
+        """The parameters that were given, checked; null is as if left out."""
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            raise RequestError(f"parameters is of type {type(given).__name__}: give an object of names and values")
+        for name in given:
+            if name not in self.parameters:
+                shown = repr(name) if len(repr(name)) <= 60 else repr(name)[:60] + " ..."
+                raise RequestError(f"parameters has {shown}: give some of {', '.join(sorted(self.parameters))}")
+        return {name: self.parameters[name].read(name, value) for name, value in given.items() if value is not None}
+
+    def _song(self, inputs: Any) -> bytes:
+        if isinstance(inputs, str):
+            if inputs[:8].lower().startswith(("http://", "https://", "file://", "hf://", "s3://")):
+                raise RequestError(
+                    "inputs is an address, which is not followed: send the bytes of the sound file, base64"
+                )
+            if inputs[:5].lower() == "data:":  # as a browser's FileReader gives it
+                inputs = inputs.partition(",")[2]
+            if len(inputs) <= 2 * self.max_bytes + 100:
+                inputs = "".join(inputs.split())  # some write it in lines
+            if len(inputs) > self.max_bytes * 4 / 3 + 4:  # before it is decoded
+                raise RequestError(f"inputs is longer than {self.max_bytes / 1e6:g} MB: send a smaller file")
+            try:
+                inputs = base64.b64decode(inputs, validate=True)
+            except (binascii.Error, ValueError):
+                raise RequestError("inputs is not base64: send the bytes of a sound file, encoded so") from None
+        if not isinstance(inputs, bytes | bytearray | memoryview) or not len(inputs):
+            raise RequestError("inputs is missing: send the bytes of a sound file (wav, mp3, m4a, ogg, flac, ...)")
+        inputs = bytes(inputs)
+        if len(inputs) > self.max_bytes:
+            raise RequestError(
+                f"inputs has {len(inputs) / 1e6:.1f} MB, more than {self.max_bytes / 1e6:g}: send a smaller file"
+            )
+        return inputs
+
+    def _duration(self, song: bytes, start: float, duration: float | None) -> float:
+        """Seconds to dance; never more than the limit, whatever the file says about its own length."""
+        if duration is None:
+            duration = max(self.pipe.processor.feature_extractor.seconds(song) - start, 0.001)
+            if duration > self.max_seconds:
+                raise RequestError(
+                    f"{duration:.1f} s are to be danced to, more than {self.max_seconds:g}: give a duration up to that"
+                )
+        return duration
+
+
+def _limit(name: str, default: float) -> float:
+    try:
+        value = float(os.environ.get(name) or default)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise RequestError(f"{name}={os.environ[name]!r} in the environment: give a number above 0")
+    return value
+
+
+def _motion_class(kind: str) -> type:
+    try:
+        from megadance_hf.motion.motion import Motion
+    except ImportError:
+        raise RequestError(
+            f"format={kind!r} needs megadance-hf, which is not installed here: name it in requirements.txt, or ask for npz"
+        ) from None
+    return Motion
+
+
+def _npz(dance: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        poses=dance["poses"].reshape(len(dance["poses"]), -1),
+        trans=dance["translation"],
+        fps=np.float64(dance["fps"]),
+        mocap_framerate=np.float64(dance["fps"]),
+        genre=np.array(dance["genre"]),
+        metadata=np.array("{}"),  # by these keys Motion.load knows it for ours: Y up, the pelvis, the floor at 0
+    )
+    return file.getvalue()
+
+
+def _file(motion: Any, kind: str, song: bytes, options: dict[str, Any]) -> bytes:
+    from megadance_hf.modeling.files_megadance import scratch
+
+    with scratch() as folder:
+        path = folder / f"dance.{kind}"
+        music = {"music": song, "music_start": options.get("start", 0.0)} if kind == "mp4" else {}
+        motion.save(path, **music)
+        return path.read_bytes()

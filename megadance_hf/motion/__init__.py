@@ -1,0 +1,12 @@
+"""`Motion`: a dance as SMPL poses and a path of the pelvis; the files and skeletons it is read from, the bodies that show it."""
+
+from megadance_hf._lazy import lazy_names
+
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        ".motion": ("KNOWN_SUFFIXES", "Motion", "MotionError"),
+        ".bodies": ("BODIES", "body_mesh"),
+        ".layouts": ("LayoutError",),
+    },
+)

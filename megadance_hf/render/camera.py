@@ -1,0 +1,111 @@
+"""The camera of the pictures: from the front, gliding after the dancer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix
+from megadance_hf.motion.mannequin import SOLE_THICKNESS
+
+if TYPE_CHECKING:
+    from megadance_hf.motion.motion import Motion
+
+FOCAL = 1.9  # focal length in picture heights: a vertical view of 30 degrees, a portrait lens
+PITCH = math.radians(8.5)  # the camera looks down on the dancer by so much
+LOOK_AT_HEIGHT = 0.92  # metres: about the pelvis of a standing dancer
+USUAL_DISTANCE = 4.7  # metres from camera to dancer when nothing asks for more
+MARGINS = (0.05, 0.07, 0.11)  # free share of the picture: left and right, top, bottom (caption and time bar)
+BODY_REACH = (0.14, 0.22, 0.07)  # metres from a joint to the body's edge at most: sideways, up (crown), down (sole)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera that looks at a moving target from the front, at a fixed pitch and heading.
+
+    Attributes:
+        size: picture (width, height) in pixels.
+        heading: radians about Y from +Z to the direction in which the camera stands, seen from the dancer.
+        targets: (frames, 3) the looked-at points, metres.
+        distances: (frames,) from the target, metres.
+    """
+
+    size: tuple[int, int]
+    heading: float
+    targets: np.ndarray
+    distances: np.ndarray
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return FOCAL * self.size[1]
+
+    @property
+    def horizon(self) -> float:
+        """Picture row of the horizon; the same in every frame, because the pitch is."""
+        return (self.size[1] - 1) / 2 - self.focal * math.tan(PITCH)
+
+    def axes(self) -> np.ndarray:
+        """(3, 3): rows are picture right, picture up and towards the viewer, in world coordinates."""
+        s, c = math.sin(self.heading), math.cos(self.heading)
+        turn = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+        s, c = math.sin(PITCH), math.cos(PITCH)
+        return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]]) @ turn.T
+
+    def view(self, points: np.ndarray, frame: int | slice) -> np.ndarray:
+        """World points [..., 3] -> (right, up, depth in front of the camera) in metres, same shape.
+
+        With a slice of frames, `points` has the frames as its first dimension.
+        """
+        targets, distances = self.targets[frame], self.distances[frame]
+        lead = (...,) if targets.ndim == 1 else (slice(None), *([None] * (points.ndim - 2)))
+        seen = (points - targets[lead]) @ self.axes().T
+        seen[..., 2] = np.asarray(distances)[lead] - seen[..., 2]
+        return seen
+
+    def project(self, points: np.ndarray, frame: int | slice) -> np.ndarray:
+        """World points [..., 3] -> [..., 3]: picture column, picture row (pixels), depth (metres)."""
+        seen = self.view(np.asarray(points, dtype=float), frame)
+        depth = np.maximum(seen[..., 2], 1e-3)
+        column = (self.size[0] - 1) / 2 + self.focal * seen[..., 0] / depth
+        row = (self.size[1] - 1) / 2 - self.focal * seen[..., 1] / depth
+        return np.stack([column, row, depth], -1)
+
+
+def follow_camera(motion: Motion, size: tuple[int, int] = (1280, 720)) -> Camera:
+    """A calm camera for a whole dance, from the front (the mean facing of the first second).
+
+    It glides after the pelvis (Gaussian, 0.8 s) and steps back in time so that the whole body stays inside the margins.
+    """
+    import cv2
+
+    joints = np.asarray(motion.joints(), dtype=np.float64)  # [frames, 24, 3]
+    fps = float(motion.fps)
+    first_second = torch.from_numpy(np.array(motion.poses[: max(1, round(fps)), 0], dtype=np.float64))
+    facing = axis_angle_to_matrix(first_second)[:, :, 2].sum(0).numpy()  # where the pelvis' +Z points
+    heading = math.atan2(facing[0], facing[2]) if math.hypot(facing[0], facing[2]) > 1e-6 else 0.0
+
+    path = joints[:, 0].copy()
+    path[:, 1] = LOOK_AT_HEIGHT + SOLE_THICKNESS
+    sigma = 0.8 * fps
+    window = 2 * math.ceil(3 * sigma) + 1
+    targets = cv2.GaussianBlur(path, (1, window), sigmaX=1, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
+    camera = Camera(size, heading, targets, np.zeros(len(joints)))
+
+    # A point at (right, up, towards) from the target is inside when |right| * focal <= room * (distance - towards).
+    seen = camera.view(joints, slice(None))
+    right, up, towards = seen[..., 0], seen[..., 1], -seen[..., 2]
+    side, top, bottom = MARGINS
+    room = np.array([(0.5 - side) * size[0], (0.5 - top) * size[1], (0.5 - bottom) * size[1]]) / camera.focal
+    needed = np.stack([np.abs(right), up, -up], -1) + BODY_REACH  # [frames, 24, 3]
+    needed = np.maximum((needed / room + towards[..., None]).max((1, 2)), USUAL_DISTANCE)[:, None]
+    # The mean over a window of maxima over the same window is never below any frame's own need, and changes slowly.
+    window = 2 * round(1.5 * fps) + 1
+    kernel = np.ones((window, 1), np.uint8)
+    distances = cv2.dilate(needed, kernel, borderType=cv2.BORDER_REPLICATE)
+    distances = cv2.blur(distances, (1, window), borderType=cv2.BORDER_REPLICATE)
+    return Camera(size, heading, targets, distances[:, 0])

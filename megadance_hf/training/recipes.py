@@ -1,0 +1,369 @@
+"""Recipes: what a training is made with. Read from YAML and from `SECTION.NAME=VALUE` changes, checked before anything is done.
+
+A name that matches nothing, and a value of another kind than is wanted, are errors of one line that name the file, the setting and
+what comes nearest: a misspelt setting would otherwise be a training of hours with another value than was meant.
+"""
+
+import difflib
+import types
+import typing
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from inspect import get_annotations, signature
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+
+from megadance_hf.data.windows import CodeWindows, EpochSampler, MotionWindows, MusicAugmentation, RhythmWindows
+from megadance_hf.modeling.configuration_megadance import (
+    MegaDanceClassifierConfig,
+    MegaDanceConfig,
+    MegaDanceTokenizerConfig,
+)
+from megadance_hf.modeling.errors_megadance import reading, reason_of, short
+
+from .loop import TrainingConfig
+from .tasks import GeneratorTask, TokenizerTask
+
+Kind = Literal["tokenizer", "generator", "classifier"]
+# Larger files are no recipes, and YAML of a megabyte can take minutes.
+_LARGEST = 1 << 16
+MOST_REPEATS = 1000
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used; the message is one line naming the file, the setting and the remedy."""
+
+
+# --- what a recipe may say -----------------------------------------------------------------------------------------
+
+
+def _of(target: Any, *given: str) -> dict[str, Any]:
+    """Arguments of a class or function and what they take, but for those that are `given` by the script."""
+    hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+    names = [name for name in signature(target).parameters if name not in given]
+    return {name: hints.get(name, Any) for name in names}
+
+
+def _of_config(config: type, *given: str) -> dict[str, Any]:
+    """The settings that a configuration adds to those that every model of transformers has."""
+    return {name: kind for name, kind in get_annotations(config).items() if name not in given}
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is held out for measuring where the data have no validation split.
+
+    Attributes:
+        hold_back: share of the songs, 0 to below 1; 0 trains on all of them, as the paper does, and measures nothing meanwhile.
+    """
+
+    hold_back: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold_back < 1:
+            raise ValueError(f"hold_back={self.hold_back!r} is not possible: give a share from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How the trained model dances when it is not told otherwise; see `generate`."""
+
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    mode: Literal["paper", "released", "stream"] = "paper"
+
+    def __post_init__(self) -> None:
+        for name, good, remedy in (
+            ("temperature", self.temperature > 0, "a number above 0"),
+            ("top_k", self.top_k >= 0, "0 (all) or more"),
+            ("top_p", 0 < self.top_p <= 1, "a share above 0, to 1"),
+        ):
+            if not good:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not possible: give {remedy}")
+
+
+_WINDOWS = ("clips", "encoded", "genres", "statistics", "augmentation", "seed", "random", "self")
+_TRAINING = typing.get_type_hints(TrainingConfig)
+SECTIONS: dict[str, dict[str, Any]] = {
+    "tokenizer": {
+        "model": _of_config(MegaDanceTokenizerConfig, "fps"),
+        "data": _of(DataSettings),
+        "windows": _of(MotionWindows, *_WINDOWS),
+        "task": _of(TokenizerTask, "clips"),
+        "training": _TRAINING,
+    },
+    "generator": {
+        "model": _of_config(MegaDanceConfig, "fps", "frames_per_code", "active_genres", "use_cache"),
+        "data": _of(DataSettings),
+        "rhythm": {
+            "composed_songs": int,
+            "repeats": Mapping[str, int],
+            "windows": _of(RhythmWindows, *_WINDOWS),
+            "augmentation": _of(MusicAugmentation),
+            "training": _TRAINING,
+        },
+        "windows": {**_of(CodeWindows, *_WINDOWS), "stretches": Sequence[float]},
+        "sampler": _of(EpochSampler, "windows", "seed"),
+        "augmentation": _of(MusicAugmentation),
+        "task": _of(GeneratorTask, "windows", "batch_size"),
+        "training": _TRAINING,
+        "generation": _of(GenerationSettings),
+    },
+    "classifier": {
+        "model": _of_config(MegaDanceClassifierConfig, "fps"),
+        "data": _of(DataSettings),
+        "windows": _of(MotionWindows, *_WINDOWS),
+        "training": _TRAINING,
+    },
+}
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Recipe:
+    """Settings by section, all of them known and of the right kind.
+
+    Attributes:
+        kind: what is trained.
+        source: the file, for messages.
+        settings: by section.
+        changed: the settings that were changed, as "section.name".
+    """
+
+    kind: Kind
+    source: str
+    settings: dict[str, Any]
+    changed: list[str] = field(default_factory=list)
+
+    def __contains__(self, place: str) -> bool:
+        return self._find(place) is not None
+
+    def _find(self, place: str) -> Any:
+        found: Any = self.settings
+        for name in place.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
+
+    def section(self, place: str) -> dict[str, Any]:
+        """A section ("windows", "rhythm.windows"), a new dictionary; empty where the recipe does not have it."""
+        return dict(self._find(place) or {})
+
+    def training(self, place: str = "training") -> TrainingConfig:
+        """A section that is a `TrainingConfig`."""
+        with self.using(place):
+            return TrainingConfig.from_dict(self.section(place))
+
+    @contextmanager
+    def using(self, place: str) -> Iterator[None]:
+        """What is made from a section: a value that is not possible is an error of the recipe."""
+        try:
+            yield
+        except RecipeError:
+            raise
+        except (ValueError, TypeError, StrictDataclassError) as error:
+            # of a chain (transformers' validation wraps ours) the last line says what it is
+            reason = reason_of(error.__cause__ or error)
+            reason = reason.removeprefix(f"{place}.")
+            raise RecipeError(f"{self.source}: {place}.{reason}") from error
+
+    def repeats(self, place: str, genres: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+        """`repeats` of a section for the genres of the data, and the names in it that are none of these.
+
+        Raises:
+            RecipeError: a name that was asked for by a change, or a number out of range.
+        """
+        found = self.section(place).get("repeats") or {}
+        for name, times in found.items():
+            if not 0 <= times <= MOST_REPEATS:
+                raise RecipeError(
+                    f"{self.source}: {place}.repeats.{name}={times} is not possible: give 0 to {MOST_REPEATS}"
+                )
+        strange = [name for name in found if name not in genres]
+        for name in strange:
+            if f"{place}.repeats.{name}" in self.changed:
+                near = _nearest(name, genres)
+                raise RecipeError(f"--set {place}.repeats.{name}: no such genre in the data{near}: {', '.join(genres)}")
+        return {name: times for name, times in found.items() if name in genres}, strange
+
+
+def read_recipe(file: str | Path, kind: Kind, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe's file with changes, each "SECTION.NAME=VALUE" with a value as YAML has it.
+
+    Raises:
+        RecipeError: the file cannot be read, or a setting is unknown or of the wrong kind.
+    """
+    source = str(file)
+    with reading(source, "give a recipe such as examples/configs/small_generator.yaml", RecipeError):
+        if Path(file).is_dir():
+            raise RecipeError(f"{source} is a folder: give the recipe's file in it")
+        if Path(file).stat().st_size > _LARGEST:
+            raise RecipeError(f"{source} is no recipe: it has more than {_LARGEST >> 10} kB")
+        with open(file, encoding="utf-8-sig") as stream:
+            settings = yaml.load(stream, _Loader)
+    if settings is None:
+        settings = {}
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{source} is no recipe: give sections with settings ({', '.join(SECTIONS[kind])})")
+    recipe = Recipe(kind, source, settings)
+    _check(settings, SECTIONS[kind], source, kind, ())
+    for change in changes:
+        _apply(recipe, change)
+    return recipe
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what only confuses in a recipe: a name given twice, of which the last would count, and aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise RecipeError(f"{self.name}: aliases (*name) are not read here: write the values out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise RecipeError(f"{self.name}: {name} stands twice in one section: keep one of them")
+        return super().construct_mapping(node, deep)
+
+
+def _apply(recipe: Recipe, change: str) -> None:
+    place, equals, text = change.partition("=")
+    path = tuple(name.strip() for name in place.split("."))
+    if not equals or not all(path):
+        raise RecipeError(
+            f"--set {change}: give SECTION.NAME=VALUE with a section of {', '.join(SECTIONS[recipe.kind])}"
+        )
+    try:
+        value = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"--set {change}: {text!r} is no value of YAML ({reason_of(error)})") from error
+    nested: Any = value
+    for name in reversed(path[1:]):
+        nested = {name: nested}
+    _check(part := {path[0]: nested}, SECTIONS[recipe.kind], f"--set {change}", recipe.kind, ())
+    target, source = recipe.settings, part
+    for name in path[:-1]:
+        if not isinstance(target.get(name), dict):
+            target[name] = {}
+        target, source = target[name], source[name]
+    target[path[-1]] = source[path[-1]]
+    recipe.changed.append(".".join(path))
+
+
+# --- checking ------------------------------------------------------------------------------------------------------
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check(values: dict[Any, Any], known: Mapping[str, Any], source: str, kind: str, path: tuple[str, ...]) -> None:
+    """Names and kinds of a section, and of those in it; numbers that YAML reads as text (1e-3) become numbers."""
+    for name, value in values.items():
+        place = ".".join((*path, str(name)))
+        if name not in known:
+            places = list(_places(SECTIONS[kind]))
+            same = [one for one in places if one.rpartition(".")[2] == str(name)]
+            near = _nearest(name, list(known)) or (f"; did you mean {same[-1]}?" if same else _nearest(place, places))
+            raise RecipeError(
+                f"{source}: {place} is not a setting of a {kind}'s recipe{near} (here it has {', '.join(known)})"
+            )
+        if isinstance(known[name], dict):
+            if value is None:
+                values[name] = value = {}
+            if not isinstance(value, dict):
+                raise RecipeError(
+                    f"{source}: {place} is a section with settings ({', '.join(known[name])}), not {value!r}"
+                )
+            _check(value, known[name], source, kind, (*path, str(name)))
+            continue
+        fits, values[name] = _fit(value, known[name])
+        if not fits:
+            shown = "null" if value is None else short(repr(value), 80)
+            raise RecipeError(f"{source}: {place}={shown} is not possible: give {_described(known[name])}")
+
+
+def _places(known: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, kind in known.items():
+        yield path + name
+        if isinstance(kind, dict):
+            yield from _places(kind, f"{path}{name}.")
+
+
+def _fit(value: Any, kind: Any) -> tuple[bool, Any]:
+    """Whether a value is of a kind (as annotations have it), and the value as that kind."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True, value
+    if origin in (typing.Union, types.UnionType):
+        for part in parts:
+            fits, made = _fit(value, part)
+            if fits:
+                return True, made
+        return False, value
+    if origin is Literal:
+        # YAML reads a bare `no` as false
+        made = "no" if value is False and "no" in parts else value
+        return isinstance(made, str) and made in parts, made
+    if origin in (list, tuple) or (isinstance(origin, type) and issubclass(origin, Sequence)) or kind is list:
+        if not isinstance(value, list):
+            return False, value
+        if origin is tuple and parts and parts[-1] is not Ellipsis:
+            if len(value) != len(parts):
+                return False, value
+            kinds = list(parts)
+        else:
+            kinds = [parts[0] if parts else Any] * len(value)
+        fitted = [_fit(one, kind) for one, kind in zip(value, kinds, strict=True)]
+        return all(fits for fits, _ in fitted), [made for _, made in fitted]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            return value is None, {} if value is None else value
+        fitted = {name: (_fit(name, parts[0]), _fit(one, parts[1])) for name, one in value.items()}
+        return all(a[0] and b[0] for a, b in fitted.values()), {a[1]: b[1] for a, b in fitted.values()}
+    if kind is float:
+        return _number(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool), value
+    if kind is type(None):
+        return value is None, value
+    return isinstance(value, kind), value
+
+
+def _number(value: Any) -> tuple[bool, Any]:
+    """A finite number; YAML reads 1e-3 as text."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return False, value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False, value
+    return abs(value) < float("inf"), value
+
+
+def _described(kind: Any) -> str:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_described(part) for part in parts))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin is tuple and parts[-1] is not Ellipsis:
+        return f"{len(parts)} numbers in brackets"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"names with {_described(parts[1])} each"
+    if origin is not None or kind is list:
+        return f"a list in brackets, of {_described(parts[0])} each" if parts else "a list in brackets"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", type(None): "null"}
+    return words.get(kind, str(kind))
