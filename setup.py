@@ -69,7 +69,7 @@ setup(
         "megadance_hf.modeling": "modeling",
         "megadance_hf.datasets_scripts": "datasets_scripts",
     },
-    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "render/web/*", "motion/body/*"]},
+    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "export/web/*", "motion/body/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["megadance=megadance_hf.cli.main:main"]},

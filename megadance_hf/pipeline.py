@@ -17,6 +17,7 @@ import torch
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from . import auto  # noqa: F401  (registers the model type, which transformers.pipeline asks for)
+from .export.show import remember
 from .modeling.arguments_megadance import seed_number
 from .modeling.checkpoints_megadance import TOKENIZER_FOLDER
 from .modeling.configuration_megadance import MegaDanceTokenizerConfig
@@ -31,7 +32,6 @@ from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
 from .models import DEFAULT_MODEL, find_model, load_config
 from .motion.motion import Motion, MotionError
 from .processor import MegaDanceProcessor
-from .render.show import remember
 
 # Keywords of from_pretrained that say where files come from; the others are about the generator.
 _HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")

@@ -93,7 +93,7 @@ def check_script(command: str) -> None:
 def check_bundle_script(command: str) -> None:
     """Blender's command names options that the bundle's script has. What becomes of them: test_blender.py."""
     _, _, own = command.partition(" -- ")
-    source = (ROOT / "megadance_hf" / "open_in_blender.py").read_text(encoding="utf-8")
+    source = (ROOT / "megadance_hf" / "export" / "open_in_blender.py").read_text(encoding="utf-8")
     assert "open_in_blender.py" in command
     assert all(f'"{word}"' in source for word in own.split() if word.startswith("--"))
 

@@ -85,7 +85,7 @@ def test_files_for_viewers(handler, song, kind, begins):
 
 
 def test_other_formats_need_the_package_and_say_so(handler, song, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "megadance_hf.motion", None)
+    monkeypatch.setitem(__import__("sys").modules, "megadance_hf.motion.motion", None)
     with pytest.raises(ValueError, match="format='glb' needs megadance-hf.*requirements.txt, or ask for npz"):
         handler(request(song, format="glb"))
     assert handler(request(song))["frames"] == 60

@@ -297,7 +297,9 @@ def test_outputs_are_checked_by_suffix_and_folder(tmp_path):
 
 
 def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("megadance_hf.motion.os.access", lambda *_: False)  # root, in containers, may write everywhere
+    monkeypatch.setattr(
+        "megadance_hf.motion.motion.os.access", lambda *_: False
+    )  # root, in containers, may write everywhere
     with pytest.raises(MotionError, match="no permission to write into"):
         random_motion().save(tmp_path / "dance.npz")
 

@@ -158,7 +158,7 @@ def test_what_cannot_be_names_file_and_key(tmp_path, dance, suffix, change, mess
 
 def test_too_long_and_too_large_are_refused_early(tmp_path, monkeypatch, dance):
     monkeypatch.setattr(layouts, "MAX_FRAMES", 50)
-    monkeypatch.setattr("megadance_hf.motion_files.MAX_TEXT", 100)
+    monkeypatch.setattr("megadance_hf.motion.files.MAX_TEXT", 100)
     np.savez(tmp_path / "a.npz", poses=dance.poses, trans=dance.translation, fps=30)
     with pytest.raises(MotionError, match="60 frames, the limit is 50: cut it"):
         Motion.load(tmp_path / "a.npz")

@@ -17,9 +17,9 @@ from helpers import click_song, save_tiny_model, skip_outside_ci, write_song
 from test_export import random_motion
 
 from megadance_hf import Motion, MusicToDancePipeline
+from megadance_hf.export import show as module
+from megadance_hf.export.show import LONGEST, RATE, song_of, stage_page
 from megadance_hf.motion.motion import MotionError
-from megadance_hf.render import show as module
-from megadance_hf.render.show import LONGEST, RATE, song_of, stage_page
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from megadance_hf.cli.console import stoppable
+from megadance_hf.export.show import WEB
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS, GenreError
 from megadance_hf.modeling.errors_megadance import ModelError, reason_of
@@ -53,7 +54,6 @@ from megadance_hf.modeling.files_megadance import Scratch
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.motion.motion import Motion, MotionError
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.render.show import WEB
 from megadance_hf.render.video import RenderError, follow_camera, render_video
 
 from .curves import dance_curves, song_curves

@@ -1,4 +1,4 @@
-"""Files that other tools read: poses, BVH, glTF, VRM, joints, SMPL meshes, and a folder for Blender."""
+"""Files that other tools read: poses, BVH, glTF, VRM, joints, SMPL meshes, a 3D stage for notebooks, a folder for Blender."""
 
 from megadance_hf._lazy import lazy_names
 
@@ -15,6 +15,7 @@ __getattr__, __all__ = lazy_names(
             "save_smplx",
             "save_vrma",
         ),
+        ".show": ("show",),
         ".bundle": ("save_bundle",),
     },
 )

@@ -103,13 +103,13 @@ class Motion:
         return self.seconds
 
     def show(self, music: Any = None, **options: Any) -> None:
-        """Show the dancer in 3D, with sound: in a notebook below the cell, elsewhere in the browser. See `megadance_hf.render.show`."""
-        from megadance_hf.render.show import show
+        """Show the dancer in 3D, with sound: in a notebook below the cell, elsewhere in the browser. See `megadance_hf.export.show`."""
+        from megadance_hf.export.show import show
 
         show(self, music, **options)
 
     def _repr_html_(self) -> str:
-        from megadance_hf.render.show import representation
+        from megadance_hf.export.show import representation
 
         return representation(self)
 

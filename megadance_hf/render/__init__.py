@@ -1,4 +1,4 @@
-"""Pictures of a dance: video, filmstrip, and the 3D stage of notebooks and of the web page."""
+"""Pictures of a dance: video and filmstrip."""
 
 from megadance_hf._lazy import lazy_names
 
@@ -6,6 +6,5 @@ __getattr__, __all__ = lazy_names(
     __name__,
     {
         ".video": ("RenderError", "cut_music", "filmstrip", "render_frames", "render_video"),
-        ".show": ("show",),
     },
 )

@@ -74,9 +74,9 @@ def stage_page(
     Raises:
         MotionError, AudioError, RenderError: the body or the song cannot be used.
     """
-    from megadance_hf.export.formats import save_glb
+    from megadance_hf.render.camera import follow_camera
 
-    from .camera import follow_camera
+    from .formats import save_glb
 
     with scratch() as folder:
         figure = save_glb(motion, folder / "dance.glb", body).read_bytes()
@@ -179,7 +179,7 @@ def _sound(motion: Motion, music: Any, start: float) -> bytes:
     import soundfile
     import soxr
 
-    from .video import cut_music
+    from megadance_hf.render.video import cut_music
 
     waveform, rate = cut_music(music, start, Fraction(len(motion)) / Fraction(motion.fps).limit_denominator(1001))
     mono = waveform.mean(0)
