@@ -72,5 +72,5 @@ setup(
     package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "export/web/*", "motion/body/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["megadance=megadance_hf.cli.main:main"]},
+    entry_points={"console_scripts": ["megadance=megadance_hf.cli.command:main"]},
 )

@@ -13,7 +13,7 @@ from helpers import write_song
 from official import write_checkpoint, write_statistics
 
 from megadance_hf import Motion
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 from megadance_hf.datasets_scripts import ballroom
 from megadance_hf.hub.convert import convert_checkpoint
 from megadance_hf.hub.push import push_to_hub

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from helpers import save_tiny_model, skip_outside_ci, write_song
 
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 from megadance_hf.motion.humanoid import BVH_NAMES, MIXAMO_NAMES
 from megadance_hf.motion.mannequin import SOLE_THICKNESS

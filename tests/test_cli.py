@@ -18,7 +18,7 @@ import soundfile
 from helpers import click_song, remember, save_tiny_model, skip_outside_ci, write_song
 
 from megadance_hf import __version__
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 from megadance_hf.data.schema import read_prepared
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.export import formats as export

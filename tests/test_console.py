@@ -135,7 +135,7 @@ def test_letters_that_the_output_lacks():
 
 
 def test_help_is_a_command_too(capsys):
-    from megadance_hf.cli import main as cli
+    from megadance_hf.cli import command as cli
 
     for argv, begins in ((["help"], "usage: megadance [-h]"), (["help", "export"], "usage: megadance export")):
         with pytest.raises(SystemExit) as caught:

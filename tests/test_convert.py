@@ -8,7 +8,7 @@ import pytest
 import torch
 from official import official_classifier, official_generator, official_tokenizer, statistics, write_statistics
 
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 from megadance_hf.hub.convert import (
     ConversionError,
     classifier_name,

@@ -20,7 +20,7 @@ from helpers import GENRES, click_song, save_tiny_model, skip_outside_ci, write_
 from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf import Motion, MusicToDancePipeline
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 from megadance_hf.demo.page import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
 from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES

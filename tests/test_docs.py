@@ -18,7 +18,7 @@ from documents import (
 from helpers import write_song
 
 from megadance_hf import Motion
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 
 pytest_plugins = ("documents",)
 LOG = ROOT / "docs" / "LOG.md"  # what was, not what is

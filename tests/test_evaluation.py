@@ -9,7 +9,7 @@ import torch
 from helpers import GENRES, save_tiny_model, tiny_generator, tiny_tokenizer
 from test_synchrony import song
 
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 from megadance_hf.data.schema import Card, read_prepared, write_prepared
 from megadance_hf.evaluation import evaluate as evaluation
 from megadance_hf.evaluation.dances import excerpts_of

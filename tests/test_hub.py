@@ -18,7 +18,7 @@ from test_evaluation import data, models  # noqa: F401  (fixtures)
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
 from megadance_hf import MusicToDancePipeline
-from megadance_hf.cli import main as cli
+from megadance_hf.cli import command as cli
 from megadance_hf.evaluation import reports
 from megadance_hf.evaluation.evaluate import evaluate
 from megadance_hf.hub.push import HubError, model_card, open_model, push_to_hub, push_while_training, save_for_hub
@@ -495,8 +495,8 @@ def test_the_hub_is_asked_before_anything_slow(hub, folder, tmp_path, monkeypatc
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delenv("HF_TOKEN")  # who is not logged in is told about the network first
     slow = []
-    monkeypatch.setattr("megadance_hf.hub.open_model", slow.append)
-    monkeypatch.setattr("megadance_hf.hub.iter_prepared", slow.append)
+    monkeypatch.setattr("megadance_hf.hub.push.open_model", slow.append)
+    monkeypatch.setattr("megadance_hf.hub.push.iter_prepared", slow.append)
     made = save_tiny_data(tmp_path / "set")
     for words in (
         ["push", folder, repo],

@@ -9,7 +9,7 @@ import pytest
 from raw_folders import RealClip, finedance_motion
 from test_skeletons import names_of, other_bvh
 
-from megadance_hf.cli.main import main
+from megadance_hf.cli.command import main
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 from megadance_hf.motion import layouts
 from megadance_hf.motion.motion import Motion, MotionError

@@ -137,5 +137,5 @@ def test_python_blocks_use_only_public_names():
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module == "megadance_hf":
                 for alias in node.names:
-                    is_module = (ROOT / "megadance_hf" / f"{alias.name}.py").is_file()
+                    is_module = (ROOT / "megadance_hf" / alias.name / "__init__.py").is_file()
                     assert alias.name in public or is_module, f"README line {line}: {alias.name}"
