@@ -19,6 +19,10 @@ _root = Path(__file__).resolve().parent.parent
 if (_root / "setup.py").is_file() and (_root / "modeling").is_dir():
     __path__.append(str(_root))
 
+from .cpu_kernels import register as _register_backends  # noqa: E402  (found by the path above)
+
+_register_backends()
+
 _EXPORTS = {
     "MegaDanceTokenizerConfig": ".modeling.configuration_megadance",
     "MegaDanceConfig": ".modeling.configuration_megadance",

@@ -30,8 +30,10 @@ from .arguments_megadance import (
     need_tensors,
     seed_number,
 )
+from .backends_megadance import check_backend
 from .forks_megadance import tell_of_fork
 from .progress_megadance import progress_bar
+from .routing_megadance import check_genre_id
 
 MODES = ("paper", "released", "stream")
 PREFILL_CODES = 256  # most codes of a prompt that are read at once
@@ -94,6 +96,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         progress: bool | Callable[[int, int], None] = False,
         num_frames: Sequence[int] | torch.Tensor | None = None,
+        backend: str = "auto",
         **kwargs,
     ) -> MegaDanceGenerateOutput:
         """Dance to music: one pair of codes for each whole `frames_per_code` frames of it.
@@ -121,6 +124,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
             num_frames: [batch], frames of each item's own music, as the processor counts them: the last code may end after
                 them. They go into the output, by which `processor.batch_decode` cuts the dances; where there is no
                 `attention_mask`, they say how long the items are.
+            backend: what computes: "torch" is the modules, "auto" the fastest registered way that pays, other names as they were
+                registered (`backends_megadance.py`): "stacked" and "cpu" of `megadance_hf`.
             kwargs: fields of the generation configuration: do_sample, temperature, top_k (0: no limit), top_p,
                 num_return_sequences, output_logits, use_cache, ... `use_cache=False` computes every window anew, with the
                 same result. What would do nothing (`max_new_tokens`, `num_beams`, ...) is refused.
@@ -140,6 +145,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         mode = mode or getattr(generation_config, "mode", None) or "paper"
         if mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown; use one of {', '.join(MODES)}")
+        check_backend(backend)
         copies = generation_config.num_return_sequences or 1
 
         need_tensors(
@@ -195,7 +201,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
         report(known)
         music = self.base_model.encode_music(features, self._rhythm(features, lengths))
         use_cache = bool(generation_config.use_cache)
-        steps = self._window_logits(music, codes, genre_ids, mode, known, total, use_cache)
+        if backend not in ("auto", "torch") and not use_cache:
+            raise ValueError(
+                f"backend={backend!r} computes with a cache; leave use_cache=False out, or use backend='torch'"
+            )
+        cache = self.make_cache(genre_ids, backend) if use_cache else None
+        steps = self._window_logits(music, codes, genre_ids, mode, known, total, cache)
         for index, logits in steps:
             scores = processors(codes[:, :index], logits)
             if scores.shape != logits.shape:
@@ -229,21 +240,20 @@ class MegaDanceGenerationMixin(GenerationMixin):
         frames = torch.arange(features.shape[1], device=features.device)
         return self.base_model.encode_rhythm(features, frames < lengths[:, None] * self.config.frames_per_code)
 
-    def _window_logits(self, music, codes, genre_ids, mode, known, total, use_cache):
+    def _window_logits(self, music, codes, genre_ids, mode, known, total, cache):
         """Yield (index, logits [2 * batch, codebook_size]) of each code to come; the caller fills `codes[:, index]`."""
         config = self.config
         upper, lower = codes.chunk(2)  # views
-        # Made and held here: what a forward calls it in its output depends on the version of transformers.
-        cache, cache_start = self.make_cache(genre_ids) if use_cache else None, None
+        cache_start = None
         for index in range(known, total):
             start = window_start(mode, index, config.context_codes, config.slide_codes)
             begin, piece = start, index - start
-            if use_cache and cache_start == start:
+            if cache is not None and cache_start == start:
                 begin = index - 1
-            elif use_cache:
+            elif cache is not None:
                 cache_start = start
                 cache.reset()
-            if use_cache:  # attention over a long prompt at once would need memory that grows with its square
+            if cache is not None:  # attention over a long prompt at once would need memory that grows with its square
                 piece = PREFILL_CODES
             for first in range(begin, index, piece):
                 last = min(first + piece, index)
@@ -309,8 +319,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
 
     def _start_pair(self, genre_id: int, generation_config, generator) -> list[int]:
         size = self.config.codebook_size
-        if not 0 <= genre_id < len(self.config.genres):
-            self._check_built(genre_id)
+        check_genre_id(genre_id, self.config)
         genre = self.config.genres[genre_id]
         pairs = (getattr(generation_config, "start_codes", None) or {}).get(genre)
         if not pairs:

@@ -19,6 +19,9 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .arguments_megadance import need_codes, need_counts, need_tensors
+from .attention_megadance import mask_of_new_positions
+from .backends_megadance import quantization_config
+from .cache_megadance import STREAMS, MegaDanceCache
 from .checkpoints_megadance import (
     HUB_ARGUMENTS,
     genre_of,
@@ -29,23 +32,12 @@ from .checkpoints_megadance import (
 )
 from .configuration_megadance import MegaDanceConfig, match_genre
 from .errors_megadance import ModelError
-from .experts_megadance import (
-    NUM_STREAMS,
-    Expert,
-    FeedForward,
-    GenreGroup,
-    MegaDanceCache,
-    MegaDanceLayer,
-    genre_key,
-    sliding_window_mask,
-    step_through,
-)
+from .experts_megadance import Expert, FeedForward, MegaDanceLayer
 from .folders_megadance import ChecksFolder
 from .generation_megadance import MegaDanceGenerationMixin
-from .kernels_megadance import feed_forward_step
-from .linear_megadance import METHODS, quantize_linears
 from .mamba_megadance import Mamba
 from .rhythm_megadance import RhythmEncoder
+from .routing_megadance import Routing, check_genre_id, genre_key, route
 
 _MISSING = (
     "a forward pass scores given codes (model(..., upper_codes=..., lower_codes=..., genre_ids=...)); to dance to music use "
@@ -137,17 +129,15 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             active_genres: names of the genres to build and read, spelled as `match_genre` allows; those of the
                 configuration, usually all, when None. Of a model saved with `shard_by_genre` the other genres' files
                 are neither opened nor downloaded. `load_genres` adds more later.
-            quantization: "int8", see `quantize`. `dtype` should be float32 then, the default.
+            quantization: "int8" where `megadance_hf` is installed, short for `quantization_config=Int8Config()`. `dtype` should be
+                float32 then, the default.
 
         Raises:
             GenreError: a genre that the model does not know; the message lists them.
             ValueError: the checkpoint lacks a genre's experts: an error, never random weights.
         """
         if quantization is not None:
-            _check_quantization(quantization)
-            loaded = cls.from_pretrained(pretrained_model_name_or_path, *args, active_genres=active_genres, **kwargs)
-            (loaded[0] if isinstance(loaded, tuple) else loaded).quantize(quantization)
-            return loaded
+            kwargs["quantization_config"] = quantization_config(quantization)
         source = pretrained_model_name_or_path
         place = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         if active_genres is None:  # AutoModel reads the argument into the configuration
@@ -198,10 +188,6 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
 
     def save_pretrained(self, save_directory, *args, shard_by_genre: bool = False, **kwargs):
         """As in transformers. `shard_by_genre` writes the weights in one file a genre (`checkpoints_megadance.py`)."""
-        if self.quantization is not None:
-            raise ValueError(
-                f"this model's weights are rounded ({self.quantization}) and can't be saved; load it without quantization"
-            )
         if not shard_by_genre:
             return super().save_pretrained(save_directory, *args, **kwargs)
         # everything but the weights; an empty state dict would be written as an empty file
@@ -217,24 +203,6 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             for file in Path(folder).glob("model*.safetensors"):
                 file.unlink()
             save_by_genre(self.state_dict(), folder)
-
-    quantization: str | None = None
-
-    @torch.no_grad()
-    def quantize(self, method: str = "int8") -> "MegaDancePreTrainedModel":
-        """Round the weights of the experts and of the output layers to eight bits, in place; for inference only.
-
-        Embeddings, norms and biases stay as they are. Returns the model itself.
-
-        Raises:
-            ValueError: unknown method.
-        """
-        _check_quantization(method)
-        for part in (self.base_model.layers, getattr(self, "output_mlp", None)):
-            if part is not None:
-                quantize_linears(part)
-        self.quantization = method
-        return self.eval()
 
     @torch.no_grad()
     def load_genres(self, source: str | os.PathLike, genres: Sequence[str], **hub) -> None:
@@ -267,8 +235,8 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
                         f"genres={name!r}: {os.fspath(source)} has no such expert, or it does not fit "
                         f"({str(error).splitlines()[-1].strip()})"
                     ) from None
-                if self.quantization is not None:
-                    quantize_linears(expert)
+                if getattr(self, "is_quantized", False):
+                    self.hf_quantizer.quantize(expert)
                 experts[index, name] = expert.train(self.training)
         for (index, name), expert in experts.items():
             layers[index].genre_experts[genre_key(name)] = expert
@@ -318,10 +286,14 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             config.active_genres = [*config.active_genres, genre]
         return added
 
-    def make_cache(self, genre_ids: torch.Tensor) -> MegaDanceCache:
-        """An empty cache for dances of these genres, `genre_ids` [batch]: the `cache` of `forward`, which fills it in place."""
-        genre_ids = genre_ids.to(self.device)
-        return MegaDanceCache(self.config, genre_ids, self.base_model.upper_embedding.weight.dtype)
+    def make_cache(self, genre_ids: torch.Tensor, backend: str = "auto") -> MegaDanceCache:
+        """An empty cache for dances of these genres, `genre_ids` [batch]: the `cache` of `forward`, which fills it in place.
+
+        `backend` as in `generate`.
+        """
+        return MegaDanceCache(
+            self.config, genre_ids.to(self.device), self.base_model.upper_embedding.weight.dtype, backend
+        )
 
     def genre_id(self, genre: str) -> int:
         """Id of a genre name, for `genre_ids`, spelled as `match_genre` allows.
@@ -331,19 +303,8 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             ValueError: the genre is not among those this model was built with.
         """
         index = self.config.label2id[match_genre(genre, self.config.genres)]
-        self._check_built(index)
+        check_genre_id(index, self.config)
         return index
-
-    def _check_built(self, index: int) -> None:
-        genres = self.config.genres
-        if not 0 <= index < len(genres):
-            listing = ", ".join(f"{number} {name}" for number, name in enumerate(genres))
-            raise ValueError(f"genre_ids has {index}, which is no genre; the genres are {listing}")
-        if self.config.use_genre_experts and genres[index] not in self.config.built_genres:
-            raise ValueError(
-                f"genre {genres[index]!r} (id {index}) is not among the genres this model was built with: "
-                f"{', '.join(self.config.built_genres)}; name it in active_genres when loading"
-            )
 
     def num_active_parameters(self) -> int:
         """Parameters that one dance uses: all but the experts of the other genres."""
@@ -359,11 +320,6 @@ def _one_cache(cache: MegaDanceCache | None, past_key_values: MegaDanceCache | N
     if cache is not None and past_key_values is not None:
         raise ValueError("cache and past_key_values are two names of the same argument; give one of them")
     return past_key_values if cache is None else cache
-
-
-def _check_quantization(method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"quantization={method!r} is unknown; use one of {', '.join(METHODS)}, or leave it out")
 
 
 class MegaDanceModel(MegaDancePreTrainedModel):
@@ -467,22 +423,6 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             music = music[:, 1:]  # position i, which predicts code i + 1, hears step i + 1
         return music.to(self.upper_embedding.weight.dtype)
 
-    def _group(self, genre_ids: torch.Tensor) -> tuple[list[GenreGroup], torch.Tensor | None, torch.Tensor | None]:
-        """Runs of equal genre once the batch is sorted, the sorting, and the way back (None when it is sorted already)."""
-        ids = genre_ids.tolist()
-        for index in sorted(set(ids)):
-            self._check_built(index)
-        ordered = sorted(ids)
-        groups, start = [], 0
-        for index in sorted(set(ids)):
-            stop = start + ids.count(index)
-            groups.append(GenreGroup(genre_key(self.config.genres[index]), slice(start, stop)))
-            start = stop
-        if ordered == ids:
-            return groups, None, None
-        order = torch.argsort(genre_ids, stable=True)
-        return groups, order, torch.argsort(order)
-
     def forward(
         self,
         input_features: torch.Tensor | None = None,
@@ -501,6 +441,39 @@ class MegaDanceModel(MegaDancePreTrainedModel):
     ) -> MegaDanceModelOutput:
         """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
         positions when that is not 0, and nothing is computed for the others that these do not need."""
+        cache = _one_cache(cache, past_key_values)
+        if cache is None and use_cache and genre_ids is not None:
+            cache = self.make_cache(genre_ids)
+        hidden, routing = self.embed(
+            input_features, upper_codes, lower_codes, genre_ids, cache, rhythm, music_embeds, attention_mask, num_frames
+        )
+        steps, past = hidden.shape[2], 0 if cache is None else cache.position
+        mask = mask_of_new_positions(steps, past, self.config.context_codes, hidden.device)
+        if mask is not None:  # from one block to all 3x3, in the order in which attention has its positions
+            mask = mask.repeat_interleave(len(STREAMS), 0).repeat_interleave(len(STREAMS), 1)
+        all_hidden = (routing.restore(hidden),) if output_hidden_states else None
+        for layer in self.layers:
+            keep = positions_to_keep if layer is self.layers[-1] else 0
+            hidden = layer(hidden, routing.groups, mask, cache, keep)
+            if output_hidden_states:
+                all_hidden += (routing.restore(hidden),)
+        if cache is not None:
+            cache.position += steps
+        return MegaDanceModelOutput(routing.restore(hidden), cache, all_hidden)
+
+    def embed(
+        self,
+        input_features: torch.Tensor | None = None,
+        upper_codes: torch.Tensor | None = None,
+        lower_codes: torch.Tensor | None = None,
+        genre_ids: torch.Tensor | None = None,
+        cache: MegaDanceCache | None = None,
+        rhythm: torch.Tensor | None = None,
+        music_embeds: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        num_frames: Sequence[int] | None = None,
+    ) -> tuple[torch.Tensor, Routing]:
+        """What enters the first layer, [batch sorted by genre, 3, time, hidden], and how it is sorted. Arguments as in `forward`."""
         need_tensors(_MISSING, upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
         need_codes(upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
         if upper_codes.dim() != 2:
@@ -529,13 +502,10 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 f"music_embeds has shape {tuple(music_embeds.shape)}; these codes need "
                 f"{(batch, steps, self.config.hidden_size)}"
             )
-        cache = _one_cache(cache, past_key_values)
         if cache is None and upper_codes.device.type == "cpu":  # on other devices looking would be waiting
             for name, codes in (("upper_codes", upper_codes), ("lower_codes", lower_codes)):
                 if not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
                     raise ValueError(f"{name} has codes outside 0 to {self.config.codebook_size - 1}")
-        if cache is None and use_cache:
-            cache = self.make_cache(genre_ids)
         if cache is not None and not torch.equal(cache.genre_ids, genre_ids):
             raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
 
@@ -549,43 +519,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
             hidden = hidden + self.genre_embedding(genre_ids)[:, None, None]
-        sorting = self._group(genre_ids) if cache is None or cache.groups is None else cache.groups
-        groups, order, inverse = sorting
-        if cache is not None:
-            cache.groups = sorting
-        if order is not None:
-            hidden = hidden[order]
-
-        def restore(tensor):
-            return tensor if order is None else tensor[inverse]
-
-        all_hidden = (restore(hidden),) if output_hidden_states else None
-        stepped = None
-        if cache is not None and not output_hidden_states:
-            stepped = step_through(self.layers, hidden, groups, cache, positions_to_keep)
-        mask = self._mask(steps, 0 if cache is None else cache.position, hidden.device) if stepped is None else None
-        if mask is not None:  # from one block to all 3x3, in the order in which attention has its positions
-            mask = mask.repeat_interleave(NUM_STREAMS, 0).repeat_interleave(NUM_STREAMS, 1)
-        for index, layer in enumerate(self.layers if stepped is None else (), start=1):
-            keep = positions_to_keep if index == len(self.layers) else 0
-            hidden = layer(hidden, groups, mask, cache, keep)
-            if output_hidden_states:
-                all_hidden += (restore(hidden),)
-        hidden = hidden if stepped is None else stepped
-        if cache is not None:
-            cache.position += steps
-        return MegaDanceModelOutput(restore(hidden), cache, all_hidden)
-
-    def _mask(self, steps: int, past: int, device: torch.device) -> torch.Tensor | None:
-        """One block of the 3x3 mask: [steps, keys in the ring + steps]; None where nothing is hidden."""
-        if steps == 1:
-            return None
-        context = self.config.context_codes
-        queries = torch.arange(past, past + steps, device=device)
-        ring = torch.arange(min(past, context), device=device)
-        if past > context:  # slot s holds the latest position p < past with p % context == s
-            ring = past - 1 - (past - 1 - ring) % context
-        return sliding_window_mask(queries, torch.cat((ring, queries)), context)
+        routing = route(genre_ids, self.config) if cache is None else cache.routing
+        return routing.sort(hidden), routing
 
 
 class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGenerationMixin):
@@ -665,24 +600,31 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             rhythm_loss = self._rhythm_loss(input_features, rhythm_labels, attention_mask)
             if upper_codes is None:
                 return MegaDanceMotionGenerationOutput(rhythm_loss, rhythm_loss=rhythm_loss)
-        outputs = self.model(
-            input_features,
-            upper_codes,
-            lower_codes,
-            genre_ids,
-            cache,
-            use_cache,
-            output_hidden_states,
-            rhythm,
-            logits_to_keep,
-            music_embeds,
-            attention_mask=attention_mask,
-            num_frames=num_frames,
-        )
-        kept = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
-        cache = outputs.cache
-        logits = None if cache is None else feed_forward_step(self.output_mlp, kept, cache.head)
-        upper_logits, lower_logits = (self.output_mlp(kept) if logits is None else logits).unbind(1)
+        if cache is None and use_cache and genre_ids is not None:
+            cache = self.make_cache(genre_ids)
+        inputs = {
+            "input_features": input_features,
+            "upper_codes": upper_codes,
+            "lower_codes": lower_codes,
+            "genre_ids": genre_ids,
+            "cache": cache,
+            "rhythm": rhythm,
+            "music_embeds": music_embeds,
+            "attention_mask": attention_mask,
+            "num_frames": num_frames,
+        }
+        # A backend, where one serves, computes the layers and the logits; it gives no gradients and no hidden states.
+        inference = not (output_hidden_states or torch.is_grad_enabled() or torch.is_autocast_enabled(self.device.type))
+        stepper = cache.stepper(self) if cache is not None and inference else None
+        if stepper is None:
+            outputs = self.model(**inputs, output_hidden_states=output_hidden_states, positions_to_keep=logits_to_keep)
+            logits = self.output_mlp(outputs.last_hidden_state[:, :2, -logits_to_keep:])  # -0: all
+        else:
+            hidden, routing = self.model.embed(**inputs)
+            logits = routing.restore(stepper(hidden, logits_to_keep))
+            cache.position += hidden.shape[2]
+            outputs = MegaDanceModelOutput()
+        upper_logits, lower_logits = logits.unbind(1)
         losses = [
             F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
             for logits, labels in ((upper_logits, upper_labels), (lower_logits, lower_labels))

@@ -11,8 +11,8 @@ CODE = """
 import multiprocessing, warnings
 import numpy as np
 import torch
-from megadance_hf.modeling import kernels_megadance
-kernels_megadance.SMALLEST = 1
+from megadance_hf import cpu_kernels
+cpu_kernels.LARGE = 1
 from megadance_hf import MusicToDancePipeline
 
 torch.set_num_threads(2)

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
+from megadance_hf.modeling.attention_megadance import mask_of_new_positions, sliding_window_mask
 from megadance_hf.modeling.configuration_megadance import GenreError, MegaDanceConfig
-from megadance_hf.modeling.experts_megadance import Dropout, genre_key, sliding_window_mask
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
+from megadance_hf.modeling.routing_megadance import genre_key
 
 GENRES = ("Popping", "Wei", "pop.up")
 CODES = 15
@@ -80,7 +81,7 @@ def test_mask_against_brute_force(steps, context):
 
 
 def test_mask_picture():
-    picture = ["".join(".#"[int(cell)] for cell in row) for row in tiny_model().model._mask(6, 0, torch.device("cpu"))]
+    picture = ["".join(".#"[int(cell)] for cell in row) for row in mask_of_new_positions(6, 0, 4, torch.device("cpu"))]
     assert picture == ["#.....", "##....", "###...", "####..", ".####.", "..####"]
 
 
@@ -277,22 +278,6 @@ def test_dropout_acts_only_in_training():
     assert (model(**inputs).upper_logits - model(**inputs).upper_logits).abs().max() > 1e-3
     with torch.no_grad():
         assert (model(**inputs).upper_logits - model(**inputs).upper_logits).abs().max() > 1e-3
-
-
-def test_dropout_statistics():
-    dropout, x = Dropout(0.25), torch.ones(100_003, requires_grad=True)
-    y = dropout(x)
-    y.sum().backward()
-    assert abs((y == 0).float().mean().item() - 0.25) < 0.01 and torch.equal(
-        y[y != 0], torch.tensor(256 / 192).expand(int((y != 0).sum()))
-    )
-    assert torch.equal(x.grad, y.detach())
-    assert abs(((y[1:] == 0) & (y[:-1] == 0)).float().mean().item() - 0.0625) < 0.005  # neighbours are independent
-    torch.manual_seed(3)
-    one = dropout(x)
-    torch.manual_seed(3)
-    assert torch.equal(one, dropout(x))
-    assert dropout.eval()(x) is x
 
 
 @pytest.mark.versions

@@ -4,9 +4,7 @@ the bits of a bfloat16.
 
 import hashlib
 import os
-import secrets
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -38,46 +36,40 @@ def _features() -> set[str]:
 FEATURES = _features()
 
 
-class Machine(NamedTuple):
-    """What products run on."""
-
-    threads: int
-    matrices: bool  # whether there are matrix registers (AMX), and they may be used
-
-
 def _sources() -> str:
-    """A number that changes with the modules whose functions are compiled into each other."""
-    paths = [Path(__file__).with_name(name) for name in MODULES]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths if path.is_file())).hexdigest()
+    """A name that changes with the modules whose functions are compiled into each other, and with numba."""
+    code = b"".join(Path(__file__).with_name(name).read_bytes() for name in MODULES)
+    return hashlib.sha256(code + numba.__version__.encode()).hexdigest()[:16]
 
 
-MODULES = ("compiled_megadance.py", "products_megadance.py", "amx_megadance.py", "loops_megadance.py")
-SOURCES = _sources()
+MODULES = ("compiled.py", "products.py", "loops.py")
+
+
+def cache_folder() -> Path:
+    """Where machine code is kept: one folder for each version of these modules, since functions hold each other's code. It lies beside the
+    modules, or, where nothing can be written there, in the user's cache. `NUMBA_CACHE_DIR` puts it elsewhere."""
+    own = Path(__file__).parent / "__pycache__"
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "megadance_hf"
+    given = numba.config.CACHE_DIR
+    base = Path(given) if given else own if os.access(own if own.is_dir() else own.parent, os.W_OK) else users
+    return base / f"numba-{_sources()}"
 
 
 def compiled(**options):
-    """numba's, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors.
-
-    numba keeps machine code for as long as the module of the function stays as it is. Here it holds others' code as well, so it is
-    kept for as long as all of them stay. And it numbers the files, so that two processes that compile at the same time write each
-    other's: what they load later crashes. Here files have names of their own; at worst something is compiled once more.
+    """numba's `njit`, kept on disk, with divisions as numpy has them: a check for zero in each keeps loops from becoming vectors.
 
     The number of a `prange` is unsigned: a function that is given it as it is, not as `np.int64`, is compiled twice.
     """
-    decorate = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)
 
-    def of_these_sources(function):
-        dispatcher = decorate(function)
-        kept = getattr(dispatcher, "_cache", None)
-        key, files = getattr(kept, "_index_key", None), getattr(kept, "_cache_file", None)
-        if key is not None:
-            kept._index_key = lambda *arguments: (key(*arguments), SOURCES)
-        if hasattr(files, "_data_name"):
-            base = files._index_name.removesuffix(".nbi")
-            files._data_name = lambda number: f"{base}.{number}-{os.getpid()}-{secrets.token_hex(4)}.nbc"
-        return dispatcher
+    def decorate(function):
+        usual = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(cache_folder())
+        try:
+            return numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy", **options)(function)
+        finally:
+            numba.config.CACHE_DIR = usual
 
-    return of_these_sources
+    return decorate
 
 
 class _BFloat16(ir.Type):
@@ -171,7 +163,7 @@ def _stored_of(value, like):
 
 
 __all__ = [
-    *("BFLOAT16", "BYTE", "FEATURES", "INDEX", "REAL", "SHORT", "WORD", "Machine"),
+    *("BFLOAT16", "BYTE", "FEATURES", "INDEX", "REAL", "SHORT", "WORD"),
     *("call_llvm", "fetch", "read_everywhere", "read_vector", "shuffle", "write_vector"),
-    *("compiled", "keep", "real", "stored"),
+    *("cache_folder", "compiled", "keep", "real", "stored"),
 ]

@@ -1,4 +1,4 @@
-"""Loops of `kernels_megadance.py`, compiled by numba at the first call, which takes seconds; the result is kept on disk.
+"""Loops of `compiled_steps.py`, compiled by numba at the first call, which takes seconds; the result is kept on disk.
 
 Indices of matrices are those of `StepWeights`. `rows` are items of the batch (three times as many where the streams are joined).
 """
@@ -12,7 +12,7 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from .compiled_megadance import (
+from .compiled import (
     INDEX,
     REAL,
     WORD,
@@ -25,7 +25,7 @@ from .compiled_megadance import (
     stored,
     write_vector,
 )
-from .products_megadance import LANES, SMALL, product
+from .products import LANES, SMALL, product
 
 _CHANNELS = 256  # channels of the scan that a thread takes at once
 _NUMBERS = 2048  # numbers of an activation, the same
@@ -417,7 +417,7 @@ def _join_mambas(x, mixed, norms, eps, out, normed):
 
 
 @compiled()
-def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, machine, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
+def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, threads, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
     """An expert: [rows, 3, time, hidden] -> same, or the last positions; its states are written in place."""
     zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
     rows, _, steps, hidden = x.shape
@@ -435,22 +435,22 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     )  # as wide as the weights; without B and C, which would coarsen its rounding
     _part_streams(x, streams)
     of_all = streams.reshape(3, count, hidden)
-    product(*weights, zero, of_all, machine, projected.reshape(3, count, 2 * inner))
+    product(*weights, zero, of_all, threads, projected.reshape(3, count, 2 * inner))
     _convolve(projected, conv_weight, channels, conv, first_row, u)
     flat, small = u.reshape(3, count, inner), bc.reshape(3, count, bc.shape[3])
-    product(*weights, zero + 3, flat, machine, small)
+    product(*weights, zero + 3, flat, threads, small)
     for stream in range(3):
         for line in range(count):
             _copy_line(small[stream, line, :rank], dt[stream, line, :rank])
-    product(*weights, zero + 6, dt, machine, delta.reshape(3, count, inner))
+    product(*weights, zero + 6, dt, threads, delta.reshape(3, count, inner))
     _scan(u, delta, bc, projected, decay, channels, ssm, first_row, heard)
     flat = heard.reshape(3, count, inner)
-    product(*weights, zero + 9, flat, machine, mixed)
+    product(*weights, zero + 9, flat, threads, mixed)
     normed = streams.reshape(rows, 3, steps, hidden)  # done with these
     _join_mambas(x, mixed, norms, eps, out, normed)
 
     qkv = np.empty((3, 3 * count, hidden), np.float32)
-    product(*weights, zero + 12, normed.reshape(1, 3 * count, hidden), machine, qkv)
+    product(*weights, zero + 12, normed.reshape(1, 3 * count, hidden), threads, qkv)
     query, key, value = (
         qkv[0].reshape(rows, 3, steps, hidden),
         qkv[1].reshape(rows, 3, steps, hidden),
@@ -461,13 +461,13 @@ def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms
     now, lines = out.reshape(asked, hidden), np.empty((1, asked, hidden), np.float32)
     more = np.empty((1, asked, hidden), np.float32)
     _attend(query, key, value, keys, values, first_row, position, lines.reshape(rows, 3, kept, hidden))
-    product(*weights, zero + 15, lines, machine, more)
+    product(*weights, zero + 15, lines, threads, more)
     _add_and_normalise(more[0], norms[4], eps, now, lines[0])
 
     wide = np.empty((1, asked, middle), np.float32)
-    product(*weights, zero + 16, lines, machine, wide)
+    product(*weights, zero + 16, lines, threads, wide)
     activate(wide.reshape(wide.size))
-    product(*weights, zero + 17, wide, machine, more)
+    product(*weights, zero + 17, wide, threads, more)
     _add_line(more.reshape(more.size), now.reshape(now.size))
 
 

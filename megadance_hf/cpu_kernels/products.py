@@ -21,9 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
 
-from .amx_megadance import HAS_AMX
-from .amx_megadance import multiply as multiply_matrices
-from .compiled_megadance import (
+from .compiled import (
     BFLOAT16,
     BYTE,
     FEATURES,
@@ -47,7 +45,7 @@ _WIDE = {"avx512f", "avx512bw"} <= FEATURES
 # Instructions that multiply pairs of numbers and add both: of sixteen bits (elsewhere, on ARM and older processors, weights of eight bits are
 # made floats), and of bfloat16, which matrix registers do themselves. And one that does it with four bytes, the first ones unsigned.
 HAS_PAIRS = "avx2" in FEATURES
-HAS_BFLOAT16 = _WIDE and "avx512bf16" in FEATURES and not HAS_AMX
+HAS_BFLOAT16 = _WIDE and "avx512bf16" in FEATURES
 HAS_BYTES = HAS_PAIRS and ("avx512vnni" in FEATURES if _WIDE else not FEATURES.isdisjoint({"avxvnni", "avx512vnni"}))
 LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
 # rows of a tile, as many as there are registers for: products of whole numbers need one more where they are not added in one instruction
@@ -59,7 +57,6 @@ _NEXT = 3 * 2**16  # bytes of rows in the second
 _PADDING = 16  # numbers: lines a power of two apart push each other out of the cache
 _LEAST = 16  # outputs that are worth a thread
 SMALL = 2**13  # numbers to pass through once that are not: to begin takes as long
-_MANY_FOR_MATRICES = 5  # rows from which on matrix registers pay
 
 
 @intrinsic
@@ -524,36 +521,8 @@ def _in_bytes_of(kind, addresses, outputs, scales, biases, first, x, threads, y)
     return multiply_bytes
 
 
-def _matrices(kind, addresses, outputs, scales, biases, first, x, threads, y):
-    """With matrix registers."""
-
-
-@overload(_matrices)
-def _matrices_of(kind, addresses, outputs, scales, biases, first, x, threads, y):
-    if not HAS_AMX or kind.dtype == types.float32:  # elsewhere the compiler does not know the instructions
-        return lambda kind, addresses, outputs, scales, biases, first, x, threads, y: None
-    whole = kind.dtype == types.int8
-
-    def call(kind, addresses, outputs, scales, biases, first, x, threads, y):
-        lines, steps = _rounded(x, np.empty(0, np.uint8)) if whole else _as_it_is(x)  # known to the compiler
-        multiply_matrices(kind, addresses, outputs, scales, biases, first, lines, steps, threads, y)
-
-    return call
-
-
-def _fits_matrices(kind, inputs, rows):
-    """Whether matrix registers can be filled, and it pays."""
-
-
-@overload(_fits_matrices)
-def _fits_matrices_of(kind, inputs, rows):
-    if not HAS_AMX or kind.dtype == types.float32:
-        return lambda kind, inputs, rows: False
-    return lambda kind, inputs, rows: rows >= _MANY_FOR_MATRICES and inputs * kind.itemsize % 64 == 0
-
-
 @compiled()
-def product(kind, addresses, outputs, scales, biases, first, x, machine, y):
+def product(kind, addresses, outputs, scales, biases, first, x, threads, y):
     """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
 
     [parts, rows, inputs] -> [parts, rows, outputs]. `kind` is an empty array of the weights' type: float32, uint16 (the bits of
@@ -561,15 +530,11 @@ def product(kind, addresses, outputs, scales, biases, first, x, machine, y):
     instructions for bfloat16, to that. `outputs` tells where a matrix has its biases and `scales`: [2, outputs], the second ones times
     what the weights of an output add up to.
     """
-    done, size = 0, y.shape[2]
-    if machine.matrices and _fits_matrices(kind, x.shape[2], y.shape[1]):
-        done = size - size % 32
-        _matrices(kind, addresses, outputs, scales, biases, first, x, machine.threads, y)
-    else:
-        done = _in_bytes(kind, addresses, outputs, scales, biases, first, x, machine.threads, y)
+    size = y.shape[2]
+    done = _in_bytes(kind, addresses, outputs, scales, biases, first, x, threads, y)
     if done < size:
         lines, steps = _ready(kind, x)
-        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, machine.threads, done, size, y)
+        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, done, size, y)
 
 
 __all__ = ["HAS_BFLOAT16", "HAS_BYTES", "HAS_PAIRS", "LANES", "SMALL", "multiply", "product"]

@@ -1,0 +1,220 @@
+"""Steps of large models: compiled loops that read each weight once, from where it lies; see README.md beside this file.
+
+`Expert.forward` is the definition, with which the tests compare. Without numba there are none.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from megadance_hf.modeling.backends_megadance import Stepper
+from megadance_hf.modeling.cache_megadance import ExpertCache, MegaDanceCache
+from megadance_hf.modeling.experts_megadance import Expert, FeedForward
+from megadance_hf.modeling.forks_megadance import in_forked_process
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+
+from . import LARGE
+from .walk import layer_steps, walk
+
+TYPES = (torch.float32, torch.bfloat16, torch.int8)  # of weights
+_lock = threading.Lock()  # numba's work queue is not thread-safe
+_compiled_kinds: set[Any] = set()
+
+
+class Loops(NamedTuple):
+    """The compiled functions."""
+
+    expert: Callable
+    product: Callable
+    num_threads: Callable[[], int]
+
+
+@cache
+def loops() -> Loops | None:
+    """None without numba. Importing it takes a quarter of a second, so that only large models do."""
+    try:
+        from numba import get_num_threads
+
+        from .loops import expert
+        from .products import product
+    except ImportError:
+        return None
+    return Loops(expert, product, get_num_threads)
+
+
+def _call(function: Callable, kind: Any, *arguments: Any) -> None:
+    """Call a compiled function. The first call with each kind of weights compiles it or loads it from disk; only one process at a time does
+    so, because numba numbers the files of machine code and two processes would overwrite each other's."""
+    from .compiled import cache_folder
+
+    with _lock:
+        if kind in _compiled_kinds:
+            function(*arguments)
+            return
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "compiling.lock"):
+            function(*arguments)
+        _compiled_kinds.add(kind)
+
+
+def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
+    """None without numba, on other devices, in a forked process (which numba's threads would end), for experts without Mamba and for weights of
+    other types."""
+    layers = model.base_model.layers
+    if model.device.type != "cpu" or in_forked_process() or not model.config.use_mamba or loops() is None:
+        return None
+    weights = [layer.weight.data for layer in layers.modules() if hasattr(layer, "out_features")]
+    if len({weight.dtype for weight in weights}) != 1 or weights[0].dtype not in TYPES or model.dtype not in TYPES:
+        return None
+    if any(type(weight) is not Tensor for weight in weights):  # quantized by others
+        return None
+    return CompiledStepper(model, cache)
+
+
+class CompiledStepper:
+    """The stepper; see `Stepper`."""
+
+    def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
+        self.layers = layer_steps(model, cache, CompiledExpert)
+        large = sum(layer.weight.numel() for layer in (model.output_mlp.fc1, model.output_mlp.fc2)) >= LARGE
+        self.head = CompiledFeedForward(model.output_mlp) if large else model.output_mlp
+
+    def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
+        x = walk(self.layers, hidden_states.detach().float().contiguous(), keep)
+        return self.head(x[:, :2].to(hidden_states.dtype))
+
+
+class CompiledExpert:
+    """What `Expert.forward` computes with a cache, in one call; in float32 whatever the model is in."""
+
+    def __init__(self, expert: Expert, cache: ExpertCache):
+        self.weights, self.cache = arrange(expert), cache
+        self.states = [_array(state) for state in cache.whole]
+        self.kind = (self.weights.matrices[0].dtype, self.states[2].dtype)
+
+    def __call__(self, x: Tensor, keep: int) -> Tensor:
+        """[batch, 3, time, hidden] -> same, or the last `keep` positions when that is not 0."""
+        rows, streams, time, hidden = x.shape
+        output = torch.empty(rows, streams, min(keep or time, time), hidden)
+        matrices, *weights = self.weights
+        threads, position = loops().num_threads(), self.cache.position
+        arguments = (
+            matrices[0][:0, 0],
+            *weights,
+            threads,
+            x.contiguous().numpy(),
+            *self.states,
+            self.cache.rows.start,
+            position,
+            output.numpy(),
+        )
+        _call(loops().expert, self.kind, *arguments)
+        return output
+
+
+class CompiledFeedForward:
+    """What `FeedForward.forward` computes."""
+
+    def __init__(self, mlp: FeedForward):
+        self.layers, self.act = [_linear_arguments(layer) for layer in (mlp.fc1, mlp.fc2)], mlp.act
+        self.sizes = [len(layer.weight) for layer in (mlp.fc1, mlp.fc2)]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs], in the type of `x`."""
+        rows = _floats(x).reshape(1, -1, x.shape[-1])
+        middle, output = (torch.empty(1, rows.shape[1], size) for size in self.sizes)
+        multiply(self.layers[0], rows, middle.numpy())
+        multiply(self.layers[1], self.act(middle).numpy(), output.numpy())
+        return output.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def multiply(layer: tuple, x: np.ndarray, y: np.ndarray) -> None:
+    """The product of `_linear_arguments`: x [1, rows, inputs] -> y [1, rows, outputs], overwritten."""
+    _call(loops().product, layer[0].dtype, *layer, x, loops().num_threads(), y)
+
+
+def _linear_arguments(layer: nn.Module) -> tuple:
+    """First arguments of the compiled `product`."""
+    weight = _array(layer.weight)
+    return weight[:0, 0], np.array([weight.ctypes.data]), np.array([0, len(weight)]), _scales(layer), _bias(layer), 0
+
+
+class ExpertWeights(NamedTuple):
+    """An expert's weights as the loops take them. Matrices are views of the parameters, the small rest is copied.
+
+    In `addresses`, `outputs` and `scales` the order is in_proj, x_proj, dt_proj, out_proj of the three Mambas (upper, lower, music
+    each), then q, k, v, o, fc1, fc2.
+    """
+
+    matrices: list[
+        np.ndarray
+    ]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj's inputs are padded
+    addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
+    outputs: np.ndarray  # [19]: how many outputs those before it have
+    scales: np.ndarray  # [2, all outputs]: of each output, and that times what its weights add up to
+    conv: np.ndarray  # [3, kernel, inner]
+    decay: np.ndarray  # [3, state, inner]: A log2(e), so that decays are powers of two
+    channels: np.ndarray  # [3, 2, inner]: of each stream the convolution's bias, D
+    norms: np.ndarray  # [5, 2, hidden]: weight and bias of the norms of the Mambas, the attention, the feed-forward
+    biases: np.ndarray  # [all outputs]
+    eps: float
+
+
+def arrange(expert: Expert) -> ExpertWeights:
+    mambas, norms = list(expert.mambas.values()), [*expert.mamba_norms.values(), expert.attention_norm, expert.mlp_norm]
+    attention, mlp = expert.attention, expert.mlp
+    names = ("in_proj", "x_proj", "dt_proj", "out_proj")
+    last = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.fc1, mlp.fc2]
+    layers = [getattr(mamba, name) for name in names for mamba in mambas] + last
+    matrices = [_array(layer.weight) for layer in layers]
+    # dt_proj with zeros, as wide as x_proj gives: its own lines are too short for matrix registers
+    rest = layers[3].weight.shape[0] - layers[6].weight.shape[1]
+    matrices[6:9] = [np.pad(matrix, ((0, 0), (0, rest))) for matrix in matrices[6:9]]
+    return ExpertWeights(
+        matrices,
+        np.array([matrix.ctypes.data for matrix in matrices]),
+        np.cumsum([0, *(len(matrix) for matrix in matrices)]),
+        np.concatenate([_scales(layer) for layer in layers], axis=1),
+        _copies(*(mamba.conv1d.weight[:, 0].t() for mamba in mambas)),
+        _copies(*(-torch.exp(mamba.A_log.float()).t() for mamba in mambas)) * np.float32(math.log2(math.e)),
+        _copies(*(torch.stack((mamba.conv1d.bias, mamba.D)) for mamba in mambas)),
+        _copies(*(torch.stack((norm.weight, norm.bias)) for norm in norms)),
+        np.concatenate([_bias(layer) for layer in layers]),
+        expert.mlp_norm.eps,
+    )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A view in a type that numpy knows."""
+    tensor = tensor.detach()
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def _floats(x: torch.Tensor) -> np.ndarray:
+    return x.detach().to(torch.float32).contiguous().numpy()
+
+
+def _copies(*tensors: torch.Tensor) -> np.ndarray:
+    """Stacked, in float32."""
+    return torch.stack([tensor.detach().float() for tensor in tensors]).contiguous().numpy()
+
+
+def _bias(layer: nn.Module) -> np.ndarray:
+    """[outputs]"""
+    return np.zeros(len(layer.weight), np.float32) if layer.bias is None else _floats(layer.bias)
+
+
+def _scales(layer: nn.Module) -> np.ndarray:
+    """[2, outputs]: 1 where weights are not quantized; and that times what they add up to, where it is used."""
+    scale = getattr(layer, "scale", None)
+    if scale is None:
+        return np.ones((2, len(layer.weight)), np.float32)
+    return torch.stack((scale, scale * layer.sums)).numpy()

@@ -1,0 +1,103 @@
+"""Steps of small models: where a call takes longer than its product, one call computes what several modules would.
+
+The weights of the three Mambas are stacked and those of queries, keys and values joined, once for each dance. Everything else is done by
+the modules. It is plain torch, for any device.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megadance_hf.modeling.attention_megadance import mask_of_new_positions
+from megadance_hf.modeling.backends_megadance import Stepper
+from megadance_hf.modeling.cache_megadance import STREAMS, ExpertCache, MegaDanceCache
+from megadance_hf.modeling.experts_megadance import Expert
+from megadance_hf.modeling.mamba_megadance import causal_convolution
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.scan_megadance import selective_scan
+
+from .walk import layer_steps, walk
+
+
+def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
+    """None where weights are quantized."""
+    layers = [module for module in model.base_model.layers.modules() if hasattr(module, "out_features")]
+    if not all(type(layer) is nn.Linear and type(layer.weight.data) is Tensor for layer in layers):
+        return None
+    return StackedStepper(model, cache)
+
+
+class StackedStepper:
+    """The stepper; see `Stepper`."""
+
+    def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
+        self.cache, self.context, self.output_mlp = cache, model.config.context_codes, model.output_mlp
+        self.mask: Tensor | None = None
+        self.layers = layer_steps(model, cache, lambda expert, state: StackedExpert(expert, state, self))
+
+    def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
+        mask = mask_of_new_positions(hidden_states.shape[2], self.cache.position, self.context, hidden_states.device)
+        if mask is not None:
+            mask = mask.repeat_interleave(len(STREAMS), 0).repeat_interleave(len(STREAMS), 1)
+        self.mask = mask
+        return self.output_mlp(walk(self.layers, hidden_states, keep)[:, :2])
+
+
+class StackedExpert:
+    """What `Expert.forward` computes with a cache."""
+
+    def __init__(self, expert: Expert, cache: ExpertCache, stepper: StackedStepper):
+        self.expert, self.cache, self.stepper = expert, cache, stepper
+        if expert.use_mamba:
+            self._stack_mambas()
+        layers = [expert.attention.q_proj, expert.attention.k_proj, expert.attention.v_proj]
+        self.qkv = [torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")]
+
+    def _stack_mambas(self) -> None:
+        mambas, norms = (
+            [modules[stream] for stream in STREAMS] for modules in (self.expert.mambas, self.expert.mamba_norms)
+        )
+
+        def stack(tensors: Sequence[Tensor]) -> Tensor:
+            return torch.stack(list(tensors))
+
+        # [streams, ...]. Small weights are float32 in any model: rounding after each small operation takes time and precision.
+        self.in_proj = stack(mamba.in_proj.weight.t() for mamba in mambas)
+        self.out_proj = stack(mamba.out_proj.weight.t() for mamba in mambas)
+        self.conv = stack(mamba.conv1d.weight[:, 0].t() for mamba in mambas).float()[:, None]
+        self.conv_bias = stack(mamba.conv1d.bias for mamba in mambas).float()[:, None, None]
+        self.x_proj = stack(mamba.x_proj.weight.t() for mamba in mambas).float()[:, None]
+        self.dt_proj = stack(mamba.dt_proj.weight.t() for mamba in mambas).float()[:, None]
+        self.dt_bias = stack(mamba.dt_proj.bias for mamba in mambas).float()[:, None, None]
+        self.A = -torch.exp(stack(mamba.A_log for mamba in mambas).float())[:, None]
+        self.D = stack(mamba.D for mamba in mambas).float()[:, None, None]
+        self.norm = [stack(getattr(norm, name) for norm in norms)[:, None, None] for name in ("weight", "bias")]
+
+    def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
+        expert, attention = self.expert, self.expert.attention
+        if expert.use_mamba:
+            x = hidden_states.transpose(0, 1)  # streams first
+            mixed = x + self._mamba(x)
+            weight, bias = self.norm
+            normed = F.layer_norm(mixed, mixed.shape[-1:], eps=expert.attention_norm.eps)
+            hidden_states = torch.addcmul(bias, normed, weight).transpose(0, 1)
+        query, key, value = F.linear(expert.attention_norm(hidden_states), *self.qkv).chunk(3, dim=-1)
+        attended = attention.attend(query[:, :, -keep:], key, value, self.stepper.mask, self.cache)
+        hidden_states = hidden_states[:, :, -keep:] + attended
+        return hidden_states + expert.mlp(expert.mlp_norm(hidden_states))
+
+    def _mamba(self, x: Tensor) -> Tensor:
+        """[streams, batch, time, hidden] -> same."""
+        shape = x.shape[1:3]
+        projected = torch.bmm(x.flatten(1, 2), self.in_proj).unflatten(1, shape)
+        u, gate = projected.float().chunk(2, dim=-1)
+        u = F.silu(causal_convolution(u, self.conv, self.conv_bias, self.cache.conv))
+        rank, states = self.dt_proj.shape[2], self.A.shape[3]
+        dt, b, c = torch.matmul(u, self.x_proj).split((rank, states, states), dim=-1)
+        delta = F.softplus(torch.matmul(dt, self.dt_proj) + self.dt_bias)
+        y, last = selective_scan(u, delta, self.A, b, c, self.cache.ssm)
+        self.cache.ssm.copy_(last)
+        mixed = (torch.addcmul(y, u, self.D) * F.silu(gate)).to(x.dtype)
+        return torch.bmm(mixed.flatten(1, 2), self.out_proj).unflatten(1, shape)

@@ -1,0 +1,85 @@
+"""Attention across the streams, with a sliding window (paper, section 3.3.3, Eq. 4)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .cache_megadance import ExpertCache
+from .configuration_megadance import MegaDanceConfig
+
+
+def sliding_window_mask(query_positions: torch.Tensor, key_positions: torch.Tensor, context: int) -> torch.Tensor:
+    """Boolean [queries, keys], True where a query at position i may look: i - context + 1 to i (section 3.3.3)."""
+    distance = query_positions[:, None] - key_positions[None, :]
+    return (distance >= 0) & (distance < context)
+
+
+def mask_of_new_positions(steps: int, past: int, context: int, device: torch.device) -> torch.Tensor | None:
+    """One block of the 3x3 mask for positions that follow `past` others: [steps, cached positions + steps].
+
+    Cached positions are in the order of the cache's ring. None for a single position, from which nothing is hidden.
+    """
+    if steps == 1:
+        return None
+    queries = torch.arange(past, past + steps, device=device)
+    ring = torch.arange(min(past, context), device=device)
+    if past > context:  # slot s holds the latest position p < past with p % context == s
+        ring = past - 1 - (past - 1 - ring) % context
+    return sliding_window_mask(queries, torch.cat((ring, queries)), context)
+
+
+class SlidingWindowAttention(nn.Module):
+    """Attention over all three streams, each of the 3x3 blocks masked by the same sliding window (Eq. 4).
+
+    The mask belongs inside the softmax; Eq. 4 prints it before the division, which is the same for 0 and minus infinity.
+    """
+
+    def __init__(self, config: MegaDanceConfig):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.dropout
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None, keep: int = 0
+    ) -> torch.Tensor:
+        """[batch, 3, time, hidden] -> same, or the last `keep` positions.
+
+        `mask` [time * 3, (cached + time) * 3] is one block with each position repeated for the streams, or None.
+        """
+        query = self.q_proj(hidden_states[:, :, -keep:])  # -0: all
+        return self.attend(query, self.k_proj(hidden_states), self.v_proj(hidden_states), mask, cache)
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: ExpertCache | None = None,
+    ) -> torch.Tensor:
+        """What follows the projections to queries, keys and values, each [batch, 3, time, hidden]."""
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            # [batch, heads, time, streams, head size]: with streams innermost the cache is a plain ring of positions
+            return x.unflatten(-1, (self.num_heads, -1)).permute(0, 3, 2, 1, 4)
+
+        batch, streams, steps, hidden = query.shape
+        query, key, value = heads(query), heads(key), heads(value)
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        attended = F.scaled_dot_product_attention(
+            query.flatten(2, 3),
+            key.flatten(2, 3),
+            value.flatten(2, 3),
+            attn_mask=None if mask is None else mask[-steps * streams :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        attended = attended.view(batch, self.num_heads, steps, streams, hidden // self.num_heads)
+        return self.o_proj(attended.permute(0, 3, 2, 1, 4).reshape(batch, streams, steps, hidden))
+
+
+__all__ = ["SlidingWindowAttention", "mask_of_new_positions", "sliding_window_mask"]

@@ -1,0 +1,92 @@
+"""Where something faster than the modules comes in, behind one interface.
+
+A backend computes new positions of a dance from embeddings to logits and updates the same cache as the modules do. It is asked once for
+each dance (`prepare`); where no backend serves, the modules compute. A package registers its backends when it is imported; where only this
+folder is there, as remote code, none is. `generate(backend=...)` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .cache_megadance import MegaDanceCache
+    from .modeling_megadance import MegaDanceForMotionGeneration
+
+# hidden states [batch sorted by genre, 3, time, hidden] and the number of last positions to keep (0: all)
+# -> logits [batch, 2, kept, codebook_size]
+Stepper = Callable[["Tensor", int], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """
+    Args:
+        prepare: gives a stepper for a model and an empty cache, or None where it cannot compute this model, type or device.
+        pays: whether `backend="auto"` should ask it for this model; always when None.
+    """
+
+    prepare: Callable[[MegaDanceForMotionGeneration, MegaDanceCache], Stepper | None]
+    pays: Callable[[MegaDanceForMotionGeneration], bool] | None = None
+
+
+_BACKENDS: dict[str, Backend] = {}
+_QUANTIZATIONS: dict[str, Callable[[], Any]] = {}
+
+
+def register_backend(name: str, backend: Backend) -> None:
+    """Make a backend known as `generate(backend=name)`; "auto" asks the backends in the order in which they were registered."""
+    _BACKENDS[name] = backend
+
+
+def register_quantization(name: str, make_config: Callable[[], Any]) -> None:
+    """Make `from_pretrained(quantization=name)` short for `quantization_config=make_config()`."""
+    _QUANTIZATIONS[name] = make_config
+
+
+def quantization_config(name: str) -> Any:
+    """The `quantization_config` that `quantization=name` is short for. Raises ValueError for an unknown name."""
+    if name not in _QUANTIZATIONS:
+        known = f"use one of {', '.join(_QUANTIZATIONS)}, or" if _QUANTIZATIONS else "there is none here; use"
+        raise ValueError(f"quantization={name!r} is unknown; {known} a quantization_config of transformers")
+    return _QUANTIZATIONS[name]()
+
+
+def check_backend(name: str) -> None:
+    """Raises ValueError for a backend that nobody registered."""
+    names = ("auto", "torch", *_BACKENDS)
+    if name not in names:
+        raise ValueError(f"backend={name!r} is unknown; use one of {', '.join(names)}")
+
+
+def prepare_stepper(model: MegaDanceForMotionGeneration, cache: MegaDanceCache, name: str) -> Stepper | None:
+    """What computes a dance with this model and cache; None: the modules do.
+
+    Raises:
+        ValueError: the backend is unknown, or was asked for by name and cannot compute this model.
+    """
+    check_backend(name)
+    if name == "auto":
+        willing = (backend for backend in _BACKENDS.values() if backend.pays is None or backend.pays(model))
+        return next(filter(None, (backend.prepare(model, cache) for backend in willing)), None)
+    stepper = None if name == "torch" else _BACKENDS[name].prepare(model, cache)
+    if stepper is None and name != "torch":
+        raise ValueError(
+            f"backend={name!r} cannot compute this model as {model.dtype} on {model.device} in this process; use 'auto' or 'torch'"
+        )
+    return stepper
+
+
+__all__ = [
+    "Backend",
+    "Stepper",
+    "check_backend",
+    "prepare_stepper",
+    "quantization_config",
+    "register_backend",
+    "register_quantization",
+]

@@ -1,0 +1,76 @@
+"""Which expert computes what: whole sequences are routed by their genre (paper, section 3.3.1)."""
+
+import re
+from typing import NamedTuple
+
+import torch
+
+from .configuration_megadance import MegaDanceConfig
+
+
+def genre_key(genre: str) -> str:
+    """Name of a genre's modules: prefixed, because `nn.ModuleDict` refuses names such as "pop", and without dots."""
+    return "genre_" + re.sub(r"\W", "_", genre)
+
+
+class GenreGroup(NamedTuple):
+    """Neighbouring rows of the sorted batch that share a genre."""
+
+    key: str
+    rows: slice
+
+
+class Routing(NamedTuple):
+    """A batch sorted by genre.
+
+    Attributes:
+        groups: runs of rows with the same genre, in sorted order.
+        order, inverse: [batch], the sorting and the way back; None where the batch is sorted as it is.
+    """
+
+    groups: list[GenreGroup]
+    order: torch.Tensor | None
+    inverse: torch.Tensor | None
+
+    def sort(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows in the order of `groups`."""
+        return x if self.order is None else x[self.order]
+
+    def restore(self, x: torch.Tensor) -> torch.Tensor:
+        """Sorted rows in the order in which they came."""
+        return x if self.inverse is None else x[self.inverse]
+
+
+def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
+    """Sort a batch, `genre_ids` [batch], by genre.
+
+    Raises:
+        ValueError: an id is no genre, or its expert is not built.
+    """
+    ids = genre_ids.tolist()
+    groups, start = [], 0
+    for index in sorted(set(ids)):
+        check_genre_id(index, config)
+        stop = start + ids.count(index)
+        groups.append(GenreGroup(genre_key(config.genres[index]), slice(start, stop)))
+        start = stop
+    if sorted(ids) == ids:
+        return Routing(groups, None, None)
+    order = torch.argsort(genre_ids, stable=True)
+    return Routing(groups, order, torch.argsort(order))
+
+
+def check_genre_id(index: int, config: MegaDanceConfig) -> None:
+    """Raises ValueError where `index` is no genre of the configuration, or its expert is not built."""
+    genres = config.genres
+    if not 0 <= index < len(genres):
+        listing = ", ".join(f"{number} {name}" for number, name in enumerate(genres))
+        raise ValueError(f"genre_ids has {index}, which is no genre; the genres are {listing}")
+    if config.use_genre_experts and genres[index] not in config.built_genres:
+        raise ValueError(
+            f"genre {genres[index]!r} (id {index}) is not among the genres this model was built with: "
+            f"{', '.join(config.built_genres)}; name it in active_genres when loading"
+        )
+
+
+__all__ = ["GenreGroup", "Routing", "check_genre_id", "genre_key", "route"]

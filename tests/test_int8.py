@@ -1,0 +1,67 @@
+"""Weights of eight bits are near those they were rounded from."""
+
+import pytest
+import torch
+from torch import nn
+
+from megadance_hf.cpu_kernels.int8 import Int8Config, Int8Linear
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = MegaDanceConfig(
+        hidden_size=32,
+        num_attention_heads=2,
+        state_size=4,
+        num_hidden_layers=2,
+        intermediate_size=48,
+        codebook_size=15,
+        id2label={0: "waltz", 1: "rumba"},
+    )
+    return MegaDanceForMotionGeneration(config).eval()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer(bias):
+    linear = nn.Linear(64, 40, bias=bias)
+    rounded = Int8Linear(linear)
+    assert rounded.weight.dtype == torch.int8 and rounded.weight.abs().amax() == 127
+    step = linear.weight.abs().amax(1, keepdim=True) / 127
+    assert ((rounded.dense_weight() - linear.weight).abs() <= 0.501 * step).all()
+    for x in (torch.randn(3, 5, 64), torch.randn(200, 64)):
+        exact = linear(x)
+        assert (rounded(x) - exact).norm() < 0.01 * exact.norm()
+        torch.testing.assert_close(rounded(x), nn.functional.linear(x, rounded.dense_weight(), linear.bias))
+
+
+def test_model_is_near_and_dances(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    rounded = MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization_config=Int8Config())
+    music, genres = torch.randn(2, 96, 35), torch.tensor([0, 1])
+    codes = torch.randint(0, 15, (2, 2, 12))
+    with torch.no_grad():
+        exact = model(music, *codes, genres).upper_logits
+        near = rounded(music, *codes, genres).upper_logits
+    assert 0.001 * exact.norm() < (near - exact).norm() < 0.05 * exact.norm()
+    dance = rounded.generate(music, genres, do_sample=False)
+    assert dance.upper_codes.shape == (2, 12)
+    assert torch.equal(rounded.generate(music, genres, do_sample=False, backend="torch").upper_codes, dance.upper_codes)
+    assert not [layer for layer in rounded.model.layers.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_from_pretrained(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization="int8", active_genres=["waltz"])
+    loaded.load_genres(tmp_path, ["rumba"])
+    music, codes, genres = torch.randn(2, 96, 35), torch.randint(0, 15, (2, 2, 12)), torch.tensor([0, 1])
+    with torch.no_grad():
+        whole = MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization="int8")
+        expected = whole(music, *codes, genres).upper_logits
+        torch.testing.assert_close(loaded(music, *codes, genres).upper_logits, expected)
+    with pytest.raises(ValueError, match="not serializable"):
+        loaded.save_pretrained(tmp_path / "again")
+    with pytest.raises(ValueError, match="quantization='int3' is unknown; use one of int8"):
+        MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization="int3")
