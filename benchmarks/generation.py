@@ -1,13 +1,18 @@
-"""Seconds of compute a second of dance: modes, types of weights, batches, lengths; against plain recomputation; JSON out.
+"""Seconds of compute per second of dance: backends, modes, types of weights, batches, lengths; JSON out.
 
     python benchmarks/generation.py [--size full|bundled] [--runs 5] [--threads 2] [--device cpu]
         [--cases paper_bfloat16 paper_bfloat16_x64 ...]
 
 `full` is the paper's size with random weights (849 M parameters, 107 M of them for one genre), `bundled` the model that comes
-with the package. `plain` computes every window anew with the modules of torch, which is the obvious loop. Each run measures all
-cases one after the other; medians over the runs. A case is a mode and a type, then `x8` for eight dances at once (its seconds
-are those of the eight divided by eight) or `600s` for ten minutes of music instead of `--seconds`. `over_short` is the time of the
-latter over that of as many minutes of short dances, half of them before it and half after: no machine is the same for long.
+with the package. A case is a way and a type of weights:
+
+- `paper`, `released`, `stream`: the modes of `generate`, with the backend that "auto" chooses;
+- `torch`: mode "paper" with the modules of torch and the cache, which is the plain way; `compile`: the same modules through `torch.compile`;
+- `plain`: mode "paper" without a cache: every window anew, which is the obvious loop.
+
+Then `x8` for eight dances at once (its seconds are those of the eight divided by eight), or `600s` for ten minutes of music instead of
+`--seconds`. Each run measures all cases one after the other; medians over the runs. `over_short` is the time of ten minutes over that of
+as many minutes of short dances, half of them before it and half after: no machine is the same for long.
 
 `agreement` compares the types with float32, each step given the same codes before it: how often the likeliest code is the same,
 and the error of the logits as a share of their spread.
@@ -24,12 +29,16 @@ import transformers
 from transformers import LogitsProcessor
 
 from megadance_hf import MegaDanceConfig, MegaDanceForMotionGeneration
-from megadance_hf.modeling import kernels_megadance as kernels
+from megadance_hf.cpu_kernels.compiled_steps import loops
+from megadance_hf.cpu_kernels.int8 import Int8Config, Int8Quantizer
+from megadance_hf.modeling.experts_megadance import FeedForward
+from megadance_hf.modeling.mamba_megadance import Mamba
 from megadance_hf.models import DEFAULT_MODEL
 
 TYPES = ("float32", "bfloat16", "int8")
 CASES = (
     *(f"paper_{kind}{more}" for kind in TYPES for more in ("", "_x4", "_x8", "_x16")),
+    *("torch_float32", "torch_bfloat16", "compile_float32", "compile_bfloat16"),
     *("plain_float32", "released_float32", "stream_float32", "stream_bfloat16", "stream_int8", "paper_int8_600s"),
 )
 
@@ -46,7 +55,19 @@ def build(size: str, tiny: bool) -> MegaDanceForMotionGeneration:
 
 def of_type(model: MegaDanceForMotionGeneration, kind: str) -> MegaDanceForMotionGeneration:
     model = copy.deepcopy(model)
-    return model.quantize("int8") if kind == "int8" else model.to(getattr(torch, kind))
+    if kind == "int8":
+        return Int8Quantizer(Int8Config())._process_model_after_weight_loading(model)
+    return model.to(getattr(torch, kind))
+
+
+def compile_modules(model: MegaDanceForMotionGeneration) -> MegaDanceForMotionGeneration:
+    """The same weights with Mambas and feed-forward nets through `torch.compile`. Not whole experts: the ring of the cache is indexed by the
+    position, for each of which they would be compiled anew."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, Mamba | FeedForward):
+            module.compile()
+    return model
 
 
 def music_for(batch: int, seconds: float) -> torch.Tensor:
@@ -59,7 +80,11 @@ def measure(model: MegaDanceForMotionGeneration, case: str, seconds: float) -> f
     mode, _, *more = case.split("_")
     batch = next((int(word[1:]) for word in more if word.startswith("x")), 1)
     seconds = next((float(word[:-1]) for word in more if word.endswith("s")), seconds)
-    arguments = {"mode": "paper", "use_cache": False} if mode == "plain" else {"mode": mode}
+    arguments = {
+        "plain": {"mode": "paper", "use_cache": False},
+        "torch": {"mode": "paper", "backend": "torch"},
+        "compile": {"mode": "paper", "backend": "torch"},
+    }.get(mode, {"mode": mode})
     music, genres = music_for(batch, seconds), torch.full((batch,), model.config.label2id[model.config.built_genres[0]])
     began = time.perf_counter()
     model.generate(music, genres, do_sample=True, seed=0, **arguments).upper_codes.cpu()  # waits for a GPU
@@ -111,7 +136,7 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--cases", nargs="+", default=list(CASES))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    if kernels.loops() is not None:
+    if loops() is not None:
         import numba
 
         numba.set_num_threads(min(arguments.threads, numba.config.NUMBA_NUM_THREADS))
@@ -119,13 +144,17 @@ def main(argv: list[str] | None = None) -> dict:
 
     model = build(arguments.size, arguments.tiny).to(arguments.device)
     models = {kind: of_type(model, kind) for kind in TYPES}
+    of_case = {
+        case: compile_modules(models[case.split("_")[1]]) if case.startswith("compile") else models[case.split("_")[1]]
+        for case in arguments.cases
+    }
     times = {case: [] for case in arguments.cases}
     for case in arguments.cases:  # compiles, and brings the weights to memory
-        measure(models[case.split("_")[1]], case.split("_x")[0].split("_6")[0], 10.0)
+        measure(of_case[case], case.split("_x")[0].split("_6")[0], 10.0)
     over_short: dict[str, list[float]] = {}
     for _ in range(arguments.runs):
         for case, found in times.items():
-            model, (short, more) = models[case.split("_")[1]], case.rsplit("_", 1)
+            model, (short, more) = of_case[case], case.rsplit("_", 1)
             halves = round(float(more[:-1]) / arguments.seconds / 2) if more.endswith("s") else 0
             around = [measure(model, short, arguments.seconds) for _ in range(halves)]
             found.append(measure(model, case, arguments.seconds))
@@ -134,10 +163,11 @@ def main(argv: list[str] | None = None) -> dict:
                 over_short.setdefault(case, []).append(found[-1] / statistics.mean(around))
     seconds = {case: statistics.median(found) for case, found in times.items()}
     report = {"size": arguments.size, "device": arguments.device, "threads": arguments.threads, "runs": arguments.runs}
-    report["seconds_a_second"] = {case: float(f"{value:.3g}") for case, value in seconds.items()}
-    if "plain_float32" in seconds:
-        plain = seconds["plain_float32"]
-        report["plain_over"] = {case: round(plain / value, 2) for case, value in seconds.items()}
+    report["seconds_per_second"] = {case: float(f"{value:.3g}") for case, value in seconds.items()}
+    for way in ("torch", "compile", "plain"):
+        baselines = {kind: seconds.get(f"{way}_{kind}", seconds.get(f"{way}_float32")) for kind in TYPES}
+        over = {case: baselines[case.split("_")[1]] for case in seconds if baselines[case.split("_")[1]]}
+        report[f"{way}_over"] = {case: round(baseline / seconds[case], 2) for case, baseline in over.items()}
     for case in seconds:
         alone = case.split("_x")[0]
         if alone != case and alone in seconds:

@@ -14,10 +14,13 @@ def sliding_window_mask(query_positions: torch.Tensor, key_positions: torch.Tens
     return (distance >= 0) & (distance < context)
 
 
-def mask_of_new_positions(steps: int, past: int, context: int, device: torch.device) -> torch.Tensor | None:
-    """One block of the 3x3 mask for positions that follow `past` others: [steps, cached positions + steps].
+def mask_of_new_positions(
+    steps: int, past: int, context: int, streams: int, device: torch.device
+) -> torch.Tensor | None:
+    """The mask of positions that follow `past` others: [steps * streams, (cached positions + steps) * streams].
 
-    Cached positions are in the order of the cache's ring. None for a single position, from which nothing is hidden.
+    Cached positions are in the order of the cache's ring; the streams of a position are neighbours, and all see the same. None for a single
+    position, from which nothing is hidden.
     """
     if steps == 1:
         return None
@@ -25,7 +28,8 @@ def mask_of_new_positions(steps: int, past: int, context: int, device: torch.dev
     ring = torch.arange(min(past, context), device=device)
     if past > context:  # slot s holds the latest position p < past with p % context == s
         ring = past - 1 - (past - 1 - ring) % context
-    return sliding_window_mask(queries, torch.cat((ring, queries)), context)
+    block = sliding_window_mask(queries, torch.cat((ring, queries)), context)
+    return block.repeat_interleave(streams, 0).repeat_interleave(streams, 1)
 
 
 class SlidingWindowAttention(nn.Module):
@@ -48,7 +52,7 @@ class SlidingWindowAttention(nn.Module):
     ) -> torch.Tensor:
         """[batch, 3, time, hidden] -> same, or the last `keep` positions.
 
-        `mask` [time * 3, (cached + time) * 3] is one block with each position repeated for the streams, or None.
+        `mask` as `mask_of_new_positions` makes it, for at least the queries that are kept.
         """
         query = self.q_proj(hidden_states[:, :, -keep:])  # -0: all
         return self.attend(query, self.k_proj(hidden_states), self.v_proj(hidden_states), mask, cache)

@@ -448,9 +448,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             input_features, upper_codes, lower_codes, genre_ids, cache, rhythm, music_embeds, attention_mask, num_frames
         )
         steps, past = hidden.shape[2], 0 if cache is None else cache.position
-        mask = mask_of_new_positions(steps, past, self.config.context_codes, hidden.device)
-        if mask is not None:  # from one block to all 3x3, in the order in which attention has its positions
-            mask = mask.repeat_interleave(len(STREAMS), 0).repeat_interleave(len(STREAMS), 1)
+        mask = mask_of_new_positions(steps, past, self.config.context_codes, len(STREAMS), hidden.device)
         all_hidden = (routing.restore(hidden),) if output_hidden_states else None
         for layer in self.layers:
             keep = positions_to_keep if layer is self.layers[-1] else 0

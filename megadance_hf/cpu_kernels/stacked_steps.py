@@ -38,10 +38,9 @@ class StackedStepper:
         self.layers = layer_steps(model, cache, lambda expert, state: StackedExpert(expert, state, self))
 
     def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
-        mask = mask_of_new_positions(hidden_states.shape[2], self.cache.position, self.context, hidden_states.device)
-        if mask is not None:
-            mask = mask.repeat_interleave(len(STREAMS), 0).repeat_interleave(len(STREAMS), 1)
-        self.mask = mask
+        steps, streams = hidden_states.shape[2], len(STREAMS)
+        past, device = self.cache.position, hidden_states.device
+        self.mask = mask_of_new_positions(steps, past, self.context, streams, device)
         return self.output_mlp(walk(self.layers, hidden_states, keep)[:, :2])
 
 
