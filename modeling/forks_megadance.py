@@ -1,8 +1,8 @@
-"""Processes that are forked after torch has computed: its threads exist in the parent alone, and a child that waits for them waits for ever.
+"""Processes that are forked after torch has computed: torch's threads exist in the parent alone, and a child that waits for them hangs.
 
-`multiprocessing` forks on Linux before Python 3.14, and so does a `DataLoader` with workers; servers do that load a model first and
-make their workers then. A forked child is given one thread here, which needs no others, and does without numba's loops, which end a
-process that was forked. Its dances are the same, and slower. Processes that are started ("spawn", "forkserver") have all threads.
+`multiprocessing` forks on Linux before Python 3.14, and so does a `DataLoader` with workers; so do servers that load a model and then start
+workers. Here a forked child gets one thread, which needs no others, and no compiled loops, whose threads end a forked process. Its dances
+are the same, and slower. Processes that are started ("spawn", "forkserver") have all threads.
 """
 
 import os
@@ -10,7 +10,7 @@ import warnings
 
 import torch
 
-_forked = _told = False
+_forked = _warned = False
 
 
 def _after_fork() -> None:
@@ -24,11 +24,11 @@ def in_forked_process() -> bool:
     return _forked
 
 
-def tell_of_fork() -> None:
+def warn_after_fork() -> None:
     """In a forked process, say once why it is slow."""
-    global _told
-    if _forked and not _told:
-        _told = True
+    global _warned
+    if _forked and not _warned:
+        _warned = True
         warnings.warn(
             "this process was forked, where torch's threads are not: it dances with one thread; start processes with "
             "multiprocessing.get_context('spawn') to have all of them",
@@ -40,4 +40,4 @@ if hasattr(os, "register_at_fork"):  # Windows has no forks
     os.register_at_fork(after_in_child=_after_fork)
 
 
-__all__ = ["in_forked_process", "tell_of_fork"]
+__all__ = ["in_forked_process", "warn_after_fork"]

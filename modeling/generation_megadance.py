@@ -31,7 +31,7 @@ from .arguments_megadance import (
     seed_number,
 )
 from .backends_megadance import check_backend
-from .forks_megadance import tell_of_fork
+from .forks_megadance import warn_after_fork
 from .progress_megadance import progress_bar
 from .routing_megadance import check_genre_id
 
@@ -118,8 +118,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
             streamer: its `put` gets codes [batch, 2, new] as they come (the start first), then `end` is called.
             attention_mask: [batch, frames], 1 for music, then 0 for padding, when the items differ in length.
             seed, generator: source of all randomness (one of the two); torch's global one when both are None. A seed is
-                any whole number of 0 or more (`seed_number`). With one for the whole batch, an item drawn in a batch is
-                another one than the same item drawn alone; with a list, one for each item, it is the same.
+                any whole number of 0 or more (`seed_number`). With one for the whole batch, samples depend on the batch;
+                with a list, one for each item, they do not.
             progress: True for a bar, or a function called with (codes done, codes in all).
             num_frames: [batch], frames of each item's own music, as the processor counts them: the last code may end after
                 them. They go into the output, by which `processor.batch_decode` cuts the dances; where there is no
@@ -134,7 +134,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             ValueError: an input is missing, music shorter than one code, a prompt longer than the music or outside the
                 codebook, an unknown mode, genre or keyword, an option that does nothing; no code is left to choose.
         """
-        tell_of_fork()
+        warn_after_fork()
         config = self.config
         given = {**kwargs, **({} if generation_config is None else {"generation_config": generation_config})}
         known = names_of(MegaDanceGenerationMixin.generate)
@@ -291,7 +291,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             shortest = int(frames.min()) if lengths.numel() else 0
             raise ValueError(
                 f"input_features: {shortest} frames of music are shorter than one code "
-                f"({self.config.frames_per_code} frames at {self.config.fps} a second); give longer music"
+                f"({self.config.frames_per_code} frames at {self.config.fps} per second); give longer music"
             )
         return lengths
 
@@ -337,7 +337,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
 def choose(
     scores: torch.Tensor, do_sample: bool | None, generator: torch.Generator | list[torch.Generator] | None
 ) -> torch.Tensor:
-    """A code a row, [rows], by its scores, [rows, codes]: the likeliest, or one that is drawn.
+    """One code per row, [rows], by its scores, [rows, codes]: the likeliest, or one that is drawn.
 
     Raises:
         ValueError: no code is left to choose, or a score is NaN or infinite.
@@ -357,7 +357,7 @@ def choose(
 
 
 def draw(scores: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
-    """A code a row, [rows], with the probabilities that are the softmax of its scores, [rows, codes].
+    """One code per row, [rows], with the softmax of its scores, [rows, codes], as probabilities.
 
     Where one uniform number falls in their running sum. `torch.multinomial` draws a number for each code, which takes as long as an expert.
     With a list of generators, one for each item, an item's numbers are those that it would have alone; rows are both streams, upper first.

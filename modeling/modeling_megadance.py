@@ -1,6 +1,6 @@
 """The generator: codes of both body halves from music, with universal and genre experts (paper, section 3.3).
 
-Three streams (upper-body codes, lower-body codes, music), one vector a code step each, run through layers of experts.
+Three streams (upper-body codes, lower-body codes, music), one vector per code step each, pass through layers of experts.
 An expert is a whole Mamba-attention-feed-forward block (`experts_megadance.py`).
 """
 
@@ -187,7 +187,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         return (model, info) if wants_info else model
 
     def save_pretrained(self, save_directory, *args, shard_by_genre: bool = False, **kwargs):
-        """As in transformers. `shard_by_genre` writes the weights in one file a genre (`checkpoints_megadance.py`)."""
+        """As in transformers. `shard_by_genre` writes the weights in one file per genre (`checkpoints_megadance.py`)."""
         if not shard_by_genre:
             return super().save_pretrained(save_directory, *args, **kwargs)
         # everything but the weights; an empty state dict would be written as an empty file
@@ -197,7 +197,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         save_by_genre(self.state_dict(), folder)
 
     def prepare_for_hub(self, folder) -> None:
-        """The code, and the weights in one file a genre: whoever wants one genre downloads one."""
+        """Add the code, and write the weights in one file per genre: whoever wants one genre downloads one."""
         super().prepare_for_hub(folder)
         if self.config.use_genre_experts:
             for file in Path(folder).glob("model*.safetensors"):
@@ -323,7 +323,7 @@ def _one_cache(cache: MegaDanceCache | None, past_key_values: MegaDanceCache | N
 
 
 class MegaDanceModel(MegaDancePreTrainedModel):
-    """Embeddings and layers: codes and music in, one vector a stream and code step out."""
+    """Embeddings and layers: codes and music in, one vector per stream and code step out."""
 
     _keys_to_ignore_on_load_unexpected = [
         *MegaDancePreTrainedModel._keys_to_ignore_on_load_unexpected,
@@ -379,7 +379,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         return self.rhythm_encoder(features.to(self.upper_embedding.weight.dtype), mask)
 
     def encode_music(self, input_features: torch.Tensor, rhythm: torch.Tensor | None = None) -> torch.Tensor:
-        """What each position hears of the music: raw [batch, frames, music_feature_size] -> [batch, whole code steps, hidden].
+        """The music as each position gets it: raw [batch, frames, music_feature_size] -> [batch, whole code steps, hidden].
 
         `music_embeds` of `forward` are pieces of it, so that a song need not be read anew for each code. `rhythm` as there.
         """
@@ -400,7 +400,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         if not steps <= available <= steps + config.music_lookahead:
             raise ValueError(
                 f"input_features has {input_features.shape[1]} frames = {available} code steps, but there are {steps} "
-                f"codes; give {config.frames_per_code} frames a code"
+                f"codes; give {config.frames_per_code} frames per code"
             )
         frames = available * config.frames_per_code
         features = self._normalize_music(input_features[:, :frames])
@@ -410,7 +410,9 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             if rhythm is None:
                 rhythm = self.encode_rhythm(input_features)
             features = torch.cat((features, rhythm[:, :frames].to(features)), dim=-1)
-        features = features.unflatten(1, (available, config.frames_per_code))  # [batch, steps, frames a code, features]
+        features = features.unflatten(
+            1, (available, config.frames_per_code)
+        )  # [batch, steps, frames per code, features]
         if config.music_reduction == "stride":
             music = features[:, :, 0]
         elif config.music_reduction == "mean":
@@ -420,7 +422,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         if config.music_lookahead:
             if available == steps:
                 music = torch.cat((music, music[:, -1:]), dim=1)
-            music = music[:, 1:]  # position i, which predicts code i + 1, hears step i + 1
+            music = music[:, 1:]  # position i, which predicts code i + 1, gets step i + 1
         return music.to(self.upper_embedding.weight.dtype)
 
     def forward(
@@ -562,9 +564,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
 
         Args:
             input_features: [batch, frames, music_feature_size], raw features at `config.fps`; `frames_per_code` frames
-                a code. Position i hears music step i, or i + 1 with `music_lookahead=1`; where the last position has no
-                step left (its prediction lies beyond the music), it hears the last one again. One more step may be
-                given then.
+                per code. Position i gets music step i, or i + 1 with `music_lookahead=1`; where no step is left for the last
+                position (its prediction lies beyond the music), it gets the last one again. One more step may be given then.
             upper_codes, lower_codes: [batch, time], 0 to codebook_size - 1. With a cache, only the new ones.
             genre_ids: [batch], see [`~MegaDancePreTrainedModel.genre_id`].
             upper_labels, lower_labels: [batch, time]: the codes themselves; they are shifted here, so that position i
@@ -581,8 +582,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             music_embeds: [batch, time, hidden_size], these positions of what `model.encode_music` makes of a song, instead of
                 `input_features` and `rhythm`.
             past_key_values: the name that `cache` has in transformers before 5.24.
-            attention_mask: [batch, frames], 1 for music and 0 for padding, which the rhythm encoder must not hear. Nothing
-                else hears it: what follows a code never changes it.
+            attention_mask: [batch, frames], 1 for music and 0 for padding, which the rhythm encoder must not use. Nothing
+                else needs it: what follows a code never changes it.
             num_frames: [batch], as the processor counts the songs' frames; only its length is looked at, so that
                 `model(**processor(...), upper_codes=..., lower_codes=...)` works.
 

@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 from .arguments_megadance import need_tensors
 from .configuration_megadance import MegaDanceClassifierConfig
 from .folders_megadance import ChecksFolder
-from .forks_megadance import tell_of_fork
+from .forks_megadance import warn_after_fork
 from .kinematics_megadance import MOTION_SIZE, NUM_JOINTS, axis_angle_to_rotation_6d, check_motion_statistics
 
 
@@ -108,7 +108,7 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
         Raises:
             ValueError: it is missing, or has another shape.
         """
-        tell_of_fork()
+        warn_after_fork()
         need_tensors("give classifier_motion(poses, translation)[None]", motion=motion)
         if motion.dim() != 3 or motion.shape[1] < 1 or motion.shape[-1] != MOTION_SIZE:
             raise ValueError(

@@ -24,7 +24,7 @@ from .checkpoints_megadance import HUB_ARGUMENTS, TOKENIZER_FOLDER
 from .configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
 from .errors_megadance import one_line
 from .folders_megadance import ChecksFolder
-from .forks_megadance import tell_of_fork
+from .forks_megadance import warn_after_fork
 from .kinematics_megadance import (
     LOWER_JOINTS,
     MOTION_SIZE,
@@ -529,7 +529,7 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
 
     def encode(self, motion: Tensor | None = None) -> MegaDanceTokenizerEncoderOutput:
         """Raw motion (B, T, 147), T a multiple of 8 -> `upper_codes`, `lower_codes`, each (B, T / 8)."""
-        tell_of_fork()
+        warn_after_fork()
         self._check_motion(motion)
         upper, lower = split_body(self.normalize(motion))
         return MegaDanceTokenizerEncoderOutput(

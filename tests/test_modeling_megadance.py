@@ -81,7 +81,9 @@ def test_mask_against_brute_force(steps, context):
 
 
 def test_mask_picture():
-    picture = ["".join(".#"[int(cell)] for cell in row) for row in mask_of_new_positions(6, 0, 4, 1, torch.device("cpu"))]
+    picture = [
+        "".join(".#"[int(cell)] for cell in row) for row in mask_of_new_positions(6, 0, 4, 1, torch.device("cpu"))
+    ]
     assert picture == ["#.....", "##....", "###...", "####..", ".####.", "..####"]
 
 
