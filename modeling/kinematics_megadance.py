@@ -35,6 +35,7 @@ JOINT_NAMES = (
     "left_hand",
     "right_hand",
 )
+JOINT_INDEX = {name: index for index, name in enumerate(JOINT_NAMES)}
 PARENTS = (
     -1,
     0,

@@ -21,12 +21,13 @@ from megadance_hf import __version__
 from megadance_hf.cli import command as cli
 from megadance_hf.data.schema import read_prepared
 from megadance_hf.datasets_scripts import mocap
-from megadance_hf.export import formats as export
+from megadance_hf.export import bvh as export
 from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.models import bundled_models
 from megadance_hf.motion import bodies
-from megadance_hf.motion.motion import KNOWN_SUFFIXES, Motion
+from megadance_hf.motion.formats import KNOWN_SUFFIXES
+from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 
 _music_features = remember(music_features_megadance.music_features)
@@ -550,7 +551,7 @@ def test_an_error_while_writing_leaves_nothing(megadance, model, song, monkeypat
     """The first file is finished, the second fails: none is there, and what stood there before still is."""
     with open("a.npz", "w") as file:
         file.write("old")
-    from megadance_hf.export import formats as export
+    from megadance_hf.export import bvh as export
     from megadance_hf.motion.motion import MotionError
 
     def full(motion, path):
@@ -565,7 +566,7 @@ def test_an_error_while_writing_leaves_nothing(megadance, model, song, monkeypat
 
 
 def test_ctrl_c_leaves_nothing(megadance, model, song, monkeypatch):
-    from megadance_hf.export import formats as export
+    from megadance_hf.export import bvh as export
 
     def interrupted(motion, path):
         raise KeyboardInterrupt

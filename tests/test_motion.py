@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling import kinematics_megadance as kinematics
-from megadance_hf.motion.motion import KNOWN_SUFFIXES, Motion, MotionError, atomic_path, check_output
+from megadance_hf.motion import formats
+from megadance_hf.motion.formats import KNOWN_SUFFIXES, register_format
+from megadance_hf.motion.motion import Motion, MotionError, atomic_path, check_output
 
 pytestmark = pytest.mark.versions
 
@@ -294,6 +296,44 @@ def test_outputs_are_checked_by_suffix_and_folder(tmp_path):
     with pytest.raises(MotionError, match="does not exist"):
         motion.save(tmp_path / "file" / "dance.npz")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.npz"]
+
+
+def test_a_format_from_outside_is_written_like_ours(tmp_path):
+    """All that another package needs: its function, and `register_format`."""
+    calls = []
+
+    def save_csv(motion, path, music=None, digits=3):
+        calls.append((music, digits))
+        with atomic_path(path) as temporary:
+            np.savetxt(temporary, motion.translation, fmt=f"%.{digits}f", delimiter=",")
+
+    def save_length(motion, path):  # takes no music, and is given none
+        path.write_text(str(len(motion)))
+
+    motion = random_motion()
+    try:
+        register_format(".path.CSV", save_csv)
+        register_format(".length", save_length)
+        path = motion.save(tmp_path / "dance.path.csv", music="song.mp3", digits=2)
+        np.testing.assert_allclose(np.loadtxt(path, delimiter=","), motion.translation, atol=0.0051)
+        assert calls == [("song.mp3", 2)]
+        assert motion.save(tmp_path / "dance.LENGTH", music="song.mp3").read_text() == "20"
+        with pytest.raises(MotionError, match=r"'\.csv' is not known; end the name in one of .*\.path\.csv, \.length"):
+            motion.save(tmp_path / "dance.csv")
+    finally:
+        for suffix in (".path.csv", ".length"):
+            formats._WRITERS.pop(suffix, None)
+    for suffix, writer, message in [
+        ("csv", save_csv, "suffix='csv': give .* its dot"),
+        (".csv", "save", "writer='save'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            register_format(suffix, writer)
+
+
+def test_every_writer_is_there():
+    for reference in (*formats._WRITERS.values(), formats.SHOW, formats.REPRESENTATION):
+        assert formats.resolve(reference).__module__ == reference.partition(":")[0]
 
 
 def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):

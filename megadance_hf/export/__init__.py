@@ -5,16 +5,10 @@ from megadance_hf._lazy import lazy_names
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        ".formats": (
-            "save_bvh",
-            "save_glb",
-            "save_joints",
-            "save_npz",
-            "save_pkl",
-            "save_smpl_mesh",
-            "save_smplx",
-            "save_vrma",
-        ),
+        ".poses": ("save_joints", "save_npz", "save_pkl", "save_smplx"),
+        ".bvh": ("save_bvh",),
+        ".gltf": ("save_glb", "save_vrma"),
+        ".smpl_mesh": ("save_smpl_mesh",),
         ".show": ("show",),
         ".bundle": ("save_bundle",),
     },

@@ -13,7 +13,8 @@ import soundfile
 from megadance_hf.motion.motion import Motion, MotionError, atomic_path
 from megadance_hf.render.video import Music, cut_music
 
-from .formats import save_bvh, save_glb
+from .bvh import save_bvh
+from .gltf import save_glb
 
 _HOWTO = """\
 All at once: `blender --python open_in_blender.py` in this folder (Blender 3.4 or newer); for an FBX `blender --background \

@@ -76,7 +76,7 @@ def stage_page(
     """
     from megadance_hf.render.camera import follow_camera
 
-    from .formats import save_glb
+    from .gltf import save_glb
 
     with scratch() as folder:
         figure = save_glb(motion, folder / "dance.glb", body).read_bytes()

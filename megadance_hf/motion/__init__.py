@@ -5,7 +5,8 @@ from megadance_hf._lazy import lazy_names
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        ".motion": ("KNOWN_SUFFIXES", "Motion", "MotionError"),
+        ".motion": ("Motion", "MotionError"),
+        ".formats": ("KNOWN_SUFFIXES", "register_format"),
         ".bodies": ("BODIES", "body_mesh"),
         ".layouts": ("LayoutError",),
     },

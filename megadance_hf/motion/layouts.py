@@ -184,7 +184,7 @@ _AMASS_X = {"surface_model_type", "mocap_time_length", "markers_latent", "num_be
 _SMPLX_PARTS = {"jaw_pose", "pose_jaw", "leye_pose", "pose_eye", "left_hand_pose", "pose_hand", "expression"}
 
 LAYOUTS = (
-    # What Motion.save writes; see megadance_hf/export/formats.py.
+    # What Motion.save writes; see megadance_hf/export/poses.py.
     Layout("megadance", lambda f: f.keys >= _OURS and f.joints == 24, _ZERO, "y", floor=True),
     Layout(
         "megadance SMPL-X",

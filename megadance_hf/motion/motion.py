@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -17,21 +16,8 @@ import torch
 from megadance_hf.modeling import kinematics_megadance as kinematics
 from megadance_hf.modeling.files_megadance import real_place, whole
 
-from . import layouts
-
-# suffix -> (package, function). Imported when used: a pose file must not need a video encoder.
-_WRITERS = {
-    ".npz": ("megadance_hf.export", "save_npz"),
-    ".pkl": ("megadance_hf.export", "save_pkl"),
-    ".bvh": ("megadance_hf.export", "save_bvh"),
-    ".glb": ("megadance_hf.export", "save_glb"),
-    ".vrma": ("megadance_hf.export", "save_vrma"),
-    ".smplx.npz": ("megadance_hf.export", "save_smplx"),
-    ".joints.npz": ("megadance_hf.export", "save_joints"),
-    ".json": ("megadance_hf.export", "save_joints"),
-    ".mp4": ("megadance_hf.render", "render_video"),
-}
-KNOWN_SUFFIXES = tuple(_WRITERS)
+from . import formats, layouts
+from .formats import KNOWN_SUFFIXES
 
 
 class MotionError(ValueError):
@@ -104,14 +90,10 @@ class Motion:
 
     def show(self, music: Any = None, **options: Any) -> None:
         """Show the dancer in 3D, with sound: in a notebook below the cell, elsewhere in the browser. See `megadance_hf.export.show`."""
-        from megadance_hf.export.show import show
-
-        show(self, music, **options)
+        formats.resolve(formats.SHOW)(self, music, **options)
 
     def _repr_html_(self) -> str:
-        from megadance_hf.export.show import representation
-
-        return representation(self)
+        return formats.resolve(formats.REPRESENTATION)(self)
 
     def __getitem__(self, frames: slice) -> Motion:
         """`motion[a:b]`: the frames from a up to b. For another rate use `resampled`."""
@@ -186,12 +168,7 @@ class Motion:
             MotionError: unknown suffix, or a folder that does not exist or cannot be written to.
         """
         path = Path(path)
-        suffix = check_output(path)
-        module, name = _WRITERS[suffix]
-        writer = getattr(importlib.import_module(module), name)
-        if suffix == ".mp4":
-            options["music"] = music
-        writer(self, path, **options)
+        formats.write(self, path, check_output(path), music, options)
         return path
 
     @classmethod
@@ -251,8 +228,7 @@ def check_output(path: str | os.PathLike) -> str:
     Ask before a long computation, not after.
     """
     path = Path(path)
-    name = path.name.lower()
-    suffix = max((known for known in KNOWN_SUFFIXES if name.endswith(known)), key=len, default=None)
+    suffix = formats.suffix_of(path.name)
     if suffix is None:
         found = f"suffix {path.suffix!r} is not known" if path.suffix else "it has no suffix"
         raise MotionError(f"path={str(path)!r}: {found}; end the name in one of {', '.join(KNOWN_SUFFIXES)}")
