@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from megadance_hf.motion.motion import Motion
-from megadance_hf.render import video as render
+from megadance_hf.render import video as writer
 from megadance_hf.render.rasterizer import VIDEO
-from megadance_hf.render.video import Stage, render_video
+from megadance_hf.render.stage import Stage
+from megadance_hf.render.video import render_video
 
 RATE, SOUND_RATE = 30, 44100
 CHILD = """
@@ -65,7 +66,7 @@ def plain_video(motion: Motion, path: Path, sound: np.ndarray, size: tuple[int, 
 
     stage = Stage(motion, size)
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=RATE, options=render._X264)
+        video = container.add_stream("libx264", rate=RATE, options=writer._X264)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         audio = container.add_stream("aac", rate=SOUND_RATE, layout="stereo", bit_rate=192_000)
         for index in range(len(stage)):
@@ -86,8 +87,8 @@ def encode_again(planes: list[tuple[np.ndarray, ...]], size: tuple[int, int]) ->
     import av
 
     context = av.CodecContext.create("libx264", "w")
-    render._set_up(context, size, Fraction(RATE))
-    context.options = render._X264
+    writer._configure(context, size, Fraction(RATE))
+    context.options = writer._X264
     for index, frame_planes in enumerate(planes):
         content = np.concatenate([plane.reshape(-1) for plane in frame_planes]).reshape(-1, size[0])
         frame = av.VideoFrame.from_ndarray(content, format="yuv420p")
@@ -162,7 +163,7 @@ def main(argv: list[str] | None = None) -> dict:
         "first_video_seconds": round(cold[1], 2),
         "size": list(size),
         "frames": frames,
-        "cores": render._cores(),
+        "cores": writer._cores(),
         "runs": arguments.runs,
     }
     print(json.dumps(report, indent=2))

@@ -9,7 +9,8 @@ from megadance_hf.motion.bodies import BODIES, body_mesh, inverse_bind_matrices,
 from megadance_hf.motion.mannequin import REST_JOINTS, SOLE_THICKNESS, mannequin_mesh, skin_vertices
 from megadance_hf.motion.motion import Motion, MotionError
 from megadance_hf.render.camera import follow_camera
-from megadance_hf.render.video import RenderError, Stage, filmstrip, render_frames, render_video
+from megadance_hf.render.stage import RenderError, Stage
+from megadance_hf.render.video import filmstrip, render_frames, render_video
 
 AT_REST = np.tile(np.eye(3), (24, 1, 1))
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -215,10 +216,10 @@ def test_video_frames_show_it(dance, smooth):
 
 
 def test_machine_code_and_plain_python_draw_it_the_same(monkeypatch, dance):
-    from megadance_hf.render import video as render
+    from megadance_hf.render import stage
 
     compiled = Stage(dance[:1], (48, 36), body="smooth").draw(0)
-    monkeypatch.setattr(render, "compiled", lambda function: function)
+    monkeypatch.setattr(stage, "compiled", lambda function: function)
     difference = np.abs(compiled.astype(int) - Stage(dance[:1], (48, 36), body="smooth").draw(0)).max(-1)
     assert np.quantile(difference, 0.995) <= 2
 

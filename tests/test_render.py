@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import time
+from fractions import Fraction
 
 import av
 import cv2
@@ -17,9 +18,11 @@ from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import PARENTS
 from megadance_hf.motion.mannequin import SEGMENTS, SOLE_THICKNESS
 from megadance_hf.motion.motion import Motion, MotionError
-from megadance_hf.render import video as render
-from megadance_hf.render.camera import Camera
-from megadance_hf.render.video import RenderError, Stage, filmstrip, follow_camera, render_frames, render_video
+from megadance_hf.render import stage as stage_module
+from megadance_hf.render import video as video_module
+from megadance_hf.render.camera import PITCH, Camera, follow_camera
+from megadance_hf.render.stage import RenderError, Stage
+from megadance_hf.render.video import filmstrip, render_frames, render_video
 
 SMALL = (192, 108)
 HIP, ELBOW, SHOULDER, WRIST = (1, 2), (18, 19), (16, 17), (20, 21)  # left, right
@@ -157,7 +160,7 @@ def test_a_song_is_a_file_or_bytes_or_an_array_either_way_round(tmp_path):
     soundfile.write(content, song, 44100, format="wav", subtype="FLOAT")
     (tmp_path / "song.wav").write_bytes(content.getvalue())
     forms = (tmp_path / "song.wav", str(tmp_path / "song.wav"), content.getvalue(), (song, 44100), (song.T, 44100))
-    made = [render.cut_music(form, 0.0, render.Fraction(1, 2)) for form in forms]
+    made = [video_module.cut_music(form, 0.0, Fraction(1, 2)) for form in forms]
     assert all(rate == 44100 and np.array_equal(sound, song[:22050].T) for sound, rate in made)
 
 
@@ -218,7 +221,7 @@ def test_neither_the_number_of_threads_nor_their_pace_changes_the_file(tmp_path,
             return whole(self, frame, *args)
 
         monkeypatch.setattr(Stage, "draw_planes", draw_planes)
-        monkeypatch.setattr(render, "_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(video_module, "_cores", lambda cores=cores: cores)
         files.append(render_video(motion, tmp_path / f"{cores}.mp4", size=(64, 36), progress=False).read_bytes())
     assert files.count(files[0]) == 4
 
@@ -260,7 +263,7 @@ def test_progress_is_shown_or_not(tmp_path, capsys):
 def test_the_camera_is_a_pinhole():
     """Against a projection built another way: a homogeneous matrix with scipy's rotations."""
     camera = Camera((640, 360), 0.7, np.array([[0.3, 0.9, -0.2]]), np.array([5.0]))
-    turn = Rotation.from_euler("YX", [camera.heading, -render.PITCH])  # the camera's axes in the world
+    turn = Rotation.from_euler("YX", [camera.heading, -PITCH])  # the camera's axes in the world
     eye = camera.targets[0] + turn.apply([0.0, 0.0, 5.0])
     points = np.random.default_rng(0).normal(size=(50, 3))
     seen = turn.inv().apply(points - eye)
@@ -387,7 +390,7 @@ def test_frames_do_not_depend_on_each_other():
 
 def test_machine_code_and_plain_python_draw_the_same(monkeypatch):
     compiled = Stage(dance(), (64, 36)).draw(9)
-    monkeypatch.setattr(render, "compiled", lambda function: function)
+    monkeypatch.setattr(stage_module, "compiled", lambda function: function)
     assert np.abs(compiled.astype(int) - Stage(dance(), (64, 36)).draw(9)).max() <= 1
 
 

@@ -54,7 +54,9 @@ from megadance_hf.modeling.files_megadance import Scratch
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.motion.motion import Motion, MotionError
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.render.video import RenderError, follow_camera, render_video
+from megadance_hf.render.camera import follow_camera
+from megadance_hf.render.stage import RenderError
+from megadance_hf.render.video import render_video
 
 from .curves import dance_curves, song_curves
 

@@ -5,6 +5,7 @@ from megadance_hf._lazy import lazy_names
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        ".video": ("RenderError", "cut_music", "filmstrip", "render_frames", "render_video"),
+        ".stage": ("RenderError",),
+        ".video": ("cut_music", "filmstrip", "render_frames", "render_video"),
     },
 )

@@ -1,393 +1,50 @@
-"""Pictures of a dance: a lit mannequin on a floor with its shadow, a slow camera that follows, the song as sound.
+"""Files with pictures of a dance: a video with its song, a filmstrip; and its frames as arrays.
 
-    render_video(motion, "dance.mp4", music="song.mp3")        # H.264 + AAC, 30 frames a second, 720p
+    render_video(motion, "dance.mp4", music="song.mp3")        # H.264 + AAC, 30 frames per second, 720p
     filmstrip(motion, "dance.png")                             # eight frames side by side
     for frame in render_frames(motion): ...                    # (height, width, 3) uint8 RGB
 
-No graphics card and no graphics library is needed. The mannequin is the set of tapered capsules of `mannequin.SEGMENTS`; under a
-parallel projection the depth of such a capsule has a closed form (`_capsule`), so each pixel of the body is found and lit
-exactly. Other bodies are triangle meshes. Seen from the front the dancer's left is on the right of the picture, as with a camera.
+What a frame looks like is in `stage.py`.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from megadance_hf.modeling.audio_megadance import AudioSource, BeyondEnd, is_same_file, load_audio, opened
-from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix, global_rotations
 from megadance_hf.modeling.progress_megadance import progress_bar
-from megadance_hf.motion.bodies import Body, body_mesh, skin
-from megadance_hf.motion.mannequin import PART_COLOURS, SEGMENTS, SOLE_THICKNESS
 from megadance_hf.motion.motion import Motion, atomic_path
 
-from .camera import PITCH, follow_camera
-from .rasterizer import (
-    COVER,
-    RGB,
-    SAMPLES,
-    VIDEO,
-    ColourSpace,
-    blend,
-    capsules,
-    compiled,
-    lay_floor,
-    lay_over,
-    light,
-    rasterise,
-    rasterise_mesh,
-)
+from .stage import RenderError, Stage, make_stage, write_text
 
 if TYPE_CHECKING:
     import av
 
 Music = AudioSource
-_LONG = 3600  # seconds
+_LONG = 3600  # seconds of sound beyond which it is loaded as mono
 
-LIGHT = np.array([-0.38, 0.80, 0.464])  # unit vector towards the lamp: picture right, up, towards the viewer
-
-TILE = 0.5  # metres
-SHADOW_SIZE, SHADOW_SCALE = 160, 40  # pixels of the shadow map, pixels a metre
-NORMAL_LEVELS = 128  # the lighting table knows so many values of each normal component
-
-LEFT_TINT, RIGHT_TINT = ((0.20, 0.47, 0.66), 0.50), ((0.80, 0.30, 0.24), 0.38)  # colour of the limbs, its share
-INK, BAR = (52, 60, 74), (70, 108, 140)  # of the caption and of the time bar
-_BLOCK = 128  # frames whose rotations are made at a time
-
-_MP4 = {"movflags": "+faststart"}  # the index goes to the front: a browser plays before all is loaded
-# A fixed quantizer: at a constant rate factor half the time goes into looking ahead, for scenes that are all alike here. No key frames
-# but each part's first.
+_MP4 = {"movflags": "+faststart"}  # the index comes first: browsers play while they load
+# Constant quantizer (qp): a constant rate factor spends half of the time on lookahead, for scenes that are all alike here. Only the
+# first frame of each part is a key frame.
 _X264 = {
     "preset": "veryfast",
     "qp": "21",
     "x264-params": "keyint=infinite:scenecut=0:rc-lookahead=0:mbtree=0:b-adapt=0:weightp=0:weightb=0:trellis=0"
     ":subme=0:me=dia:partitions=none",
 }
-_PART = 120  # frames that are encoded by themselves: a player can jump to the first of each
-_AAC = {"aac_coder": "fast"}  # half the time of the other search
-_AAC_RATES = (44100, 48000)  # every player knows these, and an AAC block is shorter than a frame of the picture
+_PART = 120  # frames per independently encoded part; players can seek to the first of each
+_AAC = {"aac_coder": "fast"}  # takes half the time of the default search
+_AAC_RATES = (44100, 48000)  # every player supports these, and an AAC block is shorter than a video frame
 _AAC_BLOCK = 1024  # samples
-
-
-class RenderError(ValueError):
-    """Something in the arguments keeps the picture from being made; the message names it and the remedy."""
-
-
-class Stage:
-    """Everything that is needed to draw any frame of one dance; the frames do not depend on each other.
-
-    Several threads may draw at the same time.
-    """
-
-    def __init__(
-        self, motion: Motion, size: tuple[int, int] = (1280, 720), title: str | None = None, body: str = "mannequin"
-    ):
-        self.motion, self.size = motion, size
-        self.camera = follow_camera(motion, size)
-        self.joints = np.asarray(motion.joints(), dtype=np.float64)  # [frames, 24, 3]
-        self.title = motion.genre if title is None else title
-        self._mesh: Body | None = None if body == "mannequin" else body_mesh(body)
-        self._prepare_body()
-        self._prepare_floor()
-        # Rotations are made for a block of frames at a time: fast, and flat in memory for a long dance.
-        self._block = lru_cache(maxsize=32)(self._make_block)
-        self._paint = cache(self._make_paint)
-
-    def __len__(self) -> int:
-        return len(self.joints)
-
-    def draw(self, frame: int, overlay: bool = True) -> np.ndarray:
-        """One frame: (height, width, 3) uint8 RGB, a new array. `overlay`: with caption and time bar."""
-        return np.stack(self.draw_planes(frame, RGB, overlay), -1)
-
-    def draw_planes(self, frame: int, space: ColourSpace = VIDEO, overlay: bool = True) -> tuple[np.ndarray, ...]:
-        """The same as the planes of any colour space."""
-        ends = self.capsule_ends(frame)
-        planes = self.draw_floor(frame, ends, space)
-        self.draw_body(planes, frame, ends, space)
-        if overlay:
-            self.draw_overlay(planes, frame, space)
-        return planes
-
-    def capsule_ends(self, frame: int) -> np.ndarray:
-        """(segments, 2, 3): both ends of every capsule in the world, soles on y = 0 where a foot joint is at y = 0."""
-        return self._block(frame // _BLOCK)[0][frame % _BLOCK]
-
-    def _make_block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(number * _BLOCK, (number + 1) * _BLOCK)
-        poses = torch.from_numpy(np.array(self.motion.poses[part], dtype=np.float64))
-        rotations = global_rotations(axis_angle_to_matrix(poses)).numpy()
-        ends = np.einsum("fsij,sej->fsei", rotations[:, self._joint_of], self._offsets)
-        ends += self.joints[part, self._joint_of, None]
-        ends[..., 1] += SOLE_THICKNESS
-        return ends, rotations
-
-    def _prepare_body(self) -> None:
-        self._joint_of = np.array([s.joint for s in SEGMENTS])
-        self._offsets = np.array([(s.start, s.end) for s in SEGMENTS])  # [segments, 2, 3]
-        self._radii = np.array([(s.start_radius, s.end_radius) for s in SEGMENTS])  # [segments, 2]
-        self._shadow_widths = np.maximum(1, np.rint(1.8 * SHADOW_SCALE * self._radii.mean(1))).astype(int)
-        colours = []
-        for segment in SEGMENTS:
-            colour = np.array(PART_COLOURS[segment.part])
-            tint, share = {"left": LEFT_TINT, "right": RIGHT_TINT}.get(segment.name.partition("_")[0], (colour, 0.0))
-            if segment.part != "torso":  # left and right limbs can be told apart at a glance
-                colour = colour + share * (np.array(tint) * colour.mean() / np.mean(tint) - colour)
-            colours.append(colour)
-        if self._mesh is not None:
-            colours = np.round(32 * self._mesh.colours[self._mesh.faces].mean(1)) / 32
-        self._palette, self._colour_of = np.unique(np.array(colours), axis=0, return_inverse=True)
-
-    def _prepare_floor(self) -> None:
-        height = self.size[1]
-        self._floor_top = min(max(0, math.ceil(self.camera.horizon + 1)), height)
-        down = (np.arange(float(height)) - self.camera.horizon) / height
-        self._tile_strength = 0.09 * (1 - np.exp(-((np.maximum(down, 0.0) / 0.22) ** 2)))  # [height]
-
-    def _make_paint(self, space: ColourSpace) -> _Paint:
-        """What has a colour, in the planes of a colour space."""
-        (width, height), camera = self.size, self.camera
-        rows, columns = np.arange(float(height))[:, None], np.arange(float(width))[None]
-        below = rows - camera.horizon  # pixels below the horizon; the distance on the floor goes as 1 / below
-        horizon_haze = np.exp(-np.maximum(below, 0.0) / (0.13 * height))[..., None]
-        wall_height = np.clip(-below / max(camera.horizon, 1.0), 0.0, 1.0)[..., None]
-        haze, wall, floor = (np.array(c, dtype=float) for c in ((226, 230, 235), (176, 188, 204), (158, 165, 176)))
-        near, far = floor + (haze - floor) * horizon_haze, haze + (wall - haze) * wall_height**0.8
-        picture = np.where(below[..., None] < 0, far, near)
-        across = (columns - width / 2) / width
-        pool = np.exp(-((across / 0.36) ** 2) - ((rows / height - 0.72) / 0.45) ** 2)[..., None]  # light on the dancer
-        picture = picture * (0.94 + 0.12 * pool)
-        # Half a level of fixed noise keeps the wide gradients from showing steps: grey in RGB, its own in each smaller plane.
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (height, width))
-        background = []
-        for channel, plane in enumerate(space.reduced(space.planes_of(picture))):
-            rows, columns = plane.shape
-            background.append(plane + (noise[-rows:, -columns:] if channel == 2 else noise[:rows, :columns]))
-        caption = None
-        if self.title:
-            text = _text(self.title, height)
-            top, left = round(0.95 * height) - text.shape[0], round(0.022 * width)
-            opacity = np.zeros((height, width, 3), np.float32)
-            part = opacity[max(top, 0) : top + text.shape[0], left : left + text.shape[1]]
-            part[:] = text[: part.shape[0], : part.shape[1]]
-            caption = []
-            for plane in space.reduced(opacity):
-                used = [np.flatnonzero(plane.any(axis)) for axis in (1, 0)]
-                (top, bottom), (left, right) = ((int(i[0]), int(i[-1]) + 1) if len(i) else (0, 0) for i in used)
-                caption.append((top, left, np.ascontiguousarray(plane[top:bottom, left:right])))
-        return _Paint(
-            background=tuple(np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in background),
-            lighting=np.clip(np.rint(space.planes_of(_lighting_table(self._palette))), 0, 255).astype(np.uint8),
-            ink=space.planes_of(np.array(INK)).tolist(),
-            bar=np.rint(space.planes_of(np.array(BAR))).astype(int).tolist(),
-            caption=caption,
-        )
-
-    def draw_floor(self, frame: int, ends: np.ndarray, space: ColourSpace = RGB) -> tuple[np.ndarray, ...]:
-        """The empty stage with the shadow of the capsules, as `draw_planes` gives it."""
-        width, height = self.size
-        axes = self.camera.axes()
-        flat = np.array([axes[0], [0.0, 1.0, 0.0], [-axes[0, 2], 0.0, axes[0, 0]]])  # heading frame: right, up, back
-        eye = flat @ (self.camera.targets[frame] + self.camera.distances[frame] * axes[2])
-        # The ray of a pixel is right * u + up * v - towards, u and v linear in column and row. It meets y = 0 at
-        # eye + ray * eye_y / -ray_y, where ray_y and ray_back are the same along a row: the camera does not roll.
-        _, up, towards = axes @ flat.T
-        v = ((height - 1) / 2 - np.arange(height)) / self.camera.focal
-        with np.errstate(divide="ignore", invalid="ignore"):  # at the horizon
-            reach = eye[1] / (towards[1] - v * up[1])  # [height]
-            back = eye[2] + (v * up[2] - towards[2]) * reach
-            depth = np.abs(np.gradient(back))  # metres of floor in a pixel's height
-        step = reach / self.camera.focal  # metres to the right from a pixel to the next
-        start = eye[0] - step * (width - 1) / 2
-
-        centre = flat @ ends[0].mean(0)
-        corner = centre[[0, 2]] - SHADOW_SIZE / SHADOW_SCALE / 2
-        shadow, box = self._shadow_map(ends @ flat.T - [corner[0], 0.0, corner[1]])
-        planes = space.empty(width, height)
-        background, top = self._paint(space).background, self._floor_top
-        for plane, under in zip(planes, background, strict=True):
-            above = -(-top * len(plane) // height)
-            plane[:above] = under[:above]
-        paths = np.stack([start, step, back, depth]) / TILE
-        scale = SHADOW_SCALE * TILE
-        compiled(lay_floor)(
-            *(background, space.zero, space.step, top, paths, self._tile_strength),
-            *(shadow, scale, box, corner / TILE, planes),
-        )
-        return planes
-
-    def _shadow_map(self, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Capsules [segments, 2, 3] (right, height, back from the map's corner) -> darkness 0..255 seen from above, and
-        the box (left, top, right, bottom) outside of which it is 0.
-
-        Two shadows: the lamp's, sharper the nearer a limb is to the floor, and the dark contact under whatever is low.
-        """
-        import cv2
-
-        slant = ends[..., 1, None] * (-LIGHT[[0, 2]] / LIGHT[1])
-        under = (
-            np.rint(ends[..., [0, 2]] * (SHADOW_SCALE * 16)).clip(-(2**20), 2**20).astype(np.int32)
-        )  # 4 binary places
-        cast = np.rint((ends[..., [0, 2]] + slant) * (SHADOW_SCALE * 16)).clip(-(2**20), 2**20).astype(np.int32)
-        margin = 8 + math.ceil(self._radii.max() * SHADOW_SCALE)
-        both = np.concatenate([under, cast]).reshape(-1, 2) // 16
-        box = np.concatenate([both.min(0) - margin, both.max(0) + margin]).clip(0, SHADOW_SIZE)
-        shadow = np.zeros((SHADOW_SIZE, SHADOW_SIZE), np.uint8)
-        lifted = np.maximum(ends[..., 1] - self._radii, 0.0).mean(1)  # metres between a capsule and the floor
-        low = lifted < 0.5
-        touch = np.rint(255 * np.exp(-lifted / 0.035)).astype(int)
-        near, far, contact = np.zeros((3, *shadow.shape), np.uint8)
-        widths = self._shadow_widths
-        for layer, members in ((near, low), (far, ~low)):
-            for width in np.unique(widths[members]).tolist():  # one call for all lines of a width
-                lines = list(cast[members & (widths == width)])
-                cv2.polylines(layer, lines, False, 255, width, cv2.LINE_AA, 4)
-        for i in sorted(np.flatnonzero(touch > 8).tolist(), key=touch.__getitem__):
-            cv2.line(contact, *under[i].tolist(), int(touch[i]), int(widths[i]), cv2.LINE_AA, 4)
-        part = np.s_[box[1] : box[3], box[0] : box[2]]
-        for layer, window in ((near, 3), (far, 7), (contact, 2)):
-            for _ in range(2):  # two box filters are close to a Gaussian, and much faster
-                layer[part] = cv2.blur(layer[part], (window, window), borderType=cv2.BORDER_REPLICATE)
-        shadow[part] = cv2.addWeighted(cv2.max(near[part], far[part]), 0.36, contact[part], 0.42, 0)
-        return shadow, box
-
-    def draw_body(self, planes: tuple[np.ndarray, ...], frame: int, ends: np.ndarray, space: ColourSpace = RGB) -> None:
-        """Draw the lit mannequin into the planes of a picture."""
-        import cv2
-
-        (width, height), paint = self.size, self._paint(space)
-        projected = self.camera.project(ends, frame)  # [segments, 2, 3]
-        radii = self._radii * self.camera.focal / projected[..., 2]  # [segments, 2] pixels
-        if self._mesh is not None:
-            points, slopes = self._posed_mesh(frame)
-            projected, radii = points[:, None], np.zeros((1, 1))
-        low, high = projected[..., :2] - radii[..., None] - 2, projected[..., :2] + radii[..., None] + 3
-        boxes = np.concatenate([low.min(1), high.max(1)], 1).clip(0, [width, height, width, height]).astype(np.int64)
-        outer = [boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()]
-        left, top = (edge - edge % space.step for edge in outer[:2])
-        right, bottom = (edge + -edge % space.step for edge in outer[2:])
-        shape = (bottom - top, right - left)  # rows, columns
-        used = np.s_[outer[1] - top : outer[3] - top, outer[0] - left : outer[2] - left]
-        boxes -= [left, top, left, top]
-        # Depth becomes pixels (`unit` a metre) towards the viewer, positive for all that can be seen.
-        unit = self.camera.focal / self.camera.distances[frame]
-        projected -= [left, top, 2 * self.camera.distances[frame]]
-        projected[..., 2] *= -unit
-
-        depth, cover = np.zeros((2, *shape), np.float32)  # cover: share of the pixel that the body covers
-        owner, *normals = np.zeros((4, *shape), np.uint8)  # whose surface is visible; right, down, where the body is
-        colour_of = self._colour_of
-        window = (_odd(0.020 * unit),) * 2  # over 2 cm, so that limbs grow out of each other
-        if self._mesh is None:
-            bodies = capsules(projected[:, 0], projected[:, 1], radii)
-            compiled(rasterise)(bodies, boxes, depth, cover, owner, *normals)
-        else:
-            points, bits, window = projected[:, 0].astype(np.float32), np.zeros(shape, np.uint8), (1, 1)
-            kinds, colour_of = self._colour_of.astype(np.uint8), np.arange(len(self._palette))
-            compiled(rasterise_mesh)(points, slopes, self._mesh.faces, kinds, SAMPLES, depth, bits, owner, *normals)
-            cover = COVER[bits]
-        smooth = [cv2.blur(plane, window) for plane in normals]
-        # Darken what lies behind its surroundings (Luft, Colditz, Deussen 2006): an arm stands out from the chest.
-        window = (_odd(0.030 * unit),) * 2  # in a quarter of the size
-        small = (np.ascontiguousarray(plane[used][::4, ::4]) for plane in (depth, normals[2]))
-        surface, share = (cv2.blur(plane, window) for plane in small)
-        around, inner = np.zeros(shape, np.float32), depth[used].shape[::-1]
-        around[used] = cv2.resize(surface / np.maximum(share, 1) * 255, inner, interpolation=cv2.INTER_LINEAR)
-        lit, halo = np.zeros((4, *shape), np.uint8), 1.0 / (0.35 * unit)
-        compiled(light)(paint.lighting, space.zero, colour_of, owner, *smooth, depth, around, halo, cover, lit)
-        soft = np.empty_like(lit)
-        for plane, target in zip(lit, soft, strict=True):
-            cv2.GaussianBlur(plane, (3, 3), 0, dst=target)
-        compiled(lay_over)(lit, soft, cover, space.step, top, left, planes)
-
-    def _posed_mesh(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Its vertices as `Camera.project` gives them, and their normals: [vertices, 2], to the picture's right and down."""
-        rotations = self._block(frame // _BLOCK)[1][frame % _BLOCK]
-        vertices, normals = skin(self._mesh, self.joints[frame], rotations)
-        slopes = normals @ (self.camera.axes()[:2] * [[1.0], [-1.0]]).T
-        return self.camera.project(vertices + [0.0, SOLE_THICKNESS, 0.0], frame), slopes.astype(np.float32)
-
-    def draw_overlay(self, planes: tuple[np.ndarray, ...], frame: int, space: ColourSpace = RGB) -> None:
-        """Caption at the lower left, thin bar of elapsed time along the bottom."""
-        width, height = self.size
-        thick = max(1, round(height / 180))
-        done = round(width * (frame + 1) / len(self))
-        paint, paste = self._paint(space), compiled(blend)
-        for channel, (plane, zero) in enumerate(zip(planes, space.zero, strict=True)):
-            step = space.step if channel else 1
-            if paint.caption is not None:
-                top, left, opacity = paint.caption[channel]
-                paste(plane, top, left, paint.ink[channel], opacity)
-            top, left = -(-(height - thick) // step), done // step
-            shape = (len(plane) - top, plane.shape[1] - left)
-            paste(plane, top, left, zero, np.full(shape, 1 / 8, np.float32))
-            plane[top:, :left] = paint.bar[channel]
-
-
-@dataclass(frozen=True)
-class _Paint:
-    background: tuple[np.ndarray, ...]  # planes
-    lighting: np.ndarray  # [colours, y level, x level, 3]: the lit colour of each normal
-    ink: list[float]
-    bar: list[int]
-    caption: list[tuple[int, int, np.ndarray]] | None  # in each plane: its top, its left, its opacity
-
-
-def _lighting_table(palette: np.ndarray) -> np.ndarray:
-    """Colours [n, 3] (sRGB 0..1) -> lit colour 0..255 of each normal [n, y level, x level, 3]."""
-    levels = np.linspace(-1.0, 1.0, NORMAL_LEVELS)
-    x, y = np.meshgrid(levels, -levels)  # picture rows go down, normals up
-    length = np.maximum(np.hypot(x, y), 1e-9)
-    inside = np.minimum(length, 0.999)
-    x, y, z = x / length * inside, y / length * inside, np.sqrt(1.0 - inside**2)
-    normal = np.stack([x, y, z], -1)
-    s, c = math.sin(PITCH), math.cos(PITCH)
-    lamp = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ LIGHT  # as the camera sees it
-    half = (lamp + [0, 0, 1]) / np.linalg.norm(lamp + [0, 0, 1])
-    diffuse = np.clip((normal @ lamp + 0.25) / 1.25, 0.0, 1.0) ** 1.3  # wrapped a little round, as a large lamp does
-    sky = 0.5 + 0.5 * y
-    gloss = np.clip(normal @ half, 0.0, 1.0) ** 28
-    rim = (1.0 - z) ** 3 * sky
-    warm, cool, bounce = np.array([1.0, 0.96, 0.90]), np.array([0.62, 0.74, 0.92]), np.array([0.62, 0.56, 0.52])
-    light = diffuse[..., None] * warm * 0.92 + sky[..., None] * cool * 0.26 + (1 - sky[..., None]) * bounce * 0.20
-    linear = palette[:, None, None] ** 2.2 * light + 0.10 * gloss[..., None] * warm + 0.12 * rim[..., None] * cool
-    return np.rint(255.0 * np.clip(linear, 0.0, 1.0) ** (1 / 2.2)).astype(np.uint8)
-
-
-def _odd(value: float) -> int:
-    return 2 * int(value / 2) + 1
-
-
-def _text(text: str, height: int) -> np.ndarray:
-    """A line of text for a picture of so many rows, as opacity 0..1: (rows, columns, 1) float32."""
-    import cv2
-
-    fine = 4  # OpenCV's strokes are whole pixels wide: drawn large and reduced they come out even
-    font, scale, thickness = cv2.FONT_HERSHEY_DUPLEX, fine * height / 1000, max(1, round(fine * height / 720))
-    ((columns, rows), base), pad = cv2.getTextSize(text, font, scale, thickness), 2 * fine
-    canvas = np.zeros((rows + base + 2 * pad, columns + 2 * pad), np.uint8)
-    cv2.putText(canvas, text, (pad, pad + rows), font, scale, 255, thickness, cv2.LINE_AA)
-    small = cv2.resize(canvas, None, fx=1 / fine, fy=1 / fine, interpolation=cv2.INTER_AREA)
-    return small[..., None] * np.float32(0.85 / 255)
-
-
-def _write(picture: np.ndarray, text: np.ndarray, left: int, bottom: int) -> None:
-    top = max(0, bottom - text.shape[0])
-    part = picture[top:bottom, left : left + text.shape[1]]
-    opacity = text[: part.shape[0], : part.shape[1]]
-    part[:] = (part + (np.array(INK, np.float32) - part) * opacity + np.float32(0.5)).astype(np.uint8)
 
 
 def render_frames(
@@ -398,8 +55,8 @@ def render_frames(
     title: str | None = None,
     body: str = "mannequin",
 ) -> Iterator[np.ndarray]:
-    """The frames of a dance, one after the other: (height, width, 3) uint8, RGB. Arguments and errors: `render_video`."""
-    stage = _stage(motion, size, fps, title, body)
+    """The frames of a dance, one by one: (height, width, 3) uint8, RGB. Arguments and errors as in `render_video`."""
+    stage = make_stage(motion, size, fps, title, body)
     return (stage.draw(frame) for frame in range(len(stage)))
 
 
@@ -412,32 +69,32 @@ def filmstrip(
     title: str | None = None,
     body: str = "mannequin",
 ) -> Path:
-    """One PNG with `count` moments of a dance side by side, evenly spaced from the first frame to the last.
+    """One PNG with `count` frames of a dance side by side, evenly spaced from the first to the last.
 
     Args:
         motion: the dance.
-        path: where to write; ends in .png.
-        count: how many pictures.
+        path: the file to write; ends in .png.
+        count: number of pictures.
         size: (width, height) of each picture in pixels.
-        title: caption of the first picture; None shows the genre, "" nothing. Each carries its time.
-        body: who dances, "mannequin" or "smooth".
+        title: caption of the first picture; None shows the genre, "" nothing. Each picture shows its time.
+        body: "mannequin" or "smooth".
 
     Returns:
         The path. The file appears whole or not at all; errors are those of `render_video`.
     """
     import cv2
 
-    path = _target(path, ".png")
+    path = _check_path(path, ".png")
     if not (isinstance(count, int | np.integer) and count >= 1):
         raise RenderError(f"count={count!r}: give a whole number of pictures, 1 or more")
-    stage = _stage(motion, size, motion.fps, title, body)
+    stage = make_stage(motion, size, motion.fps, title, body)
     pictures = []
     for frame in np.linspace(0, len(stage) - 1, count).round().astype(int).tolist():
         picture = stage.draw(frame, overlay=False)
         label = f"{frame / motion.fps:.1f} s"
         if not pictures and stage.title:
             label = f"{stage.title}  {label}"
-        _write(picture, _text(label, round(size[1] * 1.3)), round(0.03 * size[0]), round(0.97 * size[1]))
+        write_text(picture, label, round(size[1] * 1.3), round(0.03 * size[0]), round(0.97 * size[1]))
         picture[:, -1:] = 255
         pictures.append(picture)
     strip = cv2.cvtColor(np.concatenate(pictures, 1), cv2.COLOR_RGB2BGR)
@@ -458,74 +115,78 @@ def render_video(
     body: str = "mannequin",
     progress: bool = True,
 ) -> Path:
-    """A video of a dance with its song: H.264 (yuv420p) and AAC in an .mp4 that starts to play before it is loaded whole.
+    """A video of a dance with its song: H.264 (yuv420p) and AAC in an .mp4 that plays while it is still being loaded.
 
     Args:
         motion: the dance; y = 0 is the floor. It is resampled when its rate is not `fps`.
-        path: where to write; ends in .mp4.
-        music: the sound: any file that plays, (waveform, rate), or what else `load_audio` takes. None: a silent film.
-        music_start: seconds of the song that belong to frame 0. The sound is exactly as long as the picture; where the song
+        path: the file to write; ends in .mp4.
+        music: any sound file, (waveform, rate), or what else `load_audio` takes. None: no sound.
+        music_start: position in the song, in seconds, of frame 0. The sound is exactly as long as the picture; where the song
             ends earlier, silence follows.
-        size: (width, height) in pixels, both even (H.264 keeps colour for squares of four).
-        fps: frames a second.
+        size: (width, height) in pixels, both even (H.264 stores one colour sample per 2x2 pixels).
+        fps: frames per second, 1 to 240.
         title: caption; None shows the genre, "" nothing.
-        body: who dances, "mannequin" or "smooth" (a human figure in a bodysuit; see `megadance_hf.bodies`).
+        body: "mannequin" or "smooth" (a human figure in a bodysuit; see `megadance_hf.motion.bodies`).
         progress: show a progress bar.
 
     Returns:
         The path. The file appears whole or not at all.
 
     Raises:
-        RenderError: odd size, no frames, music that is not as described.
+        RenderError: an argument is not as described.
         AudioError: the song cannot be read.
         MotionError: the path cannot be written.
     """
     import av
 
-    path = _target(path, ".mp4")
+    path = _check_path(path, ".mp4")
     if is_same_file(path, music):
         raise RenderError(f"path={str(path)!r} is the music itself, which the video would replace: give another name")
-    stage = _stage(motion, size, fps, title, body, even=True)
+    stage = make_stage(motion, size, fps, title, body, even=True)
     rate = Fraction(fps).limit_denominator(1001)
     sound, sound_rate = (None, 0) if music is None else cut_music(music, music_start, len(stage) / rate, _AAC_RATES)
-    bar = progress_bar(total=len(stage), desc="video", unit="frame", disable=not progress)
+    progress_shown = progress_bar(total=len(stage), desc="video", unit="frame", disable=not progress)
 
-    with bar, atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4", options=_MP4) as container:
+    with (
+        progress_shown,
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options=_MP4) as container,
+    ):
         video = container.add_stream("libx264", rate=rate, options=_X264)
-        _set_up(video.codec_context, size, rate)
+        _configure(video.codec_context, size, rate)
         if sound is not None:
             layout = "mono" if len(sound) == 1 else "stereo"
             options = {"rate": sound_rate, "layout": layout, "bit_rate": 96_000 * len(sound)}
             audio = container.add_stream("aac", **options, options=_AAC)
-        sent = 0
-        for first, packets in _encoded(stage, rate):
+        sent = 0  # samples of the sound
+        for first, packets in _encode_parts(stage, rate):
             for index, packet in enumerate(packets, start=first):
                 packet.stream = video
                 container.mux(packet)
                 while sound is not None and sent < min(sound.shape[1], (index + 1) / rate * sound_rate):
-                    block = sound[:, sent : sent + _AAC_BLOCK]  # side by side with the picture, for players that stream
+                    block = sound[:, sent : sent + _AAC_BLOCK]  # interleaved with the picture, for players that stream
                     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
                     frame.sample_rate, frame.pts, frame.time_base = sound_rate, sent, Fraction(1, sound_rate)
                     container.mux(audio.encode(frame))
                     sent += block.shape[1]
-            bar.update(len(packets))
+            progress_shown.update(len(packets))
         if sound is not None:
             container.mux(audio.encode(None))
     return path
 
 
-def _set_up(context: av.VideoCodecContext, size: tuple[int, int], rate: Fraction) -> None:
+def _configure(context: av.VideoCodecContext, size: tuple[int, int], rate: Fraction) -> None:
     context.width, context.height, context.pix_fmt = *size, "yuv420p"
     context.framerate, context.time_base, context.thread_count = rate, 1 / rate, 1
     # BT.601 in the limited range; sRGB's primaries are BT.709's.
     context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 6, 1, 1
 
 
-def _encoded(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.Packet]]]:
-    """The film in parts, in their order: number of the first frame, one packet for each frame.
+def _encode_parts(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.Packet]]]:
+    """The video in parts, in order: index of the first frame, one packet per frame.
 
-    Each part is drawn and encoded from beginning to end by one thread, as a film of its own that starts with a key frame. So all
-    cores are busy, and what comes out does not depend on how many there are or on who is faster.
+    Each part is drawn and encoded by one thread, as a stream of its own that starts with a key frame. So all cores are busy, and
+    the result depends neither on their number nor on their timing.
     """
     import av
     import cv2
@@ -534,26 +195,26 @@ def _encoded(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.Packet
 
     def encode(first: int, last: int) -> list[av.Packet]:
         context = av.CodecContext.create("libx264", "w")
-        _set_up(context, stage.size, rate)
+        _configure(context, stage.size, rate)
         context.options = _X264
-        context.flags |= int(av.codec.context.Flags.global_header)  # the stream's header is in the file's
-        frame = av.VideoFrame(width, height, "yuv420p")  # one for all: the encoder copies what it keeps
-        places = [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes]
+        context.flags |= int(av.codec.context.Flags.global_header)  # the file's header has the stream's
+        frame = av.VideoFrame(width, height, "yuv420p")  # reused: the encoder copies what it keeps
+        buffers = [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes]
         packets = []
         for index in range(first, last):
-            for place, plane in zip(places, stage.draw_planes(index), strict=True):
-                place[:] = plane
+            for buffer, plane in zip(buffers, stage.draw_planes(index), strict=True):
+                buffer[:] = plane
             frame.pts, frame.time_base = index, 1 / rate
             packets += context.encode(frame)
         return packets + context.encode(None)
 
-    # A part of one frame would put two key frames side by side, which H.264 wants numbered.
+    # No part of one frame: H.264 wants two adjacent key frames numbered.
     starts = list(range(0, max(len(stage) - 1, 1), _PART))
     parts = list(zip(starts, [*starts[1:], len(stage)], strict=True))
-    stage.draw_planes(0)  # what all threads share is made once
+    stage.draw_planes(0)  # fills the caches that all threads share
     workers = min(_cores(), len(parts))
     cv_threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # its own threads would wait for work beside ours, and busily
+    cv2.setNumThreads(1)  # OpenCV's own threads would compete with ours, busy waiting
     with ThreadPoolExecutor(workers, "video") as pool:
         waiting = deque()
         try:
@@ -571,11 +232,11 @@ def _encoded(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.Packet
 
 
 def _cores() -> int:
-    """Of the processor, those that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _target(path: str | os.PathLike, suffix: str) -> Path:
+def _check_path(path: str | os.PathLike, suffix: str) -> Path:
     path = Path(path)
     if path.suffix.lower() != suffix:
         raise RenderError(f"path={str(path)!r}: end the name in {suffix}")
@@ -586,49 +247,30 @@ def _target(path: str | os.PathLike, suffix: str) -> Path:
     return path
 
 
-def _stage(
-    motion: Motion, size: tuple[int, int], fps: float, title: str | None, body: str = "mannequin", even: bool = False
-) -> Stage:
-    if len(motion) == 0:
-        raise RenderError("motion has no frames: give one with at least one")
-    try:
-        width, height = (operator.index(number) for number in size)
-    except (TypeError, ValueError):
-        width = height = 0
-    if not (32 <= width <= 8192 and 32 <= height <= 8192):
-        raise RenderError(f"size={size!r}: give (width, height) in pixels, each from 32 to 8192")
-    if even and (width % 2 or height % 2):
-        rounded = (width + width % 2, height + height % 2)
-        raise RenderError(f"size={(width, height)}: H.264 needs even numbers of pixels; give size={rounded}")
-    if not (isinstance(fps, int | float | Fraction) and math.isfinite(fps) and 1 <= fps <= 240):
-        raise RenderError(f"fps={fps!r}: give frames a second, from 1 to 240")
-    try:
-        body_mesh(body)
-    except ValueError as error:
-        raise RenderError(str(error)) from None
-    return Stage(motion if motion.fps == fps else motion.resampled(float(fps)), (width, height), title, body)
-
-
 def cut_music(
     music: Music, start: float, seconds: Fraction, rates: tuple[int, ...] | None = None
 ) -> tuple[np.ndarray, int]:
-    """The song from `start` on, cut or filled up with silence to `seconds`: [channels (1 or 2), samples] float32, rate.
+    """A song from `start` on, cut or padded with silence to `seconds`: [channels (1 or 2), samples] float32, and its rate in Hz.
 
-    The song's own rate, or, if that is not among `rates`, 48000 Hz. More than an hour is mono, from 32000 Hz: memory.
+    It keeps its own rate if `rates` has it (or is None), else it is resampled to 48000 Hz. To save memory, more than an hour is
+    loaded as mono at 32000 Hz.
+
+    Raises:
+        RenderError: `start` is not a number of seconds, or lies beyond the end of the song.
+        AudioError: the song cannot be read.
     """
     if not (isinstance(start, int | float | np.number) and math.isfinite(start) and start >= 0):
         raise RenderError(f"music_start={start!r}: give seconds, 0 or more")
-    # [samples, channels]; silence and what lasts shorter are music, too
     long = seconds > _LONG
-    stretch = {
+    excerpt = {
         "sampling_rate": 32000 if long else None,
         "start": start,
         "duration": max(float(seconds), 1e-3),
-        "audible": False,
+        "audible": False,  # silence and short sounds are music, too
     }
     with opened(music, argument="music") as song:
         try:
-            waveform, rate = load_audio(song, mono=long, **stretch)
+            waveform, rate = load_audio(song, mono=long, **excerpt)  # [samples, channels]
         except BeyondEnd as error:
             raise RenderError(
                 f"music_start={start!r}: music ends at {error.ends:.2f} s; give an earlier start"
@@ -636,7 +278,7 @@ def cut_music(
         if long:
             waveform = waveform[:, None]
         elif waveform.shape[1] > 2:
-            waveform = load_audio(song, **stretch)[0][:, None]
+            waveform = load_audio(song, **excerpt)[0][:, None]
     if rates and rate not in rates:
         import soxr
 
