@@ -1,10 +1,10 @@
-"""What a video costs: frames a second drawn, encoded, and made into a file, against the plain loop; a cold start; JSON out.
+"""Speed of the video writer: frames per second drawn, encoded and written, against a plain loop; cold start. Prints JSON.
 
     python benchmarks/render.py [--frames 900] [--size 1280 720] [--runs 3]
 
-`plain` is the loop that comes to mind: one frame after the other, drawn in RGB, converted by PyAV, encoded by x264 with the same
-settings and its own threads. Both write a song, too. Quality is that of the brightness, against the frames as drawn (PSNR, decibels).
-The cold start is a new process that makes a video of one frame, with and without machine code left by an earlier one.
+`plain` is the obvious loop: one frame after the other, drawn in RGB, converted by PyAV, encoded by x264 with the same settings and
+its own threads. Both write a song, too. Quality is the PSNR (decibels) of the luma against the frames as drawn. The cold start is a
+new process that makes a video of one frame, without and with compiled loops in numba's cache.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, NUM_JOINTS
 from megadance_hf.motion.motion import Motion
 from megadance_hf.render import video as writer
 from megadance_hf.render.rasterizer import VIDEO
@@ -34,27 +35,31 @@ import numpy as np
 from megadance_hf.motion import Motion
 from megadance_hf.render import render_video
 began = time.perf_counter()
-still = Motion(np.zeros((1, 24, 3), np.float32), np.array([[0, 0.9, 0]]), fps=30, genre="waltz")
-render_video(still, sys.argv[1], size=(64, 36), progress=False)
+dance = Motion(np.zeros((1, 72), np.float32), np.array([[0, 0.9, 0]]), fps=30, genre="waltz")
+render_video(dance, sys.argv[1], size=(64, 36), progress=False)
 print(time.perf_counter() - began)
 """
 
 
-def some_dance(frames: int) -> Motion:
-    """Steps about the floor with swinging arms and bending knees, 0.4 m/s on average."""
+def make_dance(frames: int) -> Motion:
+    """Steps across the floor with swinging arms and bending knees, 0.4 m/s on average."""
     seconds = np.arange(frames) / RATE
-    poses = np.zeros((frames, 24, 3), np.float32)
-    poses[:, 0, 1] = 0.9 * np.sin(0.8 * seconds)
-    poses[:, [1, 2], 0] = -0.4 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
-    poses[:, [4, 5], 0] = 0.8 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
-    poses[:, [16, 17], 2] = [-0.7, 0.7] + 0.6 * np.sin(3 * seconds[:, None] + [0, 1])
-    poses[:, [18, 19], 1] = 0.7 * np.sin(5 * seconds[:, None] + [0, 2])
+    poses = np.zeros((frames, NUM_JOINTS, 3), np.float32)
+
+    def both(joint: str) -> list[int]:
+        return [JOINT_INDEX[f"left_{joint}"], JOINT_INDEX[f"right_{joint}"]]
+
+    poses[:, JOINT_INDEX["pelvis"], 1] = 0.9 * np.sin(0.8 * seconds)
+    poses[:, both("hip"), 0] = -0.4 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
+    poses[:, both("knee"), 0] = 0.8 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
+    poses[:, both("shoulder"), 2] = [-0.7, 0.7] + 0.6 * np.sin(3 * seconds[:, None] + [0, 1])
+    poses[:, both("elbow"), 1] = 0.7 * np.sin(5 * seconds[:, None] + [0, 2])
     translation = np.stack([0.5 * np.sin(0.9 * seconds), 0 * seconds + 0.95, 0.4 * np.sin(0.7 * seconds)], 1)
     return Motion(poses, translation, fps=RATE, genre="waltz")
 
 
-def some_sound(seconds: float) -> np.ndarray:
-    """A chord under a beat, stereo: float32 (samples, 2)."""
+def make_sound(seconds: float) -> np.ndarray:
+    """A chord and a beat, stereo: float32 (samples, 2)."""
     at = np.arange(round(seconds * SOUND_RATE)) / SOUND_RATE
     noise = np.random.default_rng(0).standard_normal((len(at), 2))
     chord = sum(np.sin(2 * np.pi * frequency * at) for frequency in (220, 275, 330, 1760))
@@ -83,7 +88,7 @@ def plain_video(motion: Motion, path: Path, sound: np.ndarray, size: tuple[int, 
 
 
 def encode_again(planes: list[tuple[np.ndarray, ...]], size: tuple[int, int]) -> None:
-    """What one thread of the writer does with frames that are drawn already."""
+    """Encode drawn frames as one thread of the writer does."""
     import av
 
     context = av.CodecContext.create("libx264", "w")
@@ -129,9 +134,9 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args(argv)
     size, frames = tuple(arguments.size), arguments.frames
-    motion, sound = some_dance(frames), some_sound(frames / RATE)
+    motion, sound = make_dance(frames), make_sound(frames / RATE)
     stage = Stage(motion, size)
-    stage.draw(0), stage.draw_planes(0)  # loads and compiles
+    stage.draw(0), stage.draw_planes(0)  # compile the loops
 
     times = {name: [] for name in ("plain", "ours", "draw", "encode")}
     with tempfile.TemporaryDirectory() as name:
@@ -139,7 +144,7 @@ def main(argv: list[str] | None = None) -> dict:
         files = {"plain": folder / "plain.mp4", "ours": folder / "ours.mp4"}
         few = range(0, frames, max(1, frames // 100))
         planes = [stage.draw_planes(index) for index in range(min(frames, 100))]
-        for _ in range(arguments.runs):  # in turn, so that a busy moment strikes all
+        for _ in range(arguments.runs):  # alternating, so that a busy moment hits all
             times["plain"].append(seconds_of(plain_video, motion, files["plain"], sound, size))
             ours = {"music": (sound, SOUND_RATE), "size": size, "progress": False}
             times["ours"].append(seconds_of(lambda ours=ours: render_video(motion, files["ours"], **ours)))

@@ -69,7 +69,9 @@ def test_other_rates_and_bones(tmp_path, song):
     assert "Frame Rate to 60" in (folder / "HOWTO.txt").read_text()
     assert "ROOT mixamorig:Hips" in (folder / "dance.bvh").read_text()
     motion.fps = 29.97
-    with pytest.raises(MotionError, match=r"fps=29\.97: Blender needs whole frames a second; give motion\.resampled"):
+    with pytest.raises(
+        MotionError, match=r"fps=29\.97: Blender needs a whole number of frames per second; give motion\.resampled"
+    ):
         save_bundle(motion, tmp_path / "other", song)
 
 

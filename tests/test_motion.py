@@ -332,7 +332,7 @@ def test_a_format_from_outside_is_written_like_ours(tmp_path):
 
 
 def test_every_writer_is_there():
-    for reference in (*formats._WRITERS.values(), formats.SHOW, formats.REPRESENTATION):
+    for reference in (*formats._WRITERS.values(), formats.SHOW, formats.NOTEBOOK_HTML):
         assert formats.resolve(reference).__module__ == reference.partition(":")[0]
 
 

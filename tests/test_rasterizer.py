@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megadance_hf.render.rasterizer import RGB, VIDEO, blend, capsules, compiled, lay_floor, lay_over, light, rasterise
+from megadance_hf.render.rasterizer import (
+    RGB,
+    VIDEO,
+    blend,
+    capsules,
+    compiled,
+    composite,
+    draw_floor,
+    rasterise,
+    shade_body,
+)
 
 
 def some_bytes(*shape: int, seed: int = 0) -> np.ndarray:
@@ -36,7 +46,7 @@ def test_grey_has_no_colour():
 def test_small_planes_hold_means(size):
     picture = some_bytes(*size, 3).astype(float)
     for space in (RGB, VIDEO):
-        planes = space.reduced(picture)
+        planes = space.subsampled(picture)
         assert [plane.shape for plane in planes] == [plane.shape for plane in space.empty(size[1], size[0])]
     np.testing.assert_allclose(planes[0], picture[..., 0])
     np.testing.assert_allclose(planes[1][1, 0], picture[2:4, :2, 1].mean())
@@ -75,11 +85,11 @@ def test_floor(space):
     background, picture = (tuple(some_bytes(*p.shape) for p in space.empty(width, height)) for _ in range(2))
     untouched = [plane.copy() for plane in picture]
     arguments = (top, paths, strength, shadow, 8.0, box, corner)
-    compiled(lay_floor)(background, space.zero, space.step, *arguments, picture)
+    compiled(draw_floor)(background, space.zero, space.subsampling, *arguments, picture)
     left = floor_light((height, width), *arguments)
     assert left.min() < 0.6 and left.max() - np.median(left) > 0.01  # there is a shadow, and there are tiles
     for channel, (plane, under, before) in enumerate(zip(picture, background, untouched, strict=True)):
-        step = space.step if channel else 1
+        step = space.subsampling if channel else 1
         zero = space.zero[channel]
         expected = (under[top // step :] - zero) * left[::step, ::step] + zero
         assert np.abs(plane[top // step :] - expected).max() < 1.2
@@ -141,7 +151,7 @@ def test_light_and_cover(space):
     depth, around = rng.uniform(0, 9, (2, rows, columns)).astype(np.float32)
     cover = np.where(rng.uniform(size=(rows, columns)) < 0.3, 0, rng.uniform(size=(rows, columns))).astype(np.float32)
     lit = np.zeros((4, rows, columns), np.uint8)
-    compiled(light)(table, space.zero, colours, owner, right, down, inside, depth, around, 0.1, cover, lit)
+    compiled(shade_body)(table, space.zero, colours, owner, right, down, inside, depth, around, 0.1, cover, lit)
     x, y = (np.minimum(normal * (levels - 1.0) / inside + 0.5, levels - 1).astype(int) for normal in (right, down))
     shade = 1 - ((around - depth) * 0.1).clip(0, 0.45)
     colour = (table[colours[owner], y, x] - np.array(space.zero)) * shade[..., None] + space.zero
@@ -153,10 +163,10 @@ def test_light_and_cover(space):
     soft[3] = np.where(rng.uniform(size=(rows, columns)) < 0.5, 255, 40)
     picture = tuple(some_bytes(*plane.shape, seed=6) for plane in space.empty(24, 20))
     before = [plane.copy() for plane in picture]
-    compiled(lay_over)(lit, soft, cover, space.step, top, left, picture)
+    compiled(composite)(lit, soft, cover, space.subsampling, top, left, picture)
     chosen = np.where(soft[3] == 255, soft[:3], lit[:3])
     for channel, (plane, under) in enumerate(zip(picture, before, strict=True)):
-        step = space.step if channel else 1
+        step = space.subsampling if channel else 1
         large = under.astype(float).repeat(step, 0).repeat(step, 1)
         part = large[top : top + rows, left : left + columns]
         part += (chosen[channel] - part) * cover

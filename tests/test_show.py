@@ -18,7 +18,7 @@ from test_export import random_motion
 
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.export import show as module
-from megadance_hf.export.show import LONGEST, RATE, song_of, stage_page
+from megadance_hf.export.show import MAX_CELL_SECONDS, SAMPLE_RATE, song_of, stage_page
 from megadance_hf.motion.motion import MotionError
 
 
@@ -48,7 +48,7 @@ def test_the_page_holds_figure_and_sound(tmp_path):
     (dance,) = shown(page)["dances"]
     assert base64.b64decode(dance["glb"]) == motion.save(tmp_path / "dance.glb").read_bytes()
     sound, rate = heard(page)
-    assert rate == RATE and len(sound) == round(1.5 * RATE)
+    assert rate == SAMPLE_RATE and len(sound) == round(1.5 * SAMPLE_RATE)
     np.testing.assert_allclose(sound, song[0][11025 : 11025 + len(sound)], atol=4e-5)
     assert shown(page)["seconds"] == 1.5 and shown(stage_page(motion))["song"] is None
     smooth = shown(stage_page(motion, body="smooth"))["dances"][0]["glb"]
@@ -85,7 +85,7 @@ def test_a_cell_s_last_line_has_the_song_of_the_dance(pipe, tmp_path):
 
     waveform = click_song(1.0)
     dance = pipe((waveform, 22050), seed=0)
-    assert len(heard(within(dance._repr_html_()))[0]) == RATE
+    assert len(heard(within(dance._repr_html_()))[0]) == SAMPLE_RATE
     del waveform
     gc.collect()
     assert song_of(dance) is None, "a dance keeps no song in memory"
@@ -94,7 +94,9 @@ def test_a_cell_s_last_line_has_the_song_of_the_dance(pipe, tmp_path):
 def test_long_dances_are_shown_in_part():
     motion = Motion(np.zeros((75 * 30, 24, 3)), np.zeros((75 * 30, 3)))
     page = within(motion._repr_html_())
-    assert shown(page)["seconds"] == LONGEST and "The first 60 of 75.0 seconds; show() has all of them." in page
+    assert (
+        shown(page)["seconds"] == MAX_CELL_SECONDS and "The first 60 of 75.0 seconds; show() has all of them." in page
+    )
     assert motion.duration == motion.seconds == 75
 
 
@@ -128,7 +130,7 @@ def test_it_dances_in_a_browser(tmp_path):
     if found is None:
         skip_outside_ci(f"no browser: {REMEDY}")
     motion = random_motion(90)
-    silent, sounding = motion._repr_html_(), module.frame(stage_page(motion, (click_song(3.0), 22050)))
+    silent, sounding = motion._repr_html_(), module.iframe(stage_page(motion, (click_song(3.0), 22050)))
     (tmp_path / "notebook.html").write_text(f"<!doctype html><body>{silent}{sounding}</body>", encoding="utf-8")
     options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
     options += ["--autoplay-policy=no-user-gesture-required"]

@@ -1,4 +1,4 @@
-"""A folder for animators: the dance, its sound, cut to it, and a script that opens both in Blender."""
+"""A folder for animators: the dance, its song cut to length, and a script that opens both in Blender."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def save_bundle(
     bones: str = "smpl",
     body: str = "mannequin",
 ) -> Path:
-    """Write a new folder with all that it takes to go on with a dance in Blender; it appears whole or not at all.
+    """Write a new folder with everything needed to continue in Blender; it appears whole or not at all.
 
-    - `dance.glb`, `dance.bvh`: the dancer and the skeleton, life size;
-    - `song.wav`: what is heard during the dance, exactly as long, 16 bit: no decoder's delay, frame 0 is sample 0;
-    - `open_in_blender.py`: run by Blender, imports the .glb, sets rate and range, lays the sound under the first frame;
+    - `dance.glb`, `dance.bvh`: the figure and the skeleton, life size;
+    - `song.wav`: the song during the dance, exactly as long, 16 bit, without decoder delay: frame 0 is sample 0;
+    - `open_in_blender.py`: run by Blender, imports the .glb, sets frame rate and range, places the sound at the first frame;
       `-- --fbx FILE` converts;
-    - `HOWTO.txt`: the same by hand.
+    - `HOWTO.txt`: how to do the same by hand.
 
     Args:
-        directory: name of the folder, which does not exist yet.
-        music: a file (path or bytes), or (waveform, rate), as `render_video` takes it.
-        music_start: seconds of the song that belong to frame 0. Where the song ends before the dance, silence follows.
-        bones: of the .bvh, as `save_bvh` takes it.
-        body: of the .glb, as `save_glb` takes it.
+        directory: name of the folder, which must not exist yet.
+        music: a file (path or bytes), or (waveform, rate), as in `render_video`.
+        music_start: position in the song, in seconds, of frame 0. Where the song ends before the dance, silence follows.
+        bones: of the .bvh, as in `save_bvh`.
+        body: of the .glb, as in `save_glb`.
 
     Raises:
         MotionError: `directory` exists or cannot be written; `motion.fps` is not whole, which Blender cannot import.
@@ -57,13 +57,15 @@ def save_bundle(
     directory = Path(directory)
     check_bundle(directory)
     if motion.fps != round(motion.fps):
-        raise MotionError(f"fps={motion.fps!r}: Blender needs whole frames a second; give motion.resampled(30)")
+        raise MotionError(
+            f"fps={motion.fps!r}: Blender needs a whole number of frames per second; give motion.resampled(30)"
+        )
     sound, rate = cut_music(music, music_start, Fraction(len(motion), round(motion.fps)))
     with atomic_path(directory) as folder:
         folder.mkdir()
         save_glb(motion, folder / "dance.glb", body)
         save_bvh(motion, folder / "dance.bvh", bones=bones)
-        memory = io.BytesIO()  # soundfile itself cannot open every name, and says little of a full disk
+        memory = io.BytesIO()  # soundfile cannot open every file name, and hides the reason when a disk is full
         soundfile.write(memory, sound.T, rate, subtype="PCM_16", format="WAV")
         (folder / "song.wav").write_bytes(memory.getbuffer())
         shutil.copyfile(Path(__file__).with_name("open_in_blender.py"), folder / "open_in_blender.py")
@@ -73,7 +75,7 @@ def save_bundle(
 
 
 def check_bundle(directory: Path) -> None:
-    """Raises MotionError if `save_bundle` could not make this folder. Ask before a long computation, not after."""
+    """Raises MotionError if `save_bundle` could not make this folder: call it before a long computation."""
     if directory.exists():
         raise MotionError(f"directory={str(directory)!r} exists: give the name of a new folder")
     if not directory.parent.is_dir():

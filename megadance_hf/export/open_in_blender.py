@@ -3,7 +3,7 @@
     blender --python open_in_blender.py
     blender --background --python open_in_blender.py -- --fbx dance.fbx     # only convert
 
-It is copied beside those two files by `bundle.py`; nothing of megadance_hf is needed to run it.
+`bundle.py` copies it beside those two files; it runs without megadance_hf.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import bpy
 import numpy
 
 if not hasattr(numpy, "bool"):
-    # Blender 3.4's glTF importer knows numpy before 1.24, which dropped this name; Debian 12 puts the two together.
+    # Blender 3.4's glTF importer uses this name, which numpy 1.24 removed; Debian 12 combines the two.
     numpy.bool = bool
 FOLDER = Path(__file__).resolve().parent
 
 
 def frame_rate(path: Path) -> int:
-    """What the file notes beside the animation; glTF itself knows only seconds."""
+    """The frames per second in the file's extras; glTF itself has only seconds."""
     with open(path, "rb") as file:
         file.seek(12)
         (length, _) = struct.unpack("<I4s", file.read(8))
@@ -30,16 +30,16 @@ def frame_rate(path: Path) -> int:
 
 
 def open_dance() -> list:
-    """Import, set the scene to the dance, lay the sound under its first frame; returns the objects."""
+    """Import the dance, set the scene to it, place the sound at its first frame; returns the imported objects."""
     scene = bpy.context.scene
     # Before the import, which turns seconds into frames at the scene's rate.
     scene.render.fps, scene.render.fps_base = frame_rate(FOLDER / "dance.glb"), 1.0
-    if cube := bpy.data.objects.get("Cube"):  # of the scene that Blender starts with; the dancer stands there
+    if cube := bpy.data.objects.get("Cube"):  # of Blender's default scene, in the dancer's place
         bpy.data.objects.remove(cube)
-    others = set(bpy.data.objects)
+    earlier = set(bpy.data.objects)
     bpy.ops.import_scene.gltf(filepath=str(FOLDER / "dance.glb"))
-    made = [item for item in bpy.data.objects if item not in others]
-    (armature,) = (item for item in made if item.type == "ARMATURE")
+    imported = [item for item in bpy.data.objects if item not in earlier]
+    (armature,) = (item for item in imported if item.type == "ARMATURE")
     first, last = (round(frame) for frame in armature.animation_data.action.frame_range)
     scene.frame_start, scene.frame_end = first, last
     editor = scene.sequence_editor_create()
@@ -47,11 +47,11 @@ def open_dance() -> list:
     strips.new_sound(name="song", filepath=str(FOLDER / "song.wav"), channel=1, frame_start=first)
     scene.sync_mode = "AUDIO_SYNC"  # the picture follows the sound, dropping frames where it must
     scene.frame_set(first)
-    return [item for item in made if item == armature or item.parent == armature]
+    return [item for item in imported if item == armature or item.parent == armature]
 
 
 def save_fbx(objects: list, path: Path) -> None:
-    """The armature and its body, a key every frame."""
+    """Export the armature and its body, with a key in every frame."""
     for item in bpy.context.scene.objects:
         item.select_set(item in objects)
     bpy.ops.export_scene.fbx(

@@ -34,7 +34,7 @@ _WRITERS: dict[str, str | Callable[..., Any]] = {
     ".mp4": "megadance_hf.render.video:render_video",
 }
 SHOW = "megadance_hf.export.show:show"  # Motion.show
-REPRESENTATION = "megadance_hf.export.show:representation"  # the last line of a notebook's cell
+NOTEBOOK_HTML = "megadance_hf.export.show:notebook_html"  # Motion._repr_html_
 
 KNOWN_SUFFIXES = _WRITERS.keys()  # a view: registered formats are in it
 

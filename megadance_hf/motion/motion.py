@@ -93,7 +93,7 @@ class Motion:
         formats.resolve(formats.SHOW)(self, music, **options)
 
     def _repr_html_(self) -> str:
-        return formats.resolve(formats.REPRESENTATION)(self)
+        return formats.resolve(formats.NOTEBOOK_HTML)(self)
 
     def __getitem__(self, frames: slice) -> Motion:
         """`motion[a:b]`: the frames from a up to b. For another rate use `resampled`."""

@@ -1,4 +1,4 @@
-"""The camera of the pictures: from the front, gliding after the dancer."""
+"""The camera: in front of the dancer, following smoothly."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from megadance_hf.motion.mannequin import SOLE_THICKNESS
 if TYPE_CHECKING:
     from megadance_hf.motion.motion import Motion
 
-FOCAL = 1.9  # focal length in picture heights: a vertical view of 30 degrees, a portrait lens
-PITCH = math.radians(8.5)  # the camera looks down on the dancer by so much
+FOCAL = 1.9  # focal length in picture heights: a vertical field of view of 30 degrees, a portrait lens
+PITCH = math.radians(8.5)  # the camera looks down by this angle
 LOOK_AT_HEIGHT = 0.92  # metres: about the pelvis of a standing dancer
-USUAL_DISTANCE = 4.7  # metres from camera to dancer when nothing asks for more
+MIN_DISTANCE = 4.7  # metres from camera to dancer
 MARGINS = (0.05, 0.07, 0.11)  # free share of the picture: left and right, top, bottom (caption and time bar)
-BODY_REACH = (0.14, 0.22, 0.07)  # metres from a joint to the body's edge at most: sideways, up (crown), down (sole)
+BODY_REACH = (
+    0.14,
+    0.22,
+    0.07,
+)  # largest distance from a joint to the body's outline, metres: sideways, up (crown), down (sole)
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class Camera:
 
     Attributes:
         size: picture (width, height) in pixels.
-        heading: radians about Y from +Z to the direction in which the camera stands, seen from the dancer.
-        targets: (frames, 3) the looked-at points, metres.
-        distances: (frames,) from the target, metres.
+        heading: direction from the dancer to the camera, radians about Y from +Z.
+        targets: (frames, 3) the points in the centre of the picture, metres.
+        distances: (frames,) from camera to target, metres.
     """
 
     size: tuple[int, int]
@@ -46,11 +50,11 @@ class Camera:
 
     @property
     def horizon(self) -> float:
-        """Picture row of the horizon; the same in every frame, because the pitch is."""
+        """Picture row of the horizon, constant because the pitch is."""
         return (self.size[1] - 1) / 2 - self.focal * math.tan(PITCH)
 
     def axes(self) -> np.ndarray:
-        """(3, 3): rows are picture right, picture up and towards the viewer, in world coordinates."""
+        """The unit vectors picture right, picture up and towards the viewer in world coordinates, as rows (3, 3)."""
         s, c = math.sin(self.heading), math.cos(self.heading)
         turn = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
         s, c = math.sin(PITCH), math.cos(PITCH)
@@ -59,27 +63,27 @@ class Camera:
     def view(self, points: np.ndarray, frame: int | slice) -> np.ndarray:
         """World points [..., 3] -> (right, up, depth in front of the camera) in metres, same shape.
 
-        With a slice of frames, `points` has the frames as its first dimension.
+        With a slice of frames, the first dimension of `points` is the frames.
         """
         targets, distances = self.targets[frame], self.distances[frame]
         lead = (...,) if targets.ndim == 1 else (slice(None), *([None] * (points.ndim - 2)))
-        seen = (points - targets[lead]) @ self.axes().T
-        seen[..., 2] = np.asarray(distances)[lead] - seen[..., 2]
-        return seen
+        viewed = (points - targets[lead]) @ self.axes().T
+        viewed[..., 2] = np.asarray(distances)[lead] - viewed[..., 2]
+        return viewed
 
     def project(self, points: np.ndarray, frame: int | slice) -> np.ndarray:
         """World points [..., 3] -> [..., 3]: picture column, picture row (pixels), depth (metres)."""
-        seen = self.view(np.asarray(points, dtype=float), frame)
-        depth = np.maximum(seen[..., 2], 1e-3)
-        column = (self.size[0] - 1) / 2 + self.focal * seen[..., 0] / depth
-        row = (self.size[1] - 1) / 2 - self.focal * seen[..., 1] / depth
+        viewed = self.view(np.asarray(points, dtype=float), frame)
+        depth = np.maximum(viewed[..., 2], 1e-3)
+        column = (self.size[0] - 1) / 2 + self.focal * viewed[..., 0] / depth
+        row = (self.size[1] - 1) / 2 - self.focal * viewed[..., 1] / depth
         return np.stack([column, row, depth], -1)
 
 
 def follow_camera(motion: Motion, size: tuple[int, int] = (1280, 720)) -> Camera:
-    """A calm camera for a whole dance, from the front (the mean facing of the first second).
+    """A calm camera for a whole dance, in front of the dancer (the mean facing of the first second).
 
-    It glides after the pelvis (Gaussian, 0.8 s) and steps back in time so that the whole body stays inside the margins.
+    It follows the pelvis, smoothed (Gaussian, sigma 0.8 s), and moves back early enough that the whole body stays inside the margins.
     """
     import cv2
 
@@ -96,14 +100,14 @@ def follow_camera(motion: Motion, size: tuple[int, int] = (1280, 720)) -> Camera
     targets = cv2.GaussianBlur(path, (1, window), sigmaX=1, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
     camera = Camera(size, heading, targets, np.zeros(len(joints)))
 
-    # A point at (right, up, towards) from the target is inside when |right| * focal <= room * (distance - towards).
-    seen = camera.view(joints, slice(None))
-    right, up, towards = seen[..., 0], seen[..., 1], -seen[..., 2]
+    # A point at (right, up, towards) from the target is inside if |right| * focal <= room * (distance - towards).
+    viewed = camera.view(joints, slice(None))
+    right, up, towards = viewed[..., 0], viewed[..., 1], -viewed[..., 2]
     side, top, bottom = MARGINS
     room = np.array([(0.5 - side) * size[0], (0.5 - top) * size[1], (0.5 - bottom) * size[1]]) / camera.focal
     needed = np.stack([np.abs(right), up, -up], -1) + BODY_REACH  # [frames, 24, 3]
-    needed = np.maximum((needed / room + towards[..., None]).max((1, 2)), USUAL_DISTANCE)[:, None]
-    # The mean over a window of maxima over the same window is never below any frame's own need, and changes slowly.
+    needed = np.maximum((needed / room + towards[..., None]).max((1, 2)), MIN_DISTANCE)[:, None]
+    # The moving mean of a moving maximum over the same window is never below the distance a frame needs, and changes slowly.
     window = 2 * round(1.5 * fps) + 1
     kernel = np.ones((window, 1), np.uint8)
     distances = cv2.dilate(needed, kernel, borderType=cv2.BORDER_REPLICATE)

@@ -1,8 +1,8 @@
-"""Loops over the pixels of one frame: the floor with its shadow, the capsules of a body, their light.
+"""Loops over the pixels of one frame: the floor with its shadow, the surface of a body, its light.
 
-A picture is three planes: red, green and blue (`RGB`), or brightness and two colour differences, those at half the size
-(`VIDEO`: Y'CbCr 4:2:0, what H.264 keeps). All that is done to a colour here is affine, so the same loops draw either, and a
-video needs no conversion. Each loop is plain Python that numba turns into machine code; no loop holds the interpreter's lock.
+A picture is three planes: red, green and blue (`RGB`), or luma and two chroma planes at half the size (`VIDEO`: Y'CbCr 4:2:0, as
+H.264 stores it). Every operation on a colour here is affine, so the same loops draw both, and a video needs no conversion. The
+loops are plain Python, compiled by numba; they release the GIL.
 """
 
 from __future__ import annotations
@@ -19,37 +19,41 @@ class ColourSpace:
     """Three planes of a picture as affine functions of red, green and blue (0..255).
 
     Attributes:
-        matrix: rows give each plane from (red, green, blue).
-        zero: what black gives.
-        step: pixels to a sample of the second and third plane, along rows and along columns.
+        matrix: one row per plane, applied to (red, green, blue).
+        zero: the value of black in each plane.
+        subsampling: pixels per sample of the second and third plane, along rows and along columns.
     """
 
     matrix: tuple[tuple[float, float, float], ...]
     zero: tuple[float, float, float]
-    step: int
+    subsampling: int
 
     def planes_of(self, rgb: np.ndarray) -> np.ndarray:
-        """Colours (..., 3) -> (..., 3) of this space, both as numbers with fractions."""
+        """RGB colours (..., 3) -> colours (..., 3) of this space, floating point."""
         return rgb @ np.array(self.matrix).T + self.zero
 
     def empty(self, width: int, height: int) -> tuple[np.ndarray, ...]:
-        """The planes (rows, columns) of a new picture, not filled."""
-        small = (-(-height // self.step), -(-width // self.step))
+        """The planes (rows, columns) of a new picture, uninitialised."""
+        small = (-(-height // self.subsampling), -(-width // self.subsampling))
         return tuple(np.empty(shape, np.uint8) for shape in ((height, width), small, small))
 
-    def reduced(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(height, width, 3) of this space -> its planes; a smaller one keeps the mean of the pixels it stands for."""
-        if self.step == 1:
+    def subsampled(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A picture (height, width, 3) in this space -> its planes; subsampled ones hold means over their pixels."""
+        if self.subsampling == 1:
             return tuple(np.ascontiguousarray(picture[..., channel]) for channel in range(3))
-        rows, columns = (size % self.step for size in picture.shape[:2])
+        rows, columns = (size % self.subsampling for size in picture.shape[:2])
         padded = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
-        corners = [padded[i :: self.step, j :: self.step, 1:] for i in range(self.step) for j in range(self.step)]
+        corners = [
+            padded[i :: self.subsampling, j :: self.subsampling, 1:]
+            for i in range(self.subsampling)
+            for j in range(self.subsampling)
+        ]
         mean = sum(corner / len(corners) for corner in corners)
         return tuple(np.ascontiguousarray(plane) for plane in (picture[..., 0], mean[..., 0], mean[..., 1]))
 
 
 RGB = ColourSpace(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (0.0, 0.0, 0.0), 1)
-# BT.601 in the limited range, as files without a mark are understood.
+# BT.601, limited range: what players assume of files that do not say.
 _RED, _BLUE = 0.299, 0.114
 _GREEN = 1 - _RED - _BLUE
 VIDEO = ColourSpace(
@@ -65,25 +69,25 @@ VIDEO = ColourSpace(
 
 @cache
 def compiled(function: Callable) -> Callable:
-    """Machine code for one of the loops below."""
+    """One of the loops below, compiled by numba."""
     from numba import njit
 
     options = {"fastmath": True, "error_model": "numpy", "nogil": True}
     try:
         return njit(function, cache=True, **options)
-    except RuntimeError:  # no folder can hold the machine code: it is made anew in each process, which takes seconds
+    except RuntimeError:  # numba finds no writable cache folder: each process compiles anew, which takes seconds
         return njit(function, **options)
 
 
-def lay_floor(background, zero, step, top, paths, strength, shadow, scale, box, corner, picture):
+def draw_floor(background, zero, subsampling, top, paths, strength, shadow, scale, box, corner, picture):
     """Darken the background below row `top` by the tiles and the shadow.
 
     Args:
-        background, picture: three planes each; `step` and `zero` as in ColourSpace.
-        paths: [4, rows]: at column 0 so many tiles to the right, tiles a column, tiles back, tiles back to the next row.
+        background, picture: three planes each; `subsampling` and `zero` as in ColourSpace.
+        paths: [4, rows], in tiles: position to the right at column 0, width of a pixel, position to the back, depth of a pixel.
         strength: [rows] contrast of the tiles.
-        shadow: darkness 0..255 on the floor, 0 outside of `box` (left, top, right, bottom); `scale` pixels a tile.
-        corner: (right, back) of the shadow's first pixel, tiles.
+        shadow: darkness 0..255 on the floor, 0 outside of `box` (left, top, right, bottom); `scale` pixels per tile.
+        corner: (right, back) of the shadow's first pixel, in tiles.
     """
     width = picture[0].shape[1]
     light, coarse = np.empty(width, np.float32), np.empty(picture[1].shape[1], np.float32)
@@ -91,57 +95,55 @@ def lay_floor(background, zero, step, top, paths, strength, shadow, scale, box, 
     one, half = np.float32(1.0), np.float32(0.5)
     for row in range(top, picture[0].shape[0]):
         start, metres, back, depth = paths[0, row], paths[1, row], paths[2, row], paths[3, row]
-        # A tile's edge is as soft as a pixel is wide: where tiles are smaller than pixels, far away, they fade to their mean.
-        sharp = np.float32(min(1.0 / metres, 60.0))
+        # Tile edges are blurred by one pixel: far away, where tiles are smaller than pixels, they fade to their mean.
+        sharpness = np.float32(min(1.0 / metres, 60.0))
         wave = abs(back - 2.0 * np.floor(back / 2.0) - 1.0) - 0.5
         swing = np.float32(2.0 * strength[row] * min(max(wave * min(1.0 / depth, 60.0), -0.5), 0.5))
         base = np.float32(1.0 - 0.5 * strength[row])
-        begun = np.float32((start - 2.0 * np.floor(start * 0.5)) * 0.5)  # in pairs of tiles
+        offset = np.float32((start - 2.0 * np.floor(start * 0.5)) * 0.5)  # in pairs of tiles
         along = np.float32(metres * 0.5)
         for column in range(width):
-            across = begun + along * np.float32(column)
+            across = offset + along * np.float32(column)
             wave32 = abs((across - np.floor(across)) * np.float32(2.0) - one) - half
-            light[column] = base + swing * min(max(wave32 * sharp, -half), half)
+            light[column] = base + swing * min(max(wave32 * sharpness, -half), half)
         y = (paths[2, row] - corner[1]) * scale
         y0 = int(np.floor(y))
         if box[1] <= y0 < box[3] - 1:
             upper, lower, fy = shadow[y0], shadow[y0 + 1], np.float32(y - y0)
-            for place in range(len(dark)):
-                dark[place] = (upper[place] + fy * (np.float32(lower[place]) - upper[place])) * np.float32(1.0 / 255.0)
+            for i in range(len(dark)):
+                dark[i] = (upper[i] + fy * (np.float32(lower[i]) - upper[i])) * np.float32(1.0 / 255.0)
             low, high = box[0], box[2] - 1
             while low < high and dark[low + 1] == 0.0:
                 low += 1
             while low < high and dark[high - 1] == 0.0:
                 high -= 1
-            for place in range(len(dark) - 1):
-                rise[place] = dark[place + 1] - dark[place]
+            for i in range(len(dark) - 1):
+                rise[i] = dark[i + 1] - dark[i]
             pixels, first = metres * scale, (corner[0] - start) * scale
             begin = max(0, int(np.ceil((first + low) / pixels)))
             end = max(begin, min(width, int(np.ceil((first + high) / pixels))))
             x0, pixels32, part = np.float32(begin * pixels - first), np.float32(pixels), light[begin:end]
-            for place in range(len(part)):
-                x = x0 + pixels32 * np.float32(place)
+            for i in range(len(part)):
+                x = x0 + pixels32 * np.float32(i)
                 whole = np.uint32(x)
-                part[place] *= one - (dark[whole] + (x - np.float32(whole)) * rise[whole])
+                part[i] *= one - (dark[whole] + (x - np.float32(whole)) * rise[whole])
         black, under, over = np.float32(zero[0]), background[0][row], picture[0][row]
-        for place in range(len(over)):
-            over[place] = np.uint8(np.int32((np.float32(under[place]) - black) * light[place] + (black + half)))
-        if row % step == 0:
-            for place in range(len(coarse)):
-                coarse[place] = light[step * place]
+        for i in range(len(over)):
+            over[i] = np.uint8(np.int32((np.float32(under[i]) - black) * light[i] + (black + half)))
+        if row % subsampling == 0:
+            for i in range(len(coarse)):
+                coarse[i] = light[subsampling * i]
             for channel in range(1, 3):
                 black = np.float32(zero[channel])
-                under, over = background[channel][row // step], picture[channel][row // step]
-                for place in range(len(over)):
-                    over[place] = np.uint8(
-                        np.int32((np.float32(under[place]) - black) * coarse[place] + (black + half))
-                    )
+                under, over = background[channel][row // subsampling], picture[channel][row // subsampling]
+                for i in range(len(over)):
+                    over[i] = np.uint8(np.int32((np.float32(under[i]) - black) * coarse[i] + (black + half)))
 
 
 def capsules(first: np.ndarray, last: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Spheres of changing radius swept from first to last (n, 3) (pixels; z towards the viewer), ready for `rasterise`.
 
-    At the pixel (u, v) from a, the sphere at t in 0..1 covers the pixel when q(t) = C + 2 B t - n t^2 > 0 and its surface is
+    At the pixel (u, v) relative to a, the sphere at t in 0..1 covers the pixel if q(t) = C + 2 B t - n t^2 > 0 and its surface is
     at z = az + t dz + sqrt(q(t)), with C = ra^2 - u^2 - v^2, B = ra dr + u dx + v dy, n = dx^2 + dy^2 - dr^2. z(t) is
     concave; it is highest at t = B/n + k sqrt((B/n)^2 + C/n), k = dz / sqrt(n + dz^2), and clamping t to 0..1 keeps that exact.
 
@@ -151,11 +153,11 @@ def capsules(first: np.ndarray, last: np.ndarray, radii: np.ndarray) -> np.ndarr
     ra, rb = radii[:, 0], radii[:, 1]
     dx, dy, dz = (last - first).T
     length = np.hypot(dx, dy)
-    # Where one end hides inside the other's outline, a somewhat larger small end changes nothing seen.
+    # Where one end is hidden inside the other's outline, enlarging it a little changes nothing visible.
     grown, other = np.maximum(ra, rb - 0.95 * length), np.maximum(rb, ra - 0.95 * length)
     dr = other - grown
     n = length**2 - dr**2
-    # End on, or a sphere: the end nearer to the viewer hides the rest.
+    # Seen end on, or a sphere: the end nearer to the viewer hides the rest.
     point = length < 0.1 * np.maximum(ra, rb)
     nearer = np.where((first[:, 2] + ra >= last[:, 2] + rb)[:, None], first, last)
     n = np.where(point, 1.0, n)
@@ -166,11 +168,11 @@ def capsules(first: np.ndarray, last: np.ndarray, radii: np.ndarray) -> np.ndarr
 
 
 def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
-    """Every capsule into the depth buffer, inside its box (left, top, right, bottom).
+    """Draw every capsule into the depth buffer, inside its box (left, top, right, bottom).
 
     Args:
         depth, cover: float32; the highest z, and the share of the pixel that is covered.
-        owner: uint8; whose surface is seen.
+        owner: uint8; index of the visible capsule.
         right, down: uint8; its normal, 128 is 0.
         inside: uint8; 255 where the body is.
     """
@@ -180,11 +182,11 @@ def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
         dx, dy, dz = capsules[index, 3], capsules[index, 4], capsules[index, 5]
         radius, dr, n, k = capsules[index, 6], capsules[index, 7], capsules[index, 8], capsules[index, 9]
         per_n = 1.0 / n
-        sharp = 0.5 / max(0.5, radius + dr / 2)  # q / (2 radius) is about the distance to the outline in pixels
+        sharpness = 0.5 / max(0.5, radius + dr / 2)  # q / (2 radius) is about the distance to the outline in pixels
         margin = 1.5
         for row in range(boxes[index, 1], boxes[index, 3]):
             v = row - y
-            # Of all spheres those with |v - t dy| <= radius reach this row: t from t0 to t1. Their sides are linear in t.
+            # The spheres with |v - t dy| <= radius reach this row: t from t0 to t1. Their left and right ends are linear in t.
             t0, t1 = 0.0, 1.0
             for sign in (-1.0, 1.0):  # sign * (v - t dy) - t dr <= radius + margin
                 slope, room = sign * dy + dr, radius + margin - sign * v  # slope * t >= -room
@@ -214,45 +216,50 @@ def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
                 np.float32(k),
                 np.float32(n),
             )
-            per_n32, sharp32, r32, dr32 = np.float32(per_n), np.float32(sharp), np.float32(radius), np.float32(dr)
+            per_n32, sharpness32, r32, dr32 = (
+                np.float32(per_n),
+                np.float32(sharpness),
+                np.float32(radius),
+                np.float32(dr),
+            )
             v32, dx32, dy32 = np.float32(v), np.float32(dx), np.float32(dy)
-            for place in range(len(depths)):
-                u = u0 + np.float32(place)
+            for i in range(len(depths)):
+                u = u0 + np.float32(i)
                 c = c0 - u * u
                 b = b0 + u * along
-                best = b * b + c * per_n32  # q at its highest, were t not held to 0..1, over n
-                t = min(max(b, zero), one)  # where q is highest: how far inside the outline
-                share = min((c + n32 * t * (b + b - t)) * sharp32 + half, one)
-                t = min(max(b + k32 * np.sqrt(max(best, zero)), zero), one)  # where z is highest: what is seen
+                best = b * b + c * per_n32  # the maximum of q / n for unclamped t
+                t = min(max(b, zero), one)  # where q is largest: how far inside the outline
+                share = min((c + n32 * t * (b + b - t)) * sharpness32 + half, one)
+                t = min(max(b + k32 * np.sqrt(max(best, zero)), zero), one)  # where z is largest: the visible surface
                 q = c + n32 * t * (b + b - t)
                 surface = z32 + t * dz32 + np.sqrt(max(q, zero))
                 scale = most8 / (r32 + t * dr32)
                 nx = min(max((u - t * dx32) * scale, -most8), most8) + np.float32(128.5)
                 ny = min(max((v32 - t * dy32) * scale, -most8), most8) + np.float32(128.5)
-                covers[place] = max(covers[place], share)
-                seen = share > zero and surface > depths[place]
-                depths[place] = surface if seen else depths[place]
-                owners[place] = kind if seen else owners[place]
-                rights[place] = np.uint8(np.int32(nx)) if seen else rights[place]
-                downs[place] = np.uint8(np.int32(ny)) if seen else downs[place]
-                insides[place] = np.uint8(255) if seen else insides[place]
+                covers[i] = max(covers[i], share)
+                seen = share > zero and surface > depths[i]
+                depths[i] = surface if seen else depths[i]
+                owners[i] = kind if seen else owners[i]
+                rights[i] = np.uint8(np.int32(nx)) if seen else rights[i]
+                downs[i] = np.uint8(np.int32(ny)) if seen else downs[i]
+                insides[i] = np.uint8(255) if seen else insides[i]
 
 
-# Places in a pixel where a mesh's cover is measured, a bit each: no two in one row or column.
+# Sample points in a pixel for a mesh's coverage, one bit each: no two share a row or column.
 SAMPLES = (np.array([[0, 5], [1, 2], [2, 7], [3, 0], [4, 4], [5, 6], [6, 1], [7, 3]]) - 3.5) / 8
 COVER = np.array(
     [bin(bits).count("1") / 8 for bits in range(256)], np.float32
-)  # of what `rasterise_mesh` has in `bits`
+)  # coverage by the `bits` of `rasterise_mesh`
 
 
 def rasterise_mesh(points, normals, faces, kinds, samples, depth, bits, owner, right, down, inside):
-    """A triangle mesh into the depth buffer.
+    """Draw a triangle mesh into the depth buffer.
 
     Args:
         points: [vertices, 3] float32; column, row, and z towards the viewer, positive.
         normals: [vertices, 2] float32; to the right and down.
-        faces: [triangles, 3]; `kinds` [triangles] uint8 goes to `owner`.
-        samples: `SAMPLES`; which of them are covered is left in `bits` (uint8).
+        faces: [triangles, 3]; `kinds` [triangles] uint8 is written to `owner`.
+        samples: `SAMPLES`; the covered ones are set in `bits` (uint8).
         depth, owner, right, down, inside: as in `rasterise`.
     """
     for face in range(len(faces)):
@@ -262,12 +269,12 @@ def rasterise_mesh(points, normals, faces, kinds, samples, depth, bits, owner, r
         if area <= 1e-9:
             continue
         per_area = 1.0 / area
-        # How the shares of the corners a and b change from one pixel to the next.
+        # Change of the barycentric coordinates of a and b per pixel.
         ux, uy = (by - cy) * -per_area, (cx - bx) * -per_area
         vx, vy = (cy - ay) * -per_area, (ax - cx) * -per_area
         top, bottom = max(min(ay, by, cy) - 0.5, 0.0), min(max(ay, by, cy) + 1.5, float(depth.shape[0]))
         left, end = max(min(ax, bx, cx) - 0.5, 0.0), min(max(ax, bx, cx) + 1.5, float(depth.shape[1]))
-        # How much the shares change at most from a pixel's middle to its edge.
+        # Largest change of the barycentric coordinates from a pixel's centre to its edge.
         far_u, far_v = 0.5 * (abs(ux) + abs(uy)), 0.5 * (abs(vx) + abs(vy))
         far_w = 0.5 * (abs(ux + vx) + abs(uy + vy))
         for row in range(int(top), int(bottom)):
@@ -299,17 +306,17 @@ def rasterise_mesh(points, normals, faces, kinds, samples, depth, bits, owner, r
                     down[row, column] = np.uint8(min(max(127.0 * ny, -127.0), 127.0) + 128.5)
 
 
-def light(lighting, zero, colours, owner, right, down, inside, depth, around, halo, cover, lit):
+def shade_body(lighting, zero, colours, owner, right, down, inside, depth, around, halo, cover, lit):
     """Look up the lit colour of every pixel of the body.
 
     Args:
-        lighting: [colours, y level, x level, 3] uint8; `colours` [capsules] says which is whose. Black is `zero`.
-        right, down, inside: as from `rasterise`, but means over some surroundings.
-        around: mean depth of the surroundings; what lies behind it is darkened by `halo` a pixel.
+        lighting: [colours, y level, x level, 3] uint8; `colours` maps owners to its first index. Black is `zero`.
+        right, down, inside: as from `rasterise`, blurred.
+        around: blurred depth; what lies behind it is darkened by `halo` per pixel.
         lit: [4, rows, columns] uint8; the three planes of the colour, and 255 where the body is.
     """
     most = lighting.shape[1] - 1
-    places, shades = np.empty(cover.shape[1], np.int32), np.empty(cover.shape[1], np.float32)
+    lookups, shades = np.empty(cover.shape[1], np.int32), np.empty(cover.shape[1], np.float32)
     table, size = lighting.reshape(-1), 3 * lighting.shape[1] ** 2
     most32, one, half, none = np.float32(most), np.float32(1.0), np.float32(0.5), np.float32(0.0)
     halo32, deepest, wide = np.float32(halo), np.float32(0.45), np.int32(lighting.shape[1])
@@ -324,62 +331,64 @@ def light(lighting, zero, colours, owner, right, down, inside, depth, around, ha
             lit[3, row],
         )
         rights, downs, insides, depths, arounds = right[row], down[row], inside[row], depth[row], around[row]
-        for place in range(len(places)):
-            scale = most32 / max(np.float32(insides[place]), one)  # the mean is of the part inside the outline
-            x = min(np.float32(rights[place]) * scale + half, most32)
-            y = min(np.float32(downs[place]) * scale + half, most32)
-            places[place] = np.int32(3) * (np.int32(y) * wide + np.int32(x))
-            shades[place] = one - min(max((arounds[place] - depths[place]) * halo32, none), deepest)
-        for place in range(len(places)):
-            if covers[place] > none:
-                at, shade = colours[owners[place]] * size + places[place], shades[place]
-                first[place] = np.uint8(np.int32((table[at] - black[0]) * shade + black[0] + half))
-                second[place] = np.uint8(np.int32((table[at + 1] - black[1]) * shade + black[1] + half))
-                third[place] = np.uint8(np.int32((table[at + 2] - black[2]) * shade + black[2] + half))
-                body[place] = np.uint8(255)
+        for i in range(len(lookups)):
+            scale = most32 / max(np.float32(insides[i]), one)  # normalised to the part of the blur inside the outline
+            x = min(np.float32(rights[i]) * scale + half, most32)
+            y = min(np.float32(downs[i]) * scale + half, most32)
+            lookups[i] = np.int32(3) * (np.int32(y) * wide + np.int32(x))
+            shades[i] = one - min(max((arounds[i] - depths[i]) * halo32, none), deepest)
+        for i in range(len(lookups)):
+            if covers[i] > none:
+                at, shade = colours[owners[i]] * size + lookups[i], shades[i]
+                first[i] = np.uint8(np.int32((table[at] - black[0]) * shade + black[0] + half))
+                second[i] = np.uint8(np.int32((table[at + 1] - black[1]) * shade + black[1] + half))
+                third[i] = np.uint8(np.int32((table[at + 2] - black[2]) * shade + black[2] + half))
+                body[i] = np.uint8(255)
 
 
-def lay_over(lit, soft, cover, step, top, left, picture):
-    """Lay the body over the picture from row `top` and column `left` on (multiples of `step`), by the share it covers.
+def composite(lit, soft, cover, subsampling, top, left, picture):
+    """Blend the body over the picture from row `top` and column `left` on (multiples of `subsampling`), by its coverage.
 
-    Inside, the colours softened by one pixel are taken, for smooth inner edges; at the outline they would mix with nothing.
+    Inside, the softened colours are used, for smooth inner edges; at the outline they would mix with nothing.
     """
     half, none = np.float32(0.5), np.float32(0.0)
     rows, columns = cover.shape
-    shares, seconds, thirds = np.zeros((3, columns), np.float32)  # of the rows that are one in the smaller planes
-    part = np.float32(1.0 / (step * step))
+    shares, seconds, thirds = np.zeros((3, columns), np.float32)  # summed over the rows of one subsampled row
+    part = np.float32(1.0 / (subsampling * subsampling))
     for row in range(rows):
         share, inside, over = cover[row], soft[3, row], picture[0][top + row, left : left + columns]
         hard, smooth = lit[0, row], soft[0, row]
-        for place in range(len(over)):
-            colour = np.float32(smooth[place] if inside[place] == 255 else hard[place])
-            under = np.float32(over[place])
-            over[place] = np.uint8(np.int32(under + (colour - under) * share[place] + half))
+        for i in range(len(over)):
+            colour = np.float32(smooth[i] if inside[i] == 255 else hard[i])
+            under = np.float32(over[i])
+            over[i] = np.uint8(np.int32(under + (colour - under) * share[i] + half))
         hard, smooth, hard3, smooth3 = lit[1, row], soft[1, row], lit[2, row], soft[2, row]
-        for place in range(len(shares)):
-            kept = share[place] * part
-            shares[place] += kept
-            seconds[place] += kept * np.float32(smooth[place] if inside[place] == 255 else hard[place])
-            thirds[place] += kept * np.float32(smooth3[place] if inside[place] == 255 else hard3[place])
-        if (row + 1) % step == 0:
+        for i in range(len(shares)):
+            kept = share[i] * part
+            shares[i] += kept
+            seconds[i] += kept * np.float32(smooth[i] if inside[i] == 255 else hard[i])
+            thirds[i] += kept * np.float32(smooth3[i] if inside[i] == 255 else hard3[i])
+        if (row + 1) % subsampling == 0:
             for channel in range(1, 3):
-                over = picture[channel][(top + row) // step, left // step : (left + columns) // step]
+                over = picture[channel][
+                    (top + row) // subsampling, left // subsampling : (left + columns) // subsampling
+                ]
                 sums = seconds if channel == 1 else thirds
-                for place in range(len(over)):
+                for i in range(len(over)):
                     covered, colour = none, half
-                    for column in range(step * place, step * place + step):
+                    for column in range(subsampling * i, subsampling * i + subsampling):
                         covered += shares[column]
                         colour += sums[column]
-                    under = np.float32(over[place])
-                    over[place] = np.uint8(np.int32(under - under * covered + colour))
+                    under = np.float32(over[i])
+                    over[i] = np.uint8(np.int32(under - under * covered + colour))
             shares[:], seconds[:], thirds[:] = none, none, none
 
 
 def blend(plane, top, left, colour, opacity):
-    """Lay one number over a part of a plane, by its opacity 0..1 [rows, columns] there."""
+    """Blend one value over a part of a plane, by its opacity 0..1 [rows, columns]."""
     colour32, half = np.float32(colour), np.float32(0.5)
     for row in range(opacity.shape[0]):
         share, over = opacity[row], plane[top + row, left : left + opacity.shape[1]]
-        for place in range(len(over)):
-            under = np.float32(over[place])
-            over[place] = np.uint8(np.int32(under + (colour32 - under) * share[place] + half))
+        for i in range(len(over)):
+            under = np.float32(over[i])
+            over[i] = np.uint8(np.int32(under + (colour32 - under) * share[i] + half))

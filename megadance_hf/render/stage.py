@@ -31,11 +31,11 @@ from .rasterizer import (
     blend,
     capsules,
     compiled,
-    lay_floor,
-    lay_over,
-    light,
+    composite,
+    draw_floor,
     rasterise,
     rasterise_mesh,
+    shade_body,
 )
 
 LIGHT = np.array([-0.38, 0.80, 0.464])  # unit vector towards the lamp: picture right, up, towards the viewer
@@ -138,7 +138,7 @@ class Stage:
         # Half a level of fixed noise hides the banding of the wide gradients: grey in RGB, its own in each subsampled plane.
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (height, width))
         background = []
-        for channel, plane in enumerate(space.reduced(space.planes_of(picture))):
+        for channel, plane in enumerate(space.subsampled(space.planes_of(picture))):
             rows, columns = plane.shape
             background.append(plane + (noise[-rows:, -columns:] if channel == 2 else noise[:rows, :columns]))
         caption = None
@@ -149,7 +149,7 @@ class Stage:
             part = opacity[max(top, 0) : top + text.shape[0], left : left + text.shape[1]]
             part[:] = text[: part.shape[0], : part.shape[1]]
             caption = []
-            for plane in space.reduced(opacity):
+            for plane in space.subsampled(opacity):
                 used = [np.flatnonzero(plane.any(axis)) for axis in (1, 0)]
                 (top, bottom), (left, right) = ((int(i[0]), int(i[-1]) + 1) if len(i) else (0, 0) for i in used)
                 caption.append((top, left, np.ascontiguousarray(plane[top:bottom, left:right])))
@@ -188,8 +188,8 @@ class Stage:
             plane[:above] = under[:above]
         paths = np.stack([start, step, back, depth]) / TILE
         scale = SHADOW_SCALE * TILE
-        compiled(lay_floor)(
-            *(background, space.zero, space.step, top, paths, self._tile_strength),
+        compiled(draw_floor)(
+            *(background, space.zero, space.subsampling, top, paths, self._tile_strength),
             *(shadow, scale, box, corner / TILE, planes),
         )
         return planes
@@ -243,8 +243,8 @@ class Stage:
         low, high = projected[..., :2] - radii[..., None] - 2, projected[..., :2] + radii[..., None] + 3
         boxes = np.concatenate([low.min(1), high.max(1)], 1).clip(0, [width, height, width, height]).astype(np.int64)
         outer = [boxes[:, 0].min(), boxes[:, 1].min(), boxes[:, 2].max(), boxes[:, 3].max()]
-        left, top = (edge - edge % space.step for edge in outer[:2])
-        right, bottom = (edge + -edge % space.step for edge in outer[2:])
+        left, top = (edge - edge % space.subsampling for edge in outer[:2])
+        right, bottom = (edge + -edge % space.subsampling for edge in outer[2:])
         shape = (bottom - top, right - left)  # rows, columns
         used = np.s_[outer[1] - top : outer[3] - top, outer[0] - left : outer[2] - left]
         boxes -= [left, top, left, top]
@@ -273,11 +273,11 @@ class Stage:
         around, inner = np.zeros(shape, np.float32), depth[used].shape[::-1]
         around[used] = cv2.resize(surface / np.maximum(share, 1) * 255, inner, interpolation=cv2.INTER_LINEAR)
         lit, halo = np.zeros((4, *shape), np.uint8), 1.0 / (0.35 * unit)
-        compiled(light)(paint.lighting, space.zero, colour_of, owner, *smooth, depth, around, halo, cover, lit)
+        compiled(shade_body)(paint.lighting, space.zero, colour_of, owner, *smooth, depth, around, halo, cover, lit)
         soft = np.empty_like(lit)
         for plane, target in zip(lit, soft, strict=True):
             cv2.GaussianBlur(plane, (3, 3), 0, dst=target)
-        compiled(lay_over)(lit, soft, cover, space.step, top, left, planes)
+        compiled(composite)(lit, soft, cover, space.subsampling, top, left, planes)
 
     def _posed_mesh(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         """Vertices as `Camera.project` gives them, and their normals [vertices, 2], to the picture's right and down."""
@@ -293,7 +293,7 @@ class Stage:
         done = round(width * (frame + 1) / len(self))
         paint, paste = self._paint(space), compiled(blend)
         for channel, (plane, zero) in enumerate(zip(planes, space.zero, strict=True)):
-            step = space.step if channel else 1
+            step = space.subsampling if channel else 1
             if paint.caption is not None:
                 top, left, opacity = paint.caption[channel]
                 paste(plane, top, left, paint.ink[channel], opacity)
