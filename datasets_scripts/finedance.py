@@ -7,20 +7,17 @@ without sound), `label_json/NNN.json` with the genre in `style2`. So is the fold
 
     megadance prepare finedance RAW OUT [--split genre|dancer] [--validation N] [--hands middle|index|none]
 
-**Joints.** SMPL's 24 joints are the 22 of the body, which all these skeletons have in common, and two hands that have no twin in
-SMPL-H or SMPL-X. By default a hand turns as the first joint of its middle finger does (SMPL-H 25 and 40), which is the nearest to how
-the palm is bent; or as that of its index finger (22 and 37); or not at all. **Paths** place the body *model*
+`megadance_hf/motion/finedance.py` says what the columns mean and how SMPL's hands are chosen. **Paths** place the body *model*
 (SMPL-X) and are moved to its pelvis; each dance is put on y = 0. **120** is in the published test list and in the list of ignored numbers as well; it is
 test here, since the paper measures on 20 songs.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from megadance_hf.data.schema import (
     FEATURE_SIZE,
@@ -41,12 +38,11 @@ from megadance_hf.data.songs import add_song, cut_to_music, find_song
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
 from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
 from megadance_hf.modeling.errors_megadance import reading, reason_of
-from megadance_hf.modeling.kinematics_megadance import ROTATION_SIZE, rotation_6d_to_axis_angle
+from megadance_hf.motion.finedance import HANDS, Hands, to_smpl
 from megadance_hf.motion.layouts import SMPLX_PELVIS
 from megadance_hf.motion.safe_files import load_npy, load_pickle
 
 Split = Literal["genre", "dancer"]
-Hands = Literal["middle", "index", "none"]
 # Published lists; a number that is in none of them is for training.
 SPLITS: dict[str, dict[str, tuple[int, ...]]] = {
     "genre": {
@@ -73,31 +69,6 @@ CARD = Card(
 )
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a motion file are: `contacts` columns, translation (3), then `joints` rotations of `size` numbers.
-
-    `hands` says for each option which joints the left and the right hand take their rotation from.
-    """
-
-    contacts: int
-    joints: int
-    size: int
-    hands: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-
-_SMPLH, _SMPLX = {"middle": (25, 40), "index": (22, 37)}, {"middle": (28, 43), "index": (25, 40)}
-LAYOUTS = {
-    315: Columns(0, 52, ROTATION_SIZE, _SMPLH),
-    319: Columns(4, 52, ROTATION_SIZE, _SMPLH),
-    139: Columns(4, 22, ROTATION_SIZE),
-    168: Columns(0, 55, 3, _SMPLX),  # SMPL-X: jaw and eyes stand between body and fingers
-}
-BODY_JOINTS = 22
-# Six numbers that are so far from two orthogonal rows of length 1 are no rotation, but another layout or garbage.
-MAX_ROW_ERROR = 0.5
-
-
 # --- the raw folder ------------------------------------------------------------------------------------------------
 
 
@@ -107,8 +78,8 @@ def list_raw(
     """Every clip of a raw folder of either layout, in the order of their names, and the ids ignored by the split."""
     if split not in SPLITS:
         raise DataError(f"split={split!r} is not known: give {' or '.join(SPLITS)}")
-    if hands not in (*_SMPLH, "none"):
-        raise DataError(f"hands={hands!r} is not known: give {', '.join(_SMPLH)} or none")
+    if hands not in HANDS:
+        raise DataError(f"hands={hands!r} is not known: give {', '.join(HANDS[:-1])} or {HANDS[-1]}")
     raw = Path(raw)
     if not (raw / "motion").is_dir():
         raise MissingDataError(f"raw folder {str(raw)!r} has no folder motion/; give the folder of FineDance")
@@ -249,35 +220,6 @@ def read_arrays(file: Path, *keys: str) -> dict[str, np.ndarray]:
         return {key: numbers(key, content[key]) for key in keys}
     except ClipError as error:
         raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
-
-
-def to_smpl(array: np.ndarray, name: str, hands: Hands = "middle") -> tuple[np.ndarray, np.ndarray]:
-    """A motion of any layout in `LAYOUTS` (T, columns) as SMPL poses (T, 72) axis-angle and the path (T, 3), float32."""
-    if array.ndim != 2 or array.shape[1] not in LAYOUTS:
-        raise ClipError(f"{name} has shape {array.shape}, expected (frames, {', '.join(map(str, LAYOUTS))})")
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if bad.size:
-        raise ClipError(f"{name} holds NaN or infinite numbers, first in frame {bad[0]}")
-    layout = LAYOUTS[array.shape[1]]
-    root = layout.contacts + 3
-    rotations = torch.from_numpy(array[:, root:].astype(np.float64)).unflatten(-1, (layout.joints, layout.size))
-    chosen = [*range(BODY_JOINTS), *layout.hands.get(hands, ())]
-    rotations = rotations[:, chosen]
-    if layout.size == ROTATION_SIZE:
-        _check_rows(rotations, name)
-        rotations = rotation_6d_to_axis_angle(rotations)
-    poses = np.zeros((len(array), 24, 3), np.float32)
-    poses[:, : len(chosen)] = rotations.numpy()
-    return poses.reshape(len(array), -1), array[:, layout.contacts : root].astype(np.float32)
-
-
-def _check_rows(rotations: torch.Tensor, name: str) -> None:
-    """Raises ClipError unless each six numbers are nearly two orthogonal rows of length 1; Gram-Schmidt cures the rest."""
-    first, second = rotations[..., :3], rotations[..., 3:]
-    errors = torch.stack([first.norm(dim=-1) - 1, second.norm(dim=-1) - 1, (first * second).sum(-1)]).abs().amax(0)
-    if len(errors) and errors.max() > MAX_ROW_ERROR:
-        frame, joint = np.unravel_index(int(errors.argmax()), tuple(errors.shape))
-        raise ClipError(f"{name}: the six numbers of joint {joint} in frame {frame} are no rotation")
 
 
 def _features(array: Any, name: str) -> np.ndarray:

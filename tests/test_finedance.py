@@ -21,17 +21,16 @@ from megadance_hf.data.schema import ClipError, DataError, music_features, read_
 from megadance_hf.datasets_scripts.finedance import (
     ALIASES,
     GENRES,
-    LAYOUTS,
     SPLITS,
     list_raw,
     prepare,
     read_genre,
     released_order,
-    to_smpl,
 )
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix
-from megadance_hf.motion.layouts import SMPLX_PELVIS
+from megadance_hf.motion.finedance import LAYOUTS, to_smpl
+from megadance_hf.motion.layouts import SMPLX_PELVIS, LayoutError
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,7 @@ def test_a_rotation_is_read_from_rows():
 def test_six_numbers_that_are_no_rotation_are_refused(clips):
     motion = finedance_motion(clips[0])
     motion[7, 3 + 6 * 4 : 3 + 6 * 5] = [1, 0, 0, 0.9, 0.1, 0]
-    with pytest.raises(ClipError, match="x.npy: the six numbers of joint 4 in frame 7 are no rotation"):
+    with pytest.raises(LayoutError, match="x.npy: the six numbers of joint 4 in frame 7 are no rotation"):
         to_smpl(motion, "x.npy")
 
 

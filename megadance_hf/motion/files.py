@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from megadance_hf.data.schema import ClipError
 from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 
-from . import layouts, skeletons
+from . import finedance, layouts, skeletons
 from .safe_files import load_npy, load_npz, load_pickle, names_of_npz
 
 MAX_TEXT = 128 << 20  # bytes of a .bvh or .json: some ten times as much in memory
@@ -53,7 +52,7 @@ def read_motion(path: str | os.PathLike, fps: float | None, up: str | None, erro
             fps = None if fps is None else layouts.check_rate("fps", fps)
             up = None if up is None else layouts.check_up(up)
             return reader(path, fps, up)
-        except (layouts.LayoutError, ClipError) as cause:
+        except layouts.LayoutError as cause:
             raise error(f"path={str(path)!r}: {cause}") from None
 
 
@@ -121,12 +120,10 @@ def _as_read(found: layouts.Understood) -> Read:
 
 def _from_array(array: np.ndarray, fps: float | None, up: str | None) -> Read:
     """FineDance's and Motion-X' columns; positions of joints, where the bones keep their lengths."""
-    from megadance_hf.datasets_scripts.finedance import LAYOUTS, to_smpl
-
     array = layouts.numbers("the array", array)
-    if array.ndim == 2 and array.shape[1] in LAYOUTS:
+    if array.ndim == 2 and array.shape[1] in finedance.LAYOUTS:
         layouts.check_numbers("the array", array, layouts.MAX_DISTANCE, "metres")
-        poses, path = to_smpl(array, "the array")
+        poses, path = finedance.to_smpl(array, "the array")
         return _as_read(layouts.place(poses.reshape(-1, 24, 3), path, layouts.FINEDANCE, None, fps, up))
     if array.ndim == 2 and array.shape[1] == MOTIONX_COLUMNS:
         notes: list[str] = []
@@ -144,7 +141,7 @@ def _from_array(array: np.ndarray, fps: float | None, up: str | None) -> Read:
                 "are poses, keep them with a path in a .npz, poses=..., trans=..., fps=..."
             )
         return _fitted(dict(zip(JOINT_NAMES, array.transpose(1, 0, 2), strict=False)), None, fps, up, False)
-    columns = ", ".join(map(str, [*LAYOUTS, MOTIONX_COLUMNS]))
+    columns = ", ".join(map(str, [*finedance.LAYOUTS, MOTIONX_COLUMNS]))
     raise layouts.LayoutError(
         f"its array has shape {array.shape}: known are (frames, columns) with {columns} columns (FineDance, Motion-X) and "
         "positions of joints (frames, 22 or 24, 3); keep poses with a path in a .npz, poses=..., trans=..., fps=..."
