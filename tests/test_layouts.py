@@ -6,13 +6,13 @@ from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.motion import layouts
-from megadance_hf.motion.layouts import Doubt, LayoutError, understand
+from megadance_hf.motion.layouts import LayoutError, UncertainNote, interpret
 from megadance_hf.motion.motion import Motion
 
 pytestmark = pytest.mark.versions
 
 SMPL, SMPLX = np.array(layouts.SMPL_PELVIS), np.array(layouts.SMPLX_PELVIS)
-UP = {axis: layouts.turn_to_y_up(axis).T for axis in layouts.UPS}  # from Y up
+UP = {axis: layouts.y_up_rotation(axis).T for axis in layouts.UPS}  # from Y up
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +152,13 @@ WRITERS = [edge, popdg, aistpp, amass, amass_cut, amass_x, beat2, smplx_argument
 WRITERS += [columns_66, joints_55, matrices, matrix_parts, six, six_columns, quaternions, quaternions_xyzw, lists]
 
 
-def joints(found: layouts.Understood) -> np.ndarray:
-    return Motion(found.poses, found.path).joints()
+def joints(found: layouts.LoadedMotion) -> np.ndarray:
+    return Motion(found.poses, found.translation).joints()
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
 def test_each_tools_file_stands_upright_on_the_floor_where_it_was(dance, write):
-    found = understand(write(dance))
+    found = interpret(write(dance))
     body = slice(None, 22)
     difference = joints(found)[:, body] - dance.joints()[:, body]
     assert np.ptp(difference, axis=(0, 1)).max() < 1e-4, "the same dance"
@@ -172,7 +172,7 @@ def test_each_tools_file_stands_upright_on_the_floor_where_it_was(dance, write):
 @pytest.mark.parametrize("up", layouts.UPS)
 @pytest.mark.parametrize("keys", [("poses", "trans"), ("smpl_poses", "smpl_trans"), ("pose", "transl")])
 def test_any_axis_is_seen_and_said(dance, up, keys):
-    found = understand({**dict(zip(keys, world(dance, up), strict=True)), "fps": 30})
+    found = interpret({**dict(zip(keys, world(dance, up), strict=True)), "fps": 30})
     np.testing.assert_allclose(joints(found), dance.joints(), atol=1e-4)
     assert any("turned from" in note for note in found.notes) == (up != "y")
 
@@ -180,19 +180,19 @@ def test_any_axis_is_seen_and_said(dance, up, keys):
 def test_what_the_user_says_decides(dance):
     poses, path = world(dance, "z")
     content = {"poses": poses, "trans": path, "fps": 30}
-    lying = understand(content, up="y")
-    assert layouts.seen_up(joints(lying)) == "z" and not any("turned" in note for note in lying.notes)
-    told = understand(content, fps=25, up="+Z")
+    lying = interpret(content, up="y")
+    assert layouts.detect_up_axis(joints(lying)) == "z" and not any("turned" in note for note in lying.notes)
+    told = interpret(content, fps=25, up="+Z")
     assert told.fps == 25 and any("as told" in note for note in told.notes)
     with pytest.raises(LayoutError, match="up='w'.*one of y, z, x"):
-        understand(content, up="w")
+        interpret(content, up="w")
 
 
 def test_acrobatics_do_not_turn_the_world(dance):
     """A third of the time on the hands, another on the back: the median still knows."""
     poses, path = world(dance, "y")
     poses[:35, :3], poses[40:55, :3] = [np.pi, 0, 0], [-np.pi / 2, 0, 0]
-    assert not any("turned" in note for note in understand({"poses": poses, "trans": path, "fps": 30}).notes)
+    assert not any("turned" in note for note in interpret({"poses": poses, "trans": path, "fps": 30}).notes)
 
 
 def test_who_lies_all_the_time_is_asked_about(dance):
@@ -200,10 +200,10 @@ def test_who_lies_all_the_time_is_asked_about(dance):
     poses[:, :3] = Rotation.from_euler("zy", [90, 45], degrees=True).as_rotvec()
     poses[:, 3:] = 0
     content = {"poses": poses, "trans": path * 0, "fps": 30}
-    with pytest.raises(LayoutError, match="which way is up cannot be seen: give up='y' or up='z'"):
-        understand(content)
-    assert not any("turned" in note for note in understand(content, up="y").notes)
-    known = understand({**content, "smpl_scaling": [1.0]})
+    with pytest.raises(LayoutError, match="the up axis cannot be detected: give up='y' or up='z'"):
+        interpret(content)
+    assert not any("turned" in note for note in interpret(content, up="y").notes)
+    known = interpret({**content, "smpl_scaling": [1.0]})
     assert not any("turned" in note for note in known.notes), "AIST++ has Y up, also where that is not seen"
 
 
@@ -212,7 +212,7 @@ def test_the_floor_is_found_under_jumps_and_lost_frames(dance):
     path[:, 1] += 0.9
     path[50:60, 1] += 0.4
     path[10, 1] -= 5  # tracking was lost in one frame
-    found = understand({"poses": poses, "trans": path, "fps": 30})
+    found = interpret({"poses": poses, "trans": path, "fps": 30})
     difference = joints(found)[:, :, 1] - dance.joints()[:, :, 1]
     assert abs(np.median(difference)) < 0.03 and 0.35 < np.median(difference[50:60]) < 0.45
     assert any("put on the floor: lowered by 0.9" in note for note in found.notes)
@@ -220,14 +220,16 @@ def test_the_floor_is_found_under_jumps_and_lost_frames(dance):
 
 def test_degrees_are_no_radians(dance):
     poses, path = world(dance, "y")
-    with pytest.raises(LayoutError, match="no radians: give np.radians"):
-        understand({"poses": np.clip(np.degrees(poses), -99, 99), "trans": path, "fps": 30})
+    with pytest.raises(LayoutError, match="cannot be radians: give np.radians"):
+        interpret({"poses": np.clip(np.degrees(poses), -99, 99), "trans": path, "fps": 30})
 
 
 def test_a_path_in_centimetres_is_doubted(dance):
     poses, path = world(dance, "y")
     doubts = [
-        note for note in understand({"poses": poses, "trans": 100 * path, "fps": 30}).notes if isinstance(note, Doubt)
+        note
+        for note in interpret({"poses": poses, "trans": 100 * path, "fps": 30}).notes
+        if isinstance(note, UncertainNote)
     ]
     assert len(doubts) == 1 and "m/s on average" in doubts[0] and "in metres" in doubts[0]
 
@@ -241,24 +243,24 @@ RATES = "fps FPS framerate frame_rate frameRate mocap_framerate mocap_frame_rate
 @pytest.mark.parametrize("value", [50, np.array([50.0]), np.array(50), "50"])
 def test_rates_by_any_key(dance, key, value):
     poses, path = world(dance, "y")
-    found = understand({"poses": poses, "trans": path, key: value})
+    found = interpret({"poses": poses, "trans": path, key: value})
     assert found.fps == 50 and found.notes == []
 
 
 def test_rates_by_the_time_of_a_frame_and_none_at_all(dance):
     poses, path = world(dance, "y")
-    assert understand({"poses": poses, "trans": path, "frame_time": 0.02}).fps == 50
-    found = understand({"poses": poses, "trans": path, "audio_fps": 44100})
+    assert interpret({"poses": poses, "trans": path, "frame_time": 0.02}).fps == 50
+    found = interpret({"poses": poses, "trans": path, "audio_fps": 44100})
     assert found.fps == 30 and found.notes == ["no frame rate in the file: 30 fps assumed"]
-    assert any("60 fps, that of AIST++" in note for note in understand(aistpp(dance)).notes)
+    assert any("60 fps, that of AIST++" in note for note in interpret(aistpp(dance)).notes)
 
 
 def test_rates_that_differ_are_asked_about(dance):
     poses, path = world(dance, "y")
     content = {"poses": poses, "trans": path, "fps": 30, "mocap_framerate": 120}
     with pytest.raises(LayoutError, match="differ .fps 30, mocap_framerate 120.*give the right one, fps="):
-        understand(content)
-    assert understand(content, fps=120).fps == 120
+        interpret(content)
+    assert interpret(content, fps=120).fps == 120
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ def test_rates_that_differ_are_asked_about(dance):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fps": 1e300}, r"fps=1e\+300: give frames a second from 1 to 1000"),
+        ({"fps": 1e300}, r"fps=1e\+300: give frames per second from 1 to 1000"),
         ({"fps": 1e19}, r"fps=1e\+19"),
         ({"fps": -30}, "fps=-30.0"),
         ({"fps": 30j}, "give one number"),
@@ -286,7 +288,7 @@ def test_rates_that_differ_are_asked_about(dance):
         ({"poses": np.zeros((120, 70))}, r"poses has shape \(120, 70\)"),
         ({"poses": np.zeros(72)}, r"poses has shape \(72,\)"),
         ({"poses": np.zeros((0, 72))}, "no frames"),
-        ({"poses": None}, "it has no poses .*here is .*known layouts: megadance.*AIST.*EDGE.*AMASS"),
+        ({"poses": None}, "it has no poses .*only .*known layouts: megadance.*AIST.*EDGE.*AMASS"),
         ({"trans": None}, "it has no trans"),
         ({"trans": np.zeros((119, 3))}, r"trans has shape \(119, 3\), poses has 120 frames"),
         ({"trans": np.zeros((120, 2))}, r"trans has shape \(120, 2\)"),
@@ -305,11 +307,11 @@ def test_rates_that_differ_are_asked_about(dance):
 def test_what_cannot_be_is_one_line_with_key_and_value(dance, change, message):
     poses, path = world(dance, "y")
     with pytest.raises(LayoutError, match=message) as caught:
-        understand({"poses": poses, "trans": path, "fps": 30} | change)
+        interpret({"poses": poses, "trans": path, "fps": 30} | change)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
 def test_two_people_are_not_one(dance):
     with pytest.raises(LayoutError, match="several motions, 0, 1: keep one"):
-        understand({0: edge(dance), 1: edge(dance)})
-    assert joints(understand({"person": edge(dance)})).shape == (len(dance), NUM_JOINTS, 3)
+        interpret({0: edge(dance), 1: edge(dance)})
+    assert joints(interpret({"person": edge(dance)})).shape == (len(dance), NUM_JOINTS, 3)

@@ -49,7 +49,7 @@ def test_arrays_become_float32_and_72_columns_are_taken():
         (np.zeros((5, 24, 3)), np.full((5, 3), np.nan), 30, "translation has NaN.*5 frames, the first is 0"),
         (np.zeros((5, 24, 3)), np.zeros((5, 3)), 0, "fps=0.0"),
         (np.zeros((5, 24, 3)), np.zeros((5, 3)), float("nan"), "fps=nan"),
-        (np.zeros((5, 24, 3)), np.zeros((5, 3)), 1e300, r"fps=1e\+300: give frames a second from 1 to 1000"),
+        (np.zeros((5, 24, 3)), np.zeros((5, 3)), 1e300, r"fps=1e\+300: give frames per second from 1 to 1000"),
         (np.zeros((5, 24, 3)), np.zeros((5, 3)), 1j, "fps=.*give one number"),
         (np.full((5, 24, 3), 1e38), np.zeros((5, 3)), 30, r"poses has 1e\+38 in frame 0.*100 radians"),
         (np.zeros((5, 24, 3)), np.full((5, 3), 1e20), 30, r"translation has 1e\+20.*10000 metres"),
@@ -250,7 +250,7 @@ def test_bad_files_end_in_one_clear_line(tmp_path):
         "empty.pkl": (b"", "cannot be read"),
         "cut.pkl": (pickled[: len(pickled) // 2], "cannot be read"),
         "list.pkl": (pickle.dumps([1, 2]), "holds a list"),
-        "keys.pkl": (pickle.dumps({"music": 1}), "no poses .* no trans .*here is music; known layouts: .*AIST"),
+        "keys.pkl": (pickle.dumps({"music": 1}), "no poses .* no trans .*only music; known layouts: .*AIST"),
         "dance.fbx": (b"Kaydara", r"from \.npz, \.pkl, .*\.bvh, not '\.fbx'"),
         "empty.bvh": (b"", "is no BVH"),
         "text.json": (b"{", "cannot be read"),
@@ -273,7 +273,7 @@ def test_bad_files_end_in_one_clear_line(tmp_path):
 
 def test_an_archive_without_a_motion_names_what_it_holds(tmp_path):
     np.savez(tmp_path / "music.npz", features=np.zeros(3))
-    with pytest.raises(MotionError, match="here is features"):
+    with pytest.raises(MotionError, match="only features; known"):
         Motion.load(tmp_path / "music.npz")
 
 

@@ -23,7 +23,7 @@ def dance(ballroom_dir) -> Motion:
 
 
 def z_up(dance: Motion) -> dict:
-    turned, path = layouts.turned(dance.poses, dance.translation, "-z")  # the way from Y up to Z up
+    turned, path = layouts.to_y_up(dance.poses, dance.translation, "-z")  # the way from Y up to Z up
     return {
         "smpl_poses": turned.reshape(len(dance), -1),
         "smpl_trans": path,
@@ -79,7 +79,7 @@ def test_positions_without_names(tmp_path, dance, count):
     assert same(loaded, dance, 0.002)
     assert "1 unit is 0.01 m" in loaded.metadata["notes"][0]
     np.save(tmp_path / "a.npy", dance.poses[:, :count])
-    with pytest.raises(MotionError, match="no positions of joints.*keep them with a path in a .npz"):
+    with pytest.raises(MotionError, match="no positions of joints.*store them with a translation in a .npz"):
         Motion.load(tmp_path / "a.npy")
 
 
@@ -180,7 +180,7 @@ def test_folders_and_unknown_suffixes(tmp_path):
 
 
 def test_export_says_what_it_did(tmp_path, dance, capsys):
-    (tmp_path / "take.bvh").write_text(other_bvh(dance, names_of("unreal"), up=layouts.turn_to_y_up("z").T))
+    (tmp_path / "take.bvh").write_text(other_bvh(dance, names_of("unreal"), up=layouts.y_up_rotation("z").T))
     assert main(["export", str(tmp_path / "take.bvh"), "-o", str(tmp_path / "a.npz")]) == 0
     out, err = capsys.readouterr()
     assert "wrote" in out and "take.bvh: turned from Z up to Y up" in err and "fitted to its joints" in err

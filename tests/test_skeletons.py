@@ -217,7 +217,7 @@ def test_orders_and_units(tmp_path, dance, order, scale):
 @pytest.mark.parametrize("rest", ["smpl", "t", "a", "along x"])
 @pytest.mark.parametrize("up", ["y", "z", "-z", "x"])
 def test_rest_poses_and_axes(tmp_path, dance, rest, up):
-    turn = layouts.turn_to_y_up(up).T
+    turn = layouts.y_up_rotation(up).T
     loaded = check(dance, other_bvh(dance, names_of("cmu"), rest=rest, up=turn), tmp_path / "a.bvh")
     assert any("turned from" in note for note in loaded.metadata["notes"]) == (up != "y")
     assert any("estimated" in note for note in loaded.metadata["notes"]) == (rest == "along x")
@@ -237,7 +237,7 @@ def test_positions_in_every_bone_and_bones_that_do_nothing(tmp_path, dance):
 
 def test_ours_as_blender_writes_it_again(tmp_path, dance):
     """Z up, and rest offsets turned with it."""
-    text = other_bvh(dance, names_of("cmu"), rest="smpl", order="XYZ", scale=1, up=layouts.turn_to_y_up("z").T)
+    text = other_bvh(dance, names_of("cmu"), rest="smpl", order="XYZ", scale=1, up=layouts.y_up_rotation("z").T)
     loaded = check(dance, text, tmp_path / "a.bvh")
     assert "turned from Z up to Y up: that is where the head is above the feet" in loaded.metadata["notes"]
 
@@ -293,7 +293,7 @@ def test_odd_ways_of_writing(tmp_path, dance):
         (r"Frame Time: \S+", "Frame Time: 0", "Frame Time is 0"),
         (r"Frame Time: \S+", "Frame Time: 1e-300", "1 / Frame Time"),
         ("(?s)JOINT Neck(.*)JOINT Head", r"JOINT Hals\1JOINT Kopf", "head or neck"),
-        ("LeftUpLeg", "Bein", "no bone is called like left_hip"),
+        ("LeftUpLeg", "Bein", "no bone is named like left_hip"),
         ("OFFSET", "OFFSET oh", "hierarchy is damaged"),
         ("Zrotation", "Wrotation", "is not understood"),
         (r"\n\}", "\n", "braces"),
@@ -319,7 +319,7 @@ def test_positions_of_our_joints_are_met(seed, frames, spread):
     generator = np.random.default_rng(seed)
     motion = Motion(generator.normal(0, spread, (frames, 24, 3)), generator.normal(0, 1, (frames, 3)))
     fit = skeletons.from_positions(dict(zip(JOINT_NAMES, motion.joints().transpose(1, 0, 2), strict=True)), up="y")
-    np.testing.assert_allclose(Motion(fit.poses, fit.path).joints(), motion.joints(), atol=1e-4)
+    np.testing.assert_allclose(Motion(fit.poses, fit.translation).joints(), motion.joints(), atol=1e-4)
     assert fit.error < 1e-4
 
 
@@ -337,4 +337,4 @@ def test_joints_of_a_body_without_spine_and_feet(dance):
     fit = skeletons.from_positions(joints)
     kept = [JOINT_NAMES.index(name) for name in joints]
     assert fit.scale == 0.01
-    np.testing.assert_allclose(Motion(fit.poses, fit.path).joints()[:, kept], dance.joints()[:, kept], atol=0.05)
+    np.testing.assert_allclose(Motion(fit.poses, fit.translation).joints()[:, kept], dance.joints()[:, kept], atol=0.05)

@@ -69,7 +69,7 @@ def save_smplx(motion: Motion, path: str | os.PathLike) -> Path:
     keeps its position, so feet may be a few centimetres off the floor.
     """
     path, frames = Path(path), len(motion)
-    to_z_up = layouts.turn_to_y_up("z").T
+    to_z_up = layouts.y_up_rotation("z").T
     poses = np.zeros((frames, 55, 3))
     poses[:, : layouts.BODY_JOINTS] = motion.poses[:, : layouts.BODY_JOINTS]
     poses[:, 0] = (Rotation.from_matrix(to_z_up) * Rotation.from_rotvec(motion.poses[:, 0])).as_rotvec()

@@ -49,7 +49,7 @@ class Motion:
     def __post_init__(self) -> None:
         with _of_a_motion():
             self.poses, self.translation = (
-                layouts.numbers(name, getattr(self, name)) for name in ("poses", "translation")
+                layouts.real_array(name, getattr(self, name)) for name in ("poses", "translation")
             )
         joints = kinematics.NUM_JOINTS
         if self.poses.ndim == 2 and self.poses.shape[1] == joints * 3:
@@ -197,7 +197,7 @@ class Motion:
                 range, or no axis that is clearly up.
         """
         motion, notes = cls.load_with_notes(path, fps, up)
-        for doubt in (note for note in notes if isinstance(note, layouts.Doubt)):
+        for doubt in (note for note in notes if isinstance(note, layouts.UncertainNote)):
             warnings.warn(f"{os.fspath(path)}: {doubt} (Motion.load takes fps= and up=)", stacklevel=2)
         return motion
 

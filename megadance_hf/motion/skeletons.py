@@ -1,8 +1,8 @@
-"""SMPL poses out of other skeletons: positions of joints, and `.bvh` files with bones of known names.
+"""SMPL poses fitted to other skeletons: joint positions, and `.bvh` files whose bones have known names.
 
-Bones are found by name (`match_bones`), the body is brought to our size by the length of its legs, and the path goes where its
-hips go. Where the rest pose of a `.bvh` stands with arms and legs like a person's, the turns of its bones are taken over, told from
-our rest pose; otherwise, and for mere positions, turns are fitted to the places of the joints (`from_positions`).
+Bones are found by name (`match_bones`), the body is scaled to our leg length, and our hips follow those of the file. If the rest
+pose of a `.bvh` is a standing figure, the rotations of its bones are retargeted from that rest pose to ours. Otherwise, and for mere
+positions, rotations are fitted to the joint positions (`from_positions`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.kinematics_megadance import (
     BLOCK,
+    JOINT_INDEX,
     JOINT_NAMES,
     NUM_JOINTS,
     PARENTS,
@@ -27,35 +28,32 @@ from megadance_hf.modeling.kinematics_megadance import (
 )
 
 from .humanoid import straightening, t_pose_offsets
-from .layouts import LOOKED_AT, MAX_FRAMES, UNSEEN, LayoutError, seen_up, spoken, turn_to_y_up
+from .layouts import MAX_FRAMES, MAX_SAMPLED_FRAMES, NO_UP_AXIS, LayoutError, axis_label, detect_up_axis, y_up_rotation
 
-EXACT = 1e-3  # metres: what is so near is our own skeleton
+EXACT_TOLERANCE = 1e-3  # metres: bones of our own skeleton agree with ours to this accuracy
 MAX_BONES = 5000
-_INDEX = {name: index for index, name in enumerate(JOINT_NAMES)}
 _REST = np.array(REST_OFFSETS)
 _SIDES = ("left", "right")
+_LONG_BONES = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
 
 
 @dataclass
 class Fit:
-    """SMPL poses (T, 24, 3) and the pelvis' path (T, 3), Y up, metres; `error` is the mean distance from the given joints.
+    """SMPL poses fitted to another skeleton, Y up."""
 
-    `exact`: it was our own skeleton, Y up; `scale`: from the file's units to metres on our body.
-    """
-
-    poses: np.ndarray
-    path: np.ndarray
-    error: float
-    scale: float
-    exact: bool = False
+    poses: np.ndarray  # (T, 24, 3) axis-angle
+    translation: np.ndarray  # (T, 3) of the pelvis, metres
+    error: float  # mean distance from the given joint positions, metres
+    scale: float  # from the file's units to metres on our body
+    exact: bool = False  # the file has our own skeleton, Y up
     notes: list[str] = field(default_factory=list)
 
 
 # --- names of bones ------------------------------------------------------------------------------------------------------
 
-# What MotionBuilder, Mixamo, CMU, SMPL, Unreal, 3ds Max, Poser, VRM, Unity, Rigify and Bandai Namco call the joints, without side;
-# the first that is there is taken.
-_SIDED = {
+# Names of the joints in MotionBuilder, Mixamo, CMU, SMPL, Unreal, 3ds Max, Poser, VRM, Unity, Rigify and Bandai Namco, without the
+# side; the first one that a file has is used.
+_SIDED_NAMES = {
     "hip": ("upleg", "upperleg", "thigh", "legupper", "femur", "thighbend", "hip", "hipjoint"),
     "knee": ("lowerleg", "lowleg", "leg", "shin", "calf", "leglower", "tibia", "knee"),
     "ankle": ("ankle", "foot"),
@@ -66,14 +64,14 @@ _SIDED = {
     "wrist": ("wrist", "hand"),
     "hand": ("fingerbase", "hand"),
 }
-_MIDDLE = {
+_MIDDLE_NAMES = {
     "pelvis": ("pelvis", "hips", "hip"),
     "neck": ("neck", "lowerneck", "necklower", "necktwist"),
     "head": ("head",),
 }
-_SPINE = ("lowerback", "spine", "abdomen", "waist", "belly", "torso", "chest", "upperchest", "thorax")
-# What comes before names and says nothing: rigs, prefixes, the "average" bodies of SMPL's own FBX files.
-_EMPTY = {
+_SPINE_NAMES = ("lowerback", "spine", "abdomen", "waist", "belly", "torso", "chest", "upperchest", "thorax")
+# Words in bone names without meaning: rigs, prefixes, the "average" bodies of SMPL's own FBX files.
+_IGNORED_WORDS = {
     "mixamorig",
     "bip",
     "j",
@@ -91,69 +89,69 @@ _EMPTY = {
     "sk",
     "rig",
 }
-_NEEDED = [f"{side}_{part}" for side in _SIDES for part in ("hip", "knee", "ankle", "shoulder", "elbow")]
+_REQUIRED = [f"{side}_{part}" for side in _SIDES for part in ("hip", "knee", "ankle", "shoulder", "elbow")]
 
 
-def _read_name(name: str) -> tuple[str, str, int]:
-    """A bone's side ("left", "right" or ""), what it is in small letters, and its number."""
+def _parse_bone_name(name: str) -> tuple[str, str, int]:
+    """A bone's side ("left", "right" or ""), its lower-case name without side and prefixes, and its number (0 without one)."""
     tokens = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name.rsplit(":", 1)[-1])
     side, parts, number = "", [], 0
-    for place, token in enumerate(token.lower() for token in tokens):
+    for position, token in enumerate(token.lower() for token in tokens):
         if token in ("left", "l", "lft", "right", "r", "rgt"):
             side = _SIDES[token[0] == "r"]
         elif token.isdigit():
-            number = int(token[:6]) if place == len(tokens) - 1 and parts else number
+            number = int(token[:6]) if position == len(tokens) - 1 and parts else number
         elif token == "joint":
-            parts += ["joint"] if parts[-1:] == ["hip"] else []  # CMU's, a bone before the thigh
-        elif token not in _EMPTY or (parts and token == "base"):
+            parts += ["joint"] if parts[-1:] == ["hip"] else []  # CMU's hipjoint, a bone before the thigh
+        elif token not in _IGNORED_WORDS or (parts and token == "base"):
             parts.append(token)
     part = "".join(parts)
-    known = {other for names in _SIDED.values() for other in names}
+    known = {other for names in _SIDED_NAMES.values() for other in names}
     if not side and part not in known:  # leftupleg, lhip
-        for which in _SIDES:
-            for prefix in (which, which[0]):
+        for prefixed in _SIDES:
+            for prefix in (prefixed, prefixed[0]):
                 if part.startswith(prefix) and part.removeprefix(prefix) in known:
-                    return which, part.removeprefix(prefix), number
+                    return prefixed, part.removeprefix(prefix), number
     return side, part, number
 
 
 def match_bones(names: Sequence[str], parents: Sequence[int] | None = None) -> dict[str, int]:
-    """Which bone is which SMPL joint, by names, and for the spine by the hierarchy where there is one.
+    """The index of the bone for each SMPL joint that is found: by names, and for the spine by the hierarchy if `parents` are given.
 
     Raises:
         LayoutError: legs, arms or head are missing.
     """
-    read = [_read_name(name) for name in names]
+    parsed = [_parse_bone_name(name) for name in names]
     by_name: dict[tuple[str, str], int] = {}
-    for index, (side, part, _) in reversed(list(enumerate(read))):
+    for index, (side, part, _) in reversed(list(enumerate(parsed))):
         by_name[side, part] = index
     found: dict[str, int] = {}
     for side in _SIDES:
-        for joint, known in _SIDED.items():
-            taken = {found.get(f"{side}_{other}") for other in _SIDED}
+        for joint, known in _SIDED_NAMES.items():
+            taken = {found.get(f"{side}_{other}") for other in _SIDED_NAMES}
             index = next((by_name[side, part] for part in known if (side, part) in by_name), None)
-            if joint == "collar" and index is not None and read[index][1] == "shoulder":
-                # the collar bone only where something else is the upper arm
-                arm = any((side, part) in by_name for part in _SIDED["shoulder"][:-1])
+            if joint == "collar" and index is not None and parsed[index][1] == "shoulder":
+                # the collar bone only if another bone is the upper arm
+                arm = any((side, part) in by_name for part in _SIDED_NAMES["shoulder"][:-1])
                 index = index if arm else None
             if index is not None and index not in taken:
                 found[f"{side}_{joint}"] = index
-    for joint, known in _MIDDLE.items():
+    for joint, known in _MIDDLE_NAMES.items():
         index = next((by_name["", part] for part in known if ("", part) in by_name), None)
         if index is not None:
             found[joint] = index
-    if missing := [joint for joint in _NEEDED if joint not in found]:
+    if missing := [joint for joint in _REQUIRED if joint not in found]:
         missing += [] if "head" in found or "neck" in found else ["head"]
         shown = ", ".join(str(name)[:30] for name in names[:12]) + (", ..." if len(names) > 12 else "")
         raise LayoutError(
-            f"no bone is called like {', '.join(missing[:5])}; here is {shown}: name the bones as SMPL, Mixamo or "
+            f"no bone is named like {', '.join(missing[:5])}, only {shown}: name the bones as SMPL, Mixamo or "
             "MotionBuilder do (Hips, LeftUpLeg, LeftLeg, LeftFoot, LeftArm, LeftForeArm, Head, ...)"
         )
     if "head" not in found and "neck" not in found:
-        raise LayoutError("no bone is called like head or neck: name it Head")
+        raise LayoutError("no bone is named like head or neck: name it Head")
     if parents is None:
-        spine = [index for index, (side, part, _) in enumerate(read) if not side and part in _SPINE]
-        spine.sort(key=lambda index: (min(_SPINE.index(read[index][1]), 5), read[index][2], index))
+        spine = [index for index, (side, part, _) in enumerate(parsed) if not side and part in _SPINE_NAMES]
+        spine.sort(key=lambda index: (min(_SPINE_NAMES.index(parsed[index][1]), 5), parsed[index][2], index))
     else:
         above = _ancestors(found["left_hip"], parents)
         common = [index for index in above if index in set(_ancestors(found["right_hip"], parents))]
@@ -162,7 +160,7 @@ def match_bones(names: Sequence[str], parents: Sequence[int] | None = None) -> d
         upper = _ancestors(found.get("neck", found.get("head", -1)), parents)
         stop = set(common) | {found.get("pelvis", -1)}
         spine = [index for index in upper if index not in stop][::-1]
-        spine = [index for index in spine if index not in found.values() and "neck" not in read[index][1]]
+        spine = [index for index in spine if index not in found.values() and "neck" not in parsed[index][1]]
     if spine:
         found["spine1"], found["spine3"] = spine[0], spine[-1]
         if len(spine) > 2:
@@ -173,19 +171,23 @@ def match_bones(names: Sequence[str], parents: Sequence[int] | None = None) -> d
 
 
 def _ancestors(bone: int, parents: Sequence[int]) -> list[int]:
-    """The bones above one, the nearest first."""
+    """The ancestors of a bone, its parent first."""
     above: list[int] = []
     while bone >= 0 and (bone := parents[bone]) >= 0:
         above.append(bone)
     return above
 
 
-# --- positions -------------------------------------------------------------------------------------------------------------
+# --- joint positions -------------------------------------------------------------------------------------------------------
 
 
 def keeps_lengths(positions: np.ndarray) -> bool:
     """Whether (T, 22 or 24, 3) are positions of SMPL's joints: its long bones keep their lengths to within 5 percent."""
-    bones = [(1, 4), (4, 7), (2, 5), (5, 8), (16, 18), (18, 20), (17, 19), (19, 21)]
+    bones = [
+        (JOINT_INDEX[f"{side}_{joint}"], JOINT_INDEX[f"{side}_{child}"])
+        for side in _SIDES
+        for joint, child in _LONG_BONES
+    ]
     lengths = np.stack([np.linalg.norm(positions[:, a] - positions[:, b], axis=-1) for a, b in bones], 1)
     middle = np.median(lengths, axis=0)
     if middle.min() <= 0 or middle.max() > 4 * middle.min():
@@ -193,20 +195,20 @@ def keeps_lengths(positions: np.ndarray) -> bool:
     return bool((np.percentile(np.abs(lengths - middle), 90, axis=0) < 0.05 * middle).all()) and len(positions) > 1
 
 
-def are_ours(positions: np.ndarray) -> bool:
-    """Whether positions (T, 24, 3) are of our own skeleton, in metres: all its bones have their lengths."""
+def is_our_skeleton(positions: np.ndarray) -> bool:
+    """Whether positions (T, 24, 3) are those of our own skeleton, in metres: all bones have our lengths."""
     bones = positions[:, 1:] - positions[:, list(PARENTS[1:])]
-    return bool(np.abs(np.linalg.norm(bones, axis=-1) - np.linalg.norm(_REST[1:], axis=-1)).max() < EXACT)
+    return bool(np.abs(np.linalg.norm(bones, axis=-1) - np.linalg.norm(_REST[1:], axis=-1)).max() < EXACT_TOLERANCE)
 
 
 def from_positions(joints: Mapping[str, np.ndarray], up: str | None = None) -> Fit:
-    """Fits SMPL poses to positions (T, 3) of joints by name, in any unit.
+    """Fit SMPL poses to named joint positions (T, 3) in any unit.
 
-    Turns about a bone's own axis don't show in positions: thighs and upper arms are turned so that knees and elbows bend as they
-    can, other bones as little as possible.
+    Positions do not show the twist about a bone's own axis: thighs and upper arms are twisted so that knees and elbows bend about
+    their hinges, other bones as little as possible.
 
     Raises:
-        LayoutError: joints are missing, or which way is up cannot be seen.
+        LayoutError: joints are missing, or the up axis cannot be detected.
     """
     names = list(joints)
     matched = match_bones(names)
@@ -217,16 +219,16 @@ def from_positions(joints: Mapping[str, np.ndarray], up: str | None = None) -> F
 def _fit_positions(found: dict[str, np.ndarray], up: str | None, default: str | None) -> Fit:
     scale = _scale(found)
     notes = [] if scale == 1 else [_scale_note(scale)]
-    turn, turned = _upright({joint: scale * at for joint, at in found.items()}, up, default)
-    fit = _Fitting(scale, [*notes, *turned])
+    to_y_up, axis_notes = _rotation_to_y_up({joint: scale * at for joint, at in found.items()}, up, default)
+    fit = _FitBuilder(scale, [*notes, *axis_notes])
     for start in range(0, len(found["left_hip"]), BLOCK):
-        some = {joint: scale * at[start : start + BLOCK] @ turn.T for joint, at in found.items()}
-        fit.add(_turns_of(some), some)
-    return fit.done("turns about the bones' own axes are estimated")
+        block = {joint: scale * at[start : start + BLOCK] @ to_y_up.T for joint, at in found.items()}
+        fit.add(_fit_rotations(block), block)
+    return fit.build("turns about the bones' own axes are estimated")
 
 
-def _turns_of(found: Mapping[str, np.ndarray]) -> np.ndarray:
-    """World rotations (24, T, 3, 3) that bring our bones to positions (T, 3) of joints."""
+def _fit_rotations(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """World rotations (24, T, 3, 3) that align our bones with joint positions (T, 3)."""
     frames = len(found["left_hip"])
     world = np.tile(np.eye(3), (NUM_JOINTS, frames, 1, 1))
     for joint, name in enumerate(JOINT_NAMES):
@@ -237,35 +239,35 @@ def _turns_of(found: Mapping[str, np.ndarray]) -> np.ndarray:
             continue
         start = found.get(name, (found["left_hip"] + found["right_hip"]) / 2)
         rest = np.array([vector for _, vector in targets])
-        seen = np.stack([found[target] - start for target, _ in targets], axis=1)
+        observed = np.stack([found[target] - start for target, _ in targets], axis=1)
         if len(targets) > 1:
-            world[joint] = _best_turn(rest, seen)
+            world[joint] = _kabsch(rest, observed)
         else:
-            world[joint] = _shortest_turns(above @ rest[0], seen[:, 0]) @ above
-            hinge = _hinge(name, found)
-            if hinge is not None:
-                world[joint] = _twisted(world[joint], seen[:, 0], *hinge)
+            world[joint] = _shortest_rotations(above @ rest[0], observed[:, 0]) @ above
+            axes = _bend_axes(name, found)
+            if axes is not None:
+                world[joint] = _twist_to_bend(world[joint], observed[:, 0], *axes)
     return world
 
 
 def _targets(joint: int, found: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    """For each bone below a joint the next joint that is there, and where it is at rest."""
+    """For each bone below a joint: the next joint down that was found, and its offset at rest."""
     targets = []
     for child in (index for index, parent in enumerate(PARENTS) if parent == joint):
         below, vector = child, _REST[child].copy()
         while JOINT_NAMES[below] not in found:
-            further = [index for index, parent in enumerate(PARENTS) if parent == below]
-            if not further:
+            children = [index for index, parent in enumerate(PARENTS) if parent == below]
+            if not children:
                 break
-            below = further[0]
+            below = children[0]
             vector += _REST[below]
         else:
             targets.append((JOINT_NAMES[below], vector))
     return targets
 
 
-def _hinge(name: str, found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The axis at rest about which the next joint bends, and the one about which it is seen to bend, longer the more it does."""
+def _bend_axes(name: str, found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The axis about which the next joint bends, at rest (3,) and as observed (T, 3); the latter grows with the bend."""
     side, _, part = name.partition("_")
     chain = {"hip": ("hip", "knee", "ankle"), "shoulder": ("shoulder", "elbow", "wrist")}.get(part)
     if chain is None or any(f"{side}_{link}" not in found for link in chain):
@@ -276,15 +278,15 @@ def _hinge(name: str, found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.n
     return axis, np.cross(upper, lower)
 
 
-def _twisted(world: np.ndarray, along: np.ndarray, rest: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """World turns (T, 3, 3), turned further about the bone so that the axis `rest` comes to `seen` as far as that is marked."""
+def _twist_to_bend(world: np.ndarray, along: np.ndarray, rest: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """World rotations (T, 3, 3), twisted about the bone towards the bend axis `observed`, the more the clearer that is."""
     along = _unit(along)
-    now = world @ rest
-    # A straight limb stays as it is: its bend is noise. Weights by the turns of real dances that are fitted best.
-    wanted = seen * np.linalg.norm(seen, axis=-1, keepdims=True) + 0.5 * now
-    flat = [vector - (vector * along).sum(-1, keepdims=True) * along for vector in (now, wanted)]
-    one, other = map(_unit, flat)
-    angle = np.arctan2((np.cross(one, other) * along).sum(-1), (one * other).sum(-1))
+    current = world @ rest
+    # A straight limb keeps its twist: the observed axis is noise. The weights fit the rotations of real dances best.
+    target = observed * np.linalg.norm(observed, axis=-1, keepdims=True) + 0.5 * current
+    across = [vector - (vector * along).sum(-1, keepdims=True) * along for vector in (current, target)]
+    start, end = map(_unit, across)
+    angle = np.arctan2((np.cross(start, end) * along).sum(-1), (start * end).sum(-1))
     return Rotation.from_rotvec(angle[:, None] * along).as_matrix() @ world
 
 
@@ -293,59 +295,59 @@ def _twisted(world: np.ndarray, along: np.ndarray, rest: np.ndarray, seen: np.nd
 
 @dataclass
 class Bvh:
-    """A parsed file: bones with parents (before their children), offsets (J, 3), channels and their values (T, channels)."""
+    """A parsed file; parents come before their children."""
 
     names: list[str]
-    parents: list[int]
-    offsets: np.ndarray
-    channels: list[list[str]]
-    values: np.ndarray
-    seconds: float
+    parents: list[int]  # -1 for roots
+    offsets: np.ndarray  # (J, 3) from the parent, in the file's units
+    channels: list[list[str]]  # of each bone, such as "Xrotation"
+    values: np.ndarray  # (T, channels of all bones)
+    seconds: float  # per frame
 
-    def world(self, wanted: Iterable[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """World rotations (T, 3, 3) and positions (T, 3) of some bones, and of those above them, in the file's own units.
+    def world(self, bones: Iterable[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """World rotations (T, 3, 3) and positions (T, 3) of bones and their ancestors, in the file's own units.
 
-        Channels are applied in the order in which they are written. Positions are told from the parent, in place of the offset.
+        Channels are applied in the order in which they are listed. Positions are relative to the parent and replace the offset.
         """
         frames = len(self.values)
-        needed = {bone for each in wanted for bone in (each, *_ancestors(each, self.parents))}
+        needed = {bone for each in bones for bone in (each, *_ancestors(each, self.parents))}
         found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         first = np.cumsum([0, *map(len, self.channels)])
         for bone, parent in enumerate(self.parents):
             if bone not in needed:
                 continue
-            place, turn = np.tile(self.offsets[bone], (frames, 1)), np.tile(np.eye(3), (frames, 1, 1))
+            position, rotation = np.tile(self.offsets[bone], (frames, 1)), np.tile(np.eye(3), (frames, 1, 1))
             for channel, values in zip(self.channels[bone], self.values[:, first[bone] :].T, strict=False):
                 axis = "XYZ".index(channel[0])
                 if channel.endswith("position"):
-                    place[:, axis] = values
+                    position[:, axis] = values
                 else:
-                    turn = turn @ _about(axis, np.radians(values))
+                    rotation = rotation @ _rotations_about(axis, np.radians(values))
             if parent >= 0:
                 above, start = found[parent]
-                place, turn = start + np.einsum("tab,tb->ta", above, place), above @ turn
-            found[bone] = turn, place
+                position, rotation = start + np.einsum("tab,tb->ta", above, position), above @ rotation
+            found[bone] = rotation, position
         return found
 
 
-def _about(axis: int, angles: np.ndarray) -> np.ndarray:
-    """Turns (T, 3, 3) about x, y or z by angles (T,) in radians."""
-    turns = np.tile(np.eye(3), (len(angles), 1, 1))
-    one, other = (axis + 1) % 3, (axis + 2) % 3
-    turns[:, one, one] = turns[:, other, other] = np.cos(angles)
-    turns[:, other, one] = np.sin(angles)
-    turns[:, one, other] = -turns[:, other, one]
-    return turns
+def _rotations_about(axis: int, angles: np.ndarray) -> np.ndarray:
+    """Rotations (T, 3, 3) about x, y or z by angles (T,) in radians."""
+    rotations = np.tile(np.eye(3), (len(angles), 1, 1))
+    u, v = (axis + 1) % 3, (axis + 2) % 3
+    rotations[:, u, u] = rotations[:, v, v] = np.cos(angles)
+    rotations[:, v, u] = np.sin(angles)
+    rotations[:, u, v] = -rotations[:, v, u]
+    return rotations
 
 
 def parse_bvh(text: str) -> Bvh:
-    """Reads a Biovision hierarchy with any order and number of channels.
+    """Parse a Biovision hierarchy with any order and number of channels.
 
     Raises:
-        LayoutError: it is none, it is cut off, or it holds something else than numbers.
+        LayoutError: the text is not one, is cut off, or holds values that are not numbers.
     """
-    head, found, body = text.partition("MOTION")
-    if not found or "HIERARCHY" not in head[:1000].upper():
+    head, separator, body = text.partition("MOTION")
+    if not separator or "HIERARCHY" not in head[:1000].upper():
         raise LayoutError("it is no BVH (HIERARCHY, then MOTION): export it again")
     names, parents, offsets, channels = _hierarchy(head)
     match = re.match(r"\s*Frames\s*:?\s*(\d+)\s+Frame\s*Time\s*:?\s*(\S+)", body, re.IGNORECASE)
@@ -354,7 +356,7 @@ def parse_bvh(text: str) -> Bvh:
     try:
         seconds = float(match[2])
     except ValueError:
-        raise LayoutError(f"Frame Time is {match[2][:40]!r}: give the seconds of a frame") from None
+        raise LayoutError(f"Frame Time is {match[2][:40]!r}: give the seconds per frame") from None
     values = _values(body[match.end() :])
     count, width = int(match[1][:12]), sum(map(len, channels))
     if not width or not count or values.size != count * width:
@@ -367,7 +369,7 @@ def parse_bvh(text: str) -> Bvh:
         raise LayoutError("it has NaN or infinite numbers: repair or cut those frames")
     if (most := np.abs(values).max()) > 1e6:
         raise LayoutError(f"it has {most:.3g} among its degrees and positions: the limit is 1e6")
-    return Bvh(names, parents, offsets, channels, values, _exact_seconds(match[2], seconds))
+    return Bvh(names, parents, offsets, channels, values, _round_frame_time(match[2], seconds))
 
 
 def _hierarchy(head: str) -> tuple[list[str], list[int], np.ndarray, list[list[str]]]:
@@ -425,8 +427,8 @@ def _values(text: str) -> np.ndarray:
             raise LayoutError("among its frames is something else than numbers: it is damaged") from None
 
 
-def _exact_seconds(text: str, seconds: float) -> float:
-    """1 / N where the printed digits of a frame time mean that: .0333 is a thirtieth."""
+def _round_frame_time(text: str, seconds: float) -> float:
+    """1 / N if the frame time is that, rounded to its printed digits: .0333 is 1/30."""
     if not 1e-4 < seconds < 1e4:
         return seconds
     rate = max(1, round(1 / seconds))
@@ -435,48 +437,50 @@ def _exact_seconds(text: str, seconds: float) -> float:
 
 
 def from_bvh(bvh: Bvh, up: str | None = None) -> Fit:
-    """SMPL poses of the figure in a `.bvh`.
+    """SMPL poses of the figure in a `.bvh`; `up` is its up axis, detected when None.
 
     Raises:
-        LayoutError: its bones have no known names.
+        LayoutError: its bones have no known names, or it has too many frames.
     """
     matched = match_bones(bvh.names, bvh.parents)
     if len(bvh.values) > MAX_FRAMES:
         raise LayoutError(f"it has {len(bvh.values)} frames, the limit is {MAX_FRAMES}: cut it into pieces")
     standing = dict(zip(matched, _rest_positions(bvh)[list(matched.values())], strict=True))
     scale = _scale({joint: at[None] for joint, at in standing.items()})
-    if (exact := _ours(bvh, matched, scale)) is None:
-        correction = _corrections(standing, scale)
+    if (exact := _exact_rest_pose(bvh, matched, scale)) is None:
+        correction = _rest_corrections(standing, scale)
     else:
         correction = exact
     notes = [] if exact is not None or scale == 1 else [_scale_note(scale)]
     if bvh.parents.count(-1) > 1:
         notes.append(f"it has {bvh.parents.count(-1)} roots: the first bones with known names are taken")
-    turn = np.eye(3)
+    to_y_up = np.eye(3)
     if exact is None or up is not None:
-        few = replace(bvh, values=bvh.values[:: -(-len(bvh.values) // LOOKED_AT)]).world(matched.values())
-        turn, turned = _upright({joint: scale * few[index][1] for joint, index in matched.items()}, up, "y")
-        notes += turned
-    fit = _Fitting(scale, notes)
+        sample = replace(bvh, values=bvh.values[:: -(-len(bvh.values) // MAX_SAMPLED_FRAMES)]).world(matched.values())
+        positions = {joint: scale * sample[index][1] for joint, index in matched.items()}
+        to_y_up, axis_notes = _rotation_to_y_up(positions, up, "y")
+        notes += axis_notes
+    fit = _FitBuilder(scale, notes)
     for start in range(0, len(bvh.values), BLOCK):
-        moving = replace(bvh, values=bvh.values[start : start + BLOCK]).world(matched.values())
-        found = {joint: scale * moving[index][1] @ turn.T for joint, index in matched.items()}
+        block = replace(bvh, values=bvh.values[start : start + BLOCK]).world(matched.values())
+        found = {joint: scale * block[index][1] @ to_y_up.T for joint, index in matched.items()}
         if correction is None:
-            fit.add(_turns_of(found), found)
+            fit.add(_fit_rotations(found), found)
             continue
         world = np.tile(np.eye(3), (NUM_JOINTS, len(found["left_hip"]), 1, 1))
         for joint, name in enumerate(JOINT_NAMES):
             if name in matched:
-                world[joint] = turn @ moving[matched[name]][0] @ correction[joint]
+                world[joint] = to_y_up @ block[matched[name]][0] @ correction[joint]
             elif joint:
                 world[joint] = world[PARENTS[joint]]
         fit.add(world, found)
     if exact is not None:
-        return fit.done(None, exact=up is None)
-    return fit.done("" if correction is not None else "turns about the bones' own axes are estimated")
+        return fit.build(None, exact=up is None)
+    return fit.build("" if correction is not None else "turns about the bones' own axes are estimated")
 
 
 def _rest_positions(bvh: Bvh) -> np.ndarray:
+    """Positions (J, 3) of the bones at rest, relative to their root."""
     rest = np.zeros((len(bvh.names), 3))
     for bone, parent in enumerate(bvh.parents):
         if parent >= 0:
@@ -484,28 +488,28 @@ def _rest_positions(bvh: Bvh) -> np.ndarray:
     return rest
 
 
-def _ours(bvh: Bvh, matched: Mapping[str, int], scale: float) -> np.ndarray | None:
-    """From our rest pose to that of the file, (24, 3, 3), where the file is one that `save_bvh` wrote; else None."""
+def _exact_rest_pose(bvh: Bvh, matched: Mapping[str, int], scale: float) -> np.ndarray | None:
+    """Rotations (24, 3, 3) from our rest pose to the file's, if `save_bvh` wrote the file; else None."""
     if len(bvh.names) != len(matched):
         return None
-    for offsets, turns in ((_REST, np.tile(np.eye(3), (NUM_JOINTS, 1, 1))), (t_pose_offsets(), straightening())):
+    for offsets, rotations in _rest_poses():
         errors = [
-            np.abs(scale * bvh.offsets[index] - offsets[_INDEX[joint]]).max()
+            np.abs(scale * bvh.offsets[index] - offsets[JOINT_INDEX[joint]]).max()
             for joint, index in matched.items()
             if joint != "pelvis"
         ]
         if max(errors) < 1e-4 and len(errors) >= NUM_JOINTS - 3:
-            return turns
+            return rotations
     return None
 
 
-def _corrections(standing: Mapping[str, np.ndarray], scale: float) -> np.ndarray | None:
-    """From our rest pose to that of a file, (24, 3, 3); None where that is no standing figure.
+def _rest_corrections(standing: Mapping[str, np.ndarray], scale: float) -> np.ndarray | None:
+    """Rotations (24, 3, 3) from our rest pose to a file's; None if the latter is not a standing figure.
 
-    The whole body faces another way, perhaps; then arms and legs may hang or stand otherwise, and turn to where the file has them.
+    One rotation for the whole body, which may face elsewhere, then one for each bone of arms and legs to its direction in the file.
     """
     best = None
-    for offsets, turns in ((_REST, np.tile(np.eye(3), (NUM_JOINTS, 1, 1))), (t_pose_offsets(), straightening())):
+    for offsets, rotations in _rest_poses():
         ours = np.zeros((NUM_JOINTS, 3))
         for joint in range(1, NUM_JOINTS):
             ours[joint] = ours[PARENTS[joint]] + offsets[joint]
@@ -513,50 +517,55 @@ def _corrections(standing: Mapping[str, np.ndarray], scale: float) -> np.ndarray
         middle = [
             (at["left_hip"] + at["right_hip"]) / 2 for at in (dict(zip(JOINT_NAMES, ours, strict=True)), standing)
         ]
-        whole = _best_turn(
-            np.stack([ours[_INDEX[name]] - middle[0] for name in names]),
+        body = _kabsch(
+            np.stack([ours[JOINT_INDEX[name]] - middle[0] for name in names]),
             np.stack([scale * (standing[name] - middle[1]) for name in names])[None],
         )[0]
-        whole = _square(whole)
-        correction, angles = whole @ turns, []
+        body = _snap_to_right_angles(body)
+        correction, angles = body @ rotations, []
         for side in _SIDES:
-            for joint, below in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist")):
+            for joint, below in _LONG_BONES:
                 if f"{side}_{below}" not in standing:
                     continue
-                index, child = _INDEX[f"{side}_{joint}"], _INDEX[f"{side}_{below}"]
-                here = _unit(whole @ offsets[child])
-                there = _unit(standing[f"{side}_{below}"] - standing[f"{side}_{joint}"])
-                angles.append(np.degrees(np.arccos(np.clip(here @ there, -1, 1))))
+                index, child = JOINT_INDEX[f"{side}_{joint}"], JOINT_INDEX[f"{side}_{below}"]
+                start = _unit(body @ offsets[child])
+                end = _unit(standing[f"{side}_{below}"] - standing[f"{side}_{joint}"])
+                angles.append(np.degrees(np.arccos(np.clip(start @ end, -1, 1))))
                 if angles[-1] > (100 if joint in ("shoulder", "elbow") else 45):
                     angles[-1] = 1000.0
                     continue
-                straight = _shortest_turns(here[None], there[None])[0]
-                correction[index] = straight @ whole @ turns[index]
+                aligning = _shortest_rotations(start[None], end[None])[0]
+                correction[index] = aligning @ body @ rotations[index]
                 if joint == "elbow":
-                    correction[child] = straight @ whole  # a hand at rest is in line with its arm
+                    correction[child] = aligning @ body  # a hand at rest is in line with its arm
         back = standing.get("neck", standing.get("head")) - middle[1]
-        lean = np.degrees(np.arccos(np.clip(_unit(back) @ whole[:, 1], -1, 1)))
+        lean = np.degrees(np.arccos(np.clip(_unit(back) @ body[:, 1], -1, 1)))
         total = sum(angles) + (1000.0 if lean > 40 else 0.0)
         if total < 1000 and (best is None or total < best[0]):
             best = (total, correction)
     return None if best is None else best[1]
 
 
-def _square(turn: np.ndarray) -> np.ndarray:
-    """The turn by right angles that is nearest, where it is near: bodies of other proportions only seem to lean."""
-    nearest = max(_RIGHT_ANGLES, key=lambda other: np.trace(other.T @ turn))
-    angle = np.degrees(np.arccos(np.clip((np.trace(nearest.T @ turn) - 1) / 2, -1, 1)))
-    return nearest if angle < 20 else turn
+def _rest_poses() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Offsets (24, 3) of the two rest poses that we write, SMPL's and the T-pose, and rotations (24, 3, 3) to them from SMPL's."""
+    return (_REST, np.tile(np.eye(3), (NUM_JOINTS, 1, 1))), (t_pose_offsets(), straightening())
+
+
+def _snap_to_right_angles(rotation: np.ndarray) -> np.ndarray:
+    """The nearest rotation by right angles if it is within 20 degrees: bodies of other proportions only seem to lean."""
+    nearest = max(_RIGHT_ANGLES, key=lambda other: np.trace(other.T @ rotation))
+    angle = np.degrees(np.arccos(np.clip((np.trace(nearest.T @ rotation) - 1) / 2, -1, 1)))
+    return nearest if angle < 20 else rotation
 
 
 def _right_angles() -> list[np.ndarray]:
-    turns = []
+    rotations = []
     for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
         matrix = np.zeros((3, 3))
         matrix[range(3), order] = signs
         if np.linalg.det(matrix) > 0:
-            turns.append(matrix)
-    return turns
+            rotations.append(matrix)
+    return rotations
 
 
 _RIGHT_ANGLES = _right_angles()
@@ -566,14 +575,14 @@ _RIGHT_ANGLES = _right_angles()
 
 
 def _scale(found: Mapping[str, np.ndarray]) -> float:
-    """From a file's units to metres on our body: the length of our legs by that of theirs."""
+    """The factor from a file's units to metres on our body: the ratio of the leg lengths."""
     lengths = []
     for side in _SIDES:
         for joint, below in (("hip", "knee"), ("knee", "ankle")):
-            one, other = found[f"{side}_{joint}"], found[f"{side}_{below}"]
-            lengths.append(float(np.median(np.linalg.norm(one - other, axis=-1))))
+            bone = found[f"{side}_{below}"] - found[f"{side}_{joint}"]
+            lengths.append(float(np.median(np.linalg.norm(bone, axis=-1))))
     ours = sum(
-        float(np.linalg.norm(_REST[_INDEX[f"{side}_{below}"]])) for side in _SIDES for below in ("knee", "ankle")
+        float(np.linalg.norm(_REST[JOINT_INDEX[f"{side}_{below}"]])) for side in _SIDES for below in ("knee", "ankle")
     )
     if not sum(lengths) > 1e-9 or min(lengths) < 0.05 * max(lengths):
         raise LayoutError("its legs have no length: is it a motion of a figure?")
@@ -585,75 +594,77 @@ def _scale_note(scale: float) -> str:
     return f"brought to metres and the size of our skeleton: 1 unit is {scale:.5g} m"
 
 
-def _upright(found: Mapping[str, np.ndarray], up: str | None, default: str | None) -> tuple[np.ndarray, list[str]]:
-    """The turn (3, 3) that brings positions in metres to Y up, and notes of it."""
+def _rotation_to_y_up(
+    found: Mapping[str, np.ndarray], up: str | None, default: str | None
+) -> tuple[np.ndarray, list[str]]:
+    """The rotation (3, 3) that brings positions in metres to Y up, and notes on it; `default` is the axis if none is clear."""
     head = found.get("head", found.get("neck"))
     joints = np.stack([head, found["left_ankle"], found["right_ankle"]], axis=1)
-    looked = seen_up(joints, 0, [1, 2]) if up is None else up
+    axis = detect_up_axis(joints, 0, [1, 2]) if up is None else up
     notes = []
-    if looked is None:
+    if axis is None:
         if default is None:
-            raise LayoutError(UNSEEN)
-        looked = default
+            raise LayoutError(NO_UP_AXIS)
+        axis = default
         notes.append(f"{default.upper()} up, as usual; the motion itself does not show it")
-    if looked != "y":
+    if axis != "y":
         why = "as told" if up is not None else "that is where the head is above the feet"
-        notes.append(f"turned from {spoken(looked)} up to Y up: {why}")
-    return turn_to_y_up(looked), notes
+        notes.append(f"turned from {axis_label(axis)} up to Y up: {why}")
+    return y_up_rotation(axis), notes
 
 
-class _Fitting:
-    """Poses and path of a motion, a block of frames at a time, and how well its joints are met."""
+class _FitBuilder:
+    """Collects poses, translation and the distances from the given joints, one block of frames at a time."""
 
     def __init__(self, scale: float, notes: list[str]):
         self.scale, self.notes = scale, notes
         self.poses: list[np.ndarray] = []
-        self.path: list[np.ndarray] = []
+        self.translation: list[np.ndarray] = []
         self.distances: list[np.ndarray] = []
 
     def add(self, world: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
-        """World rotations (24, T, 3, 3), and the places (T, 3) of the joints: the hips go where the figure's are."""
+        """Add world rotations (24, T, 3, 3) and the given joint positions (T, 3); our hips are placed at the given ones."""
         local = world.copy()
         local[1:] = np.swapaxes(world[list(PARENTS[1:])], -1, -2) @ world[1:]
         poses = matrix_to_axis_angle(torch.from_numpy(local.transpose(1, 0, 2, 3)))
-        hips = (_REST[_INDEX["left_hip"]] + _REST[_INDEX["right_hip"]]) / 2
-        path = (found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips
-        places = [path]
+        hips = (_REST[JOINT_INDEX["left_hip"]] + _REST[JOINT_INDEX["right_hip"]]) / 2
+        translation = (found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips
+        positions = [translation]
         for joint, parent in enumerate(PARENTS[1:], start=1):
-            places.append(places[parent] + world[parent] @ _REST[joint])
-        distances = [np.linalg.norm(places[_INDEX[joint]] - at, axis=-1) for joint, at in found.items()]
+            positions.append(positions[parent] + world[parent] @ _REST[joint])
+        distances = [np.linalg.norm(positions[JOINT_INDEX[joint]] - at, axis=-1) for joint, at in found.items()]
         self.distances.append(np.stack(distances))
         self.poses.append(poses.float().numpy())
-        self.path.append(path)
+        self.translation.append(translation)
 
-    def done(self, said: str | None, exact: bool = False) -> Fit:
-        """The whole; `said` is told with the error, which is left out for None."""
+    def build(self, remark: str | None, exact: bool = False) -> Fit:
+        """The fit of all blocks, with a note on its error and `remark`; without that note if `remark` is None."""
         distances = np.concatenate(self.distances, axis=1)
         error = float(distances.mean())
-        if said is not None:
-            most = f"{100 * error:.2g} cm off on average, {100 * distances.max():.2g} at most"
-            self.notes.append(f"fitted to its joints: {most}{'; ' if said else ''}{said}")
-        return Fit(np.concatenate(self.poses), np.concatenate(self.path), error, self.scale, exact, self.notes)
+        if remark is not None:
+            errors = f"{100 * error:.2g} cm off on average, {100 * distances.max():.2g} at most"
+            self.notes.append(f"fitted to its joints: {errors}{'; ' if remark else ''}{remark}")
+        return Fit(np.concatenate(self.poses), np.concatenate(self.translation), error, self.scale, exact, self.notes)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def _best_turn(rest: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """(T, 3, 3): the rotations that bring vectors (n, 3) nearest to those of each frame (T, n, 3) (Kabsch 1976)."""
-    left, _, right = np.linalg.svd(np.einsum("tna,nb->tab", seen, rest))
+def _kabsch(rest: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """The rotations (T, 3, 3) that bring vectors (n, 3) nearest to those of each frame (T, n, 3) (Kabsch 1976)."""
+    left, _, right = np.linalg.svd(np.einsum("tna,nb->tab", observed, rest))
     sign = np.sign(np.linalg.det(left @ right))
     left[:, :, 2] *= sign[:, None]
     return left @ right
 
 
-def _shortest_turns(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(T, 3, 3): the shortest turns from directions (T, 3) to others."""
-    one, other = _unit(start), _unit(end)
-    axis = np.cross(one, other)
-    sine, cosine = np.linalg.norm(axis, axis=-1), (one * other).sum(-1)
-    # opposite ones: about any axis across
-    across = np.cross(one, np.where(np.abs(one[:, :1]) < 0.7, [[1.0, 0, 0]], [[0, 1.0, 0]]))
+def _shortest_rotations(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The shortest rotations (T, 3, 3) from directions (T, 3) to others."""
+    start, end = _unit(start), _unit(end)
+    axis = np.cross(start, end)
+    sine, cosine = np.linalg.norm(axis, axis=-1), (start * end).sum(-1)
+    # between opposite directions: about any perpendicular axis
+    across = np.cross(start, np.where(np.abs(start[:, :1]) < 0.7, [[1.0, 0, 0]], [[0, 1.0, 0]]))
     axis = np.where((sine < 1e-9)[:, None], across, axis)
     return Rotation.from_rotvec(_unit(axis) * np.arctan2(sine, cosine)[:, None]).as_matrix()
