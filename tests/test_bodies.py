@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from test_export import Glb, random_motion
+from test_mannequin import skin_vertices
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, MIRROR_JOINTS, PARENTS
 from megadance_hf.motion.bodies import BODIES, body_mesh, inverse_bind_matrices, skin
-from megadance_hf.motion.mannequin import REST_JOINTS, SOLE_THICKNESS, mannequin_mesh, skin_vertices
+from megadance_hf.motion.mannequin import REST_JOINTS, SOLE_THICKNESS, mannequin_mesh
 from megadance_hf.motion.motion import Motion, MotionError
 from megadance_hf.render.camera import follow_camera
 from megadance_hf.render.stage import RenderError, Stage

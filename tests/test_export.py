@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.spatial.transform import Rotation, Slerp
+from test_mannequin import skin_vertices
 
 from megadance_hf.export.bvh import _continuous_zxy, save_bvh
 from megadance_hf.export.gltf import save_glb
 from megadance_hf.export.smpl_mesh import save_smpl_mesh
 from megadance_hf.modeling import kinematics_megadance as kinematics
-from megadance_hf.motion.mannequin import SOLE_THICKNESS, mannequin_mesh, skin_vertices
+from megadance_hf.motion.mannequin import SOLE_THICKNESS, mannequin_mesh
 from megadance_hf.motion.motion import Motion, MotionError
 
 

@@ -9,10 +9,10 @@ from megadance_hf.motion.mannequin import (
     REST_JOINTS,
     SEGMENTS,
     SOLE_THICKNESS,
+    MannequinMesh,
     _body_distance,
     mannequin_mesh,
     pose_segments,
-    skin_vertices,
 )
 
 REST_ROTATIONS = np.tile(np.eye(3), (24, 1, 1))
@@ -23,6 +23,15 @@ def posed(axis_angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rotations = kinematics.axis_angle_to_matrix(torch.as_tensor(axis_angle))
     joints = kinematics.forward_kinematics(rotations, torch.zeros(*axis_angle.shape[:-2], 3, dtype=rotations.dtype))
     return joints.numpy(), kinematics.global_rotations(rotations).numpy()
+
+
+def skin_vertices(mesh: MannequinMesh, joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """The mesh in a posed body, (..., V, 3), by linear blend skinning written out; joints (..., 24, 3), rotations (..., 24, 3, 3)."""
+    offsets = joints - np.einsum("...jab,jb->...ja", rotations, REST_JOINTS)  # [..., 24, 3]
+    weights = np.zeros((len(mesh.vertices), len(kinematics.PARENTS)), np.float32)
+    np.add.at(weights, (np.arange(len(weights))[:, None], mesh.joints), mesh.weights)
+    blended = np.einsum("vj,...jab->...vab", weights, rotations)
+    return np.einsum("...vab,vb->...va", blended, mesh.vertices) + np.einsum("vj,...ja->...va", weights, offsets)
 
 
 def directed_edges(faces: np.ndarray) -> np.ndarray:
@@ -43,7 +52,7 @@ def test_segments_of_limbs_reach_from_joint_to_joint():
         parent = kinematics.PARENTS[child]
         for share in np.linspace(0, 1, 11):
             point = REST_JOINTS[parent] * (1 - share) + REST_JOINTS[child] * share
-            assert depth_in_capsules(point, *pose_segments(REST_JOINTS, REST_ROTATIONS)) > 0.01
+            assert depth_in_capsules(point, *pose_segments(REST_JOINTS, REST_ROTATIONS).swapaxes(0, 1)) > 0.01
 
 
 def depth_in_capsules(point: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> float:
@@ -74,7 +83,7 @@ def test_mesh_is_one_closed_manifold_that_looks_outward():
 
 def test_mesh_lies_on_the_capsules():
     mesh = mannequin_mesh()
-    starts, ends = pose_segments(REST_JOINTS, REST_ROTATIONS)
+    starts, ends = pose_segments(REST_JOINTS, REST_ROTATIONS).swapaxes(0, 1)
     depths = [depth_in_capsules(vertex, starts, ends) for vertex in mesh.vertices[::97].astype(float)]
     assert -0.03 < min(depths), "no vertex far outside the capsules (melting rounds inner corners, by up to 3 cm)"
     assert max(depths) < 0.002, "no vertex inside them"
@@ -165,7 +174,7 @@ def test_skinning_matches_a_slow_twin():
 
 def test_posed_segments_match_a_slow_twin():
     joints, rotations = posed(np.random.default_rng(1).normal(0, 0.5, (3, 24, 3)))
-    starts, ends = pose_segments(joints, rotations)
+    starts, ends = np.moveaxis(pose_segments(joints, rotations), -2, 0)
     assert starts.shape == ends.shape == (3, len(SEGMENTS), 3)
     for index, segment in enumerate(SEGMENTS):
         frame = rotations[2, segment.joint]

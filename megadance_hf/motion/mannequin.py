@@ -1,13 +1,13 @@
-"""The mannequin: a body as numbers, so that a dance can be seen without anybody's licensed body model.
+"""The mannequin: a body in code, which shows a dance without a licensed body model.
 
-Two views of one figure, a wooden artist's mannequin on the neutral SMPL rest skeleton (metres, Y up, facing +Z, its
-left is +X, pelvis at the origin):
+Two representations of a wooden artist's mannequin on the neutral SMPL rest skeleton (metres, Y up, facing +Z, its left is +X,
+pelvis at the origin):
 
-- `SEGMENTS`: tapered capsules, each rigid with one joint. What a painter of frames needs.
-- `mannequin_mesh()`: one closed, smoothly skinned triangle mesh grown over those capsules. What a glTF file needs.
+- `SEGMENTS`: tapered capsules, each rigid with one joint, for the renderer.
+- `mannequin_mesh()`: one closed, smoothly skinned triangle mesh around those capsules, for glTF files.
 
-The soles lie `SOLE_THICKNESS` below the foot joints (10, 11). Motion data puts those joints at y = 0 when a foot
-stands, so whoever draws a floor under the mannequin draws it at y = -SOLE_THICKNESS, or lifts the figure by as much.
+The soles lie `SOLE_THICKNESS` below the foot joints. In motion data those joints are at y = 0 when a foot stands, so a floor under
+the mannequin belongs at y = -SOLE_THICKNESS, or the figure is raised by as much.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from megadance_hf.modeling.kinematics_megadance import PARENTS, REST_OFFSETS
+from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, PARENTS, REST_OFFSETS
 
-SOLE_THICKNESS = 0.028  # metres from a foot joint (10, 11) down to the ground under it
+SOLE_THICKNESS = 0.028  # metres from a foot joint down to the ground
 
-# sRGB, 0..1. Two woods for the body, a darker one for ball joints and feet, so that bends and steps are easy to read.
+# sRGB, 0..1. Light wood for the body, darker wood for ball joints and feet, so that bends and steps are easy to see.
 PART_COLOURS = {
     "head": (0.91, 0.76, 0.57),
     "torso": (0.87, 0.69, 0.48),
@@ -37,8 +37,7 @@ PART_COLOURS = {
 class Segment:
     """A tapered capsule that moves rigidly with one joint.
 
-    `start` and `end` are offsets from that joint in the rest pose (metres); in a posed body an end lies at
-    `joints[joint] + rotations[joint] @ offset` with global rotations. A sphere has `start == end`.
+    `start` and `end` are offsets from that joint in the rest pose (metres). A sphere has `start == end`.
     """
 
     name: str
@@ -60,25 +59,27 @@ def _rest_joints() -> np.ndarray:
 REST_JOINTS = _rest_joints()  # (24, 3)
 
 
-def _across(name: str, joint: int, half_width: float, y: float, z: float, radius: float) -> Segment:
-    """A capsule that lies across the body: with it a torso is wider than it is deep."""
-    return Segment(name, joint, (half_width, y, z), (-half_width, y, z), radius, radius, "torso")
+def _across(name: str, joint: str, half_width: float, y: float, z: float, radius: float) -> Segment:
+    """A capsule across the body, which makes the torso wider than deep."""
+    return Segment(name, JOINT_INDEX[joint], (half_width, y, z), (-half_width, y, z), radius, radius, "torso")
 
 
-def _flanks(name: str, joint: int, start, end, start_radius: float, end_radius: float) -> list[Segment]:
-    """The same capsule on the left (as written) and on the right of the trunk."""
+def _flanks(name: str, joint: str, start, end, start_radius: float, end_radius: float) -> list[Segment]:
+    """A capsule on the left of the trunk (as given) and its mirror image on the right."""
     flip = np.array([-1.0, 1.0, 1.0])
     return [
-        Segment(f"{side}_{name}", joint, *ends, start_radius, end_radius, "torso")
+        Segment(f"{side}_{name}", JOINT_INDEX[joint], *ends, start_radius, end_radius, "torso")
         for side, ends in (("left", (start, end)), ("right", (tuple(start * flip), tuple(end * flip))))
     ]
 
 
 def _limbs(side: str) -> list[Segment]:
-    """Collar to fingers and hip to toes of one side. Sideways offsets are written for the left, where out is +x."""
-    out, first = (1.0, 0) if side == "left" else (-1.0, 1)
-    hip, knee, ankle, foot = 1 + first, 4 + first, 7 + first, 10 + first
-    collar, shoulder, elbow, wrist, hand = 13 + first, 16 + first, 18 + first, 20 + first, 22 + first
+    """Collar to fingers and hip to toes of one side. Offsets are given for the left, where outwards is +x."""
+    out = 1.0 if side == "left" else -1.0
+    hip, knee, ankle, foot = (JOINT_INDEX[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle", "foot"))
+    collar, shoulder, elbow, wrist, hand = (
+        JOINT_INDEX[f"{side}_{joint}"] for joint in ("collar", "shoulder", "elbow", "wrist", "hand")
+    )
     segments = []
 
     def add(name, joint, start, end, start_radius, end_radius, part):
@@ -87,7 +88,7 @@ def _limbs(side: str) -> list[Segment]:
 
     def towards(child: int, share: float = 1.0) -> tuple[float, float, float]:
         x, y, z = (share * float(value) for value in REST_OFFSETS[child])
-        return out * x, y, z  # add() puts the sign back
+        return out * x, y, z  # add() flips it back
 
     centre = (0.0, 0.0, 0.0)
     add("trapezius", collar, (-0.050, 0.045, -0.010), towards(shoulder, 0.75), 0.046, 0.042, "torso")
@@ -97,7 +98,7 @@ def _limbs(side: str) -> list[Segment]:
     add("elbow_ball", elbow, centre, centre, 0.039, 0.039, "joint")
     add("forearm", elbow, towards(wrist, 0.14), towards(wrist, 0.94), 0.041, 0.026, "arm")
     add("wrist_ball", wrist, centre, centre, 0.028, 0.028, "joint")
-    # At rest the palm looks down: a hand is thin along y and broad along z, its thumb in front.
+    # At rest the palm faces down: a hand is thin along y and wide along z, its thumb in front.
     add("palm_front", wrist, (0.028, -0.004, 0.012), (0.085, -0.008, 0.010), 0.019, 0.019, "hand")
     add("palm_back", wrist, (0.028, -0.004, -0.014), (0.085, -0.010, -0.034), 0.019, 0.017, "hand")
     add("thumb", wrist, (0.030, -0.006, 0.022), (0.082, -0.014, 0.056), 0.014, 0.010, "hand")
@@ -114,7 +115,7 @@ def _limbs(side: str) -> list[Segment]:
     drop, along = along[1], np.array([along[0], 0.0, along[2]]) / np.hypot(along[0], along[2])
     across = np.array([along[2], 0.0, -along[0]])
 
-    # Overlapping capsules swell by some 5 mm where they melt into one mesh: they stay that much above the floor.
+    # Where overlapping capsules blend into one mesh, it swells by about 5 mm: they stay that much above the floor.
     def sole(forward: float, outward: float, radius: float, up: float) -> tuple[float, float, float]:
         return tuple(forward * along + outward * across + [0.0, up + radius - SOLE_THICKNESS + 0.005, 0.0])
 
@@ -127,37 +128,35 @@ def _limbs(side: str) -> list[Segment]:
 
 
 SEGMENTS: tuple[Segment, ...] = (
-    _across("hips", 0, 0.062, -0.052, -0.018, 0.090),
-    *_flanks("loins", 0, (0.062, -0.050, -0.018), (0.040, 0.100, -0.012), 0.088, 0.076),
-    _across("waist", 3, 0.036, 0.005, 0.028, 0.077),
-    *_flanks("ribs", 6, (0.038, -0.085, 0.006), (0.058, 0.060, -0.002), 0.076, 0.084),
-    _across("belly", 6, 0.050, 0.010, 0.002, 0.084),
-    _across("breast", 9, 0.074, 0.060, -0.006, 0.086),
-    *_flanks("breast", 9, (0.054, -0.040, 0.000), (0.078, 0.075, -0.008), 0.084, 0.080),
-    Segment("neck", 12, (0.0, -0.035, 0.004), (0.008, 0.085, 0.040), 0.057, 0.050, "head"),
-    # A tapered capsule whose ends lie inside each other's reach is an egg: jaw below in front, skull above behind.
-    Segment("head", 15, (-0.003, 0.022, 0.024), (-0.003, 0.080, 0.002), 0.080, 0.093, "head"),
-    Segment("chin", 15, (-0.003, -0.016, 0.058), (-0.003, 0.030, 0.054), 0.036, 0.058, "head"),
-    Segment("nose", 15, (-0.003, 0.026, 0.110), (-0.003, 0.060, 0.098), 0.013, 0.007, "head"),
+    _across("hips", "pelvis", 0.062, -0.052, -0.018, 0.090),
+    *_flanks("loins", "pelvis", (0.062, -0.050, -0.018), (0.040, 0.100, -0.012), 0.088, 0.076),
+    _across("waist", "spine1", 0.036, 0.005, 0.028, 0.077),
+    *_flanks("ribs", "spine2", (0.038, -0.085, 0.006), (0.058, 0.060, -0.002), 0.076, 0.084),
+    _across("belly", "spine2", 0.050, 0.010, 0.002, 0.084),
+    _across("breast", "spine3", 0.074, 0.060, -0.006, 0.086),
+    *_flanks("breast", "spine3", (0.054, -0.040, 0.000), (0.078, 0.075, -0.008), 0.084, 0.080),
+    Segment("neck", JOINT_INDEX["neck"], (0.0, -0.035, 0.004), (0.008, 0.085, 0.040), 0.057, 0.050, "head"),
+    # A tapered capsule shorter than its radii is an egg: jaw in front below, skull behind above.
+    Segment("head", JOINT_INDEX["head"], (-0.003, 0.022, 0.024), (-0.003, 0.080, 0.002), 0.080, 0.093, "head"),
+    Segment("chin", JOINT_INDEX["head"], (-0.003, -0.016, 0.058), (-0.003, 0.030, 0.054), 0.036, 0.058, "head"),
+    Segment("nose", JOINT_INDEX["head"], (-0.003, 0.026, 0.110), (-0.003, 0.060, 0.098), 0.013, 0.007, "head"),
     *_limbs("left"),
     *_limbs("right"),
 )
 
 
-def pose_segments(joints: np.ndarray, rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of every capsule of `SEGMENTS` in a posed body.
+def pose_segments(joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """Both ends of every capsule of `SEGMENTS` in a posed body.
 
     Args:
         joints: joint positions, (..., 24, 3), metres.
         rotations: global joint rotations, (..., 24, 3, 3).
 
     Returns:
-        starts and ends, each (..., len(SEGMENTS), 3). The radii do not change: `RADII`, (len(SEGMENTS), 2).
+        (..., len(SEGMENTS), 2, 3), metres. Their radii are constant: `RADII`, (len(SEGMENTS), 2).
     """
-    origins, frames = joints[..., SEGMENT_JOINTS, :], rotations[..., SEGMENT_JOINTS, :, :]  # [..., segments, 3(, 3)]
-    starts = origins + np.einsum("...sij,sj->...si", frames, _STARTS)
-    ends = origins + np.einsum("...sij,sj->...si", frames, _ENDS)
-    return starts, ends
+    offsets = np.einsum("...sij,sej->...sei", rotations[..., SEGMENT_JOINTS, :, :], _OFFSETS)
+    return offsets + joints[..., SEGMENT_JOINTS, None, :]
 
 
 @dataclass(frozen=True)
@@ -174,14 +173,17 @@ class MannequinMesh:
 
 @lru_cache(maxsize=2)
 def mannequin_mesh(resolution: float = 0.0125) -> MannequinMesh:
-    """The skinned mannequin as one closed mesh (about a second the first time, then kept).
+    """The skinned mannequin as one closed mesh (takes about a second, then cached).
 
-    The capsules are melted into one distance field, its zero surface is meshed by naive surface nets (Gibson 1998), and
-    the vertices are pulled onto the surface.
+    The capsules are blended into one distance field, its zero level set is meshed by naive surface nets (Gibson 1998), and the
+    vertices are projected onto the surface.
 
     Args:
         resolution: edge length of the grid in metres, 0.005 to 0.03; triangles are about this large. The default gives
             15 thousand vertices and a clean manifold; coarser grids may pinch a few edges between the fingers.
+
+    Raises:
+        ValueError: `resolution` is out of range.
     """
     if not 0.005 <= resolution <= 0.03:
         raise ValueError(f"resolution={resolution!r}: give an edge length in metres between 0.005 and 0.03")
@@ -208,37 +210,18 @@ def mannequin_mesh(resolution: float = 0.0125) -> MannequinMesh:
         colours.astype(np.float32),
     )
     for array in arrays:
-        array.setflags(write=False)  # the cache hands the same arrays to everybody
+        array.setflags(write=False)  # the cache shares them
     return MannequinMesh(*arrays)
-
-
-def skin_vertices(mesh: MannequinMesh, joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """Linear blend skinning: the mesh in a posed body.
-
-    Args:
-        mesh: from `mannequin_mesh()`.
-        joints: joint positions, (..., 24, 3), metres.
-        rotations: global joint rotations, (..., 24, 3, 3).
-
-    Returns:
-        vertices, (..., V, 3).
-    """
-    offsets = joints - np.einsum("...jab,jb->...ja", rotations, REST_JOINTS)  # [..., 24, 3]
-    weights = np.zeros((len(mesh.vertices), len(PARENTS)), np.float32)
-    np.add.at(weights, (np.arange(len(weights))[:, None], mesh.joints), mesh.weights)
-    blended = np.einsum("vj,...jab->...vab", weights, rotations)
-    return np.einsum("...vab,vb->...va", blended, mesh.vertices) + np.einsum("vj,...ja->...va", weights, offsets)
 
 
 RADII = np.array([(segment.start_radius, segment.end_radius) for segment in SEGMENTS])
 SEGMENT_JOINTS = np.array([segment.joint for segment in SEGMENTS])
-_STARTS = np.array([segment.start for segment in SEGMENTS])
-_ENDS = np.array([segment.end for segment in SEGMENTS])
-_REST_STARTS, _REST_ENDS = REST_JOINTS[SEGMENT_JOINTS] + _STARTS, REST_JOINTS[SEGMENT_JOINTS] + _ENDS
-# Metres: how far capsules flow into each other. The trunk melts into one smooth shape, limbs keep their joints visible.
+_OFFSETS = np.array([(segment.start, segment.end) for segment in SEGMENTS])  # (segments, 2, 3)
+_REST_STARTS, _REST_ENDS = np.moveaxis(REST_JOINTS[SEGMENT_JOINTS][:, None] + _OFFSETS, 1, 0)
+# Blend radius between capsules, metres. The trunk becomes one smooth shape, limbs keep their joints visible.
 _TRUNK = np.array([segment.part == "torso" for segment in SEGMENTS])
-_TRUNK_MELT, _MELT = 0.018, 0.007
-_BLEND = 0.014  # metres: how far the skin of one bone reaches over the next
+_TRUNK_BLEND, _BLEND = 0.018, 0.007
+_SKIN_BLEND = 0.014  # metres: how far the skinning weights of one bone reach over the next
 
 
 def _capsule_distance(points: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,28 +238,28 @@ def _capsule_distance(points: np.ndarray, index: int) -> tuple[np.ndarray, np.nd
     return length - (first + along * (last - first)), gradient
 
 
-def _melt(trunk: np.ndarray, limbs: np.ndarray) -> np.ndarray:
-    """Smooth union from the sums of exp(-distance / melt) over the trunk's and over the other capsules."""
+def _smooth_union(trunk: np.ndarray, limbs: np.ndarray) -> np.ndarray:
+    """Smooth union from the sums of exp(-distance / blend radius) over the trunk's and over the other capsules."""
     with np.errstate(divide="ignore"):
-        return -_MELT * np.log(trunk ** (_TRUNK_MELT / _MELT) + limbs)
+        return -_BLEND * np.log(trunk ** (_TRUNK_BLEND / _BLEND) + limbs)
 
 
 def _body_distance(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Smooth union of the capsules: points (n, 3) -> signed distances (n,) and their gradient (n, 3)."""
     each = [_capsule_distance(points, index) for index in range(len(SEGMENTS))]
     distances, gradients = (np.stack(x, 1) for x in zip(*each, strict=True))
-    sums = np.exp(-distances / np.where(_TRUNK, _TRUNK_MELT, _MELT))  # [n, segments]
+    sums = np.exp(-distances / np.where(_TRUNK, _TRUNK_BLEND, _BLEND))  # [n, segments]
     trunk, limbs = sums[:, _TRUNK].sum(-1), sums[:, ~_TRUNK].sum(-1)
-    # What each capsule has in the logarithm; the trunk's share of it is one sum raised to a power.
-    raised = trunk ** (_TRUNK_MELT / _MELT)
+    # The derivative of the logarithm by each distance; the trunk's sum is raised to a power.
+    raised = trunk ** (_TRUNK_BLEND / _BLEND)
     shares = sums * np.where(_TRUNK, (raised / trunk)[:, None], 1.0) / (raised + limbs)[:, None]
-    return _melt(trunk, limbs), np.einsum("ns,nsk->nk", shares, gradients)
+    return _smooth_union(trunk, limbs), np.einsum("ns,nsk->nk", shares, gradients)
 
 
 def _grid(resolution: float) -> tuple[np.ndarray, np.ndarray]:
-    """`_body_distance` on a grid round the body: its lower corner (3,) and the field. A capsule is only met near it."""
+    """`_body_distance` on a grid around the body: its lower corner (3,) and the field. Each capsule is evaluated near it only."""
     ends = np.stack([_REST_STARTS, _REST_ENDS])  # [2, segments, 3]
-    reach = RADII.max(1, keepdims=True) + np.where(_TRUNK, 5 * _TRUNK_MELT, 5 * _MELT)[:, None] + 2 * resolution
+    reach = RADII.max(1, keepdims=True) + np.where(_TRUNK, 5 * _TRUNK_BLEND, 5 * _BLEND)[:, None] + 2 * resolution
     lows, highs = ends.min(0) - reach, ends.max(0) + reach
     low, high = lows.min(0), highs.max(0)
     axes = [np.arange(a, b, resolution) for a, b in zip(low, high, strict=True)]
@@ -286,13 +269,13 @@ def _grid(resolution: float) -> tuple[np.ndarray, np.ndarray]:
         last = [np.searchsorted(axis, bound) for axis, bound in zip(axes, highs[index], strict=True)]
         box = tuple(slice(*ends) for ends in zip(first, last, strict=True))
         points = np.stack(np.meshgrid(*(axis[part] for axis, part in zip(axes, box, strict=True)), indexing="ij"), -1)
-        sums, melt = (trunk, _TRUNK_MELT) if _TRUNK[index] else (limbs, _MELT)
-        sums[box] += np.exp(-_capsule_distance(points, index)[0] / melt)
-    return low, np.minimum(_melt(trunk, limbs), 1.0)
+        sums, radius = (trunk, _TRUNK_BLEND) if _TRUNK[index] else (limbs, _BLEND)
+        sums[box] += np.exp(-_capsule_distance(points, index)[0] / radius)
+    return low, np.minimum(_smooth_union(trunk, limbs), 1.0)
 
 
 def _surface_nets(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Naive surface nets: one vertex in each cell that the surface cuts, one quad round each grid edge it crosses.
+    """Naive surface nets: one vertex in each cell that the surface cuts, one quad around each grid edge it crosses.
 
     Returns vertices in grid units (V, 3) and triangles (F, 3), counter-clockwise seen from outside (field > 0).
     """
@@ -305,12 +288,12 @@ def _surface_nets(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u, v = (axis + 1) % 3, (axis + 2) % 3
         lower, upper = np.moveaxis(field, axis, 0)[:-1], np.moveaxis(field, axis, 0)[1:]
         crossed = np.moveaxis((lower < 0) != (upper < 0), 0, axis)
-        edges = np.argwhere(crossed)  # a grid edge: its lower end
+        edges = np.argwhere(crossed)  # the lower end of each grid edge
         a = field[tuple(edges.T)]
         b = field[tuple((edges + np.eye(3, dtype=int)[axis]).T)]
         crossings = edges.astype(float)
         crossings[:, axis] += a / (a - b)
-        # The four cells round the edge, counter-clockwise about +axis.
+        # The four cells around the edge, counter-clockwise about +axis.
         cells = []
         for du, dv in ((0, 0), (-1, 0), (-1, -1), (0, -1)):
             cell = edges.copy()
@@ -320,7 +303,7 @@ def _surface_nets(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             np.add.at(count, tuple(cell.T), 1)
             cells.append(index[tuple(cell.T)])
         quad = np.stack(cells, -1)
-        outward = inside[tuple(edges.T)]  # the surface looks along +axis where the lower end is inside
+        outward = inside[tuple(edges.T)]  # the surface faces +axis where the lower end is inside
         quads.append(np.where(outward[:, None], quad, quad[:, ::-1]))
     quads = np.concatenate(quads)
     used = np.flatnonzero(count)
@@ -335,14 +318,14 @@ def _surface_nets(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _skin(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skinning weights from distances to the capsules (V, segments): a soft minimum over joints, the best four kept."""
+    """Joints and skinning weights (V, 4) from distances to the capsules (V, segments): a soft minimum over joints, the top four."""
     per_joint = np.full((len(distances), len(PARENTS)), np.inf)
     for segment, joint in enumerate(SEGMENT_JOINTS):
         per_joint[:, joint] = np.minimum(per_joint[:, joint], distances[:, segment])
-    soft = np.exp(-(per_joint - per_joint.min(-1, keepdims=True)) / _BLEND)
+    soft = np.exp(-(per_joint - per_joint.min(-1, keepdims=True)) / _SKIN_BLEND)
     joints = np.argsort(-soft, axis=-1, kind="stable")[:, :4]
     weights = np.take_along_axis(soft, joints, -1)
     weights /= weights.sum(-1, keepdims=True)
-    weights[weights < 0.01] = 0.0  # a trace of a far bone only costs
+    weights[weights < 0.01] = 0.0  # traces of far bones only cost time
     weights = weights / weights.sum(-1, keepdims=True)
     return np.where(weights > 0, joints, 0), weights

@@ -18,7 +18,7 @@ import torch
 
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix, global_rotations
 from megadance_hf.motion.bodies import Body, body_mesh, skin
-from megadance_hf.motion.mannequin import PART_COLOURS, SEGMENTS, SOLE_THICKNESS
+from megadance_hf.motion.mannequin import PART_COLOURS, RADII, SEGMENTS, SOLE_THICKNESS, pose_segments
 from megadance_hf.motion.motion import Motion
 
 from .camera import PITCH, follow_camera
@@ -95,16 +95,12 @@ class Stage:
         part = slice(number * _BLOCK, (number + 1) * _BLOCK)
         poses = torch.from_numpy(np.array(self.motion.poses[part], dtype=np.float64))
         rotations = global_rotations(axis_angle_to_matrix(poses)).numpy()
-        ends = np.einsum("fsij,sej->fsei", rotations[:, self._joint_of], self._offsets)
-        ends += self.joints[part, self._joint_of, None]
+        ends = pose_segments(self.joints[part], rotations)
         ends[..., 1] += SOLE_THICKNESS
         return ends, rotations
 
     def _prepare_body(self) -> None:
-        self._joint_of = np.array([s.joint for s in SEGMENTS])
-        self._offsets = np.array([(s.start, s.end) for s in SEGMENTS])  # [segments, 2, 3]
-        self._radii = np.array([(s.start_radius, s.end_radius) for s in SEGMENTS])  # [segments, 2]
-        self._shadow_widths = np.maximum(1, np.rint(1.8 * SHADOW_SCALE * self._radii.mean(1))).astype(int)
+        self._shadow_widths = np.maximum(1, np.rint(1.8 * SHADOW_SCALE * RADII.mean(1))).astype(int)
         colours = []
         for segment in SEGMENTS:
             colour = np.array(PART_COLOURS[segment.part])
@@ -208,11 +204,11 @@ class Stage:
             return np.rint(points * (SHADOW_SCALE * 16)).clip(-(2**20), 2**20).astype(np.int32)
 
         under, cast = fixed_point(ends[..., [0, 2]]), fixed_point(ends[..., [0, 2]] + slant)
-        margin = 8 + math.ceil(self._radii.max() * SHADOW_SCALE)
+        margin = 8 + math.ceil(RADII.max() * SHADOW_SCALE)
         both = np.concatenate([under, cast]).reshape(-1, 2) // 16
         box = np.concatenate([both.min(0) - margin, both.max(0) + margin]).clip(0, SHADOW_SIZE)
         shadow = np.zeros((SHADOW_SIZE, SHADOW_SIZE), np.uint8)
-        lifted = np.maximum(ends[..., 1] - self._radii, 0.0).mean(1)  # metres between a capsule and the floor
+        lifted = np.maximum(ends[..., 1] - RADII, 0.0).mean(1)  # metres between a capsule and the floor
         low = lifted < 0.5
         touch = np.rint(255 * np.exp(-lifted / 0.035)).astype(int)
         near, far, contact = np.zeros((3, *shadow.shape), np.uint8)
@@ -236,7 +232,7 @@ class Stage:
 
         (width, height), paint = self.size, self._paint(space)
         projected = self.camera.project(ends, frame)  # [segments, 2, 3]
-        radii = self._radii * self.camera.focal / projected[..., 2]  # [segments, 2] pixels
+        radii = RADII * self.camera.focal / projected[..., 2]  # [segments, 2] pixels
         if self._mesh is not None:
             points, slopes = self._posed_mesh(frame)
             projected, radii = points[:, None], np.zeros((1, 1))
