@@ -5,7 +5,7 @@ import pytest
 
 from megadance_hf.modeling.kinematics_megadance import MIRROR_JOINTS
 from megadance_hf.motion import smooth_body
-from megadance_hf.motion.mannequin import REST_JOINTS, SOLE_THICKNESS
+from megadance_hf.motion.mannequin import REST_JOINTS
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 
@@ -33,7 +33,7 @@ def box(half_width: float, cells: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 
 def edges(quads: np.ndarray) -> list[tuple[int, int]]:
-    triangles = smooth_body.triangulated(quads)
+    triangles = smooth_body.triangulate(quads)
     return [tuple(edge) for pair in ((0, 1), (1, 2), (2, 0)) for edge in triangles[:, pair].tolist()]
 
 
@@ -44,18 +44,18 @@ def test_what_is_inside_goes_and_holes_are_closed():
     hole = (centres[:, 2] > 0.19) & (np.abs(centres[:, :2]).max(1) < 0.03)  # four cells in front, like a mouth
     vertices = np.concatenate([outer, inner])
     quads = np.concatenate([outer_quads[~hole], inner_quads + len(outer)])
-    seen = smooth_body.seen_from_outside(vertices, smooth_body.triangulated(outer_quads[~hole]), 60)
+    seen = smooth_body.visible_from_outside(vertices, smooth_body.triangulate(outer_quads[~hole]), 60)
     assert seen.mean() > 0.99
 
     partners = smooth_body.mirror_partners(vertices)
     np.testing.assert_allclose(vertices[partners], vertices * FLIP, atol=1e-12)
-    made, faces, new = smooth_body.closed(vertices, quads, partners)
+    made, faces, new = smooth_body.close_holes(vertices, quads, partners)
     used = edges(faces)
     assert len(used) == len(set(used)) and set(used) == {(last, first) for first, last in used}, "closed"
     assert not np.isin(np.arange(len(outer), len(vertices)), faces).any(), "the inner box is gone"
     assert new[: len(vertices)].sum() == 8 and new[len(vertices) :].all(), "the rim of the hole, and what fills it"
     np.testing.assert_allclose(made[len(vertices) :], [[0, 0, 0.2]], atol=1e-12)
-    a, b, c = (made[smooth_body.triangulated(faces)[:, corner]] for corner in range(3))
+    a, b, c = (made[smooth_body.triangulate(faces)[:, corner]] for corner in range(3))
     assert (np.cross(a, b) * c).sum() / 6 == pytest.approx(0.4**3), "all look outward"
 
 
@@ -63,11 +63,11 @@ def test_a_film_is_flat_over_a_flat_rim():
     vertices, quads = box(0.2)
     tip = (vertices[:, 2] > 0.19) & (np.abs(vertices[:, :2]).max(1) < 0.12)
     bumpy = vertices + tip[:, None] * np.random.default_rng(0).uniform(0, 0.05, vertices.shape)
-    mean = smooth_body.edge_matrix(smooth_body.triangulated(quads), len(vertices))
-    flat = smooth_body.film(bumpy, mean, tip)
+    mean = smooth_body.neighbour_means(smooth_body.triangulate(quads), len(vertices))
+    flat = smooth_body.minimal_surface(bumpy, mean, tip)
     np.testing.assert_allclose(flat[tip, 2], 0.2, atol=1e-12)
     assert np.array_equal(flat[~tip], vertices[~tip])
-    ironed = smooth_body.smoothed(bumpy, mean, tip, 1)
+    ironed = smooth_body.smooth_region(bumpy, mean, tip, 1)
     assert ironed[tip, 2].std() < 0.3 * bumpy[tip, 2].std()
 
 
@@ -90,12 +90,11 @@ def test_the_skeleton_it_is_fitted_to_is_ours_made_symmetric():
     rest = smooth_body.symmetric_rest()
     np.testing.assert_allclose(rest, rest[list(MIRROR_JOINTS)] * FLIP, atol=1e-12)
     assert np.abs(rest - REST_JOINTS).max() < 0.01
-    assert smooth_body.SOLE == SOLE_THICKNESS
 
 
 def test_turns():
     first, last = np.array([0.3, -1.0, 0.2]), np.array([0.1, 0.4, 2.0])
-    matrix = smooth_body.turn(first, last)
-    np.testing.assert_allclose(matrix @ smooth_body.unit(first), smooth_body.unit(last), atol=1e-12)
+    matrix = smooth_body.shortest_rotation(first, last)
+    np.testing.assert_allclose(matrix @ smooth_body.normalised(first), smooth_body.normalised(last), atol=1e-12)
     np.testing.assert_allclose(matrix @ np.cross(first, last), np.cross(first, last), atol=1e-12)  # the shortest way
-    np.testing.assert_allclose(smooth_body.turn(first, 2 * first), np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(smooth_body.shortest_rotation(first, 2 * first), np.eye(3), atol=1e-12)

@@ -1,7 +1,7 @@
-"""The bodies a dance can be shown with: the mannequin, and a smooth human figure in a bodysuit.
+"""The bodies that show a dance: the mannequin, and a smooth human figure in a bodysuit.
 
-The smooth figure is MakeHuman's base mesh (CC0 1.0, free for every use), fitted once to our skeleton by
-`megadance_hf/motion/smooth_body.py`; its left half lies in `body/smooth.npz` and is mirrored when it is read.
+The smooth figure is MakeHuman's base mesh (CC0 1.0), fitted to our skeleton by `smooth_body.py`. `body/smooth.npz` holds its left
+half, which is mirrored on loading.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SUIT, SKIN = (0.33, 0.47, 0.58), (0.87, 0.74, 0.63)  # sRGB, 0..1: a bodysuit; h
 class Body:
     """A triangle mesh bound to the 24 joints by linear blend skinning. All arrays are read-only.
 
-    The mesh is given in its bind pose, which need not be our rest pose: there joint j stands at `bind_joints[j]`, turned
-    by `bind_rotations[j]` from how it stands at rest. A body that was modelled with its arms half down bends better so.
+    The mesh is in its bind pose, which may differ from our rest pose: joint j is at `bind_joints[j]`, rotated by `bind_rotations[j]`
+    relative to the rest pose. A body that was modelled with its arms half down deforms better that way.
     """
 
     name: str  # one of BODIES
@@ -41,7 +41,7 @@ class Body:
 
 
 def body_mesh(name: str = "mannequin") -> Body:
-    """The body called `name`, one of `BODIES`; made once and kept in memory. Raises ValueError for other names."""
+    """The body `name`, one of `BODIES`, cached. Raises ValueError for other names."""
     if name not in BODIES:
         raise ValueError(f"body={name!r}: give one of {', '.join(map(repr, BODIES))}")
     return _mannequin() if name == "mannequin" else _smooth()
@@ -51,16 +51,17 @@ def skin(body: Body, joints: np.ndarray, rotations: np.ndarray) -> tuple[np.ndar
     """The body in one pose, by linear blend skinning.
 
     Args:
+        body: from `body_mesh`.
         joints: joint positions, (24, 3), metres.
         rotations: global joint rotations, (24, 3, 3).
 
     Returns:
         vertices (V, 3), metres, and normals (V, 3), unit; both float32.
     """
-    turns = rotations @ body.bind_rotations.transpose(0, 2, 1)  # from the bind pose to this one
-    offsets = joints - np.einsum("jab,jb->ja", turns, body.bind_joints)
-    moves = np.concatenate([turns, offsets[..., None]], -1).astype(np.float32).reshape(NUM_JOINTS, 12)
-    blended = (_dense_weights(body.name) @ moves).reshape(-1, 3, 4)
+    from_bind = rotations @ body.bind_rotations.transpose(0, 2, 1)
+    offsets = joints - np.einsum("jab,jb->ja", from_bind, body.bind_joints)
+    transforms = np.concatenate([from_bind, offsets[..., None]], -1).astype(np.float32).reshape(NUM_JOINTS, 12)
+    blended = (_dense_weights(body.name) @ transforms).reshape(-1, 3, 4)
     vertices = np.einsum("vab,vb->va", blended[..., :3], body.vertices) + blended[..., 3]
     normals = np.einsum("vab,vb->va", blended[..., :3], body.normals)
     return vertices, normals / np.linalg.norm(normals, axis=1, keepdims=True)
@@ -68,6 +69,7 @@ def skin(body: Body, joints: np.ndarray, rotations: np.ndarray) -> tuple[np.ndar
 
 @lru_cache(maxsize=len(BODIES))
 def _dense_weights(name: str) -> np.ndarray:
+    """Skinning weights of every joint, (V, 24) float32."""
     body = body_mesh(name)
     weights = np.zeros((len(body.vertices), NUM_JOINTS), np.float32)
     np.add.at(weights, (np.arange(len(weights))[:, None], body.joints), body.weights)
@@ -75,7 +77,7 @@ def _dense_weights(name: str) -> np.ndarray:
 
 
 def inverse_bind_matrices(body: Body) -> np.ndarray:
-    """For each joint, from the bind pose to the joint's own axes: (24, 4, 4) float32, for column vectors."""
+    """From bind-pose coordinates to those of each joint: (24, 4, 4) float32, for column vectors."""
     matrices = np.tile(np.eye(4), (NUM_JOINTS, 1, 1))
     inverse = body.bind_rotations.transpose(0, 2, 1).astype(float)
     matrices[:, :3, :3] = inverse
@@ -96,14 +98,14 @@ def _smooth() -> Body:
         half = dict(file)
     left = half["vertices"].T * half["step"]
     quads, joints, weights = (half[key].T.astype(np.int64) for key in ("quads", "joints", "weights"))
-    middle = int(half["middle"])  # so many vertices come first, at x = 0
-    other = np.arange(len(left))
-    other[middle:] += len(left) - middle  # the numbers of the mirrored ones
+    middle = int(half["middle"])  # the number of vertices at x = 0, which come first
+    mirrored = np.arange(len(left))
+    mirrored[middle:] += len(left) - middle  # indices of the mirror images
     vertices = np.concatenate([left, left[middle:] * [-1, 1, 1]]).astype(np.float32)
-    # A quad whose last corner stands twice is a triangle.
+    # Triangles are stored as quads whose last corner is repeated.
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     faces = faces[faces[:, 1] != faces[:, 2]]
-    faces = np.concatenate([faces, other[faces[:, ::-1]]])
+    faces = np.concatenate([faces, mirrored[faces[:, ::-1]]])
     joints = np.concatenate([joints, np.where(weights > 0, np.array(MIRROR_JOINTS)[joints], 0)[middle:]])
     weights = np.concatenate([weights, weights[middle:]]) / 255
 
@@ -120,17 +122,18 @@ def _smooth() -> Body:
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Vertex normals (V, 3): means of the face normals, weighted by area."""
     a, b, c = (vertices[faces[:, corner]].astype(float) for corner in range(3))
-    across = np.cross(b - a, c - a)  # as long as the face is large
+    face_normals = np.cross(b - a, c - a)  # their lengths are twice the areas
     normals = np.zeros((len(vertices), 3))
     for corner in range(3):
-        np.add.at(normals, faces[:, corner], across)
+        np.add.at(normals, faces[:, corner], face_normals)
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
 def _frozen(name: str, *arrays: np.ndarray) -> Body:
-    types = (np.float32, np.float32, np.uint32, np.uint8, np.float32, np.float32, np.float32, np.float32)
-    made = [np.ascontiguousarray(array, kind) for array, kind in zip(arrays, types, strict=True)]
-    for array in made:
-        array.setflags(write=False)  # the cache hands the same arrays to everybody
-    return Body(name, *made)
+    dtypes = (np.float32, np.float32, np.uint32, np.uint8, np.float32, np.float32, np.float32, np.float32)
+    typed = [np.ascontiguousarray(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True)]
+    for array in typed:
+        array.setflags(write=False)  # the cache shares them
+    return Body(name, *typed)

@@ -1,20 +1,19 @@
-"""The SMPL skeleton as other humanoids see it: what they call its joints, and its motion told from an exact T-pose.
+"""The SMPL skeleton for other humanoids: their names of its joints, and its rotations relative to an exact T-pose.
 
-SMPL's rest pose is nearly a T-pose: arms hang some degrees down and back, legs stand astride. Programs that carry a dance
-over to another character compare rest poses, and would turn every limb by the difference. So for them the rest pose is
-straightened, arms along the X axis and legs straight down, and the rotations are told from there; every joint passes
-through the same places.
+SMPL's rest pose is nearly a T-pose: the arms point a few degrees down and back, the legs stand apart. Programs that retarget a
+dance to another character compare rest poses and would rotate every limb by the difference. For them the rest pose is straightened,
+arms along the X axis and legs straight down, and rotations are relative to that; joint positions stay the same.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
+from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, NUM_JOINTS, PARENTS, REST_OFFSETS
 
 _SIDES = ("left", "right")
 
-# The names that retargeting tools know from motion capture (MotionBuilder, Mixamo), by SMPL joint.
+# Names in motion capture (MotionBuilder, Mixamo), which retargeting tools know, by SMPL joint.
 BVH_NAMES = {
     "pelvis": "Hips",
     "spine1": "Spine",
@@ -38,7 +37,7 @@ BVH_NAMES = {
         }.items()
     },
 }
-# SMPL moves all fingers by one joint, which no humanoid has: the skeletons below end at the wrists.
+# SMPL has one joint for all fingers, which other humanoids do not: the skeletons below end at the wrists.
 _HANDS = ("left_hand", "right_hand")
 MIXAMO_NAMES = {joint: f"mixamorig:{name}" for joint, name in BVH_NAMES.items() if joint not in _HANDS}
 # Bones of the VRM humanoid, in its order.
@@ -67,8 +66,8 @@ VRM_BONES = {
 
 
 def straightening() -> np.ndarray:
-    """(24, 3, 3): how each bone of the rest pose is turned (in the world) to make it a T-pose."""
-    turns = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
+    """World rotations (24, 3, 3) of the bones from the rest pose to the T-pose."""
+    rotations = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
     for side, outwards in (("left", 1.0), ("right", -1.0)):
         for joint, child, direction in (
             ("hip", "knee", (0, -1, 0)),
@@ -76,27 +75,27 @@ def straightening() -> np.ndarray:
             ("shoulder", "elbow", (outwards, 0, 0)),
             ("elbow", "wrist", (outwards, 0, 0)),
         ):
-            bone = np.array(REST_OFFSETS[JOINT_NAMES.index(f"{side}_{child}")])
-            turns[JOINT_NAMES.index(f"{side}_{joint}")] = _shortest_turn(bone / np.linalg.norm(bone), direction)
-    return turns
+            bone = np.array(REST_OFFSETS[JOINT_INDEX[f"{side}_{child}"]])
+            rotations[JOINT_INDEX[f"{side}_{joint}"]] = _shortest_rotation(bone / np.linalg.norm(bone), direction)
+    return rotations
 
 
-def _shortest_turn(start: np.ndarray, end: tuple[float, float, float]) -> np.ndarray:
-    """The matrix (3, 3) that takes one unit vector to another, not opposite one, about the axis across both."""
+def _shortest_rotation(start: np.ndarray, end: tuple[float, float, float]) -> np.ndarray:
+    """The shortest rotation (3, 3) from one unit vector to another, which must not be its opposite."""
     x, y, z = np.cross(start, end)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + cross + cross @ cross / (1 + np.dot(start, end))
 
 
 def t_pose_offsets() -> np.ndarray:
-    """(24, 3): each joint relative to its parent in the exact T-pose, metres; the root at the origin."""
-    turns, offsets = straightening(), np.array(REST_OFFSETS)
-    offsets[1:] = np.einsum("jab,jb->ja", turns[list(PARENTS[1:])], offsets[1:])
+    """Offsets (24, 3) of the joints from their parents in the exact T-pose, metres; the root at the origin."""
+    rotations, offsets = straightening(), np.array(REST_OFFSETS)
+    offsets[1:] = np.einsum("jab,jb->ja", rotations[list(PARENTS[1:])], offsets[1:])
     return offsets
 
 
 def t_pose_rotations(rotations: np.ndarray) -> np.ndarray:
-    """Rotations (T, 24, 3, 3) of the joints relative to their parents: from SMPL's rest pose -> from the exact T-pose."""
-    turns = straightening()
-    before = np.concatenate([np.eye(3)[None], turns[list(PARENTS[1:])]])
-    return before @ rotations @ turns.transpose(0, 2, 1)
+    """Local rotations (T, 24, 3, 3) relative to SMPL's rest pose -> the same relative to the exact T-pose."""
+    straight = straightening()
+    above = np.concatenate([np.eye(3)[None], straight[list(PARENTS[1:])]])
+    return above @ rotations @ straight.transpose(0, 2, 1)

@@ -1,4 +1,4 @@
-"""`Motion`: a dance as SMPL poses and a root path, and the files it is kept in."""
+"""`Motion`: a dance as SMPL poses and a translation, loaded from and saved to files."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from .formats import KNOWN_SUFFIXES
 
 
 class MotionError(ValueError):
-    """A motion, or a file with one, cannot be used; the message is one line that says what to do."""
+    """A motion, or a file with one, cannot be used; the message is one line with the remedy."""
 
 
 @dataclass(eq=False)
 class Motion:
-    """A dance: one pose of the 24-joint SMPL skeleton a frame.
+    """A dance: one pose of the 24-joint SMPL skeleton per frame.
 
     Attributes:
-        poses: (T, 24, 3) float32, axis-angle in radians, each joint relative to its parent. (T, 72) is taken as well.
+        poses: (T, 24, 3) float32, axis-angle in radians, each joint relative to its parent. (T, 72) is accepted as well.
         translation: (T, 3) float32, position of the pelvis joint in metres, Y up; the body faces +Z at zero rotation.
         fps: frames per second.
         genre: name of the dance genre, if known.
-        metadata: anything else worth keeping that JSON can hold (seed, model, song).
+        metadata: other facts that JSON can hold (seed, model, song).
 
     Raises:
-        MotionError: shapes disagree, no frames; numbers that are not finite, or out of range: angles up to 100 radians,
-            places up to 10 km, 1 to 1000 fps, a genre of up to 100 printable characters.
+        MotionError: shapes that do not fit, no frames; values that are not finite or out of range: angles up to 100 radians,
+            positions up to 10 km, 1 to 1000 fps, a genre of up to 100 printable characters.
     """
 
     poses: np.ndarray
@@ -47,7 +47,7 @@ class Motion:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        with _of_a_motion():
+        with _as_motion_error():
             self.poses, self.translation = (
                 layouts.real_array(name, getattr(self, name)) for name in ("poses", "translation")
             )
@@ -59,11 +59,11 @@ class Motion:
         if self.translation.shape != (len(self.poses), 3):
             raise MotionError(
                 f"translation has shape {self.translation.shape}: "
-                f"give one pelvis position a frame, ({len(self.poses)}, 3)"
+                f"give one pelvis position per frame, ({len(self.poses)}, 3)"
             )
         if not len(self.poses):
             raise MotionError("poses has no frames: a motion needs at least one")
-        with _of_a_motion():
+        with _as_motion_error():
             layouts.check_numbers("poses", self.poses, layouts.MAX_ANGLE, "radians: are these degrees?")
             layouts.check_numbers("translation", self.translation, layouts.MAX_DISTANCE, "metres")
             self.fps = layouts.check_rate("fps", self.fps)
@@ -85,18 +85,18 @@ class Motion:
 
     @property
     def duration(self) -> float:
-        """The same as `seconds`."""
+        """Alias of `seconds`."""
         return self.seconds
 
     def show(self, music: Any = None, **options: Any) -> None:
-        """Show the dancer in 3D, with sound: in a notebook below the cell, elsewhere in the browser. See `megadance_hf.export.show`."""
+        """Show the dancer in 3D, with sound: in a notebook below the cell, elsewhere in the browser; see `megadance_hf.export.show`."""
         formats.resolve(formats.SHOW)(self, music, **options)
 
     def _repr_html_(self) -> str:
         return formats.resolve(formats.NOTEBOOK_HTML)(self)
 
     def __getitem__(self, frames: slice) -> Motion:
-        """`motion[a:b]`: the frames from a up to b. For another rate use `resampled`."""
+        """`motion[a:b]`: the frames from a up to b. For another frame rate use `resampled`."""
         if not isinstance(frames, slice) or frames.step not in (None, 1):
             raise TypeError(
                 f"motion[{frames!r}]: give a slice of frames such as motion[30:90]; a rate is changed by resampled()"
@@ -109,7 +109,7 @@ class Motion:
         return kinematics.forward_kinematics(rotations, torch.from_numpy(self.translation)).numpy()
 
     def global_rotations(self) -> np.ndarray:
-        """Rotation of each joint relative to the world: (T, 24, 3, 3) float32."""
+        """World rotation of each joint: (T, 24, 3, 3) float32."""
         rotations = kinematics.axis_angle_to_matrix(torch.from_numpy(self.poses))
         return kinematics.global_rotations(rotations).numpy()
 
@@ -121,32 +121,31 @@ class Motion:
         )
 
     def resampled(self, fps: float) -> Motion:
-        """The same dance at another frame rate: rotations by spherical, the path by linear interpolation.
+        """The same dance at another frame rate: spherical interpolation of rotations, linear interpolation of the translation.
 
-        Frame 0 stays where it is and the duration stays the same to within half a frame; after the last frame of the
-        original its pose is held.
+        Frame 0 is kept, and the duration to within half a frame; after the original's last frame its pose is held.
         """
         from scipy.spatial.transform import Rotation
 
-        with _of_a_motion():
+        with _as_motion_error():
             fps = layouts.check_rate("fps", fps)
         count = max(1, round(self.seconds * fps))
-        at = np.minimum(np.arange(count) * (self.fps / fps), len(self) - 1)  # in frames of this motion
-        before = np.minimum(at.astype(int), max(len(self) - 2, 0))
+        times = np.minimum(np.arange(count) * (self.fps / fps), len(self) - 1)  # in frames of this motion
+        before = np.minimum(times.astype(int), max(len(self) - 2, 0))
         after = np.minimum(before + 1, len(self) - 1)
-        share = at - before
-        first = Rotation.from_rotvec(self.poses[before].reshape(-1, 3))
-        turn = (first.inv() * Rotation.from_rotvec(self.poses[after].reshape(-1, 3))).as_rotvec()
-        turn *= np.repeat(share, kinematics.NUM_JOINTS)[:, None]
-        poses = (first * Rotation.from_rotvec(turn)).as_rotvec().reshape(count, -1, 3)
-        share = share[:, None]
-        translation = (1 - share) * self.translation[before] + share * self.translation[after]
+        weight = times - before
+        start = Rotation.from_rotvec(self.poses[before].reshape(-1, 3))
+        step = (start.inv() * Rotation.from_rotvec(self.poses[after].reshape(-1, 3))).as_rotvec()
+        step *= np.repeat(weight, kinematics.NUM_JOINTS)[:, None]
+        poses = (start * Rotation.from_rotvec(step)).as_rotvec().reshape(count, -1, 3)
+        weight = weight[:, None]
+        translation = (1 - weight) * self.translation[before] + weight * self.translation[after]
         return replace(self._with(poses, translation), fps=float(fps))
 
     def grounded(self, window: float = 1.0) -> Motion:
-        """The dance with its root height corrected so that the lowest joint, a supporting foot as a rule, is at y = 0.
+        """The dance with its height corrected so that the lowest joint, usually a supporting foot, is at y = 0.
 
-        Nothing ends below the floor; steps and jumps shorter than `window` seconds keep their height
+        No joint ends up below the floor; steps and jumps shorter than `window` seconds keep their height
         (`kinematics.ground_translation`).
         """
         if not (np.isfinite(window) and window > 0):
@@ -156,13 +155,17 @@ class Motion:
         return self._with(self.poses.copy(), grounded.numpy())
 
     def save(self, path: str | os.PathLike, music: Any = None, **options: Any) -> Path:
-        """Write the motion in the format that the suffix of `path` names; the file appears whole or not at all.
+        """Write the motion in the format of the suffix of `path`; the file appears whole or not at all.
 
-        `.npz` AMASS-like poses; `.smplx.npz` the same for Blender's SMPL-X add-on; `.pkl` for dance code that wants one; `.bvh` for Blender and other animation tools;
-        `.glb` an animated figure for any glTF viewer; `.vrma` the dance for VRM avatars; `.joints.npz`, `.json` joint
-        positions; `.mp4` a video. `music` is what a video sounds like (a path, bytes or (waveform, rate)); other formats
-        ignore it. `body="smooth"` shows a human figure instead of the mannequin (`.glb`, `.mp4`).
-        `options` go to the writer (see `megadance_hf.export`, `megadance_hf.render`).
+        `.npz` AMASS-like poses; `.smplx.npz` for Blender's SMPL-X add-on; `.pkl` for dance code that reads pickles; `.bvh` for
+        Blender and other animation tools; `.glb` an animated figure for glTF viewers; `.vrma` for VRM avatars; `.joints.npz` and
+        `.json` joint positions; `.mp4` a video. `megadance_hf/motion/formats.py` lists them and takes more.
+
+        Args:
+            path: the file to write.
+            music: the song of a video (a path, bytes or (waveform, rate)); other formats ignore it.
+            options: for the writer, such as `body="smooth"`, a human figure instead of the mannequin (`.glb`, `.mp4`); see
+                `megadance_hf.export` and `megadance_hf.render`.
 
         Raises:
             MotionError: unknown suffix, or a folder that does not exist or cannot be written to.
@@ -175,46 +178,47 @@ class Motion:
     def load(cls, path: str | os.PathLike, fps: float | None = None, up: str | None = None) -> Motion:
         """Read a motion of this package or another tool: `.npz`, `.pkl`, `.npy`, `.json`, `.bvh`.
 
-        - Poses and a path by name (`.npz`, `.pkl`, `.json`): AIST++, AMASS, EDGE, POPDG, BEAT2, and any with `poses` of SMPL,
-          SMPL-H or SMPL-X (66, 72, 156, 165 columns, or joints x 3) or `global_orient` and `body_pose`, and `trans`.
+        - Named poses and a translation (`.npz`, `.pkl`, `.json`): AIST++, AMASS, EDGE, POPDG, BEAT2, and others with `poses` of
+          SMPL, SMPL-H or SMPL-X (66, 72, 156, 165 columns, or joints x 3) or `global_orient` and `body_pose`, and `trans`.
           `megadance_hf/motion/layouts.py` lists what each of them means.
-        - FineDance's and Motion-X' columns, or positions of joints (T, 24, 3) (`.npy`).
-        - Positions of joints by name (`joints`, `joint_names`), and bones of known names (`.bvh`: ours, Mixamo's, CMU's, SMPL's
-          and others'). Turns are fitted to them.
+        - The columns of FineDance and Motion-X, or joint positions (T, 24, 3) (`.npy`).
+        - Named joint positions (`joints`, `joint_names`), and bones with known names (`.bvh`: ours, Mixamo's, CMU's, SMPL's and
+          others'). Poses are fitted to them.
 
-        The path becomes that of the pelvis in metres. The axis that carries the head above the feet over the whole clip is
-        turned to Y. Where a file does not say that its floor is at y = 0, the dance is put on it. Fingers and faces are left
-        out. What was turned, moved, fitted or assumed is told in `metadata["notes"]`.
+        The translation becomes that of the pelvis in metres. The axis that carries the head above the feet over the whole clip
+        becomes Y. The floor is moved to y = 0, unless the format says that it is there. Fingers and faces are left out.
+        `metadata["notes"]` lists what was rotated, moved, fitted or assumed.
 
         Args:
-            path: the file. A pickle may hold only numpy arrays and plain containers; anything else is refused, unrun.
+            path: the file. A pickle may hold only numpy arrays and plain containers; anything else is refused, and no code is run.
             fps: frame rate, if the file does not say or is wrong. Without either: 60 for AIST++, else 30, with a warning
                 where that is a guess.
-            up: the axis that points up in the file ("y", "z", "x", "-y", ...), where that cannot be seen or is seen wrongly.
+            up: the axis that points up in the file ("y", "z", "x", "-y", ...), if detection fails or is wrong.
 
         Raises:
-            MotionError: no such file, another format, not readable, a pickle with code, keys or shapes missing, numbers out of
-                range, or no axis that is clearly up.
+            MotionError: no such file, unknown format, not readable, a pickle with code, missing keys, wrong shapes, values out of
+                range, or no clear up axis.
         """
         motion, notes = cls.load_with_notes(path, fps, up)
-        for doubt in (note for note in notes if isinstance(note, layouts.UncertainNote)):
-            warnings.warn(f"{os.fspath(path)}: {doubt} (Motion.load takes fps= and up=)", stacklevel=2)
+        for note in notes:
+            if isinstance(note, layouts.UncertainNote):
+                warnings.warn(f"{os.fspath(path)}: {note} (Motion.load takes fps= and up=)", stacklevel=2)
         return motion
 
     @classmethod
     def load_with_notes(
         cls, path: str | os.PathLike, fps: float | None = None, up: str | None = None
     ) -> tuple[Motion, list[str]]:
-        """What `load` gives, and what it turned, moved, fitted or assumed this time, without a warning."""
+        """As `load`, without warnings: the motion, and the notes of this time."""
         from .files import read_motion
 
-        read = read_motion(path, fps, up, MotionError)
-        metadata = read.metadata
-        if read.notes:
+        loaded = read_motion(path, fps, up, MotionError)
+        metadata = loaded.metadata
+        if loaded.notes:
             earlier = metadata.get("notes", [])
-            metadata = {**metadata, "notes": [*(earlier if isinstance(earlier, list) else [earlier]), *read.notes]}
+            metadata = {**metadata, "notes": [*(earlier if isinstance(earlier, list) else [earlier]), *loaded.notes]}
         try:
-            return cls(read.poses, read.translation, read.fps, read.genre, metadata), read.notes
+            return cls(loaded.poses, loaded.translation, loaded.fps, loaded.genre, metadata), loaded.notes
         except MotionError as error:
             raise MotionError(f"path={str(path)!r}: {error}") from None
 
@@ -225,23 +229,23 @@ class Motion:
 def check_output(path: str | os.PathLike) -> str:
     """The suffix by which `Motion.save(path)` will choose its writer; raises `MotionError` if it could not write there.
 
-    Ask before a long computation, not after.
+    Call it before a long computation.
     """
     path = Path(path)
     suffix = formats.suffix_of(path.name)
     if suffix is None:
-        found = f"suffix {path.suffix!r} is not known" if path.suffix else "it has no suffix"
-        raise MotionError(f"path={str(path)!r}: {found}; end the name in one of {', '.join(KNOWN_SUFFIXES)}")
+        problem = f"suffix {path.suffix!r} is not known" if path.suffix else "it has no suffix"
+        raise MotionError(f"path={str(path)!r}: {problem}; end the name in one of {', '.join(KNOWN_SUFFIXES)}")
     if path.is_dir():
         raise MotionError(f"path={str(path)!r} is a folder: give the name of a file in it")
     try:
-        place = real_place(path)
+        target = real_place(path)
     except OSError as error:
         raise MotionError(f"path={str(path)!r} cannot be written: {error.strerror}") from None
-    folder = place.parent
+    folder = target.parent
     if not folder.is_dir():
         raise MotionError(f"path={str(path)!r}: the folder {str(folder)!r} does not exist; create it first")
-    if place.is_file() and not os.access(place, os.W_OK):
+    if target.is_file() and not os.access(target, os.W_OK):
         raise MotionError(f"path={str(path)!r}: the file that is there is read-only; choose another name")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise MotionError(f"path={str(path)!r}: no permission to write into {str(folder)!r}; choose another folder")
@@ -249,12 +253,12 @@ def check_output(path: str | os.PathLike) -> str:
 
 
 def atomic_path(path: str | os.PathLike) -> AbstractContextManager[Path]:
-    """A name to write to; moved onto `path` when the block ends well, removed when it does not: `whole` with our error."""
+    """A temporary name to write to, moved to `path` if the block succeeds and removed otherwise: `whole` with `MotionError`."""
     return whole(path, MotionError)
 
 
 @contextmanager
-def _of_a_motion() -> Iterator[None]:
+def _as_motion_error() -> Iterator[None]:
     try:
         yield
     except layouts.LayoutError as error:

