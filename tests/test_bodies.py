@@ -51,7 +51,7 @@ def poses(dance: Motion, count: int = 8):
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_it_is_one_closed_surface_that_looks_outward(name):
+def test_each_body_is_one_closed_surface_facing_outward(name):
     body = body_mesh(name)
     edges = directed_edges(body.faces)
     unique, counts = np.unique(edges, axis=0, return_counts=True)
@@ -69,7 +69,7 @@ def test_it_is_one_closed_surface_that_looks_outward(name):
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_weights_are_shares_of_different_joints(name):
+def test_weights_sum_to_one_over_distinct_joints(name):
     body = body_mesh(name)
     np.testing.assert_allclose(body.weights.sum(1), 1, atol=1e-6)
     assert body.weights.min() >= 0 and body.joints.max() < 24
@@ -92,7 +92,7 @@ def test_left_and_right_are_mirror_images(smooth):
     np.testing.assert_allclose(smooth.bind_joints, smooth.bind_joints[list(MIRROR_JOINTS)] * MIRROR, atol=1e-6)
 
 
-def test_bones_are_as_long_as_ours(smooth):
+def test_bones_have_our_lengths(smooth):
     """Where two joints of a limb stand in the pose of the mesh; the two sides of our skeleton differ by some millimetres."""
     for joint in (4, 5, 7, 8, 10, 11, 16, 17, 18, 19, 20, 21):
         ours = np.linalg.norm(REST_JOINTS[joint] - REST_JOINTS[PARENTS[joint]])
@@ -105,7 +105,7 @@ def test_bones_are_as_long_as_ours(smooth):
     np.testing.assert_allclose(np.einsum("jab,jb->ja", matrices, places)[:, :3], 0, atol=1e-6)
 
 
-def test_at_rest_it_stands_on_the_mannequin_s_floor_and_is_a_grown_up(smooth):
+def test_at_rest_it_is_an_adult_on_the_mannequin_s_floor(smooth):
     vertices, _ = skin(smooth, REST_JOINTS, AT_REST)
     for foot, side in ((10, vertices[:, 0] > 0), (11, vertices[:, 0] < 0)):
         sole = REST_JOINTS[foot, 1] - SOLE_THICKNESS
@@ -167,7 +167,7 @@ def test_soles_are_where_the_mannequin_s_are(smooth, dance):
             assert lowest == pytest.approx(wanted, abs=0.015), JOINT_NAMES[foot]
 
 
-def test_turning_everything_turns_the_body(smooth, dance):
+def test_a_global_rotation_rotates_the_body(smooth, dance):
     joints, rotations = next(poses(dance))
     turn = Rotation.from_rotvec([0.3, -1.1, 0.4]).as_matrix()
     vertices, normals = skin(smooth, joints, rotations)
@@ -216,7 +216,7 @@ def test_video_frames_show_it(dance, smooth):
         assert not np.array_equal(picture, next(render_frames(dance[frame : frame + 1], size=(320, 240))))
 
 
-def test_machine_code_and_plain_python_draw_it_the_same(monkeypatch, dance):
+def test_compiled_and_plain_loops_draw_it_alike(monkeypatch, dance):
     from megadance_hf.render import stage
 
     compiled = Stage(dance[:1], (48, 36), body="smooth").draw(0)

@@ -21,7 +21,7 @@ def song():
     return np.random.default_rng(0).uniform(-0.9, 0.9, (3 * RATE, 2)).astype(np.float32), RATE
 
 
-def test_it_holds_all_that_it_says(tmp_path, song):
+def test_content_of_the_folder(tmp_path, song):
     motion = random_motion(45)
     folder = save_bundle(motion, tmp_path / "dance", song)
     assert sorted(path.name for path in folder.iterdir()) == [

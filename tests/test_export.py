@@ -87,7 +87,7 @@ def test_smplx_is_what_blenders_add_on_opens(tmp_path, dance):
     fps=st.sampled_from([12.5, 24.0, 29.97, 30.0, 60.0, 120.0]),
     name=st.sampled_from(["a.npz", "a.smplx.npz", "a.pkl", "a.bvh", "a.json", "a.joints.npz"]),
 )
-def test_what_is_written_is_read_again(tmp_path_factory, seed, frames, spread, fps, name):
+def test_round_trip(tmp_path_factory, seed, frames, spread, fps, name):
     """Any motion, also one that lies, jumps, or hangs in the air: its joints come back where they were."""
     motion = random_motion(frames, seed, spread)
     motion = Motion(motion.poses, motion.translation, fps=fps, genre="waltz", metadata={"seed": seed})
@@ -183,7 +183,7 @@ def test_bvh_read_back_equals_forward_kinematics(tmp_path, dance, units, scale):
         np.testing.assert_allclose(positions, motion.joints()[:, SMPL_ORDER], atol=2e-5)  # in fact much better
 
 
-def test_mixamo_bvh_passes_through_the_same_places(tmp_path, dance):
+def test_mixamo_bvh_has_the_same_joint_positions(tmp_path, dance):
     order = [name for name in BVH_ORDER.split() if "Finger" not in name]
     for motion in (dance, random_motion(40, spread=2.0)):
         ours = read_bvh(save_bvh(motion, tmp_path / "smpl.bvh").read_text())
@@ -238,7 +238,7 @@ def test_bvh_units_are_checked(tmp_path):
     middle=st.sampled_from([-90.0, 90.0, -89.9999, 89.9999, 89.99, 45.0, 0.0, 135.0]),
     last=st.floats(-np.pi, np.pi),
 )
-def test_angles_name_the_same_rotation_also_in_gimbal_lock(first, middle, last):
+def test_angles_give_the_same_rotation_also_in_gimbal_lock(first, middle, last):
     rotation = Rotation.from_euler("ZXY", [first, np.radians(middle), last])
     angles = _continuous_zxy(rotation.as_matrix()[None, None])[0, 0]
     assert (rotation.inv() * Rotation.from_euler("ZXY", angles)).magnitude() < 2e-5
@@ -550,7 +550,7 @@ def test_smpl_meshes_as_obj_files(tmp_path, smpl_path):
         save_smpl_mesh(motion, tmp_path / "mesh.npz", smpl_path, betas=np.zeros(11))
 
 
-def test_smpl_problems_are_named(tmp_path):
+def test_errors_of_smpl_meshes(tmp_path):
     pytest.importorskip("smplx")
     motion = random_motion(1)
     (tmp_path / "broken.pkl").write_bytes(b"junk")

@@ -1,4 +1,4 @@
-"""Khronos' own validator finds nothing to complain about in any glTF file that is written here."""
+"""Every glTF file that is written passes Khronos' validator without errors or warnings."""
 
 import pytest
 from gltf_validator import REMEDY, find_validator, validate
@@ -24,7 +24,7 @@ def test_dances(tmp_path, suffix, options):
     reports = validate(*(motion.save(tmp_path / f"{name}{suffix}", **options) for name, motion in motions.items()))
     for name, report in zip(motions, reports, strict=True):
         assert report["numErrors"] == report["numWarnings"] == 0, f"{name}: {report['messages'][:3]}"
-        # It does not know VRM's extensions, and says so; and that fingertips, toes and the head carry nothing.
+        # It reports that it does not know VRM's extension, and nodes without children or mesh (hands, toes, head).
         known = {"UNSUPPORTED_EXTENSION", "NODE_EMPTY"} if suffix == ".vrma" else set()
         assert {message["code"] for message in report["messages"]} == known, name
 
@@ -36,15 +36,3 @@ def test_figures_of_the_web_page(tmp_path):
     assert len(figures) == 2
     for report in validate(*figures):
         assert report["messages"] == []
-
-
-def test_the_validator_sees_errors_and_warnings(tmp_path):
-    whole = random_motion(1).save(tmp_path / "whole.glb").read_bytes()
-    for name, old, new in (
-        ("error", b'"skeleton":24', b'"skeleton":99'),
-        ("warning", b'"version":"2.0"', b'"version":"2.9"'),
-    ):
-        assert whole.count(old) == 1
-        (tmp_path / f"{name}.glb").write_bytes(whole.replace(old, new))
-    error, warning = validate(tmp_path / "error.glb", tmp_path / "warning.glb")
-    assert error["numErrors"] > 0 and warning["numWarnings"] > 0

@@ -157,7 +157,7 @@ def joints(found: layouts.LoadedMotion) -> np.ndarray:
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_each_tools_file_stands_upright_on_the_floor_where_it_was(dance, write):
+def test_each_layout_gives_the_same_dance_upright_on_the_floor(dance, write):
     found = interpret(write(dance))
     body = slice(None, 22)
     difference = joints(found)[:, body] - dance.joints()[:, body]
@@ -171,13 +171,13 @@ def test_each_tools_file_stands_upright_on_the_floor_where_it_was(dance, write):
 
 @pytest.mark.parametrize("up", layouts.UPS)
 @pytest.mark.parametrize("keys", [("poses", "trans"), ("smpl_poses", "smpl_trans"), ("pose", "transl")])
-def test_any_axis_is_seen_and_said(dance, up, keys):
+def test_any_up_axis_is_detected_and_noted(dance, up, keys):
     found = interpret({**dict(zip(keys, world(dance, up), strict=True)), "fps": 30})
     np.testing.assert_allclose(joints(found), dance.joints(), atol=1e-4)
     assert any("turned from" in note for note in found.notes) == (up != "y")
 
 
-def test_what_the_user_says_decides(dance):
+def test_arguments_take_precedence(dance):
     poses, path = world(dance, "z")
     content = {"poses": poses, "trans": path, "fps": 30}
     lying = interpret(content, up="y")
@@ -188,14 +188,14 @@ def test_what_the_user_says_decides(dance):
         interpret(content, up="w")
 
 
-def test_acrobatics_do_not_turn_the_world(dance):
+def test_acrobatics_do_not_change_the_up_axis(dance):
     """A third of the time on the hands, another on the back: the median still knows."""
     poses, path = world(dance, "y")
     poses[:35, :3], poses[40:55, :3] = [np.pi, 0, 0], [-np.pi / 2, 0, 0]
     assert not any("turned" in note for note in interpret({"poses": poses, "trans": path, "fps": 30}).notes)
 
 
-def test_who_lies_all_the_time_is_asked_about(dance):
+def test_an_unclear_up_axis_is_an_error(dance):
     poses, path = world(dance, "y")
     poses[:, :3] = Rotation.from_euler("zy", [90, 45], degrees=True).as_rotvec()
     poses[:, 3:] = 0
@@ -218,13 +218,13 @@ def test_the_floor_is_found_under_jumps_and_lost_frames(dance):
     assert any("put on the floor: lowered by 0.9" in note for note in found.notes)
 
 
-def test_degrees_are_no_radians(dance):
+def test_degrees_are_refused(dance):
     poses, path = world(dance, "y")
     with pytest.raises(LayoutError, match="cannot be radians: give np.radians"):
         interpret({"poses": np.clip(np.degrees(poses), -99, 99), "trans": path, "fps": 30})
 
 
-def test_a_path_in_centimetres_is_doubted(dance):
+def test_a_translation_in_centimetres_is_warned_of(dance):
     poses, path = world(dance, "y")
     doubts = [
         note
@@ -241,13 +241,13 @@ RATES = "fps FPS framerate frame_rate frameRate mocap_framerate mocap_frame_rate
 
 @pytest.mark.parametrize("key", RATES)
 @pytest.mark.parametrize("value", [50, np.array([50.0]), np.array(50), "50"])
-def test_rates_by_any_key(dance, key, value):
+def test_frame_rate_under_any_key(dance, key, value):
     poses, path = world(dance, "y")
     found = interpret({"poses": poses, "trans": path, key: value})
     assert found.fps == 50 and found.notes == []
 
 
-def test_rates_by_the_time_of_a_frame_and_none_at_all(dance):
+def test_frame_rate_from_seconds_per_frame_or_by_default(dance):
     poses, path = world(dance, "y")
     assert interpret({"poses": poses, "trans": path, "frame_time": 0.02}).fps == 50
     found = interpret({"poses": poses, "trans": path, "audio_fps": 44100})
@@ -255,7 +255,7 @@ def test_rates_by_the_time_of_a_frame_and_none_at_all(dance):
     assert any("60 fps, that of AIST++" in note for note in interpret(aistpp(dance)).notes)
 
 
-def test_rates_that_differ_are_asked_about(dance):
+def test_frame_rates_that_differ_are_an_error(dance):
     poses, path = world(dance, "y")
     content = {"poses": poses, "trans": path, "fps": 30, "mocap_framerate": 120}
     with pytest.raises(LayoutError, match="differ .fps 30, mocap_framerate 120.*give the right one, fps="):
@@ -304,14 +304,14 @@ def test_rates_that_differ_are_asked_about(dance):
         ({"poses": np.full((120, 24, 4), 0.1)}, "not of length 1"),
     ],
 )
-def test_what_cannot_be_is_one_line_with_key_and_value(dance, change, message):
+def test_errors_are_one_line_with_key_and_value(dance, change, message):
     poses, path = world(dance, "y")
     with pytest.raises(LayoutError, match=message) as caught:
         interpret({"poses": poses, "trans": path, "fps": 30} | change)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
-def test_two_people_are_not_one(dance):
+def test_files_with_two_people_are_refused(dance):
     with pytest.raises(LayoutError, match="several motions, 0, 1: keep one"):
         interpret({0: edge(dance), 1: edge(dance)})
     assert joints(interpret({"person": edge(dance)})).shape == (len(dance), NUM_JOINTS, 3)

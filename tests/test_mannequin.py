@@ -65,7 +65,7 @@ def depth_in_capsules(point: np.ndarray, starts: np.ndarray, ends: np.ndarray) -
     return max(depths)
 
 
-def test_mesh_is_one_closed_manifold_that_looks_outward():
+def test_mesh_is_one_closed_manifold_facing_outward():
     mesh = mannequin_mesh()
     edges = directed_edges(mesh.faces)
     unique, counts = np.unique(edges, axis=0, return_counts=True)
@@ -158,7 +158,7 @@ def test_skinning_keeps_the_rest_pose_and_follows_rigid_moves():
     np.testing.assert_allclose(skin_vertices(mesh, joints, rotations), mesh.vertices @ rotations[0].T, atol=1e-5)
 
 
-def test_skinning_matches_a_slow_twin():
+def test_skinning_equals_a_loop():
     mesh = mannequin_mesh()
     joints, rotations = posed(np.random.default_rng(0).normal(0, 0.4, (2, 24, 3)))
     skinned = skin_vertices(mesh, joints, rotations)
@@ -172,7 +172,7 @@ def test_skinning_matches_a_slow_twin():
             np.testing.assert_allclose(skinned[frame, vertex], expected, atol=1e-5)
 
 
-def test_posed_segments_match_a_slow_twin():
+def test_posed_segments_equal_a_loop():
     joints, rotations = posed(np.random.default_rng(1).normal(0, 0.5, (3, 24, 3)))
     starts, ends = np.moveaxis(pose_segments(joints, rotations), -2, 0)
     assert starts.shape == ends.shape == (3, len(SEGMENTS), 3)

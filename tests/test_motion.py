@@ -71,7 +71,7 @@ def test_genres_are_short_printable_names(genre):
     assert len(str(caught.value)) < 200 and str(caught.value).isprintable()
 
 
-def test_joints_equal_a_slow_walk_down_the_tree():
+def test_joints_equal_a_loop_down_the_tree():
     motion = random_motion(3)
     joints, rotations = motion.joints(), motion.global_rotations()
     for frame in range(3):
@@ -231,7 +231,7 @@ def test_pickles_with_code_are_refused_unrun(tmp_path, inside):
 @pytest.mark.parametrize(
     "name", ["builtins eval", "numpy load", "numpy.core.multiarray fromfile", "_codecs decode", "os system"]
 )
-def test_other_names_are_refused_too(tmp_path, name):
+def test_other_globals_of_pickles_are_refused(tmp_path, name):
     module, function = name.split()
     path = tmp_path / "names.pkl"
     path.write_bytes(f"c{module}\n{function}\n.".encode())
@@ -239,7 +239,7 @@ def test_other_names_are_refused_too(tmp_path, name):
         Motion.load(path)
 
 
-def test_bad_files_end_in_one_clear_line(tmp_path):
+def test_errors_of_bad_files_are_one_clear_line(tmp_path):
     whole = random_motion().save(tmp_path / "whole.npz").read_bytes()
     pickled = random_motion().save(tmp_path / "whole.pkl").read_bytes()
     cases = {
@@ -331,7 +331,7 @@ def test_a_format_from_outside_is_written_like_ours(tmp_path):
             register_format(suffix, writer)
 
 
-def test_every_writer_is_there():
+def test_every_writer_exists():
     for reference in (*formats._WRITERS.values(), formats.SHOW, formats.NOTEBOOK_HTML):
         assert formats.resolve(reference).__module__ == reference.partition(":")[0]
 

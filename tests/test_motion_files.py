@@ -36,7 +36,7 @@ def same(loaded: Motion, dance: Motion, atol: float = 1e-4) -> bool:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pkl", ".pickle", ".json", ".NPZ"])
-def test_names_and_arrays_by_any_suffix(tmp_path, dance, suffix):
+def test_named_arrays_in_any_format(tmp_path, dance, suffix):
     path, content = tmp_path / f"edge{suffix}", z_up(dance)
     if suffix.lower() == ".npz":
         with path.open("wb") as file:
@@ -55,7 +55,7 @@ def test_names_and_arrays_by_any_suffix(tmp_path, dance, suffix):
 
 
 @pytest.mark.parametrize("columns", [315, 319, 139, 168])
-def test_finedances_columns(tmp_path, dance, columns):
+def test_finedance_columns(tmp_path, dance, columns):
     clip = RealClip(dance.poses.reshape(-1, 72), dance.translation, np.zeros(1), 1)
     np.save(tmp_path / "001.npy", finedance_motion(clip, columns))
     loaded = Motion.load(tmp_path / "001.npy")
@@ -72,7 +72,7 @@ def test_motion_x_columns(tmp_path, dance):
 
 
 @pytest.mark.parametrize("count", [22, 24])
-def test_positions_without_names(tmp_path, dance, count):
+def test_unnamed_joint_positions(tmp_path, dance, count):
     np.save(tmp_path / "a.npy", 100 * dance.joints()[:, :count])
     with pytest.warns(UserWarning, match="a.npy: no frame rate in the file: 30 fps assumed .*fps="):
         loaded = Motion.load(tmp_path / "a.npy")
@@ -88,7 +88,7 @@ def test_a_dictionary_in_a_npy(tmp_path, dance):
     assert same(Motion.load(tmp_path / "a.npy"), dance)
 
 
-def test_positions_with_names_of_others(tmp_path, dance):
+def test_joint_positions_with_names_of_other_tools(tmp_path, dance):
     order = list(range(21, -1, -1))
     content = {"joints": dance.joints()[:, order].tolist(), "fps": 25}
     content["joint_names"] = [names_of("cmu")[joint] for joint in order]
@@ -103,7 +103,7 @@ def test_positions_with_names_of_others(tmp_path, dance):
         Motion.load(tmp_path / "a.json")
 
 
-def test_ours_are_left_as_they_are(tmp_path, dance):
+def test_our_own_files_are_loaded_unchanged(tmp_path, dance):
     """Even where a dance of ours hangs in the air or lies: its files say what they mean."""
     hanging = Motion(dance.poses, dance.translation + np.float32([0, 0.7, 0]), metadata={"seed": 1})
     for name in ("a.npz", "a.pkl", "a.smplx.npz", "a.bvh", "a.joints.npz", "a.json"):
@@ -113,13 +113,13 @@ def test_ours_are_left_as_they_are(tmp_path, dance):
         assert len(loaded.metadata.get("notes", [])) == fitted, "only the fit is said"
 
 
-def test_our_joints_tell_how_well_they_were_fitted(tmp_path, dance):
+def test_notes_tell_how_well_joints_were_fitted(tmp_path, dance):
     loaded = Motion.load(dance.save(tmp_path / "a.joints.npz"))
     assert "cm off on average" in loaded.metadata["notes"][0]
     assert tuple(JOINT_NAMES) == tuple(np.load(tmp_path / "a.joints.npz")["joint_names"])
 
 
-def test_a_guessed_rate_is_warned_of_and_a_known_one_not(tmp_path, dance):
+def test_a_guessed_rate_is_warned_of_a_known_one_is_not(tmp_path, dance):
     np.savez(tmp_path / "a.npz", poses=dance.poses.reshape(-1, 72), trans=dance.translation)
     with pytest.warns(UserWarning, match="30 fps assumed"):
         assert "30 fps assumed" in Motion.load(tmp_path / "a.npz").metadata["notes"][0]
@@ -144,7 +144,7 @@ def test_a_guessed_rate_is_warned_of_and_a_known_one_not(tmp_path, dance):
     ],
 )
 @pytest.mark.parametrize("suffix", [".npz", ".pkl"])
-def test_what_cannot_be_names_file_and_key(tmp_path, dance, suffix, change, message):
+def test_errors_name_file_and_key(tmp_path, dance, suffix, change, message):
     content = {"poses": dance.poses.reshape(-1, 72), "trans": dance.translation, "fps": 30, "genre": "waltz"} | change
     path = tmp_path / f"odd{suffix}"
     if suffix == ".npz":
@@ -179,7 +179,7 @@ def test_folders_and_unknown_suffixes(tmp_path):
 # --- the command line ----------------------------------------------------------------------------------------------------
 
 
-def test_export_says_what_it_did(tmp_path, dance, capsys):
+def test_export_prints_its_notes(tmp_path, dance, capsys):
     (tmp_path / "take.bvh").write_text(other_bvh(dance, names_of("unreal"), up=layouts.y_up_rotation("z").T))
     assert main(["export", str(tmp_path / "take.bvh"), "-o", str(tmp_path / "a.npz")]) == 0
     out, err = capsys.readouterr()

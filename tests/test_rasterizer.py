@@ -43,7 +43,7 @@ def test_grey_has_no_colour():
 
 
 @pytest.mark.parametrize("size", [(6, 4), (7, 5)])
-def test_small_planes_hold_means(size):
+def test_subsampled_planes_hold_means(size):
     picture = some_bytes(*size, 3).astype(float)
     for space in (RGB, VIDEO):
         planes = space.subsampled(picture)
@@ -140,7 +140,7 @@ def test_a_box_cuts_a_capsule_off():
 
 
 @pytest.mark.parametrize("space", [RGB, VIDEO], ids=["rgb", "video"])
-def test_light_and_cover(space):
+def test_shading_and_compositing(space):
     """Pixel by pixel with fractions, rounded at the end."""
     rows, columns, top, left, levels = 12, 10, 4, 6, 16
     rng = np.random.default_rng(3)

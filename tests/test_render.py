@@ -210,7 +210,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypatch
     assert path.read_bytes() == b"the last good one"
 
 
-def test_neither_the_number_of_threads_nor_their_pace_changes_the_file(tmp_path, monkeypatch):
+def test_the_file_does_not_depend_on_number_or_timing_of_threads(tmp_path, monkeypatch):
     motion, files = dance(300), []
     whole = Stage.draw_planes
     for cores, slow in ((1, None), (2, 3), (3, 130), (8, None)):
@@ -227,7 +227,7 @@ def test_neither_the_number_of_threads_nor_their_pace_changes_the_file(tmp_path,
 
 
 @pytest.mark.parametrize("frames", [1, 2, 120, 121, 122, 241, 300])
-def test_parts_join_to_one_film(tmp_path, frames):
+def test_parts_join_to_one_video(tmp_path, frames):
     """Every frame is there once and in order, and a player can start at each part."""
     motion = dance(frames)
     path = render_video(motion, tmp_path / "a.mp4", (clicks(1, 22050), 22050), size=(64, 36), progress=False)
@@ -388,7 +388,7 @@ def test_frames_do_not_depend_on_each_other():
     assert alone.shape == (108, 192, 3) and alone.dtype == np.uint8
 
 
-def test_machine_code_and_plain_python_draw_the_same(monkeypatch):
+def test_compiled_and_plain_loops_draw_alike(monkeypatch):
     compiled = Stage(dance(), (64, 36)).draw(9)
     monkeypatch.setattr(stage_module, "compiled", lambda function: function)
     assert np.abs(compiled.astype(int) - Stage(dance(), (64, 36)).draw(9)).max() <= 1

@@ -70,7 +70,7 @@ def test_numbers_and_containers(tmp_path, protocol):
     assert got == content and type(got["scalar"]) is np.float64 and type(got["word"]) is np.str_
 
 
-def test_what_stands_twice_stands_twice(tmp_path):
+def test_shared_objects_stay_shared(tmp_path):
     array = np.ones(3)
     got = load_pickle(write(tmp_path / "a.pkl", {"a": array, "b": [array, array]}))
     assert got["a"] is got["b"][0] is got["b"][1]
@@ -146,7 +146,7 @@ class Calls:
         return self.parts
 
 
-def test_a_program_is_not_run(tmp_path):
+def test_code_is_not_run(tmp_path):
     evil = Calls(open, str(tmp_path / "ran"), "w")
     for content in (evil, {"a": [np.ones(3), evil]}):
         with pytest.raises(FileError, match=r"a\.pkl cannot be read \(it asks for _?io.open"):
@@ -249,17 +249,17 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", [name for name in BOMBS if name != "a note far away"])
-def test_bombs(tmp_path, name):
+def test_decompression_bombs(tmp_path, name):
     with pytest.raises(FileError, match=r"a\.pkl cannot be read \(.*\): give a whole pickle of plain numpy arrays$"):
         read_bytes(tmp_path / "a.pkl", BOMBS[name])
 
 
-def test_a_note_far_away(tmp_path):
+def test_a_large_memo_index(tmp_path):
     """The library's own reader would fill 34 GB."""
     assert read_bytes(tmp_path / "a.pkl", BOMBS["a note far away"]) is None
 
 
-def test_what_is_no_file(tmp_path):
+def test_folders_and_devices(tmp_path):
     for load in (load_pickle, load_npz, load_npy, load_torch, names_of_npz):
         with pytest.raises(FileError, match="none.pkl does not exist"):
             load(tmp_path / "none.pkl")
@@ -317,7 +317,7 @@ def test_forged_headers(tmp_path, name):
         load_npz(tmp_path / "a.npz")
 
 
-def test_archives_that_unfold(tmp_path):
+def test_archives_that_unpack_to_too_much(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         shape = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({1 << 27},), }}"
         archive.writestr("poses.npy", npy(shape, bytes(1 << 27)))
@@ -330,7 +330,7 @@ def test_archives_that_unfold(tmp_path):
         load_npz(tmp_path / "a.npz")
 
 
-def test_packing_that_numpy_does_not_use(tmp_path):
+def test_unknown_compression(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("poses.npy", npy("{}", b""))
     with pytest.raises(FileError, match="packed in a way"):
@@ -380,7 +380,7 @@ CHILD = """
 """
 
 
-def test_some_thousand_damaged_files(tmp_path):
+def test_thousands_of_damaged_files(tmp_path):
     """In a process of their own: what follows a wrong address ends it."""
     small = {name: array for name, array in ARRAYS.items() if array.size < 30}
     for protocol in PROTOCOLS:

@@ -57,7 +57,7 @@ def test_the_page_holds_figure_and_sound(tmp_path):
         stage_page(motion, body="bear")
 
 
-def test_nothing_is_asked_of_anybody_and_no_text_becomes_markup():
+def test_the_page_makes_no_request_and_escapes_text():
     motion = random_motion(10)
     motion.genre = "</script><script>alert(1)</script>\"'"
     page = stage_page(motion, notice="<b>&")

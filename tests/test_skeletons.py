@@ -162,7 +162,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("tool", LISTS)
-def test_bones_of_more_tools_are_told_apart(tool):
+def test_bone_names_of_more_tools(tool):
     pairs = [pair.split("=") for pair in LISTS[tool].split()]
     for bone, joint in list(pairs):
         if joint.startswith("left"):
@@ -200,7 +200,7 @@ def same_rotations(one: Motion, other: Motion, joints=range(20)) -> bool:
 
 
 @pytest.mark.parametrize("tool", NAMES)
-def test_bones_of_every_tool_are_known(tmp_path, dance, tool):
+def test_bvh_of_every_tool(tmp_path, dance, tool):
     loaded = check(dance, other_bvh(dance, names_of(tool)), tmp_path / "a.bvh")
     assert same_rotations(loaded, dance)
     assert any("fitted to its joints" in note for note in loaded.metadata["notes"])
@@ -208,7 +208,7 @@ def test_bones_of_every_tool_are_known(tmp_path, dance, tool):
 
 @pytest.mark.parametrize("order", ["XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX"])
 @pytest.mark.parametrize("scale", [1, 100, 1000, 39.37])
-def test_orders_and_units(tmp_path, dance, order, scale):
+def test_channel_orders_and_units(tmp_path, dance, order, scale):
     assert same_rotations(
         check(dance, other_bvh(dance, names_of("cmu"), order=order, scale=scale), tmp_path / "a.bvh"), dance
     )
@@ -225,24 +225,24 @@ def test_rest_poses_and_axes(tmp_path, dance, rest, up):
         assert same_rotations(loaded, dance)
 
 
-def test_a_rest_that_faces_elsewhere(tmp_path, dance):
+def test_a_rest_pose_that_faces_elsewhere(tmp_path, dance):
     around = Rotation.from_euler("y", 90, degrees=True).as_matrix()
     assert same_rotations(check(dance, other_bvh(dance, names_of("cmu"), rest_up=around), tmp_path / "a.bvh"), dance)
 
 
-def test_positions_in_every_bone_and_bones_that_do_nothing(tmp_path, dance):
+def test_position_channels_in_every_bone_and_unused_bones(tmp_path, dance):
     for options in ({"everywhere": True}, {"hip_joints": True}, {"fingers": False}):
         assert same_rotations(check(dance, other_bvh(dance, names_of("cmu"), **options), tmp_path / "a.bvh"), dance)
 
 
-def test_ours_as_blender_writes_it_again(tmp_path, dance):
+def test_our_bvh_as_blender_writes_it(tmp_path, dance):
     """Z up, and rest offsets turned with it."""
     text = other_bvh(dance, names_of("cmu"), rest="smpl", order="XYZ", scale=1, up=layouts.y_up_rotation("z").T)
     loaded = check(dance, text, tmp_path / "a.bvh")
     assert "turned from Z up to Y up: that is where the head is above the feet" in loaded.metadata["notes"]
 
 
-def test_ours_come_back_whole(tmp_path, dance):
+def test_our_bvh_is_read_exactly(tmp_path, dance):
     for options in ({}, {"units": "cm"}, {"bones": "mixamo"}, {"bones": "mixamo", "units": "cm"}):
         dance.save(tmp_path / "a.bvh", **options)
         loaded = check(dance, (tmp_path / "a.bvh").read_text(), tmp_path / "b.bvh")
@@ -265,12 +265,12 @@ def test_a_body_of_other_proportions_stands_on_the_floor(tmp_path, dance):
 
 
 @pytest.mark.parametrize("seconds", ["0.0333333", "0.0333", "0.033333333333", ".033"])
-def test_frame_times_mean_whole_rates(tmp_path, dance, seconds):
+def test_rounded_frame_times_give_whole_rates(tmp_path, dance, seconds):
     text = re.sub(r"Frame Time: .*", f"Frame Time: {seconds}", other_bvh(dance, names_of("cmu")))
     assert check(dance, text, tmp_path / "a.bvh").fps == 30
 
 
-def test_odd_ways_of_writing(tmp_path, dance):
+def test_unusual_syntax(tmp_path, dance):
     text = other_bvh(dance, names_of("cmu"))
     for changed in (
         text.replace("\n", "\r\n"),
@@ -302,7 +302,7 @@ def test_odd_ways_of_writing(tmp_path, dance):
         (r"-?\d+\.\d+\n$", "abc\n", "something else than numbers|cut off"),
     ],
 )
-def test_damage_is_one_line(tmp_path, dance, find, put, message):
+def test_errors_of_damaged_files_are_one_line(tmp_path, dance, find, put, message):
     path = tmp_path / "a.bvh"
     path.write_text(re.sub(find, put, other_bvh(dance, names_of("cmu")), count=1))
     with pytest.raises(MotionError, match=message) as caught:
@@ -315,7 +315,7 @@ def test_damage_is_one_line(tmp_path, dance, find, put, message):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 999), frames=st.integers(1, 12), spread=st.sampled_from([0.1, 0.5, 2.0]))
-def test_positions_of_our_joints_are_met(seed, frames, spread):
+def test_fit_to_our_own_joint_positions(seed, frames, spread):
     generator = np.random.default_rng(seed)
     motion = Motion(generator.normal(0, spread, (frames, 24, 3)), generator.normal(0, 1, (frames, 3)))
     fit = skeletons.from_positions(dict(zip(JOINT_NAMES, motion.joints().transpose(1, 0, 2), strict=True)), up="y")
@@ -323,7 +323,7 @@ def test_positions_of_our_joints_are_met(seed, frames, spread):
     assert fit.error < 1e-4
 
 
-def test_knees_and_elbows_bend_as_they_do(dance):
+def test_knees_and_elbows_bend_about_their_hinges(dance):
     fit = skeletons.from_positions(dict(zip(JOINT_NAMES, dance.joints().transpose(1, 0, 2), strict=True)))
     between = Rotation.from_rotvec(fit.poses.reshape(-1, 3)).inv() * Rotation.from_rotvec(dance.poses.reshape(-1, 3))
     degrees = np.degrees(np.median(between.magnitude().reshape(-1, 24), axis=0))

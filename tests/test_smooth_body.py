@@ -37,7 +37,7 @@ def edges(quads: np.ndarray) -> list[tuple[int, int]]:
     return [tuple(edge) for pair in ((0, 1), (1, 2), (2, 0)) for edge in triangles[:, pair].tolist()]
 
 
-def test_what_is_inside_goes_and_holes_are_closed():
+def test_hidden_faces_are_removed_and_holes_closed():
     outer, outer_quads = box(0.2)
     inner, inner_quads = box(0.1, 4)
     centres = outer[outer_quads].mean(1)
@@ -59,7 +59,7 @@ def test_what_is_inside_goes_and_holes_are_closed():
     assert (np.cross(a, b) * c).sum() / 6 == pytest.approx(0.4**3), "all look outward"
 
 
-def test_a_film_is_flat_over_a_flat_rim():
+def test_a_minimal_surface_over_a_flat_rim_is_flat():
     vertices, quads = box(0.2)
     tip = (vertices[:, 2] > 0.19) & (np.abs(vertices[:, :2]).max(1) < 0.12)
     bumpy = vertices + tip[:, None] * np.random.default_rng(0).uniform(0, 0.05, vertices.shape)
@@ -71,7 +71,7 @@ def test_a_film_is_flat_over_a_flat_rim():
     assert ironed[tip, 2].std() < 0.3 * bumpy[tip, 2].std()
 
 
-def test_the_trunk_hands_its_weight_out_from_below_upwards():
+def test_the_trunk_s_weights_are_distributed_upwards():
     heights = np.linspace(-0.2, 0.6, 81)
     weights = np.zeros((81, 24))
     weights[:, 0], weights[:, 12] = 0.8, 0.2
@@ -92,7 +92,7 @@ def test_the_skeleton_it_is_fitted_to_is_ours_made_symmetric():
     assert np.abs(rest - REST_JOINTS).max() < 0.01
 
 
-def test_turns():
+def test_shortest_rotation():
     first, last = np.array([0.3, -1.0, 0.2]), np.array([0.1, 0.4, 2.0])
     matrix = smooth_body.shortest_rotation(first, last)
     np.testing.assert_allclose(matrix @ smooth_body.normalised(first), smooth_body.normalised(last), atol=1e-12)

@@ -20,11 +20,8 @@ PITCH = math.radians(8.5)  # the camera looks down by this angle
 LOOK_AT_HEIGHT = 0.92  # metres: about the pelvis of a standing dancer
 MIN_DISTANCE = 4.7  # metres from camera to dancer
 MARGINS = (0.05, 0.07, 0.11)  # free share of the picture: left and right, top, bottom (caption and time bar)
-BODY_REACH = (
-    0.14,
-    0.22,
-    0.07,
-)  # largest distance from a joint to the body's outline, metres: sideways, up (crown), down (sole)
+# Largest distance from a joint to the body's outline, metres: sideways, up (crown), down (sole).
+BODY_REACH = (0.14, 0.22, 0.07)
 
 
 @dataclass(frozen=True)
