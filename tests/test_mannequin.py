@@ -9,7 +9,7 @@ from megadance_hf.motion.mannequin import (
     REST_JOINTS,
     SEGMENTS,
     SOLE_THICKNESS,
-    MannequinMesh,
+    SkinnedMesh,
     _body_distance,
     mannequin_mesh,
     pose_segments,
@@ -25,7 +25,7 @@ def posed(axis_angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return joints.numpy(), kinematics.global_rotations(rotations).numpy()
 
 
-def skin_vertices(mesh: MannequinMesh, joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+def skin_vertices(mesh: SkinnedMesh, joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     """The mesh in a posed body, (..., V, 3), by linear blend skinning written out; joints (..., 24, 3), rotations (..., 24, 3, 3)."""
     offsets = joints - np.einsum("...jab,jb->...ja", rotations, REST_JOINTS)  # [..., 24, 3]
     weights = np.zeros((len(mesh.vertices), len(kinematics.PARENTS)), np.float32)

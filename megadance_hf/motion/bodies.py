@@ -14,7 +14,7 @@ import numpy as np
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, MIRROR_JOINTS, NUM_JOINTS
 
-from .mannequin import REST_JOINTS, mannequin_mesh
+from .mannequin import REST_JOINTS, SkinnedMesh, mannequin_mesh
 
 BODIES = ("mannequin", "smooth")
 
@@ -22,22 +22,16 @@ SUIT, SKIN = (0.33, 0.47, 0.58), (0.87, 0.74, 0.63)  # sRGB, 0..1: a bodysuit; h
 
 
 @dataclass(frozen=True)
-class Body:
-    """A triangle mesh bound to the 24 joints by linear blend skinning. All arrays are read-only.
+class Body(SkinnedMesh):
+    """A mesh bound to the 24 joints.
 
     The mesh is in its bind pose, which may differ from our rest pose: joint j is at `bind_joints[j]`, rotated by `bind_rotations[j]`
     relative to the rest pose. A body that was modelled with its arms half down deforms better that way.
     """
 
-    name: str  # one of BODIES
-    vertices: np.ndarray  # (V, 3) float32, metres, pelvis joint at the origin
-    normals: np.ndarray  # (V, 3) float32, unit, outward
-    faces: np.ndarray  # (F, 3) uint32, counter-clockwise seen from outside
-    joints: np.ndarray  # (V, 4) uint8, no joint twice with a weight; unused entries are joint 0 with weight 0
-    weights: np.ndarray  # (V, 4) float32, each row sums to 1
-    colours: np.ndarray  # (V, 3) float32, sRGB 0..1
     bind_joints: np.ndarray  # (24, 3) float32, metres
     bind_rotations: np.ndarray  # (24, 3, 3) float32
+    name: str  # one of BODIES
 
 
 def body_mesh(name: str = "mannequin") -> Body:
@@ -87,9 +81,8 @@ def inverse_bind_matrices(body: Body) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _mannequin() -> Body:
-    mesh = mannequin_mesh()
-    bind = (REST_JOINTS.astype(np.float32), np.tile(np.eye(3, dtype=np.float32), (NUM_JOINTS, 1, 1)))
-    return _frozen("mannequin", mesh.vertices, mesh.normals, mesh.faces, mesh.joints, mesh.weights, mesh.colours, *bind)
+    bind_rotations = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
+    return Body(**vars(mannequin_mesh()), bind_joints=REST_JOINTS, bind_rotations=bind_rotations, name="mannequin")
 
 
 @lru_cache(maxsize=1)
@@ -118,7 +111,7 @@ def _smooth() -> Body:
     skin_share = np.clip(2 * share("head", "wrist", "hand", "ankle", "foot") - 0.5, 0, 1)
     colours = skin_share * SKIN + (1 - skin_share) * SUIT
     bind = (half["bind_joints"], half["bind_rotations"])
-    return _frozen("smooth", vertices, _normals(vertices, faces), faces, joints, weights, colours, *bind)
+    return Body(vertices, _normals(vertices, faces), faces, joints, weights, colours, *bind, name="smooth")
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -129,11 +122,3 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     for corner in range(3):
         np.add.at(normals, faces[:, corner], face_normals)
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
-
-
-def _frozen(name: str, *arrays: np.ndarray) -> Body:
-    dtypes = (np.float32, np.float32, np.uint32, np.uint8, np.float32, np.float32, np.float32, np.float32)
-    typed = [np.ascontiguousarray(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True)]
-    for array in typed:
-        array.setflags(write=False)  # the cache shares them
-    return Body(name, *typed)

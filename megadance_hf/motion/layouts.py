@@ -24,12 +24,8 @@ SMPLX_PELVIS = (0.00312326, -0.35140747, 0.01203655)
 # The joints before SMPL's two hands, which all body models share.
 BODY_JOINTS = JOINT_INDEX["left_hand"]
 SMPLH_JOINTS, SMPLX_JOINTS = 52, 55
-MODELS = {
-    BODY_JOINTS: "SMPL body",
-    NUM_JOINTS: "SMPL",
-    SMPLH_JOINTS: "SMPL-H",
-    SMPLX_JOINTS: "SMPL-X",
-}  # by number of joints
+# Body models by their number of joints.
+MODELS = {BODY_JOINTS: "SMPL body", NUM_JOINTS: "SMPL", SMPLH_JOINTS: "SMPL-H", SMPLX_JOINTS: "SMPL-X"}
 HEAD, ANKLES = JOINT_INDEX["head"], [JOINT_INDEX["left_ankle"], JOINT_INDEX["right_ankle"]]
 MIDDLE_FINGERS = {SMPLH_JOINTS: (25, 40), SMPLX_JOINTS: (28, 43)}  # their first joints, left and right
 
@@ -189,10 +185,10 @@ _SMPLX_PARTS = {"jaw_pose", "pose_jaw", "leye_pose", "pose_eye", "left_hand_pose
 
 LAYOUTS = (
     # What Motion.save writes; see megadance_hf/export/poses.py.
-    Layout("megadance", lambda f: f.keys >= _OURS and f.joints == NUM_JOINTS, _ZERO, "y", floor=True),
+    Layout("megadance", lambda s: s.keys >= _OURS and s.joints == NUM_JOINTS, _ZERO, "y", floor=True),
     Layout(
         "megadance SMPL-X",
-        lambda f: f.keys >= _OURS and f.joints == SMPLX_JOINTS,
+        lambda s: s.keys >= _OURS and s.joints == SMPLX_JOINTS,
         SMPLX_PELVIS,
         "z",
         floor=True,
@@ -201,38 +197,33 @@ LAYOUTS = (
     # Li et al. 2021: smpl(poses) * scaling + trans, 60 fps, Y up. The cameras' calibration puts the floor about a metre below the
     # origin. https://github.com/google/aistplusplus_api
     Layout(
-        "AIST++",
-        lambda f: "smpl_scaling" in f.keys and f.joints == NUM_JOINTS,
-        SMPL_PELVIS,
-        "y",
-        60.0,
-        scaled=True,
+        "AIST++", lambda s: "smpl_scaling" in s.keys and s.joints == NUM_JOINTS, SMPL_PELVIS, "y", 60.0, scaled=True
     ),
     # EDGE (Tseng et al. 2023) rotates AIST++ to Z up, divides by the scaling, and stores the translation of the pelvis; POPDG (Luo et
     # al. 2024) builds on its code. `full_pose` holds joint positions. https://github.com/Stanford-TML/EDGE
-    Layout("EDGE", lambda f: {"full_pose", "smpl_poses"} <= f.keys and f.joints == NUM_JOINTS, _ZERO, "z", 30.0),
+    Layout("EDGE", lambda s: {"full_pose", "smpl_poses"} <= s.keys and s.joints == NUM_JOINTS, _ZERO, "z", 30.0),
     # MEGADance's and Bailando's preprocessing renames the translations of AIST++ and FineDance, whatever they refer to.
-    Layout("smpl_poses and smpl_trans", lambda f: "smpl_poses" in f.keys and f.joints in _SMPL_COUNTS),
+    Layout("smpl_poses and smpl_trans", lambda s: "smpl_poses" in s.keys and s.joints in _SMPL_COUNTS),
     # Mahmood et al. 2019: SMPL-H, and later SMPL-X, Z up, the floor mostly at 0. https://amass.is.tue.mpg.de
-    Layout("AMASS", lambda f: f.joints == SMPLH_JOINTS and not f.parts, SMPL_PELVIS, "z"),
-    Layout("AMASS, SMPL-X", lambda f: f.joints == SMPLX_JOINTS and bool(_AMASS_X & f.keys), SMPLX_PELVIS, "z"),
+    Layout("AMASS", lambda s: s.joints == SMPLH_JOINTS and not s.parts, SMPL_PELVIS, "z"),
+    Layout("AMASS, SMPL-X", lambda s: s.joints == SMPLX_JOINTS and bool(_AMASS_X & s.keys), SMPLX_PELVIS, "z"),
     # Liu et al. 2024 (EMAGE): SMPL-X with 100 expressions, Y up, 30 fps. https://github.com/PantoMatrix/PantoMatrix
-    Layout("BEAT2", lambda f: f.joints == SMPLX_JOINTS and "expressions" in f.keys, SMPLX_PELVIS, "y", 30.0),
-    Layout("SMPL-X poses", lambda f: f.joints == SMPLX_JOINTS, SMPLX_PELVIS),
+    Layout("BEAT2", lambda s: s.joints == SMPLX_JOINTS and "expressions" in s.keys, SMPLX_PELVIS, "y", 30.0),
+    Layout("SMPL-X poses", lambda s: s.joints == SMPLX_JOINTS, SMPLX_PELVIS),
     # 72 or 66 of AMASS' 156 columns: in the place of SMPL's hands are then two joints of the left index finger.
     Layout(
-        "AMASS, cut", lambda f: f.joints in _SMPL_COUNTS and {"mocap_framerate", "gender"} <= f.keys, SMPL_PELVIS, "z"
+        "AMASS, cut", lambda s: s.joints in _SMPL_COUNTS and {"mocap_framerate", "gender"} <= s.keys, SMPL_PELVIS, "z"
     ),
     # Arguments of smplx' forward, and of AMASS' body models: root_orient, pose_body, pose_hand.
-    Layout("SMPL-X parts", lambda f: f.parts and bool(_SMPLX_PARTS & f.keys), SMPLX_PELVIS),
-    Layout("SMPL parts", lambda f: f.parts, SMPL_PELVIS),
-    Layout("SMPL poses", lambda f: f.joints in _SMPL_COUNTS),
-    Layout("SMPL-H poses", lambda f: f.joints == SMPLH_JOINTS, SMPL_PELVIS),
+    Layout("SMPL-X parts", lambda s: s.parts and bool(_SMPLX_PARTS & s.keys), SMPLX_PELVIS),
+    Layout("SMPL parts", lambda s: s.parts, SMPL_PELVIS),
+    Layout("SMPL poses", lambda s: s.joints in _SMPL_COUNTS),
+    Layout("SMPL-H poses", lambda s: s.joints == SMPLH_JOINTS, SMPL_PELVIS),
 )
 # Files without keys, by their number of columns. FineDance (Li et al. 2023) was retargeted to SMPL-X; Y up, 30 fps. Motion-X
 # (Lin et al. 2023) has 322 columns: root 3, body 63, hands 90, jaw 3, face 50 and 100, translation 3, shape 10; Y up, 30 fps.
-FINEDANCE = Layout("FineDance", lambda f: False, SMPLX_PELVIS, "y", 30.0, hands=True)
-MOTIONX = Layout("Motion-X", lambda f: False, SMPLX_PELVIS, "y", 30.0)
+FINEDANCE = Layout("FineDance", lambda s: False, SMPLX_PELVIS, "y", 30.0, hands=True)
+MOTIONX = Layout("Motion-X", lambda s: False, SMPLX_PELVIS, "y", 30.0)
 
 
 @dataclass

@@ -160,8 +160,8 @@ def pose_segments(joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class MannequinMesh:
-    """A closed triangle mesh in the rest pose with linear blend skinning weights. All arrays are read-only."""
+class SkinnedMesh:
+    """A closed triangle mesh with linear blend skinning weights. Arrays get the types below and are read-only: caches share them."""
 
     vertices: np.ndarray  # (V, 3) float32, metres, pelvis joint at the origin
     normals: np.ndarray  # (V, 3) float32, unit, outward
@@ -170,10 +170,18 @@ class MannequinMesh:
     weights: np.ndarray  # (V, 4) float32, descending, each row sums to 1
     colours: np.ndarray  # (V, 3) float32, sRGB 0..1
 
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, np.ndarray):
+                dtype = {"faces": np.uint32, "joints": np.uint8}.get(name, np.float32)
+                array = np.ascontiguousarray(value, dtype)
+                array.setflags(write=False)
+                object.__setattr__(self, name, array)
+
 
 @lru_cache(maxsize=2)
-def mannequin_mesh(resolution: float = 0.0125) -> MannequinMesh:
-    """The skinned mannequin as one closed mesh (takes about a second, then cached).
+def mannequin_mesh(resolution: float = 0.0125) -> SkinnedMesh:
+    """The skinned mannequin in the rest pose as one closed mesh (takes about a second, then cached).
 
     The capsules are blended into one distance field, its zero level set is meshed by naive surface nets (Gibson 1998), and the
     vertices are projected onto the surface.
@@ -200,18 +208,7 @@ def mannequin_mesh(resolution: float = 0.0125) -> MannequinMesh:
     distances = np.stack([_capsule_distance(vertices, index)[0] for index in range(len(SEGMENTS))], -1)  # [V, segments]
     nearest = distances.argmin(-1)
     colours = np.array([PART_COLOURS[segment.part] for segment in SEGMENTS])[nearest]
-    joints, weights = _skin(distances)
-    arrays = (
-        vertices.astype(np.float32),
-        normals.astype(np.float32),
-        faces.astype(np.uint32),
-        joints.astype(np.uint8),
-        weights.astype(np.float32),
-        colours.astype(np.float32),
-    )
-    for array in arrays:
-        array.setflags(write=False)  # the cache shares them
-    return MannequinMesh(*arrays)
+    return SkinnedMesh(vertices, normals, faces, *_skin(distances), colours)
 
 
 RADII = np.array([(segment.start_radius, segment.end_radius) for segment in SEGMENTS])
