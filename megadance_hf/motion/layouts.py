@@ -352,23 +352,15 @@ _BODY = ("body_pose", "pose_body")
 _TRANSLATION = ("trans", "transl", "translation", "root_trans", "root_transl", "root_translation", "root_trans_offset")
 _OTHER_KEYS = ("smpl_scaling", "genre", "metadata", "joints", "joint_names")
 # How the end of a key tells the representation of its rotations.
-_KINDS = {
-    "rotation_6d": "6d",
-    "rot6d": "6d",
-    "6d": "6d",
-    "quaternions": "quaternion",
-    "quaternion": "quaternion",
-    "quats": "quaternion",
-    "quat": "quaternion",
-    "wxyz": "wxyz",
-    "xyzw": "xyzw",
-    "rotmats": "matrix",
-    "rotmat": "matrix",
-    "matrices": "matrix",
-    "matrix": "matrix",
-    "axis_angle": "axis-angle",
-    "aa": "axis-angle",
+_ENDINGS = {
+    "6d": ("rotation_6d", "rot6d", "6d"),
+    "quaternion": ("quaternions", "quaternion", "quats", "quat"),
+    "wxyz": ("wxyz",),
+    "xyzw": ("xyzw",),
+    "matrix": ("rotmats", "rotmat", "matrices", "matrix"),
+    "axis-angle": ("axis_angle", "aa"),
 }
+_KINDS = {ending: kind for kind, endings in _ENDINGS.items() for ending in endings}
 _SIZES = {"axis-angle": 3, "quaternion": 4, "wxyz": 4, "xyzw": 4, "6d": 6, "matrix": 9}
 
 

@@ -71,24 +71,7 @@ _MIDDLE_NAMES = {
 }
 _SPINE_NAMES = ("lowerback", "spine", "abdomen", "waist", "belly", "torso", "chest", "upperchest", "thorax")
 # Words in bone names without meaning: rigs, prefixes, the "average" bodies of SMPL's own FBX files.
-_IGNORED_WORDS = {
-    "mixamorig",
-    "bip",
-    "j",
-    "c",
-    "m",
-    "f",
-    "avg",
-    "def",
-    "org",
-    "jnt",
-    "bone",
-    "character",
-    "cc",
-    "base",
-    "sk",
-    "rig",
-}
+_IGNORED_WORDS = frozenset("mixamorig bip j c m f avg def org jnt bone character cc base sk rig".split())
 _REQUIRED = [f"{side}_{part}" for side in _SIDES for part in ("hip", "knee", "ankle", "shoulder", "elbow")]
 
 

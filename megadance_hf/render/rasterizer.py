@@ -209,19 +209,9 @@ def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
             rights, downs, insides = right[row, begin:end], down[row, begin:end], inside[row, begin:end]
             u0, kind = np.float32(begin - x), np.uint8(index)
             c0, b0 = np.float32(radius * radius - v * v), np.float32((radius * dr + v * dy) * per_n)
-            along, z32, dz32, k32, n32 = (
-                np.float32(dx * per_n),
-                np.float32(z),
-                np.float32(dz),
-                np.float32(k),
-                np.float32(n),
-            )
-            per_n32, sharpness32, r32, dr32 = (
-                np.float32(per_n),
-                np.float32(sharpness),
-                np.float32(radius),
-                np.float32(dr),
-            )
+            along, z32, dz32 = np.float32(dx * per_n), np.float32(z), np.float32(dz)
+            k32, n32, r32, dr32 = np.float32(k), np.float32(n), np.float32(radius), np.float32(dr)
+            per_n32, sharpness32 = np.float32(per_n), np.float32(sharpness)
             v32, dx32, dy32 = np.float32(v), np.float32(dx), np.float32(dy)
             for i in range(len(depths)):
                 u = u0 + np.float32(i)
@@ -322,14 +312,8 @@ def shade_body(lighting, zero, colours, owner, right, down, inside, depth, aroun
     halo32, deepest, wide = np.float32(halo), np.float32(0.45), np.int32(lighting.shape[1])
     black = np.array([zero[0], zero[1], zero[2]], np.float32)
     for row in range(cover.shape[0]):
-        covers, owners, first, second, third, body = (
-            cover[row],
-            owner[row],
-            lit[0, row],
-            lit[1, row],
-            lit[2, row],
-            lit[3, row],
-        )
+        covers, owners = cover[row], owner[row]
+        first, second, third, body = lit[0, row], lit[1, row], lit[2, row], lit[3, row]
         rights, downs, insides, depths, arounds = right[row], down[row], inside[row], depth[row], around[row]
         for i in range(len(lookups)):
             scale = most32 / max(np.float32(insides[i]), one)  # normalised to the part of the blur inside the outline
