@@ -16,6 +16,9 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 from .errors_megadance import one_line
+from .kinematics_megadance import NUM_JOINTS
+from .music_features_megadance import MUSIC_FEATURE_SIZE
+from .quantizers_megadance import BUILT_IN, find_quantizer
 from .remote_code_megadance import PIPELINES, NamesCode, task_is_registered
 
 # Order of the ids in the released checkpoints.
@@ -53,7 +56,7 @@ AISTPP_GENRES = (
 
 MOTION_FPS = 30
 FRAMES_PER_CODE = 8
-MUSIC_FEATURE_SIZE = 35
+RHYTHM_SIZE = 4  # cosine and sine of the beat's phase, cosine and sine of the bar's
 
 
 class GenreError(ValueError):
@@ -173,8 +176,10 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
 
     Args:
         fps (`int`): frames a second of the motion.
-        quantizer (`"fsq"` or `"vq"`): finite scalar quantization, or the vector-quantized twin of the paper's Table 4b.
-        levels (`list[int]`): levels of each scalar, odd numbers; their product is the codebook size.
+        quantizer (`str`): `"fsq"`, finite scalar quantization; `"vq"`, vector quantization (Table 4b of the paper); or a name
+            that `register_quantizer` has given to one of your own.
+        quantizer_options (`dict`, *optional*): settings of a quantizer of your own.
+        levels (`list[int]`): levels of each scalar, odd numbers; their product is the codebook size of `"fsq"` and `"vq"`.
         bound (`"tanh"` or `"sigmoid"`): how a scalar is bounded before rounding: released code, or Eq. 1.
         normalize_scalars (`bool`): keep each scalar's mean 0 and spread 1 over the data before it is bounded (batch
             normalisation). Not in the paper; it keeps the whole codebook in use when training small.
@@ -204,7 +209,8 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
     }
 
     fps: int = MOTION_FPS
-    quantizer: Literal["fsq", "vq"] = "fsq"
+    quantizer: str = "fsq"
+    quantizer_options: dict[str, Any] | None = None
     levels: list[int] | tuple[int, ...] = (7, 5, 5, 5, 5)
     bound: Literal["tanh", "sigmoid"] = "tanh"
     normalize_scalars: bool = False
@@ -236,15 +242,15 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
 
     @property
     def codebook_size(self) -> int:
-        """Number of codes of each body part."""
-        return math.prod(self.levels)
+        """Number of codes of each body part, as the quantizer has it."""
+        return find_quantizer(self.quantizer).codebook_size(self)
 
     @property
     def frames_per_code(self) -> int:
         """Motion frames that one code stands for."""
         return 2**self.num_downsamples
 
-    def validate_quantizer(self):
+    def validate_levels(self):
         _require(len(self.levels) > 0, "levels", self.levels, "name at least one")
         _require(
             all(level >= 3 and level % 2 == 1 for level in self.levels),
@@ -253,7 +259,13 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
             "each must be an odd number of 3 or more, so that a digit lies at zero",
         )
         most = MOST["codebook_size"]
-        _require(self.codebook_size <= most, "levels", self.levels, f"their product may be {most} at most")
+        _require(math.prod(self.levels) <= most, "levels", self.levels, f"their product may be {most} at most")
+
+    def validate_quantizer(self):
+        find_quantizer(self.quantizer).check_config(self)
+        unused = self.quantizer_options is not None and self.quantizer in BUILT_IN
+        _require(not unused, "quantizer_options", self.quantizer_options, f"{self.quantizer!r} has none; leave it out")
+        _require_sizes(self, "codebook_size")
 
     def validate_sizes(self):
         _require_sizes(self, "fps hidden_size code_size num_downsamples residual_depth residual_dilation")
@@ -269,13 +281,13 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
 
     def validate_skeleton(self):
         if self.rest_offsets is not None:
-            shape_fits = len(self.rest_offsets) == 24 and all(
+            shape_fits = len(self.rest_offsets) == NUM_JOINTS and all(
                 isinstance(offset, (list, tuple))
                 and len(offset) == 3
                 and all(isinstance(number, (int, float)) and abs(number) < 100 for number in offset)
                 for offset in self.rest_offsets
             )
-            _require(shape_fits, "rest_offsets", "...", "give 24 rows of 3 numbers (metres)")
+            _require(shape_fits, "rest_offsets", "...", f"give {NUM_JOINTS} rows of 3 numbers (metres)")
 
 
 @strict
@@ -418,7 +430,7 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
     def music_step_size(self) -> int:
         """Music numbers of one code step after `music_reduction`: columns that are heard, and the rhythm."""
         columns = self.music_feature_size if self.music_columns is None else len(self.music_columns)
-        columns += 4 if self.rhythm_size else 0
+        columns += RHYTHM_SIZE if self.rhythm_size else 0
         return columns * (self.frames_per_code if self.music_reduction == "stack" else 1)
 
     def validate_sizes(self):
@@ -542,7 +554,7 @@ class MegaDanceClassifierConfig(SavedConfig, PreTrainedConfig):
 # Without them a saved model would be another in silence. What only training asks for may be missing.
 MegaDanceTokenizerConfig.needed = _needed(
     MegaDanceTokenizerConfig,
-    "rest_offsets vq_commitment vq_decay smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight "
+    "quantizer_options rest_offsets vq_commitment vq_decay smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight "
     "joint_loss_root root_path_weight",
 )
 MegaDanceConfig.needed = _needed(

@@ -22,7 +22,7 @@ from transformers.feature_extraction_utils import BatchFeature
 
 from .audio_megadance import MAX_RATE, as_songs, hear, opened
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, read_json, reading
-from .music_features_megadance import HOP_LENGTH, NUM_FEATURES, SAMPLING_RATE, num_rows, song_features
+from .music_features_megadance import HOP_LENGTH, MUSIC_FEATURE_SIZE, SAMPLING_RATE, num_rows, song_features
 from .remote_code_megadance import NamesCode
 
 
@@ -43,15 +43,15 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
 
     def __init__(
         self,
-        feature_size: int = NUM_FEATURES,
+        feature_size: int = MUSIC_FEATURE_SIZE,
         sampling_rate: int = SAMPLING_RATE,
         hop_length: int = HOP_LENGTH,
         padding_value: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        if feature_size != NUM_FEATURES:
+        if feature_size != MUSIC_FEATURE_SIZE:
             raise ValueError(
-                f"feature_size={feature_size}: the music features have {NUM_FEATURES} columns; leave it out"
+                f"feature_size={feature_size}: the music features have {MUSIC_FEATURE_SIZE} columns; leave it out"
             )
         for name, value, most in (("sampling_rate", sampling_rate, MAX_RATE), ("hop_length", hop_length, 65_536)):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:

@@ -95,9 +95,12 @@ ROTATION_SIZE = 6
 ROOT_SIZE = 3
 MOTION_SIZE = ROOT_SIZE + NUM_JOINTS * ROTATION_SIZE
 
-# The paper's body parts (section 3.2); the root velocity goes with the lower body.
-UPPER_JOINTS = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
-LOWER_JOINTS = (0, 1, 2, 4, 5, 7, 8, 10, 11)
+# The paper's body parts (section 3.2) and their joints, in the order of the code streams; the root velocity goes with one of them.
+BODY_PARTS: dict[str, tuple[int, ...]] = {
+    "upper": (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23),
+    "lower": (0, 1, 2, 4, 5, 7, 8, 10, 11),
+}
+ROOT_PART = "lower"
 # Joints whose heights tell the floor: both ankles, both feet.
 CONTACT_JOINTS = (7, 8, 10, 11)
 FOOT_JOINTS = (10, 11)

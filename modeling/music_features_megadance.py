@@ -15,6 +15,7 @@ into it; so memory hardly grows with the song, and the blocks are shared among t
 whole song: the waveform of the harmonic part and 128 mel bands a row.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -25,13 +26,16 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-# Columns of `input_features`: index the last axis with them.
-MFCC = slice(0, 20)
-CHROMA = slice(20, 32)
-ONSET_ENVELOPE = 32
-BEAT = 33
-PEAK = 34
-NUM_FEATURES = 35
+# Columns of `input_features` in the released order, by their number. Another feature is another entry, filled in by
+# `music_features`; every size follows from here.
+_WIDTHS = {"mfcc": 20, "chroma": 12, "onset_envelope": 1, "beat": 1, "peak": 1}
+_ENDS = dict(zip(_WIDTHS, itertools.accumulate(_WIDTHS.values()), strict=True))
+MUSIC_COLUMNS = {name: slice(_ENDS[name] - width, _ENDS[name]) for name, width in _WIDTHS.items()}
+MUSIC_FEATURE_SIZE = sum(_WIDTHS.values())
+# Index the last axis with these.
+MFCC, CHROMA = MUSIC_COLUMNS["mfcc"], MUSIC_COLUMNS["chroma"]
+ONSET_ENVELOPE, BEAT, PEAK = (MUSIC_COLUMNS[name].start for name in ("onset_envelope", "beat", "peak"))
+EVENTS = [BEAT, PEAK]  # 0 or 1: what continues a song has none of them
 
 SAMPLING_RATE = 15360
 HOP_LENGTH = 512  # 15360 / 512 = 30 rows a second
@@ -95,7 +99,7 @@ def music_features(
         percussive_mels[first:last] = np.abs(percussive) ** 2 @ mel
 
     _map(analyse, range(0, rows, block_frames))
-    features = np.zeros((rows, NUM_FEATURES), dtype=np.float32)
+    features = np.zeros((rows, MUSIC_FEATURE_SIZE), dtype=np.float32)
     # decibels count from the loudest band of the whole sound, so a change of volume changes nothing
     features[:, MFCC] = _decibels(sound_mels, float(sound_mels.max())) @ _cosines(MFCC.stop)
     features[:, CHROMA] = _chroma(harmonic, rows, sampling_rate, hop_length, block_frames)
@@ -578,7 +582,7 @@ __all__ = [
     "CHROMA",
     "HOP_LENGTH",
     "MFCC",
-    "NUM_FEATURES",
+    "MUSIC_FEATURE_SIZE",
     "ONSET_ENVELOPE",
     "PEAK",
     "SAMPLING_RATE",

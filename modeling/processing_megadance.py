@@ -40,7 +40,7 @@ from .kinematics_megadance import (
     motion_to_poses,
 )
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
-from .music_features_megadance import BEAT, PEAK
+from .music_features_megadance import EVENTS
 from .remote_code_megadance import NamesCode, carry_code
 
 # What transformers users know these by. Text is named because they will try it.
@@ -313,7 +313,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         something never heard.
         """
         rest = np.repeat(rows[-1:], -len(rows) % self.frames_per_code, axis=0)
-        rest[:, [BEAT, PEAK]] = 0
+        rest[:, EVENTS] = 0
         return np.concatenate((rows, rest))
 
     def _genre_ids(self, genre: str | Sequence[str] | None, count: int) -> list[int] | None:

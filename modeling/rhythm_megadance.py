@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
 
-from .configuration_megadance import MegaDanceConfig
-
-RHYTHM_SIZE = 4  # cosine and sine of the beat's phase, cosine and sine of the bar's
+from .configuration_megadance import RHYTHM_SIZE, MegaDanceConfig
 
 
 def phase_vectors(beat_phase: torch.Tensor, bar_phase: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from .arguments_megadance import check_generation, seed_number, whole_number
 from .audio_megadance import AudioError, LiveMix
-from .configuration_megadance import MegaDanceTokenizerConfig
+from .codecs_megadance import decoder_reach
 from .decoding_megadance import check_rate
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import choose
@@ -50,7 +50,8 @@ from .kinematics_megadance import (
 )
 from .music_features_megadance import (
     BEAT,
-    NUM_FEATURES,
+    EVENTS,
+    MUSIC_FEATURE_SIZE,
     ONSET_ENVELOPE,
     PEAK,
     music_features,
@@ -93,7 +94,7 @@ class LiveMusic:
     def __init__(self, extractor: MegaDanceFeatureExtractor, sampling_rate: int, step_rows: int) -> None:
         rate = extractor.sampling_rate
         self.extractor, self.step_rows, self.steps = extractor, step_rows, 0
-        self.rows, self.first_row = np.zeros((0, NUM_FEATURES), np.float32), 0
+        self.rows, self.first_row = np.zeros((0, MUSIC_FEATURE_SIZE), np.float32), 0
         self._resampler = None
         if sampling_rate != rate:
             self._resampler = sound_library("soxr").ResampleStream(sampling_rate, rate, 1, dtype="float32")
@@ -132,7 +133,7 @@ class LiveMusic:
         self.rows = np.concatenate((kept, window[sure - first :]))
         if rows is not None and rows < self.step_rows:
             rest = np.repeat(self.rows[-1:], self.step_rows - rows, axis=0)
-            rest[:, [BEAT, PEAK]] = 0
+            rest[:, EVENTS] = 0
             self.rows = np.concatenate((self.rows, rest))
         dropped = max(0, len(self.rows) - _HISTORY_ROWS)
         self.rows, self.first_row = self.rows[dropped:], self.first_row + dropped
@@ -159,7 +160,7 @@ class LiveMusic:
         """`rows` and `count` more that are expected to follow, with the beats and peaks of both: (n + count, 35)."""
         rows = np.concatenate((self.rows, expected_rows(self.rows, count)))
         envelope = rows[:, ONSET_ENVELOPE]
-        rows[:, [BEAT, PEAK]] = 0
+        rows[:, EVENTS] = 0
         if envelope.any():
             beats = track_beats(envelope, self.extractor.sampling_rate, self.extractor.hop_length)[1]
             rows[beats, BEAT] = 1
@@ -323,17 +324,6 @@ class DanceChunk:
 
     def __len__(self) -> int:
         return len(self.poses)
-
-
-def decoder_reach(config: MegaDanceTokenizerConfig) -> int:
-    """How many codes before and after its own a frame of the motion tokenizer can depend on, at most."""
-    residual, linear = config.codec == "residual", config.upsampling == "linear"
-    dilations = sum(config.residual_dilation**level for level in range(config.residual_depth)) if residual else 0
-    reach, rate = float(residual), 1  # frames a code, from layer to layer
-    for _ in range(config.num_downsamples):
-        reach += (dilations + 1) / rate + linear / (2 * rate)
-        rate *= 2
-    return math.ceil(reach + residual / rate)
 
 
 class PoseStream:
@@ -558,7 +548,6 @@ __all__ = [
     "DanceStream",
     "LiveMusic",
     "PoseStream",
-    "decoder_reach",
     "expected_rows",
     "steady_phase",
 ]

@@ -14,16 +14,15 @@ from torch.autograd import gradcheck
 
 from megadance_hf.modeling import kinematics_megadance as kinematics
 from megadance_hf.modeling.kinematics_megadance import (
+    BODY_PARTS,
     CONTACT_JOINTS,
     FOOT_JOINTS,
     JOINT_NAMES,
-    LOWER_JOINTS,
     MIRROR_JOINTS,
     MOTION_SIZE,
     NUM_JOINTS,
     PARENTS,
     REST_OFFSETS,
-    UPPER_JOINTS,
     axis_angle_to_matrix,
     axis_angle_to_rotation_6d,
     forward_kinematics,
@@ -90,8 +89,11 @@ def test_skeleton_is_the_smpl_tree(shared_dir):
 
 
 def test_body_parts_share_out_the_joints():
-    assert sorted(UPPER_JOINTS + LOWER_JOINTS) == list(range(NUM_JOINTS))
-    assert (len(UPPER_JOINTS), len(LOWER_JOINTS), MOTION_SIZE) == (15, 9, 147)
+    assert sorted(sum(BODY_PARTS.values(), ())) == list(range(NUM_JOINTS))
+    assert {part: len(joints) for part, joints in BODY_PARTS.items()} == {
+        "upper": 15,
+        "lower": 9,
+    } and MOTION_SIZE == 147
     assert [JOINT_NAMES[joint] for joint in CONTACT_JOINTS] == ["left_ankle", "right_ankle", "left_foot", "right_foot"]
 
 

@@ -1,4 +1,4 @@
-"""The motion tokenizer: quantizers, codecs, losses, statistics, saving and loading."""
+"""The motion tokenizer: body parts, losses, statistics, saving and loading."""
 
 import warnings
 
@@ -10,17 +10,13 @@ from hypothesis import strategies as st
 
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.kinematics_megadance import (
-    LOWER_JOINTS,
-    UPPER_JOINTS,
+    BODY_PARTS,
     integrate_root_velocity,
     motion_to_joints,
     poses_to_motion,
 )
 from megadance_hf.modeling.modeling_megadance_tokenizer import (
-    FiniteScalarQuantizer,
     MegaDanceTokenizer,
-    VectorQuantizer,
-    codebook_utilization,
     dynamics_l1,
     join_body,
     split_body,
@@ -53,7 +49,7 @@ def some_motion(batch: int = 2, frames: int = 32) -> torch.Tensor:
 
 
 def test_body_parts_cover_every_joint_once():
-    assert sorted(UPPER_JOINTS + LOWER_JOINTS) == list(range(24))
+    assert sorted(sum(BODY_PARTS.values(), ())) == list(range(24))
     motion = torch.arange(147.0).expand(2, 3, 147)
     upper, lower = split_body(motion)
     assert upper.shape[-1] == 90 and lower.shape[-1] == 57
@@ -62,75 +58,7 @@ def test_body_parts_cover_every_joint_once():
     assert torch.equal(join_body(upper, lower), motion)
 
 
-# --- quantizers ----------------------------------------------------------------------------------------------------
-
-
-@given(
-    levels=st.lists(st.sampled_from([3, 5, 7, 9]), min_size=1, max_size=4), bound=st.sampled_from(["tanh", "sigmoid"])
-)
-@settings(max_examples=20, deadline=None)
-def test_codes_digits_and_values_are_one_to_one(levels, bound):
-    config = MegaDanceTokenizerConfig(**{**TINY, "levels": levels, "bound": bound})
-    quantizer = FiniteScalarQuantizer(config)
-    codes = torch.arange(config.codebook_size)
-    digits = quantizer.codes_to_digits(codes)
-    assert torch.equal(quantizer.digits_to_codes(digits), codes)
-    assert digits.min() == 0 and all(int(digits[:, i].max()) == level - 1 for i, level in enumerate(levels))
-    values = quantizer.digits_to_values(digits)
-    assert values.min() == -1 and values.max() == 1 and len(torch.unique(values, dim=0)) == len(codes)
-
-
-@pytest.mark.parametrize("bound", ["tanh", "sigmoid"])
-def test_every_level_is_reached_and_bounds_hold(bound):
-    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**{**TINY, "bound": bound}))
-    scalars = torch.linspace(-8, 8, 1001)[:, None].expand(-1, 3)
-    digits = quantizer.bound(scalars).round() + torch.tensor(quantizer.levels) // 2
-    for place, level in enumerate(quantizer.levels):
-        assert torch.unique(digits[:, place]).tolist() == list(range(level))
-    assert (digits.diff(dim=0) >= 0).all()
-
-
-def test_paper_bound_is_the_sigmoid_of_equation_1():
-    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**{**TINY, "bound": "sigmoid"}))
-    scalars = torch.randn(50, 3)
-    expected = torch.round(torch.sigmoid(scalars) * (torch.tensor(quantizer.levels) - 1))
-    assert torch.equal(quantizer.bound(scalars).round() + torch.tensor(quantizer.levels) // 2, expected)
-
-
-def test_gradient_goes_straight_through_the_rounding():
-    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**TINY)).double()
-    hidden = torch.randn(1, 4, 8, dtype=torch.float64, requires_grad=True)
-    quantized, _, _ = quantizer(hidden)
-    weight = torch.randn_like(quantized)
-    (through,) = torch.autograd.grad((quantized * weight).sum(), hidden)
-    # the slow twin: the same without any rounding
-    values = quantizer.bound(quantizer.project_in(hidden)) / (torch.tensor(quantizer.levels) // 2)
-    (smooth,) = torch.autograd.grad((quantizer.project_out(values) * weight).sum(), hidden)
-    torch.testing.assert_close(through, smooth, rtol=1e-5, atol=1e-7)
-
-
-def test_soft_share_is_for_training_only_and_fades():
-    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**TINY))
-    hidden = torch.randn(1, 64, 8)
-    hard = quantizer.eval()(hidden)[0]
-    quantizer.soft_share = 1.0
-    assert torch.equal(quantizer(hidden)[0], hard)
-    soft = quantizer.train()(hidden)[0]
-    assert not torch.allclose(soft, hard)
-    quantizer.soft_share = 0.0
-    torch.testing.assert_close(quantizer(hidden)[0], hard)
-
-
-def test_normalized_scalars_keep_their_spread_whatever_the_encoder_does():
-    quantizer = FiniteScalarQuantizer(MegaDanceTokenizerConfig(**{**TINY, "normalize_scalars": True})).train()
-    hidden = torch.randn(4, 64, 8) * 1000 + 500
-    scalars = quantizer.scalars(hidden).flatten(0, 1)
-    torch.testing.assert_close(scalars.std(0, correction=0), torch.ones(3), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(scalars.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
-    for _ in range(400):
-        quantizer.scalars(hidden)
-    # and in use, with the statistics that training left, the same
-    torch.testing.assert_close(quantizer.eval().scalars(hidden).flatten(0, 1), scalars, rtol=0.05, atol=0.05)
+# --- the model -----------------------------------------------------------------------------------------------------
 
 
 def test_a_vector_quantizer_begins_with_vectors_of_the_data():
@@ -139,32 +67,6 @@ def test_a_vector_quantizer_begins_with_vectors_of_the_data():
     model.calibrate(motion)
     hidden = model.upper.hidden(split_body(model.normalize(motion))[0]).flatten(0, 1)
     assert torch.cdist(model.upper.quantizer.codebook, hidden).min(1).values.max() < 1e-3
-
-
-def test_vector_quantizer_takes_the_nearest_entry_and_moves_it_towards_its_vectors():
-    quantizer = VectorQuantizer(MegaDanceTokenizerConfig(**{**TINY, "quantizer": "vq", "vq_decay": 0.8})).train()
-    hidden = torch.randn(1, 40, 8)
-    distances = (hidden[0][:, None] - quantizer.codebook[None]).norm(dim=-1)
-    codes = quantizer.encode(hidden)
-    assert torch.equal(codes[0], distances.argmin(-1))
-    before = quantizer.codebook.clone()
-    for _ in range(200):
-        _, codes, loss = quantizer(hidden)
-    used = torch.unique(codes)
-    assert loss > 0 and not torch.equal(before[used], quantizer.codebook[used])
-    for code in used:  # each settles in the middle of its vectors
-        members = hidden[0][codes[0] == code]
-        torch.testing.assert_close(quantizer.codebook[code], members.mean(0), rtol=1e-3, atol=1e-3)
-    frozen = quantizer.codebook.clone()
-    quantizer.eval()(hidden)
-    assert torch.equal(frozen, quantizer.codebook)
-
-
-def test_codebook_utilization():
-    assert codebook_utilization(torch.tensor([[0, 1], [1, 2]]), 6) == 0.5
-
-
-# --- the model -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.versions

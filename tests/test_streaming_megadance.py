@@ -9,10 +9,10 @@ import torch
 from helpers import click_song, noisy_song, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
-from megadance_hf.modeling.configuration_megadance import GenreError, MegaDanceTokenizerConfig
+from megadance_hf.modeling.codecs_megadance import decoder_reach
+from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
-from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, ONSET_ENVELOPE, music_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.modeling.rhythm_megadance import phase_vectors
@@ -21,7 +21,6 @@ from megadance_hf.modeling.streaming_megadance import (
     DanceStream,
     LiveMusic,
     PoseStream,
-    decoder_reach,
     expected_rows,
     steady_phase,
 )
@@ -132,29 +131,6 @@ def test_frames_given_early_go_on_where_the_last_ended():
     assert np.mean(jumps) > 0.05, "or there would be nothing to blend"
     assert dances[0].joints()[..., 1].min() > -1e-4, "on the floor"
     assert np.array_equal(dances[0].poses, dances[1].poses)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"residual_depth": 1},
-        {"residual_depth": 2, "residual_dilation": 2, "upsampling": "linear"},
-        {"residual_depth": 3, "residual_dilation": 3},
-        {"codec": "plain"},
-        {"codec": "plain", "upsampling": "linear"},
-    ],
-)
-@torch.no_grad()
-def test_the_reach_of_the_decoder(options):
-    config = MegaDanceTokenizerConfig(levels=[3, 3, 3], hidden_size=8, code_size=8, **options)
-    tokenizer, reach = MegaDanceTokenizer(config).eval(), decoder_reach(config)
-    codes = torch.randint(26, (2, 1, 2 * reach + 9))
-    other = codes.clone()
-    other[..., reach + 4] += 1
-    changed = (tokenizer.decode(*codes) - tokenizer.decode(*other))[0].abs().amax(1) > 0
-    where = changed.nonzero()[:, 0] // 8 - (reach + 4)
-    assert -reach <= where.min() < 0 < where.max() <= reach
-    assert where.max() >= reach / 2, "and not much too far"
 
 
 # --- music -----------------------------------------------------------------------------------------------------------

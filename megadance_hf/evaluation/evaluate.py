@@ -31,8 +31,9 @@ from megadance_hf.metrics.dance_features import geometric_features, kinetic_feat
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, match_genre
 from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification, classifier_motion
-from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, codebook_utilization
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.progress_megadance import progress_bar
+from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 from megadance_hf.models import DEFAULT_MODEL, find_model
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.training.tasks import reconstruction_report

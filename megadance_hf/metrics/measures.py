@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from megadance_hf.modeling.kinematics_megadance import FOOT_JOINTS
-from megadance_hf.modeling.modeling_megadance_tokenizer import codebook_utilization  # noqa: F401  (also a metric: its home has the codes)
+from megadance_hf.modeling.quantizers_megadance import codebook_utilization  # noqa: F401  (also a metric: its home has the codes)
 
 # A foot joint this low (metres) counts as on the floor, where the floor is y = 0 at the foot joints.
 FLOOR_HEIGHT = 0.05

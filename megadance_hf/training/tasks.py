@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from megadance_hf.modeling.codecs_megadance import BodyPartCodec
 from megadance_hf.modeling.experts_megadance import SlidingWindowAttention
-from megadance_hf.modeling.modeling_megadance_tokenizer import BodyPartCodec
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class TokenizerTask:
 
     Attributes:
         clips: held-out clips that are reconstructed whole; without any nothing is measured.
-        soft_share: share of training over which unrounded values fade out (see `FiniteScalarQuantizer.soft_share`).
+        soft_share: share of training over which unrounded values fade out (see `Quantizer.soft_share`).
         ramp_share: share of training over which the velocity and acceleration weights grow to their full size.
     """
 
@@ -131,7 +131,7 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
     from megadance_hf import metrics
     from megadance_hf.data.windows import clip_motion
     from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
-    from megadance_hf.modeling.modeling_megadance_tokenizer import codebook_utilization
+    from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 
     step, rows, compared, upper, lower = model.config.frames_per_code, [], [], [], []
     device = model.motion_mean.device
