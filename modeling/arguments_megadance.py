@@ -1,7 +1,7 @@
-"""What models, generate() and the pipelines are called with: one line for what is missing, misspelt or without effect.
+"""Checks of the arguments of models, generate() and the pipelines: one line for what is missing, misspelt or without effect.
 
-transformers has some eighty generation options, most of them about text. An option that would do nothing here is refused with the
-reason and what to use instead, wherever it stands: among the keywords, in a `GenerationConfig`, or in the model's own.
+transformers has some eighty generation options, most of them about text. An option without effect here is refused with the reason
+and what to use instead, wherever it is given: as a keyword, in a `GenerationConfig`, or in the model's own.
 """
 
 import difflib
@@ -30,8 +30,8 @@ _START = (
 )
 _GIVEN_UP = "there is no such search: use do_sample=True, with temperature, top_k or top_p"
 
-# Options that would do nothing, or fail deep inside, and why.
-_IDLE = {
+# Options that have no effect, or fail deep inside, and why.
+_NO_EFFECT = {
     **dict.fromkeys(("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time"), _LENGTH),
     **dict.fromkeys(("stopping_criteria", "stop_strings", "exponential_decay_length_penalty"), _LENGTH),
     **dict.fromkeys(("eos_token_id", "pad_token_id", "forced_eos_token_id"), _SPECIAL),
@@ -57,7 +57,7 @@ _IDLE = {
     "inputs": "give the music as input_features: generate(**processor(song, genre=...))",
     "inputs_embeds": "give the music as input_features: generate(**processor(song, genre=...))",
 }
-# What these say by being there all the same.
+# The values of these that are accepted, since they ask for nothing.
 _NEUTRAL = {
     **dict.fromkeys(("num_beams", "num_beam_groups", "guidance_scale", "length_penalty"), 1),
     **dict.fromkeys(("min_length", "min_new_tokens", "diversity_penalty", "encoder_no_repeat_ngram_size"), 0),
@@ -66,7 +66,7 @@ _NEUTRAL = {
     "encoder_repetition_penalty": 1,
     "return_dict_in_generate": True,
 }
-# Options about drawing codes at random, and the value that says nothing.
+# Options of sampling, and their neutral value.
 _SAMPLING = {
     "temperature": 1,
     "top_k": 0,
@@ -78,10 +78,12 @@ _SAMPLING = {
     "eta_cutoff": 0,
 }
 _CODES = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids")
-_OTHER = ("do_sample", "repetition_penalty", "no_repeat_ngram_size", "sequence_bias", "renormalize_logits")
-_OTHER += ("remove_invalid_values", "num_return_sequences", "output_scores", "output_logits", "use_cache")
-GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *_OTHER)  # those that do something
-OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, beside transformers' own
+_OTHER = (
+    *("do_sample", "repetition_penalty", "no_repeat_ngram_size", "sequence_bias", "renormalize_logits"),
+    *("remove_invalid_values", "num_return_sequences", "output_scores", "output_logits", "use_cache"),
+)
+GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *_OTHER)  # those that have an effect
+OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, in addition to those of transformers
 _BOOKKEEPING = ("transformers_version",)
 
 
@@ -89,10 +91,10 @@ _BOOKKEEPING = ("transformers_version",)
 
 
 def whole_number(name: str, value: Any, lowest: int = 0, highest: int | None = None) -> int:
-    """A whole number as Python's own, from any kind of number there is (numpy's, a tensor of one, 3.0).
+    """Any kind of whole number (numpy's, a tensor of one element, 3.0) as an int.
 
     Raises:
-        ValueError: it is none, or below `lowest`, or above `highest`.
+        ValueError: it is no whole number, or not from `lowest` to `highest`.
     """
     number = _plain(value)
     if isinstance(number, float) and number.is_integer():
@@ -104,10 +106,14 @@ def whole_number(name: str, value: Any, lowest: int = 0, highest: int | None = N
 
 
 def real_number(name: str, value: Any, wanted: str, allowed: Callable[[float], bool]) -> float | int:
-    """A number for which `allowed` holds; `wanted` says so in words.
+    """Any kind of finite number as an int or float.
+
+    Args:
+        wanted: the range in words, for the message.
+        allowed: whether a number is in the range.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no number, or not in the range.
     """
     number = _plain(value)
     if number is None or not math.isfinite(number) or not allowed(number):
@@ -116,16 +122,16 @@ def real_number(name: str, value: Any, wanted: str, allowed: Callable[[float], b
 
 
 def seed_number(value: Any) -> int:
-    """A seed as torch takes it. Any whole number of 0 or more is one: from 2**64 on, what it leaves when divided by that.
+    """A seed for torch: any whole number of 0 or more, modulo 2**64.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no such number.
     """
     return whole_number("seed", value) % 2**64
 
 
 def _plain(value: Any) -> int | float | None:
-    """Python's number, or None for what is no number (True and False are none)."""
+    """An int or float, or None if it is no number (True and False are none)."""
     if isinstance(value, torch.Tensor) or (hasattr(value, "item") and hasattr(value, "dtype")):
         if math.prod(value.shape) != 1:
             return None
@@ -148,13 +154,13 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "eta_cutoff": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
     "repetition_penalty": ("a number above 0", lambda number: number > 0),
 }
-MOST_DANCES = 10_000  # to one song at once: more is asked for by mistake, and ends without memory
+MOST_DANCES = 10_000  # to one song at once: more is a mistake, and runs out of memory
 _WHOLE = {"top_k": (0,), "no_repeat_ngram_size": (0,), "num_return_sequences": (1, MOST_DANCES)}
 _SWITCHES = ("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values", "output_scores", "output_logits")
 
 
 def _checked(name: str, value: Any) -> Any:
-    """The value of an option that does something, as Python's number where it is one."""
+    """The checked value of an option that has an effect; numbers as int or float."""
     if value is None:
         return None
     if name in _WHOLE:
@@ -177,21 +183,21 @@ def check_generation(
     samples: bool = False,
     where: str = "generate()",
 ) -> dict[str, Any]:
-    """Look at all options before anything is computed.
+    """Check all options before anything is computed.
 
     Args:
-        options: keywords, among them perhaps a `generation_config`.
-        own: the model's own configuration.
-        known: names that are not this function's business, but may have been meant where one is misspelt.
-        codebook_size: codes that are named must be below it.
-        samples: whether codes are drawn at random where neither the options nor `own` say.
-        where: who takes the options, for messages.
+        options: keywords, which may include a `generation_config`.
+        own: the model's own generation configuration.
+        known: options that the caller checks itself; they are also suggested for a misspelt name.
+        codebook_size: codes in options must be below it.
+        samples: whether codes are sampled if neither the options nor `own` say.
+        where: what takes the options, for messages.
 
     Returns:
-        the options, numbers as Python's own.
+        the options; numbers as int or float.
 
     Raises:
-        ValueError: one would do nothing, is misspelt, or is out of range.
+        ValueError: an option has no effect, is misspelt, or is out of range.
     """
     config = options.get("generation_config")
     if config is not None and not isinstance(config, GenerationConfig):
@@ -203,17 +209,17 @@ def check_generation(
             continue
         if name not in GENERATION_OPTIONS:
             _refuse(name, value, known, where)
-            continue  # it says nothing, so it need not go on
+            continue  # it was neutral and can be dropped
         checked[name] = given[name] = _checked(name, value)
     given = {**_of_config(config, known, where), **given}
     _of_config(own, known, where, strict=False)
     _check_codes(given, codebook_size)
-    drawn = given.get("do_sample")
-    if drawn is None:
-        drawn = getattr(own, "do_sample", None)
-    if not (samples if drawn is None else drawn):
-        for name, nothing in _SAMPLING.items():
-            if given.get(name) not in (None, nothing):
+    do_sample = given.get("do_sample")
+    if do_sample is None:
+        do_sample = getattr(own, "do_sample", None)
+    if not (samples if do_sample is None else do_sample):
+        for name, neutral in _SAMPLING.items():
+            if given.get(name) not in (None, neutral):
                 raise ValueError(
                     f"{name}={given[name]!r} does nothing without sampling: add do_sample=True, or leave it out"
                 )
@@ -221,39 +227,39 @@ def check_generation(
 
 
 def _of_config(config: GenerationConfig | None, known: Collection[str], where: str, strict: bool = True) -> dict:
-    """What a configuration says beyond the defaults, checked. One that was loaded may know more than this transformers."""
+    """The checked options of a configuration. Unless `strict`, those that this version of transformers does not know are skipped."""
     given, defaults = {}, vars(GenerationConfig())
     for name, value in ({} if config is None else vars(config)).items():
         if name.startswith("_") or name in _BOOKKEEPING or name in OWN_FIELDS or value is None:
             continue
         if name in GENERATION_OPTIONS:
             given[name] = _checked(name, value)
-        elif value != defaults.get(name) and (strict or name in _IDLE):
+        elif value != defaults.get(name) and (strict or name in _NO_EFFECT):
             place = "generation_config" if strict else "the model's generation_config"
             _refuse(name, value, known, where, f" in {place}")
     return given
 
 
 def _refuse(name: str, value: Any, known: Collection[str], where: str, place: str = "") -> None:
-    """Say why an option is none, unless it says nothing."""
-    if value is None and (name in _IDLE or hasattr(GenerationConfig(), name)):
+    """Raise a ValueError that says why an option is refused, unless its value is neutral."""
+    if value is None and (name in _NO_EFFECT or hasattr(GenerationConfig(), name)):
         return
-    if name in _IDLE:
+    if name in _NO_EFFECT:
         if name in _NEUTRAL and value == _NEUTRAL[name]:
             return
-        raise ValueError(f"{name}={short(repr(value))}{place}: {_IDLE[name]}")
+        raise ValueError(f"{name}={short(repr(value))}{place}: {_NO_EFFECT[name]}")
     unknown_option(name + place, {*GENERATION_OPTIONS, *OWN_FIELDS, *known, "generation_config"}, where)
 
 
 def unknown_option(name: str, names: Collection[str], where: str) -> None:
-    """Raise a ValueError that says what may have been meant."""
+    """Raise a ValueError that suggests the nearest name."""
     near = difflib.get_close_matches(name.split()[0], sorted(names), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"give some of {', '.join(sorted(names))}"
     raise ValueError(f"{name} is no option of {where}: {hint}")
 
 
 def _check_codes(given: Mapping[str, Any], codebook_size: int | None) -> None:
-    """A code that does not exist cannot be forbidden."""
+    """Raises ValueError if an option names a code that is not in the codebook."""
     if codebook_size is None:
         return
     named = {name: given[name] for name in _CODES if given.get(name) is not None}
@@ -270,7 +276,7 @@ def _check_codes(given: Mapping[str, Any], codebook_size: int | None) -> None:
 
 
 def check_helpers(logits_processor: Any = None, streamer: Any = None, progress: Any = False) -> None:
-    """What is called at each step must be of the kind that is called."""
+    """Raises ValueError unless what is called at each step can be called."""
     if logits_processor is not None:
         kinds = logits_processor if isinstance(logits_processor, list | tuple) else [None]
         if not all(map(callable, kinds)):
@@ -294,7 +300,7 @@ def names_of(function: Callable) -> tuple[str, ...]:
 
 
 def need_tensors(remedy: str, **tensors: Any) -> None:
-    """Raise a ValueError of one line unless all of these are tensors; `remedy` says where they come from."""
+    """Raises ValueError unless all of these are tensors; `remedy` says where they come from."""
     missing = [name for name, value in tensors.items() if value is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
@@ -307,7 +313,7 @@ def need_tensors(remedy: str, **tensors: Any) -> None:
 
 
 def need_codes(**tensors: Any) -> None:
-    """Raise a ValueError of one line unless these, where they are given, are tensors of whole numbers."""
+    """Raises ValueError unless those that are not None are tensors of whole numbers."""
     for name, value in tensors.items():
         if value is None:
             continue
@@ -317,10 +323,10 @@ def need_codes(**tensors: Any) -> None:
 
 
 def need_counts(num_frames: Any, batch: int) -> list[int] | None:
-    """`num_frames` as a list with one whole number for each of the batch; None as it is.
+    """`num_frames` as a list with one whole number per item of the batch; None as it is.
 
     Raises:
-        ValueError: it is neither one number, for a batch of one, nor one for each.
+        ValueError: it is no number of 1 or more, or there is not one per item.
     """
     if num_frames is None:
         return None

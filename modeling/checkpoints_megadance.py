@@ -1,10 +1,10 @@
-"""Weights in one file a genre, so that whoever wants one genre reads, or downloads, one genre.
+"""Checkpoints with one weight file per genre, so that loading one genre reads, or downloads, one genre.
 
     model-shared.safetensors                  everything that all genres use
-    model-genre_Popping.safetensors           the experts of one genre, one in each layer
-    model.safetensors.index.json              which tensor lies in which file (transformers' own format)
+    model-genre_Popping.safetensors           the experts of one genre, one per layer
+    model.safetensors.index.json              which tensor is in which file (transformers' own format)
 
-transformers reads such a folder as it reads any sharded one; only the choice of the files is made here.
+transformers reads such a folder as it reads any sharded one; this module only chooses the files.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+# transformers has no public function that reads some tensors of a file, or that writes a file of tensors
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -27,13 +28,13 @@ from .files_megadance import all_or_none, scratch
 from .folders_megadance import CONFIG, GENERATION, INDEX, WEIGHTS, read_index
 
 SHARED = "shared"
-# where a generator's folder or repository has its motion tokenizer
+# the subfolder of a generator's folder or repository that holds its motion tokenizer
 TOKENIZER_FOLDER = "tokenizer"
-# what of from_pretrained's arguments says where to look
+# the arguments of from_pretrained that say where to look
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 
 
-# Where models were loaded from, with the token; not an attribute, which would be saved with a pickled model.
+# Where models were loaded from, with the token; not an attribute, which pickling a model would save.
 _sources: WeakKeyDictionary[nn.Module, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
 
 
@@ -43,19 +44,19 @@ def remember_source(model: nn.Module, source: str | os.PathLike, hub: dict[str, 
 
 
 def source_of(model: nn.Module) -> tuple[str, dict[str, Any]]:
-    """Folder or Hub id, and arguments of `from_pretrained`, with which other parts of the same model can be loaded."""
+    """Folder or Hub id that a model was loaded from, and the arguments of `from_pretrained` that load its other parts."""
     source, hub = _sources.get(model, (str(model.name_or_path), {}))
     return source, {key: value for key, value in hub.items() if key != "subfolder"}
 
 
 def genre_of(name: str) -> str | None:
-    """The genre's key in a tensor's name, `genre_Popping`; None for what is shared."""
+    """The genre's key in a tensor's name, such as `genre_Popping`; None for shared tensors."""
     match = re.search(r"(?:^|\.)genre_experts\.(genre_\w+)\.", name)
     return match[1] if match else None
 
 
 def save_by_genre(state_dict: dict[str, Tensor], folder: str | os.PathLike) -> None:
-    """Write the files above: all of them appear, the index last, or none."""
+    """Write the weights in the files above: all of them appear, the index last, or none."""
     folder = Path(folder)
     shards: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state_dict.items():
@@ -81,14 +82,14 @@ def _find(source: str | os.PathLike, name: str, hub: dict[str, Any], required: b
 
 
 def _pinned(hub: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The same arguments for the commit that `file` came from: all files are of one state, also while others push."""
+    """The same arguments for the commit that `file` came from, so that all files are of one commit even while others push."""
     commit = extract_commit_hash(file.as_posix(), None)
     return hub if commit is None else {**hub, "revision": commit}
 
 
 @contextmanager
 def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> Iterator[str | None]:
-    """A folder that looks like the model `source` with only these genres' files; None where there are no such files.
+    """A temporary folder with the model `source` reduced to these genres' files; None if the model has no file per genre.
 
     `source` is a folder or a Hub id; of a Hub id only the files that are needed are downloaded.
     """
@@ -109,18 +110,17 @@ def only_genres(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> I
 
 
 def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> dict[str, Tensor]:
-    """The tensors of these genres' experts, by name; nothing else of the files is read."""
+    """The tensors of these genres' experts, by name. Nothing else is read from the files."""
     index_file = _find(source, INDEX, hub)
     if index_file is None:
-        single = _find(source, WEIGHTS, hub)
-        files = [] if single is None else [single]
+        files = [_find(source, WEIGHTS, hub)]
     else:
         hub = _pinned(hub, index_file)
         weight_map = read_index(index_file)
         names = sorted({file for name, file in weight_map.items() if genre_of(name) in keys})
         files = [_find(source, name, hub, required=True) for name in names]
     tensors = {}
-    for path in files:
+    for path in filter(None, files):
         with reading(path, error=ModelError), safe_open(path, framework="pt") as file:
             tensors.update({name: file.get_tensor(name) for name in file.keys() if genre_of(name) in keys})
     return tensors

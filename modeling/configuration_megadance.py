@@ -1,8 +1,7 @@
 """Configurations: every shape, switch, rate and loss weight of the models, typed and validated.
 
-The switches say both what the paper's text promises and what its released checkpoints need, wherever the two differ.
-The defaults are the paper's full size in the released arrangement; `MegaDanceConfig.paper()` and
-`MegaDanceTokenizerConfig.paper()` flip every switch to the paper's text.
+Where the paper's text and its released checkpoints differ, a switch offers both. The defaults are the paper's full size in the
+released arrangement; `MegaDanceConfig.paper()` and `MegaDanceTokenizerConfig.paper()` set every switch to the paper's text.
 """
 
 import copy
@@ -10,9 +9,9 @@ import difflib
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from huggingface_hub.dataclasses import strict
+from huggingface_hub.dataclasses import strict  # as transformers' own configurations do
 from transformers.configuration_utils import PreTrainedConfig
 
 from .errors_megadance import one_line
@@ -60,11 +59,11 @@ RHYTHM_SIZE = 4  # cosine and sine of the beat's phase, cosine and sine of the b
 
 
 class GenreError(ValueError):
-    """A genre that the model does not know; the message lists those it knows."""
+    """An unknown genre; the message lists the known ones."""
 
 
 def match_genre(genre: str, genres: Sequence[str]) -> str:
-    """The name among `genres` that `genre` means. Capitals, spaces and hyphens do not matter: "Cha-Cha" is "chacha".
+    """The name in `genres` that matches `genre`. Capitals, spaces and hyphens do not matter: "Cha-Cha" is "chacha".
 
     Raises:
         GenreError: there is none; the message has the nearest spelling and the whole list.
@@ -86,8 +85,8 @@ def _require(condition: bool, name: str, value: Any, remedy: str) -> None:
         raise ValueError(f"{name}={value!r} is not possible: {remedy}")
 
 
-# Sizes beyond these are no model of this kind: refused before anything of that size is built.
-MOST = {
+# Larger sizes are mistakes, refused before anything of that size is built.
+MAX_SIZES = {
     "codebook_size": 1_000_000,
     "hidden_size": 16_384,
     "num_hidden_layers": 256,
@@ -112,34 +111,33 @@ MOST = {
     "residual_depth": 64,
     "residual_dilation": 64,
 }
-MOST_GENRES, MOST_LETTERS = 10_000, 200
+MAX_GENRES, MAX_LETTERS = 10_000, 200
 
 
 def _require_sizes(config: Any, names: str) -> None:
     for name in names.split():
         value = getattr(config, name)
-        _require(1 <= value <= MOST[name], name, value, f"use 1 to {MOST[name]}")
+        _require(1 <= value <= MAX_SIZES[name], name, value, f"use 1 to {MAX_SIZES[name]}")
 
 
-def _require_weights(config: Any, names: str, most: float = 1e6) -> None:
+def _require_weights(config: Any, names: str, highest: float = 1e6) -> None:
     for name in names.split():
         value = getattr(config, name)
-        _require(0 <= value <= most, name, value, f"use 0 to {most:g}")
+        _require(0 <= value <= highest, name, value, f"use 0 to {highest:g}")
 
 
-def _needed(config_class: type, but: str) -> tuple[str, ...]:
-    """The fields that a saved configuration must have: the weights cannot tell them, and a default may be another's."""
-    return tuple(name for name in config_class.__annotations__ if name not in but.split())
+def _all_fields_but(optional: str, config_class: type) -> tuple[str, ...]:
+    return tuple(name for name in config_class.__annotations__ if name not in optional.split())
 
 
 def _require_labels(id2label: dict[int, str]) -> list[str]:
     labels = list(id2label.values())
     _require(len(labels) > 0, "id2label", id2label, "name at least one genre")
-    _require(len(labels) <= MOST_GENRES, "id2label", f"{len(labels)} genres", f"use {MOST_GENRES} at most")
+    _require(len(labels) <= MAX_GENRES, "id2label", f"{len(labels)} genres", f"use {MAX_GENRES} at most")
     for label in labels:
-        named = isinstance(label, str) and any(map(str.isalnum, label)) and len(label) <= MOST_LETTERS
-        _require(named and label.isprintable(), "id2label", str(label)[:MOST_LETTERS], "each genre is a short name")
-    _require(len(set(labels)) == len(labels), "id2label", id2label, "each genre may stand there once")
+        named = isinstance(label, str) and any(map(str.isalnum, label)) and len(label) <= MAX_LETTERS
+        _require(named and label.isprintable(), "id2label", str(label)[:MAX_LETTERS], "each genre is a short name")
+    _require(len(set(labels)) == len(labels), "id2label", id2label, "name each genre once")
     _require(
         sorted(map(str, id2label)) == sorted(map(str, range(len(labels)))),
         "id2label",
@@ -150,14 +148,23 @@ def _require_labels(id2label: dict[int, str]) -> list[str]:
 
 
 def _genre_labels(id2label: dict | None, label2id: dict | None) -> dict[int, str]:
-    """What was given, or FineDance's genres."""
+    """The given genres by id, or FineDance's."""
     if id2label is not None:
         return id2label
-    return dict(enumerate(FINEDANCE_GENRES if label2id is None else sorted(label2id, key=label2id.get)))
+    return dict(
+        enumerate(FINEDANCE_GENRES if label2id is None else sorted(label2id, key=lambda label: label2id[label]))
+    )
 
 
 class SavedConfig(NamesCode):
-    """For configurations: `from_pretrained` of a folder is a ModelError that names the file where it cannot be used."""
+    """Mixin of configurations: `from_pretrained` of a folder raises a ModelError that names a file that cannot be used.
+
+    Attributes:
+        needed: fields that a saved configuration must have, since a default could make another model of it silently. The others
+            are only used in training, or the weights determine them.
+    """
+
+    needed: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -175,31 +182,30 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
     r"""Configuration of [`MegaDanceTokenizer`], the motion codec of the first stage (paper, section 3.2).
 
     Args:
-        fps (`int`): frames a second of the motion.
+        fps (`int`): frames per second of the motion.
         quantizer (`str`): `"fsq"`, finite scalar quantization; `"vq"`, vector quantization (Table 4b of the paper); or a name
             that `register_quantizer` has given to one of your own.
         quantizer_options (`dict`, *optional*): settings of a quantizer of your own.
         levels (`list[int]`): levels of each scalar, odd numbers; their product is the codebook size of `"fsq"` and `"vq"`.
         bound (`"tanh"` or `"sigmoid"`): how a scalar is bounded before rounding: released code, or Eq. 1.
-        normalize_scalars (`bool`): keep each scalar's mean 0 and spread 1 over the data before it is bounded (batch
-            normalisation). Not in the paper; it keeps the whole codebook in use when training small.
+        normalize_scalars (`bool`): normalise each scalar to mean 0 and standard deviation 1 over the data before it is bounded
+            (batch normalisation). Not in the paper; it keeps the whole codebook of a small model in use.
         codec (`"residual"` or `"plain"`): dilated residual blocks around each strided convolution (released code), or
             the paper's three-layer CNN with a two-layer MLP.
         upsampling (`"transposed"` or `"linear"`): transposed convolution (paper, released code), or linear
-            interpolation followed by a convolution. Deviation offered because transposed convolutions jitter when
-            trained small.
+            interpolation followed by a convolution. A deviation, because the transposed convolutions of small models jitter.
         hidden_size (`int`): width of the convolutions.
         code_size (`int`): size of the vector before and after the quantizer.
-        num_downsamples (`int`): strided layers; a code stands for `2 ** num_downsamples` frames.
+        num_downsamples (`int`): strided layers; a code covers `2 ** num_downsamples` frames.
         residual_depth (`int`), residual_dilation (`int`): residual blocks per layer, and the growth of their dilation.
         vq_commitment (`float`), vq_decay (`float`): only for `quantizer="vq"`.
-        smpl_loss_weight, joint_loss_weight (`float`): the two terms of Eq. 2; 0 leaves a term out (Table 4b).
+        smpl_loss_weight, joint_loss_weight (`float`): weights of the two terms of Eq. 2; 0 leaves a term out (Table 4b).
         velocity_weight, acceleration_weight (`float`): alpha 1 and alpha 2 of Eq. 3-4.
         joint_loss_root (`"none"`, `"velocity"` or `"integrated"`): where the joint loss puts the pelvis: at the origin,
             at the root *velocity* (released code), or on the integrated root path (the paper's text).
         root_path_weight (`float`): weight of an additional L1 loss on the integrated root path, metres. Not in the
             paper (0 there); it cures the slow drift and the flattened vertical bob of small models.
-        rest_offsets (`list`, *optional*): (24, 3) skeleton of the joint loss; the neutral SMPL rest pose when None.
+        rest_offsets (`list`, *optional*): (24, 3) skeleton of the joint loss, metres; the neutral SMPL rest pose when None.
     """
 
     model_type = "megadance_tokenizer"
@@ -237,17 +243,17 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
 
     @classmethod
     def paper(cls, **overrides) -> "MegaDanceTokenizerConfig":
-        """Every switch as the paper's text has it."""
+        """Every switch set to the paper's text."""
         return cls(**{"bound": "sigmoid", "codec": "plain", "joint_loss_root": "integrated", **overrides})
 
     @property
     def codebook_size(self) -> int:
-        """Number of codes of each body part, as the quantizer has it."""
+        """Number of codes of each body part, which the quantizer determines."""
         return find_quantizer(self.quantizer).codebook_size(self)
 
     @property
     def frames_per_code(self) -> int:
-        """Motion frames that one code stands for."""
+        """Motion frames that one code covers."""
         return 2**self.num_downsamples
 
     def validate_levels(self):
@@ -258,8 +264,8 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
             self.levels,
             "each must be an odd number of 3 or more, so that a digit lies at zero",
         )
-        most = MOST["codebook_size"]
-        _require(math.prod(self.levels) <= most, "levels", self.levels, f"their product may be {most} at most")
+        largest = MAX_SIZES["codebook_size"]
+        _require(math.prod(self.levels) <= largest, "levels", self.levels, f"their product may be {largest} at most")
 
     def validate_quantizer(self):
         find_quantizer(self.quantizer).check_config(self)
@@ -302,25 +308,24 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
         music_hidden_size, output_hidden_size (`int`): the middle of the music and output MLPs.
         mlp_activation (`"none"` or `"gelu"`): inside those two MLPs; the released code has none.
         music_reduction (`"stride"`, `"mean"` or `"stack"`): how 8 music frames become one code step: the first of them
-            (released code), their mean, or all of them side by side.
+            (released code), their mean, or all of them concatenated.
         music_lookahead (`int`): 0 lets code i see music up to code step i-1 (released code), 1 up to step i (section
             3.3.1).
-        music_columns (`list[int]`, *optional*): the columns of `input_features` that the three streams hear; all of them
-            when None. Not in the paper: MFCC and chroma tell one song of a small data set from another, and so invite
-            learning them by heart.
-        music_to_codes (`bool`): also add the music vector of a step to the vectors of both code streams, not only join
-            it by attention. Not in the paper: attention without positions takes long to find the music of now.
+        music_columns (`list[int]`, *optional*): the columns of `input_features` that the model uses; all of them when None. Not
+            in the paper: MFCC and chroma identify the songs of a small data set, so a model memorises their dances.
+        music_to_codes (`bool`): also add the music vector of a step to the vectors of both code streams, which otherwise see it
+            through attention alone. Not in the paper: without positions, attention is slow to learn which music belongs to a step.
         rhythm_size, rhythm_layers (`int`), rhythm_dropout (`float`): width, depth and dropout of the rhythm encoder
-            (`rhythm_megadance.py`), whose beat and bar phase the streams hear beside the columns. Not in the paper;
-            a size of 0 leaves it out.
-        expert_composition (`"sequential"` or `"parallel"`): the genre expert works on the universal expert's result
-            (released code), or both on the same input and their results are averaged (the paper's text).
+            (`rhythm_megadance.py`), whose beat and bar phase are added to the columns. Not in the paper; a size of 0 leaves
+            it out.
+        expert_composition (`"sequential"` or `"parallel"`): the genre expert takes the universal expert's output
+            (released code), or both take the same input and their outputs are averaged (the paper's text).
         use_universal_experts, use_genre_experts, use_mamba (`bool`): the ablations of Table 4a.
-        genre_embedding (`bool`): also add a learned vector a genre to every position (appendix A.1).
+        genre_embedding (`bool`): also add a learned vector per genre to every position (appendix A.1).
         dropout (`float`): 0.25 in the paper, 0.4 in the released code.
-        context_codes (`int`): width of the sliding attention window, and the context of generation, in codes.
-        slide_codes (`int`): new codes a window before it slides in mode `paper`.
-        training_codes (`int`): codes of a training clip.
+        context_codes (`int`): span of attention, in codes; also the length of generation's sliding window.
+        slide_codes (`int`): codes that generation adds before its window slides, in mode `paper`.
+        training_codes (`int`): codes of a training segment.
         genres are given as `id2label` / `label2id`; FineDance's sixteen by default.
         active_genres (`list[str]`, *optional*): build only these genres' experts; all of them when None.
         fps, frames_per_code (`int`): rates; a code step lasts `frames_per_code / fps` seconds.
@@ -373,10 +378,10 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self.id2label = _genre_labels(self.id2label, self.label2id)
-        if task_is_registered():  # else transformers would ask for trust in a pipeline that is not needed
+        if task_is_registered():  # otherwise transformers would ask to trust a pipeline that is not needed
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
-        # derived, so that the two can't contradict each other
+        # derived, so that the two cannot contradict each other
         self.label2id = {label: index for index, label in self.id2label.items()}
         if self.time_step_rank is None:
             self.time_step_rank = math.ceil(self.hidden_size / 16)
@@ -390,7 +395,7 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
 
     @classmethod
     def paper(cls, **overrides) -> "MegaDanceConfig":
-        """Every switch as the paper's text has it."""
+        """Every switch set to the paper's text."""
         switches = {
             "expert_composition": "parallel",
             "genre_embedding": True,
@@ -402,7 +407,7 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
 
     @classmethod
     def released(cls, **overrides) -> "MegaDanceConfig":
-        """Every switch as the released code has it."""
+        """Every switch set to the released code."""
         return cls(**{"dropout": 0.4, **overrides})
 
     @property
@@ -412,12 +417,12 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
 
     @property
     def built_genres(self) -> list[str]:
-        """The genres whose experts the model has: `active_genres`, or all."""
+        """The genres that the model has experts for: `active_genres`, or all."""
         return self.genres if self.active_genres is None else list(self.active_genres)
 
     @property
     def num_parts(self) -> int:
-        """Experts in all layers; a model has more tensors than these."""
+        """Number of experts in all layers, which is less than the number of tensors."""
         genres = len(self.built_genres) if self.use_genre_experts else 0
         return self.num_hidden_layers * (genres + self.use_universal_experts)
 
@@ -428,7 +433,7 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
 
     @property
     def music_step_size(self) -> int:
-        """Music numbers of one code step after `music_reduction`: columns that are heard, and the rhythm."""
+        """Size of a code step's music vector after `music_reduction`: the columns in use, and the rhythm."""
         columns = self.music_feature_size if self.music_columns is None else len(self.music_columns)
         columns += RHYTHM_SIZE if self.rhythm_size else 0
         return columns * (self.frames_per_code if self.music_reduction == "stack" else 1)
@@ -450,8 +455,8 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
         )
         _require(self.training_codes >= 2, "training_codes", self.training_codes, "use 2 or more")
         _require(self.music_lookahead in (0, 1), "music_lookahead", self.music_lookahead, "use 0 or 1")
-        most = MOST["hidden_size"]
-        _require(0 <= self.rhythm_size <= most, "rhythm_size", self.rhythm_size, f"use 0 (no rhythm encoder) to {most}")
+        largest, size = MAX_SIZES["hidden_size"], self.rhythm_size
+        _require(0 <= size <= largest, "rhythm_size", size, f"use 0 (no rhythm encoder) to {largest}")
 
     def validate_music_columns(self):
         columns = self.music_columns
@@ -500,7 +505,7 @@ class MegaDanceClassifierConfig(SavedConfig, PreTrainedConfig):
         output_hidden_size (`int`): between the two layers of the output.
         num_outputs (`int`): style features, the first of which score the genres; the released code has 20 for 16 genres.
         dropout (`float`): inside the transformer.
-        fps (`int`): frames a second of the motion.
+        fps (`int`): frames per second of the motion.
         genres are given as `id2label` / `label2id`; FineDance's sixteen by default.
     """
 
@@ -551,14 +556,13 @@ class MegaDanceClassifierConfig(SavedConfig, PreTrainedConfig):
             )
 
 
-# Without them a saved model would be another in silence. What only training asks for may be missing.
-MegaDanceTokenizerConfig.needed = _needed(
-    MegaDanceTokenizerConfig,
+MegaDanceTokenizerConfig.needed = _all_fields_but(
     "quantizer_options rest_offsets vq_commitment vq_decay smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight "
     "joint_loss_root root_path_weight",
+    MegaDanceTokenizerConfig,
 )
-MegaDanceConfig.needed = _needed(
-    MegaDanceConfig,
+MegaDanceConfig.needed = _all_fields_but(
     "time_step_rank dropout rhythm_dropout initializer_range training_codes active_genres use_cache",
+    MegaDanceConfig,
 ) + ("id2label",)
-MegaDanceClassifierConfig.needed = (*_needed(MegaDanceClassifierConfig, "dropout"), "id2label")
+MegaDanceClassifierConfig.needed = (*_all_fields_but("dropout", MegaDanceClassifierConfig), "id2label")

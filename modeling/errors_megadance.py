@@ -1,19 +1,18 @@
-"""What goes wrong with files, in one line. Light, so that a command can say it at once."""
+"""Errors about files and models, in one line each. Quick to import, so that a command can report a wrong path at once."""
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
 _AGAIN, _GIVE = "fetch or make it again", "give the path of a file that does"
 SAVE_AGAIN = "fetch or save the model again"
-# Those of a model's files that say how songs are heard.
+# The files of a model that may hold the settings of its feature extractor.
 EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
-_MOST_JSON = 1 << 26  # an index of a hundred thousand tensors is 10 MB
+_MAX_JSON_BYTES = 1 << 26  # an index of a hundred thousand tensors is 10 MB
 
 
 class FileError(ValueError):
@@ -24,21 +23,21 @@ class FileError(ValueError):
 def reading(path: str | os.PathLike, remedy: str = _AGAIN, error: type[ValueError] = FileError) -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes one line that names it: `PATH cannot be read (REASON): REMEDY`.
 
-    Every door through which files come in uses this one: damaged files raise nearly anything (struct.error, KeyError,
-    UnicodeDecodeError, RecursionError, MemoryError, ...), and none of that tells a user which file to replace.
+    Every loader uses this: damaged files raise nearly anything (struct.error, KeyError, UnicodeDecodeError, RecursionError,
+    MemoryError, ...), and none of that tells a user which file to replace.
 
     Args:
         path: how the message names the file.
         remedy: what the user can do.
-        error: the class to raise, a ValueError of this package. One of this class that comes from inside passes as it is,
-            and a FileError with its message: it has been said already, better.
+        error: the class to raise, a ValueError of this package. An error of this class raised inside passes unchanged, and a
+            FileError keeps its message: both already name what is wrong.
     """
     try:
         yield
     except error:
         raise
-    except FileError as said:
-        raise error(str(said)) from said
+    except FileError as inner:
+        raise error(str(inner)) from inner
     except FileNotFoundError as missing:
         name = missing.filename if missing.filename is not None else path
         raise error(f"{os.fspath(name)} does not exist: {_GIVE if remedy == _AGAIN else remedy}") from missing
@@ -47,21 +46,21 @@ def reading(path: str | os.PathLike, remedy: str = _AGAIN, error: type[ValueErro
 
 
 def short(value: object, limit: int = 60) -> str:
-    """A value from a file, as a message shows it: in one line, and cut."""
+    """A value from a file for a message: in one line, cut to `limit` characters."""
     shown = " ".join(str(value).split())
     return shown if len(shown) <= limit else shown[:limit] + " ..."
 
 
 def reason_of(error: BaseException, limit: int = 300) -> str:
-    """What an exception says, in one line, with its type where it says too little to be understood."""
-    said = " ".join(str(error).split())
+    """An exception's message in one line, with its type where the message alone is not clear."""
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        said = error.strerror
+        text = error.strerror
     elif isinstance(error, MemoryError):
-        said = "it asks for more memory than there is"
-    elif isinstance(error, KeyError | IndexError) or not said:
-        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return said if len(said) <= limit else said[:limit] + " ..."
+        text = "it asks for more memory than there is"
+    elif isinstance(error, KeyError | IndexError) or not text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= limit else text[:limit] + " ..."
 
 
 class ModelError(ValueError):
@@ -72,11 +71,11 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """The object in a JSON file of a model.
 
     Raises:
-        ModelError: not there, unreadable, no JSON, or no object.
+        ModelError: it is missing, unreadable, not JSON, or not an object.
     """
     with reading(path, SAVE_AGAIN, ModelError):
-        if os.path.getsize(path) > _MOST_JSON:
-            raise ValueError(f"it is longer than {_MOST_JSON >> 20} MB")
+        if os.path.getsize(path) > _MAX_JSON_BYTES:
+            raise ValueError(f"it is longer than {_MAX_JSON_BYTES >> 20} MB")
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
@@ -88,7 +87,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 
 @contextmanager
 def one_line(model: str | os.PathLike) -> Iterator[None]:
-    """Whatever goes wrong while files are fetched and read becomes a ModelError of one line that names the model."""
+    """Whatever goes wrong while a model's files are fetched and read becomes a ModelError of one line that names the model."""
     try:
         yield
     except ModelError as error:
@@ -96,7 +95,7 @@ def one_line(model: str | os.PathLike) -> Iterator[None]:
             raise
         raise ModelError(f"model={os.fspath(model)!r}: {error}") from error  # it names one of its files
     except Exception as error:
-        if _is_from_the_hub(error):  # private, gated, offline, no such revision: it says itself what to do
+        if _is_from_the_hub(error):  # private, gated, offline, no such revision: its own message tells what to do
             reason = " ".join(str(error).split())
             raise ModelError(f"model={os.fspath(model)!r} cannot be loaded: {reason}") from error
         if isinstance(error, TypeError) and "unexpected keyword" in str(error):  # the caller's own
@@ -108,8 +107,11 @@ def one_line(model: str | os.PathLike) -> Iterator[None]:
 
 
 def _is_from_the_hub(error: BaseException | None) -> bool:
+    hub = sys.modules.get("huggingface_hub.errors")  # imported already if it has raised anything
+    if hub is None:
+        return False
     while error is not None:
-        if isinstance(error, (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled)):
+        if isinstance(error, hub.HfHubHTTPError | hub.LocalEntryNotFoundError | hub.OfflineModeIsEnabled):
             return True
         error = error.__cause__
     return False

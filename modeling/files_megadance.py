@@ -1,17 +1,17 @@
-"""How files are written: whole or not at all, and nothing is left lying about.
+"""Atomic writing: files appear whole or not at all, and no temporary files are left behind.
 
     with whole("dance.npz") as temporary:            # one file or folder
         np.savez_compressed(temporary, ...)
     with all_or_none() as beside:                    # several: all of them appear, or none
         save(beside("a.npz")), save(beside("b.bvh"))
-    with scratch() as folder:                        # a folder for a while
+    with scratch() as folder:                        # a temporary folder
 
-Everything is first written in a private folder beside its place, `.megadance-` and twelve digits, and moved there when it is
-finished. The folder holds a file that its process has locked. The system frees that lock when the process ends, in whatever way:
-so whoever writes there next can tell what a killed process has left from what another one is at, and removes it.
+Everything is first written to a private folder beside its destination, named `.megadance-` and twelve digits, and moved when it is
+finished. The folder holds a file that its process has locked. The system frees that lock however the process ends, so the next
+writer can tell what a killed process has left from what another process is using, and removes it.
 
-What is replaced keeps its mode and, where that is allowed, its owner; what is new gets what the umask says. A link stays a link:
-what it leads to is written. Pipes and devices are written to when all is there.
+A replaced file keeps its mode and, where allowed, its owner; a new file gets its mode from the umask. Symbolic links stay: their
+target is written. Pipes and devices are written to when everything is finished.
 """
 
 import errno
@@ -30,25 +30,25 @@ from .errors_megadance import FileError, reason_of
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that somebody has open cannot be removed: that tells as much
-    fcntl = None
+except ImportError:  # Windows, where an open file cannot be removed, which serves as the lock
+    fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".megadance-"
 _NAME = re.compile(re.escape(PREFIX) + r"[0-9a-f]{12}")
 _LOCK = ".lock"
-# A folder without a lock has just been made, or its process died within the moment before it had one.
-_MOMENT = 60.0
-# How long somebody may take to come and read from a pipe.
+# A folder without a lock has just been made, or its process died before it had one; after so many seconds it is the latter.
+_UNLOCKED_SECONDS = 60.0
+# How long to wait for a reader of a pipe.
 _READER_SECONDS = 10.0
-# Folders that have been looked through: once by each process.
+# Folders that this process has swept, which it does once each.
 _swept: set[str] = set()
 
 
-# --- folders for a while ---------------------------------------------------------------------------------------------
+# --- temporary folders -----------------------------------------------------------------------------------------------
 
 
 class Scratch:
-    """A private folder in `parent` (the system's for temporary files when None), until `close()` or the end of the process.
+    """A private folder in `parent` (the system's temporary folder when None), until `close()` or the end of the process.
 
     Attributes:
         folder: its path.
@@ -67,19 +67,19 @@ class Scratch:
             self.folder = parent / f"{PREFIX}{secrets.token_hex(6)}"
             self.folder.mkdir(mode=0o700)
             try:
-                self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                self._lock: int | None = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             except FileNotFoundError:
-                continue  # a process that slept for a minute: it was swept
+                continue  # this process was suspended for a minute, and another one swept the folder
             except BaseException:
                 self.folder.rmdir()
                 raise
             self.mode = stat.S_IMODE(os.fstat(self._lock).st_mode)
             if _lock(self._lock) is not False and os.fstat(self._lock).st_nlink:
                 return
-            os.close(self._lock)  # somebody came to sweep within the moment
+            os.close(self._lock)  # another process swept the folder before it was locked
 
     def close(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder and its content."""
         if self._lock is not None:
             lock, self._lock = self._lock, None
             _remove(self.folder, lock)
@@ -87,7 +87,7 @@ class Scratch:
 
 @contextmanager
 def scratch(parent: str | os.PathLike | None = None) -> Iterator[Path]:
-    """A `Scratch` folder for the time of a block."""
+    """A `Scratch` folder that is removed at the end of the block."""
     made = Scratch(parent)
     try:
         yield made.folder
@@ -96,9 +96,9 @@ def scratch(parent: str | os.PathLike | None = None) -> Iterator[Path]:
 
 
 def sweep(parent: str | os.PathLike) -> None:
-    """Remove from a folder what processes that live no more have left in it; only what is ours."""
+    """Remove from a folder the scratch folders of this user's processes that have ended."""
     try:
-        entries = [entry for entry in os.scandir(parent) if _NAME.fullmatch(entry.name)]
+        entries = [entry for entry in os.scandir(os.fspath(parent)) if _NAME.fullmatch(entry.name)]
     except OSError:
         return
     for entry in entries:
@@ -109,12 +109,12 @@ def sweep(parent: str | os.PathLike) -> None:
             try:
                 lock = os.open(os.path.join(entry.path, _LOCK), os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
             except FileNotFoundError:
-                if time.time() - state.st_mtime > _MOMENT:
-                    os.rmdir(entry.path)  # does nothing to one that holds something
+                if time.time() - state.st_mtime > _UNLOCKED_SECONDS:
+                    os.rmdir(entry.path)  # fails if it is not empty
                 continue
             if fcntl is None:
                 os.close(lock)
-                os.unlink(os.path.join(entry.path, _LOCK))  # an error where somebody has it open
+                os.unlink(os.path.join(entry.path, _LOCK))  # fails if a process has it open
                 _remove(Path(entry.path), None)
             elif _lock(lock):
                 _remove(Path(entry.path), lock)
@@ -123,7 +123,7 @@ def sweep(parent: str | os.PathLike) -> None:
 
 
 def _lock(file: int) -> bool | None:
-    """Whether it could be locked; None where the file system knows no locks."""
+    """Whether the file could be locked; None if the file system has no locks."""
     if fcntl is None:
         return None
     try:
@@ -136,8 +136,8 @@ def _lock(file: int) -> bool | None:
 
 
 def _remove(folder: Path, lock: int | None) -> None:
-    """The lock last: who is killed meanwhile leaves something that can be swept. Closed first: not every file system removes
-    what is open."""
+    """Remove a scratch folder, its lock file last, so that a killed process leaves something that can be swept. The lock is closed
+    before it is removed, since not every file system removes open files."""
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
             if entry.name != _LOCK:
@@ -157,10 +157,10 @@ def _remove(folder: Path, lock: int | None) -> None:
 
 
 def real_place(path: str | os.PathLike) -> Path:
-    """Where a file of this name lies or would lie: links are followed, also one that leads to what is not there yet.
+    """The path with symbolic links followed, also one whose target does not exist yet.
 
     Raises:
-        OSError: the links lead round in a circle.
+        OSError: the links form a circle.
     """
     try:
         os.stat(path)
@@ -171,9 +171,9 @@ def real_place(path: str | os.PathLike) -> Path:
 
 
 def check_place(path: str | os.PathLike) -> None:
-    """Raises OSError if nothing could be written under this name. Ask before a long computation, not after.
+    """Raises OSError if this path cannot be written. Call it before a long computation, not after.
 
-    Permission bits do not tell everything: a file system can be read-only or full, so it is tried.
+    It tries to write, since permission bits are not enough: a file system can be read-only or full.
     """
     if _is_stream(path):
         if not os.access(path, os.W_OK):
@@ -185,7 +185,7 @@ def check_place(path: str | os.PathLike) -> None:
 
 
 def _is_stream(path: str | os.PathLike) -> bool:
-    """Whether it is a pipe or something like a terminal or /dev/null: written to, never replaced."""
+    """Whether the path is a pipe or a character device (a terminal, /dev/null): written to, never replaced."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -196,13 +196,13 @@ def _is_stream(path: str | os.PathLike) -> bool:
 
 
 def _check_permission(place: Path) -> None:
-    """Only the folder's permission is needed to replace a file. One that may not be written to stays all the same."""
+    """Raises PermissionError for a read-only file. The system would replace it: that needs only the folder's permission."""
     if place.is_file() and not os.access(place, os.W_OK):
         raise PermissionError(errno.EACCES, "the file that is there is read-only", os.fspath(place))
 
 
 class _Move:
-    """One file or folder on its way to its place."""
+    """One file or folder that is written temporarily and moved to its destination."""
 
     def __init__(self, path: str | os.PathLike, folders: dict[str, Scratch], stack: ExitStack) -> None:
         self.path, self.stream = Path(path), _is_stream(path)
@@ -216,25 +216,25 @@ class _Move:
             stack.callback(folders[parent].close)
         self.scratch = folders[parent]
         self.temporary = self.scratch.folder / self.place.name
-        self.before: Path | None = None  # what was there, to be put back
+        self.backup: Path | None = None  # the replaced file, to be restored
         self.done = False
 
     def keep(self) -> None:
-        """Give what is there a second name."""
-        kept = self.scratch.folder / f"{_LOCK}-{secrets.token_hex(6)}"
-        with suppress(OSError):  # file systems without: then it cannot be put back
-            os.link(self.place, kept)
-            self.before = kept
+        """Link the existing file to a second name, so that `undo` can restore it."""
+        backup = self.scratch.folder / f"{_LOCK}-{secrets.token_hex(6)}"
+        with suppress(OSError):  # a file system without hard links: nothing can be restored
+            os.link(self.place, backup)
+            self.backup = backup
 
     def finish(self) -> None:
         if self.stream:
-            _pour(self.temporary, self.path)
+            _copy_to_stream(self.temporary, self.path)
         elif self.temporary.is_dir():
             self._finish_folder()
         else:
             _check_permission(self.place)
             state = self.place.stat() if self.place.exists() else None
-            _set(self.temporary, self.scratch.mode, state)
+            _set_mode(self.temporary, self.scratch.mode, state)
             os.replace(self.temporary, self.place)
         self.done = True
 
@@ -244,43 +244,43 @@ class _Move:
             for name in names:  # some libraries write files that nobody else can read
                 file = os.path.join(folder, name)
                 if not os.path.islink(file):
-                    _set(file, self.scratch.mode | (os.stat(file).st_mode & 0o111), None)
+                    _set_mode(file, self.scratch.mode | (os.stat(file).st_mode & 0o111), None)
         if state is not None:
-            self.place.rmdir()  # it is empty, or this is an error; not every system renames onto a folder
-            _set(self.temporary, 0, state)
+            self.place.rmdir()  # fails if it is not empty; not every system renames onto a folder
+            _set_mode(self.temporary, 0, state)
         os.replace(self.temporary, self.place)
 
     def undo(self) -> None:
         if self.stream or not self.done:
             return
         with suppress(OSError):
-            if self.before is not None:
-                os.replace(self.before, self.place)
+            if self.backup is not None:
+                os.replace(self.backup, self.place)
             elif self.place.is_dir():
                 shutil.rmtree(self.place)
             else:
                 os.unlink(self.place)
 
 
-def _set(path: str | os.PathLike, mode: int, like: os.stat_result | None) -> None:
-    """Permissions, and owner as far as one may; file systems that know none of it are content without."""
+def _set_mode(path: str | os.PathLike, mode: int, replaced: os.stat_result | None) -> None:
+    """Set permissions, those of the `replaced` file if there was one, and its owner if allowed. File systems may have neither."""
     with suppress(OSError, AttributeError):
         now = os.stat(path)
-        if like is not None and (like.st_uid, like.st_gid) != (now.st_uid, now.st_gid):
+        if replaced is not None and (replaced.st_uid, replaced.st_gid) != (now.st_uid, now.st_gid):
             with suppress(OSError):
-                os.chown(path, like.st_uid, like.st_gid)
-        os.chmod(path, mode if like is None else stat.S_IMODE(like.st_mode))
+                os.chown(path, replaced.st_uid, replaced.st_gid)
+        os.chmod(path, mode if replaced is None else stat.S_IMODE(replaced.st_mode))
 
 
-def _pour(source: Path, target: Path) -> None:
+def _copy_to_stream(source: Path, target: Path) -> None:
     """Write a finished file into a pipe or device."""
-    waited = time.monotonic() + _READER_SECONDS
+    deadline = time.monotonic() + _READER_SECONDS
     while True:
         try:
-            file = os.open(target, os.O_WRONLY | os.O_NONBLOCK)  # else it would wait for a reader for ever
+            file = os.open(target, os.O_WRONLY | os.O_NONBLOCK)  # a blocking one would wait for a reader for ever
             break
         except OSError as error:
-            if error.errno != errno.ENXIO or time.monotonic() > waited:
+            if error.errno != errno.ENXIO or time.monotonic() > deadline:
                 reason = "nobody reads from this pipe" if error.errno == errno.ENXIO else error.strerror
                 raise OSError(error.errno, reason, os.fspath(target)) from None
             time.sleep(0.05)
@@ -293,11 +293,11 @@ def _pour(source: Path, target: Path) -> None:
 def all_or_none(
     error: type[ValueError] = FileError, remedy: str = "choose another place"
 ) -> Iterator[Callable[[str | os.PathLike], Path]]:
-    """`beside(path)` of the block gives a name to write to instead of `path`: a file or a new folder. When the block ends well
-    they are all moved to their places, in the order in which they were asked for; otherwise none is.
+    """`beside(path)` gives a temporary name to write to instead of `path`: a file or a new folder. When the block succeeds they are
+    all moved to their destinations, in the order in which they were requested; otherwise none is.
 
     Args:
-        error: class of what is raised when something cannot be written: one line, `PATH cannot be written (REASON): REMEDY`.
+        error: the class to raise when something cannot be written, with one line: `PATH cannot be written (REASON): REMEDY`.
         remedy: what the user can do.
     """
     moves: list[_Move] = []
@@ -308,7 +308,7 @@ def all_or_none(
         last[:] = [os.fspath(path)]
         try:
             moves.append(_Move(path, folders, stack))
-        except OSError as cause:  # about some folder above, perhaps: named is what was asked for
+        except OSError as cause:  # perhaps about a parent folder: the message names the requested path
             raise OSError(cause.errno, cause.strerror or str(cause), os.fspath(path)) from None
         return moves[-1].temporary
 
@@ -331,20 +331,18 @@ def all_or_none(
             if not last or not _is_about_writing(cause, moves, last[0]):
                 raise
             named = next((move.path for move in moves if str(move.temporary) in _texts(cause)), last[0])
-            origin = cause
-            while (
-                origin.__cause__ is not None
-            ):  # a writer inside this one has said it already, with its own name for the file
+            origin: BaseException = cause
+            while origin.__cause__ is not None:  # the error of a nested writer names its own temporary file
                 origin = origin.__cause__
-            said = _name_places(reason_of(origin), moves)
-            raise error(f"{named} cannot be written ({said}): {remedy}") from cause
+            reason = _with_final_paths(reason_of(origin), moves)
+            raise error(f"{named} cannot be written ({reason}): {remedy}") from cause
 
 
 @contextmanager
 def whole(
     path: str | os.PathLike, error: type[ValueError] = FileError, remedy: str = "choose another place"
 ) -> Iterator[Path]:
-    """A name to write to instead of `path`, moved there when the block ends well; see `all_or_none`."""
+    """A temporary name to write to instead of `path`, moved there when the block succeeds; see `all_or_none`."""
     with all_or_none(error, remedy) as beside:
         yield beside(path)
 
@@ -354,9 +352,9 @@ def _texts(cause: Exception) -> str:
 
 
 def _is_about_writing(cause: Exception, moves: list[_Move], path: str) -> bool:
-    """Other files are read while one is written: an error about those says so itself."""
+    """Whether an error is about a file that is being written, rather than one that is read meanwhile."""
     texts = _texts(cause)
-    if PREFIX in texts or "(os error " in texts:  # those of libraries (soundfile, safetensors) are no OSErrors
+    if PREFIX in texts or "(os error " in texts:  # soundfile and safetensors raise errors that are no OSErrors
         return True
     if not isinstance(cause, OSError) or cause.errno is None:
         return False
@@ -364,7 +362,7 @@ def _is_about_writing(cause: Exception, moves: list[_Move], path: str) -> bool:
     return cause.filename is None or str(cause.filename) in mine
 
 
-def _name_places(text: str, moves: list[_Move]) -> str:
+def _with_final_paths(text: str, moves: list[_Move]) -> str:
     for move in moves:
         text = text.replace(str(move.temporary), str(move.path))
     return text

@@ -1,20 +1,23 @@
-"""A model's folder is looked at before it is loaded: no memory and no time for what is damaged, and one line that names the file.
+"""Checks of a model's folder before it is loaded, so that damaged files cost no memory and no time, and the error names the file.
 
-transformers believes what it reads: a configuration that lacks the number of heads gets the default one and another dance, an
-unreadable `generation_config.json` is left out without a word, a billion layers are built until the memory is full, NaN are
-weights like others. What is on disk is checked here against itself: JSON files are objects, the configuration is whole and in
-its ranges, the weights are those that it asks for, and finite.
+transformers trusts what it reads: a configuration without a number of heads gets the default and dances differently, an unreadable
+`generation_config.json` is skipped silently, a billion layers are built until the memory is full, and NaN loads like any weight.
+The checks: JSON files are objects, the configuration is complete and in range, the weights are those it asks for, and finite.
 """
 
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+
+# transformers has no public function that reads the shapes in a file without its tensors
 from safetensors import safe_open
 from torch import nn
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation.configuration_utils import GenerationConfig
+from transformers.modeling_utils import PreTrainedModel
 
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, one_line, read_json, reading, short
 from .generation_megadance import MODES
@@ -26,16 +29,16 @@ CONFIG, GENERATION, INDEX, WEIGHTS = (
     "model.safetensors.index.json",
     "model.safetensors",
 )
-_JSON = (CONFIG, GENERATION, INDEX, *EXTRACTOR_FILES)  # what a model's folder may have
-_MOST = 1e6  # the largest weight that can be meant; beyond it sums overflow
-_SPARE = 1 << 24  # numbers that a model may have beyond those in its files: new output layers
+_JSON = (CONFIG, GENERATION, INDEX, *EXTRACTOR_FILES)  # JSON files that a model's folder may have
+_MAX_WEIGHT = 1e6  # larger weights are damage: sums overflow
+_MAX_NEW_WEIGHTS = 1 << 24  # weights that a model may have beyond those in its files: new output layers
 
 
-def check_config(config_class: type, folder: str | os.PathLike, name: str = CONFIG) -> Any:
-    """The configuration in a folder.
+def check_config(config_class: type[PreTrainedConfig], folder: str | os.PathLike, name: str = CONFIG) -> Any:
+    """Load the configuration in a folder.
 
     Raises:
-        ModelError: it cannot be read, lacks what the weights cannot tell, or has values out of range.
+        ModelError: it cannot be read, lacks a field that the weights do not determine, or has values out of range.
     """
     path = Path(folder, name)
     content = read_json(path)
@@ -62,7 +65,7 @@ def check_config(config_class: type, folder: str | os.PathLike, name: str = CONF
 
 
 def check_generation_file(folder: str | os.PathLike, config: Any) -> None:
-    """Raises ModelError if a generator's `generation_config.json` cannot be read or asks for what is not possible."""
+    """Raises ModelError if a generator's `generation_config.json` cannot be read or holds impossible values."""
     path = Path(folder, GENERATION)
     if not path.exists():
         return
@@ -100,10 +103,10 @@ def check_generation_file(folder: str | os.PathLike, config: Any) -> None:
 
 
 def weights_of(folder: str | os.PathLike) -> dict[str, tuple[Path, list[int]]]:
-    """The name of each tensor in a folder, with the file it lies in and its shape; empty where there are no safetensors.
+    """The name of each tensor in a folder, with its file and shape; empty if there are no safetensors.
 
     Raises:
-        ModelError: the index or a file cannot be read, or they do not fit each other.
+        ModelError: the index or a file cannot be read, or they do not match.
     """
     index, single = Path(folder, INDEX), Path(folder, WEIGHTS)
     if single.exists() or not index.exists():  # as transformers chooses
@@ -121,7 +124,7 @@ def weights_of(folder: str | os.PathLike) -> dict[str, tuple[Path, list[int]]]:
 
 
 def read_index(path: str | os.PathLike) -> dict[str, str]:
-    """Which file each tensor lies in. Raises ModelError if the index cannot be read or names files elsewhere."""
+    """The file of each tensor. Raises ModelError if the index cannot be read or names files in other folders."""
     content = read_json(path)
     with reading(path, SAVE_AGAIN, ModelError):
         files = content.get("weight_map")
@@ -141,13 +144,13 @@ def _header(path: Path) -> dict[str, tuple[Path, list[int]]]:
         return {name: (path, part.get_shape()) for name, part in parts.items()}
 
 
-def check_weights(model_class: type, config: Any, folder: str | os.PathLike) -> None:
-    """Raises ModelError if the weights in a folder are not those of a model with this configuration. Nothing is loaded."""
+def check_weights(model_class: type[PreTrainedModel], config: Any, folder: str | os.PathLike) -> None:
+    """Raises ModelError if the weights in a folder do not match a model with this configuration. Nothing is loaded."""
     found = weights_of(folder)
     if not found:
-        return  # another format: transformers will say what it thinks of it
+        return  # another format, which is left to transformers
     file = next(iter(found.values()))[0]
-    parts = getattr(config, "num_parts", 1)  # a model of too many takes minutes to be only described
+    parts = getattr(config, "num_parts", 1)  # a model of too many takes minutes to build, even without memory
     if parts > len(found):
         raise ModelError(
             f"{Path(folder, CONFIG)} asks for {parts:,} layers and experts, but {file} has {len(found):,} tensors: {SAVE_AGAIN}"
@@ -165,19 +168,19 @@ def check_weights(model_class: type, config: Any, folder: str | os.PathLike) -> 
                 f"{place[0]} has other sizes than its {CONFIG} for {name}: {tuple(place[1])} instead of "
                 f"{tuple(tensor.shape)}; {SAVE_AGAIN}"
             )
-    if missing > _SPARE:
+    if missing > _MAX_NEW_WEIGHTS:
         raise ModelError(f"{file} lacks {missing:,} numbers that {CONFIG} beside it asks for: {SAVE_AGAIN}")
 
 
 def check_numbers(model: nn.Module, source: str | os.PathLike) -> None:
-    """Raises ModelError if a weight is NaN, infinite, or larger than any that can be meant; if a spread is not above 0."""
+    """Raises ModelError if a weight is NaN, infinite or absurdly large, or if a standard deviation is not above 0."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
             continue
         low, high = (float(value) for value in torch.aminmax(tensor.detach()))
-        if not (-_MOST <= low and high <= _MOST):  # also where they are NaN
+        if not (-_MAX_WEIGHT <= low and high <= _MAX_WEIGHT):  # also if they are NaN
             raise ModelError(
-                f"model={os.fspath(source)!r}: the weights {name} have NaN or numbers beyond {_MOST:g} "
+                f"model={os.fspath(source)!r}: the weights {name} have NaN or numbers beyond {_MAX_WEIGHT:g} "
                 f"({_file_of(name, source)}): {SAVE_AGAIN}"
             )
         if name.endswith(("_std", "running_var")) and low < 0 or name.endswith("_std") and low == 0:
@@ -195,11 +198,11 @@ def _file_of(name: str, source: str | os.PathLike) -> str:
 
 
 def check_parts(source: str | os.PathLike, generator: Any, tokenizer: Any, extractor: Any) -> None:
-    """Raises ModelError if a generator's and a tokenizer's configuration and a feature extractor are not of one model."""
+    """Raises ModelError if a generator's and a tokenizer's configuration and a feature extractor do not fit together."""
     for what, found, wanted in (
         ("codes", tokenizer.codebook_size, generator.codebook_size),
-        ("frames a code", tokenizer.frames_per_code, generator.frames_per_code),
-        ("frames a second", tokenizer.fps, generator.fps),
+        ("frames per code", tokenizer.frames_per_code, generator.frames_per_code),
+        ("frames per second", tokenizer.fps, generator.fps),
     ):
         if found != wanted:
             raise ModelError(
@@ -208,20 +211,28 @@ def check_parts(source: str | os.PathLike, generator: Any, tokenizer: Any, extra
             )
     if abs(extractor.frame_rate - generator.fps) > 1e-6 * generator.fps:
         raise ModelError(
-            f"model={os.fspath(source)!r}: {EXTRACTOR_FILES[0]} makes {extractor.frame_rate:g} rows a second and the "
-            f"generator hears {generator.fps}; they must come from one training"
+            f"model={os.fspath(source)!r}: {EXTRACTOR_FILES[0]} makes {extractor.frame_rate:g} rows per second and the "
+            f"generator takes {generator.fps}; they must come from one training"
         )
 
 
 class ChecksFolder(PushesCode):
-    """For models: `from_pretrained` of a folder looks at it first, and whatever goes wrong is a ModelError of one line."""
+    """Mixin of models: `from_pretrained` of a folder checks it first, and any error becomes a ModelError of one line."""
+
+    config_class: type[PreTrainedConfig]
 
     @classmethod
-    def from_pretrained(cls, source, *args, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers.
+
+        Raises:
+            ModelError: a folder's files are damaged, incomplete or do not match.
+        """
+        source = pretrained_model_name_or_path
         if source is None:
             return super().from_pretrained(source, *args, **kwargs)
         folder = os.path.join(source, kwargs.get("subfolder") or "")
-        # what the Hub says (private, gated, no such revision) is said by transformers, in the classes that people know
+        # errors of the Hub (private, gated, no such revision) stay those of transformers, whose classes users know
         with one_line(source) if os.path.isdir(source) else nullcontext():
             if os.path.isdir(folder):
                 cls._check_folder(folder, kwargs)
@@ -239,10 +250,11 @@ class ChecksFolder(PushesCode):
         for name in _JSON:
             if os.path.exists(path := os.path.join(folder, name)):
                 read_json(path)
-        if cls.can_generate():
+        model_class = cast(type[PreTrainedModel], cls)
+        if model_class.can_generate():
             check_generation_file(folder, config)
         if not kwargs.get("ignore_mismatched_sizes"):
-            check_weights(cls, config, folder)
+            check_weights(model_class, config, folder)
 
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 Conventions: metres, right-handed, Y up; at zero rotation the body faces +Z and its left is +X. Rotation matrices act on
 column vectors. A 6D rotation is the first two *rows* of its matrix (Zhou et al. 2019, and the released code). A *motion*
-is 147 numbers a frame: root velocity (3, metres a frame) and 24 joints x 6D rotation (paper, section 3.1).
+has 147 numbers per frame: root velocity (3, metres per frame) and 24 joints x 6D rotation (paper, section 3.1).
 """
 
 import torch
@@ -101,11 +101,11 @@ BODY_PARTS: dict[str, tuple[int, ...]] = {
     "lower": (0, 1, 2, 4, 5, 7, 8, 10, 11),
 }
 ROOT_PART = "lower"
-# Joints whose heights tell the floor: both ankles, both feet.
+# Joints whose heights determine the floor: both ankles, both feet.
 CONTACT_JOINTS = (7, 8, 10, 11)
 FOOT_JOINTS = (10, 11)
 
-BLOCK = 4096  # frames of a long dance at once: what is computed on the way is several times as large as the dance
+BLOCK = 4096  # frames processed at once: intermediate results are several times as large as a dance
 
 
 def _mirror_permutation() -> tuple[int, ...]:
@@ -115,7 +115,7 @@ def _mirror_permutation() -> tuple[int, ...]:
     return tuple(JOINT_NAMES.index(partner) for partner in partners)
 
 
-# The joint that takes each joint's place when left and right are exchanged.
+# The joint that replaces each joint when left and right are exchanged.
 MIRROR_JOINTS = _mirror_permutation()
 
 
@@ -158,8 +158,8 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
 def matrix_to_quaternion(matrix: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) -> unit quaternions (..., 4), real part first and not negative.
 
-    Of the four classical formulas the one with the largest divisor is used, so that no square root or division comes
-    near zero, not even for half turns.
+    Of the four classical formulas it uses the one with the largest divisor, so that no square root or division is near zero, not
+    even for half turns.
     """
     m = matrix
     trace_terms = torch.stack(
@@ -213,7 +213,7 @@ def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
 
 
 def rotation_6d_to_matrix(rotation_6d: Tensor) -> Tensor:
-    """Any six numbers (..., 6) -> the rotation matrix (..., 3, 3) that Gram-Schmidt finds in them (Zhou et al. 2019)."""
+    """Any six numbers (..., 6) -> the rotation matrix (..., 3, 3) that Gram-Schmidt makes of them (Zhou et al. 2019)."""
     first = F.normalize(rotation_6d[..., :3], dim=-1)
     second = rotation_6d[..., 3:]
     second = F.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
@@ -236,8 +236,8 @@ def rotation_6d_to_axis_angle(rotation_6d: Tensor) -> Tensor:
 def _down_the_tree(rotations: Tensor, translation: Tensor, rest_offsets: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """World rotations [3, 3, n] and positions [3, n] of each joint, for n frames.
 
-    The frames come last, so that the many 3x3 products are a few wide multiplications: with them first and as matrix
-    products the same takes twice as long on a CPU, forward and backward.
+    With the frames last, the many 3x3 products are a few wide multiplications; matrix products with the frames first take twice
+    as long on a CPU, forward and backward.
     """
     local = rotations.reshape(-1, NUM_JOINTS, 3, 3).permute(1, 2, 3, 0).contiguous().unbind(0)
     world: list[Tensor] = list(local)
@@ -254,8 +254,8 @@ def _down_the_tree(rotations: Tensor, translation: Tensor, rest_offsets: Tensor)
     return world, positions
 
 
-def _rest_offsets(like: Tensor) -> Tensor:
-    return torch.tensor(REST_OFFSETS, dtype=like.dtype, device=like.device)
+def _rest_offsets(reference: Tensor) -> Tensor:
+    return torch.tensor(REST_OFFSETS, dtype=reference.dtype, device=reference.device)
 
 
 def global_rotations(rotations: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ def forward_kinematics(rotations: Tensor, translation: Tensor, rest_offsets: Ten
     Args:
         rotations: (..., 24, 3, 3), each relative to the parent joint.
         translation: (..., 3), metres; the pelvis joint lands exactly here.
-        rest_offsets: (24, 3) offsets from the parent, metres; `REST_OFFSETS` when None. The pelvis' own is not used.
+        rest_offsets: (24, 3) offsets from the parent, metres; `REST_OFFSETS` when None. The pelvis' offset is not used.
 
     Returns:
         (..., 24, 3) positions in metres.
@@ -285,42 +285,42 @@ def forward_kinematics(rotations: Tensor, translation: Tensor, rest_offsets: Ten
 
 
 def root_velocity(translation: Tensor) -> Tensor:
-    """Root path (..., T, 3) -> the step from each frame to the next (..., T, 3), zero in the last frame (as released)."""
+    """Root path (..., T, 3) -> the difference from each frame to the next (..., T, 3), zero in the last frame (as released)."""
     step = translation[..., 1:, :] - translation[..., :-1, :]
     return torch.cat([step, torch.zeros_like(translation[..., :1, :])], dim=-2)
 
 
 def integrate_root_velocity(velocity: Tensor, start: Tensor | None = None) -> Tensor:
-    """Inverse of `root_velocity`: running sum that begins at `start` (..., 3), the origin when None -> (..., T, 3)."""
+    """Inverse of `root_velocity`: cumulative sum from `start` (..., 3), the origin when None -> (..., T, 3)."""
     path = torch.cumsum(velocity, dim=-2) - velocity
     return path if start is None else path + start[..., None, :]
 
 
 def ground_translation(poses: Tensor, translation: Tensor, fps: float = 30.0, window: float = 1.0) -> Tensor:
-    """Root path with its height corrected so that the lowest joint (a supporting foot, as a rule) touches y = 0.
+    """Root path with its height corrected so that the lowest joint (usually a supporting foot) touches y = 0.
 
-    A decoded root path is a sum of velocities, so its height drifts by some centimetres in a minute. The floor under a
-    frame is the lowest joint height within half a window around it, smoothed over as long a time; it never lies above a
-    joint, so nothing ends below 0, and jumps shorter than the window keep their height. The second pass takes away what
-    the first leaves on a slope, so that a steady drift vanishes entirely.
+    A decoded root path is a sum of velocities, so its height drifts by some centimetres per minute. The floor under a frame is
+    the lowest joint height within half a window around it, smoothed over the same time. It never lies above a joint, so nothing
+    ends below 0, and jumps shorter than the window keep their height. A second pass removes what the first leaves on a slope, so
+    that a steady drift vanishes entirely.
 
     Args:
-        poses: (..., T, 24, 3) axis-angle.
+        poses: (..., T, 24, 3) axis-angle, radians.
         translation: (..., T, 3), metres.
-        fps: frames a second.
-        window: seconds; longer than both feet are ever in the air.
+        fps: frames per second.
+        window: seconds; longer than the longest jump.
 
     Returns:
-        (..., T, 3); x and z are as given.
+        (..., T, 3); x and z are unchanged.
     """
     blocks = zip(poses.split(BLOCK, dim=-3), translation.split(BLOCK, dim=-2), strict=True)
-    heights = [forward_kinematics(axis_angle_to_matrix(some), path)[..., 1].amin(-1) for some, path in blocks]
+    heights = [forward_kinematics(axis_angle_to_matrix(pose), path)[..., 1].amin(-1) for pose, path in blocks]
     lowest = torch.cat(heights, dim=-1).reshape(-1, 1, translation.shape[-2])  # [n, 1, T]
     half = max(1, round(window * fps / 4))
     floor = torch.zeros_like(lowest)
     for _ in range(2):
         minimum = -F.max_pool1d(floor - lowest, 4 * half + 1, stride=1, padding=2 * half)
-        # two means, each half as far as the minimum looks: every value they take in is a minimum over this frame as well
+        # two means, each half as wide as the minimum: the minimum of every value in them includes this frame
         smooth = F.pad(minimum, (2 * half, 2 * half), mode="replicate")
         for _ in range(2):
             smooth = F.avg_pool1d(smooth, 2 * half + 1, stride=1)

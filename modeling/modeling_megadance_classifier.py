@@ -1,6 +1,6 @@
-"""The genre classifier: its outputs are the style features of FID_s and DIV_s, its answers give ACC and F1 (section 4.1).
+"""The genre classifier: its outputs are the style features of FID_s and DIV_s, its predictions give ACC and F1 (section 4.1).
 
-A transformer over motion whose length is halved after every layer, then averaged over what is left of time.
+A transformer over motion that halves the length after every layer and averages over the remaining time steps.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from .kinematics_megadance import MOTION_SIZE, NUM_JOINTS, axis_angle_to_rotatio
 
 
 def classifier_motion(poses: Tensor, translation: Tensor) -> Tensor:
-    """What the classifier sees: axis-angle (..., T, 24, 3) or (..., T, 72) and root position (..., T, 3) -> (..., T, 147).
+    """The classifier's input: axis-angle (..., T, 24, 3) or (..., T, 72) and root path (..., T, 3), metres -> (..., T, 147).
 
-    Unlike the tokenizer's motion it begins with where the root is, not with how fast it moves.
+    Unlike the tokenizer's motion it begins with the root's position, not its velocity.
     """
     rotations = axis_angle_to_rotation_6d(poses.reshape(*translation.shape[:-1], NUM_JOINTS, 3))
     return torch.cat((translation, rotations.flatten(-2)), dim=-1)
@@ -43,13 +43,16 @@ class MegaDanceGenreClassifierOutput(ModelOutput):
 
 
 class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
-    """Which genre a dance is.
+    """The genre of a dance.
 
         logits = model(classifier_motion(poses, translation)[None]).logits       # (1, num_outputs)
 
-    As in the released code there is no activation between the two layers of its input and output, no positions (the pooling
-    alone knows the order of frames), and layers normalise after the sum.
+    As in the released code, the two-layer input and output MLPs have no activation, there are no positional encodings (only the
+    pooling depends on the order of frames), and layers are post-norm.
     """
+
+    motion_mean: Tensor
+    motion_std: Tensor
 
     config_class = MegaDanceClassifierConfig
     base_model_prefix = "classifier"
@@ -76,7 +79,7 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> None:
-        """There is no single one; FSDP asks for it."""
+        """None: there is no single one. FSDP asks for it."""
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -106,10 +109,11 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
             labels: (batch,) genre ids.
 
         Raises:
-            ValueError: it is missing, or has another shape.
+            ValueError: `motion` is missing or has another shape, or `labels` does.
         """
         warn_after_fork()
         need_tensors("give classifier_motion(poses, translation)[None]", motion=motion)
+        assert motion is not None
         if motion.dim() != 3 or motion.shape[1] < 1 or motion.shape[-1] != MOTION_SIZE:
             raise ValueError(
                 f"motion has shape {tuple(motion.shape)}; expected (batch, 1 or more frames, {MOTION_SIZE}), "

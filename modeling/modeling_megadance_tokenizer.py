@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -138,8 +139,12 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
         return {part: getattr(self, part) for part in BODY_PARTS}
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args, **kwargs):
-        """As in transformers. Given a generator's folder or repository, it loads the tokenizer that belongs to it."""
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers. Given a generator's folder or repository, it loads the tokenizer that belongs to it.
+
+        Raises:
+            ModelError: there is no such folder, or its files are damaged, incomplete or do not match.
+        """
         source, hub = pretrained_model_name_or_path, {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         if source is not None and not hub.get("subfolder") and kwargs.get("config") is None:
             with one_line(source) if os.path.isdir(source) else nullcontext():

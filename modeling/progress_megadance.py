@@ -1,13 +1,13 @@
-"""Bars of progress, and what stands for them in a file or a pipe: a line now and then."""
+"""Progress: a bar in a terminal or notebook, a line now and then in a log file or pipe."""
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-from tqdm.auto import tqdm
+from transformers.utils import logging
 
-# A line after so many seconds, or after a tenth of the work if that took so many; and one at the end.
+# Seconds between lines: at most the first number; at least the second, when a tenth of the work is done. And one at the end.
 _LONGEST, _SHORTEST = 60.0, 5.0
 
 
@@ -21,27 +21,26 @@ def progress_bar(
     disable: bool = False,
     **layout: Any,
 ) -> Any:
-    """tqdm's bar where somebody watches stderr (a terminal, a notebook); else the same methods, which write lines.
-
-    A bar redraws itself many times a second, which in a log is as many lines.
+    """tqdm's bar in a terminal or notebook; elsewhere `Lines`, with the same methods. A bar redraws itself many times per second,
+    which would fill a log.
 
     Args:
-        iterable, desc, total, initial, unit, disable: as tqdm has them.
-        layout: further arguments of tqdm, which only its bars know.
+        iterable, desc, total, initial, unit, disable: as in tqdm; transformers' `disable_progress_bar` disables as well.
+        layout: further arguments of tqdm, which `Lines` ignores.
     """
-    if disable or _is_watched():
-        options = {"desc": desc or None, "total": total, "initial": initial, "unit": unit, "disable": disable}
-        return tqdm(iterable, **options, **layout)
-    return Lines(iterable, desc=desc, total=total, initial=initial, unit=unit)
+    disable = disable or not logging.is_progress_bar_enabled()
+    if _is_watched() and not disable:
+        return logging.tqdm(iterable, desc=desc or None, total=total, initial=initial, unit=unit, **layout)
+    return Lines(iterable, desc=desc, total=total, initial=initial, unit=unit, disable=disable)
 
 
 def _is_watched() -> bool:
-    in_notebook = any(base.__name__ == "tqdm_notebook" for base in tqdm.__mro__)
+    in_notebook = any(base.__name__ == "tqdm_notebook" for base in type(logging.tqdm(disable=True)).__mro__)
     return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
 
 
 class Lines:
-    """What a bar does, as lines on stderr."""
+    """tqdm's interface, writing lines to stderr."""
 
     def __init__(
         self,
@@ -51,14 +50,16 @@ class Lines:
         total: float | None = None,
         initial: float = 0,
         unit: str = "",
+        disable: bool = False,
     ) -> None:
-        self.iterable, self.desc, self.unit = iterable, desc or "progress", unit
-        self.total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
+        self.iterable, self.desc, self.unit, self.disable = iterable, desc or "progress", unit, disable
+        self.total = len(iterable) if total is None and isinstance(iterable, Sized) else total
         self.n = self.initial = initial
         self.note, self.began = "", time.monotonic()
-        self._last, self._told = self.began, initial
+        self._written_at, self._written_n = self.began, initial
 
     def __iter__(self) -> Iterator:
+        assert self.iterable is not None, "a bar without an iterable counts by update()"
         with self:
             for item in self.iterable:
                 yield item
@@ -71,29 +72,31 @@ class Lines:
         self.close()
 
     def update(self, n: float = 1) -> None:
-        """So much more is done."""
+        """Count `n` more as done."""
         self.n += n
-        waited = time.monotonic() - self._last
-        tenth = self.total is not None and self.n - self._told >= self.total / 10
+        waited = time.monotonic() - self._written_at
+        tenth = self.total is not None and self.n - self._written_n >= self.total / 10
         if waited >= _LONGEST or (waited >= _SHORTEST and tenth):
-            self._tell()
+            self._write()
 
     def set_postfix(self, **values: Any) -> None:
-        """What stands behind the numbers from now on."""
+        """Values to append to the lines from now on."""
         self.note = "".join(f", {name} {value}" for name, value in values.items())
 
     def write(self, text: str) -> None:
-        """A line of its own, on stdout as tqdm does it."""
+        """Print a separate line, to stdout as tqdm does."""
         print(text, flush=True)
 
     def close(self) -> None:
-        """The last line, once."""
-        if self.n != self._told:
-            self._tell()
+        """Write the last line, once."""
+        if self.n != self._written_n:
+            self._write()
 
-    def _tell(self) -> None:
-        self._last, self._told = time.monotonic(), self.n
-        seconds = self._last - self.began
+    def _write(self) -> None:
+        if self.disable:
+            return
+        self._written_at, self._written_n = time.monotonic(), self.n
+        seconds = self._written_at - self.began
         unit = f" {self.unit}s" if len(self.unit) > 1 else f" {self.unit}".rstrip()
         if not self.total:
             line = f"{self.desc} {_plain(self.n)}{unit}, {_clock(seconds)} so far"

@@ -1,8 +1,8 @@
 """How a saved model finds its code where no package is installed (`trust_remote_code=True`).
 
 Every configuration that is saved names its classes and the files they are in (`auto_map`; a generator's also its pipeline,
-`custom_pipelines`), and whatever goes to the Hub takes these files along. A folder that was only saved has no code in it and
-needs none where the package is: a class that is there already wins over one from the Hub.
+`custom_pipelines`), and whatever is pushed to the Hub takes these files along. A folder that was only saved holds no code, and
+needs none where the package is installed: transformers prefers a registered class to one from the Hub.
 """
 
 import os
@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import PushToHubMixin
+
 TASK = "music-to-dance"
 PIPELINES = {TASK: {"impl": "pipeline_megadance.DancePipeline", "pt": ["AutoModel"], "type": "audio"}}
 
 
 def task_is_registered() -> bool:
     """Whether transformers knows the task here, so that the pipeline of a repository is not needed."""
-    # asked of what is imported already: importing transformers' pipelines takes seconds
+    # only if it is imported already: importing transformers' pipelines takes seconds
     registry = getattr(sys.modules.get("transformers.pipelines"), "PIPELINE_REGISTRY", None)
     return registry is not None and TASK in registry.supported_tasks
 
@@ -29,16 +31,16 @@ def copy_code(folder: str | os.PathLike) -> list[Path]:
 
 
 def carry_code(folder: str | os.PathLike) -> None:
-    """Copy it where no package is installed, since it has come with a model: a model that is saved there needs it again."""
+    """Copy the code into `folder` if this code itself came with a model: no package is installed then, so a saved model needs it."""
     if __name__.startswith("transformers_modules."):
         copy_code(folder)
 
 
-class PushesCode:
-    """For what can be pushed: `push_to_hub` and `save_pretrained(push_to_hub=True)` upload the code as well."""
+class PushesCode(PushToHubMixin):
+    """Mixin: `push_to_hub` and `save_pretrained(push_to_hub=True)` upload the code as well."""
 
     def prepare_for_hub(self, folder: str | os.PathLike) -> None:
-        """Add to a folder that this was saved in what only the Hub needs."""
+        """Add what only the Hub needs to a folder that this was saved in."""
         copy_code(folder)
 
     def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
@@ -47,13 +49,12 @@ class PushesCode:
 
 
 class NamesCode(PushesCode):
-    """For what is saved as JSON with an `auto_map`."""
+    """Mixin of what is saved as JSON with an `auto_map`."""
 
     _auto_classes: dict[str, str] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        # Flat, and always from here: transformers would write a list for any class with "Tokenizer" in its name, and
-        # AutoModel stumbles over it.
+        # Flat strings: for a class with "Tokenizer" in its name transformers would write a list, which AutoModel cannot read.
         return {**super().to_dict(), "auto_map": dict(self._auto_classes)}
 
 

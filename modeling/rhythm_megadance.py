@@ -1,8 +1,8 @@
-"""Where in the beat and in the bar the music is, read from its features.
+"""The rhythm encoder: beat phase and bar phase of the music, predicted from its features.
 
 Not in the paper: a deviation for models trained on little data. Beat flags tell when beats are, not which of them begins a
-bar, and a model of half an hour of dance learns the dances by heart before it learns to count. Beat and bar phase can be
-learned by themselves from the same half hour, and a dancer who hears the phase keeps time. See `rhythm_size` in
+bar, and a model trained on half an hour of dance memorises the dances before it learns to count. Beat and bar phase can be
+learned separately from the same half hour, and a generator that is given the phase keeps time. See `rhythm_size` in
 `configuration_megadance.py`; 0 is the paper's arrangement.
 """
 
@@ -23,10 +23,10 @@ def phase_vectors(beat_phase: torch.Tensor, bar_phase: torch.Tensor) -> torch.Te
 
 
 class RhythmEncoder(nn.Module):
-    """Dilated convolutions over music features, looking as far ahead as back: beats are clear only from what follows.
+    """Dilated convolutions over music features, as far ahead as back: only what follows makes a beat clear.
 
-    The length of each of the two vectors is how sure it is: trained with a squared error, it shrinks towards zero where
-    the phase can't be told. A frame depends on `reach` frames before and after it.
+    The length of each of the two vectors is its certainty: trained with a squared error, it shrinks towards zero where the phase
+    is ambiguous. A frame depends on `reach` frames before and after it.
     """
 
     kernel_size = 5
@@ -47,23 +47,24 @@ class RhythmEncoder(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """The convolutions; the other layers are initialised as everywhere."""
-        for conv in self.convs:
+        """Initialise the convolutions; the model initialises the other layers."""
+        for conv in self.convs.children():
+            assert isinstance(conv, nn.Conv1d) and conv.bias is not None
             init.kaiming_uniform_(conv.weight, a=math.sqrt(5))
             init.zeros_(conv.bias)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised features [batch, frames, features] -> [batch, frames, 4].
 
-        `mask` [batch, frames], 1 for music and 0 for padding: what lies behind the end of a song is as if it were not there.
+        `mask` [batch, frames], 1 for music and 0 for padding: padding has no influence on the music before it.
         """
-        here = 1 if mask is None else mask[..., None].to(features.dtype)
+        music = 1 if mask is None else mask[..., None].to(features.dtype)
         hidden = self.into(features)
-        # no normalisation of frames: it would take away how loud they are, and a bar begins where it is loudest
+        # no normalisation of frames: it would remove their loudness, and a bar begins where it is loudest
         for conv, mix in zip(self.convs, self.mixes, strict=True):
-            x = conv((hidden * here).mT).mT
+            x = conv((hidden * music).mT).mT
             hidden = hidden + mix(self.dropout(F.gelu(x)))
-        return self.out(F.gelu(hidden)) * here
+        return self.out(F.gelu(hidden)) * music
 
 
 __all__ = ["RHYTHM_SIZE", "RhythmEncoder", "phase_vectors"]
