@@ -1,11 +1,10 @@
-"""Sound of every kind becomes a waveform, piece by piece, with clear words about what cannot be used.
+"""Loading songs: sound of any kind becomes a waveform, with a clear error for what cannot be used.
 
     waveform, rate = load_audio("song.mp3")            # a file, a pipe, an address, (array, rate), a row of a data set, ...
-    waveform, rows = hear("song.mp3", start=30, duration=10)
+    waveform, rows = load_excerpt("song.mp3", start=30, duration=10)
 
-This is the one place that knows what a song can be handed in as (`open_sound`); how files are decoded is in
-`decoding_megadance.py`. Nothing heavy is imported here, so that a song can be read while the networks' libraries are still
-loading.
+`open_sound` defines what can be passed as a song; `decoding_megadance.py` decodes files. This module imports nothing heavy, so that
+a song can be read while torch and transformers are still being imported.
 """
 
 import io
@@ -17,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -41,15 +40,17 @@ from .errors_megadance import reading, reason_of
 from .music_features_megadance import HOP_LENGTH, SAMPLING_RATE, num_rows, sound_library
 
 MIN_SECONDS = 0.25  # less than one motion code (8 frames) cannot be danced to
-SILENCE = 1e-4  # peak, -80 dB below full scale: under this there is dither and nothing else
-LOUDEST = 16.0  # peak, 24 dB above full scale: beyond this numbers are not in [-1, 1], or broken
-SURROUNDINGS = 90.0  # seconds that are heard before and after an excerpt, so that its tempo is the song's
-ARRAY_CHANNELS = 8  # an array with a longer short side is no song
-_OPPOSED = 0.05  # a mean this much weaker than one of independent channels (each half of two): they cancel each other
-_PIECE = 2**18  # samples of an array that are worked on at once
+SILENCE = 1e-4  # peak, -80 dB: below this there is only dither
+LOUDEST = 16.0  # peak, 24 dB above full scale: louder samples are not scaled to [-1, 1], or broken
+SURROUNDINGS = 90.0  # seconds analysed before and after an excerpt, so that its tempo is the song's
+ARRAY_CHANNELS = 8  # an array whose shorter side is longer is no song
+_OPPOSED = (
+    0.05  # channels cancel each other if the power of their mean is below this share of what independent channels have
+)
+_PIECE = 2**18  # samples of an array processed at once
 _ADDRESS_SECONDS, _CONNECT_SECONDS = 120.0, 20.0
 
-# What a song can be handed in as, see `open_sound`.
+# What can be passed as a song, see `open_sound`.
 AudioSource = str | os.PathLike | bytes | BinaryIO | tuple | Mapping
 
 
@@ -63,17 +64,17 @@ def load_audio(
     audible: bool = True,
     addresses: bool = True,
 ) -> tuple[np.ndarray, int]:
-    """Reads a song, or `duration` seconds of it from `start` on.
+    """Load a song, or `duration` seconds of it from `start` on.
 
     Args:
-        source: any file that plays, by its path, http(s) address, bytes, or as an open binary file or pipe; (array, rate); or
-            what else `open_sound` takes.
+        source: any playable file, by its path, http(s) address, bytes, or as an open binary file or pipe; (array, rate); or
+            anything else that `open_sound` takes.
         sampling_rate: rate to resample to (soxr), in Hz; None keeps the sound's own.
         start: first second to read.
         duration: seconds to read; None, or more than there are, reads to the end.
         mono: average the channels, or take the louder one where they cancel each other; otherwise they are kept.
-        audible: refuse what is silent or shorter than 0.25 s.
-        addresses: whether `source` may be an http(s) address. False where it comes from strangers.
+        audible: refuse a sound that is silent or shorter than 0.25 s.
+        addresses: whether `source` may be an http(s) address. Use False for untrusted input.
 
     Returns:
         float32 waveform `(samples,)`, or `(samples, channels)` without `mono`, and its sampling rate in Hz.
@@ -81,14 +82,14 @@ def load_audio(
     Raises:
         AudioError: the file is missing, empty, cut short, no audio, silent, shorter than 0.25 s, or holds NaN or peaks far
             beyond full scale; `start` or `duration` is out of range; a limit is exceeded: 1 to 768 kHz, 64 channels, 3 hours,
-            1.6 GB of waveform. A file that was cut short can still be read as far as it goes, with `duration`.
+            1.6 GB of waveform. The existing part of a truncated file can still be read, with `duration`.
     """
-    start, duration = _check_stretch(start, duration)
+    start, duration = _check_excerpt(start, duration)
     with opened(source, addresses=addresses) as sound:
         return _read(sound, sampling_rate, start, duration, 0.0, mono, audible)
 
 
-def hear(
+def load_excerpt(
     source: AudioSource,
     start: float = 0.0,
     duration: float | None = None,
@@ -97,26 +98,27 @@ def hear(
     hop_length: int = HOP_LENGTH,
     addresses: bool = True,
 ) -> tuple[np.ndarray, slice]:
-    """Reads an excerpt with what surrounds it, since a few seconds alone are heard at the wrong tempo.
+    """Load an excerpt together with its surroundings, since a few seconds alone give unreliable tempi.
 
-        waveform, rows = hear("song.mp3", start=30, duration=10)
+        waveform, rows = load_excerpt("song.mp3", start=30, duration=10)
         features = song_features(waveform, rows=rows)      # (300, 35)
 
-    Up to 90 s before and after the excerpt are read as well; a whole song is read as it is.
+    Up to 90 s before and after the excerpt are loaded as well.
 
     Args:
         source: what `load_audio` takes.
         start, duration: the excerpt, in seconds; to the end when None.
         sampling_rate, hop_length: of the features, in Hz and samples.
+        addresses: whether `source` may be an http(s) address.
 
     Returns:
-        mono float32 waveform `(samples,)` at `sampling_rate`, and which rows of its features belong to the excerpt. Their
-        number is that of the excerpt's own features.
+        mono float32 waveform `(samples,)` at `sampling_rate`, and the rows of its features that belong to the excerpt, as many as
+        the excerpt alone would have.
 
     Raises:
         AudioError: as `load_audio`, about the excerpt.
     """
-    start, duration = _check_stretch(start, duration)
+    start, duration = _check_excerpt(start, duration)
     second = sampling_rate / hop_length  # rows
     before = int(min(start, SURROUNDINGS) * second)  # whole rows, so that rows of both are the same instants
     with opened(source, addresses=addresses) as sound:
@@ -134,17 +136,18 @@ def hear(
             excerpt = excerpt[: round(duration * sampling_rate)]
         inspection = Inspection()
         inspection.add(excerpt)
-        inspection.conclude(sampling_rate, _stretch_of(sound, start, duration))
+        inspection.conclude(sampling_rate, _excerpt_name(sound, start, duration))
     return waveform, slice(before, before + rows)
 
 
 class Inspection:
-    """Looks at a sound piece by piece and says at the end what makes it unusable; time is the first axis."""
+    """Checks a sound piece by piece and raises an error at the end if it is not usable."""
 
     def __init__(self) -> None:
         self.samples, self.broken, self.first_broken, self.peak, self.peak_at = 0, 0, 0, 0.0, 0
 
     def add(self, piece: np.ndarray) -> None:
+        """Check the next piece, (samples,) or (samples, channels)."""
         peak = max(float(piece.max()), -float(piece.min())) if piece.size else 0.0
         if not math.isfinite(peak):
             fine = np.isfinite(piece).all(axis=tuple(range(1, piece.ndim)))
@@ -178,7 +181,7 @@ class Inspection:
             raise AudioError(f"{name} is silent (peak {self.peak:.1g} of full scale 1): give a sound that can be heard")
 
 
-def _check_stretch(start: float, duration: float | None) -> tuple[float, float | None]:
+def _check_excerpt(start: float, duration: float | None) -> tuple[float, float | None]:
     start = _seconds("start", start, positive=False)
     return start, None if duration is None else _seconds("duration", duration, positive=True)
 
@@ -191,17 +194,17 @@ def _seconds(argument: str, value: Any, positive: bool) -> float:
     return number
 
 
-# --- what is handed in -------------------------------------------------------------------------------------------------
+# --- sources of sound --------------------------------------------------------------------------------------------------
 
 
 class Sound:
-    """A sound that was handed in, understood and open: it can be read several times, from any second on.
+    """An open sound, which can be read several times and from any second on. It has either a stream, or a waveform with its rate.
 
     Attributes:
-        name: in messages.
+        name: for messages.
         title: name of the file, or None.
-        rate: of an array, in Hz; None for files, which are read for it.
-        source: as it was handed in.
+        rate: of a waveform, in Hz; None for files, whose pieces come with it.
+        source: what `open_sound` was given.
     """
 
     def __init__(
@@ -217,17 +220,24 @@ class Sound:
         self._stream, self._waveform, self._own = stream, waveform, own
 
     def pieces(self, start: float = 0.0, duration: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
-        """The stretch as float32 `(samples, channels)`, piece by piece, each with the sound's own rate in Hz."""
+        """`[start, start + duration)`, in seconds, as float32 `(samples, channels)`, piece by piece, each with the sound's rate in Hz."""
         if self._stream is not None:
             return decode(self._stream, self.name, start, duration)
         return self._slices(start, duration)
 
     def seconds(self) -> float:
-        """How long it lasts."""
-        return length(self._stream, self.name) if self._stream is not None else len(self._waveform) / self.rate
+        """Its length in seconds."""
+        if self._stream is not None:
+            return length(self._stream, self.name)
+        waveform, rate = self._array()
+        return len(waveform) / rate
+
+    def _array(self) -> tuple[np.ndarray, int]:
+        assert self._waveform is not None and self.rate is not None
+        return self._waveform, self.rate
 
     def _slices(self, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
-        waveform, rate = self._waveform, self.rate
+        waveform, rate = self._array()
         first, last = round(start * rate), len(waveform)
         if first >= last > 0:
             raise BeyondEnd(start, self.name, last / rate)
@@ -244,24 +254,24 @@ class Sound:
 def open_sound(
     source: Any, sampling_rate: int | None = None, *, argument: str = "audio", addresses: bool = True
 ) -> Sound:
-    """Understands what a song was handed in as.
+    """Open a song that is given in any of these ways.
 
     Args:
         source:
-            - any file that plays: its path, its bytes, an open binary file; a pipe, which is read to its end at once; an
+            - any playable file: its path, its bytes, an open binary file; a pipe, which is read to its end at once; an
               http(s) address;
             - `(array, rate)` or `(rate, array)`, as torchaudio, scipy and gradio give it;
             - an array or tensor alone, with `sampling_rate`;
             - {"array" or "raw", "sampling_rate"}, as transformers' pipelines take it, and {"bytes", "path"}: the rows of
               `datasets`' Audio columns; one of the two may be None;
-            - the decoders of `datasets` 4 and torchcodec (`get_all_samples`) and what these give;
-            - a `Sound` that is open already.
+            - the decoders of `datasets` 4 and torchcodec (`get_all_samples`) and their samples;
+            - an open `Sound`, which is returned as it is.
 
             Arrays are (samples,), (channels, samples) or (samples, channels), at most 8 channels: floats of any size from -1 to
             1, or PCM as int8, uint8 (128 is silence), int16, uint16 or int32; on any device, with or without gradients.
-        sampling_rate: of an array that comes alone, in Hz.
-        argument: what messages call an array.
-        addresses: whether an address may be fetched. False where sources come from strangers.
+        sampling_rate: of an array given without it, in Hz.
+        argument: name of the argument, for messages.
+        addresses: whether an address may be fetched. Use False for untrusted input.
 
     Raises:
         AudioError: it is none of these, or cannot be opened.
@@ -285,7 +295,7 @@ def _open(source: Any, sampling_rate: int | None, argument: str, addresses: bool
             source = source.get_all_samples()
     if hasattr(source, "data") and hasattr(source, "sample_rate"):
         return _open_array(source.data, source.sample_rate, argument)
-    if isinstance(source, (bytes, bytearray, memoryview)) and not _is_numbers(source):
+    if isinstance(source, (bytes, bytearray, memoryview)) and not _has_numbers(source):
         return Sound(f"{argument} of {len(source)} bytes", stream=io.BytesIO(source))
     if hasattr(source, "read"):
         return _open_stream(source, argument)
@@ -304,7 +314,7 @@ def _open(source: Any, sampling_rate: int | None, argument: str, addresses: bool
 
 
 def is_same_file(path: str | os.PathLike, source: Any) -> bool:
-    """Whether to write `path` would replace the file that a song comes from, by whatever name or link."""
+    """Whether `path` is the file that a song comes from, by any name or link, so that writing it would replace the song."""
     if isinstance(source, Sound):
         source = source.source
     if isinstance(source, Mapping):
@@ -319,7 +329,7 @@ def is_same_file(path: str | os.PathLike, source: Any) -> bool:
 
 @contextmanager
 def opened(source: Any, sampling_rate: int | None = None, **options: Any) -> Iterator[Sound]:
-    """`open_sound` for a while; a `Sound` that is open already stays so."""
+    """`open_sound` as a context that closes the sound; a `Sound` that was already open stays open."""
     sound = open_sound(source, sampling_rate, **options)
     try:
         yield sound
@@ -329,15 +339,15 @@ def opened(source: Any, sampling_rate: int | None = None, **options: Any) -> Ite
 
 
 def as_songs(audio: Any) -> tuple[list[Any], bool]:
-    """The songs of what may be one or several, and whether it was several: a list or tuple is, unless it is (array, rate) or
-    the numbers of one waveform."""
+    """A list of the songs in `audio`, and whether `audio` was a batch: a list or tuple that is neither (array, rate) nor the
+    samples of one waveform."""
     if not isinstance(audio, (list, tuple)) or is_pair(audio) or len(audio) == 0 or _is_number(audio[0]):
         return [audio], False
     return list(audio), True
 
 
 def is_pair(source: Any) -> bool:
-    """Whether it is (array, rate) or (rate, array)."""
+    """Whether `source` is (array, rate) or (rate, array)."""
     return (
         isinstance(source, tuple)
         and len(source) == 2
@@ -352,7 +362,7 @@ def _is_number(value: Any) -> bool:
     return getattr(value, "shape", None) == () and hasattr(value, "item")  # an array or tensor of one number
 
 
-def _is_numbers(source: Any) -> bool:
+def _has_numbers(source: Any) -> bool:
     return isinstance(source, memoryview) and source.format not in ("B", "b", "c")
 
 
@@ -377,11 +387,11 @@ def _open_array(values: Any, rate: Any, argument: str) -> Sound:
     rate = check_rate(rate)
     wrong = f"{argument} of type {type(values).__name__} is no array of numbers: give a waveform"
     try:
-        if hasattr(values, "detach"):  # a tensor; torch itself is not needed here
+        if hasattr(values, "detach"):  # a tensor, without importing torch
             values = values.detach().cpu()
             values = values.float() if "bfloat16" in str(values.dtype) else values
         waveform = np.asarray(values)
-    except Exception as error:  # ragged lists, tensors without memory, objects of others
+    except Exception as error:  # ragged lists, tensors without memory, foreign objects
         raise AudioError(f"{wrong} ({reason_of(error)})") from error
     if waveform.dtype.kind == "i" and waveform.dtype.itemsize == 8 and isinstance(values, (list, tuple)):
         raise AudioError(f"{argument} is a list of whole numbers: give floats from -1 to 1, or an int16 array")
@@ -397,9 +407,8 @@ def _open_array(values: Any, rate: Any, argument: str) -> Sound:
     shape = waveform.shape
     if waveform.size == 0:
         waveform = np.zeros((0, 1), np.float32)
-    elif (
-        waveform.ndim == 2 and 1 <= min(shape) <= ARRAY_CHANNELS
-    ):  # the short side is the channels: no song has 8 samples
+    elif waveform.ndim == 2 and 1 <= min(shape) <= ARRAY_CHANNELS:
+        # the shorter side is the channels: no song has 8 samples
         waveform = waveform.T if shape[0] < shape[1] or shape[0] == 1 else waveform
     elif waveform.ndim == 1:
         waveform = waveform[:, None]
@@ -430,23 +439,23 @@ def _open_path(source: str | os.PathLike, argument: str, addresses: bool) -> Sou
     if stream.seekable() and os.path.isfile(path):
         return Sound(name, title, stream)
     with stream:  # a pipe or a device
-        return Sound(name, title, _kept(stream, name))
+        return Sound(name, title, _read_all(stream, name))
 
 
 def _open_stream(source: Any, argument: str) -> Sound:
     given = getattr(source, "name", None)
     title = Path(given).name if isinstance(given, str) else None
     name = f"{argument} {given!r}" if isinstance(given, str) else f"{argument} file object"
-    source = getattr(source, "buffer", source)  # of one that was opened as text, such as sys.stdin
+    source = getattr(source, "buffer", source)  # of a stream opened as text, such as sys.stdin
     try:
         source.seek(0)
         source.seek(0, os.SEEK_END)
         if isinstance(source.read(0), bytes):
             return Sound(name, title, source, own=False)
         source.seek(0)
-    except (OSError, ValueError, AttributeError, TypeError):  # a pipe, or what is like one
+    except (OSError, ValueError, AttributeError, TypeError):  # a pipe, or anything else that cannot seek
         pass
-    return Sound(name, title, _kept(source, name))
+    return Sound(name, title, _read_all(source, name))
 
 
 def _open_address(address: str, argument: str) -> Sound:
@@ -455,7 +464,7 @@ def _open_address(address: str, argument: str) -> Sound:
 
     shown = re.sub(r"//[^/@]*@", "//", address)  # without a password
     name = f"{argument} {shown!r}"
-    # of all that urllib can open (files, ftp), only what was asked for, redirected or not
+    # http(s) only, also after redirects; urllib would open files and ftp as well
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler,
@@ -468,9 +477,9 @@ def _open_address(address: str, argument: str) -> Sound:
     ):
         opener.add_handler(handler())
     try:
-        asked = request.Request(address, headers={"User-Agent": "megadance-hf", "Accept": "*/*"})
-        with opener.open(asked, timeout=_CONNECT_SECONDS) as response:
-            stream = _kept(response, name, time.monotonic() + _ADDRESS_SECONDS)
+        query = request.Request(address, headers={"User-Agent": "megadance-hf", "Accept": "*/*"})
+        with opener.open(query, timeout=_CONNECT_SECONDS) as response:
+            stream = _read_all(response, name, time.monotonic() + _ADDRESS_SECONDS)
     except AudioError:
         raise
     except HTTPError as error:
@@ -482,10 +491,10 @@ def _open_address(address: str, argument: str) -> Sound:
     return Sound(name, title or None, stream)
 
 
-def _kept(source: Any, name: str, until: float | None = None) -> BinaryIO:
-    """All that a stream which cannot seek has to give, in a temporary file."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (the sound keeps it)
-    read = getattr(source, "read1", source.read)  # what has come in; `read` would wait for a block to be full
+def _read_all(source: Any, name: str, deadline: float | None = None) -> BinaryIO:
+    """Copy a stream that cannot seek to a temporary file."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the Sound closes it)
+    read = getattr(source, "read1", source.read)  # returns what is available; `read` would wait for a full block
     size = 0
     try:
         with reading(name, "give a file that is open for reading", AudioError):
@@ -497,7 +506,7 @@ def _kept(source: Any, name: str, until: float | None = None) -> BinaryIO:
                     raise AudioError(
                         f"{name} has more than {MAX_FILE / 1e6:.0f} MB: save a part of it to a file and give that"
                     )
-                if until is not None and time.monotonic() > until:
+                if deadline is not None and time.monotonic() > deadline:
                     raise AudioError(
                         f"{name} has not come in {_ADDRESS_SECONDS:.0f} s ({size / 1e6:.1f} MB have): fetch it to a file"
                     )
@@ -505,19 +514,23 @@ def _kept(source: Any, name: str, until: float | None = None) -> BinaryIO:
     except BaseException:
         file.close()
         raise
-    return file
+    return cast(BinaryIO, file)
 
 
 class LiveMix:
-    """Blocks of a stream become mono, as whole sounds do: whether channels cancel each other is judged by all that was heard
-    so far, sample by sample, so that it does not matter how the music is cut into blocks."""
+    """Mixes blocks of a stream to mono, as `load_audio` mixes whole sounds. Whether channels cancel each other is decided for each
+    sample from all samples so far, so that the result does not depend on the size of the blocks."""
 
     def __init__(self, rate: int) -> None:
         self.rate, self._samples = rate, 0
-        self._power = np.zeros((1, 0))  # of each channel and of their mean, summed up to now
+        self._power = np.zeros((1, 0))  # of each channel and of their mean, summed over the samples so far
 
     def __call__(self, block: Any) -> np.ndarray:
-        """A block, an array as `open_sound` takes it, to float32 (samples,)."""
+        """A block, an array as `open_sound` takes it -> float32 (samples,).
+
+        Raises:
+            AudioError: it is no array of samples, or holds NaN, infinity or peaks far beyond full scale.
+        """
         sound = _open_array(block, self.rate, "block")
         values = np.concatenate([piece for piece, _ in sound.pieces()])
         if not np.isfinite(values).all():
@@ -531,9 +544,8 @@ class LiveMix:
             return mixed
         if self._power.shape[1] != channels + 1:
             self._power = np.zeros((1, channels + 1))
-        power = np.concatenate((self._power, np.square(np.column_stack((values, mixed)), dtype=np.float64))).cumsum(
-            axis=0
-        )
+        squares = np.square(np.column_stack((values, mixed)), dtype=np.float64)
+        power = np.concatenate((self._power, squares)).cumsum(axis=0)
         self._power = power[-1:]
         power = power[1:]
         opposed = power[:, -1] < power[:, :-1].mean(axis=1) * _OPPOSED / channels
@@ -544,7 +556,7 @@ class LiveMix:
 # --- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _stretch_of(sound: Sound, start: float, duration: float | None) -> str:
+def _excerpt_name(sound: Sound, start: float, duration: float | None) -> str:
     return sound.name if start == 0 and duration is None else f"{sound.name} from {start:g} s on"
 
 
@@ -558,26 +570,27 @@ def _read(
     audible: bool,
     channel: int | None = None,
 ) -> tuple[np.ndarray, int]:
-    """`load_audio` of what is open, with up to `beyond` seconds after the stretch, if they are there and `duration` is given.
+    """`load_audio` of an open sound, with up to `beyond` seconds after the excerpt, as far as they exist, if `duration` is given.
 
-    `channel` is taken alone when a mean of all is not wanted.
+    `channel` selects one channel instead of the mean of all.
     """
     target = None if sampling_rate is None else check_rate(sampling_rate)
-    name = _stretch_of(sound, start, duration)
+    name = _excerpt_name(sound, start, duration)
     inspection, store, resampler, rate = Inspection(), _Store(name), None, 0
-    power, mixed_power = 0.0, 0.0
+    power, mixed_power = np.zeros(0), 0.0
     try:
         for piece, rate in sound.pieces(start, None if duration is None else duration + beyond):
             if mono and piece.shape[1] > 1 and channel is None:
-                with np.errstate(over="ignore", invalid="ignore"):  # broken numbers are told of below
+                with np.errstate(over="ignore", invalid="ignore"):  # the inspection reports broken samples
                     mixed = _mean(piece)
-                    power = power + np.array([np.dot(one, one) for one in piece.T], np.float64)
+                    squares = np.array([np.dot(values, values) for values in piece.T], np.float64)
+                    power = power + squares if len(power) else squares
                     mixed_power += float(np.dot(mixed, mixed))
                 piece = mixed
             elif mono:
                 piece = piece[:, channel or 0]
             inspection.add(piece)
-            if target not in (None, rate):
+            if target is not None and target != rate:
                 if resampler is None:
                     width = 1 if mono else piece.shape[1]
                     resampler = sound_library("soxr").ResampleStream(rate, target, width, dtype="float32")
@@ -586,18 +599,18 @@ def _read(
     except CutShort:
         if duration is None or inspection.samples < round(duration * rate) or not rate:
             raise
-    if np.ndim(power) and mixed_power < power.mean() * _OPPOSED / len(power):
+    if len(power) and mixed_power < power.mean() * _OPPOSED / len(power):
         loudest = int(np.argmax(power))  # left and right in opposite phase are not silence
         return _read(sound, sampling_rate, start, duration, beyond, mono, audible, loudest)
     inspection.conclude(rate, name, audible)
-    if resampler is not None:
-        store.add(resampler.resample_chunk(store.values[:0], last=True))
-        rate = target
-    return store.all(), rate
+    if resampler is None or target is None:
+        return store.all(), rate
+    store.add(resampler.resample_chunk(store.values[:0], last=True))
+    return store.all(), target
 
 
 def _mean(piece: np.ndarray) -> np.ndarray:
-    """Of (samples, channels): `piece.mean(axis=1)`, but faster."""
+    """`piece.mean(axis=1)` of (samples, channels), but faster."""
     total = piece[:, 0].copy()
     for channel in piece.T[1:]:
         total += channel
@@ -609,10 +622,10 @@ class _Store:
     """A waveform that grows in place, up to a limit."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.values, self._used = name, None, 0
+        self.name, self.values, self._used = name, np.zeros(0, np.float32), 0
 
     def add(self, piece: np.ndarray) -> None:
-        if self.values is None:
+        if self._used == 0:
             self.values = np.zeros((0, *piece.shape[1:]), np.float32)
         needed = self._used + len(piece)
         if needed * math.prod(piece.shape[1:]) * 4 > MAX_WAVEFORM:
@@ -621,8 +634,8 @@ class _Store:
                 " sampling_rate, or mono=True"
             )
         if needed > len(self.values):
-            most = MAX_WAVEFORM // (4 * math.prod(piece.shape[1:]))
-            size = max(needed, min(len(self.values) * 5 // 4, most))
+            largest = MAX_WAVEFORM // (4 * math.prod(piece.shape[1:]))
+            size = max(needed, min(len(self.values) * 5 // 4, largest))
             self.values.resize((size, *piece.shape[1:]), refcheck=False)
         self.values[self._used : needed] = piece
         self._used = needed
@@ -647,10 +660,10 @@ __all__ = [
     "LiveMix",
     "Sound",
     "as_songs",
-    "hear",
-    "is_same_file",
     "is_pair",
+    "is_same_file",
     "load_audio",
+    "load_excerpt",
     "open_sound",
     "opened",
 ]

@@ -1,47 +1,47 @@
-"""Sound files, decoded to their end.
+"""Decoding sound files, to their real end.
 
-What a header says of the length is a hint: recorders that were switched off, programs that write into pipes and files that
-were joined leave numbers that are wrong. So there is one rule for who reads what:
+The length in a header is only a hint: it is wrong in files of interrupted recordings, of programs that write to pipes, and in files
+joined from several. Therefore
 
-- libsndfile, where a file says how long it is and the file agrees (`_trusted`);
-- PyAV for everything else, to the end: mp3 without a true count of frames or behind junk, wav of unknown size, m4a, aac,
-  webm, mp4, mkv, wma, the sound of a film.
+- libsndfile decodes a file whose header states a length that agrees with its bytes (`_check_length`);
+- PyAV decodes everything else, to the end: mp3 without a valid count of frames or after junk, wav of unknown size, m4a, aac, webm,
+  mp4, mkv, wma, the sound of a film.
 
-What was really cut is said where it can be known, and the limits hold before anything is allocated.
+A truncated file is reported if that can be detected, and limits are checked before anything is allocated.
 """
 
 import io
 import os
 import warnings
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 
 from .errors_megadance import reading
 from .music_features_megadance import sound_library
 
-# Limits of every sound that comes in: in Python, at the command line, on the page and in the handler.
+# Limits of every sound: in Python, at the command line, on the page and in the handler.
 MIN_RATE, MAX_RATE = 1000, 768_000  # Hz
 MAX_CHANNELS = 64
-MAX_SECONDS = 3 * 3600.0  # that are read at once
-MAX_SAMPLES = 2**30  # of all channels that are decoded at once: 3.4 hours of stereo at 44.1 kHz
-MAX_WAVEFORM = 3 * 2**29  # bytes of the waveform that comes out: 1.6 GB, more than an hour of stereo
-MAX_FILE = 2**30  # bytes that are taken from a pipe or an address
+MAX_SECONDS = 3 * 3600.0  # read at once
+MAX_SAMPLES = 2**30  # decoded at once, of all channels: 3.4 hours of stereo at 44.1 kHz
+MAX_WAVEFORM = 3 * 2**29  # bytes of the resulting waveform: 1.6 GB, more than an hour of stereo
+MAX_FILE = 2**30  # bytes read from a pipe or an address
 
-_PIECE = 2**18  # samples of a file that are decoded at once
-_UNKNOWN = 0x7F000000  # sizes from here on are what programs write that do not know them yet (0 is another)
-_PARTS = 1000  # files joined into one, chunks of a wav: more are nonsense
-_DAMAGED = 0.05  # share of packets that cannot be decoded, from which on a file counts as damaged
+_PIECE = 2**18  # samples of a file decoded at once
+_UNKNOWN = 0x7F000000  # programs that do not know a size yet write 0, or a size from here on
+_MAX_PARTS = 1000  # files joined into one, chunks of a wav: more are damage
+_MAX_BAD_PACKETS = 0.05  # share of packets that cannot be decoded, above which a file counts as damaged
 _AV_CHANNELS = 8  # of PyAV: frames of more are damage
 _AV_NUMBERS = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}
-_FORMATS = (  # of PyAV: containers that hold sound themselves, none that names other files (playlists, scripts)
+_FORMATS = (  # of PyAV: containers that hold sound, none that refers to other files (playlists, scripts)
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,tta,w64,wav,webm,wv,"
     "mov,mp4,m4a,3gp,3g2,mj2"
 )
 _ASF = bytes.fromhex("3026b2758e66cf11")  # wma, wmv
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_STATED_LENGTH = ("mov", "matroska")  # containers whose length is written and not estimated
+_STATED_LENGTH = ("mov", "matroska")  # containers that store their length, which is not estimated
 
 
 class AudioError(ValueError):
@@ -49,18 +49,18 @@ class AudioError(ValueError):
 
 
 class AudioWarning(UserWarning):
-    """Sound that is used, with something that may be wrong with it."""
+    """Sound that is used although something may be wrong with it."""
 
 
 class CutShort(AudioError):
-    """The end of a file is missing. Raised behind what is there."""
+    """The end of a file is missing. Raised after the existing part was yielded."""
 
 
 class BeyondEnd(AudioError):
-    """`start` lies behind the end.
+    """`start` is after the end.
 
     Attributes:
-        ends: seconds that there are.
+        ends: length of the sound in seconds.
     """
 
     def __init__(self, start: float, name: str, ends: float) -> None:
@@ -69,8 +69,12 @@ class BeyondEnd(AudioError):
 
 
 def check_rate(rate: object, name: str = "sampling_rate") -> int:
-    """A sampling rate in Hz as a whole number, or AudioError."""
-    number = rate.item() if getattr(rate, "shape", None) in ((), (1,)) else rate  # of numpy's or torch's
+    """A sampling rate in Hz as an int.
+
+    Raises:
+        AudioError: it is no whole number from 1000 to 768000.
+    """
+    number: Any = cast(Any, rate).item() if getattr(rate, "shape", None) in ((), (1,)) else rate  # numpy's or torch's
     if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
         raise AudioError(f"{name}={rate!r}: give the rate in Hz, from {MIN_RATE} to {MAX_RATE}, such as 44100")
     if not MIN_RATE <= number <= MAX_RATE or number != int(number):
@@ -79,85 +83,84 @@ def check_rate(rate: object, name: str = "sampling_rate") -> int:
 
 
 class Budget:
-    """How much of a sound may be decoded; asked before it is."""
+    """Limits how much of a sound is decoded; checked beforehand."""
 
     def __init__(self, name: str, rate: int, channels: int) -> None:
         check_rate(rate, f"{name}: sampling_rate")
         if not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"{name} has {channels} channels: give a sound of 1 to {MAX_CHANNELS}")
         self.name, self.rate, self.channels = name, rate, channels
-        self.most = min(int(MAX_SECONDS * rate), MAX_SAMPLES // channels)
+        self.max_samples = min(int(MAX_SECONDS * rate), MAX_SAMPLES // channels)
 
     def check(self, samples: int) -> None:
-        """Raises AudioError when so many samples (of each channel) are too many."""
-        if samples > self.most:
+        """Raises AudioError if this number of samples (per channel) is too large."""
+        if samples > self.max_samples:
             raise AudioError(
-                f"{self.name} is longer than the {self.most / self.rate / 60:.0f} minutes that are read at once"
+                f"{self.name} is longer than the {self.max_samples / self.rate / 60:.0f} minutes that are read at once"
                 f" ({self.channels} channels at {self.rate} Hz): give a duration"
             )
 
 
 def decode(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
-    """Decodes `[start, start + duration)` of a file that can seek, piece by piece.
+    """Decode `[start, start + duration)`, in seconds, of a file that can seek, piece by piece.
 
     Yields:
-        float32 `(samples, channels)` and the file's own rate. A minute of stereo sound is 21 MB; so a song is never in memory
-        as it was recorded.
+        float32 `(samples, channels)` and the file's rate in Hz. In pieces, since a minute of stereo takes 21 MB.
 
     Raises:
-        AudioError: no sound, too large, damaged. CutShort: the wanted stretch is not all there.
+        AudioError: the file has no sound, is too large, or is damaged. CutShort: a part of the excerpt is missing.
     """
     with reading(name, "give a sound file that plays", AudioError):
         size = stream.seek(0, os.SEEK_END)
         if size == 0:
             raise AudioError(f"{name} is empty (0 bytes): give a sound file")
-        parts = _joined(stream, size)
-        if len(parts) > _PARTS:
-            raise AudioError(f"{name} was joined of more than {_PARTS} sounds: export it again as one")
+        parts = _find_parts(stream, size)
+        if len(parts) > _MAX_PARTS:
+            raise AudioError(f"{name} was joined of more than {_MAX_PARTS} sounds: export it again as one")
         if len(parts) > 1:
-            yield from _stretch(_one_after_another(stream, parts, name), name, start, duration)
+            yield from _excerpt(_decode_parts(stream, parts, name), name, start, duration)
         else:
             begin, end = parts[0]
-            yield from _decode_one(stream if begin == 0 else _Window(stream, begin, end), name, start, duration)
+            yield from _decode_one(stream if begin == 0 else _part(stream, begin, end), name, start, duration)
 
 
 def length(stream: BinaryIO, name: str) -> float:
-    """Seconds that a file lasts: its own word where that is true, else by decoding it. Raises AudioError as `decode`."""
+    """Length of a file in seconds: from its header if that is reliable, otherwise by decoding it. Raises AudioError as `decode`."""
     with reading(name, "give a sound file that plays", AudioError):
         size = stream.seek(0, os.SEEK_END)
-        if size and len(_joined(stream, size)) == 1 and _trusted(stream, size) == (True, None):
+        if size and len(_find_parts(stream, size)) == 1 and _check_length(stream, size) == (True, None):
             stream.seek(0)
-            file = _sndfile(stream)
+            file = _open_soundfile(stream)
             if file is not None:
                 with file:
                     return file.frames / check_rate(file.samplerate, f"{name}: sampling_rate")
         return sum(len(piece) / rate for piece, rate in decode(stream, name, 0.0, None))
 
 
-def _one_after_another(stream: BinaryIO, parts: list[tuple[int, int]], name: str) -> Iterator[tuple[np.ndarray, int]]:
-    for part in parts:
-        yield from _decode_one(_Window(stream, *part), name, 0.0, None)
+def _decode_parts(stream: BinaryIO, parts: list[tuple[int, int]], name: str) -> Iterator[tuple[np.ndarray, int]]:
+    for begin, end in parts:
+        yield from _decode_one(_part(stream, begin, end), name, 0.0, None)
 
 
 def _decode_one(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
-    trusted, damage = _trusted(stream, stream.seek(0, os.SEEK_END))
-    if damage and duration is None:  # a dance to half a song helps nobody
+    reliable, damage = _check_length(stream, stream.seek(0, os.SEEK_END))
+    if damage and duration is None:  # a dance to half a song is useless
         raise CutShort(f"{name} is cut short ({damage}): fetch it again, or pass a duration that is still there")
     stream.seek(0)
-    file = None if trusted is False else _sndfile(stream)
-    # of an mp3 the length would be an estimate; over the last block of GSM 6.10 libsndfile stumbles
-    if file is None or (trusted is None and file.format == "MP3") or file.subtype == "GSM610":
-        yield from _stretch(_by_av(stream, name, damage), name, start, duration)
+    file = None if reliable is False else _open_soundfile(stream)
+    # libsndfile only estimates the length of an mp3, and fails on the last block of GSM 6.10
+    if file is None or (reliable is None and file.format == "MP3") or file.subtype == "GSM610":
+        yield from _excerpt(_decode_with_av(stream, name, damage), name, start, duration)
     else:
         with file:
-            yield from _by_sndfile(file, name, start, duration, damage)
+            yield from _decode_with_soundfile(file, name, start, duration, damage)
 
 
 # --- libsndfile --------------------------------------------------------------------------------------------------------
 
 
-def _sndfile(stream: BinaryIO) -> object | None:
-    """The file as soundfile opens it, or None if libsndfile does not know it."""
+def _open_soundfile(stream: BinaryIO) -> Any:
+    """The file as a `soundfile.SoundFile`, or None if libsndfile does not know its format."""
     soundfile = sound_library("soundfile")
     try:
         return soundfile.SoundFile(stream)
@@ -165,8 +168,8 @@ def _sndfile(stream: BinaryIO) -> object | None:
         return None
 
 
-def _by_sndfile(
-    file: object, name: str, start: float, duration: float | None, damage: str | None
+def _decode_with_soundfile(
+    file: Any, name: str, start: float, duration: float | None, damage: str | None
 ) -> Iterator[tuple[np.ndarray, int]]:
     soundfile = sound_library("soundfile")
     rate, frames = file.samplerate, file.frames
@@ -176,15 +179,15 @@ def _by_sndfile(
         raise BeyondEnd(start, name, frames / rate)
     wanted = frames - first if duration is None else min(round(duration * rate), frames - first)
     budget.check(wanted)
-    # mpg123 rounds otherwise in pieces of another size, so it stays what it was
+    # the same size always: mpg123 rounds differently in pieces of another size
     piece_size = _PIECE if file.channels <= 8 else _PIECE * 8 // file.channels
-    read, asked = 0, 1
-    while asked:
-        asked = max(0, min(piece_size, wanted - read))
+    read, requested = 0, 1
+    while requested:
+        requested = max(0, min(piece_size, wanted - read))
         try:
             if read == 0:
                 file.seek(first)
-            piece = file.read(asked, dtype="float32", always_2d=True)
+            piece = file.read(requested, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError:
             raise CutShort(
                 f"{name} is cut short or damaged (decoding stops before {(first + wanted) / rate:.2f} s):"
@@ -192,29 +195,29 @@ def _by_sndfile(
             ) from None
         yield piece, rate
         read += len(piece)
-        if len(piece) < asked:
+        if len(piece) < requested:
             break
-    # libsndfile ends early without a word. Without `damage`, only the header's promise (flac, mp3) tells.
+    # libsndfile ends early without an error. Without `damage`, only the header's length (flac, mp3) shows it.
     end = (first + read) / rate
-    if read < wanted - rate // 10 or (damage and start + duration > end + 0.1):
-        raise _missing(name, damage or f"its header promises {frames / rate:.2f} s", end)
+    if read < wanted - rate // 10 or (damage and duration is not None and start + duration > end + 0.1):
+        raise _cut_short(name, damage or f"its header promises {frames / rate:.2f} s", end)
 
 
-def _missing(name: str, why: str, end: float) -> CutShort:
+def _cut_short(name: str, why: str, end: float) -> CutShort:
     return CutShort(f"{name} is cut short ({why}, {end:.2f} s are there): fetch it again, or pass a smaller duration")
 
 
 # --- PyAV --------------------------------------------------------------------------------------------------------------
 
 
-def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np.ndarray, int]]:
-    """The first track of sound of whatever FFmpeg knows, from its first packet to its last."""
+def _decode_with_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np.ndarray, int]]:
+    """The first audio track of any format that FFmpeg knows, from its first packet to its last."""
     av = sound_library("av")
     stream.seek(0)
     try:
-        # sizes in a wav's header are not believed; no protocol: a file may not make us open others
+        # ignore the sizes in a wav's header; allow no protocol, so that a file cannot make us open others
         options = {"ignore_length": "1", "format_whitelist": _FORMATS, "protocol_whitelist": "none"}
-        # before PyAV 19, a title in unknown letters keeps a song from being opened unless they are replaced
+        # before PyAV 19, a title in an unknown encoding keeps a song from being opened unless its letters are replaced
         replaced = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
         container = av.open(stream, options=options, **replaced)
     except (av.error.FFmpegError, ValueError) as error:
@@ -241,7 +244,7 @@ def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np
             packets += 1
             try:
                 frames = packet.decode()
-            except av.error.FFmpegError:  # players pass over it as well
+            except av.error.FFmpegError:  # players skip it as well
                 bad += 1
                 continue
             for frame in frames:
@@ -252,7 +255,7 @@ def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np
                 yield _values(frame), frame.sample_rate
         if decoded == 0:
             raise AudioError(f"{name} holds nothing that can be decoded as sound: give a file that plays")
-        if bad > 1 + _DAMAGED * packets:
+        if bad > 1 + _MAX_BAD_PACKETS * packets:
             raise CutShort(
                 f"{name} is damaged ({bad} of its {packets} packets cannot be decoded): fetch it again, or pass a duration"
             )
@@ -261,19 +264,17 @@ def _by_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator[tuple[np
         if reached < promised - max(0.5, 0.01 * promised):
             damage = damage or f"its header promises {promised:.2f} s"
         if damage:
-            raise _missing(name, damage, reached)
-        if container.format.name in ("mp3", "aac") and _ends_inside_a_frame(
-            stream
-        ):  # as broadcasts do that were recorded
+            raise _cut_short(name, damage, reached)
+        if container.format.name in ("mp3", "aac") and _ends_inside_a_frame(stream):  # as recorded broadcasts do
             warnings.warn(
                 f"{name} ends within a frame of sound: it may have been cut short", AudioWarning, stacklevel=2
             )
 
 
-def _values(frame: object) -> np.ndarray:
-    """A frame of FFmpeg's as float32 (samples, channels)."""
+def _values(frame: Any) -> np.ndarray:
+    """A frame of PyAV as float32 (samples, channels)."""
     channels, kind = len(frame.layout.channels), _AV_NUMBERS[frame.format.name.rstrip("p")]
-    # not its `to_ndarray`, which takes what lies in memory behind the last of eight channels for more of them
+    # not its `to_ndarray`, which reads beyond the last of eight channels
     planes = frame.planes[: channels if frame.format.is_planar else 1]
     count = frame.samples * channels // len(planes)
     values = np.stack([np.frombuffer(plane, kind, count) for plane in planes], axis=-1)
@@ -281,15 +282,16 @@ def _values(frame: object) -> np.ndarray:
 
 
 def as_floats(values: np.ndarray) -> np.ndarray:
-    """Numbers of any kind that sound is kept in as float32, full scale 1; bytes are PCM about 128.
+    """Samples of any type as float32, full scale 1; unsigned integers are PCM centred on half their range.
 
-    Raises TypeError for a kind of which the full scale is not known.
+    Raises:
+        TypeError: the full scale of the type is not known.
     """
     kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
     if kind == "f" or values.dtype.name == "bfloat16":
-        with np.errstate(over="ignore"):  # infinity is refused, with the place where it is
+        with np.errstate(over="ignore"):  # infinity is refused later, with its position
             return values.astype(np.float32)
-    half = np.float32(2.0 ** (bits - 1))  # a power of two: no rounding but that to float32
+    half = np.float32(2.0 ** (bits - 1))  # a power of two: dividing by it does not round
     if kind == "i" and bits <= 32:
         return values.astype(np.float32) / half
     if kind == "u" and bits <= 16:
@@ -297,19 +299,20 @@ def as_floats(values: np.ndarray) -> np.ndarray:
     raise TypeError(f"numbers of type {values.dtype}")
 
 
-class _Alike:
-    """What follows another rate or number of channels, as in files that were joined, is made like the first piece."""
+class _Converter:
+    """Converts pieces to the rate and the number of channels of the first one; these can change in files joined from several."""
 
     def __init__(self, rate: int, channels: int) -> None:
         self.rate, self.channels = rate, channels
-        self._given, self._resampler = rate, None
+        self._input_rate = rate
+        self._resampler: Any = None
 
     def __call__(self, values: np.ndarray, rate: int) -> np.ndarray:
         if values.shape[1] != self.channels:
             values = np.repeat(values.mean(axis=1, keepdims=True), self.channels, axis=1)
         before = values[:0]
-        if rate != self._given:
-            before, self._given = self.rest(), rate
+        if rate != self._input_rate:
+            before, self._input_rate = self.flush(), rate
             check_rate(rate)
             if rate != self.rate:
                 stream = sound_library("soxr").ResampleStream
@@ -318,48 +321,49 @@ class _Alike:
             values = self._resampler.resample_chunk(np.ascontiguousarray(values))
         return np.concatenate((before, values)) if len(before) else values
 
-    def rest(self) -> np.ndarray:
-        """What the resampler still holds back."""
+    def flush(self) -> np.ndarray:
+        """The samples that the resampler still holds back."""
         empty = np.zeros((0, self.channels), np.float32)
         resampler, self._resampler = self._resampler, None
         return empty if resampler is None else resampler.resample_chunk(empty, last=True)
 
 
-def _stretch(
+def _excerpt(
     pieces: Iterator[tuple[np.ndarray, int]], name: str, start: float, duration: float | None
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """`[start, start + duration)` of a sound that comes from its beginning on, in pieces of a good size."""
-    alike, rate, first, last = None, 0, 0, None
-    done, kept, count, waiting, problem = 0, 0, 0, [], None
+    """`[start, start + duration)`, in seconds, of a sound that is decoded from its beginning, in pieces of useful size."""
+    convert, rate, first, last = None, 0, 0, None
+    done, kept, count, problem = 0, 0, 0, None
+    waiting: list[np.ndarray] = []
     try:
-        for values, own_rate in pieces:
-            if alike is None:
-                rate = own_rate
-                budget, alike = Budget(name, rate, values.shape[1]), _Alike(rate, values.shape[1])
+        for values, piece_rate in pieces:
+            if convert is None:
+                rate = piece_rate
+                budget, convert = Budget(name, rate, values.shape[1]), _Converter(rate, values.shape[1])
                 first = round(start * rate)
                 last = None if duration is None else first + round(duration * rate)
-            values = alike(values, own_rate)
+            values = convert(values, piece_rate)
             begin, done = done, done + len(values)
             values = values[max(0, first - begin) : None if last is None else max(0, last - begin)]
             kept += len(values)
             budget.check(kept)
-            if done * alike.channels > 4 * MAX_SAMPLES:
-                raise AudioError(f"start={start:g}: so far into {name} is not looked; cut it first")
+            if done * convert.channels > 4 * MAX_SAMPLES:
+                raise AudioError(f"start={start:g} is too far into {name}: cut the file first")
             waiting.append(values)
             count += len(values)
-            if count * alike.channels >= _PIECE:
+            if count * convert.channels >= _PIECE:
                 yield np.concatenate(waiting), rate
                 waiting, count = [], 0
             if last is not None and done >= last:
                 break
         else:
-            if alike is not None:
-                rest = alike.rest()
+            if convert is not None:
+                rest = convert.flush()
                 waiting.append(rest[max(0, first - done) : None if last is None else max(0, last - done)])
                 done += len(rest)
-    except CutShort as cut:  # what is there comes first
+    except CutShort as cut:  # the existing part comes first
         problem = cut
-    if alike is not None:
+    if convert is not None:
         if done <= first:
             raise BeyondEnd(start, name, done / rate) from problem
         yield np.concatenate(waiting), rate
@@ -367,22 +371,20 @@ def _stretch(
         raise problem
 
 
-# --- what a file's bytes say of its length -----------------------------------------------------------------------------
+# --- the length of a file according to its bytes -----------------------------------------------------------------------
 
 
-def _trusted(stream: BinaryIO, size: int) -> tuple[bool | None, str | None]:
-    """Whether what the file says of its own length agrees with its bytes, and how one sees that its end is missing.
-
-    None: of a kind that is not looked into. libsndfile knows it or not; it may be an mp3 that begins late.
-    """
-    offset = _behind_tag(stream)
+def _check_length(stream: BinaryIO, size: int) -> tuple[bool | None, str | None]:
+    """Whether the length in a file's header agrees with its bytes (None for a format without a check, perhaps an mp3 after junk),
+    and the evidence that its end is missing, if any."""
+    offset = _end_of_id3(stream)
     stream.seek(offset)
     head = stream.read(256)
     if _is_wav(head):
         return _wav_length(stream, offset, size)[1:]
     if head[:4] == b"FORM":
         promised = 8 + int.from_bytes(head[4:8], "big")
-        return True, _fewer(promised, size) if 8 < promised < _UNKNOWN else None
+        return True, _too_few_bytes(promised, size) if 8 < promised < _UNKNOWN else None
     if head[:4] == b"OggS":
         return True, None if _ogg_pages(stream, size)[1] else "its last page is incomplete"
     if head[:4] == b"fLaC":
@@ -391,24 +393,25 @@ def _trusted(stream: BinaryIO, size: int) -> tuple[bool | None, str | None]:
         promised, known = (int.from_bytes(head[at : at + 4], "big") for at in (4, 8))
         if promised + known + 64 < size:
             return False, None
-        return True, _fewer(promised + known, size) if known < _UNKNOWN else None
+        return True, _too_few_bytes(promised + known, size) if known < _UNKNOWN else None
     if head[:4] == b"caff":
         return _caf_length(stream, size)
     if head[:8] == b"riff\x2e\x91\xcf\x11":  # w64
         promised = int.from_bytes(head[16:24], "little")
-        return True, _fewer(promised, size) if promised < 2**48 else None
+        return True, _too_few_bytes(promised, size) if promised < 2**48 else None
     if head[:8] == _ASF:
         stream.seek(0)
         head = stream.read(65536)
-        place = head.find(_ASF_PROPERTIES) + 40
-        return False, _fewer(int.from_bytes(head[place : place + 8], "little"), size) if place > 40 else None
+        at = head.find(_ASF_PROPERTIES) + 40
+        promised = int.from_bytes(head[at : at + 8], "little")
+        return False, _too_few_bytes(promised, size) if at > 40 else None
     if _mp3_frame(head):
         return _mp3_length(stream, offset, size, head)
     return None, None
 
 
-def _behind_tag(stream: BinaryIO) -> int:
-    """Where a file begins behind an ID3 tag."""
+def _end_of_id3(stream: BinaryIO) -> int:
+    """Where the sound begins, after an ID3 tag if there is one."""
     stream.seek(0)
     head = stream.read(10)
     if head[:3] != b"ID3" or len(head) < 10:
@@ -420,23 +423,23 @@ def _is_wav(head: bytes) -> bool:
     return head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE"
 
 
-def _fewer(promised: int, size: int) -> str | None:
+def _too_few_bytes(promised: int, size: int) -> str | None:
     if size < promised - max(64, promised // 200):  # padding and tags may be miscounted
         return f"its header promises {promised} bytes and the file has {size}"
     return None
 
 
 def _wav_length(stream: BinaryIO, begin: int, size: int) -> tuple[int, bool, str | None]:
-    """Of a wav that begins at a byte: where it ends, whether its sizes are true, how much is missing."""
+    """Of a wav that begins at a byte: where it ends, whether its sizes are right, the evidence that its end is missing."""
     stream.seek(begin)
     head = stream.read(12)
-    order = "big" if head[:4] == b"RIFX" else "little"
-    place, wide, rate = begin + 12, None, 1
-    for _ in range(_PARTS):
-        stream.seek(place)
+    order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
+    position, wide, rate = begin + 12, None, 1
+    for _ in range(_MAX_PARTS):
+        stream.seek(position)
         chunk = stream.read(40)
         if len(chunk) < 8:
-            return size, True, None  # no sound in it: libsndfile says so
+            return size, True, None  # no sound, which libsndfile reports
         length = int.from_bytes(chunk[4:8], order)
         if chunk[:4] == b"ds64":
             wide = int.from_bytes(chunk[16:24], "little")
@@ -444,99 +447,100 @@ def _wav_length(stream: BinaryIO, begin: int, size: int) -> tuple[int, bool, str
             rate = max(1, int.from_bytes(chunk[16:20], order))
         elif chunk[:4] == b"data":
             break
-        place += 8 + length + length % 2
+        position += 8 + length + length % 2
     else:
         return size, True, None
-    place += 8
+    position += 8
     length = wide if wide is not None and length == 0xFFFFFFFF else length
-    end = place + length
+    end = position + length
     if end > size:
         known = length < (_UNKNOWN if wide is None else 2**48)
-        return size, known, _fewer(end, size) if known else None
-    # What follows is chunks, another wav or nothing; anything else is sound that the header does not know of.
-    for place in (end + length % 2, end):
-        for _ in range(_PARTS):
-            if place + 8 > size:
+        return size, known, _too_few_bytes(end, size) if known else None
+    # Chunks, another wav or nothing follow; anything else is sound that the header does not count.
+    for position in (end + length % 2, end):
+        for _ in range(_MAX_PARTS):
+            if position + 8 > size:
                 return size, True, None
-            stream.seek(place)
+            stream.seek(position)
             chunk = stream.read(12)
             if chunk[:4] in (b"RIFF", b"RIFX", b"RF64") and chunk[8:] == b"WAVE":
-                return place, True, None
+                return position, True, None
             length = int.from_bytes(chunk[4:8], order)
-            if not all(32 <= byte < 127 for byte in chunk[:4]) or place + 8 + length > size + 1:
+            if not all(32 <= byte < 127 for byte in chunk[:4]) or position + 8 + length > size + 1:
                 break
-            place += 8 + length + length % 2
+            position += 8 + length + length % 2
     return size, size - end < rate // 10, None
 
 
 def _caf_length(stream: BinaryIO, size: int) -> tuple[bool, str | None]:
-    """Of a caf: whether the size of its sound is true, how much is missing."""
-    place = 8
-    for _ in range(_PARTS):
-        stream.seek(place)
+    """Of a caf: whether the size of its sound is right, the evidence that its end is missing."""
+    position = 8
+    for _ in range(_MAX_PARTS):
+        stream.seek(position)
         chunk = stream.read(12)
         if len(chunk) < 12:
             break
         length = int.from_bytes(chunk[4:12], "big")
         if chunk[:4] == b"data":
-            end = place + 12 + length
-            return True, _fewer(end, size) if length < 2**48 else None  # -1: to the end
-        place += 12 + length
+            end = position + 12 + length
+            return True, _too_few_bytes(end, size) if length < 2**48 else None  # -1: to the end
+        position += 12 + length
     return True, None
 
 
-def _joined(stream: BinaryIO, size: int) -> list[tuple[int, int]]:
-    """Where the files begin and end of which one was joined; mostly it is one. (FFmpeg finds the way through mp3 and aac.)"""
-    offset = _behind_tag(stream)
+def _find_parts(stream: BinaryIO, size: int) -> list[tuple[int, int]]:
+    """Begin and end of each file that a file was joined of, usually one. (FFmpeg itself handles joined mp3 and aac.)"""
+    offset = _end_of_id3(stream)
     stream.seek(offset)
     head = stream.read(12)
     starts = [offset]
     if head[:4] == b"OggS":
         starts = _ogg_pages(stream, size)[0]
     elif _is_wav(head):
-        while (end := _wav_length(stream, starts[-1], size)[0]) < size and len(starts) <= _PARTS:
+        while (end := _wav_length(stream, starts[-1], size)[0]) < size and len(starts) <= _MAX_PARTS:
             starts.append(end)
     elif head[:4] == b"FORM":
-        while (place := _behind_form(stream, starts[-1])) and len(starts) <= _PARTS:
-            starts.append(place)
+        while (position := _next_aiff(stream, starts[-1])) and len(starts) <= _MAX_PARTS:
+            starts.append(position)
     elif head[:4] == b"fLaC":
-        while (place := _find(stream, b"fLaC\0\0\0\x22", starts[-1] + 4)) > 0 and len(starts) <= _PARTS:
-            starts.append(place)
+        while (position := _find(stream, b"fLaC\0\0\0\x22", starts[-1] + 4)) > 0 and len(starts) <= _MAX_PARTS:
+            starts.append(position)
     elif head[4:8] == b"ftyp":
-        starts = [place for place, _, kind in _boxes(stream, offset) if kind == b"ftyp"] or starts
+        starts = [position for position, _, kind in _boxes(stream, offset) if kind == b"ftyp"] or starts
     else:
         starts = [0]
     return list(zip(starts, [*starts[1:], size], strict=True))
 
 
-def _behind_form(stream: BinaryIO, begin: int) -> int:
-    """Where an aiff begins that follows the one at a byte; 0 if none does."""
+def _next_aiff(stream: BinaryIO, begin: int) -> int:
+    """Where the aiff after the one at `begin` starts; 0 if there is none."""
     stream.seek(begin + 4)
     length = int.from_bytes(stream.read(4), "big")
-    place = begin + 8 + length + length % 2
-    stream.seek(place)
+    position = begin + 8 + length + length % 2
+    stream.seek(position)
     head = stream.read(12)
-    return place if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC") else 0
+    return position if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC") else 0
 
 
 def _ogg_pages(stream: BinaryIO, size: int) -> tuple[list[int], bool]:
-    """Where the chained streams of an Ogg file begin, and whether its last page is all there."""
-    starts, place, opening = [], 0, False
-    while place < size:
-        stream.seek(place)
+    """Where the chained streams of an Ogg file begin, and whether its last page is complete."""
+    starts: list[int] = []
+    position, opening = 0, False
+    while position < size:
+        stream.seek(position)
         page = stream.read(27 + 255)
         if page[:4] != b"OggS":  # junk
-            place = _find(stream, b"OggS", place)
-            if place < 0:
+            position = _find(stream, b"OggS", position)
+            if position < 0:
                 return starts or [0], True
             continue
         if len(page) < 27 or len(page) < 27 + page[26]:
             return starts or [0], False
         if page[5] & 2 and not opening:
-            starts.append(place)
+            starts.append(position)
         opening = bool(page[5] & 2)
-        place += 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return starts or [0], place == size
+        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return starts or [0], position == size
 
 
 _MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
@@ -550,7 +554,7 @@ _MP3_KBITS = (
 
 
 def _mp3_frame(head: bytes) -> int:
-    """Bytes of the MPEG frame that begins so; 0 if none does."""
+    """Length in bytes of the MPEG frame with this header; 0 if it is none."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
     version, layer, index, rate = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3), head[2] >> 4, head[2] >> 2 & 3
@@ -565,79 +569,83 @@ def _mp3_frame(head: bytes) -> int:
 
 
 def _mp3_length(stream: BinaryIO, offset: int, size: int, head: bytes) -> tuple[bool, str | None]:
-    """Of an mp3: whether its first frame counts the others, and rightly."""
+    """Of an mp3: whether its first frame counts the others correctly, the evidence that its end is missing."""
     tag = max(head.find(b"Xing", 0, 64), head.find(b"Info", 0, 64))
     if tag < 0 or head[tag + 7] & 3 != 3:
         return False, None
     counted, promised = (int.from_bytes(head[tag + at : tag + at + 4], "big") for at in (8, 12))
-    if damage := _fewer(offset + promised, size):
+    if damage := _too_few_bytes(offset + promised, size):
         return True, damage
-    frames, place = -1, offset  # the first one is the count
+    frames, position = -1, offset  # the first one is the count
     while length := _mp3_frame(head):
-        frames, place = frames + (place + length <= size), place + length
-        stream.seek(place)
+        frames, position = frames + (position + length <= size), position + length
+        stream.seek(position)
         head = stream.read(11)
     rest = head == bytes(len(head)) or head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN"))
     return rest and abs(frames - counted) <= 1, None
 
 
 def _ends_inside_a_frame(stream: BinaryIO) -> bool:
-    """Whether the last frame of an mp3 or aac without a count of frames is not all there."""
+    """Whether the last frame of an mp3 or aac without a count of frames is incomplete."""
     size = stream.seek(0, os.SEEK_END)
-    place = _behind_tag(stream)
-    while place < size:
-        stream.seek(place)
+    position = _end_of_id3(stream)
+    while position < size:
+        stream.seek(position)
         head = stream.read(6)
         length = _mp3_frame(head)
         if head[:1] == b"\xff" and len(head) == 6 and head[1] & 0xF6 == 0xF0:  # aac: ADTS
             length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
         if length < 7:
             return False
-        place += length
-    return place > size
+        position += length
+    return position > size
 
 
-def _find(stream: BinaryIO, signature: bytes, place: int) -> int:
-    """Where bytes occur next in a file from a place on; -1 if they don't."""
-    stream.seek(place)
+def _find(stream: BinaryIO, signature: bytes, position: int) -> int:
+    """Where the bytes next occur in a file from a position on; -1 if they do not."""
+    stream.seek(position)
     before = b""
     while block := stream.read(2**20):
         block = before + block
         if (found := block.find(signature)) >= 0:
-            return place - len(before) + found
-        place += len(block) - len(before)
+            return position - len(before) + found
+        position += len(block) - len(before)
         before = block[-len(signature) + 1 :]
     return -1
 
 
-def _boxes(stream: BinaryIO, place: int = 0) -> Iterator[tuple[int, int, bytes]]:
-    """Where the parts of an mp4 begin and end, and their kinds."""
-    first = place
-    for _ in range(100 * _PARTS):
-        stream.seek(place)
+def _boxes(stream: BinaryIO, position: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    """Begin, end and kind of each box of an mp4."""
+    first = position
+    for _ in range(100 * _MAX_PARTS):
+        stream.seek(position)
         head = stream.read(16)
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if len(kind) < 4 or length < 8 or (place == first and kind != b"ftyp"):
+        if len(kind) < 4 or length < 8 or (position == first and kind != b"ftyp"):
             return
-        yield place, place + length, kind
-        place += length
+        yield position, position + length, kind
+        position += length
 
 
 def _unfinished_box(stream: BinaryIO, size: int) -> str | None:
-    """How one sees that the end of an mp4 is missing: one of its parts reaches beyond the file."""
+    """The evidence that the end of an mp4 is missing: a box that reaches beyond the file."""
     for _, end, kind in _boxes(stream):
         if end > size:
             return f"its part {kind.decode('ascii', 'replace')!r} ends at byte {end} and the file has {size}"
     return None
 
 
-class _Window(io.RawIOBase):
+def _part(stream: BinaryIO, begin: int, end: int) -> BinaryIO:
+    return cast(BinaryIO, _FilePart(stream, begin, end))
+
+
+class _FilePart(io.RawIOBase):
     """A part of a file, as a file."""
 
     def __init__(self, stream: BinaryIO, begin: int, end: int) -> None:
-        self._stream, self._begin, self._size, self._place = stream, begin, end - begin, 0
+        self._stream, self._begin, self._size, self._position = stream, begin, end - begin, 0
 
     def readable(self) -> bool:
         return True
@@ -646,14 +654,14 @@ class _Window(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = offset + (0, self._place, self._size)[whence]
-        return self._place
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
 
-    def readinto(self, buffer: bytearray) -> int:
-        self._stream.seek(self._begin + self._place)
-        data = self._stream.read(max(0, min(len(buffer), self._size - self._place)))
+    def readinto(self, buffer: Any) -> int:
+        self._stream.seek(self._begin + self._position)
+        data = self._stream.read(max(0, min(len(buffer), self._size - self._position)))
         buffer[: len(data)] = data
-        self._place += len(data)
+        self._position += len(data)
         return len(data)
 
 

@@ -1,4 +1,4 @@
-"""Waveforms become `input_features`: resampling, checks, batches (paper, section 3.1).
+"""The feature extractor: songs to batches of `input_features` (paper, section 3.1).
 
     extractor = MegaDanceFeatureExtractor()
     features = extractor("song.mp3", return_tensors="pt")         # or extractor(waveform, sampling_rate=44100)
@@ -6,11 +6,11 @@
     features["input_features"][..., ONSET_ENVELOPE]               # [batch, frames]
     excerpt = extractor.listen("song.mp3", start=30, duration=10) # (300, 35)
 
-The 35 columns are those of `music_features_megadance.py`. They come out raw; normalising them is the model's business.
+The 35 columns are those of `music_features_megadance.py`, raw: the model normalises them.
 
-One rule for the length: n samples give `round(n / 512)` rows, so that s seconds of music give 30 s rows and stay aligned
-with a dance of s seconds. The released code keeps one row more (`1 + n // 512`, frames centred on both ends):
-`music_features` returns that array, and `song_features` and the extractor its first rows.
+n samples give `round(n / 512)` rows, so that t seconds of music give 30 t rows, as many as a dance of t seconds has frames. The
+released code keeps one row more (`1 + n // 512`, frames centred on both ends): `music_features` returns that array,
+`song_features` and the extractor its first rows.
 """
 
 import os
@@ -20,19 +20,23 @@ import numpy as np
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-from .audio_megadance import MAX_RATE, as_songs, hear, opened
+from .audio_megadance import MAX_RATE, as_songs, load_excerpt, opened
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, read_json, reading
 from .music_features_megadance import HOP_LENGTH, MUSIC_FEATURE_SIZE, SAMPLING_RATE, num_rows, song_features
 from .remote_code_megadance import NamesCode
 
 
 class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
-    """Waveforms to `input_features` `[batch, frames, 35]` at `sampling_rate / hop_length` frames a second.
+    """Songs to `input_features` `[batch, frames, 35]` at `sampling_rate / hop_length` frames per second.
 
     Args:
+        feature_size: number of columns; cannot be changed.
         sampling_rate: rate the features are computed at, in Hz; other sounds are resampled.
-        hop_length: samples a row.
-        padding_value: what shorter songs of a batch are filled up with (the attention mask is 0 there).
+        hop_length: samples per row.
+        padding_value: pads the shorter songs of a batch (the attention mask is 0 there).
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     model_input_names = ["input_features", "attention_mask"]
@@ -67,7 +71,11 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """As in transformers. Of a folder, ModelError names the file that is damaged."""
+        """As in transformers.
+
+        Raises:
+            ModelError: a folder's file is damaged; the message names it.
+        """
         folder = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         if not os.path.isdir(folder):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -80,11 +88,11 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
 
     @property
     def frame_rate(self) -> float:
-        """Rows a second."""
+        """Rows per second."""
         return self.sampling_rate / self.hop_length
 
     def num_frames(self, num_samples: int) -> int:
-        """Rows that `num_samples` at the extractor's own rate give: the nearest whole number, halves upwards."""
+        """Rows of `num_samples` at the extractor's rate: the nearest whole number, halves rounded up."""
         return num_rows(num_samples, self.hop_length)
 
     def __call__(
@@ -105,10 +113,10 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
             raw_speech: a song, or a list of songs (a batch is always a list): a waveform with `sampling_rate`, `(samples,)` mono
                 or `(channels, samples)` / `(samples, channels)`; or a file, a pair, a row of a data set, and whatever else
                 `open_sound` takes. Channels are averaged.
-            sampling_rate: rate of waveforms that come without it, in Hz. No default: a wrong guess would go unnoticed.
+            sampling_rate: rate of waveforms given without it, in Hz. No default: a wrong guess would go unnoticed.
             padding, max_length, truncation, pad_to_multiple_of: as in every transformers feature extractor, in frames.
-                `pad_to_multiple_of=8` fills up to whole motion codes.
-            return_attention_mask: None gives it.
+                `pad_to_multiple_of=8` pads to whole motion codes.
+            return_attention_mask: False leaves it out.
             return_tensors: "pt", "np" or None (lists of arrays).
             audio: another name for `raw_speech`.
 
@@ -117,8 +125,9 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
             `[batch, frames]`, 1 where there is music.
 
         Raises:
-            AudioError: a song cannot be read, is empty, silent, shorter than 0.25 s, holds NaN, or is no sound; no sampling
-                rate.
+            AudioError: a song cannot be read, is empty, silent, shorter than 0.25 s, holds NaN, or is no sound; a waveform has no
+                sampling rate.
+            ValueError: neither or both of `raw_speech` and `audio` are given.
         """
         if (raw_speech is None) == (audio is None):
             raise ValueError("give raw_speech or audio, which are the same: a song, or a list of songs")
@@ -142,23 +151,23 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
     def listen(
         self, song: Any, start: float = 0.0, duration: float | None = None, *, addresses: bool = True
     ) -> np.ndarray:
-        """The features of a song or of an excerpt, which is heard with what surrounds it: `(frames, 35)` float32.
+        """The features of a song, or of an excerpt in the context of the song: `(frames, 35)` float32.
 
         Args:
             song: what `load_audio` takes.
-            start, duration: the excerpt, in seconds; the whole song when left out. Up to 90 s around it decide what its tempo
-                is and how loud it is: a few seconds alone are often heard at double tempo.
+            start, duration: the excerpt, in seconds; the whole song when left out. Up to 90 s before and after it are analysed as
+                well: a few seconds alone often give double the tempo, and loudness is relative to the loudest moment.
             addresses: whether `song` may be an http(s) address.
 
         Raises:
             AudioError: the excerpt is empty, silent, shorter than 0.25 s, ...; see `load_audio`.
         """
         rates = {"sampling_rate": self.sampling_rate, "hop_length": self.hop_length}
-        waveform, rows = hear(song, start, duration, **rates, addresses=addresses)
+        waveform, rows = load_excerpt(song, start, duration, **rates, addresses=addresses)
         return song_features(waveform, **rates, rows=rows)
 
     @staticmethod
     def seconds(song: Any, *, addresses: bool = True) -> float:
-        """How long a song lasts; `song` is what `load_audio` takes. Decoded to the end where its own word is not to be trusted."""
+        """Length of a song in seconds; `song` is what `load_audio` takes. It is decoded to its end if its header is not reliable."""
         with opened(song, argument="song", addresses=addresses) as sound:
             return sound.seconds()

@@ -1,24 +1,24 @@
-"""Music as numbers: a waveform becomes 35 columns at 30 rows a second (paper, section 3.1).
+"""Music features: a waveform becomes 35 columns at 30 rows per second (paper, section 3.1).
 
     features = music_features(waveform)               # (1 + samples // 512, 35), of a mono waveform at 15360 Hz
     features[:, ONSET_ENVELOPE]
 
-Columns, in the released order: 20 MFCC, 12 chroma (of the harmonic part), onset envelope (of the percussive part), beat
-and onset peak as 0/1. Sound is taken at 15360 Hz with a hop of 512 samples, so that a row is exactly one video frame: row
-k describes the sound around k/30 s.
+Columns, in the released order: 20 MFCC, 12 chroma (of the harmonic part), onset envelope (of the percussive part), beat and onset
+peak as 0/1. The sampling rate is 15360 Hz and the hop 512 samples, so that a row is exactly one video frame: row k describes the
+sound around k/30 s.
 
-The numbers are librosa's, with whose own calls the tests compare them; but librosa itself is not needed. It compiles its
-loops when they are first used, which takes longer than the features of a song; here is numpy, and soxr for the resampling.
+The features equal librosa's, against which the tests compare them, but librosa is not needed: it compiles its loops at first use,
+which takes longer than the features of a song. This module needs numpy, and soxr for resampling.
 
-What is large (spectra: 8 kB a row) is made for a block of rows at a time, with as many more on either side as can reach
-into it; so memory hardly grows with the song, and the blocks are shared among threads. Only what is small is kept for the
-whole song: the waveform of the harmonic part and 128 mel bands a row.
+Spectra are large (8 kB per row), so they are computed for a block of rows at a time, with the margin that the block depends on.
+Memory hardly grows with the song, and the blocks run in several threads. Only the waveform of the harmonic part and 128 mel bands
+per row are kept for the whole song.
 """
 
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -38,32 +38,34 @@ ONSET_ENVELOPE, BEAT, PEAK = (MUSIC_COLUMNS[name].start for name in ("onset_enve
 EVENTS = [BEAT, PEAK]  # 0 or 1: what continues a song has none of them
 
 SAMPLING_RATE = 15360
-HOP_LENGTH = 512  # 15360 / 512 = 30 rows a second
+HOP_LENGTH = 512  # 15360 / 512 = 30 rows per second
 
-BLOCK_FRAMES = 512  # rows worked on at once: 17 s
+BLOCK_FRAMES = 512  # rows per block: 17 s
 _FFT = 2048
 _MELS = 128
-_MEDIAN = 31  # neighbours that decide what is harmonic and what percussive
-_GROUP = 16  # medians that are sought together
-_LANES = 8192  # numbers that one step of it works on: few enough to stay in the cache, enough to be worth the call
+_MEDIAN = 31  # width of the median filters that separate harmonic from percussive
+_GROUP = 16  # neighbouring medians that are computed together
+_LANES = 8192  # numbers per step of that: few enough to stay in the cache, enough to outweigh the call
 _TINY = np.finfo(np.float32).tiny
 
 # librosa's constants of beat tracking
-_TEMPO_SECONDS = 8.0  # the autocorrelation's window
-_TEMPO_MAX = 320.0  # beats a minute
-_TIGHTNESS = 100.0  # how dear a beat is that comes early or late
+_TEMPO_SECONDS = 8.0  # length of the autocorrelation
+_TEMPO_MAX = 320.0  # beats per minute
+_TIGHTNESS = 100.0  # tempo-deviation penalty
 
-# How likely a tempo is before anything is heard: beats a minute, and the octaves of a standard deviation about them.
+# Prior of the tempo, log-normal: beats per minute, and the standard deviation in octaves.
 TEMPO_PRIOR = (120.0, 1.0)  # librosa's
-# A few seconds are often as much like themselves at twice the tempo. Of 294 excerpts of 49 ballroom songs, 10 s long, 48 were
-# heard at another tempo than the song; with this prior 22. (5, 15, 20 s: 75, 34, 28; with it 48, 23, 13.)
+# The autocorrelation of a few seconds is often as high at twice the tempo. Of 294 excerpts of 49 ballroom songs, 10 s long, 48 got
+# another tempo than the song; with this prior 22. (5, 15, 20 s: 75, 34, 28; with it 48, 23, 13.)
 SHORT_TEMPO_PRIOR, SHORT_SECONDS = (115.0, 0.7), 20.0
 
 # librosa's constants of its chroma
-_OCTAVES, _BINS = 4, 36  # bins an octave
+_OCTAVES, _BINS = 4, 36  # bins per octave
 _LOWEST = 440 * 2 ** (-45 / 12)  # C1, 32.7 Hz
 _HANN_BANDWIDTH = 1.50018310546875  # of the Hann window, in bins
-_CHROMA_SAMPLES = 32768  # shorter sounds don't fill the longest filter (24,000 samples at 15360 Hz): zeros follow them
+_CHROMA_SAMPLES = (
+    32768  # shorter sounds, which do not fill the longest filter (24,000 samples at 15360 Hz), are padded with zeros
+)
 
 
 def music_features(
@@ -78,8 +80,8 @@ def music_features(
     Args:
         waveform: (samples,), floats.
         sampling_rate, hop_length: in Hz, in samples.
-        block_frames: rows worked on at once. A sound of fewer rows is worked on as a whole.
-        tempo_prior: which tempi are likely: beats a minute, and a standard deviation in octaves.
+        block_frames: rows per block.
+        tempo_prior: the likeliest tempo in beats per minute, and the standard deviation in octaves.
 
     Returns:
         float32 `(1 + samples // hop_length, 35)`.
@@ -100,7 +102,7 @@ def music_features(
 
     _map(analyse, range(0, rows, block_frames))
     features = np.zeros((rows, MUSIC_FEATURE_SIZE), dtype=np.float32)
-    # decibels count from the loudest band of the whole sound, so a change of volume changes nothing
+    # decibels are relative to the loudest band of the whole sound, so the volume has no influence
     features[:, MFCC] = _decibels(sound_mels, float(sound_mels.max())) @ _cosines(MFCC.stop)
     features[:, CHROMA] = _chroma(harmonic, rows, sampling_rate, hop_length, block_frames)
     envelope = _onset_envelope(_decibels(percussive_mels, 1.0), hop_length)
@@ -116,8 +118,16 @@ def song_features(
     hop_length: int = HOP_LENGTH,
     rows: slice | None = None,
 ) -> np.ndarray:
-    """What is danced to: of `music_features` the `rows` of an excerpt (see `hear`), or those that a dance as long as the song
-    has, `num_rows` of them. Where no more than 20 s are heard, the beat is sought closer to usual tempi."""
+    """The features a dance is made to: the `rows` of an excerpt (see `load_excerpt`), by default as many as a dance to the whole
+    song has frames, `num_rows`. In 20 s or less, the beat tracker prefers usual tempi more strongly.
+
+    Args:
+        waveform: (samples,), floats.
+        sampling_rate, hop_length: in Hz, in samples.
+
+    Returns:
+        float32 (rows, 35).
+    """
     short = len(waveform) <= SHORT_SECONDS * sampling_rate
     prior = SHORT_TEMPO_PRIOR if short else TEMPO_PRIOR
     features = music_features(waveform, sampling_rate, hop_length, tempo_prior=prior)
@@ -125,14 +135,17 @@ def song_features(
 
 
 def num_rows(num_samples: int, hop_length: int = HOP_LENGTH) -> int:
-    """The nearest whole number of hops, halves upwards."""
+    """Rows of a song: the nearest whole number of hops, halves rounded up."""
     return (num_samples + hop_length // 2) // hop_length
 
 
 def sound_library(name: str) -> Any:
-    """soundfile, soxr and av are loaded when sound is first touched: a model that is fed ready features does without them.
-    (The `try` also tells the Hub's scanner that they are optional.)"""
-    try:
+    """soundfile, soxr or av, imported at first use: a model that is given features does not need them.
+
+    Raises:
+        ImportError: it is not installed; the message says how to install it.
+    """
+    try:  # which also tells the Hub's scanner that they are optional
         if name == "soundfile":
             import soundfile as module
         elif name == "av":
@@ -147,12 +160,11 @@ def sound_library(name: str) -> Any:
 # --- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def _map(function: Callable[[int], Any], starts: Iterable[int]) -> list[Any]:
-    """The function of each block's first row, on as many threads as torch has."""
-    starts = list(starts)
-    # loading torch takes longer than the features of a song, so it is asked only where it is loaded already
+def _map(function: Callable[[int], Any], starts: Sequence[int]) -> list[Any]:
+    """Call the function with each block's first row, in as many threads as torch uses."""
+    # importing torch takes longer than the features of a song, so it is only asked if it is imported already
     torch = sys.modules.get("torch")
-    if hasattr(torch, "get_num_threads"):  # another thread may just be importing it
+    if torch is not None and hasattr(torch, "get_num_threads"):  # another thread may just be importing it
         threads = torch.get_num_threads()
     else:
         given = os.environ.get("OMP_NUM_THREADS", "")
@@ -173,10 +185,9 @@ def _hann(size: int) -> np.ndarray:
 def _frames(
     piece: np.ndarray, origin: int, samples: int, first: int, last: int, size: int, hop_length: int
 ) -> np.ndarray:
-    """Rows `first` to `last` of a whole sound cut into pieces of `size` samples, `[last - first, size]`: row k around
-    sample k hop_length.
+    """Frames `first` to `last` of a sound, `[last - first, size]`: frame k is centred on sample k * hop_length.
 
-    Of the sound's `samples`, `piece` holds those from `origin` on, as far as they are needed; beyond its ends are zeros.
+    `piece` holds the sound's samples from `origin` on, as far as they are needed; beyond the sound's ends are zeros.
     """
     begin, end = first * hop_length - size // 2, (last - 1) * hop_length + size // 2
     inside = piece[max(begin, 0) - origin : max(min(end, samples), 0) - origin]
@@ -187,16 +198,16 @@ def _frames(
 
 
 def _spectrum(piece: np.ndarray, origin: int, samples: int, first: int, last: int, hop_length: int) -> np.ndarray:
-    """Rows `first` to `last` of a whole sound's centred spectrum, complex64 `[last - first, frequencies]`."""
+    """Rows `first` to `last` of a sound's short-time Fourier transform, complex64 `[last - first, frequencies]`."""
     frames = _frames(piece, origin, samples, first, last, _FFT, hop_length)
     return np.fft.rfft(frames * _hann(_FFT)).astype(np.complex64)
 
 
 def _waveform(spectrum: np.ndarray, hop_length: int) -> np.ndarray:
-    """The way back from `[rows, frequencies]`: the samples from half a window before the first row on."""
-    count = -(-_FFT // hop_length)  # hops a window reaches over
+    """Inverse transform of `[rows, frequencies]`: the samples from half a window before the first row on."""
+    count = -(-_FFT // hop_length)  # hops per window
 
-    def added(frames: np.ndarray) -> np.ndarray:
+    def overlap_add(frames: np.ndarray) -> np.ndarray:
         total = np.zeros((len(spectrum) + count - 1, hop_length), np.float32)
         for step in range(count):
             part = frames[..., step * hop_length : (step + 1) * hop_length]
@@ -206,9 +217,9 @@ def _waveform(spectrum: np.ndarray, hop_length: int) -> np.ndarray:
     window = _hann(_FFT).astype(np.float32)
     frames = np.fft.irfft(spectrum, n=_FFT).astype(np.float32, copy=False)
     frames *= window
-    weight = added(window**2)
+    weight = overlap_add(window**2)
     weight[weight <= _TINY] = 1
-    return added(frames) / weight
+    return overlap_add(frames) / weight
 
 
 # --- harmonic and percussive parts -----------------------------------------------------------------------------------
@@ -219,11 +230,14 @@ def _separate(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows `first` to `last`: magnitudes of the sound, waveform of its harmonic part, spectrum of its percussive part."""
     rows, samples, overlap = 1 + len(waveform) // hop_length, len(waveform), -(-_FFT // hop_length)
-    start, stop = max(0, first - 2 * overlap), min(rows, last + 2 * overlap)  # added up, they give the rows' samples
-    low, high = max(0, start - _MEDIAN // 2), min(rows, stop + _MEDIAN // 2)  # and what their medians look at
+    start, stop = (
+        max(0, first - 2 * overlap),
+        min(rows, last + 2 * overlap),
+    )  # rows that overlap with those of the block
+    low, high = max(0, start - _MEDIAN // 2), min(rows, stop + _MEDIAN // 2)  # and those that their medians depend on
     spectrum = _spectrum(waveform, 0, samples, low, high, hop_length)
     magnitude = np.abs(spectrum)
-    origin = start * hop_length - _FFT // 2  # half a window before its first row; what lies before the sound is cut off
+    origin = start * hop_length - _FFT // 2  # half a window before the first row; samples before the sound are cut off
     harmonic, percussive = (
         _waveform(spectrum[start - low : stop - low] * mask[start - low : stop - low], hop_length)[max(0, -origin) :]
         for mask in harmonic_percussive_masks(magnitude)
@@ -235,8 +249,8 @@ def _separate(
 
 
 def harmonic_percussive_masks(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which share of magnitudes `[frames, frequencies]` is harmonic and which percussive: two arrays of the same shape,
-    in [0, 1], with the sum 1; bit for bit the masks of `librosa.decompose.hpss`."""
+    """The harmonic and the percussive share of magnitudes `[frames, frequencies]`: two arrays of the same shape, in [0, 1], with
+    the sum 1; bit for bit the masks of `librosa.decompose.hpss`."""
     steady = running_median(magnitude)  # along time
     sudden = running_median(np.ascontiguousarray(magnitude.T)).T  # along frequency
     larger = np.maximum(steady, sudden)
@@ -257,9 +271,9 @@ def harmonic_percussive_masks(magnitude: np.ndarray) -> tuple[np.ndarray, np.nda
 def running_median(values: np.ndarray) -> np.ndarray:
     """Median over 31 neighbours along the first of two axes, mirrored at both ends.
 
-    Sixteen neighbouring windows have sixteen values in common. These are sorted once; then the group is halved, and the
-    values that all windows of a half share besides are merged in, keeping only what can still be the median. That takes
-    40 minima and maxima of whole arrays a median, a fifth of the time of SciPy's filter, which moves one window at a time.
+    Sixteen neighbouring windows have sixteen values in common. These are sorted once. Then the group is halved, and the further
+    values that all windows of a half have in common are merged in, keeping only candidates for the median. That takes 40 minima
+    and maxima of whole arrays per median, a fifth of the time of SciPy's filter, which moves one window at a time.
     """
     rows, width = values.shape
     groups = -(-rows // _GROUP)
@@ -269,7 +283,7 @@ def running_median(values: np.ndarray) -> np.ndarray:
     at_once = max(1, _LANES // width)
     for first in range(0, groups, at_once):
         count = min(at_once, groups - first)
-        # lines[k]: value k of each group's first window, and so value k - j of its window j
+        # lines[k]: value k of each group's first window, hence value k - j of its window j
         starts = [first * _GROUP + k for k in range(_MEDIAN + _GROUP - 1)]
         lines = [filled[start : start + (count - 1) * _GROUP + 1 : _GROUP] for start in starts]
         _medians(lines, _sorted(lines[_GROUP - 1 : _MEDIAN]), 0, _GROUP, result[first : first + count])
@@ -277,21 +291,20 @@ def running_median(values: np.ndarray) -> np.ndarray:
 
 
 def _medians(lines: list, candidates: list, first: int, count: int, result: np.ndarray) -> None:
-    """Fills columns `first` to `first + count` of the result, given the sorted values that can still be their median:
-    as many as there are columns."""
+    """Fill columns `first` to `first + count` of the result, given the sorted candidates for their medians, `count` of them."""
     if count == 1:
         result[:, first] = candidates[0]
         return
     half = count // 2
     for start, more in ((first, first + half - 1), (first + half, first + _MEDIAN)):
-        others = _sorted(lines[more : more + half])  # what the windows of this half share besides
+        others = _sorted(lines[more : more + half])  # the further values that all windows of this half have
         smaller = _merged([np.minimum(a, b) for a, b in zip(candidates[half:], others[::-1], strict=True)])
         middle = _merged([np.maximum(a, b) for a, b in zip(candidates[:half], smaller[::-1], strict=True)])
         _medians(lines, middle, start, half, result)
 
 
 def _sorted(lines: list) -> list:
-    """Arrays of one shape sorted place by place: a bitonic sorting network; their number is a power of two."""
+    """Sort arrays of one shape elementwise: a bitonic sorting network; their number is a power of two."""
     if len(lines) == 1:
         return lines
     half = len(lines) // 2
@@ -299,7 +312,7 @@ def _sorted(lines: list) -> list:
 
 
 def _merged(lines: list) -> list:
-    """Sorts arrays that first rise and then fall, or the other way round."""
+    """Sort arrays that first rise and then fall, or the other way round (a bitonic merge)."""
     if len(lines) == 1:
         return lines
     half = len(lines) // 2
@@ -313,7 +326,7 @@ def _merged(lines: list) -> list:
 @lru_cache
 def _mel_filters(sampling_rate: int) -> np.ndarray:
     """float32 `[frequencies, 128]`: triangles on Slaney's mel scale, of equal area."""
-    linear, step = 1000 / (200 / 3), np.log(6.4) / 27  # up to 1000 Hz 200/3 Hz a mel; from there on the logarithm
+    linear, step = 1000 / (200 / 3), np.log(6.4) / 27  # 200/3 Hz per mel up to 1000 Hz, logarithmic above
     top = sampling_rate / 2
     top = top / (200 / 3) if top < 1000 else linear + np.log(top / 1000) / step
     mels = np.linspace(0, top, _MELS + 2)
@@ -328,7 +341,7 @@ def _mel_filters(sampling_rate: int) -> np.ndarray:
 
 @lru_cache
 def _cosines(count: int) -> np.ndarray:
-    """float32 `[128, count]`: the first columns of the orthonormal cosine transform that makes MFCC of decibels."""
+    """float32 `[128, count]`: the first columns of the orthonormal cosine transform from decibels to MFCC."""
     angles = np.pi / _MELS * (np.arange(_MELS) + 0.5)[:, None] * np.arange(count)
     cosines = np.cos(angles) * np.sqrt(2 / _MELS)
     cosines[:, 0] /= np.sqrt(2)
@@ -336,7 +349,7 @@ def _cosines(count: int) -> np.ndarray:
 
 
 def _decibels(power: np.ndarray, reference: float) -> np.ndarray:
-    """Of a power, counted from the reference; at most 80 below the loudest."""
+    """Decibels of a power relative to the reference, at most 80 below the loudest."""
     decibels = 10 * np.log10(np.maximum(1e-10, power)) - 10 * np.log10(max(1e-10, reference))
     return np.maximum(decibels, decibels.max() - 80)
 
@@ -345,7 +358,7 @@ def _decibels(power: np.ndarray, reference: float) -> np.ndarray:
 
 
 def _onset_envelope(decibels: np.ndarray, hop_length: int) -> np.ndarray:
-    """`[rows, 128]` -> `(rows,)`: by how much the median band grows louder, delayed by half a window as librosa does."""
+    """`[rows, 128]` -> `(rows,)`: the median increase over the bands, delayed by half a window as in librosa."""
     rows = len(decibels)
     delay = 1 + _FFT // (2 * hop_length)
     growth = np.median(np.maximum(0, np.diff(decibels, axis=0)), axis=1)
@@ -353,22 +366,22 @@ def _onset_envelope(decibels: np.ndarray, hop_length: int) -> np.ndarray:
 
 
 def onset_peaks(onset_envelope: np.ndarray) -> np.ndarray:
-    """Rows of the onset peaks, from an onset envelope `(frames,)`: at most three a second.
+    """Rows of the onset peaks, from an onset envelope `(frames,)`: at most three per second.
 
-    The parity data are met by librosa's picker with these numbers, not by `onset_detect`'s defaults.
+    librosa's peak picker with these numbers reproduces the parity data; `onset_detect`'s defaults do not.
     """
     envelope = np.asarray(onset_envelope)
-    before, behind, mean_behind, rise, wait = 3, 3, 5, 0.5, 10
+    before, after, mean_after, rise, wait = 3, 3, 5, 0.5, 10
     rows = len(envelope)
-    near = sliding_window_view(np.pad(envelope, (before, behind - 1), constant_values=-np.inf), before + behind)
-    wide = np.pad(envelope, (before, mean_behind - 1))
+    near = sliding_window_view(np.pad(envelope, (before, after - 1), constant_values=-np.inf), before + after)
+    wide = np.pad(envelope, (before, mean_after - 1))
     total = np.zeros(rows, envelope.dtype)
-    for step in range(before + mean_behind):
+    for step in range(before + mean_after):
         total += wide[step : step + rows]
-    place = np.arange(rows)
-    mean = total / (np.minimum(place + mean_behind, rows) - np.maximum(place - before, 0))
+    index = np.arange(rows)
+    mean = total / (np.minimum(index + mean_after, rows) - np.maximum(index - before, 0))
     peaks, next_row = [], 0
-    for row in np.flatnonzero((envelope == near.max(axis=1)) & (envelope >= mean + rise)):
+    for row in np.flatnonzero((envelope == near.max(axis=1)) & (envelope >= mean + rise)).tolist():
         if row >= next_row:
             peaks.append(row)
             next_row = row + wait + 1
@@ -381,13 +394,13 @@ def track_beats(
     hop_length: int = HOP_LENGTH,
     tempo_prior: tuple[float, float] = TEMPO_PRIOR,
 ) -> tuple[float, np.ndarray]:
-    """Tempo in beats a minute (0 when there is no beat) and the rows of the beats, from an onset envelope `(frames,)`."""
+    """Tempo in beats per minute (0 when there is no beat) and the rows of the beats, from an onset envelope `(frames,)`."""
     envelope = np.asarray(onset_envelope)
     if not np.any(envelope):
         return 0.0, np.zeros(0, dtype=np.int64)
     tempo = _tempo(envelope, sampling_rate, hop_length, tempo_prior)
     period = int(np.round(60 * sampling_rate / hop_length / tempo))  # rows
-    # how well a beat fits each row: the envelope, smoothed by a thirty-second of the period; row 0 doesn't count
+    # how well a beat fits each row: the envelope, smoothed by a thirty-second of the period; row 0 does not count
     strength = (envelope / (envelope.std(ddof=1) + _TINY)).astype(np.float64)
     strength[0] = 0
     window = np.exp(-0.5 * (np.arange(-period, period + 1) * 32 / period) ** 2)
@@ -399,11 +412,11 @@ def track_beats(
     if peaks.any():
         good = peaks & (total >= 0.5 * np.median(total[peaks]))
         row = int(np.flatnonzero(good)[-1]) if good.any() else row
-    beats = []
+    path = []
     while row >= 0:
-        beats.append(row)
+        path.append(row)
         row = int(previous[row])
-    beats = np.array(beats[::-1])
+    beats = np.array(path[::-1])
     # beats before the first and after the last loud row are dropped
     loudness = np.convolve(fit[beats], np.hanning(5))[2 : 2 + len(fit)]
     loud = np.flatnonzero(fit > 0.5 * np.sqrt(np.mean(loudness**2)))
@@ -413,14 +426,14 @@ def track_beats(
 
 
 def _tempo(envelope: np.ndarray, sampling_rate: int, hop_length: int, tempo_prior: tuple[float, float]) -> float:
-    """Beats a minute: where the mean autocorrelation over eight seconds is high, and the tempo likely."""
+    """Tempo in beats per minute with the highest mean autocorrelation over eight seconds, weighted by the prior."""
     window = int(_TEMPO_SECONDS * sampling_rate) // hop_length
     padded = np.pad(envelope, window // 2, mode="linear_ramp", end_values=0)
     frames = sliding_window_view(np.pad(padded, (0, window)), window)
     power = np.zeros(window + 1)
     for first in range(0, len(envelope), BLOCK_FRAMES):
         part = frames[first : min(first + BLOCK_FRAMES, len(envelope))] * _hann(window)
-        energy = np.square(part).sum(axis=1)  # each autocorrelation counts from its largest value, which is this
+        energy = np.square(part).sum(axis=1)  # each autocorrelation is divided by its largest value, which is this
         weight = 1 / np.where(energy < np.finfo(np.float64).tiny, 1, energy)
         power += weight @ np.abs(np.fft.rfft(part, n=2 * window)) ** 2
     correlation = np.fft.irfft(power / len(envelope))[1:window]  # lags of 1 row and more
@@ -431,32 +444,32 @@ def _tempo(envelope: np.ndarray, sampling_rate: int, hop_length: int, tempo_prio
 
 
 def _best_paths(fit: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every row, were it a beat: the worth of the best row of beats up to it, and the beat before it (-1: none).
+    """For every row, if it were a beat: the score of the best sequence of beats up to it, and the beat before it (-1: none).
 
-    From beat to beat half a period or more passes; so that many rows are decided at once.
+    Beats are half a period or more apart, so that many rows are computed at once.
     """
     steps = np.arange(max(1, round(period / 2)), 2 * period + 1)
-    price = _TIGHTNESS * (np.log(steps) - np.log(period)) ** 2
+    penalty = _TIGHTNESS * (np.log(steps) - np.log(period)) ** 2
     longest = 2 * period
-    total = np.full(longest + len(fit), -np.inf)  # before the sound there are no beats
+    total = np.full(longest + len(fit), -np.inf)  # no beats before the sound
     previous = np.full(len(fit), -1)
-    # row k of `earlier`, from its end: the totals `steps` before row k
+    # row k of `earlier`, reversed: the totals `steps` before row k
     earlier = sliding_window_view(total, len(steps))
     for first in range(0, len(fit), int(steps[0])):
         last = min(first + int(steps[0]), len(fit))
-        worth = earlier[first:last, ::-1] - price
-        best = worth.argmax(axis=1)
-        gain = worth[np.arange(last - first), best]
+        score = earlier[first:last, ::-1] - penalty
+        best = score.argmax(axis=1)
+        gain = score[np.arange(last - first), best]
         found = np.isfinite(gain)
         total[longest + first : longest + last] = fit[first:last] + np.where(found, gain, 0)
         previous[first:last] = np.where(found, np.arange(first, last) - steps[best], -1)
     loud = np.flatnonzero(fit >= 0.01 * fit.max())
-    previous[: loud[0]] = -1  # the first beat is not sought in silence
+    previous[: loud[0]] = -1  # the first beat is not in silence
     return total[longest:], previous
 
 
 def _local_maxima(values: np.ndarray) -> np.ndarray:
-    """Where a value is larger than the one before and not smaller than the one behind; never the first."""
+    """Where a value is larger than the one before and not smaller than the one after; never the first."""
     larger = np.zeros(len(values), dtype=bool)
     larger[1:] = values[1:] > values[:-1]
     larger[:-1] &= values[:-1] >= values[1:]
@@ -471,13 +484,13 @@ def _chroma(
 ) -> np.ndarray:
     """`[rows, 12]` of the harmonic part: a constant-Q transform over four octaves from C1 on, 36 bins each, folded.
 
-    An octave lower the same is seen at half the rate; so the sound is halved from octave to octave.
+    From octave to octave the sampling rate is halved, so that the same filters serve the next lower octave.
     """
     lowest = _LOWEST * 2 ** (_tuning(harmonic, sampling_rate, block_frames) / _BINS)
     frequencies = lowest * 2 ** (np.arange(_OCTAVES * _BINS) / _BINS)
     width = (2 ** (2 / _BINS) - 1) / (2 ** (2 / _BINS) + 1)  # of a bin, as a share of its frequency
     cutoff = frequencies[-1] * (1 + 0.5 * _HANN_BANDWIDTH * width)
-    halvings = int(np.ceil(np.log2(sampling_rate / 2 / cutoff))) - 2  # before the first octave
+    halvings = int(np.ceil(np.log2(sampling_rate / 2 / cutoff))) - 2  # of the rate, before the first octave
     divisions = (hop_length & -hop_length).bit_length() - 1  # how often the hop can be halved
     halvings = max(0, min(halvings, divisions - _OCTAVES + 1))
 
@@ -497,7 +510,7 @@ def _chroma(
         for sound, hop, filters in octaves:
             response = _frames(sound, 0, len(sound), first, last, len(filters), hop) @ filters
             strength = np.sqrt(response[:, :_BINS] ** 2 + response[:, _BINS:] ** 2)
-            # three bins a note, the middle one in tune: the last one belongs to the first note
+            # three bins per note, the middle one in tune: the last bin belongs to the first note
             chroma += np.roll(strength, 1, axis=1).reshape(last - first, 12, 3).sum(axis=2)
         largest = chroma.max(axis=1, keepdims=True)
         largest[largest < _TINY] = 1
@@ -507,7 +520,7 @@ def _chroma(
 
 
 def _resampled(sound: np.ndarray, factor: int) -> np.ndarray:
-    """A sound at the rate divided by the factor, with the same energy."""
+    """A sound at its rate divided by the factor, with the same energy."""
     if factor == 1:
         return sound
     size = -(-len(sound) // factor)
@@ -518,19 +531,17 @@ def _resampled(sound: np.ndarray, factor: int) -> np.ndarray:
 def _filters(frequencies: np.ndarray, width: float, scale: np.ndarray) -> np.ndarray:
     """Filters of the constant-Q transform: float32 `[size, 2 * bins]`, real parts and imaginary parts.
 
-    `frequencies` (bins,) in periods a sample. librosa multiplies spectra with filters whose smallest 1 % it sets to zero;
-    that is the same as multiplying the sound with these, and faster.
+    `frequencies` (bins,) in periods per sample. librosa multiplies spectra by filters whose smallest 1 % it sets to zero; to
+    multiply the sound by these filters is the same, and faster.
     """
     lengths = 1 / (width * frequencies)
     size = int(2 ** np.ceil(np.log2(lengths.max())))
     filters = np.zeros((len(frequencies), size), np.complex128)
     for row, length, frequency in zip(filters, lengths, frequencies, strict=True):
-        place = np.arange(-length // 2, length // 2)
-        start = (size - len(place)) // 2
-        window = _hann(len(place))
-        row[start : start + len(place)] = (
-            np.exp(2j * np.pi * frequency * place) * window * (length / size / window.sum())
-        )
+        time = np.arange(-length // 2, length // 2)
+        start = (size - len(time)) // 2
+        window = _hann(len(time))
+        row[start : start + len(time)] = np.exp(2j * np.pi * frequency * time) * window * (length / size / window.sum())
     spectra = np.fft.fft(filters)[:, : size // 2 + 1]
     magnitudes = np.abs(spectra)
     ascending = np.sort(magnitudes, axis=1)
@@ -542,7 +553,7 @@ def _filters(frequencies: np.ndarray, width: float, scale: np.ndarray) -> np.nda
 
 
 def _tuning(sound: np.ndarray, sampling_rate: int, block_frames: int) -> float:
-    """How far the pitches lie beside the scale, in thirds of a semitone (-0.5 to 0.5); 0 for a sound without pitches."""
+    """Deviation of the pitches from the scale, in thirds of a semitone (-0.5 to 0.5); 0 for a sound without pitches."""
     hop_length = _FFT // 4
     rows = 1 + len(sound) // hop_length
 
@@ -555,9 +566,9 @@ def _tuning(sound: np.ndarray, sampling_rate: int, block_frames: int) -> float:
     if len(pitch) == 0:
         return 0.0
     pitch = pitch[strength >= np.median(strength)]
-    beside = np.mod(_BINS * np.log2(pitch / (440 / 16)), 1)
-    beside[beside >= 0.5] -= 1
-    counts, edges = np.histogram(beside, np.linspace(-0.5, 0.5, 101))
+    deviation = np.mod(_BINS * np.log2(pitch / (440 / 16)), 1)
+    deviation[deviation >= 0.5] -= 1
+    counts, edges = np.histogram(deviation, np.linspace(-0.5, 0.5, 101))
     return float(edges[np.argmax(counts)])
 
 
@@ -568,20 +579,22 @@ def pitches(magnitude: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> tuple[
     frequencies = np.arange(magnitude.shape[1]) * sampling_rate / size
     inside = np.flatnonzero((frequencies >= 150) & (frequencies < min(4000, sampling_rate / 2)))
     low, high = inside[0], inside[-1] + 1
-    here, below, above = magnitude[:, low:high], magnitude[:, low - 1 : high - 1], magnitude[:, low + 1 : high + 1]
-    peak = (here > 0.1 * magnitude.max(axis=1, keepdims=True)) & (here > below) & (here >= above)
-    row, place = np.nonzero(peak)
-    here, below, above = here[row, place], below[row, place], above[row, place]
-    bend, slope = above + below - 2 * here, (above - below) / 2
-    shift = np.where(np.abs(slope) < np.abs(bend), -slope / np.where(bend == 0, 1, bend), 0)
-    return (place + low + shift) * np.float32(sampling_rate / size), here + 0.5 * slope * shift
+    centre, below, above = magnitude[:, low:high], magnitude[:, low - 1 : high - 1], magnitude[:, low + 1 : high + 1]
+    peak = (centre > 0.1 * magnitude.max(axis=1, keepdims=True)) & (centre > below) & (centre >= above)
+    row, column = np.nonzero(peak)
+    centre, below, above = centre[row, column], below[row, column], above[row, column]
+    curvature, slope = above + below - 2 * centre, (above - below) / 2
+    shift = np.where(np.abs(slope) < np.abs(curvature), -slope / np.where(curvature == 0, 1, curvature), 0)
+    return (column + low + shift) * np.float32(sampling_rate / size), centre + 0.5 * slope * shift
 
 
 __all__ = [
     "BEAT",
     "CHROMA",
+    "EVENTS",
     "HOP_LENGTH",
     "MFCC",
+    "MUSIC_COLUMNS",
     "MUSIC_FEATURE_SIZE",
     "ONSET_ENVELOPE",
     "PEAK",

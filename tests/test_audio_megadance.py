@@ -24,9 +24,9 @@ from megadance_hf.modeling.audio_megadance import (
     AudioError,
     LiveMix,
     as_songs,
-    hear,
     is_same_file,
     load_audio,
+    load_excerpt,
     open_sound,
     opened,
 )
@@ -398,7 +398,7 @@ def test_addresses(address, monkeypatch):
         with pytest.raises(AudioError, match="is an address: give the sound itself"):
             load_audio(source, addresses=False)
         with pytest.raises(AudioError, match="is an address"):
-            hear(source, addresses=False)
+            load_excerpt(source, addresses=False)
 
 
 # --- channels ----------------------------------------------------------------------------------------------------------
@@ -410,7 +410,7 @@ def test_channels_that_cancel_each_other_are_not_silence():
         waveform, _ = load_audio((np.stack([left, right]), RATE))
         assert np.allclose(waveform, expected, atol=1e-6)
     for start in (0, 0.5):
-        waveform, rows = hear((np.stack([left, -left]), RATE), start=start, duration=1)
+        waveform, rows = load_excerpt((np.stack([left, -left]), RATE), start=start, duration=1)
         assert np.allclose(waveform, left, atol=1e-6) and rows == slice(round(30 * start), round(30 * start) + 30)
 
 
@@ -451,32 +451,32 @@ def test_an_excerpt_has_the_features_of_its_song(monkeypatch):
         (3.01, 1.0, 30),
         (11.7, None, 9),
     ):
-        heard, where = hear((waveform, RATE), start, duration)
+        heard, where = load_excerpt((waveform, RATE), start, duration)
         assert where.stop - where.start == rows
         features = song_features(heard, rows=where)
         first = round(start * 30)
         if start * 30 == first:  # the same instants
             np.testing.assert_array_equal(features, whole[first : first + rows])
     monkeypatch.setattr(module, "SURROUNDINGS", 2.0)
-    heard, where = hear((waveform, RATE), 5.0, 1.5)
+    heard, where = load_excerpt((waveform, RATE), 5.0, 1.5)
     assert np.array_equal(heard, waveform[3 * RATE : round(8.5 * RATE)]) and where == slice(60, 105)
 
 
 def test_what_is_wrong_with_an_excerpt_is_said_of_it(tmp_path):
     quiet = np.concatenate([song(1.0), np.zeros(RATE), song(1.0)])
     with pytest.raises(AudioError, match="audio from 1.2 s on is silent"):
-        hear((quiet, RATE), 1.2, 0.5)
+        load_excerpt((quiet, RATE), 1.2, 0.5)
     for start in (3, 99, 1e6):
         with pytest.raises(
             AudioError, match=rf"start={re.escape(f'{start:g}')}: audio ends at 3.00 s; give an earlier start"
         ):
-            hear((quiet, RATE), start)
+            load_excerpt((quiet, RATE), start)
     with pytest.raises(AudioError, match="from 2.9 s on lasts 0.1 s, which is too short"):
-        hear((quiet, RATE), 2.9)
+        load_excerpt((quiet, RATE), 2.9)
     cut = WAV[: len(WAV) // 2]  # 1.5 s are there
-    assert hear(cut, 0.5, 0.9)[1] == slice(15, 42)
+    assert load_excerpt(cut, 0.5, 0.9)[1] == slice(15, 42)
     with pytest.raises(AudioError, match="is cut short"):
-        hear(cut, 0.5, 2)
+        load_excerpt(cut, 0.5, 2)
 
 
 def test_the_same_file_by_any_name(tmp_path, monkeypatch):

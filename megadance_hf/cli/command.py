@@ -476,7 +476,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     given = _given(arguments.song, "SONG")
     options = (arguments.bundle, arguments.bones, arguments.body)
     outputs = Outputs(arguments.output, arguments.num, *options, inputs={"SONG": given})
-    from megadance_hf.modeling.audio_megadance import hear, open_sound
+    from megadance_hf.modeling.audio_megadance import load_excerpt, open_sound
     from megadance_hf.modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, song_features
 
     # Everything that can be wrong is found before anything slow: first of all the song, which needs no network.
@@ -484,7 +484,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     song = open_sound(given)  # once: it may be a pipe
     with warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always")
-        waveform, rows = hear(song, **stretch)
+        waveform, rows = load_excerpt(song, **stretch)
     for doubt in doubts:
         print(f"megadance {arguments.command}: {doubt.message}", file=sys.stderr)
     with _no_collection():
