@@ -165,7 +165,7 @@ class MusicToDancePipeline(DancePipeline):
         except ValueError as error:
             raise MotionError(str(error)) from None
 
-    def _beginning(self, motion: Any) -> Mapping[str, np.ndarray]:
+    def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
         """A `Motion`, the path of one, or its arrays; at any frame rate."""
         fps = self.model.config.fps
         if isinstance(motion, str | os.PathLike):
@@ -174,7 +174,7 @@ class MusicToDancePipeline(DancePipeline):
             motion = Motion(motion["poses"], motion["translation"], motion.get("fps", fps))
         if isinstance(motion, Motion) and motion.fps != fps:
             motion = motion.resampled(fps)
-        return super()._beginning(motion)
+        return super()._check_start_motion(motion)
 
     def stream(
         self,

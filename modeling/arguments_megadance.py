@@ -235,20 +235,20 @@ def _of_config(config: GenerationConfig | None, known: Collection[str], where: s
         if name in GENERATION_OPTIONS:
             given[name] = _checked(name, value)
         elif value != defaults.get(name) and (strict or name in _NO_EFFECT):
-            place = "generation_config" if strict else "the model's generation_config"
-            _refuse(name, value, known, where, f" in {place}")
+            origin = "generation_config" if strict else "the model's generation_config"
+            _refuse(name, value, known, where, f" in {origin}")
     return given
 
 
-def _refuse(name: str, value: Any, known: Collection[str], where: str, place: str = "") -> None:
+def _refuse(name: str, value: Any, known: Collection[str], where: str, origin: str = "") -> None:
     """Raise a ValueError that says why an option is refused, unless its value is neutral."""
     if value is None and (name in _NO_EFFECT or hasattr(GenerationConfig(), name)):
         return
     if name in _NO_EFFECT:
         if name in _NEUTRAL and value == _NEUTRAL[name]:
             return
-        raise ValueError(f"{name}={short(repr(value))}{place}: {_NO_EFFECT[name]}")
-    unknown_option(name + place, {*GENERATION_OPTIONS, *OWN_FIELDS, *known, "generation_config"}, where)
+        raise ValueError(f"{name}={short(repr(value))}{origin}: {_NO_EFFECT[name]}")
+    unknown_option(name + origin, {*GENERATION_OPTIONS, *OWN_FIELDS, *known, "generation_config"}, where)
 
 
 def unknown_option(name: str, names: Collection[str], where: str) -> None:

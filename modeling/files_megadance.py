@@ -179,9 +179,9 @@ def check_place(path: str | os.PathLike) -> None:
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
         return
-    place = real_place(path)
-    with scratch(place.parent):
-        _check_permission(place)
+    target = real_place(path)
+    with scratch(target.parent):
+        _check_permission(target)
 
 
 def _is_stream(path: str | os.PathLike) -> bool:
@@ -195,10 +195,10 @@ def _is_stream(path: str | os.PathLike) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
-def _check_permission(place: Path) -> None:
+def _check_permission(target: Path) -> None:
     """Raises PermissionError for a read-only file. The system would replace it: that needs only the folder's permission."""
-    if place.is_file() and not os.access(place, os.W_OK):
-        raise PermissionError(errno.EACCES, "the file that is there is read-only", os.fspath(place))
+    if target.is_file() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file that is there is read-only", os.fspath(target))
 
 
 class _Move:
@@ -206,16 +206,16 @@ class _Move:
 
     def __init__(self, path: str | os.PathLike, folders: dict[str, Scratch], stack: ExitStack) -> None:
         self.path, self.stream = Path(path), _is_stream(path)
-        self.place = self.path if self.stream else real_place(path)
-        if not self.place.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, f"the folder {self.place.parent} does not exist", os.fspath(path))
-        parent = tempfile.gettempdir() if self.stream else os.fspath(self.place.parent)
-        taken = parent in folders and (folders[parent].folder / self.place.name).exists()
+        self.target = self.path if self.stream else real_place(path)
+        if not self.target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"the folder {self.target.parent} does not exist", os.fspath(path))
+        parent = tempfile.gettempdir() if self.stream else os.fspath(self.target.parent)
+        taken = parent in folders and (folders[parent].folder / self.target.name).exists()
         if parent not in folders or taken:
             folders[parent] = Scratch(parent)
             stack.callback(folders[parent].close)
         self.scratch = folders[parent]
-        self.temporary = self.scratch.folder / self.place.name
+        self.temporary = self.scratch.folder / self.target.name
         self.backup: Path | None = None  # the replaced file, to be restored
         self.done = False
 
@@ -223,7 +223,7 @@ class _Move:
         """Link the existing file to a second name, so that `undo` can restore it."""
         backup = self.scratch.folder / f"{_LOCK}-{secrets.token_hex(6)}"
         with suppress(OSError):  # a file system without hard links: nothing can be restored
-            os.link(self.place, backup)
+            os.link(self.target, backup)
             self.backup = backup
 
     def finish(self) -> None:
@@ -232,34 +232,34 @@ class _Move:
         elif self.temporary.is_dir():
             self._finish_folder()
         else:
-            _check_permission(self.place)
-            state = self.place.stat() if self.place.exists() else None
+            _check_permission(self.target)
+            state = self.target.stat() if self.target.exists() else None
             _set_mode(self.temporary, self.scratch.mode, state)
-            os.replace(self.temporary, self.place)
+            os.replace(self.temporary, self.target)
         self.done = True
 
     def _finish_folder(self) -> None:
-        state = self.place.stat() if self.place.is_dir() else None
+        state = self.target.stat() if self.target.is_dir() else None
         for folder, _, names in os.walk(self.temporary):
             for name in names:  # some libraries write files that nobody else can read
                 file = os.path.join(folder, name)
                 if not os.path.islink(file):
                     _set_mode(file, self.scratch.mode | (os.stat(file).st_mode & 0o111), None)
         if state is not None:
-            self.place.rmdir()  # fails if it is not empty; not every system renames onto a folder
+            self.target.rmdir()  # fails if it is not empty; not every system renames onto a folder
             _set_mode(self.temporary, 0, state)
-        os.replace(self.temporary, self.place)
+        os.replace(self.temporary, self.target)
 
     def undo(self) -> None:
         if self.stream or not self.done:
             return
         with suppress(OSError):
             if self.backup is not None:
-                os.replace(self.backup, self.place)
-            elif self.place.is_dir():
-                shutil.rmtree(self.place)
+                os.replace(self.backup, self.target)
+            elif self.target.is_dir():
+                shutil.rmtree(self.target)
             else:
-                os.unlink(self.place)
+                os.unlink(self.target)
 
 
 def _set_mode(path: str | os.PathLike, mode: int, replaced: os.stat_result | None) -> None:
@@ -318,7 +318,7 @@ def all_or_none(
             try:
                 for move in moves:
                     last[:] = [str(move.path)]
-                    if len(moves) > 1 and not move.stream and move.place.is_file():
+                    if len(moves) > 1 and not move.stream and move.target.is_file():
                         move.keep()
                     move.finish()
             except BaseException:
@@ -358,7 +358,7 @@ def _is_about_writing(cause: Exception, moves: list[_Move], path: str) -> bool:
         return True
     if not isinstance(cause, OSError) or cause.errno is None:
         return False
-    mine = {path, *(os.fspath(place) for move in moves for place in (move.path, move.place))}
+    mine = {path, *(os.fspath(known) for move in moves for known in (move.path, move.target))}
     return cause.filename is None or str(cause.filename) in mine
 
 

@@ -116,7 +116,7 @@ def weights_of(folder: str | os.PathLike) -> dict[str, tuple[Path, list[int]]]:
         found: dict[str, tuple[Path, list[int]]] = {}
         for file in sorted(set(files.values())):
             header = _header(Path(folder, file))
-            for name in (name for name, place in files.items() if place == file):
+            for name in (name for name, other in files.items() if other == file):
                 if name not in header:
                     raise ValueError(f"it places {name[:80]!r} into {file}, which lacks it")
                 found[name] = header[name]
@@ -160,12 +160,12 @@ def check_weights(model_class: type[PreTrainedModel], config: Any, folder: str |
     prefix, missing = model_class.base_model_prefix + ".", 0
     for name, tensor in model.state_dict().items():
         # a head's checkpoint for a base model, or the other way round
-        place = next((found[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in found), None)
-        if place is None:
+        entry = next((found[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in found), None)
+        if entry is None:
             missing += tensor.numel()
-        elif list(tensor.shape) != list(place[1]):
+        elif list(tensor.shape) != list(entry[1]):
             raise ModelError(
-                f"{place[0]} has other sizes than its {CONFIG} for {name}: {tuple(place[1])} instead of "
+                f"{entry[0]} has other sizes than its {CONFIG} for {name}: {tuple(entry[1])} instead of "
                 f"{tuple(tensor.shape)}; {SAVE_AGAIN}"
             )
     if missing > _MAX_NEW_WEIGHTS:

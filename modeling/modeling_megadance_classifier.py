@@ -120,7 +120,7 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
                 "see classifier_motion"
             )
         hidden = (motion.to(self.motion_mean) - self.motion_mean) / self.motion_std
-        hidden = hidden.to(self.input_mlp[0].weight.dtype)
+        hidden = hidden.to(next(self.input_mlp.parameters()).dtype)
         for linear in self.input_mlp:
             hidden = linear(hidden)
         for layer in self.layers:

@@ -210,7 +210,9 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
     # the interface
 
     def _check_motion(self, motion: Tensor | None) -> Tensor:
-        need_tensors("give motion (batch, frames, 147), as poses_to_motion makes it of poses and path", motion=motion)
+        need_tensors(
+            f"give motion (batch, frames, {MOTION_SIZE}), as poses_to_motion makes it of poses and path", motion=motion
+        )
         assert motion is not None
         step = self.config.frames_per_code
         if motion.ndim != 3 or motion.shape[-1] != MOTION_SIZE:

@@ -1,4 +1,4 @@
-"""The pipeline "music-to-dance" as it travels with a model: songs in, arrays out.
+"""The pipeline "music-to-dance" as it is pushed with a model: songs in, arrays out.
 
     pipe = pipeline("music-to-dance", model="OWNER/NAME", trust_remote_code=True)
     dance = pipe("song.mp3", genre="waltz", seed=0)    # {"poses": (T, 24, 3), "translation": (T, 3), "fps": 30, ...}
@@ -11,7 +11,7 @@ import itertools
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 from transformers.generation.configuration_utils import GenerationConfig
+from transformers.modeling_utils import PreTrainedModel
 from transformers.pipelines.base import Pipeline
 
 from .arguments_megadance import (
@@ -50,9 +51,13 @@ from .progress_megadance import progress_bar
 from .remote_code_megadance import PushesCode
 
 
-def load_weights(cls: type, source: str, **kwargs: Any) -> Any:
-    """`cls.from_pretrained`, but weights that the files lack are an error: transformers would only warn and invent them."""
-    # a folder is looked at before it is loaded; of a repository the sizes are told afterwards, all of them
+def load_weights(cls: type[PreTrainedModel], source: str, **kwargs: Any) -> Any:
+    """`cls.from_pretrained`, in evaluation mode. Missing weights are an error; transformers would warn and initialise them.
+
+    Raises:
+        ModelError: weights are missing or have other sizes.
+    """
+    # a folder is checked before it is loaded; for a repository, all wrong sizes are collected and reported below
     kwargs = kwargs if os.path.isdir(source) else {**kwargs, "ignore_mismatched_sizes": True}
     model, info = cls.from_pretrained(source, output_loading_info=True, **kwargs)
     for kind, keys in (
@@ -67,14 +72,14 @@ def load_weights(cls: type, source: str, **kwargs: Any) -> Any:
     return model.eval()
 
 
-def _listen(
+def _extract(
     song: Any,
     extractor: MegaDanceFeatureExtractor,
     start: float,
     duration: float | None,
     sampling_rate: int | None,
 ) -> tuple[dict[str, Any], str | None]:
-    """Any kind of song -> {"input_features": raw features of the wanted stretch}, its name."""
+    """Any kind of song -> {"input_features": raw features of the excerpt}, and its name."""
     if isinstance(song, Mapping) and "input_features" in song:
         if start or duration is not None:
             raise ValueError(
@@ -88,12 +93,12 @@ def _listen(
 
 
 def find_device(device: Any, name: str = "device") -> torch.device | None:
-    """The device that is meant, after a look whether it can be used; None as it is.
+    """The device by its name or number, after a test that it works; None as it is.
 
-    Whole numbers are transformers' own way: -1 is the CPU, 0 the first accelerator, or, with a warning, the CPU where there is none.
+    Numbers are as in transformers: -1 is the CPU, 0 the first accelerator, or, with a warning, the CPU if there is none.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: there is no such device.
     """
     if device is None:
         return None
@@ -114,19 +119,19 @@ def find_device(device: Any, name: str = "device") -> torch.device | None:
         if found.type == "meta":
             raise RuntimeError("nothing is computed there")
         torch.ones(1, device=found).cpu()
-    except Exception as error:  # each kind of device has its own
+    except Exception as error:  # each type of device raises its own errors
         reason = reason_of(error, 200).rstrip(".")
         raise ValueError(f"{name}={device!r} cannot be used here ({reason}): give {name}='cpu'") from None
     return found
 
 
-class _Songs:
-    """An iterator over dances that are made as they are asked for; as long as the songs, where these say how many they are."""
+class _Dances:
+    """An iterator that makes each dance when it is requested; it has a length if the songs do."""
 
     def __init__(self, dances: Iterator[Any], songs: Any) -> None:
         self._dances, self._songs = dances, songs
 
-    def __iter__(self) -> "_Songs":
+    def __iter__(self) -> "_Dances":
         return self
 
     def __next__(self) -> Any:
@@ -138,7 +143,7 @@ class _Songs:
 
 @dataclass
 class _Request:
-    """One song, perhaps with a genre of its own."""
+    """One song, with its own genre or that of the call."""
 
     song: Any
     genre: str | None
@@ -151,26 +156,35 @@ class _Codes:
 
 
 @contextmanager
-def _progress_bar(codes: int, seconds_a_code: float) -> Iterator[Callable[[int, int], None]]:
-    """A function for `generate(progress=...)` that shows seconds of dance; the bar is closed whatever happens."""
+def _progress_bar(codes: int, seconds_per_code: float) -> Iterator[Callable[[int, int], None]]:
+    """A function for `generate(progress=...)` that shows seconds of dance; the bar is closed also after an error."""
     layout = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}]"
-    with progress_bar(desc="dancing", total=codes * seconds_a_code, unit="s", bar_format=layout) as bar:
-        yield lambda done, total: bar.update(done * seconds_a_code - bar.n)
+    with progress_bar(desc="dancing", total=codes * seconds_per_code, unit="s", bar_format=layout) as bar:
+        yield lambda done, total: bar.update(done * seconds_per_code - bar.n)
 
 
 class DancePipeline(PushesCode, Pipeline):
     """Songs in, dances out, as arrays.
 
-    The parts can be handed in: a `MegaDanceForMotionGeneration`, a `MegaDanceTokenizer`, a `MegaDanceProcessor`; what is
-    missing is loaded from where the model came from.
+    Args:
+        model: a `MegaDanceForMotionGeneration`.
+        tokenizer, processor, feature_extractor: the other parts, or their folders or Hub ids; those left out are loaded from
+            where the model came from.
+        device: "cpu", "cuda", ..., or a number as in transformers; that of the model when None.
 
     Attributes:
         model, tokenizer, processor: the parts.
-        genres: names that `genre` can be.
+        genres: the genres that can be chosen.
+
+    Raises:
+        ModelError: a part cannot be loaded, or the parts do not fit together. ValueError: there is no such device.
     """
 
+    processor: MegaDanceProcessor
+    tokenizer: MegaDanceTokenizer
+
     _processor_class = MegaDanceProcessor
-    # transformers must not look for text tokenizers and image processors
+    # transformers must not search for text tokenizers and image processors
     _load_tokenizer = _load_feature_extractor = _load_processor = False
     _load_image_processor = _load_video_processor = False
 
@@ -186,7 +200,7 @@ class DancePipeline(PushesCode, Pipeline):
     ) -> None:
         if binary_output:
             raise ValueError("binary_output=True: a dance is no text that could be serialised; leave it out")
-        # by its name: with remote code the class may have been loaded twice
+        # compared by name: with remote code the class may have been loaded twice
         if not any(kind.__name__ == MegaDanceForMotionGeneration.__name__ for kind in type(model).__mro__):
             what = repr(model) if isinstance(model, str | os.PathLike) else f"of type {type(model).__name__}"
             raise ModelError(
@@ -195,7 +209,7 @@ class DancePipeline(PushesCode, Pipeline):
             )
         device = find_device(device)
         source, hub = source_of(model)
-        # transformers.pipeline() hands names on as they are
+        # transformers.pipeline() passes names on as they are
         if isinstance(tokenizer, str | os.PathLike):
             with one_line(tokenizer):
                 tokenizer = load_weights(MegaDanceTokenizer, os.fspath(tokenizer))
@@ -211,21 +225,21 @@ class DancePipeline(PushesCode, Pipeline):
                 processor = self._processor_class(extractor, model.config.genres, model.config.frames_per_code)
         check_parts(source, model.config, tokenizer.config, processor.feature_extractor)
         super().__init__(model=model, processor=processor, device=device, **kwargs)
-        # After the base class, which takes a tokenizer for one of text. Always float32: rounding makes joints tremble.
+        # After the base class, which expects a text tokenizer. Always float32: rounding makes joints tremble.
         self.tokenizer = processor.motion_tokenizer = tokenizer.to(self.device)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Write a folder that holds all parts: generator, `tokenizer/`, processor."""
+        """Save all parts to a folder: the generator, `tokenizer/`, the processor."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(Path(save_directory) / TOKENIZER_FOLDER, **kwargs)
         self.processor.save_pretrained(save_directory)
 
     def to(self, *args: Any, **kwargs: Any) -> "DancePipeline":
-        """Move the pipeline to a device, or the generator to another type of numbers, as `torch.nn.Module.to` is called; the
-        motion tokenizer stays float32. Returns the pipeline itself.
+        """Move the pipeline to a device, or the generator to another dtype, with the arguments of `torch.nn.Module.to`. The motion
+        tokenizer stays float32. Returns the pipeline itself.
 
         Raises:
-            ValueError: there is no such device here.
+            ValueError: there is no such device, or the dtype is no floating point type.
         """
         named = {**dict(zip(("device", "dtype"), args, strict=False)), **kwargs}
         if isinstance(named.get("device"), torch.dtype):  # to(torch.bfloat16)
@@ -246,7 +260,7 @@ class DancePipeline(PushesCode, Pipeline):
 
     @property
     def genres(self) -> list[str]:
-        """Names of the genres that the model was loaded with."""
+        """Names of the genres that the model has loaded."""
         return self.model.config.built_genres
 
     def __call__(
@@ -269,44 +283,43 @@ class DancePipeline(PushesCode, Pipeline):
         num_workers: int | None = None,
         **generate_kwargs: Any,
     ) -> Any:
-        """Make a dance to a song; it is as long as the song, to the frame.
+        """Generate a dance to a song; it is as long as the song, to the frame.
 
         Args:
-            song: any file that plays (path, http(s) address, bytes, open file or pipe); (waveform, sampling rate); a row of an
-                Audio column, and whatever else `open_sound` takes; or {"input_features": (frames, 35)}, raw features made
-                before. A list of songs gives a list of dances; a generator or a data set of songs gives an iterator over
-                dances. `inputs` is another name for it.
-            genre: one of `genres`, capitals and hyphens do not matter; the first of them when None. For a list of songs one
-                for all, or a list with one for each.
-            seed: the same seed gives the same dance; a random one when None (kept in `metadata["seed"]`). Any whole number of 0
-                or more; of one above 2**64 only what it leaves when divided by that counts.
+            song: any playable file (path, http(s) address, bytes, open file or pipe); (waveform, sampling rate); a row of an Audio
+                column, or anything else that `open_sound` takes; or {"input_features": (frames, 35)}, raw features. A list of
+                songs gives a list of dances; a generator or a data set of songs gives an iterator over dances. `inputs` is
+                another name for it.
+            genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. For a list of songs one for all, or
+                a list with one per song.
+            seed: the same seed gives the same dance; random when None (it is in `metadata["seed"]`). A whole number of 0 or more,
+                taken modulo 2**64.
             duration: seconds of the song to dance to; to its end when None.
-            start: second of the song to begin at, 0 when None. What surrounds the excerpt (90 s) is heard, too: it has the
-                song's tempo.
-            mode: "released", "paper" or "stream", how the music and the past are windowed (see `generate`); the model's
-                own default when None.
-            temperature: above 0; below 1 more likely steps, above 1 more surprising ones.
-            top_k: choose among the so many likeliest codes; 0 among all.
-            num: how many dances to this song; more than one gives a list. `num_return_sequences` is the same.
+            start: second of the song to begin at, 0 when None. Up to 90 s around the excerpt are analysed as well, so that its
+                tempo is the song's.
+            mode: "released", "paper" or "stream": how generation limits music and past codes (see `generate`); the model's default
+                when None.
+            temperature: above 0; likelier codes below 1, more surprising ones above 1.
+            top_k: sample from this number of likeliest codes; 0 from all.
+            num: number of dances to this song; more than one gives a list. `num_return_sequences` is the same.
             start_motion: a dance to begin with, {"poses", "translation"} at the model's frame rate: its first whole codes (8
-                frames each) are played at the beginning of the song, then the model goes on. It must be shorter than the
-                song.
+                frames each) are played at the beginning of the song, then the model continues. It must be shorter than the song.
             floor: see `MegaDanceProcessor.post_process_motion`; True when None.
             progress: show a progress bar; or a function called with (codes done, codes in all), which may raise to stop.
             sampling_rate: of a song that is an array, in Hz.
-            batch_size: dance to so many songs at once, which takes less time where there are many cores, or a GPU. The dances
-                are those that the songs get alone, but for rounding.
-            num_workers: in so many threads the next songs are read meanwhile; 0 reads them one after the other.
-            generate_kwargs: go to `model.generate()`: `generator` instead of a seed, `top_p`, `do_sample`,
-                `generation_config`, `logits_processor`, `streamer`, ... What would do nothing is refused.
+            batch_size: number of songs to dance to at once, which is faster with many cores or a GPU. The dances are the same as
+                without batching, up to rounding.
+            num_workers: number of threads that read the next songs meanwhile; 0 reads them one after the other.
+            generate_kwargs: passed to `model.generate()`: `generator` instead of a seed, `top_p`, `do_sample`,
+                `generation_config`, `logits_processor`, `streamer`, ... Options without effect are refused.
 
         Returns:
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
             "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start, and
-            `compute_seconds`, the time it took (shared by all dances that are made at once).
+            `compute_seconds`, the time it took (shared by all dances of a batch).
 
         Raises:
-            AudioError, GenreError, ValueError: see the message.
+            AudioError: a song cannot be used. GenreError: unknown genre. ValueError: another argument is not possible.
         """
         if "inputs" in generate_kwargs:
             if song is not None:
@@ -325,22 +338,22 @@ class DancePipeline(PushesCode, Pipeline):
         if isinstance(genre, list | tuple | np.ndarray):
             song, genre = self._with_genres(song, genre, several), None
             several = True
-        optional = {
-            "start": start,
-            "genre": genre,
-            "seed": seed,
-            "duration": duration,
-            "mode": mode,
+        optional: dict[str, Any] = {"start": start, "genre": genre, "seed": seed, "duration": duration, "mode": mode}
+        optional |= {
             "temperature": temperature,
+            "top_k": top_k,
+            "start_motion": start_motion,
+            "num": num,
+            "floor": floor,
         }
-        optional |= {"top_k": top_k, "start_motion": start_motion, "num": num, "floor": floor, "progress": progress}
-        optional |= {"sampling_rate": sampling_rate, "batch_size": batch_size, "num_workers": num_workers}
+        optional |= {"progress": progress, "sampling_rate": sampling_rate}
+        optional |= {"batch_size": batch_size, "num_workers": num_workers}
         given = {name: value for name, value in optional.items() if value is not None}
         for name, lowest in (("batch_size", 1), ("num_workers", 0)):
             if name in given:
                 given[name] = whole_number(name, given[name], lowest)
         if several and _is_iterator(song):
-            song = (one for one in song)  # transformers knows generators alone
+            song = (one for one in song)  # transformers accepts generators, but no other iterators
         elif several and not isinstance(song, list | Dataset):
             song = _Listed(song)
         if isinstance(song, list) and not song:
@@ -348,9 +361,9 @@ class DancePipeline(PushesCode, Pipeline):
         return super().__call__(song, **given, **generate_kwargs)
 
     def _with_genres(self, songs: Any, genres: Any, several: bool) -> list[_Request]:
-        """Songs with a genre each."""
+        """Pair each song with its genre."""
         genres = list(genres)
-        if not several or not isinstance(songs, Sized):
+        if not several or not hasattr(songs, "__len__"):
             raise ValueError(
                 f"genre has {len(genres)} names for {'songs that come one by one' if several else 'one song'}: give one name, or "
                 "a list of songs and as many names"
@@ -363,15 +376,15 @@ class DancePipeline(PushesCode, Pipeline):
         return [_Request(songs[index], genre) for index, genre in enumerate(genres)]
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
-        """Sort the options of `__call__` (or of the constructor) by the step that takes them, checking what is cheap to
-        check, so that nothing is computed for an option that cannot be used."""
+        """Sort the options of `__call__` (or of the constructor) by the step that takes them. All are checked first, so that nothing
+        is computed for an option that cannot be used."""
         first, last = {}, {}
         options = self._without_nested(options)
-        for name in _MADE_HERE & options.keys():
+        for name in _MODEL_INPUTS & options.keys():
             raise ValueError(
                 f"{name}: the pipeline makes it from the song; to give it yourself use pipe.model.generate()"
             )
-        for name in _NOT_GIVEN & options.keys():
+        for name in _NO_OUTPUT & options.keys():
             if options[name] not in (None, False):
                 raise ValueError(f"{name}: the pipeline gives dances, not codes; use pipe.model.generate() for it")
         if (mode := options.get("mode")) is not None and mode not in MODES:
@@ -399,22 +412,20 @@ class DancePipeline(PushesCode, Pipeline):
             raise ValueError(f"generator of type {type(generator).__name__}: give a torch.Generator, or a seed")
         if (genre := options.get("genre")) is not None:
             options["genre"] = match_genre(genre, self.genres)
-        check_helpers(
-            *(options.get(name) for name in ("logits_processor", "streamer")), options.get("progress") or False
-        )
+        check_helpers(options.get("logits_processor"), options.get("streamer"), options.get("progress") or False)
         if (floor := options.get("floor")) is not None and not isinstance(floor, bool):
             raise ValueError(f"floor={floor!r}: give True or False")
         if "start_motion" in options:
-            options["start_motion"] = self._beginning(options["start_motion"])
-        for name in _FIRST & options.keys():
+            options["start_motion"] = self._check_start_motion(options["start_motion"])
+        for name in _PREPROCESS & options.keys():
             first[name] = options.pop(name)
-        for name in _LAST & options.keys():
+        for name in _POSTPROCESS & options.keys():
             last[name] = options.pop(name)
         return first, options, last
 
     @staticmethod
     def _without_nested(options: dict[str, Any]) -> dict[str, Any]:
-        """Options with those in `generate_kwargs`, where transformers' own pipelines take them, beside the others."""
+        """The options, with those nested in `generate_kwargs`, as in transformers' own pipelines, merged in."""
         options = dict(options)
         nested = options.pop("generate_kwargs", None) or {}
         if not isinstance(nested, Mapping):
@@ -431,20 +442,20 @@ class DancePipeline(PushesCode, Pipeline):
         preprocess_params: dict,
         forward_params: dict,
         postprocess_params: dict,
-    ) -> _Songs:
-        """Dances to several songs, `batch_size` of them at once. In place of transformers' own, which reads songs in forked
-        processes, where torch's threads are not, and fills batches up without a mask."""
+    ) -> _Dances:
+        """Dances to several songs, `batch_size` of them at once. Replaces transformers' own, which reads songs in forked processes,
+        without torch's threads, and pads batches without a mask."""
         batch_size = whole_number("batch_size", batch_size, 1)
         workers = whole_number("num_workers", num_workers)
-        songs = (inputs[index] for index in range(len(inputs))) if isinstance(inputs, Sized) else iter(inputs)
+        songs = (inputs[index] for index in range(len(inputs))) if hasattr(inputs, "__len__") else iter(inputs)
 
         def dances() -> Iterator[Any]:
-            prepared = _ahead(lambda song: self.preprocess(song, **preprocess_params), songs, workers)
+            prepared = _prefetch(lambda song: self.preprocess(song, **preprocess_params), songs, workers)
             while batch := list(itertools.islice(prepared, batch_size)):
-                results = self.forward(_together(batch), **forward_params)
+                results = self.forward(_collate(batch), **forward_params)
                 yield from self._results(results, **postprocess_params)
 
-        return _Songs(dances(), inputs)
+        return _Dances(dances(), inputs)
 
     def preprocess(
         self,
@@ -455,29 +466,29 @@ class DancePipeline(PushesCode, Pipeline):
         start_motion: Mapping[str, np.ndarray] | None = None,
         sampling_rate: int | None = None,
     ) -> dict[str, Any]:
-        """One song as model inputs, with what belongs to it; lists of one, since several can be put together."""
+        """One song as model inputs, with its metadata, in lists of one that `_collate` can join."""
         began = time.perf_counter()
         if isinstance(song, _Request):
             song, genre = song.song, song.genre or genre
         genre = genre or self.genres[0]
-        features, name = _listen(song, self.processor.feature_extractor, start, duration, sampling_rate)
+        features, name = _extract(song, self.processor.feature_extractor, start, duration, sampling_rate)
         inputs = dict(self.processor(features, genre))
         frames = inputs["num_frames"][0]
-        placed = None
+        position = None  # of the pelvis in the first frame
         if start_motion is not None:
             inputs |= self._encode(start_motion, frames)
-            placed = np.asarray(start_motion["translation"])[0].tolist()
+            position = np.asarray(start_motion["translation"])[0].tolist()
         model = str(self.model.name_or_path)
-        notes = {
+        metadata = {
             "genre": genre,
             "model": Path(model).name if Path(model).is_dir() else model,
             "song": name,
             "start": start,
         }
-        return {"inputs": inputs, "placed": [placed], "notes": [notes], "began": [began], "songs": [song]}
+        return {"inputs": inputs, "positions": [position], "metadata": [metadata], "began": [began], "songs": [song]}
 
-    def _beginning(self, motion: Any) -> Mapping[str, np.ndarray]:
-        """What `start_motion` is given as -> {"poses", "translation"} at the model's frame rate."""
+    def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
+        """`start_motion`, a mapping or a `Motion` -> {"poses", "translation"} at the model's frame rate."""
         fps = self.model.config.fps
         if not isinstance(motion, Mapping) and hasattr(motion, "poses") and hasattr(motion, "translation"):
             motion = {name: getattr(motion, name) for name in ("poses", "translation", "fps") if hasattr(motion, name)}
@@ -485,12 +496,12 @@ class DancePipeline(PushesCode, Pipeline):
             kind = f"the keys {sorted(motion)}" if isinstance(motion, Mapping) else f"type {type(motion).__name__}"
             raise ValueError(f"start_motion of {kind}: give {{'poses': (T, 24, 3), 'translation': (T, 3)}}, or a dance")
         if motion.get("fps", fps) != fps:
-            raise ValueError(f"start_motion has {motion['fps']:g} frames a second: give {fps}")
+            raise ValueError(f"start_motion has {motion['fps']:g} frames per second: give {fps}")
         return motion
 
     @torch.no_grad()
-    def _encode(self, start_motion: Mapping[str, np.ndarray], frames: int) -> dict[str, torch.Tensor]:
-        """A dance to begin with, as codes [1, steps]."""
+    def _encode(self, start_motion: Mapping[str, np.ndarray], frames: int) -> dict[str, Any]:
+        """The start motion as codes [1, steps]."""
         fps, step = self.tokenizer.config.fps, self.tokenizer.config.frames_per_code
         poses, translation = (
             torch.as_tensor(start_motion[name], dtype=torch.float32) for name in ("poses", "translation")
@@ -499,7 +510,7 @@ class DancePipeline(PushesCode, Pipeline):
         if not 0 < steps * step < frames:
             raise ValueError(
                 f"start_motion has {len(poses)} frames: give at least {step} and fewer than the song's {frames} (at {fps} "
-                "frames a second)"
+                "frames per second)"
             )
         vectors = poses_to_motion(poses, translation)[None, : steps * step]
         codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
@@ -515,16 +526,16 @@ class DancePipeline(PushesCode, Pipeline):
         generation_config: GenerationConfig | None = None,
         **generate_kwargs: Any,
     ) -> dict[str, Any]:
-        songs = len(prepared["notes"])
-        # Drawn from the system, so that torch.manual_seed in the user's code and this do not disturb each other.
+        songs = len(prepared["metadata"])
+        # Random seeds come from the system, independent of torch.manual_seed in the user's code.
         seeds = [int.from_bytes(os.urandom(4), "little") if seed is None else int(seed) for _ in range(songs)]
         config, defaults = self.model.config, self.model.generation_config
-        if generation_config is not None:  # transformers wants all in one place
-            generate_kwargs = {**_said(generation_config), **generate_kwargs}
+        if generation_config is not None:  # transformers does not accept both a configuration and keywords
+            generate_kwargs = {**_options_of(generation_config), **generate_kwargs}
         if num is not None:
             generate_kwargs["num_return_sequences"] = num
         if defaults.do_sample is None:
-            # The likeliest codes alone soon repeat themselves: the dancer freezes. A model's own setting stands.
+            # The likeliest codes alone soon repeat themselves: the dancer freezes. A model's own setting has precedence.
             generate_kwargs.setdefault("do_sample", True)
         random = {"seed": seeds} if generator is None else {"generator": generator}
         codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
@@ -532,12 +543,12 @@ class DancePipeline(PushesCode, Pipeline):
         with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
             outputs = self.model.generate(**prepared["inputs"], **random, progress=show or False, **generate_kwargs)
         mode = generate_kwargs.get("mode") or getattr(defaults, "mode", None) or "paper"
-        drawn = seeds if generator is None else [None] * songs
-        notes = [
-            {**one, "seed": one_seed, "mode": mode} for one, one_seed in zip(prepared["notes"], drawn, strict=True)
+        known = seeds if generator is None else [None] * songs
+        metadata = [
+            {**one, "seed": one_seed, "mode": mode} for one, one_seed in zip(prepared["metadata"], known, strict=True)
         ]
-        codes = (outputs.upper_codes, outputs.lower_codes)
-        return {**prepared, "notes": notes, "codes": codes, "num_frames": outputs.num_frames}
+        streams = (outputs.upper_codes, outputs.lower_codes)
+        return {**prepared, "metadata": metadata, "codes": streams, "num_frames": outputs.num_frames}
 
     def postprocess(self, results: dict[str, Any], floor: bool = True) -> Any:
         (dances,) = self._results(results, floor)
@@ -545,37 +556,37 @@ class DancePipeline(PushesCode, Pipeline):
 
     def _results(self, results: dict[str, Any], floor: bool = True) -> Iterator[Any]:
         """For each song its dance, or a list of dances."""
-        songs = len(results["notes"])
+        songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
-        for index, (notes, placed, began, song) in enumerate(
-            zip(*(results[name] for name in ("notes", "placed", "began", "songs")), strict=True)
+        for index, (metadata, position, began, song) in enumerate(
+            zip(*(results[name] for name in ("metadata", "positions", "began", "songs")), strict=True)
         ):
             codes = _Codes(*(stream[index] for stream in streams))
-            made = self.processor.post_process_motion(codes, self.tokenizer, counts[index], floor, placed)
-            notes = {**notes, "compute_seconds": round(time.perf_counter() - began, 3)}
-            fps, genre = self.tokenizer.config.fps, notes["genre"]
-            found = [
-                self._dance({**dance, "fps": fps, "genre": genre, "metadata": {**notes, "index": number}}, song)
-                for number, dance in enumerate(made)
+            motions = self.processor.post_process_motion(codes, self.tokenizer, counts[index], floor, position)
+            metadata = {**metadata, "compute_seconds": round(time.perf_counter() - began, 3)}
+            fps, genre = self.tokenizer.config.fps, metadata["genre"]
+            dances = [
+                self._dance({**motion, "fps": fps, "genre": genre, "metadata": {**metadata, "index": number}}, song)
+                for number, motion in enumerate(motions)
             ]
-            yield found if len(found) > 1 else found[0]
+            yield dances if len(dances) > 1 else dances[0]
 
     def _dance(self, dance: dict[str, Any], song: Any) -> Any:
-        """What a dance is given as; `song` is what it was made to."""
+        """The form in which a dance is returned; `song` is the song it was made to. Subclasses override it."""
         return dance
 
 
-# What the steps of the pipeline take; all else is for generate().
-_FIRST = {"genre", "start", "duration", "start_motion", "sampling_rate"}
-_LAST = {"floor"}
-_OPTIONS = {*_FIRST, *_LAST, "seed", "generator", "num", "mode", "progress", "logits_processor", "streamer"}
-_MADE_HERE = {"input_features", "genre_ids", "attention_mask", "num_frames", "upper_codes", "lower_codes"}
-_NOT_GIVEN = {"output_scores", "output_logits", "return_dict_in_generate"}
+# Options of the steps of the pipeline; all others are for generate().
+_PREPROCESS = {"genre", "start", "duration", "start_motion", "sampling_rate"}
+_POSTPROCESS = {"floor"}
+_OPTIONS = {*_PREPROCESS, *_POSTPROCESS, "seed", "generator", "num", "mode", "progress", "logits_processor", "streamer"}
+_MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "upper_codes", "lower_codes"}
+_NO_OUTPUT = {"output_scores", "output_logits", "return_dict_in_generate"}
 
 
-def _said(config: GenerationConfig) -> dict[str, Any]:
-    """What a generation configuration says, as keywords."""
+def _options_of(config: GenerationConfig) -> dict[str, Any]:
+    """The fields of a generation configuration that are set, as keywords."""
     names = (*GENERATION_OPTIONS, *OWN_FIELDS)
     return {name: value for name in names if (value := getattr(config, name, None)) is not None}
 
@@ -585,7 +596,7 @@ def _is_iterator(songs: Any) -> bool:
 
 
 def _several(song: Any) -> bool:
-    """Songs, as against one song: lists, data sets and columns of them, generators."""
+    """Whether `song` is several songs: a list, a data set or a column of one, a generator."""
     if isinstance(song, list | tuple):
         return as_songs(song)[1] or len(song) == 0
     if isinstance(song, str | bytes | bytearray | memoryview | Mapping) or hasattr(song, "read"):
@@ -594,7 +605,7 @@ def _several(song: Any) -> bool:
 
 
 class _Listed(Dataset):
-    """A sequence that is no list, such as a column of a data set, as transformers' pipelines take data."""
+    """A sequence that is no list, such as a column of a data set, in the form that transformers' pipelines take."""
 
     def __init__(self, songs: Sequence[Any]) -> None:
         self.songs = songs
@@ -606,8 +617,8 @@ class _Listed(Dataset):
         return self.songs[index]
 
 
-def _ahead(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
-    """`map`, in so many threads, never further ahead than that."""
+def _prefetch(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
+    """`map` in a number of threads, at most as many items ahead."""
     if threads == 0:
         yield from map(function, items)
         return
@@ -624,26 +635,23 @@ def _ahead(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -
                 future.cancel()
 
 
-def _together(songs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What `preprocess` made of several songs as one batch: music filled up to the longest with zeros, which the mask is 0 on."""
+def _collate(songs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The outputs of `preprocess` for several songs as one batch, padded to the longest; the mask is 0 on the padding."""
     if len(songs) == 1:
         return songs[0]
     inputs = [song["inputs"] for song in songs]
     longest = max(one["input_features"].shape[1] for one in inputs)
     missing = [longest - one["input_features"].shape[1] for one in inputs]
+    padded = list(zip(inputs, missing, strict=True))
     batch: dict[str, Any] = {
-        "input_features": torch.cat(
-            [F.pad(one["input_features"], (0, 0, 0, few)) for one, few in zip(inputs, missing, strict=True)]
-        ),
-        "attention_mask": torch.cat(
-            [F.pad(one["attention_mask"], (0, few)) for one, few in zip(inputs, missing, strict=True)]
-        ),
+        "input_features": torch.cat([F.pad(one["input_features"], (0, 0, 0, count)) for one, count in padded]),
+        "attention_mask": torch.cat([F.pad(one["attention_mask"], (0, count)) for one, count in padded]),
         "num_frames": [count for one in inputs for count in one["num_frames"]],
     }
     for name in inputs[0].keys() - batch.keys():
         batch[name] = torch.cat([one[name] for one in inputs])
-    lists = {name: [entry for song in songs for entry in song[name]] for name in ("placed", "notes", "began", "songs")}
-    return {"inputs": batch, **lists}
+    lists = ("positions", "metadata", "began", "songs")
+    return {"inputs": batch, **{name: [entry for song in songs for entry in song[name]] for name in lists}}
 
 
 __all__ = ["DancePipeline", "find_device", "load_weights"]

@@ -1,11 +1,11 @@
-"""Audio and a genre name -> what the generator takes; codes -> poses and a root path in metres.
+"""The processor: audio and a genre name to model inputs, generated codes to poses and a root path in metres.
 
     processor = MegaDanceProcessor.from_pretrained("OWNER/NAME")
     output = model.generate(**processor("song.mp3", genre="waltz"), seed=0)
     dance = processor.decode(output)      # {"poses": (T, 24, 3), "translation": (T, 3), "fps": 30, "genre": "waltz"}
 
-Nothing here is learned. The motion tokenizer, which turns codes into motion, is a model with weights: it is loaded from where the
-processor came from when it is first needed, or handed in.
+The processor has no weights. The motion tokenizer, which decodes codes to motion, is a model: it can be passed in, or is loaded at
+first use from where the processor came from.
 """
 
 import math
@@ -43,24 +43,27 @@ from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .music_features_megadance import EVENTS
 from .remote_code_megadance import NamesCode, carry_code
 
-# What transformers users know these by. Text is named because they will try it.
-_OTHER_NAMES = ("raw_speech", "raw_audio", "audios")
-_NOT_HEARD = {
+# Names of the audio in other processors of transformers.
+_AUDIO_NAMES = ("raw_speech", "raw_audio", "audios")
+# Inputs of other processors, which users may try.
+_NO_INPUTS = {
     "text": "the processor takes music; the dance is named with genre=, such as genre='waltz'",
     "images": "the processor takes music, as audio=",
     "videos": "the processor takes music, as audio=; the sound of a video file is one too",
 }
-_PADDING = {True: "longest", "longest": "longest", "max_length": "max_length", False: "do_not_pad", None: "do_not_pad"}
-_PADDING["do_not_pad"] = "do_not_pad"
+_PADDING: dict[Any, str] = {
+    **{True: "longest", False: "do_not_pad", None: "do_not_pad"},
+    **{name: name for name in ("longest", "max_length", "do_not_pad")},
+}
 
-# The motion tokenizer of a processor, and where it can be loaded from; not attributes, which would be saved as JSON.
+# The motion tokenizer of a processor, and where to load it from; not attributes, which would be saved as JSON.
 _tokenizers: WeakKeyDictionary[Any, MegaDanceTokenizer] = WeakKeyDictionary()
 _sources: WeakKeyDictionary[Any, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
 
 
 class MegaDanceInputs(BatchFeature):
-    """What the processor gives; `to` moves it, and leaves it float32: MFCC reach -500, and rounded to bfloat16 the features
-    would be those of other music. Models of every type take it so."""
+    """The processor's output. `to` moves it to a device, but keeps float32: MFCC reach -500, and bfloat16 would distort the music.
+    Models of every dtype accept it."""
 
     def to(self, *args: Any, **kwargs: Any) -> "MegaDanceInputs":
         args = tuple(value for value in args if not isinstance(value, torch.dtype))
@@ -72,10 +75,15 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
     """Turns songs and genre names into model inputs, and generated codes into poses.
 
     Args:
-        feature_extractor: makes the 35 music features.
+        feature_extractor: computes the 35 music features.
         genres: names in the order of the model's genre ids (`model.config.genres`); saved in `processor_config.json`.
-        frames_per_code: music is filled up to whole codes of so many frames.
+        frames_per_code: music is padded to whole codes of this many frames.
+
+    Raises:
+        ValueError: `genres` or `frames_per_code` is not possible.
     """
+
+    feature_extractor: MegaDanceFeatureExtractor
 
     _auto_classes = {"AutoProcessor": "processing_megadance.MegaDanceProcessor"}
 
@@ -100,8 +108,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "MegaDanceProcessor":
-        """As in transformers, from the folder or repository of a generator: its genres are known then, and `decode` finds the
-        motion tokenizer that belongs to it.
+        """As in transformers, from the folder or repository of a generator, which has the genres and the motion tokenizer for
+        `decode`.
 
         Raises:
             ModelError: there is no such folder, or it holds another kind of model.
@@ -128,7 +136,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 elif (processor.genres, processor.frames_per_code) != (config.genres, config.frames_per_code):
                     raise ModelError(
                         f"model={source!r}: processor_config.json has the genres {', '.join(processor.genres)[:200]} and "
-                        f"{processor.frames_per_code} frames a code, config.json {', '.join(config.genres)[:200]} and "
+                        f"{processor.frames_per_code} frames per code, config.json {', '.join(config.genres)[:200]} and "
                         f"{config.frames_per_code}: save the processor again"
                     )
         _sources[processor] = (source, hub)
@@ -136,12 +144,12 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
 
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs):
-        # The base class would ask AutoFeatureExtractor, which knows this class only where somebody has registered it.
+        # The base class would ask AutoFeatureExtractor, which knows this class only after it was registered.
         return [MegaDanceFeatureExtractor.from_pretrained(pretrained_model_name_or_path, **kwargs)]
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> Any:
-        """As in transformers; the motion tokenizer, where there is one, goes into its subfolder, so that with the generator's
-        `save_pretrained` into the same folder the model is whole."""
+        """As in transformers. The motion tokenizer, if there is one, is saved in its subfolder, so that with the generator's
+        `save_pretrained` to the same folder the model is complete."""
         os.makedirs(save_directory, exist_ok=True)
         tokenizer = self._find_tokenizer()
         if tokenizer is not None:
@@ -152,10 +160,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
 
     @property
     def motion_tokenizer(self) -> MegaDanceTokenizer:
-        """What turns codes into motion: the one that was set, or that of the model which the processor was loaded from.
+        """The model that decodes codes to motion: the one that was set, or that of the folder or repository of the processor.
 
         Raises:
-            ModelError: the processor was made by hand and none was set, or it cannot be loaded.
+            ModelError: none was set and the processor was not loaded, or the tokenizer cannot be loaded.
         """
         tokenizer = self._find_tokenizer()
         if tokenizer is None:
@@ -181,7 +189,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         return [*self.feature_extractor.model_input_names, "genre_ids", "num_frames"]
 
     def genre_id(self, genre: str) -> int:
-        """Id of a genre name, spelled as `match_genre` allows."""
+        """Id of a genre name in any spelling that `match_genre` accepts. Raises GenreError if it is unknown."""
         return self.genres.index(match_genre(genre, self.genres))
 
     def __call__(
@@ -201,38 +209,36 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         """Inputs for `MegaDanceForMotionGeneration`.
 
         Args:
-            audio: a song or a list of songs: each a file, a waveform (then with `sampling_rate`), or what else `open_sound`
-                takes; or {"input_features": [frames, 35]}, raw features that are there already.
-                `raw_speech` is another name for it.
-            genre: one name for all songs, or a list with one for each. None leaves `genre_ids` out.
-            sampling_rate: of waveforms, in Hz. Files bring their own.
+            audio: a song or a list of songs: each a file, a waveform (then with `sampling_rate`), or anything else that
+                `open_sound` takes; or {"input_features": [frames, 35]}, raw features. `raw_speech` is another name for it.
+            genre: one name for all songs, or a list with one per song. None leaves `genre_ids` out.
+            sampling_rate: of waveforms, in Hz. Files have their own.
             return_tensors: "pt", "np" or None (lists of arrays).
-            padding: True or "longest" fills songs up to the longest, "max_length" to `max_length`, False leaves them. Every
-                song ends with a whole code in any case.
+            padding: True or "longest" pads to the longest song, "max_length" to `max_length`, False only to whole codes.
             truncation: cut songs to `max_length`.
-            max_length: frames (30 are a second), for `truncation` and `padding="max_length"`.
-            pad_to_multiple_of: fill up to a multiple of so many frames.
+            max_length: frames (30 per second), for `truncation` and `padding="max_length"`.
+            pad_to_multiple_of: pad to a multiple of this many frames.
             return_attention_mask: False leaves it out.
 
         Returns:
             `input_features` [batch, frames, 35], frames a multiple of `frames_per_code`: a song that ends inside a code is
-            continued to the end of that code by its last row, without beats. `attention_mask` [batch, frames], 1 on every
-            code that has music. `genre_ids` [batch]. `num_frames`, a list of the songs' own lengths, by which `batch_decode`
-            will cut the dances. All of it goes to `model.generate(**inputs)`.
+            continued to the end of that code by its last row, without beats. `attention_mask` [batch, frames], 1 on every code
+            with music. `genre_ids` [batch]. `num_frames`, a list of the songs' lengths, to which `batch_decode` cuts the dances.
+            All of it goes to `model.generate(**inputs)`.
 
         Raises:
-            AudioError: the sound cannot be used. GenreError: unknown genre. ValueError: a list of another length, an option
-                that is unknown or would do nothing.
+            AudioError: the sound cannot be used. GenreError: unknown genre. ValueError: a list has another length, or an option
+                is unknown or has no effect.
         """
-        for name in _OTHER_NAMES:
+        for name in _AUDIO_NAMES:
             if name in others:
                 if audio is not None:
                     raise ValueError(f"audio and {name} are both given: they are the same, give audio alone")
                 audio = others.pop(name)
         for name, value in others.items():
-            if name in _NOT_HEARD:
+            if name in _NO_INPUTS:
                 if value is not None:
-                    raise ValueError(f"{name}: {_NOT_HEARD[name]}")
+                    raise ValueError(f"{name}: {_NO_INPUTS[name]}")
             else:
                 unknown_option(name, names_of(MegaDanceProcessor.__call__), "the processor")
         if audio is None:
@@ -251,16 +257,16 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         if truncation:
             rows = [row[:max_length] for row in rows]
         longest = max(len(row) for row in rows)
-        if padding == "max_length" and longest > max_length:
+        if padding == "max_length" and max_length is not None and longest > max_length:
             raise ValueError(f"max_length={max_length}: a song has {longest} frames; add truncation=True")
-        filled = [self._whole_codes(row) for row in rows]
-        if padding == "do_not_pad" and return_tensors and len({len(row) for row in filled}) > 1:
+        completed = [self._complete_codes(row) for row in rows]
+        if padding == "do_not_pad" and return_tensors and len({len(row) for row in completed}) > 1:
             raise ValueError(
                 f"padding=False: the songs have {', '.join(str(len(row)) for row in rows)} frames, which is no tensor; give "
                 "padding=True, or return_tensors=None"
             )
         inputs = self.feature_extractor.pad(
-            BatchFeature({"input_features": filled}),
+            BatchFeature({"input_features": completed}),
             padding=padding,
             max_length=max_length if padding == "max_length" else None,
             pad_to_multiple_of=math.lcm(
@@ -277,7 +283,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         return batch
 
     def _padding(self, padding: Any, truncation: bool, max_length: int | None) -> str:
-        """How `pad` calls it, after a look at what goes together."""
+        """`padding` in the words of `pad`. Raises ValueError for options that contradict each other."""
         padding = getattr(padding, "value", padding)  # transformers' PaddingStrategy
         if padding not in _PADDING:
             raise ValueError(f"padding={padding!r}: give True, False, 'longest' or 'max_length'")
@@ -287,7 +293,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         if max_length is None:
             if truncation or padding == "max_length":
                 what = "truncation=True" if truncation else "padding='max_length'"
-                raise ValueError(f"max_length is missing: {what} needs it, in frames (30 are a second)")
+                raise ValueError(f"max_length is missing: {what} needs it, in frames (30 per second)")
         elif not truncation and padding != "max_length":
             raise ValueError(
                 f"max_length={max_length!r} does nothing alone: add truncation=True or padding='max_length', or leave it out"
@@ -306,11 +312,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 )
         return arrays
 
-    def _whole_codes(self, rows: np.ndarray) -> np.ndarray:
-        """A song's features, continued to the end of its last code.
+    def _complete_codes(self, rows: np.ndarray) -> np.ndarray:
+        """A song's features, continued to the end of its last code by its last row.
 
-        Zeros are no music (raw features: zero is far from silence), so the code that the song's end falls into would be danced to
-        something never heard.
+        Zeros would be far from any music: silence has a first MFCC of about -500.
         """
         rest = np.repeat(rows[-1:], -len(rows) % self.frames_per_code, axis=0)
         rest[:, EVENTS] = 0
@@ -319,7 +324,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
     def _genre_ids(self, genre: str | Sequence[str] | None, count: int) -> list[int] | None:
         if genre is None:
             return None
-        names = list(genre) if isinstance(genre, list | tuple | np.ndarray) else [genre] * count
+        names: list[Any] = list(genre) if isinstance(genre, list | tuple | np.ndarray) else [genre] * count
         if len(names) != count:
             raise ValueError(f"genre has {len(names)} names for {count} songs: give one name, or one for each song")
         return [self.genre_id(name) for name in names]
@@ -332,13 +337,16 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         floor: bool = True,
         start: Sequence[float] | None = None,
     ) -> list[Any]:
-        """The dances of what `generate()` returned, each as long as its music.
+        """Decode the output of `generate()` to dances, each as long as its music.
 
         Args: as in `post_process_motion`.
 
         Returns:
-            for each dance {"poses": (T, 24, 3), "translation": (T, 3), "fps", "genre" (None where it is not known)}. With
-            megadance-hf each is a `Motion`.
+            for each dance {"poses": (T, 24, 3), "translation": (T, 3), "fps", "genre" (None if it is not known)}. With megadance-hf
+            each is a `Motion`.
+
+        Raises:
+            ValueError, ModelError: as `post_process_motion`.
         """
         fps = self._tokenizer_for(tokenizer).config.fps
         dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start)
@@ -347,10 +355,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         return [self._dance({**dance, "fps": fps, "genre": genre}) for dance, genre in zip(dances, genres, strict=True)]
 
     def decode(self, outputs: Any, tokenizer: Any = None, **options: Any) -> Any:
-        """The one dance of what `generate()` returned; see `batch_decode`.
+        """Decode the output of `generate()` that has one dance; see `batch_decode`.
 
         Raises:
-            ValueError: there are several.
+            ValueError: there are several dances, or as `batch_decode`.
         """
         dances = self.batch_decode(outputs, tokenizer, **options)
         if len(dances) != 1:
@@ -370,7 +378,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         return self.genres[index] if 0 <= index < len(self.genres) else None
 
     def _dance(self, dance: dict[str, Any]) -> Any:
-        """What a dance is given as."""
+        """The form in which a dance is returned. Subclasses override it."""
         return dance
 
     @torch.no_grad()
@@ -382,14 +390,13 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         floor: bool = True,
         start: Sequence[float] | None = None,
     ) -> list[dict[str, np.ndarray]]:
-        """Codes to poses and the root path, as arrays and nothing else.
+        """Codes to poses and the root path, as arrays.
 
         Args:
-            outputs: has `upper_codes` and `lower_codes`, each [batch, steps] (what `generate()` gives); or these two.
+            outputs: the output of `generate()`, with `upper_codes` and `lower_codes`, each [batch, steps]; or a tuple of these.
             tokenizer: a `MegaDanceTokenizer`; `motion_tokenizer` when None.
-            num_frames: how many frames to keep, one number or a list with one for each song; when None what `outputs` says of
-                the songs' lengths, else all of them. With several dances a song (`num_return_sequences`) each number is used
-                for all dances of its song.
+            num_frames: number of frames to keep, one number or a list with one per song. When None, the songs' lengths in `outputs`,
+                or all frames. With several dances per song (`num_return_sequences`) a number applies to all dances of its song.
             floor: keep the lowest joint on the floor, y = 0 (see `ground_translation`). Deviation: the paper and the
                 released code only sum up the decoded velocities, whose small errors let the dancer slowly sink or rise.
             start: (x, y, z) of the pelvis in the first frame, metres; x = z = 0 and the lowest joint at y = 0 when None.
@@ -410,10 +417,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         counts = self._frame_counts(outputs, num_frames, *streams[0].shape)
         dances = []
         for upper, lower, count in zip(*streams, counts, strict=True):
-            # Each by itself: what fills up a shorter dance of the batch must not reach into its end through the decoder.
+            # One by one: through the decoder, the padding of a shorter dance would change its last frames.
             codes = -(-count // self.frames_per_code)
             motion = tokenizer.decode(upper[None, :codes], lower[None, :codes])[0, :count].float().cpu()
-            poses, translation = self._place(motion, tokenizer.config.fps, floor, start)
+            poses, translation = self._to_poses(motion, tokenizer.config.fps, floor, start)
             dances.append({"poses": poses.numpy(), "translation": translation.numpy()})
         return dances
 
@@ -426,7 +433,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             num_frames = steps * self.frames_per_code if lengths is None else lengths * self.frames_per_code
         if not isinstance(num_frames, list | tuple) and np.ndim(num_frames) == 0:
             num_frames = [num_frames]
-        counts = need_counts(num_frames, len(num_frames))
+        counts = need_counts(num_frames, len(num_frames)) or []
         if not counts or batch % len(counts):
             raise ValueError(f"num_frames has {len(counts)} numbers for {batch} dances: give one, or one for each song")
         if max(counts) > steps * self.frames_per_code:
@@ -436,7 +443,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         return np.repeat(counts, batch // len(counts)).tolist()
 
     @staticmethod
-    def _place(motion: Tensor, fps: float, floor: bool, start: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+    def _to_poses(motion: Tensor, fps: float, floor: bool, start: Sequence[float] | None) -> tuple[Tensor, Tensor]:
         poses, translation = motion_to_poses(motion)
         if start is None:
             first = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))

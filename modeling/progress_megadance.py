@@ -21,15 +21,14 @@ def progress_bar(
     disable: bool = False,
     **layout: Any,
 ) -> Any:
-    """tqdm's bar in a terminal or notebook; elsewhere `Lines`, with the same methods. A bar redraws itself many times per second,
-    which would fill a log.
+    """tqdm's bar in a terminal or notebook; elsewhere, or if transformers' bars are disabled, `Lines`, with the same methods. A bar
+    redraws itself many times per second, which would fill a log.
 
     Args:
-        iterable, desc, total, initial, unit, disable: as in tqdm; transformers' `disable_progress_bar` disables as well.
+        iterable, desc, total, initial, unit, disable: as in tqdm.
         layout: further arguments of tqdm, which `Lines` ignores.
     """
-    disable = disable or not logging.is_progress_bar_enabled()
-    if _is_watched() and not disable:
+    if logging.is_progress_bar_enabled() and _is_watched() and not disable:
         return logging.tqdm(iterable, desc=desc or None, total=total, initial=initial, unit=unit, **layout)
     return Lines(iterable, desc=desc, total=total, initial=initial, unit=unit, disable=disable)
 

@@ -1,27 +1,26 @@
-"""Dancing to music that is still coming in: blocks of sound in, finished frames out, with a bounded delay.
+"""Streaming: a dance to live music, blocks of sound in, finished frames out, with a bounded delay.
 
     stream = DanceStream(model, tokenizer, feature_extractor, genre_id, sampling_rate=44100, seed=0)
     for block in microphone:
         for chunk in stream.push(block):
-            chunk.poses, chunk.translation            # the next frames of the dance, which go on where the last ended
+            chunk.poses, chunk.translation            # the next frames of the dance
     for chunk in stream.finish():                         # the last frames: the dance is as long as the music
         ...
 
-`MusicToDancePipeline.stream` is this as a loop over `Motion`s. What is computed for a whole song elsewhere has to be known
-here at the newest moment, and three things are missing there:
+`MusicToDancePipeline.stream` wraps this as a loop over `Motion`s. A whole song allows looking ahead; here the music of the future is
+missing, in three places:
 
-- Features (`LiveMusic`). Spectra are made anew for the last three seconds with every code step, and replace those of the step
-  before wherever they know more. Beats are found in the last twenty seconds and a continuation: onsets are expected to go on
-  as they went one rhythmic period ago.
-- Beat and bar (`steady_phase`). The rhythm encoder looks eight seconds ahead, so at the end of what was heard it is unsure.
-  Phase grows evenly, so a straight line through the last twenty seconds says more than the newest frames themselves.
-- Codes to come (`CodeStream.foresee`). A frame is decoded from several codes after its own. Without them it is off by ten
-  centimetres; so the generator goes on dancing to the expected music, its state is put back, and what it foresaw is decoded
-  behind the codes that are final. Its random numbers are those that the final codes will be drawn with: where the music does
-  what was expected, so does the dance.
+- Features (`LiveMusic`). With every code step, the features of the last three seconds are computed again and replace the former
+  ones, except near their left edge. Beats are tracked in the last twenty seconds and an expected continuation, which repeats the
+  onsets of one rhythmic period ago.
+- Beat and bar (`steady_phase`). The rhythm encoder looks eight seconds ahead, so the newest frames are uncertain. Phase grows
+  linearly, so a straight line through the last twenty seconds is better than the newest frames themselves.
+- Future codes (`CodeStream.foresee`). A frame is decoded from its own code and several later ones; without these it is off by ten
+  centimetres. So the generator continues with the expected music, its state is restored, and the foreseen codes are decoded after
+  the final ones. It uses the random numbers of the final codes: where the music meets the expectation, the dance does.
 
-Frames that were given away stay as they are. Where later codes would have changed them, the next frames set out from them, in
-position and speed, and come round to the new course within `BLEND_FRAMES` (`PoseStream`).
+Frames are final once returned. Where later codes would have changed them, the next frames continue from them in position and speed,
+and reach the new course within `BLEND_FRAMES` (`PoseStream`).
 """
 
 import math
@@ -60,35 +59,34 @@ from .music_features_megadance import (
     track_beats,
 )
 
-GUESS_CODES = 4  # how far the dance is foreseen when nothing else is said
-BLEND_FRAMES = 12  # in so many frames a dance comes round to what later codes made of it
+GUESS_CODES = 4  # default number of codes that are foreseen
+BLEND_FRAMES = 12  # frames in which a dance blends from what was returned to what later codes make of it
 
-# Frames that a spectrum, its medians and the longest filter of the chroma take in to the left of a row, and the window.
-_EDGE_ROWS, _WINDOW_ROWS = 40, 96
-_HISTORY_ROWS = 600  # what beats are tracked in and the rhythm encoder reads: 20 s
+_ANALYSED_ROWS = 96  # rows whose features are computed again with every code step
+_EDGE_ROWS = 40  # rows to the left of a row that its spectrum, its medians and the longest chroma filter depend on
+_HISTORY_ROWS = 600  # rows for beat tracking and the rhythm encoder: 20 s
 _EXPECTED_ROWS = 60
 _SHORTEST_PERIOD, _LONGEST_PERIOD, _COMPARED_ROWS = 24, 100, 120
-# The line through the phase: how many rows, how fast older ones count less, how many of the newest are left out.
+# The line through the phase: number of rows, decay of the weights of older rows, number of newest rows left out.
 _PHASE_ROWS, _PHASE_MEMORY, _PHASE_UNSURE = 600, 200.0, 15
-_BEAT_FRAMES, _BAR_FRAMES = (8, 30), (30, 100)  # shortest and longest beat and bar that are looked for
-_FLOOR_ROWS = 72  # frames that the floor under a frame is seen from, and a few more
+_BEAT_FRAMES, _BAR_FRAMES = (8, 30), (30, 100)  # shortest and longest beat and bar
+_FLOOR_ROWS = 72  # frames that the floor under a frame depends on, and a few more
 
 
 # --- music -----------------------------------------------------------------------------------------------------------
 
 
 class LiveMusic:
-    """Features of music that is still coming in, a code step at a time.
+    """Features of live music, one code step at a time.
 
     Args:
-        extractor: whose features they are.
+        extractor: computes the features.
         sampling_rate: of the blocks, in Hz.
-        step_rows: rows (frames) of a code step.
+        step_rows: rows (frames) per code step.
 
     Attributes:
-        steps: code steps taken so far by `advance`.
-        rows: (n, 35) float32, the last 20 s up to the newest of these steps; the first of them is row `first_row` of the
-            song.
+        steps: number of code steps so far, see `advance`.
+        rows: (n, 35) float32, the last 20 s up to the newest step; the first of them is row `first_row` of the song.
     """
 
     def __init__(self, extractor: MegaDanceFeatureExtractor, sampling_rate: int, step_rows: int) -> None:
@@ -99,38 +97,38 @@ class LiveMusic:
         if sampling_rate != rate:
             self._resampler = sound_library("soxr").ResampleStream(sampling_rate, rate, 1, dtype="float32")
         self._sound, self._first_sample = np.zeros(0, np.float32), 0
-        self._last: tuple[int, np.ndarray] | None = None  # the window before: its first row, its rows
+        self._last: tuple[int, np.ndarray] | None = None  # the previous analysis: its first row, its rows
         self._level = self._loudest = 0.0
 
     @property
     def samples(self) -> int:
-        """Samples heard so far, at the extractor's rate."""
+        """Samples received so far, at the extractor's rate."""
         return self._first_sample + len(self._sound)
 
     def push(self, block: np.ndarray, last: bool = False) -> None:
-        """Hear a mono block (samples,); after the `last` one the resampler holds nothing back."""
+        """Add a mono block (samples,); the `last` one flushes the resampler."""
         if self._resampler is not None:
             block = self._resampler.resample_chunk(block, last=last)
         self._sound = np.concatenate((self._sound, block))
 
     def ready(self) -> bool:
-        """Is there a whole code step that `advance` has not taken yet?"""
+        """Whether there is music for another whole code step."""
         return self.samples >= (self.steps + 1) * self.step_rows * self.extractor.hop_length
 
     def advance(self, rows: int | None = None) -> None:
-        """Take the next code step, of which only `rows` are music when it is the last; the rest is as `MegaDanceProcessor`
-        fills up a song: the last row again, without beats."""
+        """Compute the features of the next code step. Of the last one only `rows` may be music; it is completed as
+        `MegaDanceProcessor` does it, by its last row, without beats."""
         hop, begin = self.extractor.hop_length, self.steps * self.step_rows
         end = begin + (self.step_rows if rows is None else rows)
-        first = max(0, begin + self.step_rows - _WINDOW_ROWS)
+        first = max(0, begin + self.step_rows - _ANALYSED_ROWS)
         self._sound = self._sound[first * hop - self._first_sample :]
         self._first_sample = first * hop
-        heard = end * hop - self._first_sample if rows is None else len(self._sound)
-        window = music_features(self._sound[:heard], self.extractor.sampling_rate, hop)[: end - first]
-        self._adjust_loudness(first, window)
-        sure = first if first == 0 else first + _EDGE_ROWS  # left of that the window before knew more
-        kept = self.rows[: max(0, sure - self.first_row)]
-        self.rows = np.concatenate((kept, window[sure - first :]))
+        count = end * hop - self._first_sample if rows is None else len(self._sound)
+        recent = music_features(self._sound[:count], self.extractor.sampling_rate, hop)[: end - first]
+        self._adjust_loudness(first, recent)
+        valid = first if first == 0 else first + _EDGE_ROWS  # before that the previous analysis was better
+        kept = self.rows[: max(0, valid - self.first_row)]
+        self.rows = np.concatenate((kept, recent[valid - first :]))
         if rows is not None and rows < self.step_rows:
             rest = np.repeat(self.rows[-1:], self.step_rows - rows, axis=0)
             rest[:, EVENTS] = 0
@@ -139,25 +137,25 @@ class LiveMusic:
         self.rows, self.first_row = self.rows[dropped:], self.first_row + dropped
         self.steps += 1
 
-    def _adjust_loudness(self, first: int, window: np.ndarray) -> None:
-        """The first MFCC tells how loud a row is against the loudest of its window; make that the loudest so far.
+    def _adjust_loudness(self, first: int, recent: np.ndarray) -> None:
+        """The first MFCC is relative to the loudest row of an analysis; make it relative to the loudest row so far.
 
-        What two windows share tells by how much their references differ. Their edges are left out.
+        The rows that two analyses share, without their edges, show by how much their references differ.
         """
         if self._last is not None:
             before, rows = self._last
             shared = slice(first - before + 2, len(rows) - 3)
-            differences = rows[shared, 0] - window[2:, 0][: len(rows[shared])]
+            differences = rows[shared, 0] - recent[2:, 0][: len(rows[shared])]
             if len(differences):
                 self._level += float(np.median(differences))
-        self._last = (first, window.copy())
+        self._last = (first, recent.copy())
         if self._level > self._loudest:
             self.rows[:, 0] -= self._level - self._loudest
             self._loudest = self._level
-        window[:, 0] += self._level - self._loudest
+        recent[:, 0] += self._level - self._loudest
 
     def with_expected(self, count: int) -> np.ndarray:
-        """`rows` and `count` more that are expected to follow, with the beats and peaks of both: (n + count, 35)."""
+        """`rows` and `count` expected rows, with the beats and peaks of both: (n + count, 35)."""
         rows = np.concatenate((self.rows, expected_rows(self.rows, count)))
         envelope = rows[:, ONSET_ENVELOPE]
         rows[:, EVENTS] = 0
@@ -169,10 +167,10 @@ class LiveMusic:
 
 
 def expected_rows(rows: np.ndarray, count: int) -> np.ndarray:
-    """How music goes on: `count` rows like those one rhythmic period ago.
+    """The expected continuation of music: `count` rows that repeat those of one rhythmic period ago.
 
-    The period is the lag, 0.8 to 3.3 s, at which the onset envelope of the last four seconds is most like itself. Rows too few
-    to tell are answered with the last one again.
+    The period is the lag, 0.8 to 3.3 s, with the highest autocorrelation of the onset envelope over four seconds. If there are too
+    few rows, the last one is repeated.
     """
     envelope = rows[:, ONSET_ENVELOPE]
     best, period = 0.0, 1
@@ -180,28 +178,27 @@ def expected_rows(rows: np.ndarray, count: int) -> np.ndarray:
         compared = min(_COMPARED_ROWS, len(rows) - lag)
         now, then = envelope[-compared:], envelope[-compared - lag : -lag]
         now, then = now - now.mean(), then - then.mean()
-        likeness = 2 * float(now @ then) / (float(now @ now + then @ then) or 1.0)
-        if likeness > best:
-            best, period = likeness, lag
+        correlation = 2 * float(now @ then) / (float(now @ now + then @ then) or 1.0)
+        if correlation > best:
+            best, period = correlation, lag
     return rows[len(rows) - period + np.arange(count) % period]
 
 
 # --- beat and bar ----------------------------------------------------------------------------------------------------
 
 
-def steady_phase(rhythm: Tensor, sure: int) -> Tensor:
-    """Phases at and beyond the end of what was heard, from those before it.
+def steady_phase(rhythm: Tensor, frames: int) -> Tensor:
+    """Extrapolate beat and bar phase at and after the end of the music.
 
     Args:
-        rhythm: [frames, 4] of `encode_rhythm`: cosine and sine of the beat's phase, then of the bar's; `sure` frames of it
-            are music, the rest may be anything.
-        sure: frames; at least two seconds, otherwise nothing is changed.
+        rhythm: [n, 4] of `encode_rhythm`: cosine and sine of the beat's phase, then of the bar's.
+        frames: number of frames that are music; the others are ignored. With less than two seconds nothing is changed.
 
     Returns:
-        [frames, 4]; from half a second before `sure` on, each vector turns evenly, as the frames of the last twenty seconds do
-        on the whole, newer ones counting more. It is the shorter the less they agree.
+        [n, 4]. From half a second before the end of the music on, each vector turns at the constant rate that fits the last twenty
+        seconds best, newer frames weighing more. The less these agree, the shorter it is.
     """
-    fitted = sure - _PHASE_UNSURE
+    fitted = frames - _PHASE_UNSURE
     if fitted < 2 * _SHORTEST_PERIOD:
         return rhythm
     rhythm = rhythm.clone()
@@ -211,7 +208,7 @@ def steady_phase(rhythm: Tensor, sure: int) -> Tensor:
     after = torch.arange(1, len(rhythm) - fitted + 1, dtype=torch.double, device=rhythm.device)
     for column, (shortest, longest) in ((0, _BEAT_FRAMES), (2, _BAR_FRAMES)):
         vectors = torch.complex(known[:, column], known[:, column + 1]) * weights
-        # closer together than twenty seconds can tell apart
+        # closer than twenty seconds can resolve
         turns = torch.linspace(1 / longest, 1 / shortest, 256, dtype=torch.double, device=rhythm.device)
         sums = torch.polar(torch.ones(()).to(before), -2 * math.pi * turns[:, None] * before) @ vectors
         best = int(sums.abs().argmax())
@@ -223,7 +220,7 @@ def steady_phase(rhythm: Tensor, sure: int) -> Tensor:
 # --- codes -----------------------------------------------------------------------------------------------------------
 
 
-# Of what `generate` takes: a stream is one dance, its window never slides, and only codes come out of it.
+# Options of `generate` that a stream has not: it is one dance, without a sliding window, and its output is codes.
 _NOT_STREAMED = {"generation_config", "mode", "num_return_sequences", "use_cache", "output_scores", "output_logits"}
 
 
@@ -233,14 +230,14 @@ class CodeStream:
     Args:
         model: a `MegaDanceForMotionGeneration`.
         genre_id: see `model.genre_id`.
-        seed: of everything random.
+        seed: the same music and the same seed give the same codes.
         generation: fields of the generation configuration, as `generate` takes them.
 
     Raises:
-        ValueError: one of them would do nothing, is misspelt, or is out of range.
+        ValueError: one of them has no effect, is misspelt, or is out of range.
 
     Attributes:
-        codes: [2, n], upper and lower; the start is there at once.
+        codes: [2, n], upper and lower, beginning with the start codes.
     """
 
     def __init__(self, model: Any, genre_id: int, seed: int, **generation: Any) -> None:
@@ -259,10 +256,10 @@ class CodeStream:
 
     @torch.no_grad()
     def extend(self, features: Tensor, rhythm: Tensor | None) -> None:
-        """One code more.
+        """Generate the next code of both streams.
 
         Args:
-            features: [frames, features] of the step before it and, for a model that looks ahead in the music, of its own.
+            features: [frames, features] of the step before it and, for a model with `music_lookahead`, of its own.
             rhythm: [frames, 4] of the same frames; None for a model without rhythm encoder.
         """
         last = self.codes[:, -1:]
@@ -281,11 +278,11 @@ class CodeStream:
         self.codes = torch.cat((self.codes, new), dim=1)
 
     def foresee(self, pieces: list[tuple[Tensor, Tensor | None]]) -> Tensor:
-        """Codes [2, len(pieces)] that `extend` would give for these features, one after the other; nothing has changed then."""
+        """Codes [2, len(pieces)] that `extend` would generate for these features, one after the other. The state is unchanged."""
         if not pieces:
             return self.codes[:, :0]
         codes, cache, random = self.codes, self._cache, self._generator.get_state()
-        # put back in place: a second cache would arrange the weights a second time
+        # restored in place: a second cache would prepare the weights a second time
         state = vars(cache)
         saved = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items() if isinstance(v, Tensor | int)}
         for features, rhythm in pieces:
@@ -309,11 +306,11 @@ class DanceChunk:
     """The next frames of a dance.
 
     Attributes:
-        poses: (frames, 24, 3) float32, axis-angle.
+        poses: (frames, 24, 3) float32, axis-angle, radians.
         translation: (frames, 3) float32, metres, Y up.
-        first_frame: the dance's number of the first of them.
-        heard: seconds of music that had come in, in whole code steps.
-        compute_seconds: what making this chunk took, with the features of its music.
+        first_frame: number of its first frame within the dance.
+        heard: seconds of music received so far, in whole code steps.
+        compute_seconds: time that this chunk took, with the features of its music.
     """
 
     poses: np.ndarray
@@ -327,17 +324,17 @@ class DanceChunk:
 
 
 class PoseStream:
-    """Codes to frames that stay as they are once given.
+    """Codes to frames that are final once returned.
 
     Args:
         tokenizer: a `MegaDanceTokenizer`.
-        floor: keep the dancer on the floor, as far as it can be seen in what is decoded so far.
+        floor: keep the dancer on the floor, as far as the frames decoded so far determine it.
     """
 
     def __init__(self, tokenizer: Any, floor: bool = True) -> None:
         self.tokenizer, self.floor, self.frames = tokenizer, floor, 0
         self._reach = decoder_reach(tokenizer.config)
-        # What was given: motion vectors, the path they sum up to, heights taken away for the floor; the last seconds of it.
+        # The last seconds of the returned frames: motion vectors, the path they sum up to, heights subtracted for the floor.
         self._motion, self._path, self._heights = (
             torch.zeros(0, size) for size in (tokenizer.motion_mean.numel(), 3, 1)
         )
@@ -345,9 +342,9 @@ class PoseStream:
 
     @torch.no_grad()
     def push(self, codes: Tensor, until: int) -> DanceChunk | None:
-        """The frames from where the last chunk ended up to frame `until`; None if there are none.
+        """The frames from the end of the last chunk up to frame `until`; None if there are none.
 
-        `codes` [2, n] are all codes of the dance from the first, and as many after frame `until` as are known or foreseen.
+        `codes` [2, n] are all codes of the dance, from the first to those after frame `until` that are known or foreseen.
         """
         begin, step = self.frames, self.tokenizer.config.frames_per_code
         if until <= begin:
@@ -364,13 +361,13 @@ class PoseStream:
         if begin == 0:  # the lowest joint of the first frame stands on the floor
             joints = forward_kinematics(axis_angle_to_matrix(poses[:1]), torch.zeros(1, 3))
             path[:, 1] -= float(joints[..., 1].min())
-        places = torch.cat((self._path, path[:-1].float()))
+        translation = torch.cat((self._path, path[:-1].float()))
         heights = torch.zeros(len(motion), 1)
         if self.floor:
-            fps = self.tokenizer.config.fps
-            seen = (places - ground_translation(poses, places, fps))[max(0, len(self._path) - 2) :, 1:2]
-            lowest = forward_kinematics(axis_angle_to_matrix(poses), places)[-len(motion) :, :, 1].amin(1)
-            heights = torch.minimum(_continued(self._heights[-2:], seen), lowest[:, None])
+            grounded = ground_translation(poses, translation, self.tokenizer.config.fps)
+            floor = (translation - grounded)[max(0, len(self._path) - 2) :, 1:2]
+            lowest = forward_kinematics(axis_angle_to_matrix(poses), translation)[-len(motion) :, :, 1].amin(1)
+            heights = torch.minimum(_continued(self._heights[-2:], floor), lowest[:, None])
         count = until - begin
         chunk_poses = poses[len(self._motion) :][:count]
         chunk_path = path[:count].float() - F.pad(heights[:count], (1, 1))
@@ -382,14 +379,14 @@ class PoseStream:
 
 
 def _continued(given: Tensor, course: Tensor) -> Tensor:
-    """A new course that begins where, and as fast as, the frames that were given ended, and soon is itself.
+    """Blend from the frames that were returned into a new course, without a jump in position or speed.
 
     Args:
-        given: [0 to 2, columns], the last frames given.
-        course: [as many + frames, columns]: what these frames would be now, and those that follow.
+        given: [0 to 2, columns], the last frames returned.
+        course: [as many + frames, columns]: the same frames in the new course, and those that follow.
 
     Returns:
-        [frames, columns]. Where the course is as it was, it is the course.
+        [frames, columns]. If the course has not changed, it is the course.
     """
     overlap = len(given)
     following = course[overlap:]
@@ -402,28 +399,27 @@ def _continued(given: Tensor, course: Tensor) -> Tensor:
     return following + off[-1] * (1 + t * t * (2 * t - 3)) + speed * BLEND_FRAMES * t * (1 - t) ** 2
 
 
-# --- all together ----------------------------------------------------------------------------------------------------
+# --- the whole stream ------------------------------------------------------------------------------------------------
 
 
 class DanceStream:
-    """A dance to music that is still coming in.
+    """A dance to live music.
 
-    A pose is given as soon as the music of its code step (`frames_per_code` frames: 0.267 s) is in, plus `wait_codes` more of
-    them: from the music of an instant to the pose of that instant it takes at most (1 + wait_codes) * 0.267 s and the time to
-    compute a step.
+    A pose is returned as soon as the music of its code step (`frames_per_code` frames: 0.267 s) and of `wait_codes` more steps has
+    arrived: the delay is at most (1 + wait_codes) * 0.267 s plus the time to compute a step.
 
     Args:
-        model, tokenizer, extractor: a `MegaDanceForMotionGeneration`, its `MegaDanceTokenizer` and features.
+        model, tokenizer, extractor: a `MegaDanceForMotionGeneration`, its `MegaDanceTokenizer` and its feature extractor.
         genre_id: see `model.genre_id`.
         sampling_rate: of the blocks, in Hz.
-        seed: the same music in whatever blocks and the same seed give the same dance.
-        wait_codes: how many codes to wait for before frames are decoded; 0 or more.
-        guess_codes: how many codes to foresee; 0 or more. More of them cost as many steps of the generator.
+        seed: the same music and the same seed give the same dance, whatever the size of the blocks.
+        wait_codes: number of codes to wait for before frames are decoded; 0 or more.
+        guess_codes: number of codes to foresee; 0 or more. Each costs a step of the generator.
         floor: see `MegaDanceProcessor.post_process_motion`.
         generation: fields of the generation configuration: temperature, top_k, ...
 
     Raises:
-        AudioError: `sampling_rate` is none, or a block cannot be used. ValueError: another argument is out of range.
+        AudioError: `sampling_rate` is not possible. ValueError: another argument is out of range.
     """
 
     def __init__(
@@ -453,12 +449,12 @@ class DanceStream:
 
     @property
     def frames(self) -> int:
-        """Frames given so far."""
+        """Number of frames returned so far."""
         return self._poses.frames
 
     @torch.no_grad()
     def warm_up(self) -> None:
-        """Load, compile and arrange now what the first step would otherwise wait for. Changes nothing."""
+        """Load and compile now what would delay the first step. The stream's state is unchanged."""
         extractor = self._music.extractor
         music = LiveMusic(extractor, extractor.sampling_rate, self._step)
         samples = np.arange(2 * self._step * extractor.hop_length)
@@ -472,10 +468,14 @@ class DanceStream:
         PoseStream(self._poses.tokenizer, self._poses.floor).push(codes, self._step)
 
     def push(self, block: Any) -> Iterator[DanceChunk]:
-        """Hear a block of music and dance as far as it goes: a chunk for each code step that it completes.
+        """Add a block of music, and yield a chunk of the dance for each code step that it completes.
 
         `block`: any number of samples, (samples,), or (samples, channels) with more samples than channels; an array as
-        `open_sound` takes it. Silence is danced to as well. It is heard at once; the chunks are made as they are fetched.
+        `open_sound` takes it, which may be silent. It is added at once; the chunks are computed as they are fetched.
+
+        Raises:
+            AudioError: the block is no array of samples, or has NaN, infinity or peaks far beyond full scale. ValueError: the
+                stream is finished.
         """
         if self._finished:
             raise ValueError("block: the stream is finished; make a new one")
@@ -485,10 +485,10 @@ class DanceStream:
         return self._steps()
 
     def finish(self) -> Iterator[DanceChunk]:
-        """The music is over: the rest of the dance, which is as long as the music, to the frame.
+        """End the music, and yield the rest of the dance, which is as long as the music, to the frame.
 
         Raises:
-            AudioError: there was less music than half a frame.
+            AudioError: the music was shorter than half a frame.
         """
         if not self._finished:
             self._music.push(np.zeros(0, np.float32), last=True)
@@ -498,7 +498,7 @@ class DanceStream:
         return self._steps()
 
     def _steps(self) -> Iterator[DanceChunk]:
-        """Whole code steps, and after the last block the rest."""
+        """The chunks of whole code steps; after the last block also the rest."""
         music, step = self._music, self._step
         while music.ready():
             began = time.perf_counter()
@@ -520,7 +520,7 @@ class DanceStream:
 
     @torch.no_grad()
     def _write_codes(self, guesses: int) -> Tensor:
-        """Bring the final codes up to the music. Returns all of them, with those foreseen up to `guesses` after now's behind."""
+        """Generate the final codes for the music so far. Returns all of them, followed by foreseen ones, up to `guesses` steps ahead."""
         music, steps = self._music, self._music.steps
         expected = max(_EXPECTED_ROWS, (guesses + 1) * self._step)
         rows = torch.from_numpy(music.with_expected(expected)).to(self.model.device)
@@ -528,17 +528,17 @@ class DanceStream:
         if rhythm is not None:
             rhythm = steady_phase(rhythm[0].float(), len(music.rows))
 
-        def heard(index: int) -> tuple[Tensor, Tensor | None]:
-            """What code `index` is predicted from."""
+        def music_for(index: int) -> tuple[Tensor, Tensor | None]:
+            """The features and the rhythm that code `index` is predicted from."""
             first = (index - 1) * self._step - music.first_row
             piece = slice(first, first + (1 + self._ahead) * self._step)
             return rows[piece], None if rhythm is None else rhythm[piece]
 
-        # code i hears steps i - 1 and, with a lookahead of 1, i
+        # code i depends on the music of step i - 1 and, with a lookahead of 1, of step i
         while self._codes.codes.shape[1] < steps + 1 - self._ahead:
-            self._codes.extend(*heard(self._codes.codes.shape[1]))
+            self._codes.extend(*music_for(self._codes.codes.shape[1]))
         written = self._codes.codes.shape[1]
-        foreseen = self._codes.foresee([heard(index) for index in range(written, steps + guesses)])
+        foreseen = self._codes.foresee([music_for(index) for index in range(written, steps + guesses)])
         return torch.cat((self._codes.codes, foreseen), dim=1)
 
 

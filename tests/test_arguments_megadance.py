@@ -9,8 +9,8 @@ from helpers import GENRES, tiny_generator
 from transformers import GenerationConfig
 
 from megadance_hf.modeling.arguments_megadance import (
-    _IDLE,
     _NEUTRAL,
+    _NO_EFFECT,
     GENERATION_OPTIONS,
     check_generation,
     need_counts,
@@ -89,8 +89,8 @@ def test_what_says_nothing_is_let_through(model):
 def test_every_field_of_a_generation_configuration_is_honoured_or_refused():
     """A new one of transformers is refused until somebody has looked at it; here is said which those are."""
     fields = {name for name in vars(GenerationConfig()) if not name.startswith("_")} - {"transformers_version"}
-    assert fields - set(GENERATION_OPTIONS) - set(_IDLE) == set()
-    assert not set(GENERATION_OPTIONS) & set(_IDLE)
+    assert fields - set(GENERATION_OPTIONS) - set(_NO_EFFECT) == set()
+    assert not set(GENERATION_OPTIONS) & set(_NO_EFFECT)
     with pytest.raises(ValueError, match="shiny_new_field is no option"):
         check_generation({"shiny_new_field": 1}, None)
 

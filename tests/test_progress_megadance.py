@@ -64,6 +64,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("transformers.utils.logging._tqdm_active", True)  # the tests have disabled its bars
     with progress_bar(desc="dancing", total=4, unit="s", bar_format="{desc} {percentage:3.0f}%") as bar:
         bar.update(4)
     assert re.search(r"\rdancing 100%", terminal.getvalue())
