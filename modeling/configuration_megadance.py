@@ -22,35 +22,13 @@ from .remote_code_megadance import PIPELINES, NamesCode, task_is_registered
 
 # Order of the ids in the released checkpoints.
 FINEDANCE_GENRES = (
-    "Dai",
-    "ShenYun",
-    "Wei",
-    "Korean",
-    "Urban",
-    "Hiphop",
-    "Popping",
-    "Miao",
-    "HanTang",
-    "Breaking",
-    "Kun",
-    "Locking",
-    "Jazz",
-    "Choreography",
-    "Chinese",
-    "DunHuang",
+    *("Dai", "ShenYun", "Wei", "Korean", "Urban", "Hiphop", "Popping", "Miao"),
+    *("HanTang", "Breaking", "Kun", "Locking", "Jazz", "Choreography", "Chinese", "DunHuang"),
 )
 # Alphabetical order of AIST++'s two-letter codes: gBR gHO gJB gJS gKR gLH gLO gMH gPO gWA.
 AISTPP_GENRES = (
-    "Break",
-    "House",
-    "BalletJazz",
-    "StreetJazz",
-    "Krump",
-    "LAHiphop",
-    "Lock",
-    "MiddleHiphop",
-    "Pop",
-    "Waack",
+    *("Break", "House", "BalletJazz", "StreetJazz", "Krump"),
+    *("LAHiphop", "Lock", "MiddleHiphop", "Pop", "Waack"),
 )
 
 MOTION_FPS = 30

@@ -230,11 +230,9 @@ def _separate(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows `first` to `last`: magnitudes of the sound, waveform of its harmonic part, spectrum of its percussive part."""
     rows, samples, overlap = 1 + len(waveform) // hop_length, len(waveform), -(-_FFT // hop_length)
-    start, stop = (
-        max(0, first - 2 * overlap),
-        min(rows, last + 2 * overlap),
-    )  # rows that overlap with those of the block
-    low, high = max(0, start - _MEDIAN // 2), min(rows, stop + _MEDIAN // 2)  # and those that their medians depend on
+    # with the rows that overlap with those of the block, and those that their medians depend on
+    start, stop = max(0, first - 2 * overlap), min(rows, last + 2 * overlap)
+    low, high = max(0, start - _MEDIAN // 2), min(rows, stop + _MEDIAN // 2)
     spectrum = _spectrum(waveform, 0, samples, low, high, hop_length)
     magnitude = np.abs(spectrum)
     origin = start * hop_length - _FFT // 2  # half a window before the first row; samples before the sound are cut off
