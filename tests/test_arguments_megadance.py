@@ -1,4 +1,4 @@
-"""What is asked for is done, or refused in one line: options of generate(), in all three places where they can stand."""
+"""Options of generate() have an effect or are refused in one line, in all three places where they can be given."""
 
 import re
 
@@ -57,7 +57,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_what_does_nothing_is_refused_wherever_it_stands(model, name):
+def test_options_without_effect_are_refused_in_all_places(model, name):
     value = SAID[name]
     with pytest.raises(ValueError, match=rf"^{name}={re.escape(repr(value))}: ") as caught:
         model.generate(**INPUTS, **{name: value})
@@ -78,7 +78,7 @@ def test_other_keywords_of_transformers_are_refused(model, name):
         model.generate(**INPUTS, **{name: object()})
 
 
-def test_what_says_nothing_is_let_through(model):
+def test_neutral_options_are_accepted(model):
     expected = model.generate(**INPUTS)
     nothing = {name: None for name in vars(GenerationConfig()) if not name.startswith("_")} | _NEUTRAL
     given = {name: value for name, value in nothing.items() if name not in ("transformers_version", "use_cache")}
@@ -116,7 +116,7 @@ HONOURED = {
 
 
 @pytest.mark.parametrize("name", HONOURED)
-def test_what_is_honoured_changes_the_dance(model, name):
+def test_honoured_options_change_the_dance(model, name):
     def dance(**options):
         options = {"do_sample": True, "top_k": 0, "seed": 0, **options}
         return model.generate(**INPUTS, **options).upper_codes
@@ -127,7 +127,7 @@ def test_what_is_honoured_changes_the_dance(model, name):
     assert torch.equal(model.generate(**INPUTS, generation_config=config, seed=0).upper_codes, changed)
 
 
-def test_all_that_is_honoured_is_tried():
+def test_all_honoured_options_are_tested():
     elsewhere = {"num_return_sequences", "output_scores", "output_logits", "use_cache", "renormalize_logits"}
     assert set(HONOURED) | elsewhere | {"remove_invalid_values"} == set(GENERATION_OPTIONS)
 
@@ -191,7 +191,7 @@ def test_wrong_arguments_of_generate_are_named(model, options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_no_limit_and_numbers_of_every_kind(model):
+def test_numbers_of_every_type(model):
     def dance(**options):
         return model.generate(**INPUTS, do_sample=True, seed=3, **options).upper_codes
 
@@ -217,7 +217,7 @@ def test_seeds_of_any_size(model):
             seed_number(wrong)
 
 
-def test_items_with_seeds_of_their_own_are_drawn_as_if_alone(model):
+def test_seeds_per_item_give_the_samples_of_single_items(model):
     options = {"do_sample": True, "top_k": 0, "num_return_sequences": 2}
     generators = [torch.Generator().manual_seed(seed) for seed in (5, 8)]
     together = model.generate(**INPUTS, **options, seed=[5, 8])

@@ -1,4 +1,4 @@
-"""Sound of every kind that is handed in: files, pipes, addresses, arrays, rows of data sets; excerpts; what cannot be used."""
+"""Loading songs: files, pipes, addresses, arrays, rows of data sets; excerpts; unusable sound."""
 
 import http.server
 import io
@@ -80,7 +80,7 @@ def test_start_and_duration():
     assert np.array_equal(load_audio(data, start=3, duration=60)[0], waveform[3 * RATE :])
 
 
-def test_numbers_of_a_file_need_neither_torch_nor_compiled_loops(tmp_path):
+def test_features_of_a_file_need_neither_torch_nor_compiled_loops(tmp_path):
     """A new process answers in two seconds because none of these is imported: librosa alone compiles for most of a minute."""
     path = tmp_path / "song.wav"
     path.write_bytes(encoded(song(2.0, 44100), 44100))
@@ -135,14 +135,14 @@ WAV = encoded(song(), RATE)
         (WAV, {"duration": "1"}, r"duration='1': give more than 0"),
     ],
 )
-def test_unusable_files_say_so_in_one_line(source, options, message):
+def test_unusable_files_are_errors_of_one_line(source, options, message):
     with pytest.raises(AudioError, match=message) as caught:
         load_audio(source, **options)
     assert "\n" not in str(caught.value) and isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "MP3", "OGG"])
-def test_what_is_left_of_a_cut_file_can_be_read(kind):
+def test_the_existing_part_of_a_truncated_file_can_be_read(kind):
     data = encoded(song(20.0, 44100), 44100, kind)
     waveform, _ = load_audio(data[: len(data) // 2], duration=2.0)
     assert np.corrcoef(waveform, song(20.0)[: 2 * RATE])[0, 1] > 0.98
@@ -269,13 +269,13 @@ def test_one_song_or_several():
         ("ftp://127.0.0.1/a.wav", "does not exist"),
     ],
 )
-def test_what_is_no_song_says_so(source, message):
+def test_sources_that_are_no_song_are_named(source, message):
     with pytest.raises(AudioError, match=message) as caught:
         load_audio(source)
     assert "\n" not in str(caught.value)
 
 
-def test_a_rate_beside_a_song_that_has_its_own():
+def test_a_sampling_rate_for_a_song_that_has_one():
     assert open_sound((FLOATS, RATE), RATE).rate == RATE
     with pytest.raises(AudioError, match="sampling_rate=16000: audio comes with its own, 15360 Hz"):
         open_sound((FLOATS, RATE), 16000)
@@ -415,7 +415,7 @@ def test_channels_that_cancel_each_other_are_not_silence():
 
 
 @pytest.mark.parametrize("size", [100, 1024, 15360])
-def test_a_stream_mixes_the_same_in_whatever_blocks(size):
+def test_live_mix_does_not_depend_on_the_size_of_blocks(size):
     left = song(1.0)
     for right in (-left, 0.5 * left, np.where(np.arange(len(left)) < 5000, left, -left)):
         both = np.stack([left, right], axis=1).astype(np.float32)
@@ -462,7 +462,7 @@ def test_an_excerpt_has_the_features_of_its_song(monkeypatch):
     assert np.array_equal(heard, waveform[3 * RATE : round(8.5 * RATE)]) and where == slice(60, 105)
 
 
-def test_what_is_wrong_with_an_excerpt_is_said_of_it(tmp_path):
+def test_errors_about_an_excerpt_name_it(tmp_path):
     quiet = np.concatenate([song(1.0), np.zeros(RATE), song(1.0)])
     with pytest.raises(AudioError, match="audio from 1.2 s on is silent"):
         load_excerpt((quiet, RATE), 1.2, 0.5)

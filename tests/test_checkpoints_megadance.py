@@ -1,4 +1,4 @@
-"""One file a genre: what is written, read, added, and what is not touched."""
+"""One file per genre: writing, reading, adding genres."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_genre_of_a_tensor():
     assert genre_of("model.layers.1.universal_expert.mlp.fc1.weight") is None
 
 
-def test_files_and_what_is_in_them(folder):
+def test_files_and_their_tensors(folder):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "config.json",
@@ -46,7 +46,7 @@ def test_files_and_what_is_in_them(folder):
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["MegaDanceForMotionGeneration"]
 
 
-def test_all_of_it_opens_as_any_sharded_model(folder, tmp_path):
+def test_the_folder_loads_as_any_sharded_model(folder, tmp_path):
     whole = MegaDanceForMotionGeneration.from_pretrained(folder).eval()
     whole.save_pretrained(tmp_path / "plain")
     plain = MegaDanceForMotionGeneration.from_pretrained(tmp_path / "plain").eval()

@@ -1,4 +1,4 @@
-"""The codecs of the motion tokenizer: how far a decoded frame looks around it."""
+"""The codecs of the motion tokenizer: how many codes a decoded frame depends on."""
 
 import pytest
 import torch

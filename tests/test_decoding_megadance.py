@@ -1,4 +1,4 @@
-"""Sound files are decoded to their end, whatever their headers say; limits; what was really cut."""
+"""Sound files are decoded to their real end, whatever their headers say; limits; truncated files."""
 
 import functools
 import io
@@ -84,7 +84,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", [*KINDS.split("|")[0].split(), *KINDS.split("|")[1:]])
-def test_every_kind_that_plays_to_its_end_and_from_the_middle(files, kind):
+def test_every_format_to_its_end_and_from_the_middle(files, kind):
     waveform, rate = load_audio(files[kind], sampling_rate=None, mono=True)
     assert 3.96 <= len(waveform) / rate <= 4.06
     part = load_audio(files[kind], sampling_rate=None, start=2.5, duration=1)[0]
@@ -134,7 +134,7 @@ def test_sizes_in_an_aiff_are_hints(files, size):
     assert len(load_audio(resized(files["aiff"], size, size, ">"), sampling_rate=None)[0]) == 4 * RATE
 
 
-def test_chunks_behind_the_sound_are_not_sound(files):
+def test_chunks_after_the_sound_are_not_sound(files):
     for tail in (b"LIST\x04\0\0\0INFO", b"id3 \x03\0\0\0abc\0", b"junk\0\0\0\0LIST\x04\0\0\0INFO", b"\0" * 64):
         assert len(load_audio(files["wav"] + tail, sampling_rate=None)[0]) == 4 * RATE
 
@@ -163,7 +163,7 @@ def test_covers_tags_and_junk_around_an_mp3(files, kind):
 
 
 @pytest.mark.parametrize("kind", ["aac", "aiff", "flac", "m4a", "ogg", "wav"])
-def test_a_tag_in_front_of_any_kind(files, kind):
+def test_a_tag_before_any_format(files, kind):
     tagged_file = b"ID3\x03\0\0\0\0\0\x10" + bytes(16) + files[kind]
     plain = load_audio(files[kind], sampling_rate=None)[0]
     assert np.array_equal(load_audio(tagged_file, sampling_rate=None)[0], plain)
@@ -186,7 +186,7 @@ def test_eight_channels_of_a_wav_without_a_size():
         load_audio(twelve)
 
 
-def test_a_count_of_frames_that_is_wrong_is_not_believed(files):
+def test_a_wrong_count_of_frames_is_ignored(files):
     whole = bytearray(files["mp3"])
     place = max(whole.find(b"Info"), whole.find(b"Xing")) + 8
     count = int.from_bytes(whole[place : place + 4], "big")
@@ -195,7 +195,7 @@ def test_a_count_of_frames_that_is_wrong_is_not_believed(files):
         assert abs(len(load_audio(bytes(whole), sampling_rate=None)[0]) / RATE - 4) < 0.06
 
 
-def test_a_flac_that_does_not_know_its_length(files):
+def test_a_flac_without_a_length(files):
     unknown = bytearray(files["flac"])
     unknown[21] &= 0xF0
     unknown[22:26] = bytes(4)
@@ -208,7 +208,7 @@ def test_a_flac_that_does_not_know_its_length(files):
 
 
 @pytest.mark.parametrize("kind", ["aac", "aiff", "flac", "m4a", "mp3", "mp3 without a count", "ogg", "opus", "wav"])
-def test_files_that_were_joined_are_heard_to_the_end(files, kind):
+def test_joined_files_are_decoded_to_the_end(files, kind):
     rate = 48000 if kind == "opus" else RATE
     once = load_audio(files[kind], sampling_rate=None)[0]
     twice = load_audio(files[kind] * 2, sampling_rate=None)[0]
@@ -232,7 +232,7 @@ def test_joined_files_of_other_rates_and_channels(kind):
 @pytest.mark.parametrize(
     "kind", ["aiff", "au", "caf", "flac", "m4a", "mkv", "mp3", "mp4", "ogg", "opus", "rf64", "w64", "wav", "wma"]
 )
-def test_a_file_that_was_cut_is_told_of(files, kind):
+def test_a_truncated_file_is_reported(files, kind):
     cut = files[kind][: len(files[kind]) // 2]
     with pytest.raises(AudioError, match="is cut short .*: fetch"):
         load_audio(cut)
@@ -245,7 +245,7 @@ def test_a_file_that_was_cut_is_told_of(files, kind):
 
 
 @pytest.mark.parametrize("kind", ["aac", "mp3 without a count", "mp3 of variable rate without a count"])
-def test_an_end_within_a_frame_is_a_doubt(files, kind):
+def test_an_end_within_a_frame_is_a_warning(files, kind):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_audio(files[kind])
@@ -274,7 +274,7 @@ def test_an_end_within_a_frame_is_a_doubt(files, kind):
         b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20,
     ],
 )
-def test_what_is_no_sound_says_so_in_one_line(content):
+def test_files_without_sound_are_errors_of_one_line(content):
     with pytest.raises(AudioError, match=r"^audio of \d+ bytes .*: ") as caught:
         load_audio(content)
     assert "\n" not in str(caught.value)
@@ -300,7 +300,7 @@ def test_playlists_do_not_open_other_files(files, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["aac", "flac", "m4a", "mp3", "ogg", "wav", "webm"])
-def test_damaged_bytes_are_one_error_or_a_sound(files, kind):
+def test_damaged_files_are_one_error_or_a_sound(files, kind):
     rng = np.random.default_rng(0)
     for _ in range(12):
         spoilt = np.frombuffer(files[kind][:40_000], np.uint8).copy()

@@ -1,4 +1,4 @@
-"""Music features: librosa's numbers, the length rule, reading of files, padding, and unusable sound."""
+"""The feature extractor: number of rows, padding, saving, unusable sound."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def extractor() -> MegaDanceFeatureExtractor:
 
 
 @given(st.integers(1, 10**9))
-def test_rows_are_the_nearest_number_and_always_there(samples):
+def test_number_of_rows_is_rounded_to_the_nearest(samples):
     frames = MegaDanceFeatureExtractor().num_frames(samples)
     assert abs(frames - samples / 512) <= 0.5
     assert frames <= 1 + samples // 512  # rows that music_features computes
@@ -96,7 +96,7 @@ def test_save_and_load(tmp_path):
         (np.ones((9, RATE)), r"raw_speech has shape \(9, 15360\): give .* a batch as a list"),
     ],
 )
-def test_unusable_waveforms_say_so(extractor, waveform, message):
+def test_unusable_waveforms_are_named(extractor, waveform, message):
     with pytest.raises(AudioError, match=message):
         extractor(waveform, sampling_rate=RATE)
     with pytest.raises(AudioError, match="sampling_rate=None: give"):

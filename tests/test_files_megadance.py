@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, whatever kills the writer; modes, links, pipes and what others are at stay as they are."""
+"""Files appear whole or not at all, whatever kills the writer; modes, links, pipes and files of other processes are kept."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def left_by_a_killed_process(folder: Path) -> str:
 
 
 @posix
-def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path, monkeypatch):
+def test_only_folders_of_killed_processes_are_swept(tmp_path, monkeypatch):
     left = left_by_a_killed_process(tmp_path)
     mine = [
         ".megadance-notes",
@@ -113,7 +113,7 @@ def test_modes_owners_and_links(tmp_path):
 
 
 @posix
-def test_where_one_may_not_write(tmp_path):
+def test_places_without_permission(tmp_path):
     """In a process that is nobody, as root may write everywhere."""
     (tmp_path / "closed").mkdir()
     (tmp_path / "open").mkdir()
@@ -151,7 +151,7 @@ def test_where_one_may_not_write(tmp_path):
     assert (tmp_path / "open" / "theirs.txt").read_text() == "old"
 
 
-def test_a_folder_far_above_that_is_closed(tmp_path):
+def test_an_ancestor_folder_without_permission(tmp_path):
     """Named is what was asked for, not the folder that cannot be looked into."""
     (tmp_path / "closed" / "here").mkdir(parents=True)
     code = (
@@ -188,7 +188,7 @@ def test_all_or_none(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.txt", "b.txt", "taken"] and (tmp_path / "a.txt").read_text() == "new"
 
 
-def test_only_errors_about_writing_are_taken_for_such(tmp_path):
+def test_only_errors_about_writing_are_converted(tmp_path):
     (tmp_path / "a.txt").write_text("old")
 
     def fails(error):

@@ -1,4 +1,4 @@
-"""A damaged model folder is refused before memory or time is spent on it, in one line that names the file."""
+"""A damaged model folder is refused before it costs memory or time, in one line that names the file."""
 
 import json
 import resource
@@ -120,7 +120,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_folder_is_refused_by_the_name_of_its_file(folder, tmp_path, damage):
+def test_errors_about_a_damaged_folder_name_the_file(folder, tmp_path, damage):
     shutil.copytree(folder, tmp_path / "model")
     file, change = DAMAGES[damage]
     change(tmp_path / "model")
@@ -136,7 +136,7 @@ def test_a_damaged_folder_is_refused_by_the_name_of_its_file(folder, tmp_path, d
 
 
 @pytest.mark.parametrize("damage", ["a billion layers", "more genres than weights", "the tokenizer's", "no JSON"])
-def test_so_does_its_description(folder, tmp_path, damage):
+def test_describe_model_names_the_damaged_file_too(folder, tmp_path, damage):
     shutil.copytree(folder, tmp_path / "model")
     file, change = DAMAGES[damage]
     change(tmp_path / "model")
@@ -144,7 +144,7 @@ def test_so_does_its_description(folder, tmp_path, damage):
         describe_model(tmp_path / "model")
 
 
-def test_each_class_by_itself(folder, tmp_path):
+def test_each_class_checks_its_folder(folder, tmp_path):
     config = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     MegaDanceForGenreClassification(MegaDanceClassifierConfig(**config)).save_pretrained(tmp_path / "classifier")
     for cls, place in (
@@ -180,7 +180,7 @@ def test_one_genre_of_a_damaged_folder(folder, tmp_path):
         read_experts(tmp_path / "model", ["genre_waltz"])
 
 
-def test_what_is_not_asked_for_may_differ(folder, tmp_path):
+def test_fields_that_are_not_required_may_differ(folder, tmp_path):
     """A base model of a whole checkpoint; another configuration in which sizes may differ."""
     MegaDanceModel.from_pretrained(folder)
     config = MegaDanceConfig.from_pretrained(folder, output_hidden_size=8)
@@ -190,7 +190,7 @@ def test_what_is_not_asked_for_may_differ(folder, tmp_path):
         MegaDanceForMotionGeneration.from_pretrained(folder, config=config)
 
 
-def test_what_is_saved_is_whole(folder):
+def test_saved_models_pass_the_checks(folder):
     config = check_config(MegaDanceConfig, folder)
     assert config.to_dict() == MegaDanceConfig.from_pretrained(folder).to_dict()
     assert set(weights_of(folder)) == set(tiny_generator().state_dict())
@@ -207,7 +207,7 @@ def test_what_is_saved_is_whole(folder):
         with_values("processor_config.json", frames_per_code="8"),
     ],
 )
-def test_a_processor_that_is_not_the_model_s(folder, tmp_path, damage):
+def test_a_processor_of_another_model(folder, tmp_path, damage):
     """Another order of the genres would be another genre danced, and nothing said."""
     shutil.copytree(folder, tmp_path / "model")
     MusicToDancePipeline.from_pretrained(folder, device="cpu").processor.save_pretrained(tmp_path / "model")

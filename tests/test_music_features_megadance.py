@@ -1,4 +1,4 @@
-"""Music features: librosa's numbers, in blocks and on threads as well as at once."""
+"""Music features: equal to librosa's, in blocks and threads as well as at once."""
 
 import librosa
 import numpy as np
@@ -119,7 +119,7 @@ def test_beats_follow_the_clicks():
     assert track_beats(np.zeros(90)) == (0.0, pytest.approx([]))
 
 
-def test_a_short_sound_is_heard_at_the_more_usual_tempo(monkeypatch):
+def test_a_short_sound_gets_the_more_usual_tempo(monkeypatch):
     envelope = np.zeros(600)
     envelope[5::11], envelope[5::22] = 0.7, 1.0  # every other beat is stronger: 82 or 164 a minute
     assert track_beats(envelope)[0] == pytest.approx(163.6, abs=0.1)
@@ -141,7 +141,7 @@ def threads():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_in_blocks_the_numbers_are_the_same(threads, count):
+def test_blocks_and_threads_do_not_change_the_features(threads, count):
     waveform = song(21.4)
     whole = music_features(waveform, block_frames=64 * 11)
     threads(count)
@@ -153,7 +153,7 @@ def test_in_blocks_the_numbers_are_the_same(threads, count):
 
 @settings(max_examples=10)
 @given(st.integers(1, 5 * SAMPLING_RATE), st.sampled_from([256, 512]))
-def test_in_blocks_any_length_and_hop(samples, hop_length):
+def test_blocks_of_any_length_and_hop(samples, hop_length):
     waveform = song(5.0)[:samples]
     whole, blocks = (music_features(waveform, hop_length=hop_length, block_frames=64 * n) for n in (99, 1))
     assert whole.shape == (1 + samples // hop_length, 35)

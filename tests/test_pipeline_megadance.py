@@ -1,4 +1,4 @@
-"""The pipeline that travels with a model, beside the package's: the same dance as arrays."""
+"""The pipeline that is pushed with a model: the dance of the package's pipeline, as arrays."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def song(tmp_path_factory):
     return write_song(tmp_path_factory.mktemp("song") / "song.wav", seconds=1.5)
 
 
-def test_arrays_are_what_a_motion_holds(pipe, folder, song):
+def test_arrays_equal_those_of_a_motion(pipe, folder, song):
     dances, motions = (
         one(song, "rumba", seed=3, num=2) for one in (pipe, MusicToDancePipeline.from_pretrained(folder))
     )
@@ -40,7 +40,7 @@ def test_arrays_are_what_a_motion_holds(pipe, folder, song):
         assert notes[0] == notes[1] and made.genre == "rumba"
 
 
-def test_a_dance_to_begin_with(pipe, song):
+def test_start_motion(pipe, song):
     beginning = pipe(song, seed=1)
     start = {name: beginning[name][:16] for name in ("poses", "translation")}
     again = pipe(song, "rumba", seed=2, start_motion=start)
@@ -58,13 +58,13 @@ def test_all_parts_are_saved(pipe, song, tmp_path):
     np.testing.assert_array_equal(loaded(song, seed=0).poses, pipe(song, seed=0)["poses"])
 
 
-def test_a_model_from_nowhere_needs_its_parts():
+def test_a_model_without_a_source_needs_its_parts():
     assert source_of(tiny_generator()) == ("", {})
     with pytest.raises(ModelError, match="cannot be loaded"):
         DancePipeline(tiny_generator())
 
 
 @pytest.mark.parametrize("wrong", ["waltz-model", 3])
-def test_a_pipeline_is_made_of_a_model(wrong):
+def test_other_models_are_refused(wrong):
     with pytest.raises(ModelError, match="is no MegaDanceForMotionGeneration: give one, or use from_pretrained"):
         DancePipeline(wrong)

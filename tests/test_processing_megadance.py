@@ -53,14 +53,14 @@ def test_inputs_of_two_songs(processor, batch):
     assert set(batch) == {*processor.model_input_names, "num_frames"}
 
 
-def test_music_is_what_the_feature_extractor_says(processor, batch):
+def test_features_are_those_of_the_feature_extractor(processor, batch):
     for row, seconds in enumerate((61 / 30, 35 / 30)):
         expected = processor.feature_extractor(click_song(seconds), sampling_rate=22050, return_tensors="pt")
         frames = expected["input_features"].shape[1]
         torch.testing.assert_close(batch["input_features"][row, :frames], expected["input_features"][0], rtol=0, atol=0)
 
 
-def test_the_code_a_song_ends_in_goes_on_without_beats(batch):
+def test_the_last_code_of_a_song_is_completed_without_beats(batch):
     for features, frames, end in zip(batch["input_features"], (61, 35), (64, 40), strict=True):
         other = [column for column in range(35) if column not in (BEAT, PEAK)]
         last = features[frames - 1, other]
@@ -89,7 +89,7 @@ def test_files_waveforms_and_lists_give_the_same(processor, tmp_path):
         )
 
 
-def test_no_genre_leaves_it_out_and_arrays_come_on_request(processor):
+def test_without_a_genre_and_as_arrays(processor):
     inputs = processor(click_song(0.3), sampling_rate=22050, return_tensors="np")
     assert set(inputs) == {"input_features", "attention_mask", "num_frames"}
     assert isinstance(inputs["input_features"], np.ndarray) and inputs["input_features"].shape == (1, 16, 35)
@@ -130,7 +130,7 @@ def test_padding_and_truncation(processor, features, options, expected):
     assert shapes(processor(features, **options)) == expected
 
 
-def test_songs_as_they_are(processor, features):
+def test_songs_without_padding(processor, features):
     bare = processor(features, padding=False, return_tensors=None)
     assert [len(row) for row in bare["input_features"]] == [64, 40] and bare["num_frames"] == [61, 35]
     assert processor(features[:1], padding=False)["input_features"].shape == (1, 64, 35)
@@ -226,7 +226,7 @@ def test_from_songs_to_dances_as_typed(folder, features, motions):
     assert len(decoded if motions else decoded["poses"]) == 61
 
 
-def test_lengths_come_from_the_output_or_by_hand(processor, tokenizer):
+def test_lengths_come_from_the_output_or_the_argument(processor, tokenizer):
     codes = random_codes(2, 6)
     assert [len(one["poses"]) for one in processor.post_process_motion(codes, tokenizer)] == [48, 48]
     codes.lengths = torch.tensor([6, 3])
@@ -257,12 +257,12 @@ def test_a_processor_made_by_hand_needs_a_tokenizer(processor):
         processor.batch_decode(random_codes(1, 2))
 
 
-def test_genres_are_known_from_a_folder_that_holds_only_a_feature_extractor(folder):
+def test_genres_come_from_the_configuration_if_only_a_feature_extractor_was_saved(folder):
     assert not (folder / "processor_config.json").exists()
     assert MegaDanceProcessor.from_pretrained(folder).genres == list(GENRES)
 
 
-def test_of_other_models_there_is_no_processor(folder):
+def test_folders_of_other_models_are_refused(folder):
     with pytest.raises(ModelError, match="is of type 'megadance_tokenizer', which takes motion, not music"):
         MegaDanceProcessor.from_pretrained(folder / "tokenizer")
 
@@ -274,7 +274,7 @@ def test_saved_with_the_generator_it_makes_a_whole_model(folder, tmp_path, featu
     np.testing.assert_array_equal(dance.poses, expected.poses)
 
 
-def test_of_the_package_by_the_bundled_model_s_name():
+def test_the_bundled_model_by_its_name():
     assert PackageProcessor.from_pretrained().genres == PackageProcessor.from_pretrained("ballroom").genres
 
 
@@ -309,7 +309,7 @@ def test_a_dance_without_a_start_begins_on_the_floor_at_the_origin(processor, to
     assert abs(joints[0, :, 1].min()) < 1e-6
 
 
-def test_each_dance_keeps_its_own_length_whatever_stands_behind_it(processor, tokenizer):
+def test_padding_does_not_change_the_end_of_a_dance(processor, tokenizer):
     codes = random_codes(2, 6)
     long, short = processor.post_process_motion(codes, tokenizer, num_frames=[45, 19])
     assert (len(long["poses"]), len(short["translation"])) == (45, 19)

@@ -26,7 +26,7 @@ def clock(monkeypatch):
     return made
 
 
-def test_an_hour_is_a_line_a_tenth_or_a_minute(clock, capsys):
+def test_an_hour_gets_a_line_per_minute(clock, capsys):
     with progress_bar(desc="training", total=3600, unit="step") as bar:
         for second in range(3600):
             clock.now = second + 1.0
@@ -38,7 +38,7 @@ def test_an_hour_is_a_line_a_tenth_or_a_minute(clock, capsys):
     assert lines[-1] == "training 100%, 3600/3600 steps, took 1:00:00, loss 1.5"
 
 
-def test_a_short_work_is_one_line_and_one_of_some_seconds_at_most_ten(clock, capsys):
+def test_short_work_gets_one_line_and_a_minute_at_most_ten(clock, capsys):
     assert list(progress_bar(range(50), desc="encoding", unit="clip")) == list(range(50))
     assert capsys.readouterr().err == "encoding 100%, 50/50 clips, took 0:00:00\n"
     for _ in progress_bar(range(1000), desc="encoding", unit="clip"):
@@ -46,7 +46,7 @@ def test_a_short_work_is_one_line_and_one_of_some_seconds_at_most_ten(clock, cap
     assert 9 <= len(capsys.readouterr().err.splitlines()) <= 11
 
 
-def test_what_has_no_known_end(clock, capsys):
+def test_without_a_total(clock, capsys):
     bar = progress_bar(iter("abc"), desc="reading", unit="file")
     for _ in bar:
         clock.now += 61
@@ -54,7 +54,7 @@ def test_what_has_no_known_end(clock, capsys):
     assert lines[0] == "reading 1 files, 0:01:01 so far" and len(lines) == 3
 
 
-def test_nothing_when_it_is_not_wanted_or_nothing_was_done(capsys):
+def test_nothing_is_written_if_disabled_or_nothing_was_done(capsys):
     assert list(progress_bar([1, 2], desc="x", disable=True)) == [1, 2]
     progress_bar(desc="x", total=3).close()
     assert capsys.readouterr().err == ""

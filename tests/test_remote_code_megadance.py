@@ -1,4 +1,4 @@
-"""Models where the package is not: by id, with nothing but transformers and what it needs, from the files of `modeling/` alone."""
+"""Models without the package: by id, with only transformers and its dependencies, from the files of `modeling/` alone."""
 
 import base64
 import io
@@ -155,7 +155,7 @@ print(json.dumps({
 
 @pytest.mark.versions
 @pytest.mark.slow
-def test_from_two_steps_of_training_to_a_stranger_s_machine(hub, bare, tmp_path, song):
+def test_a_trained_and_pushed_model_works_without_the_package(hub, bare, tmp_path, song):
     """Train, push, load elsewhere by id with remote code and without the package: the same codes, the same dance."""
     from runs import GENRES as genres
     from runs import generator_run, tokenizer_run
@@ -220,7 +220,7 @@ print(json.dumps([pipe.genres, pipe("song.wav", seed=0)["poses"].tolist()]))
 
 
 @pytest.mark.slow
-def test_a_stranger_fetches_one_genre_and_needs_the_network_once(hub, bare, tmp_path, song):
+def test_one_genre_is_downloaded_once_and_works_offline(hub, bare, tmp_path, song):
     push_to_hub(save_tiny_model(tmp_path / "model"), REPO)
     hub.requests.clear()
     (tmp_path / "song.wav").write_bytes(song.read_bytes())
@@ -237,7 +237,7 @@ def test_a_stranger_fetches_one_genre_and_needs_the_network_once(hub, bare, tmp_
 # --- the parts -------------------------------------------------------------------------------------------------------
 
 
-def test_the_code_is_all_that_modeling_has(repository, tmp_path):
+def test_copied_code_is_all_of_modeling(repository, tmp_path):
     copied = copy_code(tmp_path)
     assert {path.name for path in copied} == {path.name for path in (repository / "modeling").glob("*.py")} - {
         "__init__.py"
@@ -245,7 +245,7 @@ def test_the_code_is_all_that_modeling_has(repository, tmp_path):
     assert all(path.read_bytes() == (repository / "modeling" / path.name).read_bytes() for path in copied)
 
 
-def test_the_pipeline_of_a_repository_gives_way_to_the_one_that_is_here(monkeypatch):
+def test_the_installed_pipeline_has_precedence(monkeypatch):
     import megadance_hf.pipeline  # noqa: F401  (registers)
 
     content = MegaDanceConfig().to_dict()
@@ -255,7 +255,7 @@ def test_the_pipeline_of_a_repository_gives_way_to_the_one_that_is_here(monkeypa
     assert not task_is_registered() and MegaDanceConfig(**content).custom_pipelines == content["custom_pipelines"]
 
 
-def test_auto_map_stays_flat_whatever_was_read():
+def test_auto_map_is_always_flat():
     config = MegaDanceConfig(auto_map={"AutoModel": ("somewhere.Else", None)})
     assert config.to_dict()["auto_map"]["AutoModel"] == "modeling_megadance.MegaDanceForMotionGeneration"
     assert (

@@ -29,7 +29,7 @@ def test_phases_become_points_on_two_circles_and_come_back(beat, bar):
         assert abs(difference) < 1e-5
 
 
-def test_what_lies_behind_the_end_is_as_if_it_were_not_there():
+def test_padding_has_no_influence():
     module, features = encoder(), torch.randn(2, 60, 35)
     mask = torch.arange(60) < torch.tensor([[60], [41]])
     with torch.no_grad():

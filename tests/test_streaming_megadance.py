@@ -1,4 +1,4 @@
-"""A dance to music that is still coming in, against the same made from the whole song."""
+"""A dance to live music, compared with that to the whole song."""
 
 import importlib
 import re
@@ -80,7 +80,7 @@ def test_codes_are_those_of_generate(kind):
 @pytest.mark.versions
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()
-def test_what_is_foreseen_comes_true_and_changes_nothing(kind):
+def test_foreseen_codes_are_the_later_ones_and_the_state_is_unchanged(kind):
     model, features = tiny_generator(**MODELS[kind]), torch.randn(8 * 30, 35)
     plain, foreseeing = (CodeStream(model, 2, 5, do_sample=True) for _ in range(2))
     pieces = list(pieces_of(model, features))
@@ -100,7 +100,7 @@ def test_what_is_foreseen_comes_true_and_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("floor", [True, False])
-def test_frames_that_are_waited_for_are_those_of_one_decoding(floor):
+def test_frames_after_waiting_are_those_of_one_decoding(floor):
     tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
     processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), ["waltz"])
     outputs = MegaDanceGenerateOutput(codes[:1], codes[1:])
@@ -116,7 +116,7 @@ def test_frames_that_are_waited_for_are_those_of_one_decoding(floor):
     assert same(whole(chunks), Motion(**expected), 1e-3)
 
 
-def test_frames_given_early_go_on_where_the_last_ended():
+def test_early_frames_continue_without_a_jump():
     tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
     streams = [PoseStream(tokenizer, floor) for floor in (True, False)]
     dances = [whole(stream.push(codes[:, :known], 8 * known) for known in range(1, 41)) for stream in streams]
@@ -158,7 +158,7 @@ def test_features_of_live_music_settle_to_those_of_the_song():
     assert beats.max() > 288 + 30
 
 
-def test_loudness_counts_from_the_loudest_so_far():
+def test_loudness_is_relative_to_the_loudest_so_far():
     sound = noisy_song(8.0)
     sound[: 4 * 15360] *= 0.1
     quiet_first = listen(sound, 11).rows[:, 0]
@@ -167,7 +167,7 @@ def test_loudness_counts_from_the_loudest_so_far():
     assert expected[20:100].mean() < expected[140:220].mean() - 100
 
 
-def test_what_is_kept_does_not_grow():
+def test_memory_does_not_grow():
     music = LiveMusic(MegaDanceFeatureExtractor(), 15360, 8)
     sound = np.tile(noisy_song(2.0), 13)
     for block in np.array_split(sound, 100):
@@ -178,7 +178,7 @@ def test_what_is_kept_does_not_grow():
     assert len(music.rows) == 600 and music.first_row + 600 == 8 * music.steps
 
 
-def test_music_is_expected_to_go_on_with_its_period():
+def test_expected_music_repeats_its_period():
     rows = np.random.default_rng(0).random((50, 35), dtype=np.float32)
     song = np.tile(rows, (6, 1))
     np.testing.assert_array_equal(expected_rows(song[:237], 60), song[237 : 237 + 60])
@@ -186,7 +186,7 @@ def test_music_is_expected_to_go_on_with_its_period():
     np.testing.assert_array_equal(first, np.repeat(song[4:5], 3, axis=0))
 
 
-def test_the_phase_goes_on_evenly():
+def test_phase_is_extrapolated_at_a_constant_rate():
     frames = torch.arange(400)
     clean = phase_vectors(frames / 17.3 % 1, frames / (3 * 17.3) % 1)
     heard = clean + 0.3 * torch.randn(400, 4)
@@ -215,7 +215,7 @@ def test_a_dance_is_as_long_as_its_music(pipe, samples):
 
 
 @pytest.mark.versions
-def test_blocks_do_not_matter(pipe):
+def test_the_size_of_blocks_does_not_matter(pipe):
     sound = click_song(2.0, 44100)
     dance = whole(pipe.stream([sound], 44100, "waltz", seed=1))
     assert len(dance) == 60
@@ -229,7 +229,7 @@ def test_blocks_do_not_matter(pipe):
 
 
 @pytest.mark.parametrize("wait", [0, 2])
-def test_chunks_come_while_the_music_does(pipe, wait):
+def test_chunks_arrive_during_the_music(pipe, wait):
     heard = []
 
     def blocks():
@@ -243,7 +243,7 @@ def test_chunks_come_while_the_music_does(pipe, wait):
         assert len(chunk) == (8 if number < 6 - wait else 8 * wait)
 
 
-def test_silence_is_danced_to(pipe):
+def test_silence_gets_a_dance(pipe):
     sound = np.concatenate((np.zeros(8000), noisy_song(1.5), np.zeros(8000)))
     assert len(whole(pipe.stream(np.array_split(sound, 20), 15360, seed=0))) == 76
     assert len(whole(pipe.stream([np.zeros(15360)], 15360, seed=0))) == 30
@@ -279,7 +279,7 @@ def test_a_look_ahead_and_a_rhythm_encoder():
         ({"generate_kwargs": {"top_k": 5}, "top_k": 6}, ValueError, "top_k is given beside generate_kwargs and in it"),
     ],
 )
-def test_arguments_that_cannot_be_used_are_told_at_once(pipe, arguments, error, message):
+def test_wrong_arguments_are_errors_at_once(pipe, arguments, error, message):
     with pytest.raises(error, match=message):
         pipe.stream([], **{"sampling_rate": 44100, **arguments})
 
@@ -298,7 +298,7 @@ def test_arguments_that_cannot_be_used_are_told_at_once(pipe, arguments, error, 
         ({"num_return_sequences": 2}, "num_return_sequences is no option of a stream"),
     ],
 )
-def test_options_of_a_stream_of_codes_that_would_do_nothing(options, message):
+def test_options_without_effect_on_a_stream_are_refused(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         CodeStream(tiny_generator(), 1, 0, **options)
 
