@@ -159,7 +159,7 @@ class MusicToDancePipeline(DancePipeline):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model.name_or_path!r}, genres={self.genres}, device={self.device})"
 
-    def _encode(self, start_motion: dict[str, np.ndarray], frames: int) -> dict[str, torch.Tensor]:
+    def _encode(self, start_motion: Mapping[str, np.ndarray], frames: int) -> dict[str, Any]:
         try:
             return super()._encode(start_motion, frames)
         except ValueError as error:
