@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-from transformers.utils import logging
-
 # Seconds between lines: at most the first number; at least the second, when a tenth of the work is done. And one at the end.
 _LONGEST, _SHORTEST = 60.0, 5.0
 
@@ -28,13 +26,18 @@ def progress_bar(
         iterable, desc, total, initial, unit, disable: as in tqdm.
         layout: further arguments of tqdm, which `Lines` ignores.
     """
-    if logging.is_progress_bar_enabled() and _is_watched() and not disable:
-        return logging.tqdm(iterable, desc=desc or None, total=total, initial=initial, unit=unit, **layout)
+    if not disable and _is_watched():
+        from transformers.utils import logging  # takes half a second, which log files do without
+
+        if logging.is_progress_bar_enabled():
+            return logging.tqdm(iterable, desc=desc or None, total=total, initial=initial, unit=unit, **layout)
     return Lines(iterable, desc=desc, total=total, initial=initial, unit=unit, disable=disable)
 
 
 def _is_watched() -> bool:
-    in_notebook = any(base.__name__ == "tqdm_notebook" for base in type(logging.tqdm(disable=True)).__mro__)
+    """Whether stderr goes to a terminal or a notebook."""
+    ipython = sys.modules.get("IPython")
+    in_notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
     return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
 
 
