@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from megadance_hf import metrics
@@ -167,6 +169,41 @@ def test_no_beats_align_with_nothing():
         metrics.beat_alignment(pausing(30), [3], over="both")
 
 
+@given(
+    st.floats(8, 30),
+    st.floats(0, 8),
+    st.floats(0.01, 0.99),
+)
+def test_shifted_beats_of_an_even_grid_are_that_grid_later(period, first, part):
+    frames = 200
+    beats = np.arange(first, frames, period)
+    moved = metrics.shift_beats(beats, part, frames)
+    expected = np.arange(first + (part - 1) * period, frames, period)
+    expected = expected[expected >= 0]
+    # a beat within rounding of an end may be in or out
+    assert abs(len(moved) - len(expected)) <= 1
+    assert all(np.abs(expected - beat).min() < 1e-6 for beat in moved if 1e-6 < beat < frames - 1e-6)
+
+
+def test_one_beat_is_no_tempo():
+    assert metrics.beat_synchrony(np.zeros((100, 24, 3)), np.array([40])) is None
+
+
+def test_a_dance_in_time_with_the_bar_is_told_from_itself_moved():
+    frames, period = 480, 60
+    phase = (np.arange(frames) / period) % 1
+    speed = 1 + 0.8 * np.cos(2 * np.pi * phase)
+    path = np.cumsum(speed) / 30
+    joints = np.zeros((frames, 24, 3))
+    joints[:, 1:, 1] = path[:, None]
+    reference = metrics.bar_profile(joints, phase)
+    found = metrics.bar_synchrony(joints, phase, reference)
+    assert found["own"] == pytest.approx(1) and found["moved"] == pytest.approx(-1 / 11, abs=0.02)
+    late = metrics.bar_synchrony(joints, (phase + 0.5) % 1, reference)
+    assert late["own"] == pytest.approx(-1, abs=0.02)
+    np.testing.assert_allclose(found["profile"], reference)
+
+
 # --- distributions, genres, errors -------------------------------------------------------------------------------------------
 
 
@@ -196,6 +233,14 @@ def test_diversity_is_the_mean_distance_of_pairs():
     rows = RNG.normal(size=(7, 4))
     pairs = [np.linalg.norm(rows[i] - rows[j]) for i in range(7) for j in range(i)]
     assert metrics.diversity(rows) == pytest.approx(np.mean(pairs))
+
+
+def test_a_paired_test_is_one_sided():
+    low = np.arange(10.0)
+    assert metrics.paired_test(low + np.linspace(1, 2, 10), low)["p"] == pytest.approx(2**-10)
+    assert metrics.paired_test(low, low + np.linspace(1, 2, 10))["p"] == 1.0
+    assert metrics.paired_test(low, low) == {"pairs": 10, "difference": 0.0, "p": 1.0}
+    assert metrics.paired_test([], []) == {"pairs": 0, "difference": 0.0, "p": 1.0}
 
 
 def test_genre_scores():
