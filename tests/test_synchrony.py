@@ -7,7 +7,7 @@ from helpers import song
 from megadance_hf import metrics
 from megadance_hf.data.windows import bar_phase
 from megadance_hf.evaluation import synchrony
-from megadance_hf.evaluation.dances import joint_positions
+from megadance_hf.motion.motion import Motion
 
 
 def test_dances_to_one_song_count_once_over_songs():
@@ -71,6 +71,6 @@ def test_a_dance_that_pauses_anywhere_does_not():
 def test_the_training_profile_of_one_clip_is_that_clip():
     clip = song(1, period=0.4)
     profiles = synchrony.training_profiles([clip, song(2, first_beat_is_downbeat=False), song(3, genre=None)])
-    own = metrics.bar_profile(joint_positions(clip.poses, clip.translation), bar_phase(clip))
+    own = metrics.bar_profile(Motion(clip.poses, clip.translation).joints(), bar_phase(clip))
     np.testing.assert_allclose(profiles["waltz"], own)
     assert list(profiles) == ["waltz"]

@@ -10,7 +10,8 @@ import torch
 
 from megadance_hf.data.schema import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
-from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, axis_angle_to_matrix, forward_kinematics
+from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
+from megadance_hf.motion.motion import Motion
 
 DANCES_AT_ONCE = 64
 
@@ -37,13 +38,7 @@ class Dance:
 
     def __post_init__(self) -> None:
         self.poses = self.poses.reshape(-1, NUM_JOINTS, 3)
-        self.joints = joint_positions(self.poses, self.translation)
-
-
-def joint_positions(poses: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Axis-angle poses (T, 24, 3) or (T, 72) and root path (T, 3) -> joint positions (T, 24, 3), metres."""
-    matrices = axis_angle_to_matrix(torch.from_numpy(np.ascontiguousarray(poses)).reshape(-1, NUM_JOINTS, 3))
-    return forward_kinematics(matrices, torch.from_numpy(translation)).numpy()
+        self.joints = Motion(self.poses, self.translation).joints()
 
 
 def cut(clip: Clip, start: int, frames: int) -> Clip:

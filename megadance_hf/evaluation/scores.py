@@ -19,9 +19,10 @@ from megadance_hf.data.windows import bar_phase
 from megadance_hf.metrics.dance_features import geometric_features, kinetic_features
 from megadance_hf.modeling.kinematics_megadance import ground_translation
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification, classifier_motion
+from megadance_hf.motion.motion import Motion
 
 from . import synchrony
-from .dances import DANCES_AT_ONCE, Dance, Excerpt, joint_positions
+from .dances import DANCES_AT_ONCE, Dance, Excerpt
 
 # Below this a feature does not vary within the reference set: kinetic ones are m^2/s^2 and m/s^2, geometric ones shares.
 SMALLEST_SPREAD = 1e-6
@@ -69,12 +70,13 @@ def measure_dance(dance: Dance, excerpt: Excerpt, profiles: Mapping[str, np.ndar
     in_time = metrics.beat_synchrony(dance.joints, beats if known is None else known)
     for over in ("music", "motion"):
         row[f"beat_over_{over}"] = None if in_time is None else in_time[over]
-    phase, own = bar_phase(clip), joint_positions(clip.poses, clip.translation)
+    phase = bar_phase(clip)
     row["bar"] = row["bar_of_the_song"] = None
     if phase is not None:
         if clip.genre in profiles:
             row["bar"] = metrics.bar_synchrony(dance.joints, phase, profiles[clip.genre])
-        row["bar_of_the_song"] = metrics.bar_synchrony(dance.joints, phase, metrics.bar_profile(own, phase))
+        real = metrics.bar_profile(Motion(clip.poses, clip.translation).joints(), phase)
+        row["bar_of_the_song"] = metrics.bar_synchrony(dance.joints, phase, real)
     return row
 
 

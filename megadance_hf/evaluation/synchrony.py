@@ -16,8 +16,7 @@ from megadance_hf.data.schema import Clip
 from megadance_hf.data.windows import bar_phase, beat_phase
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS
 from megadance_hf.modeling.music_features_megadance import BEAT
-
-from .dances import joint_positions
+from megadance_hf.motion.motion import Motion
 
 
 def feature_beats(clip: Clip) -> np.ndarray:
@@ -39,7 +38,7 @@ def training_profiles(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
     for clip in clips:
         phase = bar_phase(clip) if clip.paired else None
         if phase is not None and clip.genre is not None:
-            by_genre[clip.genre].append(metrics.bar_profile(joint_positions(clip.poses, clip.translation), phase))
+            by_genre[clip.genre].append(metrics.bar_profile(Motion(clip.poses, clip.translation).joints(), phase))
     return {genre: np.mean(profiles, axis=0) for genre, profiles in by_genre.items()}
 
 

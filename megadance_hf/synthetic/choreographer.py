@@ -92,9 +92,8 @@ def _ease(share: np.ndarray) -> np.ndarray:
 
 @dataclass
 class _Track:
-    """The dancer's position, heading and feet on each beat, in the world."""
+    """The dancer's heading and feet on each beat, in the world."""
 
-    position: np.ndarray  # (beats, 2) x, z
     heading: np.ndarray  # (beats,)
     feet: np.ndarray  # (beats, 2 feet, 2)
     feet_heading: np.ndarray  # (beats, 2)
@@ -110,7 +109,7 @@ def _follow(figures: list[Figure]) -> _Track:
         for foot, target in enumerate((figure.left_foot, figure.right_foot)):
             if target is not None:
                 feet[foot], feet_heading[foot] = position + _turned(np.array(target), heading), heading
-        rows.append((position, heading, feet.copy(), feet_heading.copy()))
+        rows.append((heading, feet.copy(), feet_heading.copy()))
     return _Track(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
