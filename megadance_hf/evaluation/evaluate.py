@@ -27,22 +27,13 @@ from megadance_hf.modeling.progress_megadance import progress_bar
 from megadance_hf.models import DEFAULT_MODEL, find_model
 from megadance_hf.pipeline import MusicToDancePipeline
 
+from . import scores
 from .baselines import baselines
 from .conditions import MUSIC, other_songs, own_music, wrong_genres, wrong_music
 from .cross_entropy import cross_entropy, music_mean
 from .dances import DANCES_AT_ONCE, Dance, Dancer, Excerpt, excerpts_of
 from .protocols import EvaluationError, Protocol, find_protocol
 from .reconstruction import tokenizer_errors, tokenizer_report
-from .scores import (
-    MEASURES,
-    DanceFeatures,
-    ReferenceSet,
-    genre_report,
-    mean_profiles,
-    measure_dance,
-    summarize,
-    without_profiles,
-)
 from .synchrony import compare_music, training_profiles
 from .tables import ABLATIONS, LABELS, check_ablation, choose_tables, paper_tables
 
@@ -161,9 +152,9 @@ def evaluate(
             rows[condition] = dancer(condition, requests)
 
     # numbers
-    features_of = DanceFeatures(classifier)
+    features_of = scores.DanceFeatures(classifier)
     all_clips = _read(data, list(info["splits"]))
-    compared = ReferenceSet(
+    compared = scores.ReferenceSet(
         features_of(_reference_dances(all_clips, protocol) if reference == "all" else rows["ground_truth"])
     )
     profiles = training_profiles(training)
@@ -173,15 +164,17 @@ def evaluate(
     with bar(len(rows), "row", "measuring") as shown:
         for name, dances in rows.items():
             features[name] = features_of(dances)
-            measured[name] = [measure_dance(dance, excerpts[dance.excerpt], profiles) for dance in dances]
+            measured[name] = [scores.measure_dance(dance, excerpts[dance.excerpt], profiles) for dance in dances]
             for row, style in zip(measured[name], features[name].get("s", ()), strict=False):
                 row["genre_seen"] = [*style_names, "none"][min(int(style.argmax()), len(style_names))]
-            scores = compared.scores(features[name], np.array([dance.seed for dance in dances]))
+            distances = compared.scores(features[name], np.array([dance.seed for dance in dances]))
             if name == "other_song":  # the ground truth's own distribution, but for songs that stand in twice
-                scores = dict.fromkeys(scores)
-            summaries[name] = {"label": LABELS[name], **summarize(measured[name], scores)}
+                distances = dict.fromkeys(distances)
+            summaries[name] = {"label": LABELS[name], **scores.summarize(measured[name], distances)}
             shown.update()
-    genres = genre_report(rows, features, forced_dances, features_of, style_names) if classifier is not None else {}
+    genres = (
+        scores.genre_report(rows, features, forced_dances, features_of, style_names) if classifier is not None else {}
+    )
     whole_songs = list({item.song.id: item.song for item in excerpts}.values())
     partners = other_songs(whole_songs, [len(song) for song in whole_songs])
     with bar(len(whole_songs), "song", "listening") as shown:
@@ -236,11 +229,11 @@ def evaluate(
         "tokenizer_errors": errors,
         "cross_entropy": losses,
         "against_wrong_music": {
-            condition: {m: compare_music(measured["megadance"], measured[condition], m) for m in MEASURES}
+            condition: {m: compare_music(measured["megadance"], measured[condition], m) for m in scores.MEASURES}
             for condition in wrong
         },
-        "bar_profiles": mean_profiles(measured, excerpts, profiles),
-        "dances": {name: [without_profiles(row) for row in numbers] for name, numbers in measured.items()},
+        "bar_profiles": scores.mean_profiles(measured, excerpts, profiles),
+        "dances": {name: [scores.without_profiles(row) for row in numbers] for name, numbers in measured.items()},
     }
     return Evaluation(report)
 

@@ -90,16 +90,8 @@ def _ease(share: np.ndarray) -> np.ndarray:
     return share**3 * (10 - 15 * share + 6 * share**2)
 
 
-@dataclass
-class _Track:
-    """The dancer's heading and feet on each beat, in the world."""
-
-    heading: np.ndarray  # (beats,)
-    feet: np.ndarray  # (beats, 2 feet, 2)
-    feet_heading: np.ndarray  # (beats, 2)
-
-
-def _follow(figures: list[Figure]) -> _Track:
+def _follow(figures: list[Figure]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """On each beat, in the world: the dancer's heading (beats,), both feet (beats, 2, 2) and their headings (beats, 2)."""
     position, heading = np.zeros(2), 0.0
     feet, feet_heading = np.array([[STANCE, 0.0], [-STANCE, 0.0]]), np.zeros(2)
     rows: list[tuple] = []
@@ -110,7 +102,7 @@ def _follow(figures: list[Figure]) -> _Track:
             if target is not None:
                 feet[foot], feet_heading[foot] = position + _turned(np.array(target), heading), heading
         rows.append((heading, feet.copy(), feet_heading.copy()))
-    return _Track(*(np.stack(column) for column in zip(*rows, strict=True)))
+    return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
 
 def _turned(point: np.ndarray, heading) -> np.ndarray:
@@ -128,9 +120,9 @@ def _solve(figures: list[Figure], before: np.ndarray, share: np.ndarray, eased: 
     arms = between(
         np.array([[[getattr(a, n) for n in _ARM_NUMBERS] for a in (f.left_arm, f.right_arm)] for f in figures])
     )
-    track = _follow(figures)
-    heading = between(track.heading)
-    feet, feet_heading, lift = _move_feet(track, np.array([f.lift for f in figures]), before, share, eased)
+    heading, feet, feet_heading = _follow(figures)
+    heading, lifts = between(heading), np.array([f.lift for f in figures])
+    feet, feet_heading, lift = _move_feet(feet, feet_heading, lifts, before, share, eased)
     rise = np.array([f.bounce for f in figures])[before] * (1 - np.cos(2 * np.pi * share)) / 2
 
     rotations = np.tile(np.eye(3), (len(before), NUM_JOINTS, 1, 1))
@@ -156,7 +148,7 @@ def _solve(figures: list[Figure], before: np.ndarray, share: np.ndarray, eased: 
 
 
 def _move_feet(
-    track: _Track, lifts: np.ndarray, before: np.ndarray, share: np.ndarray, eased: np.ndarray
+    feet: np.ndarray, headings: np.ndarray, lifts: np.ndarray, before: np.ndarray, share: np.ndarray, eased: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions, headings and heights of both feet: (frames, 2, 2), (frames, 2), (frames, 2).
 
@@ -169,15 +161,15 @@ def _move_feet(
     rising = _ease(np.clip((share - middle) / (high - middle), 0, 1))[:, None]
     was_up, will_be_up = lifts[before] > 0, lifts[before + 1] > 0
     weight = np.where(was_up & ~will_be_up, falling, np.where(will_be_up & ~was_up, rising, eased[:, None]))
-    way = np.linalg.norm(np.diff(track.feet, axis=0), axis=-1)[before]
-    turning = np.abs(np.diff(track.feet_heading, axis=0))[before]
+    way = np.linalg.norm(np.diff(feet, axis=0), axis=-1)[before]
+    turning = np.abs(np.diff(headings, axis=0))[before]
     steps = ~was_up & ~will_be_up & ((way > 0.01) | (turning > 0.01))
     lift = lifts[before] * (1 - weight) + lifts[before + 1] * weight
     lift = lift + steps * (0.07 + 0.12 * way) * np.sin(np.pi * weight) ** 2
     # a foot rises before it moves, and arrives before it comes down
     weight = np.where(steps, _ease(np.clip((weight - 0.1) / 0.8, 0, 1)), weight)
-    feet = track.feet[before] * (1 - weight[..., None]) + track.feet[before + 1] * weight[..., None]
-    return feet, track.feet_heading[before] * (1 - weight) + track.feet_heading[before + 1] * weight, lift
+    moved = feet[before] * (1 - weight[..., None]) + feet[before + 1] * weight[..., None]
+    return moved, headings[before] * (1 - weight) + headings[before + 1] * weight, lift
 
 
 def _ankle_heights() -> np.ndarray:
