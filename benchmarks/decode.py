@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> dict:
         "size": arguments.size,
         "threads": arguments.threads,
         "runs": arguments.runs,
-        "seconds_a_minute": {name: float(f"{statistics.median(found):.3g}") for name, found in times.items()},
+        "seconds_per_minute": {name: float(f"{statistics.median(found):.3g}") for name, found in times.items()},
     }
     print(json.dumps(report, indent=2))
     return report

@@ -120,8 +120,8 @@ def main(argv: list[str] | None = None) -> dict:
         plain_cold = child(PLAIN_CHILD, files[arguments.seconds], __file__) if arguments.plain_cold_start else None
         added = {seconds: child(CHILD, files[seconds], "warm")["added_mb"] for seconds in (20.0, arguments.long)}
     report = {
-        "seconds_a_minute": round(statistics.median(ours), 3),
-        "plain_seconds_a_minute": round(statistics.median(plain), 3),
+        "seconds_per_minute": round(statistics.median(ours), 3),
+        "plain_seconds_per_minute": round(statistics.median(plain), 3),
         "plain_over_ours": round(statistics.median(b / a for a, b in zip(ours, plain, strict=True)), 2),
         "largest_difference_from_plain": float(difference),
         "cold_start_seconds": round(statistics.median(run["seconds"] for run in cold), 2),
