@@ -1,9 +1,9 @@
-"""Codes to poses: seconds of compute a minute of dance, whole, window by window, and as a stream; JSON out.
+"""Codes to poses: seconds of compute per minute of dance, at once and segment by segment; JSON out.
 
     python benchmarks/decode.py [--size full|bundled] [--lengths 20 180 600] [--runs 5] [--threads 2]
 
 `whole` is what the pipeline does: the decoder's convolutions over the dance at once, then rotations and the root path.
-`plain` decodes windows of 30 codes one by one, as the authors' windows suggest, and would also leave a seam at each of their ends.
+`plain` decodes segments of 30 codes one by one, as the authors' training does, which would also leave seams between them.
 `full` is the paper's tokenizer with random weights. Medians of the runs, measured in turn.
 """
 
@@ -18,7 +18,7 @@ from megadance_hf import MegaDanceProcessor, MegaDanceTokenizer, MegaDanceTokeni
 from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
 from megadance_hf.models import DEFAULT_MODEL
 
-WINDOW = 30  # codes
+SEGMENT = 30  # codes
 
 
 def build(size: str) -> MegaDanceTokenizer:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> dict:
         processor.post_process_motion(MegaDanceGenerateOutput(*codes), tokenizer)
 
     def plain(codes: torch.Tensor) -> None:
-        for part in codes.split(WINDOW, dim=-1):
+        for part in codes.split(SEGMENT, dim=-1):
             whole(part)
 
     times = {}
@@ -56,13 +56,12 @@ def main(argv: list[str] | None = None) -> dict:
                 began = time.perf_counter()
                 decode(codes)
                 if run:
-                    found = times.setdefault(f"{name}_{seconds:g}s", [])
-                    found.append(60 * (time.perf_counter() - began) / seconds)
+                    times.setdefault(f"{name}_{seconds:g}s", []).append(60 * (time.perf_counter() - began) / seconds)
     report = {
         "size": arguments.size,
         "threads": arguments.threads,
         "runs": arguments.runs,
-        "seconds_a_minute": {name: float(f"{statistics.median(found):.3g}") for name, found in times.items()},
+        "seconds_per_minute": {name: float(f"{statistics.median(found):.3g}") for name, found in times.items()},
     }
     print(json.dumps(report, indent=2))
     return report

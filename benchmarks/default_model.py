@@ -2,8 +2,8 @@
 
     python benchmarks/default_model.py SONG [SONG ...] [--model DIR] [--seeds 3] [--out DIR]
 
-The numbers are those of the README's table: seconds of compute a second of dance (features, generation, decoding), share of
-frozen seconds, speed of the feet while on the floor, root drift a minute, mean speed, jerk, the largest step of any joint.
+The numbers are those of the table in the docs: seconds of compute per second of dance (features, generation, decoding), share of
+frozen seconds, speed of the feet while on the floor, root drift per minute, mean speed, jerk, the largest step of any joint.
 """
 
 import argparse
@@ -35,9 +35,9 @@ def main(argv: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("songs", nargs="+")
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--seeds", type=int, default=3, help="dances a song and genre")
+    parser.add_argument("--seeds", type=int, default=3, help="dances per song and genre")
     parser.add_argument("--duration", type=float, help="seconds of each song")
-    parser.add_argument("--out", help="folder for report.json and a filmstrip a genre")
+    parser.add_argument("--out", help="folder for report.json and a filmstrip per genre")
     arguments = parser.parse_args(argv)
     pipe = MusicToDancePipeline.from_pretrained(arguments.model)
     report = {}

@@ -1,11 +1,11 @@
-"""From a song's file to a dance's, as a user starts it: seconds and memory of new processes; JSON out.
+"""From the file of a song to the file of a dance, as a user starts it: seconds and memory of new processes; JSON out.
 
     python benchmarks/end_to_end.py [--seconds 180] [--long 600] [--runs 5]
 
 `npz` and `mp4` are `megadance generate SONG -o ...` with the bundled model on a song of `--seconds`, imports and loading
 included. `first_npz` is the same with numba's cache empty, as in a fresh installation. `import` is `import megadance_hf`, `help` is
-`megadance --help`, `genres` is the CLI's first result. Memory is what the process of the same command has at its peak, for a song
-of 20 s and one of `--long` (Linux only). Medians of the runs.
+`megadance --help`, `genres` is `megadance genres`. Memory is the peak of the process of the same command, for a song of 20 s and
+one of `--long` (Linux only). Medians of the runs.
 """
 
 import argparse
@@ -25,7 +25,7 @@ WITH_PEAK = """
 import pathlib, sys
 from megadance_hf.cli import main
 code = main(sys.argv[1:])
-# not ru_maxrss, which begins with what the parent had
+# not ru_maxrss, which starts from the parent's
 print(next(line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
 sys.exit(code)
 """
@@ -56,16 +56,7 @@ def main(argv: list[str] | None = None) -> dict:
         cache = Path(folder, "numba")
 
         def dance(song: str, kind: str) -> list[str]:
-            return [
-                "generate",
-                songs[song],
-                "--genre",
-                "waltz",
-                "--seed",
-                "0",
-                "-o",
-                str(Path(folder, f"dance.{kind}")),
-            ]
+            return ["generate", songs[song], *"--genre waltz --seed 0 -o".split(), str(Path(folder, f"dance.{kind}"))]
 
         commands = {
             "import": [sys.executable, "-c", "import megadance_hf"],
@@ -74,7 +65,7 @@ def main(argv: list[str] | None = None) -> dict:
             "npz": [*MEGADANCE, *dance("song", "npz")],
             "mp4": [*MEGADANCE, *dance("song", "mp4")],
         }
-        for command in commands.values():  # compiles what is not compiled yet
+        for command in commands.values():  # warms up the caches
             seconds_of(command)
         times = {name: [] for name in [*commands, "first_npz"]}
         for run in range(arguments.runs):

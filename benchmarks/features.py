@@ -1,13 +1,12 @@
-"""What music features cost: seconds a minute of sound, against plain librosa; a cold start; memory against length; JSON out.
+"""Cost of music features: seconds per minute of sound, against plain librosa; a cold start; memory against length; JSON out.
 
     python benchmarks/features.py [--seconds 60] [--long 600] [--runs 5] [--threads 2] [--plain-cold-start]
 
-`plain` calls librosa column by column on the whole sound. The cold start is a new process of a fresh installation
-(nothing that numba compiled is kept) from its first import to `music_features` of `--seconds`; of it,
-`cold_start_imports_seconds` are imports, nearly all transformers'. `with_extractor` goes on to the first call of the
-feature extractor, for which transformers loads torch. `--plain-cold-start` measures that of plain librosa too, once,
-because it compiles for a minute. Memory is what a process adds at its peak, reading the sound from a 44.1 kHz stereo
-file (Linux only).
+`plain` calls librosa column by column on the whole sound. The cold start is a new process of a fresh installation (numba's
+cache is empty) from its first import to `music_features` of `--seconds`; `cold_start_imports_seconds` is the part of the imports,
+nearly all transformers'. `with_extractor` continues to the first call of the feature extractor, for which transformers loads
+torch. `--plain-cold-start` measures plain librosa's as well, once, because it compiles for a minute. Memory is what a process
+adds at its peak, reading the sound from a 44.1 kHz stereo file (Linux only).
 """
 
 import argparse
@@ -72,7 +71,7 @@ def some_music(seconds: float, rate: int = SAMPLING_RATE) -> np.ndarray:
 
 
 def plain_features(waveform: np.ndarray) -> np.ndarray:
-    """The first 33 columns and the beats with nothing but librosa's own calls."""
+    """The first 33 columns and the beats by librosa's own functions alone."""
     import librosa
 
     harmonic, percussive = librosa.effects.hpss(waveform)
@@ -121,8 +120,8 @@ def main(argv: list[str] | None = None) -> dict:
         plain_cold = child(PLAIN_CHILD, files[arguments.seconds], __file__) if arguments.plain_cold_start else None
         added = {seconds: child(CHILD, files[seconds], "warm")["added_mb"] for seconds in (20.0, arguments.long)}
     report = {
-        "seconds_a_minute": round(statistics.median(ours), 3),
-        "plain_seconds_a_minute": round(statistics.median(plain), 3),
+        "seconds_per_minute": round(statistics.median(ours), 3),
+        "plain_seconds_per_minute": round(statistics.median(plain), 3),
         "plain_over_ours": round(statistics.median(b / a for a, b in zip(ours, plain, strict=True)), 2),
         "largest_difference_from_plain": float(difference),
         "cold_start_seconds": round(statistics.median(run["seconds"] for run in cold), 2),

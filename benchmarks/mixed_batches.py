@@ -1,9 +1,9 @@
-"""What a batch of many genres costs against a batch of one: genre experts make batches ragged; JSON out.
+"""Cost of a batch of many genres against a batch of one, since each genre has experts of its own; JSON out.
 
     python benchmarks/mixed_batches.py [--hidden 128] [--layers 2] [--batch 32] [--genres 16] [--runs 5]
 
 A step is forward, backward, clipping and Adam. `runs_of_N` is what `EpochSampler(genre_run=N)` gives: at most batch / N genres.
-The ratios are medians over rounds in each of which every kind of batch had its turn.
+The ratios are medians over rounds that run every kind of batch once.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> dict:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--expand", type=int, default=2, help="width of the Mambas; the ballroom model has 1")
     parser.add_argument("--state", type=int, default=16, help="states of the Mambas; the ballroom model has 8")
-    parser.add_argument("--run-lengths", type=int, nargs="*", default=[4, 8], help="windows of one genre in a row")
+    parser.add_argument("--run-lengths", type=int, nargs="*", default=[4, 8], help="segments of one genre in a row")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(argv)
     if options.device == "cpu":
@@ -57,15 +57,15 @@ def main(argv: list[str] | None = None) -> dict:
             torch.accelerator.synchronize()
         return time.perf_counter() - began
 
-    place = torch.arange(options.batch, device=options.device)
-    batches = {"one_genre": place * 0, "mixed": place % options.genres}
-    batches |= {f"runs_of_{length}": place // length % options.genres for length in options.run_lengths}
+    index = torch.arange(options.batch, device=options.device)
+    batches = {"one_genre": index * 0, "mixed": index % options.genres}
+    batches |= {f"runs_of_{length}": index // length % options.genres for length in options.run_lengths}
     seconds: dict[str, list[float]] = {name: [] for name in batches}
     for number in range(options.runs + 1):
         for name, genre_ids in batches.items():
-            taken = step(genre_ids)
-            if number:  # the first round makes memory and Adam's state
-                seconds[name].append(taken)
+            duration = step(genre_ids)
+            if number:  # the first round allocates memory and Adam's state
+                seconds[name].append(duration)
     report: dict = {f"{name}_seconds": round(statistics.median(found), 4) for name, found in seconds.items()}
     report |= {
         f"{name}_windows_per_second": round(options.batch / statistics.median(s), 1) for name, s in seconds.items()

@@ -1,9 +1,10 @@
-"""What opening a model costs: seconds and resident memory for one genre, for all, and for one more, as JSON.
+"""Cost of loading a model: seconds and resident memory for one genre, for all, and for one more, as JSON.
 
     python benchmarks/opening.py [MODEL_DIR] [--genre Popping] [--more Wei] [--repeats 5]
 
-MODEL_DIR as `megadance convert` writes it; random weights of the paper's size when left out (3.4 GB in a temporary folder). Each opening runs in a process of its own, whose memory is read after the imports and
-again with the model open (Linux only); medians of the repeats. The first opening, which reads from the disk, is left out.
+MODEL_DIR as `megadance convert` writes it; without it random weights of the paper's size (3.4 GB in a temporary folder). Each
+model is loaded in a new process, whose memory is read after the imports and again with the model loaded (Linux only); medians of
+the repeats. The first time, which reads from the disk, is left out.
 """
 
 import argparse

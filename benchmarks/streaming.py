@@ -2,13 +2,13 @@
 
     python benchmarks/streaming.py [--model ballroom|full] [--dtype float32|bfloat16] [--seconds 30] [--guess-codes 4]
 
-`full` is the paper's size with random weights and one genre. Three numbers a chunk, their median and 95th percentile:
+`full` is the paper's size with random weights and one genre. Three numbers per chunk, their median and 95th percentile:
 
-- `after_music_seconds`: from the last sample of the music step that the chunk answers to the chunk;
-- `delay_seconds`: from the music of an instant to the pose of that instant, for the first pose of the chunk, which waits longest;
-- `compute_seconds`: what making it took.
+- `after_music_seconds`: from the last sample of the chunk's music to the chunk;
+- `delay_seconds`: from the music of an instant to its pose, for the first pose of the chunk, which waits longest;
+- `compute_seconds`: the time to compute the chunk.
 
-`compute_per_second_of_music` below 1 keeps up. `--fast` does not wait for the music to be played.
+Below 1 `compute_per_second_of_music` keeps up with the music. `--fast` does not wait for the music to be played.
 """
 
 import argparse
@@ -29,8 +29,10 @@ from megadance_hf import (
     MegaDanceTokenizerConfig,
     MusicToDancePipeline,
 )
+from megadance_hf.synthetic.composer import compose
+from megadance_hf.synthetic.synthesizer import SAMPLING_RATE
 
-RATE, BLOCK = 44100, 1024
+BLOCK = 1024  # samples
 
 
 def build(model: str, dtype: torch.dtype) -> MusicToDancePipeline:
@@ -47,28 +49,18 @@ def build(model: str, dtype: torch.dtype) -> MusicToDancePipeline:
     return MusicToDancePipeline(generator, tokenizer, processor, device="cpu")
 
 
-def some_music(seconds: float) -> np.ndarray:
-    """Chords and a beat, with an accent on every third: float32 (samples,)."""
-    axis = np.arange(round(seconds * RATE)) / RATE
-    root = 220 * 2 ** (np.array([0, 5, 7, 3])[(axis / 2.1).astype(int) % 4] / 12)
-    chords = sum(np.sin(2 * np.pi * root * ratio * axis) for ratio in (1, 1.25, 1.5))
-    noise = np.random.default_rng(0).standard_normal(len(axis))
-    strength = np.where((axis / 0.7).astype(int) % 3 == 0, 0.4, 0.2)
-    return (0.1 * chords + strength * np.exp(-(axis % 0.7) / 0.03) * noise + 0.003 * noise).astype(np.float32)
-
-
 class Player:
-    """Blocks of music as they are played: each comes when its last sample has sounded."""
+    """Blocks of music in real time: each comes when its last sample has been played."""
 
     def __init__(self, sound: np.ndarray, fast: bool):
         self.sound, self.fast, self.began = sound, fast, 0.0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        self.began = time.perf_counter()  # when the first block is asked for: what comes before is preparation
+        self.began = time.perf_counter()  # when the first block is asked for; before that is preparation
         for first in range(0, len(self.sound), BLOCK):
             block = self.sound[first : first + BLOCK]
             if not self.fast:
-                time.sleep(max(0.0, self.began + (first + len(block)) / RATE - time.perf_counter()))
+                time.sleep(max(0.0, self.began + (first + len(block)) / SAMPLING_RATE - time.perf_counter()))
             yield block
 
 
@@ -86,11 +78,11 @@ def main(argv: list[str] | None = None) -> dict:
     transformers.logging.set_verbosity_error()
 
     pipe = build(arguments.model, getattr(torch, arguments.dtype))
-    player = Player(some_music(arguments.seconds), arguments.fast)
+    player = Player(compose(arguments.seconds, style="waltz").render().mean(1), arguments.fast)
     codes = {"wait_codes": arguments.wait_codes, "guess_codes": arguments.guess_codes}
     began = time.perf_counter()
     after_music, delay, compute, frames = [], [], [], 0
-    for chunk in pipe.stream(player, RATE, seed=0, **codes):
+    for chunk in pipe.stream(player, SAMPLING_RATE, seed=0, **codes):
         now = time.perf_counter() - player.began
         if not frames:
             preparation = player.began - began

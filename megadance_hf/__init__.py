@@ -4,12 +4,14 @@
     dance = MusicToDancePipeline.from_pretrained()("song.mp3", genre="waltz", seed=0)
     dance.save("dance.mp4", music="song.mp3")
 
-Everything below is imported when it is first used, so that `import megadance_hf` stays light.
+Every name is imported when it is first used, so that `import megadance_hf` stays light.
 """
 
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from ._lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -23,37 +25,37 @@ from .cpu_kernels import register as _register_backends  # noqa: E402  (found by
 
 _register_backends()
 
-_EXPORTS = {
-    "MegaDanceTokenizerConfig": ".modeling.configuration_megadance",
-    "MegaDanceConfig": ".modeling.configuration_megadance",
-    "MegaDanceClassifierConfig": ".modeling.configuration_megadance",
-    "FINEDANCE_GENRES": ".modeling.configuration_megadance",
-    "AISTPP_GENRES": ".modeling.configuration_megadance",
-    "MegaDanceTokenizer": ".modeling.modeling_megadance_tokenizer",
-    "MegaDanceModel": ".modeling.modeling_megadance",
-    "MegaDanceForMotionGeneration": ".modeling.modeling_megadance",
-    "MegaDanceForGenreClassification": ".modeling.modeling_megadance_classifier",
-    "MegaDanceFeatureExtractor": ".modeling.feature_extraction_megadance",
-    "load_audio": ".modeling.audio_megadance",
-    "MegaDanceProcessor": ".processor",
-    "Motion": ".motion.motion",
-    "MusicToDancePipeline": ".pipeline",
-    "find_model": ".models",
-}
-# Names that don't make transformers' Auto classes known (see auto.py): features alone should not wait for all models.
-_PLAIN = ("Motion", "MegaDanceFeatureExtractor", "load_audio")
-__all__ = ["__version__", *sorted(_EXPORTS)]
+_find, _names = lazy_names(
+    __name__,
+    {
+        ".modeling.audio_megadance": ("load_audio",),
+        ".modeling.configuration_megadance": (
+            "AISTPP_GENRES",
+            "FINEDANCE_GENRES",
+            "MegaDanceClassifierConfig",
+            "MegaDanceConfig",
+            "MegaDanceTokenizerConfig",
+        ),
+        ".modeling.feature_extraction_megadance": ("MegaDanceFeatureExtractor",),
+        ".modeling.modeling_megadance": ("MegaDanceForMotionGeneration", "MegaDanceModel"),
+        ".modeling.modeling_megadance_classifier": ("MegaDanceForGenreClassification",),
+        ".modeling.modeling_megadance_tokenizer": ("MegaDanceTokenizer",),
+        ".models": ("find_model",),
+        ".motion.motion": ("Motion",),
+        ".pipeline": ("MusicToDancePipeline",),
+        ".processor": ("MegaDanceProcessor",),
+    },
+)
+# All other names register transformers' Auto classes first (auto.py), which takes the import of all models.
+_WITHOUT_AUTO = ("Motion", "MegaDanceFeatureExtractor", "load_audio")
+__all__ = ["__version__", *_names]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        if name not in _PLAIN:
-            import_module(".auto", __name__)
-        value = getattr(import_module(_EXPORTS[name], __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _names and name not in _WITHOUT_AUTO:
+        import_module(".auto", __name__)
+    return _find(name)
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_EXPORTS))
+    return sorted({*globals(), *_names})

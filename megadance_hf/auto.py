@@ -1,8 +1,8 @@
-"""Makes transformers' Auto classes know the models: imported with the first public name that has to do with a model.
+"""Registers the models with transformers' Auto classes; imported with the first public name that has to do with a model.
 
-`import megadance_hf` alone does not do it, because asking transformers for its Auto classes takes seconds, which `megadance
---help` should not wait for, nor somebody who wants features and no model. `AutoModel.from_pretrained(DIR)` therefore needs
-`import megadance_hf.auto`, or any name imported from `megadance_hf` but `Motion` and `MegaDanceFeatureExtractor`.
+`import megadance_hf` alone does not register them: importing the Auto classes takes seconds, which neither `megadance --help`
+nor somebody who wants features and no model should wait for. `AutoModel.from_pretrained(DIR)` therefore needs `import
+megadance_hf.auto`, or any name from `megadance_hf` other than `Motion`, `MegaDanceFeatureExtractor` and `load_audio`.
 """
 
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
@@ -21,5 +21,5 @@ for _config, _model in (
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)
-    AutoProcessor.register(_config, MegaDanceProcessor, exist_ok=True)  # it says itself which of them have none
+    AutoProcessor.register(_config, MegaDanceProcessor, exist_ok=True)  # it raises itself where there is none
 AutoFeatureExtractor.register(MegaDanceConfig, MegaDanceFeatureExtractor, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which models there are, and what their configurations say, without the code of the networks, which takes seconds to import."""
+"""Finding models and reading their configurations, without importing the networks, which takes seconds."""
 
 import os
 from pathlib import Path
@@ -20,13 +20,13 @@ def bundled_models() -> list[str]:
 
 
 def find_model(model: str | os.PathLike = DEFAULT_MODEL) -> str:
-    """What `from_pretrained` of the parts is called with: a folder (that of a bundled model, if it is named so) or a Hub id.
+    """A bundled model's name, a folder or a Hub id -> what transformers' `from_pretrained` takes: a folder or a Hub id.
 
         AutoModel.from_pretrained(find_model())               # the bundled model
         AutoProcessor.from_pretrained(find_model("ballroom"))  # the same, by its name
 
     Raises:
-        ModelError: it reads like a folder and there is none.
+        ModelError: it looks like a folder, and there is none.
     """
     name = os.fspath(model)
     folder = Path(name).expanduser()
@@ -44,10 +44,10 @@ def find_model(model: str | os.PathLike = DEFAULT_MODEL) -> str:
 
 
 def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDanceConfig:
-    """Configuration of a generator without its weights; for its genres and sizes.
+    """Configuration of a generator, without its weights. `hub`: `revision`, `token`, ... as for `from_pretrained`.
 
     Raises:
-        ModelError: there is none, or it is of another kind of model.
+        ModelError: there is none, or it belongs to another kind of model.
     """
     source = find_model(model)
     with one_line(model):

@@ -33,7 +33,7 @@ from .models import DEFAULT_MODEL, find_model, load_config
 from .motion.motion import Motion, MotionError
 from .processor import MegaDanceProcessor
 
-# Keywords of from_pretrained that say where files come from; the others are about the generator.
+# Keywords of from_pretrained that say where files come from; all others are the generator's.
 _HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
@@ -41,12 +41,12 @@ _HUB_KEYWORDS = ("revision", "token", "cache_dir", "local_files_only", "force_do
 
 
 def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict[str, str]:
-    """What a model is, as names and short texts for people. Only its configurations are read."""
+    """A model described for people: names and short texts, from its configurations alone."""
     config, source = load_config(model, **hub), find_model(model)
     with one_line(model):
         if os.path.isdir(source):
             codec = check_config(MegaDanceTokenizerConfig, Path(source, TOKENIZER_FOLDER))
-            # a billion layers are not described before somebody has looked whether they are there
+            # before a billion layers are built and described: are their weights there?
             check_weights(MegaDanceForMotionGeneration, config, source)
         else:
             codec = MegaDanceTokenizerConfig.from_pretrained(source, subfolder=TOKENIZER_FOLDER, **hub)
@@ -72,8 +72,8 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
     }
 
 
-# What only a song that is there as a whole can be danced to with, and what to do for a stream.
-_WHOLE_SONGS = {
+# Options that need the whole song, and what to do instead in a stream.
+_WHOLE_SONG_OPTIONS = {
     **dict.fromkeys(("num", "num_return_sequences"), "it is one dance; start several streams with other seeds"),
     **dict.fromkeys(("start", "duration"), "give the blocks that are to be danced to"),
     **dict.fromkeys(("start_motion", "logits_processor", "streamer", "progress"), "leave it out"),
@@ -84,34 +84,33 @@ _WHOLE_SONGS = {
 
 
 def _check_loading(options: dict[str, Any]) -> None:
-    """What transformers would say in many lines, or from deep inside, about where and as what weights are loaded."""
-    places = options.get("device_map")
-    if not (places is None or places in ("auto", "balanced", "balanced_low_0", "sequential")):
-        for place in places.values() if isinstance(places, dict) else [places]:
-            if isinstance(place, int) and not torch.accelerator.is_available():
-                raise ValueError(f"device_map={places!r}: there is no accelerator here; give device_map='cpu'")
-            if place != "disk":
-                find_device(place, "device_map")
+    """Refuse `device_map` and dtypes that transformers would reject in many lines, or from deep inside."""
+    device_map = options.get("device_map")
+    if not (device_map is None or device_map in ("auto", "balanced", "balanced_low_0", "sequential")):
+        for device in device_map.values() if isinstance(device_map, dict) else [device_map]:
+            if isinstance(device, int) and not torch.accelerator.is_available():
+                raise ValueError(f"device_map={device_map!r}: there is no accelerator here; give device_map='cpu'")
+            if device != "disk":
+                find_device(device, "device_map")
     for name in ("dtype", "torch_dtype"):
-        kind = options.get(name)
-        named = getattr(torch, kind, None) if isinstance(kind, str) else kind
-        if not (kind is None or kind == "auto" or (isinstance(named, torch.dtype) and named.is_floating_point)):
-            raise ValueError(f"{name}={kind!r}: give 'float32', 'bfloat16', 'float16' or 'auto'")
+        value = options.get(name)
+        dtype = getattr(torch, value, None) if isinstance(value, str) else value
+        if not (value is None or value == "auto" or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
+            raise ValueError(f"{name}={value!r}: give 'float32', 'bfloat16', 'float16' or 'auto'")
 
 
 # --- the pipeline --------------------------------------------------------------------------------------------------
 
 
 class MusicToDancePipeline(DancePipeline):
-    """Songs in, `Motion`s out: what `DancePipeline.__call__` gives as arrays is a `Motion` here, and so is its `start_motion`,
-    at any frame rate.
+    """Songs in, `Motion`s out: `DancePipeline` with a `Motion` in place of arrays, also as `start_motion`, at any frame rate.
 
-    `from_pretrained` is the usual way to make one. The parts can be handed in as well: a `MegaDanceForMotionGeneration`,
-    a `MegaDanceTokenizer`, a `MegaDanceProcessor`; what is missing is loaded from where the model came from.
+    Usually made by `from_pretrained`. The parts can be passed in as well: a `MegaDanceForMotionGeneration`, a
+    `MegaDanceTokenizer`, a `MegaDanceProcessor`; missing ones are loaded from where the model came from.
 
     Attributes:
         model, tokenizer, processor: the parts.
-        genres: names that `genre` can be.
+        genres: names of the genres.
     """
 
     _processor_class = MegaDanceProcessor
@@ -130,7 +129,8 @@ class MusicToDancePipeline(DancePipeline):
                 else to the generator, such as `dtype=torch.bfloat16` or `active_genres=["waltz"]`.
 
         Raises:
-            ModelError: not found, another kind of model, broken or missing files. ValueError: there is no such device here.
+            ModelError: not found, another kind of model, broken or missing files.
+            ValueError: there is no such device.
         """
         if device is not None and kwargs.get("device_map") is not None:
             raise ValueError(
@@ -195,37 +195,37 @@ class MusicToDancePipeline(DancePipeline):
             for chunk in pipe.stream(blocks, sampling_rate=44100, genre="waltz", seed=0):
                 show(chunk.poses, chunk.translation)
 
-        The chunks are the dance, one after the other: each begins where the last one ended and is final, and together they
-        are as long as the music, to the frame. Mostly they are 8 frames long, one for each 0.267 s of music.
+        Chunks are final and consecutive; together they are as long as the music, to the frame. Most have 8 frames, for 0.267 s of
+        music.
 
-        The delay, from the music of an instant to the pose that answers it: at most 0.267 s, which a chunk's music takes to
-        come in, and the time that computing a chunk takes (`benchmarks/streaming.py`), and `wait_codes` times 0.267 s more.
+        The delay from the music of an instant to its pose is at most 0.267 s, in which a chunk's music comes in, plus the time
+        to compute a chunk (`benchmarks/streaming.py`), plus `wait_codes` times 0.267 s.
 
         Args:
-            blocks: pieces of sound as they come, of any length, as `MegaDanceFeatureExtractor` takes them: (samples,), or
-                (samples, channels). Fetched one at a time, when there is nothing left to do with those before.
+            blocks: sound as it comes in, blocks of any length, as `MegaDanceFeatureExtractor` takes it: (samples,) or
+                (samples, channels). The next block is fetched when the ones before are used up.
             sampling_rate: of the blocks, in Hz.
             genre, seed, temperature, top_k, floor: as in `__call__`. The same music and seed give the same dance, however the
-                music is cut into blocks; another one than `__call__` gives, which knows the whole song.
-            wait_codes: wait for so many more codes before frames are final. 0 is the shortest delay; with 1 or 2 the motion is
-                nearer to what the model makes of a whole song (see `streaming_megadance.py`).
-            guess_codes: how many codes are foreseen, so that frames can be decoded before those codes are there; each costs a
-                step of the generator. 4 is enough; 2 for a large model that would not keep up; 0 is visibly rough.
+                music is cut into blocks, but not the dance of `__call__`, which knows the whole song.
+            wait_codes: number of further codes to wait for before frames are final. 0 is the shortest delay; with 1 or 2 the
+                motion is closer to what the model makes of a whole song (see `streaming_megadance.py`).
+            guess_codes: number of codes to predict ahead, so that frames can be decoded before those codes are there; each
+                costs a step of the generator. 4 is enough; 2 for a large model that would not keep up; 0 is visibly rough.
             generate_kwargs: other fields of the generation configuration.
 
         Yields:
-            `Motion`s, whose `metadata` has seed, genre, model, `first_frame` (its number in the dance), `heard` (seconds of
-            music that had come in), and `compute_seconds`, from the block that completed the chunk's music to the chunk.
+            `Motion`s whose `metadata` has seed, genre, model, `first_frame` (index in the dance), `heard` (seconds of music
+            that had come in), and `compute_seconds`, from the block that completed the chunk's music to the chunk.
 
         Raises:
-            AudioError, GenreError, ValueError: see the message; about arguments at once, about a block when it comes.
+            AudioError, GenreError, ValueError: an argument (at once) or a block (when it comes) that cannot be used.
         """
         given = {"genre": genre, "seed": seed, "temperature": temperature, "top_k": top_k, "floor": floor}
         given = {name: value for name, value in given.items() if value is not None}
         options = self._without_nested({**given, **generate_kwargs})
         for name in options:
-            if name in _WHOLE_SONGS:
-                raise ValueError(f"{name} is no option of a stream: {_WHOLE_SONGS[name]}")
+            if name in _WHOLE_SONG_OPTIONS:
+                raise ValueError(f"{name} is no option of a stream: {_WHOLE_SONG_OPTIONS[name]}")
         options = {name: value for name, value in options.items() if value is not None}
         first, options, last = self._sanitize_parameters(**options)
         genre = first.get("genre") or self.genres[0]
@@ -266,8 +266,7 @@ class MusicToDancePipeline(DancePipeline):
         return motion
 
 
-# What `pipeline("music-to-dance", ...)` of transformers looks up. Here, and not in the package's __init__, because
-# asking transformers for its pipelines takes seconds.
+# For transformers' `pipeline("music-to-dance", ...)`. Not in the package's __init__: importing transformers' pipelines takes seconds.
 if TASK not in PIPELINE_REGISTRY.supported_tasks:
     PIPELINE_REGISTRY.register_pipeline(
         TASK,

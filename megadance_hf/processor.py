@@ -1,6 +1,6 @@
-"""The processor of this package: what `modeling/` gives as arrays is a `Motion` here.
+"""The processor of `modeling/`, with a `Motion` in place of arrays.
 
-processor = MegaDanceProcessor.from_pretrained()                    # of the bundled model; or of a folder, or a Hub id
+processor = MegaDanceProcessor.from_pretrained()                    # the bundled model's; or a folder's, or a Hub id's
 output = model.generate(**processor("song.mp3", genre="waltz"), seed=0)
 processor.decode(output).save("dance.mp4", music="song.mp3")
 """
@@ -18,7 +18,7 @@ class MegaDanceProcessor(ArraysProcessor):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike = DEFAULT_MODEL, **kwargs: Any):
-        """Also by the name of a bundled model, which is what there is when nothing is named."""
+        """As in transformers; also by the name of a bundled model. Without a name the default model's."""
         source = os.fspath(pretrained_model_name_or_path)
         if not kwargs.get("subfolder"):
             source = find_model(source)

@@ -1,11 +1,11 @@
-"""Damaged and odd files for every door through which files come in; what may not happen is counted.
+"""Fuzz every loader of files with damaged and odd ones, and count what must not happen.
 
     python tests/fuzz_loaders.py --cases 20000 --seed 0            # prints a table, Markdown
     python tests/fuzz_loaders.py --loaders motion,model --cases 500 --keep FOLDER
 
-Valid small files of each kind are made once. Each case takes one, damages it (bits, bytes, cuts, splices, numbers, types) and opens
-it in a child process. Fine is: it is accepted, or refused with this package's own error of one line that names the file. Counted
-as faults: other exceptions, messages that do not name the file, a dead child, more than 20 s, more than 2 GB.
+Small valid files of each kind are made once. Each case damages one of them (bits, bytes, cuts, splices, numbers, types) and opens it
+in a child process. It may be accepted, or refused with an error of this package, in one line that names the file. Everything else
+is a fault: other exceptions, messages without the file's name, a dead child, more than 20 s, more than 2 GB.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 SECONDS, BYTES = 20.0, 2 << 30
-# More would end the machine's other work; below it the system's own refusal, a MemoryError, is what a user would see.
+# Larger allocations raise MemoryError, as they do for a user, and leave the machine's other processes alone.
 ADDRESS_SPACE = 24 << 30
 
 
@@ -120,7 +120,7 @@ def damage_text(raw: bytes, chance: random.Random) -> bytes:
 
 
 def damage_json(raw: bytes, chance: random.Random) -> bytes:
-    """A value of another type or size somewhere inside, a key less, or another whole."""
+    """A value of another type or size somewhere inside, a missing key, or other content altogether."""
     lines = raw.decode().splitlines() if raw.count(b"\n{") else [raw.decode()]
     at = chance.randrange(len(lines))
     try:
@@ -166,7 +166,7 @@ def damage(path: Path, chance: random.Random) -> None:
 
 
 def odd_arrays(raw: bytes, chance: random.Random) -> bytes:
-    """A well-formed file of arrays that are not what they should be."""
+    """A well-formed file with arrays of the wrong shape, type or range."""
     import io
 
     import numpy as np
@@ -214,7 +214,7 @@ def odd_arrays(raw: bytes, chance: random.Random) -> bytes:
 
 
 def damage_tensors(raw: bytes, chance: random.Random) -> bytes:
-    """The header of a safetensors file with other names, shapes, offsets; or numbers that are none."""
+    """A safetensors file whose header has other names, shapes or offsets, or whose numbers are not finite."""
     size = struct.unpack("<Q", raw[:8])[0]
     header, body = json.loads(raw[8 : 8 + size]), bytearray(raw[8 + size :])
     names = [name for name in header if name != "__metadata__"]
@@ -240,16 +240,11 @@ def damage_tensors(raw: bytes, chance: random.Random) -> bytes:
     return struct.pack("<Q", len(text)) + text + bytes(body)
 
 
-# --- the doors --------------------------------------------------------------------------------------------------------------
+# --- the loaders --------------------------------------------------------------------------------------------------------------
 
 
-class Door:
-    """One kind of file: how valid ones are made, and how one is opened.
-
-    Attributes:
-        share: of all cases.
-        named: what of the case a message must name: its files' and folders' names, or these words.
-    """
+class Loader:
+    """One kind of file: how to make valid ones, and how to open one. `share`: its weight among all cases."""
 
     share = 1.0
 
@@ -282,7 +277,7 @@ def small_motion() -> Any:
     return Motion(poses, translation, genre="waltz", metadata={"seed": 1, "model": "x"})
 
 
-class MotionDoor(Door):
+class MotionLoader(Loader):
     share = 5.0
 
     def make(self, folder: Path) -> None:
@@ -323,7 +318,7 @@ class MotionDoor(Door):
         len(Motion.load(path).joints())
 
 
-class AudioDoor(Door):
+class AudioLoader(Loader):
     share = 4.0
 
     def make(self, folder: Path) -> None:
@@ -366,7 +361,7 @@ class AudioDoor(Door):
         load_audio(path)
 
 
-class ModelDoor(Door):
+class ModelLoader(Loader):
     share = 5.0
 
     def make(self, folder: Path) -> None:
@@ -402,7 +397,7 @@ class ModelDoor(Door):
         pipe({"input_features": np.random.default_rng(0).random((40, 35)).astype(np.float32)}, seed=0)
 
 
-class PreparedDoor(Door):
+class PreparedLoader(Loader):
     share = 3.0
 
     def make(self, folder: Path) -> None:
@@ -420,7 +415,7 @@ class PreparedDoor(Door):
             len(clip)
 
 
-class ConfigurationDoor(Door):
+class ConfigurationLoader(Loader):
     share = 3.0
 
     def make(self, folder: Path) -> None:
@@ -441,17 +436,17 @@ class ConfigurationDoor(Door):
             if kind == "generator" and not sizes.get("codebook_size"):
                 sizes["codebook_size"] = 27
             getattr(configurations, f"MegaDance{prefix}Config")(**sizes)
-        for place, made in (
+        for section, settings in (
             ("data", DataSettings),
             ("augmentation", MusicAugmentation),
             ("generation", GenerationSettings),
         ):
-            with recipe.using(place):
-                made(**recipe.section(place))
+            with recipe.using(section):
+                settings(**recipe.section(section))
 
 
-class RawDoor(Door):
-    """Metadata, splits and motions of raw folders; their songs are left out, as they take long."""
+class RawLoader(Loader):
+    """Metadata, splits and motions of raw folders; songs take too long."""
 
     share = 3.0
 
@@ -498,7 +493,7 @@ class RawDoor(Door):
                 raise
 
 
-class StatisticsDoor(Door):
+class StatisticsLoader(Loader):
     share = 2.0
 
     def make(self, folder: Path) -> None:
@@ -526,8 +521,8 @@ class StatisticsDoor(Door):
                 value.copy()
 
 
-class RequestDoor(Door):
-    """What is sent to an Endpoint: JSON. A message names the parameter instead of a file."""
+class RequestLoader(Loader):
+    """JSON requests to an Endpoint; errors name the parameter instead of a file."""
 
     share = 1.0
 
@@ -584,31 +579,31 @@ class RequestDoor(Door):
         self.handler(json.loads(path.read_bytes()))
 
 
-DOORS: dict[str, Door] = {
-    "motion": MotionDoor(),
-    "audio": AudioDoor(),
-    "model": ModelDoor(),
-    "prepared": PreparedDoor(),
-    "configuration": ConfigurationDoor(),
-    "raw": RawDoor(),
-    "statistics": StatisticsDoor(),
-    "request": RequestDoor(),
+LOADERS: dict[str, Loader] = {
+    "motion": MotionLoader(),
+    "audio": AudioLoader(),
+    "model": ModelLoader(),
+    "prepared": PreparedLoader(),
+    "configuration": ConfigurationLoader(),
+    "raw": RawLoader(),
+    "statistics": StatisticsLoader(),
+    "request": RequestLoader(),
 }
 
 
 # --- the child --------------------------------------------------------------------------------------------------------------
 
 
-def judge(error: BaseException, path: Path, door: str) -> str:
-    """What an exception counts as: refused (fine), nameless, many lines, low-level."""
-    said = str(error)
+def judge(error: BaseException, path: Path, loader: str) -> str:
+    """The kind of an exception: refused (as it should be), nameless (or of many lines), low-level."""
+    message = str(error)
     module = type(error).__module__.partition(".")[0]
     if module not in ("megadance_hf", "examples", "transformers_modules"):
         return "low-level"
     named = {path.name, *(file.name for file in path.rglob("*"))} if path.is_dir() else {path.name}
-    if door == "request":
+    if loader == "request":
         named = {"inputs", "parameters", "request", "genre", "song of"}
-    if "\n" in said or not any(name in said for name in named):
+    if "\n" in message or not any(name in message for name in named):
         return "nameless"
     return "refused"
 
@@ -618,32 +613,32 @@ def peak_memory() -> int:
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) << 10
 
 
-def case_of(door: str, valid: Path, work: Path, seed: int, number: int) -> Path:
-    """The damaged copy of one case: the same for the same numbers."""
-    chance = random.Random(zlib.crc32(f"{door}-{seed}-{number}".encode()))
+def case_of(loader: str, valid: Path, work: Path, seed: int, number: int) -> Path:
+    """The damaged copy of one case, reproducible from its seed and number."""
+    chance = random.Random(zlib.crc32(f"{loader}-{seed}-{number}".encode()))
     source = chance.choice(sorted(valid.iterdir()))
     target = work / f"{source.name.partition('.')[0]}-{number}{''.join(source.suffixes)}"
     if source.is_dir():
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
-    return DOORS[door].damage(target, chance)
+    return LOADERS[loader].damage(target, chance)
 
 
-def warm_up(door: str, valid: Path, work: Path) -> None:
-    """Open the valid files once: whatever is imported or compiled is no case's doing."""
+def warm_up(loader: str, valid: Path, work: Path) -> None:
+    """Open the valid files once, so that no case is charged for imports and compilation."""
     for example in sorted(valid.iterdir()):
         copy = work / f"first-{example.name}"
         (shutil.copytree if example.is_dir() else shutil.copyfile)(example, copy)
         try:
-            DOORS[door].open(copy)
+            LOADERS[loader].open(copy)
         except ValueError:
             pass
         shutil.rmtree(copy, ignore_errors=True) if copy.is_dir() else copy.unlink()
 
 
 def child(folder: Path, work: Path, seed: int) -> None:
-    """Reads lines "DOOR NUMBER" from stdin, writes one line of JSON for each."""
+    """Read lines "LOADER NUMBER" from stdin, write one line of JSON for each."""
     import resource
     import warnings
 
@@ -653,20 +648,20 @@ def child(folder: Path, work: Path, seed: int) -> None:
     os.dup2(2, 1)  # what libraries print
     warm: set[str] = set()
     for line in sys.stdin:
-        door, number = line.split()
-        if door not in warm:
-            warm_up(door, folder / door, work)
-            warm.add(door)
-        path = case_of(door, folder / door, work, seed, int(number))
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        loader, number = line.split()
+        if loader not in warm:
+            warm_up(loader, folder / loader, work)
+            warm.add(loader)
+        path = case_of(loader, folder / loader, work, seed, int(number))
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         began = time.monotonic()
         result: dict[str, Any] = {"number": int(number)}
         try:
-            DOORS[door].open(path)
+            LOADERS[loader].open(path)
             result["kind"] = "accepted"
         except Exception as error:
-            result["kind"] = judge(error, path, door)
-            result["said"] = f"{type(error).__module__}.{type(error).__name__}: {error}"[:600]
+            result["kind"] = judge(error, path, loader)
+            result["message"] = f"{type(error).__module__}.{type(error).__name__}: {error}"[:600]
         result |= {"seconds": time.monotonic() - began, "bytes": peak_memory()}
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         print(json.dumps(result), file=out, flush=True)
@@ -687,15 +682,15 @@ class Child:
         self.process = subprocess.Popen(command, env=environment, **pipes)
         self.warm: set[str] = set()
 
-    def last_words(self) -> str:
+    def error_output(self) -> str:
         self.errors.seek(0)
         return self.errors.read()[-300:].strip()
 
-    def run(self, door: str, number: int) -> dict[str, Any]:
-        self.process.stdin.write(f"{door} {number}\n")
+    def run(self, loader: str, number: int) -> dict[str, Any]:
+        self.process.stdin.write(f"{loader} {number}\n")
         self.process.stdin.flush()
-        seconds = 1.5 * SECONDS + (0 if door in self.warm else 300)  # imports, for the first
-        self.warm.add(door)
+        seconds = 1.5 * SECONDS + (0 if loader in self.warm else 300)  # imports, for the first
+        self.warm.add(loader)
         ready, _, _ = select.select([self.process.stdout], [], [], seconds)
         line = self.process.stdout.readline().strip() if ready else None
         if line:
@@ -707,7 +702,7 @@ class Child:
             return result
         self.end()
         kind = "hang" if line is None else "crash"
-        return {"number": number, "kind": kind, "said": f"exit {self.process.returncode} {self.last_words()}"}
+        return {"number": number, "kind": kind, "message": f"exit {self.process.returncode} {self.error_output()}"}
 
     def end(self) -> None:
         self.process.kill()
@@ -719,27 +714,27 @@ FAULTS = ("low-level", "nameless", "crash", "hang", "memory")
 
 
 class Fuzz:
-    """Runs cases in a child, and counts what became of them."""
+    """Runs cases in a child process and counts their kinds."""
 
     def __init__(self, folder: Path, seed: int):
         self.folder, self.seed, self.child = folder, seed, None
 
-    def case(self, door: str, number: int) -> dict[str, Any]:
-        valid = self.folder / door
+    def case(self, loader: str, number: int) -> dict[str, Any]:
+        valid = self.folder / loader
         if not valid.is_dir():
             valid.mkdir(parents=True)
-            DOORS[door].make(valid)
+            LOADERS[loader].make(valid)
         self.child = self.child or Child(self.folder, self.seed)
-        result = self.child.run(door, number)
+        result = self.child.run(loader, number)
         if self.child.process.returncode is not None:
             self.child = None
-        return {"door": door, **result}
+        return {"loader": loader, **result}
 
-    def cases(self, door: str, count: int) -> tuple[Counter, list[dict[str, Any]], int]:
-        """Counts, every fault, and the largest memory in bytes."""
+    def cases(self, loader: str, count: int) -> tuple[Counter, list[dict[str, Any]], int]:
+        """Counts by kind, all faults, and the largest peak memory in bytes."""
         counts, faults, largest = Counter(), [], 0
         for number in range(count):
-            result = self.case(door, number)
+            result = self.case(loader, number)
             counts[result["kind"]] += 1
             largest = max(largest, result.get("bytes", 0))
             if result["kind"] in FAULTS:
@@ -770,7 +765,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--loaders", default=",".join(DOORS))
+    parser.add_argument("--loaders", default=",".join(LOADERS))
     parser.add_argument(
         "--keep", type=Path, help="folder for the valid files and faults.jsonl; a temporary one otherwise"
     )
@@ -781,7 +776,7 @@ def main() -> int:
         child(*map(Path, arguments.child), arguments.seed)
         return 0
     names = arguments.loaders.split(",")
-    shares = sum(DOORS[name].share for name in names)
+    shares = sum(LOADERS[name].share for name in names)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -791,7 +786,7 @@ def main() -> int:
             if arguments.only is not None:
                 print(run.case(name, arguments.only))
             else:
-                results[name] = run.cases(name, -int(-arguments.cases * DOORS[name].share // shares))
+                results[name] = run.cases(name, -int(-arguments.cases * LOADERS[name].share // shares))
                 print(
                     f"{name}: {dict(results[name][0])} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
                 )
@@ -803,10 +798,10 @@ def main() -> int:
             lines = [json.dumps(fault) for fault in faults]
             (folder / "faults.jsonl").write_text("\n".join(lines), encoding="utf-8")
         print(table(results))
-        for (door, kind, said), number in Counter(
-            (fault["door"], fault["kind"], re.sub(r"\d+", "N", fault.get("said", ""))[:160]) for fault in faults
+        for (loader, kind, message), number in Counter(
+            (fault["loader"], fault["kind"], re.sub(r"\d+", "N", fault.get("message", ""))[:160]) for fault in faults
         ).most_common(60):
-            print(f"{number:5d} {door} {kind}: {said}", file=sys.stderr)
+            print(f"{number:5d} {loader} {kind}: {message}", file=sys.stderr)
     return 1 if faults else 0
 
 

@@ -15,6 +15,7 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, NUM_JOINTS, ROOT_SIZE
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.modeling.music_features_megadance import BEAT
 
 GENRES = ("chacha", "rumba", "waltz")
 
@@ -70,6 +71,20 @@ def save_tiny_data(folder: Path) -> Path:
     ]
     write_prepared(folder, clips, card=Card("Three dances", "Made up.", "Free.", "cc0-1.0"), genres=GENRES)
     return folder
+
+
+def song(number: int, frames: int = 300, period: float = 0.5, genre: str = "waltz", **fields) -> Clip:
+    """A clip that sways in place to music of its own; its beats are known unless `fields` say otherwise."""
+    generator = np.random.default_rng(number)
+    features = generator.standard_normal((frames, 35)).astype(np.float32)
+    features[:, BEAT] = 0
+    features[(30 * np.arange(0.1, frames / 30, period) + 1e-6).astype(int), BEAT] = 1
+    grid = {"beat_period_s": period, "first_beat_s": 0.1, "beats_per_bar": 3, "first_beat_is_downbeat": True}
+    poses = 0.2 * np.sin(np.arange(frames)[:, None] / 7 + generator.uniform(0, 6, 72))
+    path = np.tile([0.0, 1.0, 0.0], (frames, 1))
+    return Clip(
+        f"song{number}", poses.astype(np.float32), path.astype(np.float32), features, genre=genre, **(grid | fields)
+    )
 
 
 def click_song(seconds: float, rate: int = 22050, bpm: float = 120) -> np.ndarray:

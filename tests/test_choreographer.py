@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from megadance_hf import metrics
 from megadance_hf.data.schema import check_motion
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix, forward_kinematics
-from megadance_hf.synthetic.choreographer import GENRES, Figure, choreograph
+from megadance_hf.synthetic.choreographer import choreograph
+from megadance_hf.synthetic.figures import GENRES
 
 
 def joints_of(dance) -> np.ndarray:
@@ -83,12 +84,6 @@ def test_the_same_seed_gives_the_same_dance_and_another_seed_another():
 def test_more_energy_is_more_movement():
     quiet, loud = (joints_of(choreograph("reach", 10, 90, energy=energy, seed=0)) for energy in (0.0, 1.0))
     assert metrics.mean_speed(loud) > 1.2 * metrics.mean_speed(quiet)
-
-
-def test_a_mirrored_figure_is_the_mirror_image():
-    figure = Figure(sway=0.1, tilt=0.2, left_foot=(0.3, 0.1), lift=(0.1, 0.0), walk=(0.2, 0.1), heading=0.3)
-    twice = figure.mirrored().mirrored()
-    assert twice == figure and figure.mirrored().right_foot == (-0.3, 0.1) and figure.mirrored().lift == (0.0, 0.1)
 
 
 def test_sides_alternate():

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from megadance_hf import metrics
@@ -63,7 +65,7 @@ def test_only_feet_on_the_floor_skate():
     assert metrics.foot_speed_on_floor(one_foot) == 0
 
 
-def test_root_drift_is_metres_a_minute():
+def test_root_drift_is_metres_per_minute():
     assert metrics.root_drift(moving((0.05, 0, 0), 900)) == pytest.approx(3, rel=1e-6)
     assert metrics.root_drift(moving((0, 1, 0), 900)) == pytest.approx(0, abs=1e-9)  # height is no drift
     circle = standing(900)
@@ -121,8 +123,8 @@ def test_bar_profile_of_no_motion_is_flat():
 
 def test_skating_is_a_foot_on_the_floor_that_slips():
     assert metrics.foot_skating_ratio(standing()) == 0
-    assert metrics.foot_skating_ratio(moving((1.2, 0, 0))) == 1  # 4 cm a frame
-    assert metrics.foot_skating_ratio(moving((0.5, 0, 0))) == 0  # 1.7 cm a frame
+    assert metrics.foot_skating_ratio(moving((1.2, 0, 0))) == 1  # 4 cm per frame
+    assert metrics.foot_skating_ratio(moving((0.5, 0, 0))) == 0  # 1.7 cm per frame
     assert metrics.foot_skating_ratio(moving((1.2, 0, 0)) + [0, 1, 0]) == 0  # in the air
     assert metrics.foot_skating_ratio(moving((1.2, 0, 0), 1)) == 0
 
@@ -134,7 +136,8 @@ def test_physical_foot_contact():
     assert metrics.physical_foot_contact(planted) == 0
     sliding = planted.copy()
     sliding[:, [7, 8, 10, 11], 0] += np.linspace(0, 1, 90)[:, None]
-    assert metrics.physical_foot_contact(sliding) > 0.1
+    size = np.abs(np.diff(planted[:, 0, 0], n=2))  # both feet slide 1/89 m per frame
+    assert metrics.physical_foot_contact(sliding) == pytest.approx(10000 * (size / size.max()).mean() / 89**2)
     one_foot = planted.copy()
     one_foot[:, [7, 10], 0] += np.linspace(0, 1, 90)[:, None]
     assert metrics.physical_foot_contact(one_foot) == 0  # the other holds
@@ -167,6 +170,41 @@ def test_no_beats_align_with_nothing():
         metrics.beat_alignment(pausing(30), [3], over="both")
 
 
+@given(
+    st.floats(8, 30),
+    st.floats(0, 8),
+    st.floats(0.01, 0.99),
+)
+def test_shifted_beats_of_an_even_grid_are_that_grid_later(period, first, part):
+    frames = 200
+    beats = np.arange(first, frames, period)
+    moved = metrics.shift_beats(beats, part, frames)
+    expected = np.arange(first + (part - 1) * period, frames, period)
+    expected = expected[expected >= 0]
+    # a beat within rounding of an end may be in or out
+    assert abs(len(moved) - len(expected)) <= 1
+    assert all(np.abs(expected - beat).min() < 1e-6 for beat in moved if 1e-6 < beat < frames - 1e-6)
+
+
+def test_one_beat_is_no_tempo():
+    assert metrics.beat_synchrony(np.zeros((100, 24, 3)), np.array([40])) is None
+
+
+def test_a_dance_in_time_with_the_bar_is_told_from_itself_moved():
+    frames, period = 480, 60
+    phase = (np.arange(frames) / period) % 1
+    speed = 1 + 0.8 * np.cos(2 * np.pi * phase)
+    path = np.cumsum(speed) / 30
+    joints = np.zeros((frames, 24, 3))
+    joints[:, 1:, 1] = path[:, None]
+    reference = metrics.bar_profile(joints, phase)
+    found = metrics.bar_synchrony(joints, phase, reference)
+    assert found["own"] == pytest.approx(1) and found["moved"] == pytest.approx(-1 / 11, abs=0.02)
+    late = metrics.bar_synchrony(joints, (phase + 0.5) % 1, reference)
+    assert late["own"] == pytest.approx(-1, abs=0.02)
+    np.testing.assert_allclose(found["profile"], reference)
+
+
 # --- distributions, genres, errors -------------------------------------------------------------------------------------------
 
 
@@ -196,6 +234,14 @@ def test_diversity_is_the_mean_distance_of_pairs():
     rows = RNG.normal(size=(7, 4))
     pairs = [np.linalg.norm(rows[i] - rows[j]) for i in range(7) for j in range(i)]
     assert metrics.diversity(rows) == pytest.approx(np.mean(pairs))
+
+
+def test_a_paired_test_is_one_sided():
+    low = np.arange(10.0)
+    assert metrics.paired_test(low + np.linspace(1, 2, 10), low)["p"] == pytest.approx(2**-10)
+    assert metrics.paired_test(low, low + np.linspace(1, 2, 10))["p"] == 1.0
+    assert metrics.paired_test(low, low) == {"pairs": 10, "difference": 0.0, "p": 1.0}
+    assert metrics.paired_test([], []) == {"pairs": 0, "difference": 0.0, "p": 1.0}
 
 
 def test_genre_scores():

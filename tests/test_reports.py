@@ -53,11 +53,11 @@ def test_every_row_and_condition_is_told(report):
 
 
 @pytest.mark.parametrize(
-    ("value", "decimals", "said"),
+    ("value", "decimals", "text"),
     [(None, 2, "-"), (0.0, 3, "0.000"), (12.345, 1, "12.3"), (-0.5, 2, "-0.50"), (3.21e12, 2, "3.2e+12")],
 )
-def test_numbers(value, decimals, said):
-    assert reports._number(value, decimals) == said
+def test_numbers(value, decimals, text):
+    assert reports._number(value, decimals) == text
 
 
 @pytest.mark.slow

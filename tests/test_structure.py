@@ -32,7 +32,7 @@ PACKAGES = ("modeling", "datasets_scripts", "megadance_hf", "examples", "benchma
 
 # What travels to the Hub beside the weights knows nothing else; the second group only inside `try`. transformers brings
 # huggingface_hub, safetensors and tqdm along.
-HUB_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors", "tqdm"}
+HUB_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "safetensors"}
 OPTIONAL_HUB_LIBRARIES = {
     "scipy",
     "librosa",

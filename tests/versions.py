@@ -1,9 +1,8 @@
-"""A short part of the suite with other versions than the pinned ones: `python tests/versions.py newest` (or `lowest`).
+"""Run the tests marked `versions` with other versions than the pinned ones: `python tests/versions.py newest` (or `lowest`).
 
-`newest` installs everything without constraints, as every user gets it today; `lowest` all lower bounds of `setup.py` at once.
-Each has an environment of its own in the checkout (.venv-newest, .venv-lowest), with the newest and the oldest Python found on
-this machine among those that `setup.py` names. The tests are those marked `versions`. A failure names the versions it
-happened with.
+`newest` installs everything without constraints, as users get it today; `lowest` all lower bounds of `setup.py` together. Each
+has an environment of its own in the checkout (.venv-newest, .venv-lowest), with the newest or the oldest Python found on this
+machine among those that `setup.py` names. A failure names the versions.
 """
 
 import argparse
@@ -15,27 +14,27 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The page's only lower bound is the version that development has pinned; gradio itself asks for newer ones of the others.
+# The demo is tested with the newest only: gradio requires newer versions of the others than their lower bounds.
 EXTRAS = {"lowest": ("train", "smplx"), "newest": ("train", "smplx", "demo")}
-NEEDS = {"test_demo.py": "demo"}  # tests that an extra is needed for
+NEEDS = {"test_demo.py": "demo"}  # tests that need an extra
 TOOLS = ("pytest", "hypothesis", "httpx")
-TOLD = ("torch", "transformers", "huggingface_hub", "numpy", "numba", "av", "accelerate", "datasets")
+REPORTED = ("torch", "transformers", "huggingface_hub", "numpy", "numba", "av", "accelerate", "datasets")
 
 
 def declared(setup: Path = ROOT / "setup.py") -> dict[str, object]:
-    """The constants of setup.py, without running it."""
+    """The constants of setup.py, without executing it."""
     constants = {}
     for node in ast.parse(setup.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             try:
                 constants[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:  # made from others
+            except ValueError:  # computed from others
                 continue
     return constants
 
 
 def lower_bounds() -> list[str]:
-    """`name==bound` for each requirement of the library and of the extras that users install."""
+    """`name==bound` for each requirement of the library and of its tested extras."""
     constants = declared()
     required = [
         *constants["REQUIREMENTS"],
@@ -45,7 +44,7 @@ def lower_bounds() -> list[str]:
 
 
 def find_python(kind: str) -> str:
-    """The oldest (`lowest`) or newest Python of those that setup.py names that runs here."""
+    """The oldest (`lowest`) or newest Python of this machine among those that setup.py names."""
     versions = declared()["PYTHON_VERSIONS"]
     managed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for version in versions if kind == "lowest" else reversed(versions):
@@ -57,7 +56,7 @@ def find_python(kind: str) -> str:
 
 
 def install(kind: str, folder: Path) -> Path:
-    """The environment's Python, with everything installed."""
+    """Create the environment and install everything; returns its Python."""
     subprocess.run([find_python(kind), "-m", "venv", "--clear", str(folder)], check=True)
     python = folder / "bin" / "python"
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
@@ -71,7 +70,7 @@ def install(kind: str, folder: Path) -> Path:
 
 
 def files(kind: str) -> list[str]:
-    """The test files with marked tests; the others may need tools that are not installed."""
+    """Test files with marked tests; others may need tools that are not installed."""
     marked = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.versions" in path.read_text("utf-8")]
     return [str(path) for path in marked if NEEDS.get(path.name) in (None, *EXTRAS[kind])]
 
@@ -79,7 +78,7 @@ def files(kind: str) -> list[str]:
 def versions_of(python: Path) -> str:
     code = (
         "import sys; from importlib.metadata import version\n"
-        f"print('Python', sys.version.split()[0], *(f'{{name}} {{version(name)}}' for name in {TOLD!r}), sep=', ')"
+        f"print('Python', sys.version.split()[0], *(f'{{name}} {{version(name)}}' for name in {REPORTED!r}), sep=', ')"
     )
     done = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     return done.stdout.strip().replace("Python, ", "Python ")
@@ -96,10 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not (options.keep and python.exists()):
         print(f"Installing the {options.kind} versions into {folder.name} (some minutes)", flush=True)
         python = install(options.kind, folder)
-    said = versions_of(python)
-    print(f"{options.kind} versions: {said}", flush=True)
-    environment = {**os.environ, "MEGADANCE_VERSIONS": f"{options.kind}: {said}"}
-    # What old versions say of each other's deprecations was mended long ago.
+    found = versions_of(python)
+    print(f"{options.kind} versions: {found}", flush=True)
+    environment = {**os.environ, "MEGADANCE_VERSIONS": f"{options.kind}: {found}"}
+    # Old versions deprecate things of each other that have been fixed since.
     deprecations = (
         ["-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning"] if options.kind == "lowest" else []
     )
@@ -116,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode
     if code:
-        print(f"FAILED with the {options.kind} versions: {said}", flush=True)
+        print(f"FAILED with the {options.kind} versions: {found}", flush=True)
     return code
 
 

@@ -1,11 +1,25 @@
-"""The paper's tables on any prepared data set, with baselines, physical numbers and tests of whether the music is used."""
+"""The paper's tables on any prepared data set, with baselines, physical numbers and tests of whether the music is used.
+
+evaluate.py        the run: opens data and models, lets them dance, measures, puts the report together
+protocols.py       how the paper evaluates each data set: excerpts, songs, columns
+tables.py          Tables 1 to 4: what each needs, its rows and columns
+dances.py          excerpts of songs, and the dances that a model generates to them
+conditions.py      right and wrong music, right and wrong genres
+baselines.py       rows that need no generator: ground truth, nearest music, frozen pose, tokenizer
+scores.py          all numbers of one dance; FID, diversity, genre scores and means of many
+reconstruction.py  errors of the tokenizer (Table 4b)
+cross_entropy.py   does the model use its music
+synchrony.py       does a dance keep time with beat and bar
+reports.py         report.json, tables.md, plots
+"""
 
 from megadance_hf._lazy import lazy_names
 
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        ".evaluate": ("EvaluationError", "PROTOCOLS", "Protocol", "evaluate"),
+        ".evaluate": ("Evaluation", "evaluate"),
+        ".protocols": ("EvaluationError", "PROTOCOLS", "Protocol"),
         ".reports": ("write_report",),
     },
 )

@@ -1,6 +1,6 @@
 """An evaluation's report as files: report.json with everything, tables.md laid out as in the paper, and plots.
 
-Takes the dictionary that `evaluation.evaluate` makes; computes nothing.
+Takes the dictionary that `evaluate.evaluate` makes; computes nothing.
 """
 
 import json
@@ -15,7 +15,7 @@ from megadance_hf.motion.motion import atomic_path
 
 # Which way is better, as the paper's tables mark it.
 ARROWS = {"FID": "↓", "DIV": "↑", "BAS": "↑", "ACC": "↑", "F1": "↑", "SMPL": "↓", "joint": "↓", "world": "↓"}
-GROUPS = {"1": "Table 1", "2": "Table 2", "3": "Table 3", "4a": "Table 4 (a)", "4b": "Table 4 (b)"}
+TABLE_NAMES = {"1": "Table 1", "2": "Table 2", "3": "Table 3", "4a": "Table 4 (a)", "4b": "Table 4 (b)"}
 # How the paper writes a column, and how many decimals it gives.
 DECIMALS = {"BAS": 3, "SMPL": 4, "joint": 4, "world": 4}
 CONDITIONS = {
@@ -107,7 +107,7 @@ def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report's tables with what one must know to read them."""
+    """All tables of a report, with what is needed to read them."""
     parts = ["# Evaluation", _settings(report)]
     parts += [paper_table(number, table, report) for number, table in report["tables"].items()]
     parts += [physical_table(report), tokenizer_table(report), _cross_entropy(report), _synchrony(report)]
@@ -122,7 +122,7 @@ def _settings(report: Mapping[str, Any]) -> str:
     stride = protocol["clip_stride"]
     frames = sorted({item["frames"] for item in excerpts})
     lengths = f"{frames[0]}" if len(frames) == 1 else f"{frames[0]} to {frames[-1]}"
-    where = f"one every {stride} frames" if stride else "one a song, from its beginning"
+    where = f"one every {stride} frames" if stride else "one per song, from its beginning"
     songs = len({item["song"] for item in excerpts})
     return (
         f"Model `{settings['model']}` on `{settings['data']}` ({', '.join(settings['splits'])}), {protocol['name']} protocol: "
@@ -146,41 +146,41 @@ def paper_table(number: str, table: Mapping[str, Any], report: Mapping[str, Any]
         for row in table["rows"]
     ]
     return (
-        f"## {GROUPS[number]}: {table['title']}\n\n{_caption(columns, report)}\n\n"
+        f"## {TABLE_NAMES[number]}: {table['title']}\n\n{_caption(columns, report)}\n\n"
         f"{_rows(['', *map(_heading, columns)], rows)}"
     )
 
 
 def _caption(columns: Sequence[str], report: Mapping[str, Any]) -> str:
-    names, said = {column.partition("_")[0] for column in columns}, []
+    names, sentences = {column.partition("_")[0] for column in columns}, []
     reference = report["reference"]
     if "FID" in names:
         what = "the same excerpts' ground truth" if reference["set"] == "test" else "excerpts of every split"
-        said.append(
+        sentences.append(
             f"FID against {what} ({reference['excerpts']} excerpts); FID and DIV of features normalised by it, "
             "released kinetic convention, the mean over seeds."
         )
         dropped = [f"{count} {kind}" for kind, count in reference["constant_features_left_out"].items() if count]
         if dropped:
-            said.append(f"Features that are constant in the reference are left out ({', '.join(dropped)}).")
+            sentences.append(f"Features that are constant in the reference are left out ({', '.join(dropped)}).")
         if any(c.endswith("_s") for c in columns) and not report["genres"]:
-            said.append("No style features: no classifier was given.")
+            sentences.append("No style features: no classifier was given.")
     if "BAS" in names:
-        said.append("BAS averaged over the music's beats, those of the input features (released convention).")
+        sentences.append("BAS averaged over the music's beats, those of the input features (released convention).")
     if "ACC" in names:
-        said.append(
+        sentences.append(
             "ACC and F1 over dances with the right and with forced wrong genres, then of each by itself, percent."
         )
     if "SMPL" in names:
-        said.append(
-            "Windows of 240 frames. SMPL: the 147 numbers of a frame (root velocity in metres a frame, 6D rotations), not "
+        sentences.append(
+            "Windows of 240 frames. SMPL: the 147 numbers of a frame (root velocity in metres per frame, 6D rotations), not "
             "normalised. joint: positions in metres with the pelvis at the origin; world: with the root path from its true start."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def physical_table(report: Mapping[str, Any]) -> str:
-    """What can be measured of a dance by itself, a line for each kind of dance."""
+    """Physical numbers of the dances, a row for each kind of dance."""
     rows = [
         [row["label"], *(_number(row[name], decimals) for name, (_, decimals) in PHYSICAL.items())]
         for row in report["rows"].values()
@@ -190,7 +190,7 @@ def physical_table(report: Mapping[str, Any]) -> str:
 
 
 def tokenizer_table(report: Mapping[str, Any]) -> str:
-    """How well the tokenizer gives back what it encodes, a line for each measure."""
+    """How well the tokenizer reconstructs motion, a row for each measure."""
     rows = [[title, _number(report["tokenizer"][name], n)] for name, (title, n) in TOKENIZER.items()]
     rows += [
         [name.replace("_", " "), _number(value, 4)] for name, value in report["tokenizer_errors"]["megadance"].items()
@@ -309,16 +309,16 @@ def _plot_table(table: Mapping[str, Any]) -> Any:
 
 
 def _plot_cross_entropy(losses: Mapping[str, Any]) -> Any:
-    """A line for each song over the conditions, and their mean."""
+    """Cross-entropy over the conditions: a line for each song, and their mean."""
     conditions = list(losses["mean"])
     figure, axis = _pyplot().subplots(figsize=(6.5, 4))
     for row in losses["songs"]:
         axis.plot(conditions, [row[c]["sum"] for c in conditions], color=GREY, marker=".", linewidth=1)
     means = [losses["mean"][c]["sum"] for c in conditions]
     axis.plot(conditions, means, color=BLUE, marker="o", linewidth=2.5, label="mean")
-    for place, value in enumerate(means):
+    for index, value in enumerate(means):
         axis.annotate(
-            f"{value:.2f}", (place, value), xytext=(0, 8), textcoords="offset points", ha="center", color=BLUE
+            f"{value:.2f}", (index, value), xytext=(0, 8), textcoords="offset points", ha="center", color=BLUE
         )
     axis.set(xlabel="music", ylabel="cross-entropy, nats (both streams)", title="Codes of real dances; grey: each song")
     axis.legend()
@@ -328,7 +328,7 @@ def _plot_cross_entropy(losses: Mapping[str, Any]) -> Any:
 
 
 def _plot_synchrony(rows: Mapping[str, Any]) -> Any:
-    """For each measure the dances as they are beside the same dances moved in time."""
+    """For each measure the dances as they are, next to the same dances moved in time."""
     measures = [m for m in MEASURES if any(row["synchrony"][m] is not None for row in rows.values())]
     figure, axes = _pyplot().subplots(
         1,
@@ -337,18 +337,18 @@ def _plot_synchrony(rows: Mapping[str, Any]) -> Any:
         squeeze=False,
         sharey=True,
     )
-    labels, places = [row["label"] for row in rows.values()], np.arange(len(rows))
+    labels, heights = [row["label"] for row in rows.values()], np.arange(len(rows))
     for axis, measure in zip(axes[0], measures, strict=False):
         found = [row["synchrony"][measure] for row in rows.values()]
         for offset, key, colour in ((-0.2, "own", BLUE), (0.2, "moved", GREY)):
             values = [0 if item is None else item[key] for item in found]
             axis.barh(
-                places + offset, values, height=0.38, color=colour, label={"own": "as it is"}.get(key, "moved in time")
+                heights + offset, values, height=0.38, color=colour, label={"own": "as it is"}.get(key, "moved in time")
             )
         first, *rest = MEASURES[measure].split(", ")
         axis.set_title("\n".join([first, *rest]), fontsize=9)
         axis.axvline(0, color="black", linewidth=0.6)
-        axis.set_yticks(places, labels)
+        axis.set_yticks(heights, labels)
         axis.grid(alpha=0.3, axis="x")
     axes[0, 0].invert_yaxis()
     if measures:
@@ -358,7 +358,7 @@ def _plot_synchrony(rows: Mapping[str, Any]) -> Any:
 
 
 def _plot_confusions(genres: Mapping[str, Any]) -> Any:
-    """Genres asked for (rows) and seen by the classifier (columns): ground truth, right genre, forced genre."""
+    """Confusion matrices of genres asked for and recognised: ground truth, right genre, forced genre."""
     wanted = [n for n in ("ground_truth, right", "megadance, right", "megadance, forced") if n in genres["confusion"]]
     titles = {
         "ground_truth, right": "ground truth",
@@ -402,8 +402,8 @@ def _plot_profiles(profiles: Mapping[str, Mapping[str, Sequence[float]]]) -> Any
     for axis, (genre, found) in zip(axes[0], profiles.items(), strict=True):
         for name, (label, colour, line) in styles.items():
             if name in found:
-                places = (np.arange(len(found[name])) + 0.5) / len(found[name])
-                axis.plot(places, found[name], line, color=colour, label=label, linewidth=2 if line == "-" else 1.5)
+                positions = (np.arange(len(found[name])) + 0.5) / len(found[name])
+                axis.plot(positions, found[name], line, color=colour, label=label, linewidth=2 if line == "-" else 1.5)
         axis.set(title=genre, xlabel="place in the bar", xlim=(0, 1))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("speed about its mean, m/s")

@@ -1,61 +1,26 @@
-"""Every number that papers on dance generation report, and the physical ones that users ask for."""
+"""Every number that papers on dance generation report, and the physical ones that users ask for.
 
-from .dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
-from .measures import (
-    BEAT_SPREAD,
-    FLOOR_HEIGHT,
-    FROZEN_SPEED,
-    SKATING_DISTANCE,
-    bar_profile,
-    beat_alignment,
-    codebook_utilization,
-    diversity,
-    foot_skating_ratio,
-    foot_speed_on_floor,
-    frechet_distance,
-    frozen_share,
-    genre_accuracy,
-    genre_f1,
-    jerk,
-    joint_error,
-    largest_step,
-    mean_speed,
-    motion_beats,
-    normalize_features,
-    pelvis_bob,
-    physical_foot_contact,
-    profile_correlation,
-    reconstruction_errors,
-    root_drift,
+Of one dance: functions of its joint positions `(T, 24, 3)`, metres, Y up, at `fps` frames per second, as `Motion.joints()` gives
+them. Of many dances: functions of feature rows `(N, D)`, which `dance_features.py` (kinetic, geometric) and the genre classifier
+(style) make. All return plain floats. Degenerate input has a documented value or raises; no number is ever complex or NaN.
+"""
+
+from megadance_hf._lazy import lazy_names
+
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        ".beats": (
+            "BEAT_SPREAD bar_profile bar_synchrony beat_alignment beat_synchrony motion_beats profile_correlation shift_beats"
+        ).split(),
+        ".dance_features": ("geometric_features", "kinetic_features", "kinetic_features_aistpp"),
+        ".distributions": ("diversity", "frechet_distance", "normalize_features", "paired_test"),
+        ".genres": ("genre_accuracy", "genre_f1"),
+        ".physics": (
+            "FLOOR_HEIGHT FROZEN_SPEED SKATING_DISTANCE foot_skating_ratio foot_speed_on_floor frozen_share jerk largest_step "
+            "mean_speed pelvis_bob physical_foot_contact root_drift"
+        ).split(),
+        ".reconstruction": ("joint_error", "reconstruction_errors"),
+        "megadance_hf.modeling.quantizers_megadance": ("codebook_utilization",),
+    },
 )
-
-__all__ = [
-    "BEAT_SPREAD",
-    "FLOOR_HEIGHT",
-    "FROZEN_SPEED",
-    "SKATING_DISTANCE",
-    "bar_profile",
-    "beat_alignment",
-    "codebook_utilization",
-    "diversity",
-    "foot_skating_ratio",
-    "foot_speed_on_floor",
-    "frechet_distance",
-    "frozen_share",
-    "genre_accuracy",
-    "genre_f1",
-    "geometric_features",
-    "jerk",
-    "joint_error",
-    "kinetic_features",
-    "kinetic_features_aistpp",
-    "largest_step",
-    "mean_speed",
-    "motion_beats",
-    "normalize_features",
-    "pelvis_bob",
-    "physical_foot_contact",
-    "profile_correlation",
-    "reconstruction_errors",
-    "root_drift",
-]

@@ -1,10 +1,13 @@
 """Features that distributions of dances are compared in: kinetic (Onuma et al. 2008) and geometric (Müller et al. 2005).
 
-Two kinetic conventions exist. What MEGADance's released code computes and what the AIST++ toolkit computes differ in frame
-rate, in how ends are smoothed, and in what "expenditure" means, so numbers of papers can only be compared within one. Both
-are here by name; FID_k of the paper's tables uses the released one. Geometric features are the same in both.
+Two kinetic conventions exist: MEGADance's released code and the AIST++ toolkit differ in frame rate, in how ends are
+smoothed, and in what "expenditure" means, so numbers of papers can only be compared within one of them. FID_k of the paper's
+tables uses the released one. Geometric features are the same in both.
 
-Joints are `(N, T, 24, 3)` metres, Y up, at 30 frames/s, all clips at once.
+Joints are `(N, T, 24, 3)`, metres, Y up, at 30 frames/s, all clips at once.
+
+Raises:
+    ValueError: joints of another shape, too few frames, or numbers that are not finite.
 """
 
 import numpy as np
@@ -30,24 +33,24 @@ def _check(joints: np.ndarray, least: int) -> np.ndarray:
 
 
 def kinetic_features(joints: np.ndarray, fps: float = 30) -> np.ndarray:
-    """Kinetic features (N, 72) as the released code has them: for each joint horizontal and vertical energy (mean squared
-    velocity, m^2/s^2) and expenditure (mean acceleration, m/s^2).
+    """Kinetic features (N, 72) of the released code: for each joint horizontal and vertical energy (mean squared velocity,
+    m^2/s^2) and expenditure (mean acceleration, m/s^2).
 
-    The first velocity and the first acceleration stand twice, so that there is one for each frame, and both are smoothed
-    over five frames with zeros beyond the ends. Two frames or more; a clip that stands still gives zeros.
+    The first velocity and the first acceleration are repeated, so that there is one per frame, and both are smoothed over
+    five frames with zeros beyond the ends. Two frames or more; a clip that stands still gives zeros.
     """
     joints = _check(joints, 2)
-    velocity = _smooth(_first_twice(np.diff(joints, axis=1) * fps))
-    acceleration = _smooth(_first_twice(np.diff(velocity, axis=1) * fps))
+    velocity = _smooth(_repeat_first(np.diff(joints, axis=1) * fps))
+    acceleration = _smooth(_repeat_first(np.diff(velocity, axis=1) * fps))
     return _interleave(velocity, np.linalg.norm(acceleration, axis=-1).mean(1))
 
 
 def kinetic_features_aistpp(joints: np.ndarray, fps: float = 60) -> np.ndarray:
-    """Kinetic features (N, 72) as the AIST++ toolkit has them, with its peculiarities, for comparison with its numbers.
+    """Kinetic features (N, 72) of the AIST++ toolkit, with its peculiarities, for comparison with its numbers.
 
-    It takes any motion for one of 60 frames/s. Windows shrink at the ends. Its acceleration divides the position before by
-    the frame time once too often, so its expenditure measures mostly how far a joint is from where the pelvis was in the
-    first frame. Three frames or more.
+    It assumes 60 frames/s whatever the motion. Smoothing windows shrink at the ends. Its acceleration misses a pair of brackets
+    (the earlier position alone is divided by the frame time), so its expenditure measures mostly how far a joint is from the
+    pelvis of the first frame. Three frames or more.
     """
     joints = _check(joints, 3)
     joints = joints - joints[:, :1, :1]
@@ -55,7 +58,7 @@ def kinetic_features_aistpp(joints: np.ndarray, fps: float = 60) -> np.ndarray:
     frames = joints.shape[1] - 1
     velocity = _shrinking_mean(np.diff(joints, axis=1) / step, frames)
     after = (joints[:, 2:] - joints[:, 1:-1]) / step
-    before = joints[:, 1:-1] - joints[:, :-2] / step  # as it stands there
+    before = joints[:, 1:-1] - joints[:, :-2] / step  # sic
     acceleration = _shrinking_mean((after - before) / step, frames)
     return _interleave(velocity, np.linalg.norm(acceleration, axis=-1).mean(1))
 
@@ -66,7 +69,7 @@ def _interleave(velocity: np.ndarray, expenditure: np.ndarray) -> np.ndarray:
     return np.stack((horizontal, vertical, expenditure), axis=-1).reshape(len(velocity), -1).astype(np.float32)
 
 
-def _first_twice(steps: np.ndarray) -> np.ndarray:
+def _repeat_first(steps: np.ndarray) -> np.ndarray:
     return np.concatenate((steps[:, :1], steps), axis=1)
 
 
@@ -83,19 +86,19 @@ def _smooth(x: np.ndarray) -> np.ndarray:
 
 def _shrinking_mean(x: np.ndarray, frames: int) -> np.ndarray:
     """For each of `frames` frames the mean of those of its five neighbours in `x` that exist."""
-    total, here = _running_sum(x), np.arange(frames)
-    begin = np.clip(here - HALF_WINDOW, 0, x.shape[1])
-    end = np.clip(here + HALF_WINDOW + 1, 0, x.shape[1])
+    total, centre = _running_sum(x), np.arange(frames)
+    begin = np.clip(centre - HALF_WINDOW, 0, x.shape[1])
+    end = np.clip(centre + HALF_WINDOW + 1, 0, x.shape[1])
     return (total[:, end] - total[:, begin]) / np.maximum(end - begin, 1)[None, :, None, None]
 
 
 # --- geometric -----------------------------------------------------------------------------------------------------------
 
-# The lengths that thresholds are given in, metres: humerus, shoulder width and hip width of the toolkit's figure.
+# Units of the thresholds, metres: humerus, shoulder width and hip width of the toolkit's figure.
 HUMERUS = 0.2568
 SHOULDERS = 0.3909
 HIPS = 0.1192
-# Speeds are taken as if a frame lasted 1/120 s, whatever it lasts.
+# The toolkit computes speeds as if a frame lasted 1/120 s, whatever the frame rate.
 GEOMETRIC_FPS = 120
 
 _NAMES = (
@@ -144,8 +147,8 @@ GEOMETRIC = (
 def geometric_features(joints: np.ndarray) -> np.ndarray:
     """Geometric features (N, 32): shares of frames in which a relation of the body's parts holds (`GEOMETRIC`).
 
-    Each relation compares a distance, an angle, or a speed along a direction with a threshold. Where a direction has no
-    length a relation does not hold. Two frames or more.
+    Each relation compares a distance, an angle, or a speed along a direction with a threshold. A relation whose direction has
+    no length does not hold. Two frames or more.
     """
     joints = _check(joints, 2)
     now, before = joints[:, 1:], joints[:, :-1]

@@ -1,15 +1,14 @@
-"""Composes songs to dance to: drums, bass, chords and a tune, written and synthesised by the few pages below.
+"""Compose songs to dance to: drums, bass, chords and a tune, whose beats and downbeats are known exactly.
 
     python -m megadance_hf.synthetic.composer song.wav --style waltz --seconds 30 --seed 7
 
-A song is a pure function of its arguments: the same style, seed and options give the same samples. Its beats and downbeats
-are known exactly, which real recordings cannot offer; so besides being music that may be shipped (`make demo`), it is a
-test of anything that hears beats, and material for synthetic training data: tempo, key, progression, energy and tune all
-follow the seed.
+A song is a pure function of its arguments: the same style, seed and options give the same samples. So it is music that may
+be shipped (`make demo`), a test of anything that detects beats, and material for synthetic training data: tempo, key,
+progression, energy and tune all follow the seed. `synthesizer.py` makes it sound.
 
     score = compose(seconds=20, style="disco", seed=0)
-    waveform = score.render()        # [samples, 2] float32 at 44100 Hz
-    score.beat_times                 # [beats] seconds
+    waveform = score.render()        # (samples, 2) float32 at 44100 Hz
+    score.beat_times                 # (beats,) seconds
 """
 
 import argparse
@@ -22,15 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import butter, fftconvolve, sosfilt
 
 from megadance_hf.data.beats import KNOWN
 from megadance_hf.data.schema import Clip
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import whole
 
-SAMPLING_RATE = 44100
+from .synthesizer import SAMPLING_RATE, Note, render_notes
+
 STEPS_PER_BEAT = 4  # patterns are written in sixteenths
 SECTION_BARS = 4
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
@@ -40,21 +38,21 @@ _VELOCITY = {"X": 1.0, "x": 0.72, "o": 0.4}
 
 @dataclass(frozen=True)
 class Style:
-    """What makes a dance rhythm. A pattern is a string with one sign a sixteenth, one or two bars long: `X` loud, `x`
-    medium, `o` soft, `.` nothing; in the bass `r` root, `5` fifth, `o` octave.
+    """What makes a dance rhythm. A pattern is a string with one character per sixteenth, one or two bars long: `X` loud,
+    `x` medium, `o` soft, `.` nothing; in the bass `r` root, `5` fifth, `o` octave.
     """
 
     beats_per_bar: int
-    tempo: tuple[int, int]  # beats a minute, lowest and highest
+    tempo: tuple[int, int]  # beats per minute, lowest and highest
     scale: str
-    progressions: tuple[tuple[int, ...], ...]  # scale degrees 0..6, one chord a bar
+    progressions: tuple[tuple[int, ...], ...]  # scale degrees 0..6, one chord per bar
     drums: tuple[tuple[str, float, str], ...]  # instrument, least energy at which it plays, pattern
     bass: str
     chords: str
     chord_voice: str
     tune_voice: str
     tune_rhythms: tuple[str, ...]  # two bars each
-    duck: float = 0.15  # how far bass and chords give way to the kick drum, 0..1
+    duck: float = 0.15  # how far bass and chords give way to the kick drum, 0 to 1
 
 
 STYLES: dict[str, Style] = {
@@ -168,23 +166,12 @@ STYLES: dict[str, Style] = {
 
 
 @dataclass(frozen=True)
-class Note:
-    """One sound: when (seconds), what, pitch (MIDI number; 0 for drums), how long (seconds) and how loud (0..1)."""
-
-    time: float
-    instrument: str
-    pitch: int
-    seconds: float
-    velocity: float
-
-
-@dataclass(frozen=True)
 class Score:
-    """A composed song: its notes and its exact beats. `render()` makes it sound."""
+    """A composed song: its notes and its exact beats."""
 
     style: str
     seconds: float
-    tempo: float  # beats a minute
+    tempo: float  # beats per minute
     beats_per_bar: int
     key: str
     energy: float
@@ -194,18 +181,18 @@ class Score:
 
     @property
     def beat_times(self) -> np.ndarray:
-        """Seconds of every beat `[beats]`."""
+        """Seconds of every beat, (beats,)."""
         beats = self.first_beat + np.arange(int(self.seconds * self.tempo / 60) + 2) * 60 / self.tempo
         return beats[beats < self.seconds]
 
     @property
     def downbeat_times(self) -> np.ndarray:
-        """Seconds of the first beat of every bar `[bars]`."""
+        """Seconds of the first beat of every bar, (bars,)."""
         return self.beat_times[:: self.beats_per_bar]
 
     def render(self) -> np.ndarray:
-        """The sound: float32 `[samples, 2]` at 44100 Hz, `round(seconds * 44100)` samples, peak at most 0.9."""
-        return _render(self)
+        """The sound: float32 (samples, 2) at 44100 Hz, `round(seconds * 44100)` samples, peak at most 0.9."""
+        return render_notes(self.notes, self.seconds, STYLES[self.style].duck)
 
 
 def compose(
@@ -218,15 +205,15 @@ def compose(
     first_beat: float = 0.0,
     seed: int = 0,
 ) -> Score:
-    """Writes a song. What is None follows the seed.
+    """Compose a song. Arguments that are None follow the seed.
 
     Args:
         seconds: length, 1 to 600.
-        style: one of `STYLES`; it fixes the metre (waltz 3 beats a bar, the others 4).
-        tempo: beats a minute, 40 to 240; by default inside the style's own range.
+        style: one of `STYLES`; it fixes the metre (waltz has 3 beats per bar, the others 4).
+        tempo: beats per minute, 40 to 240; by default within the style's own range.
         key: tonic, `C`, `C#`, `D`, `Eb`, ... `B`; major or minor goes with the style.
         energy: 0 (bare) to 1 (every instrument).
-        first_beat: silence before the first beat, in seconds.
+        first_beat: seconds of silence before the first beat.
         seed: any non-negative integer.
 
     Raises:
@@ -255,7 +242,11 @@ def compose(
 
 
 def write_song(path: str | os.PathLike, seconds: float = 20.0, **options) -> Score:
-    """Composes (options as for `compose`) and writes the sound to a .wav, .flac, .ogg or .mp3 file, whole or not at all."""
+    """Compose a song (options as for `compose`) and write it to a .wav, .flac, .ogg or .mp3 file, whole or not at all.
+
+    Raises:
+        ValueError: an option out of range, another suffix, no such folder. FileError: the file cannot be written.
+    """
     import soundfile
 
     path = Path(path)
@@ -275,9 +266,9 @@ def write_song(path: str | os.PathLike, seconds: float = 20.0, **options) -> Sco
 
 
 def composed_clip(seed: int, seconds: float = 40.0) -> Clip:
-    """A song and its features as a clip that nobody dances to (rest pose): for learning to hear beats and bars.
+    """A song and its features as a clip in the rest pose: training data for the rhythm encoder, whose beats and bars are known.
 
-    Style, tempo (75 to 150 beats a minute), silence before the first beat and all else follow the seed.
+    Style, tempo (75 to 150 beats per minute), silence before the first beat and all else follow the seed.
     """
     rng = np.random.default_rng([seed, 1])
     style = list(STYLES)[rng.integers(len(STYLES))]
@@ -313,7 +304,7 @@ def _check(name: str, value: float, low: float, high: float) -> float:
 
 
 class _Writer:
-    """Turns a style and a random generator into notes, bar by bar."""
+    """Writes the notes of a song bar by bar, from a style and a random generator."""
 
     def __init__(self, form: Style, seconds, tempo, tonic: int, energy, first_beat, rng: np.random.Generator) -> None:
         self.form, self.seconds, self.energy, self.first_beat, self.rng = form, seconds, energy, first_beat, rng
@@ -345,14 +336,14 @@ class _Writer:
             self.notes.append(Note(time, instrument, int(pitch), steps * self.step, min(1.0, velocity * human)))
 
     def bar_of(self, pattern: str, bar: int) -> list[tuple[int, str, int]]:
-        """(step, sign, steps to the next sign) of one bar of a pattern of one or two bars."""
+        """(step, character, steps to the next one) of one bar of a pattern of one or two bars."""
         offset = bar * self.steps % len(pattern)
         signs = pattern[offset : offset + self.steps]
         hits = [step for step, sign in enumerate(signs) if sign != "."]
         return [(s, signs[s], e - s) for s, e in zip(hits, [*hits[1:], self.steps], strict=True)]
 
     def chord(self, bar: int) -> list[int]:
-        """Pitch classes of a bar's seventh chord, root first. In minor the dominant gets its leading note."""
+        """Pitch classes of a bar's seventh chord, root first. In minor the dominant gets its leading tone."""
         degree = self.progression[bar % len(self.progression)]
         chord = [self.scale[(degree + 2 * third) % 7] for third in range(4)]
         if self.form.scale == "minor" and degree == 4:
@@ -382,7 +373,7 @@ class _Writer:
             self.add(bar, step, "bass", pitch, min(0.9 * steps, 8), 1.0 if step == 0 else 0.8)
 
     def harmony(self, bar: int, chord: list[int]) -> None:
-        voicing = sorted(55 + (pitch - 55) % 12 for pitch in chord)  # within one octave: smooth from chord to chord
+        voicing = sorted(55 + (pitch - 55) % 12 for pitch in chord)  # within one octave: smooth voice leading
         arpeggio = self.form.chord_voice == "guitar" and self.form.beats_per_bar == 4
         for index, (step, sign, steps) in enumerate(self.bar_of(self.form.chords, bar)):
             pitches = [voicing[(0, 2, 1, 3, 2, 1, 3, 2)[index % 8]]] if arpeggio else voicing
@@ -393,192 +384,16 @@ class _Writer:
                 self.add(bar, 0, "pad", pitch, self.steps, 0.6)
 
     def tune(self, bar: int, chord: list[int]) -> None:
-        """Two phrases of two bars, A A B A: a rhythm and a contour each, bent onto chord (on the beat) or scale."""
+        """Two phrases of two bars, A A B A: a rhythm and a contour each, snapped to chord (on the beat) or scale."""
         phrase = 1 if bar // 2 % 4 == 2 else 0
-        scale = [*self.scale, chord[1]]  # with the leading note where the chord has it
+        scale = [*self.scale, chord[1]]  # with the leading tone where the chord has it
         played = [h for b in range(2) for h in self.bar_of(self.rhythms[phrase], b)]
         first = 0 if bar % 2 == 0 else len(self.bar_of(self.rhythms[phrase], 0))
         for index, (step, sign, steps) in enumerate(self.bar_of(self.rhythms[phrase], bar)):
-            wish = 74 + 2 * int(self.contours[phrase][(first + index) % len(played)])
+            target = 74 + 2 * int(self.contours[phrase][(first + index) % len(played)])
             allowed = chord[:3] if step % STEPS_PER_BEAT == 0 else scale
-            pitch = min(range(62, 90), key=lambda p: (p % 12 not in allowed, abs(p - wish), p))  # noqa: B023
+            pitch = min(range(62, 90), key=lambda p: (p % 12 not in allowed, abs(p - target), p))  # noqa: B023
             self.add(bar, step, self.form.tune_voice, pitch, min(0.95 * steps, 8), 0.9 * _VELOCITY[sign])
-
-
-# --- sound -----------------------------------------------------------------------------------------------------------
-
-
-def _time(seconds: float) -> np.ndarray:
-    return np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
-
-
-def _noise(name: str, seconds: float, low: float, high: float) -> np.ndarray:
-    """Band-passed noise of unit spread, the same each time for a name."""
-    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(round(seconds * SAMPLING_RATE))
-    noise = sosfilt(butter(2, (low, high), "bandpass", fs=SAMPLING_RATE, output="sos"), noise)
-    return noise / noise.std()
-
-
-def _drop(t: np.ndarray, start: float, end: float, fall: float) -> np.ndarray:
-    """A sine that falls from one frequency (Hz) to another: the skin of a drum."""
-    return np.sin(2 * np.pi * (end * t + (start - end) * fall * (1 - np.exp(-t / fall))))
-
-
-def _drum(name: str) -> np.ndarray:
-    t = _time({"crash": 2.5, "open_hat": 0.5, "kick": 0.5}.get(name, 0.35))
-
-    def hiss(low: float, high: float) -> np.ndarray:
-        return _noise(name, len(t) / SAMPLING_RATE, low, high)
-
-    if name == "kick":
-        sound = _drop(t, 170, 48, 0.035) * np.exp(-t / 0.16) + 0.3 * hiss(700, 9000) * np.exp(-t / 0.006)
-    elif name == "snare":
-        sound = 0.6 * _drop(t, 240, 180, 0.03) * np.exp(-t / 0.07) + 0.3 * hiss(1200, 9000) * np.exp(-t / 0.09)
-    elif name == "clap":
-        bursts = sum(
-            np.where(t >= d, np.exp(-(t - d).clip(0) / w), 0) for d, w in ((0, 0.006), (0.011, 0.006), (0.022, 0.07))
-        )
-        sound = 0.35 * hiss(900, 4500) * bursts
-    elif name in ("hat", "open_hat"):
-        sound = 0.3 * hiss(7000, 16000) * np.exp(-t / (0.025 if name == "hat" else 0.13))
-    elif name == "shaker":
-        sound = 0.3 * hiss(4500, 11000) * (1 - np.exp(-t / 0.006)) * np.exp(-t / 0.03)
-    elif name == "brush":
-        sound = 0.35 * hiss(1500, 7000) * (1 - np.exp(-t / 0.004)) * np.exp(-t / 0.08)
-    elif name == "crash":
-        sound = 0.25 * hiss(3500, 15000) * np.exp(-t / 0.4)
-    elif name == "guiro":  # a stick over ridges
-        sound = 0.4 * hiss(2500, 7500) * (0.5 + 0.5 * np.sin(2 * np.pi * 95 * t)) ** 3 * np.exp(-t / 0.07)
-    elif name == "rim":
-        sound = (np.sin(2 * np.pi * 2450 * t) + 0.5 * np.sin(2 * np.pi * 1720 * t)) * np.exp(-t / 0.02)
-    elif name == "cowbell":
-        tones = sum(np.sin(2 * np.pi * f * k * t) / k for f in (562, 845) for k in (1, 3, 5))
-        sound = 0.5 * tones * np.exp(-t / 0.07)
-    elif name == "conga_slap":
-        sound = 0.6 * _drop(t, 380, 330, 0.02) * np.exp(-t / 0.035) + 0.15 * hiss(1500, 6000) * np.exp(-t / 0.015)
-    elif name == "conga_open":
-        sound = _drop(t, 235, 205, 0.04) * np.exp(-t / 0.12) + 0.06 * hiss(800, 4000) * np.exp(-t / 0.01)
-    else:
-        raise KeyError(name)
-    return sound
-
-
-def _string(t: np.ndarray, hertz: float, bright: float, damping: float, pluck: float) -> np.ndarray:
-    """A struck or plucked string, partial by partial; the higher ones die first. `pluck`: where it is struck, 0..0.5."""
-    sound = np.zeros_like(t)
-    for k in range(1, min(20, int(9000 / hertz)) + 1):
-        loudness = np.sin(np.pi * k * pluck) / k**bright
-        stretch = k * np.sqrt(1 + 1e-4 * k * k)  # stiffness
-        sound += loudness * np.exp(-t * damping * (1 + 0.35 * k)) * np.sin(2 * np.pi * hertz * stretch * t)
-    return sound
-
-
-def _tone(name: str, pitch: int, seconds: float) -> np.ndarray:
-    """One pitched note; it is held for `seconds` and then released."""
-    hertz = 440 * 2 ** ((pitch - 69) / 12)
-    attack, release = {"strings": (0.07, 0.25), "pad": (0.25, 0.5), "flute": (0.04, 0.1)}.get(name, (0.003, 0.08))
-    t = _time(seconds + release)
-    vibrato = 0.004 * np.sin(2 * np.pi * 5.2 * t) * np.clip((t - 0.2) / 0.3, 0, 1)
-    turn = 2 * np.pi * hertz * (t + np.cumsum(vibrato) / SAMPLING_RATE)
-    if name == "tom":
-        sound = _drop(t, 1.5 * hertz, hertz, 0.03) * np.exp(-t / 0.15)
-    elif name == "bass":
-        sound = _string(t, hertz, 1.1, 1.6, 0.22)
-    elif name == "guitar":
-        sound = _string(t, hertz, 1.0, 1.7, 0.17)
-    elif name == "piano":
-        sound = _string(t, hertz, 1.2, 1.1, 0.12) + _string(t, 1.0009 * hertz, 1.2, 1.2, 0.12)
-    elif name == "epiano":  # frequency modulation, the index falling with the hammer's strike
-        sound = np.sin(turn + 1.4 * np.exp(-t / 0.35) * np.sin(turn)) * np.exp(-t / 0.9)
-        sound += 0.1 * np.sin(14 * turn) * np.exp(-t / 0.04)
-    elif name == "bell":
-        sound = np.sin(turn + 1.8 * np.exp(-t / 0.12) * np.sin(3 * turn)) * np.exp(-t / 0.35)
-    elif name == "flute":
-        breath = 0.015 * _noise("flute", len(t) / SAMPLING_RATE, 1500, 6000)
-        sound = np.sin(turn) + 0.25 * np.sin(2 * turn) + 0.08 * np.sin(3 * turn) + breath
-    elif name in ("strings", "pad"):  # three bowed strings, slightly out of tune with each other
-        top = 6000 if name == "strings" else 2500
-        partials = range(1, max(2, int(top / hertz)) + 1)
-        sound = sum(np.sin(k * turn * d + k * d) / k**1.3 for d in (0.9975, 1.0, 1.0026) for k in partials) / 3
-    else:
-        raise KeyError(name)
-    return sound * np.minimum(1, t / attack) * np.clip((seconds + release - t) / release, 0, 1)
-
-
-# instrument: volume, place from left (-1) to right (1), share sent to the room
-_MIX: dict[str, tuple[float, float, float]] = {
-    "kick": (0.8, 0.0, 0.02),
-    "snare": (0.75, 0.0, 0.2),
-    "clap": (0.5, 0.05, 0.25),
-    "hat": (0.48, 0.3, 0.05),
-    "open_hat": (0.34, 0.3, 0.08),
-    "shaker": (0.45, -0.4, 0.08),
-    "brush": (0.6, 0.2, 0.2),
-    "crash": (0.18, -0.2, 0.3),
-    "guiro": (0.4, -0.45, 0.1),
-    "rim": (0.22, 0.4, 0.25),
-    "cowbell": (0.26, 0.25, 0.12),
-    "conga_slap": (0.5, -0.25, 0.15),
-    "conga_open": (0.55, -0.25, 0.15),
-    "tom": (0.6, 0.15, 0.15),
-    "bass": (0.5, 0.0, 0.0),
-    "guitar": (0.22, -0.3, 0.25),
-    "piano": (0.13, 0.3, 0.2),
-    "epiano": (0.11, -0.25, 0.25),
-    "pad": (0.09, 0.0, 0.4),
-    "bell": (0.22, 0.15, 0.35),
-    "flute": (0.21, 0.1, 0.35),
-    "strings": (0.28, 0.15, 0.4),
-}
-_YIELDING = ("bass", "pad", "epiano", "piano", "guitar")  # give way to the kick drum
-
-
-def _render(score: Score) -> np.ndarray:
-    length = round(score.seconds * SAMPLING_RATE)
-    firm, yielding, room = (np.zeros((2, length)) for _ in range(3))
-    sounds: dict[tuple, np.ndarray] = {}
-    kicks = np.zeros(length)
-    for note in score.notes:
-        recipe = (note.instrument, note.pitch, round(note.seconds, 4) if note.pitch else 0)
-        if recipe not in sounds:
-            sounds[recipe] = _tone(*recipe) if note.pitch else _drum(note.instrument)
-        begin = round(note.time * SAMPLING_RATE)
-        sound = sounds[recipe][: length - begin]
-        volume, place, send = _MIX[note.instrument]
-        angle = (place + 1) * np.pi / 4
-        stereo = volume * note.velocity * np.outer((np.cos(angle), np.sin(angle)), sound)
-        bus = yielding if note.instrument in _YIELDING else firm
-        bus[:, begin : begin + len(sound)] += stereo
-        room[:, begin : begin + len(sound)] += send * stereo
-        if note.instrument == "kick":
-            dip = np.exp(-_time(0.5)[: length - begin] / 0.11)
-            kicks[begin : begin + len(dip)] = np.maximum(kicks[begin : begin + len(dip)], dip)
-    mix = firm + yielding * (1 - STYLES[score.style].duck * kicks) + _reverberate(room)
-    mix *= 0.17 / np.sqrt(np.mean(mix**2) + 1e-12)  # about -15 dB below full scale
-    mix = _limit(mix, 0.9)
-    fade = min(1.5, score.seconds / 10)
-    mix *= np.clip((score.seconds - np.arange(length) / SAMPLING_RATE) / fade, 0, 1) ** 1.5
-    return np.ascontiguousarray(mix.T, dtype=np.float32)
-
-
-def _reverberate(dry: np.ndarray) -> np.ndarray:
-    """A small hall: noise that dies away in a second, another one for each ear, 15 ms after the sound. `[2, samples]`"""
-    t = _time(1.1)
-    delay = np.zeros(round(0.015 * SAMPLING_RATE))
-    wet = []
-    for channel, ear in zip(dry, ("left", "right"), strict=True):
-        echo = np.concatenate([delay, _noise(ear, 1.1, 200, 6000) * np.exp(-t / 0.25)])
-        wet.append(fftconvolve(channel, echo / np.sqrt(np.sum(echo**2)))[: len(channel)])
-    return 1.6 * np.stack(wet)
-
-
-def _limit(mix: np.ndarray, ceiling: float, reach: int = 900) -> np.ndarray:
-    """Turns loud moments down, smoothly and 20 ms ahead, so that no sample exceeds the ceiling. `[2, samples]`
-
-    The smallest gain within reach, averaged over the same reach, is never above the gain any sample needs.
-    """
-    needed = np.minimum(1, ceiling / np.maximum(np.abs(mix).max(axis=0), 1e-9))
-    return mix * uniform_filter1d(minimum_filter1d(needed, 2 * reach + 1), 2 * reach + 1)
 
 
 # --- command line ----------------------------------------------------------------------------------------------------
@@ -587,7 +402,7 @@ def _limit(mix: np.ndarray, ceiling: float, reach: int = 900) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m megadance_hf.synthetic.composer OUT [options]`; returns the exit status."""
     styles = "\n".join(
-        f"  {n:8}{s.beats_per_bar}/4, {s.tempo[0]}-{s.tempo[1]} beats a minute" for n, s in STYLES.items()
+        f"  {n:8}{s.beats_per_bar}/4, {s.tempo[0]}-{s.tempo[1]} beats per minute" for n, s in STYLES.items()
     )
     parser = argparse.ArgumentParser(
         prog="python -m megadance_hf.synthetic.composer",
@@ -598,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", metavar="OUT", help="file to write: .wav, .flac, .ogg or .mp3")
     parser.add_argument("--seconds", type=float, default=20.0, help="length (default: 20)")
     parser.add_argument("--style", choices=STYLES, default="disco", help="default: disco")
-    parser.add_argument("--tempo", type=float, help="beats a minute (default: the style's own, chosen by the seed)")
+    parser.add_argument("--tempo", type=float, help="beats per minute (default: the style's own, chosen by the seed)")
     parser.add_argument("--key", choices=_KEYS, help="tonic (default: chosen by the seed)")
     parser.add_argument("--energy", type=float, help="0 bare ... 1 every instrument (default: chosen by the seed)")
     parser.add_argument("--seed", type=int, default=0, help="another number, another song (default: 0)")
@@ -618,8 +433,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"composer: {error}", file=sys.stderr)
         return 2
     print(
-        f"{out}: {score.seconds:g} s of {score.style} in {score.key} {STYLES[score.style].scale}, {score.tempo:g} beats a"
-        f" minute, {score.beats_per_bar}/4, energy {score.energy:g}"
+        f"{out}: {score.seconds:g} s of {score.style} in {score.key} {STYLES[score.style].scale}, {score.tempo:g} beats"
+        f" per minute, {score.beats_per_bar}/4, energy {score.energy:g}"
     )
     return 0
 

@@ -1,0 +1,252 @@
+"""The numbers of an evaluation: all of one dance, FID and diversity of many, how often their genre is recognised, means.
+
+Where the released code and the paper leave things open: features of all three kinds are normalised by the reference set, as
+the diversities of the paper's ground truth show (10.98, 7.45 and 6.07 lie just below the square root of twice 72, 32 and 20
+columns, which is what normalised features give). Features that do not vary in the reference are left out and counted: the
+released code divides their differences by 1e-10, which makes any FID astronomical when test songs are few.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from megadance_hf import metrics
+from megadance_hf.data.windows import bar_phase
+from megadance_hf.metrics.dance_features import geometric_features, kinetic_features
+from megadance_hf.modeling.kinematics_megadance import ground_translation
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification, classifier_motion
+from megadance_hf.motion.motion import Motion
+
+from . import synchrony
+from .dances import DANCES_AT_ONCE, Dance, Excerpt
+
+# Below this a feature does not vary within the reference set: kinetic ones are m^2/s^2 and m/s^2, geometric ones shares.
+SMALLEST_SPREAD = 1e-6
+NUMBERS = (
+    "foot_skating_ratio foot_speed_on_floor physical_foot_contact frozen_share mean_speed jerk largest_step bas_over_music "
+    "bas_over_motion bas_over_music_known_beats bas_over_motion_known_beats"
+).split()
+MEASURES = ("beat_over_music", "beat_over_motion", "bar", "bar_of_the_song")
+
+# --- one dance -------------------------------------------------------------------------------------------------------------
+
+
+def physical_numbers(dance: Dance) -> dict[str, float]:
+    """What no distribution shows. Feet are judged with the lowest joint put on the floor in every row, as in generated dances:
+    data sets differ in where their floor is."""
+    joints = dance.joints
+    floor = ground_translation(torch.from_numpy(dance.poses), torch.from_numpy(dance.translation)).numpy()
+    standing = joints + (floor - dance.translation)[:, None]
+    return {
+        "foot_skating_ratio": metrics.foot_skating_ratio(standing),
+        "foot_speed_on_floor": metrics.foot_speed_on_floor(standing),
+        "physical_foot_contact": metrics.physical_foot_contact(standing),
+        "frozen_share": metrics.frozen_share(joints),
+        "mean_speed": metrics.mean_speed(joints),
+        "jerk": metrics.jerk(joints),
+        "largest_step": metrics.largest_step(joints),
+    }
+
+
+def measure_dance(dance: Dance, excerpt: Excerpt, profiles: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """All numbers of one dance: physical, beat alignment with the features' beats and the data set's, beat and bar.
+
+    Args:
+        profiles: for each genre the mean bar profile of its training clips (`synchrony.training_profiles`).
+    """
+    clip = excerpt.clip
+    beats, known = synchrony.feature_beats(clip), synchrony.known_beats(clip)
+    row: dict[str, Any] = {"song": excerpt.song.id, "excerpt": clip.id, "seed": dance.seed, "genre": dance.genre}
+    row |= physical_numbers(dance)
+    for over in ("music", "motion"):
+        row[f"bas_over_{over}"] = metrics.beat_alignment(dance.joints, beats, over)
+        row[f"bas_over_{over}_known_beats"] = (
+            None if known is None else metrics.beat_alignment(dance.joints, known, over)
+        )
+    in_time = metrics.beat_synchrony(dance.joints, beats if known is None else known)
+    for over in ("music", "motion"):
+        row[f"beat_over_{over}"] = None if in_time is None else in_time[over]
+    phase = bar_phase(clip)
+    row["bar"] = row["bar_of_the_song"] = None
+    if phase is not None:
+        if clip.genre in profiles:
+            row["bar"] = metrics.bar_synchrony(dance.joints, phase, profiles[clip.genre])
+        real = metrics.bar_profile(Motion(clip.poses, clip.translation).joints(), phase)
+        row["bar_of_the_song"] = metrics.bar_synchrony(dance.joints, phase, real)
+    return row
+
+
+def without_profiles(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A dance's numbers without its bar profiles, which are long."""
+    short = {n: None if row[n] is None else {k: v for k, v in row[n].items() if k != "profile"} for n in MEASURES}
+    return {**row, **short}
+
+
+# --- distributions ---------------------------------------------------------------------------------------------------------
+
+
+class DanceFeatures:
+    """Feature rows of dances: kinetic ("k"), geometric ("g") and, with a genre classifier, style ("s": its logits)."""
+
+    def __init__(self, classifier: MegaDanceForGenreClassification | None):
+        self.classifier = classifier
+        self.kinds = ("k", "g", "s") if classifier is not None else ("k", "g")
+
+    @torch.no_grad()
+    def __call__(self, dances: Sequence[Dance]) -> dict[str, np.ndarray]:
+        """{"k": (N, 72), "g": (N, 32), "s": (N, outputs)}; dances of one length are computed together."""
+        lengths: dict[int, list[int]] = defaultdict(list)
+        for index, dance in enumerate(dances):
+            lengths[len(dance.joints)].append(index)
+        features: dict[str, list[Any]] = {name: [None] * len(dances) for name in self.kinds}
+        for same in lengths.values():
+            for first in range(0, len(same), DANCES_AT_ONCE):
+                part = same[first : first + DANCES_AT_ONCE]
+                joints = np.stack([dances[index].joints for index in part])
+                rows = {"k": kinetic_features(joints), "g": geometric_features(joints)}
+                if self.classifier is not None:
+                    rows["s"] = self._style([dances[index] for index in part])
+                for name, values in rows.items():
+                    for index, value in zip(part, values, strict=True):
+                        features[name][index] = value
+        return {name: np.stack(values) for name, values in features.items()}
+
+    def _style(self, dances: Sequence[Dance]) -> np.ndarray:
+        poses = torch.from_numpy(np.stack([dance.poses for dance in dances]))
+        path = np.stack([dance.translation for dance in dances])
+        path = path - path[:, :1] * [1, 0, 1]  # as in training: it begins at x = z = 0
+        motion = classifier_motion(poses, torch.from_numpy(path.astype(np.float32)))
+        return self.classifier(motion.to(self.classifier.device)).logits.float().cpu().numpy()
+
+
+@dataclass
+class ReferenceSet:
+    """Feature rows that FIDs compare with and by which features are normalised."""
+
+    rows: dict[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        self.varies = {name: rows.std(0) > SMALLEST_SPREAD for name, rows in self.rows.items()}
+        self.normal = {name: self.normalize(name, rows) for name, rows in self.rows.items()}
+
+    def normalize(self, name: str, rows: np.ndarray) -> np.ndarray:
+        varies = self.varies[name]
+        if len(self.rows[name]) < 2:
+            return rows
+        return metrics.normalize_features(rows[:, varies], self.rows[name][:, varies])
+
+    def scores(self, features: Mapping[str, np.ndarray], seeds: np.ndarray) -> dict[str, float | None]:
+        """FID and DIV of each kind, computed per seed (both depend on the number of dances) and averaged over seeds."""
+        result: dict[str, float | None] = {}
+        for name, rows in features.items():
+            normal = self.normalize(name, rows)
+            parts = [normal[seeds == seed] for seed in np.unique(seeds)]
+            enough = len(self.normal[name]) > 1 and self.varies[name].any() and min(map(len, parts)) > 1
+            fids = [metrics.frechet_distance(part, self.normal[name]) for part in parts] if enough else []
+            result[f"FID_{name}"] = float(np.mean(fids)) if enough else None
+            result[f"FID_{name}_spread"] = float(np.std(fids)) if enough else None
+            result[f"DIV_{name}"] = float(np.mean([metrics.diversity(part) for part in parts])) if enough else None
+        return result
+
+
+# --- genres (Table 3) ------------------------------------------------------------------------------------------------------
+
+
+def genre_report(
+    rows: Mapping[str, list[Dance]],
+    features: Mapping[str, Mapping[str, np.ndarray]],
+    forced: Mapping[str, list[Dance]],
+    features_of: DanceFeatures,
+    genres: Sequence[str],
+) -> dict[str, Any]:
+    """ACC and F1 of each row: with the right genre, with wrong ones, and over both as in the paper; confusion matrices.
+
+    Args:
+        rows, features: the dances to the right genre and their features.
+        forced: dances to wrong genres.
+        genres: that the classifier knows, in its order.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    confusions: dict[str, list[list[int]]] = {}
+    for name in ("ground_truth", "nearest_music", "frozen_pose", "tokenizer", *forced):
+        if not rows.get(name):
+            continue
+        right = (rows[name], features[name]["s"])
+        parts = {"right": [right]}
+        if forced.get(name):
+            wrong = (forced[name], features_of(forced[name])["s"])
+            parts |= {"forced": [wrong], "both": [right, wrong]}
+        scores[name] = {}
+        for part, groups in parts.items():
+            values, confusion = _genre_scores(groups, genres)
+            scores[name] |= {f"{key}_{part}": value for key, value in values.items()}
+            confusions[f"{name}, {part}"] = confusion.tolist()
+        for key in ("ACC", "F1"):
+            scores[name][key] = scores[name].get(f"{key}_both", scores[name][f"{key}_right"])
+    return {"names": list(genres), "scores": scores, "confusion": confusions}
+
+
+def _genre_scores(
+    groups: Sequence[tuple[Sequence[Dance], np.ndarray]], genres: Sequence[str]
+) -> tuple[dict[str, float], np.ndarray]:
+    """ACC and F1 in percent, the mean over seeds, and the confusion (genres asked for, genres recognised or none of them)."""
+    confusion = np.zeros((len(genres), len(genres) + 1), dtype=int)
+    answers: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for dances, style in groups:
+        for dance, recognised in zip(dances, style.argmax(1), strict=True):
+            wanted = genres.index(dance.genre)
+            answers[dance.seed].append((int(recognised), wanted))
+            confusion[wanted, min(int(recognised), len(genres))] += 1
+    pairs = [tuple(zip(*found, strict=True)) for found in answers.values()]
+    scores = {
+        "ACC": 100 * float(np.mean([metrics.genre_accuracy(*pair) for pair in pairs])),
+        "F1": 100 * float(np.mean([metrics.genre_f1(*pair) for pair in pairs])),
+    }
+    return scores, confusion
+
+
+# --- means over dances -----------------------------------------------------------------------------------------------------
+
+
+def summarize(rows: Sequence[dict[str, Any]], scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """Means over the numbers of many dances (`measure_dance`), with their FID and DIV."""
+    return {
+        "dances": len(rows),
+        **scores,
+        "BAS": _mean(rows, "bas_over_music"),
+        **{name: _mean(rows, name) for name in NUMBERS},
+        "synchrony": {measure: synchrony.synchrony_tests(rows, measure) for measure in MEASURES},
+        "by_genre": {genre: _genre_summary(rows, genre) for genre in sorted({row["genre"] for row in rows})},
+    }
+
+
+def _genre_summary(rows: Sequence[dict[str, Any]], genre: str) -> dict[str, Any]:
+    own = [row for row in rows if row["genre"] == genre]
+    bars = [row["bar"]["own"] for row in own if row["bar"] is not None]
+    numbers = {name: _mean(own, name) for name in ("mean_speed", "jerk", "bas_over_music")}
+    return {"dances": len(own), "bar": float(np.mean(bars)) if bars else None, **numbers}
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [row[name] for row in rows if row[name] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def mean_profiles(
+    measured: Mapping[str, list[dict[str, Any]]], excerpts: Sequence[Excerpt], profiles: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, list[float]]]:
+    """For each genre of the songs the mean bar profile of its training clips, and of each row's dances."""
+    genre_of = {item.clip.id: item.clip.genre for item in excerpts}
+    result = {}
+    for genre in sorted(set(genre_of.values()) & set(profiles)):
+        means = {"training": profiles[genre].tolist()}
+        for name, rows in measured.items():
+            own = [row["bar"]["profile"] for row in rows if row["bar"] and genre_of[row["excerpt"]] == genre]
+            if own:
+                means[name] = np.mean(own, axis=0).tolist()
+        result[genre] = means
+    return result
