@@ -7,12 +7,13 @@ import torch
 
 from .backends_megadance import Stepper, prepare_stepper
 from .configuration_megadance import MegaDanceConfig
+from .kinematics_megadance import BODY_PARTS
 from .routing_megadance import route
 
 if TYPE_CHECKING:
     from .modeling_megadance import MegaDanceForMotionGeneration
 
-STREAMS = ("upper", "lower", "music")  # the order of streams in every tensor
+STREAMS = (*BODY_PARTS, "music")  # the order of streams in every tensor
 
 
 class MambaState(NamedTuple):

@@ -19,6 +19,7 @@ from megadance_hf.hub.convert import (
     tokenizer_name,
 )
 from megadance_hf.metrics.dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
+from megadance_hf.modeling.attention_megadance import mask_of_new_positions
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import (
@@ -34,7 +35,6 @@ from megadance_hf.modeling.kinematics_megadance import (
     rotation_6d_to_axis_angle,
     rotation_6d_to_matrix,
 )
-from megadance_hf.modeling.modeling_megadance import MegaDanceModel
 from megadance_hf.modeling.modeling_megadance_tokenizer import split_body
 from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, ONSET_ENVELOPE, PEAK, music_features
 
@@ -170,7 +170,7 @@ def test_reduced_generator_hidden_values(reduced):
 
 @pytest.mark.slow
 def test_reduced_generator_mask(reduced):
-    mask = MegaDanceModel._mask(reduced.model.model, 29, 0, torch.device("cpu"))
+    mask = mask_of_new_positions(29, 0, reduced.model.config.context_codes, 1, torch.device("cpu"))
     assert torch.equal(mask, ~reduced.array("attention_mask_29"))  # theirs says what is hidden
 
 

@@ -10,7 +10,7 @@ from megadance_hf.data.schema import Clip
 from megadance_hf.data.windows import WINDOW, clip_motion
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
-from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, MegaDanceTokenizerEncoderOutput
 from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 from megadance_hf.training.tasks import reconstruction_report
 
