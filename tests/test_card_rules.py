@@ -7,7 +7,7 @@ import yaml
 from card_rules import card_errors
 from huggingface_hub import DatasetCard, ModelCard
 
-from megadance_hf.cli.command import DATA_SETS
+from megadance_hf.cli.prepare import DATA_SETS
 from megadance_hf.data.card import card_text
 
 RESULT = {

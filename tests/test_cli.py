@@ -19,6 +19,8 @@ from helpers import click_song, remember, save_tiny_model, skip_outside_ci, writ
 
 from megadance_hf import __version__
 from megadance_hf.cli import command as cli
+from megadance_hf.cli import generate, options, outputs
+from megadance_hf.cli import prepare as prepare_command
 from megadance_hf.data.schema import read_prepared
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.export import bvh as export
@@ -111,7 +113,7 @@ def test_generate_writes_the_dance_of_the_pipeline(megadance, model, song):
     sizes = [f"wrote {name} ({os.path.getsize(name) / 1e3:.1f} kB)" for name in files()]
     assert lines[:3] == sizes
     assert re.fullmatch(
-        r"dance of 2\.5 s, waltz, seed 7: computed in \d+\.\d s \(\d+\.\d{3} s a second of dance\), files in \d+\.\d s",
+        r"dance of 2\.5 s, waltz, seed 7: computed in \d+\.\d s \(\d+\.\d{3} s per second of dance\), files in \d+\.\d s",
         lines[3],
     )
     assert "dancing 100%" in shown, "a progress bar"
@@ -253,9 +255,9 @@ def test_help_teaches(megadance):
 
 
 def test_modes_and_bones_are_those_of_their_homes():
-    assert sorted(cli.MODES) == sorted(MODES)
-    assert cli.BONES == tuple(export._BVH_BONES)
-    assert cli.BODIES == bodies.BODIES
+    assert sorted(generate.MODES) == sorted(MODES)
+    assert outputs.BONES == tuple(export._BVH_BONES)
+    assert options.BODIES == bodies.BODIES
 
 
 def test_help_and_mistakes_import_nothing_heavy(repository):
@@ -304,7 +306,7 @@ def test_prepare_says_what_is_in_it(megadance, tmp_path):
 def test_prepare_hands_its_options_on(megadance, monkeypatch):
     """Every data set takes the options that its command has, and those that are left out are its own defaults."""
     asked = {}
-    for name in cli.DATA_SETS:
+    for name in prepare_command.DATA_SETS:
         module = importlib.import_module(f"megadance_hf.datasets_scripts.{name}")
         signature = inspect.signature(module.prepare)
 

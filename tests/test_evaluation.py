@@ -10,6 +10,7 @@ from helpers import GENRES, save_tiny_model, tiny_generator, tiny_tokenizer
 from test_synchrony import song
 
 from megadance_hf.cli import command as cli
+from megadance_hf.cli import evaluate as evaluate_command
 from megadance_hf.data.schema import Card, read_prepared, write_prepared
 from megadance_hf.evaluation import evaluate as evaluation
 from megadance_hf.evaluation.dances import excerpts_of
@@ -224,7 +225,7 @@ def test_the_protocols_are_those_of_the_paper():
     assert finedance.clip_frames / 30 == pytest.approx(34.13, abs=0.01) and finedance.songs == 20
     assert aistpp.clip_frames / 30 == 20 and aistpp.songs == 40
     assert aistpp.columns == ("FID_k", "FID_g", "DIV_g", "DIV_s", "BAS")
-    assert set(cli.PROTOCOLS) == set(evaluation.PROTOCOLS)
+    assert set(evaluate_command.PROTOCOLS) == set(evaluation.PROTOCOLS)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The `megadance` command: a module for each subcommand."""
+"""The `megadance` command: `command.py` is its entry point, and each subcommand has a module with its options and what it does."""
 
 from collections.abc import Sequence
 

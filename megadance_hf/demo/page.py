@@ -45,7 +45,6 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from megadance_hf.cli.console import stoppable
 from megadance_hf.export.show import WEB
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS, GenreError
@@ -711,10 +710,9 @@ def launch(
 
     page.close = close
     if block:
-        with stoppable():  # SIGTERM is how services are ended, and as tidy as Ctrl-C
-            try:
-                print(f"The page is at {page.local_url} (Ctrl-C stops it)", flush=True)
-                page.block_thread()
-            finally:
-                page.close(verbose=False)
+        try:
+            print(f"The page is at {page.local_url} (Ctrl-C stops it)", flush=True)
+            page.block_thread()
+        finally:
+            page.close(verbose=False)
     return page

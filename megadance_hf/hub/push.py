@@ -39,7 +39,6 @@ from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from yaml import YAMLError
 
-from megadance_hf.cli.console import file_size
 from megadance_hf.data.schema import iter_prepared, read_info
 from megadance_hf.evaluation import reports
 from megadance_hf.modeling.audio_megadance import AudioSource, opened
@@ -49,7 +48,7 @@ from megadance_hf.modeling.configuration_megadance import (
     MegaDanceTokenizerConfig,
 )
 from megadance_hf.modeling.errors_megadance import one_line, read_json, reading, reason_of
-from megadance_hf.modeling.files_megadance import scratch, whole
+from megadance_hf.modeling.files_megadance import readable_size, scratch, whole
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
@@ -460,13 +459,13 @@ def listing(folder: str | os.PathLike, repo: str, kind: str, private: bool | Non
     sizes = [path.stat().st_size for path in files]
     names = [path.relative_to(folder).as_posix() for path in files]
     width = max(map(len, names), default=0)
-    lines = [f"  {name:<{width}}  {file_size(size)}" for name, size in zip(names, sizes, strict=True)]
+    lines = [f"  {name:<{width}}  {readable_size(size)}" for name, size in zip(names, sizes, strict=True)]
     seen = "" if private is None else " (private)" if private else " (public)"
     return "\n".join(
         [
             f"would upload to the {kind} repository {repo}{seen}:",
             *lines,
-            f"  {len(files)} files, {file_size(sum(sizes))}",
+            f"  {len(files)} files, {readable_size(sum(sizes))}",
         ]
     )
 
