@@ -24,6 +24,7 @@ from megadance_hf.cli import prepare as prepare_command
 from megadance_hf.data.schema import read_prepared
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.export import bvh as export
+from megadance_hf.hub import connection, datasets
 from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.models import bundled_models
@@ -335,12 +336,9 @@ def test_prepare_hands_its_options_on(megadance, monkeypatch):
 
 
 def test_prepare_pushes_when_asked(megadance, tmp_path, monkeypatch):
-    from megadance_hf.hub import push as hub
-
-    calls = []
-    monkeypatch.setattr(hub, "push_dataset", lambda *call: calls.append(call) or "https://hub/me/walks")
-    monkeypatch.setattr(hub, "check_hub", lambda repo: asked.append(repo))
-    asked = []
+    calls, asked = [], []
+    monkeypatch.setattr(datasets, "push_dataset", lambda *call: calls.append(call) or "https://hub/me/walks")
+    monkeypatch.setattr(connection, "check_hub", asked.append)
     raw = raw_mocap(tmp_path / "raw")
     assert megadance("prepare", "mocap", raw, "out")[0] == 0 and calls == []
     status, said, _ = megadance("prepare", "mocap", raw, "out", "--push", "walks")

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run and not arguments.push:
         raise CommandError("argument --dry-run: it is about --push REPO: give that, or leave both out")
     if arguments.push and not arguments.dry_run:
-        from megadance_hf.hub.push import check_hub
+        from megadance_hf.hub.connection import check_hub
 
         check_hub(arguments.push)
     prepare = importlib.import_module(f"megadance_hf.datasets_scripts.{arguments.data_set}").prepare
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise
         raise CommandError(f"{error}: check that RAW can be read and OUT written") from error
     if arguments.push:
-        from megadance_hf.hub.push import push_dataset
+        from megadance_hf.hub.datasets import push_dataset
 
         answer = push_dataset(arguments.out, arguments.push, arguments.dry_run)
         print(answer if arguments.dry_run else f"pushed to {answer} (private)")

@@ -59,11 +59,12 @@ def run(arguments: argparse.Namespace) -> None:
                 raise CommandError(
                     f"argument {option}: {arguments.folder!r} is a data set, and that is for models: leave it out"
                 )
-        from megadance_hf.hub.push import push_dataset
+        from megadance_hf.hub.datasets import push_dataset
 
         answer, note = push_dataset(folder, arguments.repo, arguments.dry_run), " (private)"
     else:
-        from megadance_hf.hub.push import COMPOSED, push_to_hub
+        from megadance_hf.hub.push import push_to_hub
+        from megadance_hf.hub.repository import COMPOSED
 
         quiet_libraries()
         note = ""
