@@ -1,4 +1,4 @@
-"""What is drawn under a dance: beats of the song, speed of the dancer, genres as the model sees them."""
+"""What is plotted below a dance: beats of the song, speed of the dancer, probabilities of genres."""
 
 import numpy as np
 import pytest
@@ -27,13 +27,13 @@ def danced(pipe):
 
 def test_song_curves():
     features = np.zeros((300, NUM_FEATURES))
-    features[::15, ONSET_ENVELOPE], features[100, ONSET_ENVELOPE] = 2.0, 400.0  # one bang
+    features[::15, ONSET_ENVELOPE], features[100, ONSET_ENVELOPE] = 2.0, 400.0  # one loud onset
     features[10::15, BEAT] = 1
     curves = song_curves(features)
     np.testing.assert_allclose(curves["beats"], np.arange(10, 300, 15) / 30)
     assert curves["tempo"] == pytest.approx(120)
     assert curves["onset"].min() == 0 and curves["onset"].max() == 1
-    assert curves["onset"][15] > 0.4, "the bang does not flatten the rest"
+    assert curves["onset"][15] > 0.4, "one loud onset does not flatten the rest"
     silent = song_curves(np.zeros((30, NUM_FEATURES)))
     assert silent["tempo"] is None and len(silent["beats"]) == 0 and not silent["onset"].any()
 

@@ -21,7 +21,10 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.cli import command as cli
-from megadance_hf.demo.page import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
+from megadance_hf.demo import server
+from megadance_hf.demo.server import launch
+from megadance_hf.demo.studio import KEPT_SECONDS, DemoError, Limits, Studio
+from megadance_hf.export.show import WEB
 from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 from megadance_hf.motion.bodies import body_mesh, skin
@@ -166,10 +169,8 @@ def test_there_is_a_budget_of_the_disk(studio, song, tmp_path):
 
 
 def test_the_command_hands_its_options_on(monkeypatch, model):
-    import megadance_hf.demo.page as demo
-
     calls = []
-    monkeypatch.setattr(demo, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.setattr(server, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
     assert cli.main(["demo"]) == 0
     assert calls.pop()[1]["limits"] == Limits()
     options = "--host 0.0.0.0 --port 7000 --open --max-seconds 30 --max-megabytes 5 --time-limit 60 --max-disk 70 --body smooth".split()
@@ -268,11 +269,9 @@ def test_addresses_that_cannot_be_served(model):
 @pytest.fixture
 def small_page(model, monkeypatch):
     """A page of the tiny model, kept for two seconds."""
-    import megadance_hf.demo.page as demo
-
-    monkeypatch.setattr(demo, "TIDY_SECONDS", 0.2)
+    monkeypatch.setattr(server, "TIDY_SECONDS", 0.2)
     page = launch(model, block=False, limits=Limits(song_seconds=4, megabytes=2, disk_megabytes=1))
-    page.kept.studio.kept_seconds = 2.0
+    page.storage.studio.kept_seconds = 2.0
     yield page
     page.close(verbose=False)
 
@@ -294,11 +293,11 @@ def test_uploads_go_by_themselves_and_are_refused_when_there_is_no_room(small_pa
         507,
         "The server has no room for another song just now: come back in some minutes.",
     )
-    dance = Path(page.kept.dances) / "dance"
+    dance = Path(page.storage.dances) / "dance"
     dance.mkdir()
     assert gone(dance) and gone(Path(path)), "nobody came"
     assert upload(page.local_url, "song.wav", content).status_code == 200
-    home = page.kept.home.folder
+    home = page.storage.home.folder
     page.close(verbose=False)
     assert not home.exists() and "GRADIO_TEMP_DIR" not in os.environ
 
@@ -341,12 +340,12 @@ def test_only_what_was_uploaded_is_read(small_page, tmp_path):
     for part in small_page.blocks.values():
         with pytest.raises(DemoError, match="Only uploaded songs"):
             asyncio.run(part.async_move_resource_to_block_cache("https://example.org/song.wav"))
-    assert asked == [] and list(Path(small_page.kept.dances).glob("*")) == []
+    assert asked == [] and list(Path(small_page.storage.dances).glob("*")) == []
     for path in (
         f"gradio_api/file={secret}",
         "dances/../../etc/passwd",
         "dances/%2e%2e/%2e%2e/etc/passwd",
-        "stage/../demo.py",
+        "stage/../show.py",
     ):
         assert httpx.get(f"{page}{path}").status_code in (403, 404), path
 
@@ -542,7 +541,7 @@ def test_the_smooth_body_dances_on_the_page(browser, song):
         one.seconds(3)
         assert "3 seconds" in one.dance()
         meshes, count, places = one.page.evaluate(SKIN, 500)
-        motion = Motion.load(next(Path(served.kept.dances).rglob("*.npz")))
+        motion = Motion.load(next(Path(served.storage.dances).rglob("*.npz")))
         vertices, _ = skin(body_mesh("smooth"), motion.joints()[30], motion.global_rotations()[30])
         assert (meshes, count) == (1, len(vertices))
         expected = vertices[np.arange(500) * count // 500] + [0, SOLE_THICKNESS, 0]
@@ -647,7 +646,7 @@ def test_nobody_dances_for_visitors_who_have_left(browser, small_page, song, mon
     """The dance that is being made is given up, the one in the queue never begins."""
     import threading
 
-    studio, began, ended = small_page.kept.studio, [], threading.Event()
+    studio, began, ended = small_page.storage.studio, [], threading.Event()
 
     def dance(song, *choices, report, **more):
         began.append(song)
