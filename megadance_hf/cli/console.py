@@ -69,17 +69,11 @@ def safe_streams() -> Iterator[None]:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     with contextlib.ExitStack() as stack:
-        out = err = None
-        if sys.stdout is not None:
-            out = stack.enter_context(contextlib.redirect_stdout(_SafeStream(sys.stdout, required=True)))
-        if sys.stderr is not None:
-            err = stack.enter_context(contextlib.redirect_stderr(_SafeStream(sys.stderr, required=False)))
-        try:
-            yield
-        finally:
-            for stream in (out, err):
-                if stream is not None:
-                    stream.flush()
+        for redirect, stream in ((contextlib.redirect_stdout, sys.stdout), (contextlib.redirect_stderr, sys.stderr)):
+            if stream is not None:
+                safe = stack.enter_context(redirect(_SafeStream(stream, required=stream is sys.stdout)))
+                stack.callback(safe.flush)
+        yield
 
 
 class _SafeStream:

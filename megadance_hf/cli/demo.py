@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .console import quiet_libraries
-from .options import CommandError, add_body_option, add_model_option, number
+from .options import POSITIVE, CommandError, add_body_option, add_model_option, number
 
 
 def add_parser(commands: Any) -> None:
@@ -31,20 +31,18 @@ def add_parser(commands: Any) -> None:
         default=120.0,
         help="longest dance (default 120); longer songs are cut",
     )
-    parser.add_argument(
-        "--max-megabytes", metavar="N", type=number(0, above=True), default=30.0, help="largest upload (default 30)"
-    )
+    parser.add_argument("--max-megabytes", metavar="N", type=POSITIVE, default=30.0, help="largest upload (default 30)")
     parser.add_argument(
         "--time-limit",
         metavar="S",
-        type=number(0, above=True),
+        type=POSITIVE,
         default=300.0,
         help="stop computing a dance after this many seconds (default 300)",
     )
     parser.add_argument(
         "--max-disk",
         metavar="N",
-        type=number(0, above=True),
+        type=POSITIVE,
         default=4000.0,
         help="megabytes for all songs and dances, which are kept for an hour (default 4000); the oldest go first",
     )

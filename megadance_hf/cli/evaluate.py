@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .console import quiet_libraries
-from .options import CommandError, add_model_option, number
+from .options import COUNT, SEED, CommandError, add_model_option
 
 PROTOCOLS = ("finedance", "aistpp")  # repeated, because their home imports torch; a test compares them
 EXAMPLES = """\
@@ -64,20 +64,14 @@ def add_parser(commands: Any) -> None:
         default=["test"],
         help="splits that the songs are from: train, validation, test (default test)",
     )
-    parser.add_argument(
-        "--seeds", metavar="N", type=number(1, whole=True), default=3, help="dances to each song (default 3)"
-    )
-    parser.add_argument(
-        "--seed", metavar="N", type=number(0, whole=True), default=0, help="number that fixes all of them (default 0)"
-    )
+    parser.add_argument("--seeds", metavar="N", type=COUNT, default=3, help="dances to each song (default 3)")
+    parser.add_argument("--seed", metavar="N", type=SEED, default=0, help="number that fixes all of them (default 0)")
     for name, meaning in (
         ("clip-frames", "frames of an excerpt"),
         ("clip-stride", "frames between excerpts of a song"),
         ("songs", "number of songs"),
     ):
-        parser.add_argument(
-            f"--{name}", metavar="N", type=number(1, whole=True), help=f"{meaning} (default: the protocol's)"
-        )
+        parser.add_argument(f"--{name}", metavar="N", type=COUNT, help=f"{meaning} (default: the protocol's)")
 
 
 def run(arguments: argparse.Namespace) -> None:

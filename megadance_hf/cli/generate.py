@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .console import quiet_libraries
-from .options import add_model_option, number, song_source
+from .options import COUNT, POSITIVE, SEED, add_model_option, number, song_source
 from .outputs import FORMATS, Outputs, add_output_options
 
 MODES = ("released", "paper", "stream")  # repeated, because their home imports torch; a test compares them
@@ -48,15 +48,15 @@ def add_parser(commands: Any) -> None:
         "--genre", metavar="G", help="kind of dance, see `megadance genres` (default: the model's first)"
     )
     add_model_option(parser)
-    parser.add_argument("--seed", metavar="N", type=number(0, whole=True), help="number that fixes the dance")
+    parser.add_argument("--seed", metavar="N", type=SEED, help="number that fixes the dance")
     parser.add_argument("--start", metavar="S", type=number(0), default=0.0, help="second of the song to begin at")
     parser.add_argument(
-        "--duration", metavar="S", type=number(0, above=True), help="seconds to dance (default: to the end of the song)"
+        "--duration", metavar="S", type=POSITIVE, help="seconds to dance (default: to the end of the song)"
     )
     parser.add_argument(
         "--num",
         metavar="N",
-        type=number(1, whole=True),
+        type=COUNT,
         default=1,
         help="how many dances (default 1); if several, -1, -2, ... are added to the names of the files",
     )
@@ -66,9 +66,7 @@ def add_parser(commands: Any) -> None:
         help="what each step sees of the past and the music: `paper` (fast), `released` (as the authors' code, slow), "
         "`stream` (a state that is carried on without end); default: the model's own choice",
     )
-    parser.add_argument(
-        "--temperature", metavar="T", type=number(0, above=True), help="below 1 safer, above 1 more surprising"
-    )
+    parser.add_argument("--temperature", metavar="T", type=POSITIVE, help="below 1 safer, above 1 more surprising")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,

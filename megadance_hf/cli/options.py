@@ -34,6 +34,9 @@ def number(lowest: float, *, whole: bool = False, above: bool = False) -> Any:
     return convert
 
 
+COUNT, SEED, POSITIVE = number(1, whole=True), number(0, whole=True), number(0, above=True)
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="folder or Hub id (default: the bundled ballroom model)")
 

@@ -78,11 +78,7 @@ def push_to_hub(
             if revision is not None:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             api.upload_folder(
-                repo_id=repo_id,
-                folder_path=target,
-                revision=revision,
-                commit_message=message,
-                delete_patterns=REPLACED,
+                repo_id=repo_id, folder_path=target, revision=revision, commit_message=message, delete_patterns=REPLACED
             )
     return str(address)
 
