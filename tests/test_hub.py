@@ -325,7 +325,7 @@ def test_the_python_in_a_card_is_right(hub, folder, song, tmp_path, monkeypatch)
         assert sum(1 for _ in video.decode(video=0)) == 30, "one second"
 
 
-def test_metadata_that_the_hub_refuses_is_said_before_anything_is_sent(hub, folder):
+def test_metadata_that_the_hub_refuses_is_reported_before_anything_is_sent(hub, folder):
     with pytest.raises(HubError, match='repo=.*Invalid metadata in README.md.*"license" must be one of'):
         push_to_hub(folder, REPO, licence="mine")
     assert set(hub.repositories["model", REPO].files()) == {".gitattributes"} and "mine" not in LICENCES
@@ -373,11 +373,11 @@ def test_the_command_pushes_models_and_data_sets(hub, folder, report, tmp_path, 
     ("name", "message"),
     [("nowhere", "is no folder"), ("empty", "holds no model of this package"), ("set/../x..y", "is no folder")],
 )
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys, name, message):
+def test_mistakes_of_the_command_are_one_line(tmp_path, capsys, name, message):
     (tmp_path / "empty").mkdir()
     assert cli.main(["push", str(tmp_path / name), REPO]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("megadance push: error: ") and message in said and said.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("megadance push: error: ") and message in errors and errors.count("\n") == 1
 
 
 # --- before anything slow, and without doing anything -----------------------------------------------------------------
@@ -390,7 +390,7 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys, name, mess
 def test_the_hub_is_asked_before_anything_slow(hub, folder, tmp_path, monkeypatch, capsys, repo, message):
     """Neither is a model opened and danced with, nor a data set drawn or prepared."""
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.delenv("HF_TOKEN")  # who is not logged in is told about the network first
+    monkeypatch.delenv("HF_TOKEN")  # without a login, the network is checked first
     slow = []
     monkeypatch.setattr("megadance_hf.hub.push.open_model", slow.append)
     monkeypatch.setattr("megadance_hf.hub.datasets.iter_prepared", slow.append)
@@ -401,12 +401,12 @@ def test_the_hub_is_asked_before_anything_slow(hub, folder, tmp_path, monkeypatc
         ["prepare", "synthetic", tmp_path / "new", "--push", repo],
     ):
         assert cli.main([*map(str, words)]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and f"repo='{repo}'" in said and message in said
+        errors = capsys.readouterr().err
+        assert errors.count("\n") == 1 and f"repo='{repo}'" in errors and message in errors
     assert slow == [] and not (tmp_path / "new").exists()
 
 
-def test_who_is_not_logged_in_is_told_so(hub, folder, monkeypatch):
+def test_without_a_login(hub, folder, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubError, match="the Hub does not know you .*; log in with `hf auth login`"):
         push_to_hub(folder, REPO)
@@ -419,8 +419,8 @@ def test_a_dry_run_of_a_model_shows_what_would_go(hub, folder, capsys):
     push_to_hub(folder, REPO)
     sent = hub.repositories["model", REPO].files()
     assert {line.split()[0] for line in files} == set(sent) - {".gitattributes"}
-    shown = {line.split()[0]: " ".join(line.split()[1:]) for line in files}
-    assert shown["requirements.txt"] == f"{len(sent['requirements.txt'])} bytes"
+    sizes = {line.split()[0]: " ".join(line.split()[1:]) for line in files}
+    assert sizes["requirements.txt"] == f"{len(sent['requirements.txt'])} bytes"
     assert total.split()[:2] == [str(len(files)), "files,"]
 
 
@@ -438,4 +438,4 @@ def test_a_dry_run_of_a_data_set_shows_what_would_go(hub, tmp_path, capsys):
 def test_options_of_models_are_not_passed_over_for_data_sets(tmp_path, capsys):
     made = save_tiny_data(tmp_path / "set")
     assert cli.main(["push", str(made), "anna/set", "--licence", "mit"]) == 2
-    assert "argument --licence: " in (said := capsys.readouterr().err) and "is a data set" in said
+    assert "argument --licence: " in (errors := capsys.readouterr().err) and "is a data set" in errors

@@ -33,7 +33,7 @@ def metadata(page: str) -> dict:
     return yaml.safe_load(page.split("---\n")[1])
 
 
-def shown(value: float, decimals: int) -> str:
+def formatted(value: float, decimals: int) -> str:
     return reports._number(value, decimals)
 
 
@@ -55,7 +55,9 @@ def test_a_card_from_an_evaluation(pipe, report):
     }
     assert facts.license == "cc-by-nc-4.0" and facts.datasets == ["anna/ballroom"] and facts.model_name == "dance"
     assert (
-        f"| MEGADance | {shown(values['FID_k'], 2)} |" in text and "### Table 2: " in text and "### Table 3: " in text
+        f"| MEGADance | {formatted(values['FID_k'], 2)} |" in text
+        and "### Table 2: " in text
+        and "### Table 3: " in text
     )
     assert "chacha, rumba, waltz" in text and "anna/ballroom" in text
     assert f"Feet skate in {row['foot_skating_ratio']:.0%} of the frames" in text and "One dancer" in text
@@ -75,7 +77,7 @@ def test_cards_of_the_other_models(model, report):
     found = {result.metric_type: result.metric_value for result in ModelCard(measured).data.eval_results}
     if isinstance(model, MegaDanceTokenizer):
         assert found["jerk_ratio"] == pytest.approx(report["tokenizer"]["jerk_ratio"]) and "fid_k" not in found
-        assert f"| {shown(report['tokenizer']['joint_error'], 4)} |" in measured
+        assert f"| {formatted(report['tokenizer']['joint_error'], 4)} |" in measured
     else:
         scores = report["genres"]["scores"]["ground_truth"]
         assert found == {"acc": pytest.approx(scores["ACC_right"]), "f1": pytest.approx(scores["F1_right"])}
