@@ -72,7 +72,7 @@ def model_card(
     if sample:
         video = hf_hub_url(repo, "sample.mp4") if repo else "sample.mp4"
         parts.append(f'<video controls src="{video}"></video>\n\n![Moments of a dance](sample.png)')
-    parts += _use(config, repo or "OWNER/NAME")
+    parts.append(_usage(config, repo or "OWNER/NAME"))
     if not text:
         parts.append(_about(config, data))
     if report is not None:
@@ -92,7 +92,7 @@ def _own_card(own: str | os.PathLike | None) -> tuple[dict[str, Any], str]:
         page = ModelCard.load(own)
         return page.data.to_dict(), page.text.partition(GENERATED)[0].strip()
     except (OSError, ValueError, KeyError, TypeError, YAMLError) as error:
-        raise HubError(f"card={os.fspath(own)!r} cannot be read ({' '.join(str(error).split())}): mend it") from error
+        raise HubError(f"card={os.fspath(own)!r} cannot be read ({' '.join(str(error).split())}): fix it") from error
 
 
 def eval_results(config: PreTrainedConfig, report: Mapping[str, Any], datasets: Sequence[str] = ()) -> list[EvalResult]:
@@ -142,11 +142,17 @@ def _numbers(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[tuple[
     ]
 
 
-def _use(config: PreTrainedConfig, repo: str) -> list[str]:
-    if isinstance(config, MegaDanceConfig):
-        genre = config.built_genres[0]
-        return [
-            f"""## Use
+def _usage(config: PreTrainedConfig, repo: str) -> str:
+    if not isinstance(config, MegaDanceConfig):
+        return f"""## Use
+
+```python
+from transformers import AutoModel
+
+model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
+```"""
+    genre = config.built_genres[0]
+    return f"""## Use
 
 With transformers, `soundfile`, `soxr` and `av` alone:
 
@@ -169,7 +175,7 @@ output = model.generate(**processor("song.mp3", genre="{genre}"), seed=0)
 dance = processor.decode(output)
 ```
 
-Where megadance-hf is installed, a dance saves itself:
+With megadance-hf installed, a dance can be saved as a video or in other formats:
 
 ```python
 from megadance_hf import MusicToDancePipeline
@@ -184,16 +190,6 @@ An Inference Endpoint takes `{{"inputs": "<a sound file, base64>", "parameters":
 `{{"data": "<the file, base64>", ...}}`. Its parameters, for at most {handler.MAX_SECONDS:g} s of music and {handler.MAX_MEGABYTES:g} MB:
 
 {handler.parameter_table(tuple(config.built_genres))}"""
-        ]
-    return [
-        f"""## Use
-
-```python
-from transformers import AutoModel
-
-model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
-```"""
-    ]
 
 
 def _about(config: PreTrainedConfig, data: Mapping[str, Any]) -> str:
@@ -209,7 +205,7 @@ def _about(config: PreTrainedConfig, data: Mapping[str, Any]) -> str:
 
 def _results(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[str]:
     settings = report["settings"]
-    settings_line = (
+    heading = (
         f"## Results\n\nOn `{Path(str(settings['data'])).name}` ({', '.join(settings['splits'])}), "
         f"{settings['protocol']['name']} protocol, {len(report['excerpts'])} excerpts, {settings['seeds']} dances to each."
     )
@@ -223,7 +219,7 @@ def _results(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[str]:
             f"{title}: {value:.1f}" for _, title, value in _numbers(config, report) if value is not None
         )
         tables = [f"{numbers}."]
-    return [settings_line, *(table.replace("## ", "### ", 1) for table in tables)]
+    return [heading, *(table.replace("## ", "### ", 1) for table in tables)]
 
 
 def _measured_limits(report: Mapping[str, Any] | None) -> list[str]:
