@@ -15,19 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from megadance_hf.data.schema import (
-    Card,
-    Clip,
-    ClipError,
-    Jumps,
-    MissingDataError,
-    RawClip,
-    Report,
-    numbers,
-    prepare_clips,
-    put_on_the_floor,
-    read_names,
-)
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError, Jumps, numbers, put_on_the_floor
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips, read_names
+from megadance_hf.data.prepared import MissingDataError
 from megadance_hf.data.songs import add_song, find_song
 from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
 from megadance_hf.modeling.errors_megadance import reading

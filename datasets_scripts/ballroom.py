@@ -12,21 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from megadance_hf.data.schema import (
-    MOST_LIST,
-    Card,
-    Clip,
-    ClipError,
-    DataError,
-    Jumps,
-    MissingDataError,
-    RawClip,
-    Report,
-    is_clip_name,
-    music_features,
-    prepare_clips,
-    read_names,
-)
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError, Jumps
+from megadance_hf.data.preparation import MOST_LIST, RawClip, Report, is_clip_name, prepare_clips, read_names
+from megadance_hf.data.prepared import DataError, MissingDataError
+from megadance_hf.data.songs import music_features
 from megadance_hf.modeling.errors_megadance import reading, reason_of, short
 from megadance_hf.motion.safe_files import load_npz
 

@@ -19,24 +19,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from megadance_hf.data.schema import (
-    FEATURE_SIZE,
-    Card,
-    Clip,
-    ClipError,
-    DataError,
-    Jumps,
-    MissingDataError,
-    RawClip,
-    Report,
-    numbers,
-    prepare_clips,
-    put_on_the_floor,
-    read_names,
-)
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError, Jumps, numbers, put_on_the_floor
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips, read_names
+from megadance_hf.data.prepared import DataError, MissingDataError
 from megadance_hf.data.songs import add_song, cut_to_music, find_song
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
-from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE, GenreError, match_genre
 from megadance_hf.modeling.errors_megadance import reading, reason_of
 from megadance_hf.motion.finedance import HANDS, Hands, to_smpl
 from megadance_hf.motion.layouts import SMPLX_PELVIS
@@ -223,8 +212,8 @@ def read_arrays(file: Path, *keys: str) -> dict[str, np.ndarray]:
 
 
 def _features(array: Any, name: str) -> np.ndarray:
-    if array.ndim != 2 or array.shape[1] != FEATURE_SIZE:
-        raise ClipError(f"{name} has shape {array.shape}, expected (rows, {FEATURE_SIZE})")
+    if array.ndim != 2 or array.shape[1] != MUSIC_FEATURE_SIZE:
+        raise ClipError(f"{name} has shape {array.shape}, expected (rows, {MUSIC_FEATURE_SIZE})")
     return array.astype(np.float32)
 
 

@@ -8,7 +8,9 @@ music: the clips help the tokenizer, and any statistics of motion.
 
 from pathlib import Path
 
-from megadance_hf.data.schema import Card, Clip, Jumps, RawClip, Report, prepare_clips
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, Jumps
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.datasets_scripts.ballroom import read_metadata, read_motion
 
 GENRES = ("modern_dance", "walk")

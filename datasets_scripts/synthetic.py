@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from megadance_hf.data.schema import Card, Clip, RawClip, Report, music_features, prepare_clips
-from megadance_hf.data.songs import encode_ogg
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
+from megadance_hf.data.songs import encode_ogg, music_features
 from megadance_hf.synthetic.choreographer import FPS, GENRES, choreograph
 from megadance_hf.synthetic.composer import SAMPLING_RATE, STYLES, compose
 

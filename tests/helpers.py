@@ -9,7 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from megadance_hf.data.schema import Card, Clip, write_prepared
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.prepared import write_prepared
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,

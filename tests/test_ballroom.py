@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from megadance_hf.data.schema import ClipError, check_motion, iter_prepared, read_info, read_prepared
+from megadance_hf.data.clip import ClipError, check_motion
+from megadance_hf.data.prepared import iter_prepared, read_info, read_prepared
 from megadance_hf.datasets_scripts import ballroom
 from megadance_hf.datasets_scripts.ballroom import GENRES, VALIDATION, list_raw, prepare
 

@@ -6,9 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from megadance_hf.data.augmentation import time_stretch
 from megadance_hf.data.beats import ESTIMATED, KNOWN, MIN_CONFIDENCE, hear_beats
-from megadance_hf.data.schema import Card, Clip, ClipError, read_prepared, write_prepared
-from megadance_hf.data.windows import RhythmWindows, Statistics, bar_phase, beat_phase, rhythm_labels, time_stretch
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError
+from megadance_hf.data.prepared import read_prepared, write_prepared
+from megadance_hf.data.rhythm import bar_phase, beat_phase, rhythm_labels
+from megadance_hf.data.segments import RhythmSegments
+from megadance_hf.data.statistics import Statistics
 from megadance_hf.evaluation.synchrony import known_beats
 from megadance_hf.modeling.music_features_megadance import BEAT, ONSET_ENVELOPE, music_features
 from megadance_hf.synthetic.composer import composed_clip
@@ -75,12 +80,12 @@ def test_noise_has_no_beat_that_is_used():
     assert clip.beat_source is None or clip.beat_confidence < MIN_CONFIDENCE
     assert beat_phase(clip) is None
     with pytest.raises(ValueError, match="beats that are known or clearly heard"):
-        RhythmWindows([clip], Statistics.from_clips([clip]), length=64)
+        RhythmSegments([clip], Statistics.from_clips([clip]), length=64)
 
 
 def test_rhythm_is_learned_from_heard_beats_as_from_known_ones(song):
     heard, statistics = untold(song).with_beats(), Statistics.from_clips([song])
-    windows = [RhythmWindows([clip], statistics, length=64, tempo=1.2, seed=1) for clip in (heard, song)]
+    windows = [RhythmSegments([clip], statistics, length=64, tempo=1.2, seed=1) for clip in (heard, song)]
     items = [[one[index]["rhythm_labels"][:, :2] for index in range(len(one))] for one in windows]
     assert len(items[0]) == len(items[1]) > 10
     cosines = [float((a * b).sum(-1).mean()) for a, b in zip(*items, strict=True)]

@@ -21,7 +21,7 @@ from megadance_hf import __version__
 from megadance_hf.cli import command as cli
 from megadance_hf.cli import generate, options, outputs
 from megadance_hf.cli import prepare as prepare_command
-from megadance_hf.data.schema import read_prepared
+from megadance_hf.data.prepared import read_prepared
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.export import bvh as export
 from megadance_hf.hub import connection, datasets

@@ -6,7 +6,7 @@ import torch
 from helpers import GENRES, tiny_generator, tiny_tokenizer
 from test_synchrony import song
 
-from megadance_hf.data.windows import clip_motion
+from megadance_hf.data.clip import clip_motion
 from megadance_hf.evaluation import dances
 from megadance_hf.evaluation.dances import Dance, Dancer, Excerpt, NearestMusic, excerpts_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor

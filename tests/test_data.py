@@ -10,32 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import (
+from megadance_hf.data.augmentation import (
+    MusicAugmentation,
+    jitter_mfcc,
+    mirror_motion,
+    rotate_chroma,
+    stretch_features,
+    time_stretch,
+)
+from megadance_hf.data.clip import Clip, clip_motion
+from megadance_hf.data.codes import encode_clips
+from megadance_hf.data.rhythm import bar_phase, beat_phase, rhythm_labels
+from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf.data.segments import CodeSegments, MotionSegments, RhythmSegments, fitting_length
+from megadance_hf.data.splits import hold_back, songs_of
+from megadance_hf.data.statistics import (
     FEATURE_STD_FLOOR,
     ROTATION_STD_FLOOR,
     VELOCITY_STD_FLOOR,
-    CodeWindows,
-    EpochSampler,
-    MotionWindows,
-    MusicAugmentation,
-    RhythmWindows,
     Statistics,
-    bar_phase,
-    beat_phase,
-    clip_motion,
-    collate,
-    encode_clips,
-    fitting_length,
-    hold_back,
-    jitter_mfcc,
-    mirror_motion,
-    rhythm_labels,
-    rotate_chroma,
-    songs_of,
-    stretch_features,
-    time_stretch,
-    window_statistics,
+    segment_statistics,
 )
 from megadance_hf.modeling.kinematics_megadance import (
     axis_angle_to_matrix,
@@ -161,11 +155,11 @@ def test_exhaustive_windows_are_all_slices(lengths, length, stride, mirror):
     expected = [m[s : s + length] for m in motions for s in range(0, len(m) - length + 1, stride)]
     if not expected:
         with pytest.raises(ValueError, match=f"none of {len(clips)} clips has {length} frames"):
-            MotionWindows(clips, length, stride, mirror, random=False)
+            MotionSegments(clips, length, stride, mirror, random=False)
         return
     if mirror:
         expected += [mirror_motion(window) for window in expected]
-    windows = MotionWindows(clips, length, stride, mirror, random=False)
+    windows = MotionSegments(clips, length, stride, mirror, random=False)
     assert len(windows) == len(expected)
     for got, window in zip(windows, expected, strict=True):
         np.testing.assert_array_equal(got["motion"], window)
@@ -184,7 +178,7 @@ def starts_of(windows):
 
 def test_random_windows_cover_the_clip_evenly():
     # the last step is held (the next frame is not known), so the ruler is read up to the one before
-    windows = MotionWindows([ruler(frames=64, music=False)], length=16, stride=8, random=True)
+    windows = MotionSegments([ruler(frames=64, music=False)], length=16, stride=8, random=True)
     assert len(windows) == 7
     seen, mirrored = [set() for _ in range(7)], 0
     for epoch in range(60):
@@ -200,14 +194,14 @@ def test_random_windows_cover_the_clip_evenly():
 
 
 def test_every_window_of_a_ruler_is_unbroken():
-    windows = MotionWindows([ruler(frames=60, music=False)], length=16, stride=1, random=False)
+    windows = MotionSegments([ruler(frames=60, music=False)], length=16, stride=1, random=False)
     pairs = starts_of([windows[i] for i in range(44)] + [windows[45 + i] for i in range(44)])
     assert pairs == [(i, False) for i in range(44)] + [(i, True) for i in range(44)]
 
 
 def test_windows_depend_on_seed_epoch_and_index_alone():
     clips = [dance("a", 100, 1), dance("b", 130, 2)]
-    one, two = MotionWindows(clips, 32, seed=5), MotionWindows(clips, 32, seed=5)
+    one, two = MotionSegments(clips, 32, seed=5), MotionSegments(clips, 32, seed=5)
     for windows in (one, two):
         windows.set_epoch(3)
     order = np.random.default_rng(0).permutation(len(one))
@@ -216,16 +210,16 @@ def test_windows_depend_on_seed_epoch_and_index_alone():
     assert same(one[-1], one[len(one) - 1])
     two.set_epoch(4)
     assert not all(same(one[i], two[i]) for i in range(len(one)))
-    three = MotionWindows(clips, 32, seed=6)
+    three = MotionSegments(clips, 32, seed=6)
     three.set_epoch(3)
     assert not all(same(one[i], three[i]) for i in range(len(one)))
 
 
 def test_short_clips_are_left_out_or_played_forth_and_back():
     clips = [dance("short", 20, 1, music=False), dance("long", 64, 2, music=False)]
-    windows = MotionWindows(clips, 64, random=False, mirror=False)
+    windows = MotionSegments(clips, 64, random=False, mirror=False)
     assert windows.left_out == ["short"] and windows.clip_ids == ["long"] and len(windows) == 1
-    windows = MotionWindows(clips, 64, random=False, mirror=False, short="reflect")
+    windows = MotionSegments(clips, 64, random=False, mirror=False, short="reflect")
     assert windows.left_out == [] and windows.clip_ids == ["short", "long"]
     motion, whole = windows[0]["motion"].numpy(), clip_motion(clips[0])
     np.testing.assert_array_equal(motion[:19], whole[:19])
@@ -234,13 +228,13 @@ def test_short_clips_are_left_out_or_played_forth_and_back():
     # nothing freezes: the held last pose would have steps of zero
     assert np.abs(motion[:, :3]).max(1).min() > 0
     with pytest.raises(ValueError, match="short='hold' is neither"):
-        MotionWindows(clips, 64, short="hold")
+        MotionSegments(clips, 64, short="hold")
 
 
 @pytest.mark.parametrize("values", [{"length": 0}, {"stride": 0}])
 def test_windows_need_a_length_and_a_stride(values):
     with pytest.raises(ValueError, match="must be at least 1"):
-        MotionWindows([dance()], **values)
+        MotionSegments([dance()], **values)
 
 
 # --- rhythm --------------------------------------------------------------------------------------------------------
@@ -400,7 +394,7 @@ def test_codes_of_every_offset():
 def test_codes_and_music_are_of_the_same_frames(random):
     clips = [ruler("a", 100), ruler("b", 75, genre="rumba")]
     encoded = encode_clips(ruler_encode, clips)
-    windows = CodeWindows(encoded, GENRES, Statistics.from_clips(clips), length=40, stride=4, random=random)
+    windows = CodeSegments(encoded, GENRES, Statistics.from_clips(clips), length=40, stride=4, random=random)
     assert len(windows) == (16 + 9) * (1 if random else 2)
     mirrored = 0
     for epoch in range(3):
@@ -417,7 +411,7 @@ def test_codes_and_music_are_of_the_same_frames(random):
 
 def test_exhaustive_code_windows_are_all_of_them():
     encoded = encode_clips(ruler_encode, [ruler(frames=60)], mirror=False)
-    windows = CodeWindows(encoded, GENRES, Statistics.from_clips([ruler()]), length=24, stride=1, random=False)
+    windows = CodeSegments(encoded, GENRES, Statistics.from_clips([ruler()]), length=24, stride=1, random=False)
     assert [int(item["upper_codes"][0]) for item in windows] == list(range(37))
 
 
@@ -426,7 +420,7 @@ def test_stretched_variants_stand_in_at_the_same_place():
     options = {"mirror": False, "stretches": (0.8, 1.0, 1.25), "encode_rhythm": ruler_rhythm}
     encoded = encode_clips(ruler_encode, [clip], **options)
     assert [(item.stretch, len(item.clip)) for item in encoded] == [(0.8, 320), (1.0, 400), (1.25, 500)]
-    windows = CodeWindows(encoded, GENRES, Statistics.from_clips([clip]), length=80, stride=16)
+    windows = CodeSegments(encoded, GENRES, Statistics.from_clips([clip]), length=80, stride=16)
     assert len(windows) == 21  # counted on the clip itself
     seen = set()
     for epoch in range(4):
@@ -439,7 +433,7 @@ def test_stretched_variants_stand_in_at_the_same_place():
             if i < 15:
                 assert 16 * i - 1 <= features[0, 0] < 16 * (i + 1) + 1
     assert seen == {0.8, 1.0, 1.25}
-    exhaustive = CodeWindows(encoded, GENRES, windows.statistics, length=80, stride=80, random=False)
+    exhaustive = CodeSegments(encoded, GENRES, windows.statistics, length=80, stride=80, random=False)
     assert len(exhaustive) == 4 + 5 + 6
 
 
@@ -447,11 +441,11 @@ def test_missing_music_is_the_mean_and_has_no_rhythm():
     clips = [ruler("none", music=False), ruler("song")]
     statistics = Statistics.from_clips(clips)
     encoded = encode_clips(ruler_encode, clips, encode_rhythm=ruler_rhythm)
-    windows = CodeWindows(encoded, GENRES, statistics, length=80, stride=80)
+    windows = CodeSegments(encoded, GENRES, statistics, length=80, stride=80)
     assert [bool(item["has_music"]) for item in windows] == [False, True]
     torch.testing.assert_close(windows[0]["input_features"], statistics.input_mean.expand(80, 35))
     assert windows[0]["rhythm"].eq(0).all() and windows[1]["rhythm"].ne(0).any()
-    silenced = CodeWindows(encoded, GENRES, statistics, length=80, augmentation=MusicAugmentation(dropout=1.0))
+    silenced = CodeSegments(encoded, GENRES, statistics, length=80, augmentation=MusicAugmentation(dropout=1.0))
     assert silenced[1]["rhythm"].eq(0).all() and not silenced[1]["has_music"]
     batch = collate(list(windows))
     assert {key: tuple(value.shape) for key, value in batch.items()} == {
@@ -462,7 +456,7 @@ def test_missing_music_is_the_mean_and_has_no_rhythm():
         "has_music": (2,),
         "rhythm": (2, 80, 4),
     }
-    assert "rhythm" not in CodeWindows(encode_clips(ruler_encode, clips), GENRES, statistics, length=80)[0]
+    assert "rhythm" not in CodeSegments(encode_clips(ruler_encode, clips), GENRES, statistics, length=80)[0]
     assert batch["upper_codes"].dtype == batch["genre_ids"].dtype == torch.int64
     assert batch["has_music"].dtype == torch.bool
 
@@ -483,7 +477,7 @@ def test_augmented_windows_are_reproducible_and_leave_the_data_alone():
     encoded = encode_clips(ruler_encode, [clip])
     statistics = Statistics.from_clips([clip])
     augmentation = MusicAugmentation(transpose=1.0, dropout=0.3)
-    one, two = (CodeWindows(encoded, GENRES, statistics, 80, 8, augmentation=augmentation, seed=3) for _ in range(2))
+    one, two = (CodeSegments(encoded, GENRES, statistics, 80, 8, augmentation=augmentation, seed=3) for _ in range(2))
     items = [one[i] for i in range(len(one))]
     assert all(same(items[i], two[i]) for i in reversed(range(len(two))))
     assert {bool(item["has_music"]) for item in items} == {True, False}
@@ -491,16 +485,16 @@ def test_augmented_windows_are_reproducible_and_leave_the_data_alone():
     assert not all(same(items[i], one[i]) for i in range(len(one)))
     np.testing.assert_array_equal(clip.input_features, before)
     # exhaustive windows are for measuring: never augmented
-    exact = CodeWindows(encoded, GENRES, statistics, 80, 8, random=False, augmentation=augmentation)
+    exact = CodeSegments(encoded, GENRES, statistics, 80, 8, random=False, augmentation=augmentation)
     np.testing.assert_array_equal(exact[1]["input_features"], before[8:88])
 
 
 def test_rare_genres_come_more_often_and_never_the_same():
     clips = [ruler("a", 100, genre="chacha"), ruler("b", 100)]
     encoded = encode_clips(ruler_encode, clips)
-    windows = CodeWindows(encoded, GENRES, Statistics.from_clips(clips), 40, 16, repeats={"chacha": 3})
+    windows = CodeSegments(encoded, GENRES, Statistics.from_clips(clips), 40, 16, repeats={"chacha": 3})
     assert np.bincount(windows.genre_ids).tolist() == [12, 0, 4]
-    windows = CodeWindows(encoded, GENRES, windows.statistics, 40, 61, repeats={"chacha": 9})
+    windows = CodeSegments(encoded, GENRES, windows.statistics, 40, 61, repeats={"chacha": 9})
     assert len({(int(item["upper_codes"][0]), int(item["lower_codes"][0])) for item in windows}) > 5
 
 
@@ -508,13 +502,13 @@ def test_windows_of_codes_that_cannot_be_made():
     clips = [ruler(frames=50, genre="polka")]
     statistics = Statistics.from_clips(clips)
     with pytest.raises(ValueError, match="clip 'r' has genre 'polka', which is none of chacha, rumba, waltz"):
-        CodeWindows(encode_clips(ruler_encode, clips), GENRES, statistics)
+        CodeSegments(encode_clips(ruler_encode, clips), GENRES, statistics)
     encoded = encode_clips(ruler_encode, [ruler(frames=50), ruler("long", frames=100)], mirror=False)
-    assert CodeWindows(encoded, GENRES, statistics, length=80).left_out == ["r"]
+    assert CodeSegments(encoded, GENRES, statistics, length=80).left_out == ["r"]
     with pytest.raises(ValueError, match="none of 2 encoded clips has 240 frames"):
-        CodeWindows(encoded, GENRES, statistics)
+        CodeSegments(encoded, GENRES, statistics)
     with pytest.raises(ValueError, match="length=100 must be a multiple of 8"):
-        CodeWindows(encoded, GENRES, statistics, length=100)
+        CodeSegments(encoded, GENRES, statistics, length=100)
 
 
 # --- music alone -----------------------------------------------------------------------------------------------------
@@ -538,7 +532,7 @@ def test_rhythm_labels_say_where_the_beat_and_the_bar_are():
 def test_rhythm_windows_keep_music_and_beat_together(tempo):
     clip = ruler(frames=400, **GRID)
     clips = [clip, ruler("no grid", 400), ruler("no music", 400, music=False, **GRID), ruler("short", 50, **GRID)]
-    windows = RhythmWindows(clips, Statistics.from_clips([clip]), length=80, tempo=tempo)
+    windows = RhythmSegments(clips, Statistics.from_clips([clip]), length=80, tempo=tempo)
     truth, speeds = rhythm_labels(clip), set()
     for epoch in range(3):
         windows.set_epoch(epoch)
@@ -552,12 +546,12 @@ def test_rhythm_windows_keep_music_and_beat_together(tempo):
     assert (len(speeds) > 3) == (tempo > 1)
     assert same(windows[2], windows[2])
     windows.set_epoch(7)
-    assert not same(windows[2], RhythmWindows(clips, windows.statistics, length=80, tempo=tempo)[2])
+    assert not same(windows[2], RhythmSegments(clips, windows.statistics, length=80, tempo=tempo)[2])
 
 
 def test_rhythm_windows_without_music_have_no_rhythm():
     clip = ruler(frames=200, **GRID)
-    windows = RhythmWindows(
+    windows = RhythmSegments(
         [clip], Statistics.from_clips([clip]), length=80, augmentation=MusicAugmentation(dropout=1.0)
     )
     assert all(item["rhythm_labels"].eq(0).all() for item in windows)
@@ -573,7 +567,7 @@ def test_rhythm_windows_without_music_have_no_rhythm():
 def test_rhythm_windows_that_cannot_be_made(options, message):
     clip = ruler(frames=100, **GRID)
     with pytest.raises(ValueError, match=message):
-        RhythmWindows([clip], Statistics.from_clips([clip]), **options)
+        RhythmSegments([clip], Statistics.from_clips([clip]), **options)
 
 
 @given(factor=st.floats(0.6, 1.6), frames=st.integers(4, 60))
@@ -598,11 +592,11 @@ def epoch_of(windows, epoch, **values):
 
 def test_an_epoch_is_the_same_however_it_is_loaded():
     clips = [dance("a", 100, 1), dance("b", 130, 2)]
-    windows = MotionWindows(clips, 32, seed=5)
+    windows = MotionSegments(clips, 32, seed=5)
     first = epoch_of(windows, 2)
     assert len(first) == -(-len(windows) // 4)
     windows.set_epoch(7)  # something else happens in between
-    for again in (epoch_of(MotionWindows(clips, 32, seed=5), 2), epoch_of(windows, 2, num_workers=2)):
+    for again in (epoch_of(MotionSegments(clips, 32, seed=5), 2), epoch_of(windows, 2, num_workers=2)):
         assert all(same(left, right) for left, right in zip(first, again, strict=True))
     order = [list(EpochSampler(windows, seed)) for seed in (1, 2)]
     assert sorted(order[0]) == list(range(len(windows))) and order[0] != order[1]
@@ -629,15 +623,15 @@ def test_runs_of_a_genre_visit_every_window_once(counts, run, epoch):
 
 
 def test_runs_need_genres():
-    with pytest.raises(ValueError, match="genre_run=4: give 1, or more with windows that know their genres"):
-        EpochSampler(MotionWindows([dance("a", 60, seed=1)], 32), genre_run=4)
+    with pytest.raises(ValueError, match="genre_run=4: give 1, or more with segments that know their genres"):
+        EpochSampler(MotionSegments([dance("a", 60, seed=1)], 32), genre_run=4)
 
 
 def test_accelerate_passes_the_epoch_on_and_skips_batches():
     from accelerate import Accelerator, skip_first_batches
 
     clips = [dance("a", 200, 1)]
-    windows = MotionWindows(clips, 32, seed=5)
+    windows = MotionSegments(clips, 32, seed=5)
     expected = epoch_of(windows, 3)
     windows.set_epoch(0)
     loader = DataLoader(windows, batch_size=4, sampler=EpochSampler(windows, seed=1), collate_fn=collate)
@@ -657,7 +651,7 @@ def test_accelerate_passes_the_epoch_on_and_skips_batches():
 def test_windows_with_genres_hold_positions_that_begin_at_the_origin(random):
     clips = [dance("a", 60, seed=1), dance("b", 50, seed=2, genre="rumba")]
     before = [clip.translation.copy() for clip in clips]
-    windows = MotionWindows(clips, length=32, stride=4, random=random, genres=GENRES)
+    windows = MotionSegments(clips, length=32, stride=4, random=random, genres=GENRES)
     seen = set()
     for item in windows:
         motion, label = item["motion"], int(item["labels"])
@@ -673,12 +667,12 @@ def test_windows_with_genres_hold_positions_that_begin_at_the_origin(random):
         assert torch.allclose(path, expected, atol=1e-6) or torch.allclose(mirrored, expected, atol=1e-6)
     assert seen == {1, 2}
     assert all(np.array_equal(clip.translation, old) for clip, old in zip(clips, before, strict=True))
-    mean, std = window_statistics(windows)
+    mean, std = segment_statistics(windows)
     frames = torch.cat([item["motion"] for item in windows])
     torch.testing.assert_close(mean, frames.mean(0), atol=1e-4, rtol=1e-4)
     assert (std >= ROTATION_STD_FLOOR - 1e-6).all()
     with pytest.raises(ValueError, match="clip 'a' has genre 'waltz', which is none of tango"):
-        MotionWindows(clips, length=32, genres=["tango"])
+        MotionSegments(clips, length=32, genres=["tango"])
 
 
 # --- songs, held-back songs, lengths that fit ----------------------------------------------------------------------------

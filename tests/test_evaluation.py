@@ -11,7 +11,8 @@ from test_synchrony import song
 
 from megadance_hf.cli import command as cli
 from megadance_hf.cli import evaluate as evaluate_command
-from megadance_hf.data.schema import Card, read_prepared, write_prepared
+from megadance_hf.data.card import Card
+from megadance_hf.data.prepared import read_prepared, write_prepared
 from megadance_hf.evaluation import evaluate as evaluation
 from megadance_hf.evaluation.dances import excerpts_of
 from megadance_hf.evaluation.evaluate import EvaluationError, Protocol, evaluate

@@ -17,7 +17,9 @@ from raw_folders import (
 from raw_folders import real_clips as read_real_clips
 
 from megadance_hf.data import songs
-from megadance_hf.data.schema import ClipError, DataError, music_features, read_info, read_prepared
+from megadance_hf.data.clip import ClipError
+from megadance_hf.data.prepared import DataError, read_info, read_prepared
+from megadance_hf.data.songs import music_features
 from megadance_hf.datasets_scripts.finedance import (
     ALIASES,
     GENRES,

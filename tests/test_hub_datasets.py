@@ -13,7 +13,9 @@ from card_rules import card_errors
 from helpers import save_tiny_data
 from hub_server import GUEST
 
-from megadance_hf.data.schema import Card, Clip, DataError, MissingDataError, read_info, read_prepared, write_prepared
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.prepared import DataError, MissingDataError, read_info, read_prepared, write_prepared
 from megadance_hf.hub.datasets import push_dataset, push_prepared
 
 FILES = ["README.md", "info.json", "test.parquet", "train.parquet"]

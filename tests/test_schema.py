@@ -13,22 +13,12 @@ from helpers import save_tiny_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megadance_hf.data import schema
-from megadance_hf.data.schema import (
-    Card,
-    Clip,
-    ClipError,
-    DataError,
-    RawClip,
-    check_motion,
-    fit_rows,
-    is_clip_name,
-    iter_prepared,
-    prepare_clips,
-    read_info,
-    read_prepared,
-    write_prepared,
-)
+from megadance_hf.data import prepared
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError, check_motion
+from megadance_hf.data.preparation import RawClip, is_clip_name, prepare_clips
+from megadance_hf.data.prepared import DataError, iter_prepared, read_info, read_prepared, write_prepared
+from megadance_hf.data.songs import fit_rows
 
 CARD = Card(title="Test: dances", description="Made by a test.", licence="None needed.")
 GENRES = ("waltz", "rumba")
@@ -99,7 +89,7 @@ def test_row_groups_change_nothing(tmp_path_factory, shapes, group_bytes):
     clips = [make_clip(str(i), frames, i) for i, (frames, _) in enumerate(shapes)]
     clips = [with_music(clip, 9) if paired else clip for clip, (_, paired) in zip(clips, shapes, strict=True)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "ROW_GROUP_BYTES", group_bytes)
+        patch.setattr(prepared, "ROW_GROUP_BYTES", group_bytes)
         write(folder, clips)
     if group_bytes == 1:
         assert pq.ParquetFile(folder / "train.parquet").num_row_groups == len(clips)

@@ -6,7 +6,7 @@ import soundfile
 from helpers import click_song, write_song
 
 from megadance_hf.data import songs
-from megadance_hf.data.schema import Clip, ClipError
+from megadance_hf.data.clip import Clip, ClipError
 from megadance_hf.data.songs import add_song, cut_to_music, encode_ogg, excerpt, find_song
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 

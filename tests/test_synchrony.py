@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megadance_hf import metrics
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import bar_phase
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.rhythm import bar_phase
 from megadance_hf.evaluation import synchrony
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizerEncoderOutput
 from megadance_hf.modeling.music_features_megadance import BEAT

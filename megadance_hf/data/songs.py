@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from megadance_hf.modeling.audio_megadance import load_audio
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 
-from .schema import FPS, MIN_FRAMES, Clip, ClipError, song_features
+from .clip import FPS, MIN_FRAMES, Clip, ClipError
 
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus", ".aiff", ".aif", ".wma")
+# Music may end this many frames before the motion (rounding of encoders); the last row is then repeated.
+MAX_MISSING_ROWS = 3
 
 
 def find_song(folders: list[Path], name: str) -> Path:
@@ -63,6 +67,39 @@ def _whole_song(song: Path, changed: int, size: int) -> np.ndarray:
 def excerpt(song: Path, seconds: float) -> bytes:
     """The first `seconds` of a song, mono, as an Ogg Vorbis file."""
     return encode_ogg(*load_audio(song, sampling_rate=None, duration=seconds))
+
+
+def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:
+    """Music features (N, 35) cut or padded to the motion's `frames` rows.
+
+    Longer music is cut at its end. Up to `MAX_MISSING_ROWS` rows are added by repeating the last one without its beat and
+    peak flags (a repeated flag would be a beat that is not there). Raises `ClipError` if more are missing.
+    """
+    missing = frames - len(features)
+    if missing > MAX_MISSING_ROWS or len(features) == 0:
+        raise ClipError(f"the music ends {missing} frames before the motion of {frames} frames")
+    if missing <= 0:
+        return features[:frames]
+    tail = np.repeat(features[-1:], missing, axis=0)
+    tail[:, [BEAT, PEAK]] = 0
+    return np.concatenate([features, tail])
+
+
+@lru_cache(maxsize=1)
+def _extractor() -> MegaDanceFeatureExtractor:
+    return MegaDanceFeatureExtractor()
+
+
+def song_features(audio: bytes | str | Path) -> np.ndarray:
+    """The (rows, 35) float32 features of a whole audio file given by path or content."""
+    extractor = _extractor()
+    waveform, rate = load_audio(audio, sampling_rate=extractor.sampling_rate)
+    return np.asarray(extractor(waveform, sampling_rate=rate)["input_features"][0], dtype=np.float32)
+
+
+def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
+    """The features (frames, 35) of an audio file whose music lasts as long as a motion of `frames` frames."""
+    return fit_rows(song_features(audio), frames)
 
 
 def encode_ogg(waveform: np.ndarray, rate: int) -> bytes:

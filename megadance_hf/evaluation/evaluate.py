@@ -25,8 +25,9 @@ import torch
 import transformers
 
 from megadance_hf import __version__, metrics
-from megadance_hf.data.schema import MIN_FRAMES, Clip, read_info, read_prepared
-from megadance_hf.data.windows import WINDOW, clip_motion
+from megadance_hf.data.clip import MIN_FRAMES, Clip, clip_motion
+from megadance_hf.data.prepared import read_info, read_prepared
+from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.metrics.dance_features import geometric_features, kinetic_features
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, match_genre
 from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
@@ -274,9 +275,9 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
         motion = torch.from_numpy(clip_motion(clip)[:frames])
         codes = tokenizer.encode(motion[None].to(tokenizer.device))
         rebuilt = tokenizer.decode(codes.upper_codes, codes.lower_codes)[0].float().cpu()
-        for first in range(0, frames, WINDOW):
+        for first in range(0, frames, SEGMENT_FRAMES):
             start = torch.from_numpy(clip.translation[first])
-            pieces = [whole[first : first + WINDOW] for whole in (rebuilt, motion)]
+            pieces = [whole[first : first + SEGMENT_FRAMES] for whole in (rebuilt, motion)]
             joints = [motion_to_joints(m, torch.zeros(len(m), 3)) for m in pieces]
             world = [motion_to_joints(m, integrate_root_velocity(m[:, :ROOT_SIZE], start)) for m in pieces]
             for column, (made, true) in enumerate((pieces, joints, world)):

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 
 from megadance_hf import metrics
 from megadance_hf.data.beats import ESTIMATED
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import bar_phase, beat_phase, begin_alike, clip_motion
+from megadance_hf.data.clip import Clip, clip_motion
+from megadance_hf.data.rhythm import bar_phase, beat_phase
+from megadance_hf.data.splits import begin_alike
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, axis_angle_to_matrix, forward_kinematics
 from megadance_hf.modeling.music_features_megadance import BEAT

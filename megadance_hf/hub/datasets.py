@@ -8,7 +8,8 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from megadance_hf.data.card import PLACE
-from megadance_hf.data.schema import INFO_FILE, PARQUET, SPLITS, DataError, iter_prepared, open_parquet, read_info
+from megadance_hf.data.clip import SPLITS
+from megadance_hf.data.prepared import INFO_FILE, PARQUET, DataError, iter_prepared, open_parquet, read_info
 from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.motion.motion import Motion

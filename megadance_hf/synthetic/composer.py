@@ -26,7 +26,7 @@ from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from megadance_hf.data.beats import KNOWN
-from megadance_hf.data.schema import Clip
+from megadance_hf.data.clip import Clip
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import whole
 

@@ -1,0 +1,349 @@
+"""Training segments: data sets whose items are pieces of equal length, cut from clips of any length.
+
+Everything is held in memory as float32 and a segment is a slice, so one process gives thousands of segments per second and no worker
+processes are needed. All randomness is derived from (seed, epoch, index): a run that is resumed in the middle of an epoch sees exactly
+what an uninterrupted run sees, whatever the order or the number of workers.
+
+    clips = read_prepared(folder, "train")
+    segments = MotionSegments(clips)
+    loader = DataLoader(segments, batch_size=32, sampler=EpochSampler(segments), collate_fn=collate)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
+from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE
+
+from .augmentation import MusicAugmentation, blend_frames, mirror_motion, stretch_features, stretched_frames
+from .clip import Clip, clip_motion, clip_positions
+from .codes import EncodedClip
+from .rhythm import beat_position, labels_at
+from .statistics import Statistics
+
+# A training segment (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.
+SEGMENT_FRAMES = 240
+SEGMENT_STRIDE = 16
+
+
+class _Segments(Dataset):
+    """Which frames item `index` holds: shared by the segments over motion and over codes.
+
+    Every clip is cut every `stride` frames. When `random`, each epoch takes every such segment once, moved on by less than a
+    stride, so that all starts are met and an epoch still covers the data evenly; otherwise exactly the cut ones.
+    """
+
+    def __init__(self, length: int, stride: int, random: bool, seed: int):
+        if length < 1 or stride < 1:
+            raise ValueError(f"length={length} and stride={stride} must be at least 1")
+        self.length, self.stride, self.random, self.seed = length, stride, random, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the random numbers of an epoch (a DataLoader with persistent workers would not see it: use none)."""
+        self.epoch = epoch
+
+    def _generator(self, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, self.epoch, index))
+
+    def _table(self, lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Rows of (item, start, number of starts to choose from) for clips of these lengths."""
+        rows = []
+        for item, frames in enumerate(lengths):
+            for start in range(0, frames - self.length + 1, self.stride):
+                rows.append((item, start, min(self.stride, frames - self.length + 1 - start) if self.random else 1))
+        return rows
+
+
+class MotionSegments(_Segments):
+    """Segments of motion: items `{"motion": (length, 147) float32}`, views of the data: do not write to them.
+
+    For the tokenizer; with `genres` for the genre classifier: `motion` then holds root positions, the segment's first at
+    x = z = 0, and items have `labels` () int64 as well.
+
+    Args:
+        clips: of any length, with or without music.
+        length: frames of a segment.
+        stride: frames between segments.
+        mirror: random: each segment is mirrored with probability one half; exhaustive: every segment also comes mirrored.
+        random: see `_Segments`; False gives every segment, always in the same order (mirrored ones in the second half).
+        short: what to do with a clip shorter than a segment: "leave_out" (its id is then in `left_out`), or "reflect": it is
+            played forth and back until the segment is full. Holding the last pose instead would teach the model to freeze.
+        seed: of all randomness, together with epoch and index.
+        genres: names in the order of their ids.
+
+    Raises:
+        ValueError: no segment fits into any clip, or a clip's genre is not in `genres`.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        length: int = SEGMENT_FRAMES,
+        stride: int = SEGMENT_STRIDE,
+        mirror: bool = True,
+        random: bool = True,
+        short: Literal["leave_out", "reflect"] = "leave_out",
+        seed: int = 0,
+        genres: Sequence[str] | None = None,
+    ):
+        super().__init__(length, stride, random, seed)
+        if short not in ("leave_out", "reflect"):
+            raise ValueError(f"short={short!r} is neither 'leave_out' nor 'reflect'")
+        self.mirror = mirror
+        self.left_out = [clip.id for clip in clips if len(clip) < length and short == "leave_out"]
+        used = [_reflect(clip, length) for clip in clips if len(clip) >= length or short == "reflect"]
+        self.clip_ids = [clip.id for clip in used]
+        # mirror images are kept, not made segment by segment: half the time for twice the memory (1 GB for 8 hours of dance)
+        self._labels = None if genres is None else [_genre_index(clip, genres) for clip in used]
+        motions = [clip_motion(clip) if genres is None else clip_positions(clip) for clip in used]
+        self._motions = [motions, [mirror_motion(motion) for motion in motions] if mirror else []]
+        self._rows = self._table([len(motion) for motion in motions])
+        if len(self._rows) == 0:
+            raise ValueError(
+                f"none of {len(clips)} clips has {length} frames; use a smaller length, or short='reflect'"
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows) * (2 if self.mirror and not self.random else 1)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = range(len(self))[index]
+        item, start, choices = self._rows[index % len(self._rows)]
+        mirrored = index >= len(self._rows)
+        if self.random:
+            generator = self._generator(index)
+            start += int(generator.integers(choices))
+            mirrored = self.mirror and generator.random() < 0.5
+        motion = self._motions[mirrored][item][start : start + self.length]
+        if self._labels is None:
+            return {"motion": torch.from_numpy(motion)}
+        motion = motion.copy()
+        motion[:, [0, 2]] -= motion[0, [0, 2]]
+        return {"motion": torch.from_numpy(motion), "labels": torch.tensor(self._labels[item])}
+
+
+def _genre_index(clip: Clip, genres: Sequence[str]) -> int:
+    if clip.genre not in genres:
+        raise ValueError(f"clip {clip.id!r} has genre {clip.genre!r}, which is none of {', '.join(genres)}")
+    return list(genres).index(clip.genre)
+
+
+def _reflect(clip: Clip, length: int) -> Clip:
+    missing = length - len(clip)
+    if missing <= 0:
+        return clip
+    pad = ((0, missing), (0, 0))
+    return replace(
+        clip, poses=np.pad(clip.poses, pad, mode="reflect"), translation=np.pad(clip.translation, pad, mode="reflect")
+    )
+
+
+_FLAGS = (torch.tensor(False), torch.tensor(True))
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """An encoded clip with what every segment of it needs."""
+
+    encoded: EncodedClip
+    genre_id: int
+
+
+class CodeSegments(_Segments):
+    """Segments of music and codes for the generator.
+
+    Items, for `length` L frames (a multiple of 8): `input_features` (L, 35) float32, `upper_codes` and `lower_codes` (L/8,)
+    int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data), and, when any clip was
+    encoded with a rhythm encoder, `rhythm` (L, 4) float32, zero without music. Tensors may be views of the data: do not
+    write to them.
+
+    Segments begin at any frame, not only at every eighth: the codes of the fitting offset are used.
+
+    Args:
+        encoded: from `encode_clips`. When `random`, the mirrored and stretched variants of a clip stand in for one another;
+            otherwise each of them is cut into segments.
+        genres: names in the order of their ids.
+        statistics: of the training data (mean features for missing music, spread for the augmentation).
+        length, stride, random, seed: see `MotionSegments`.
+        augmentation: of the music; None leaves the features as they are.
+        repeats: how often segments of a genre come in an epoch (1 when not named), each time with other random numbers;
+            for genres with little data.
+
+    Raises:
+        ValueError: a clip's genre is not in `genres`, or no segment fits into any clip.
+    """
+
+    def __init__(
+        self,
+        encoded: Sequence[EncodedClip],
+        genres: Sequence[str],
+        statistics: Statistics,
+        length: int = SEGMENT_FRAMES,
+        stride: int = SEGMENT_STRIDE,
+        random: bool = True,
+        augmentation: MusicAugmentation | None = None,
+        repeats: Mapping[str, int] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(length, stride, random, seed)
+        if length % FRAMES_PER_CODE:
+            raise ValueError(f"length={length} must be a multiple of {FRAMES_PER_CODE}")
+        ids = {item.clip.id: _genre_index(item.clip, genres) for item in encoded}
+        self.genres, self.statistics, self.augmentation = tuple(genres), statistics, augmentation
+        self.left_out = sorted({item.clip.id for item in encoded if len(item.clip) < length})
+        groups: dict[Any, list[_Variant]] = {}
+        for number, item in enumerate(encoded):
+            if len(item.clip) >= length:
+                variant = _Variant(item, ids[item.clip.id])
+                groups.setdefault(item.clip.id if random else number, []).append(variant)
+        # the variant nearest to the clip itself leads its group: segments are counted on it
+        self._groups = [
+            sorted(group, key=lambda v: (v.encoded.mirrored, abs(v.encoded.stretch - 1))) for group in groups.values()
+        ]
+        rows = self._table([len(group[0].encoded.clip) for group in self._groups])
+        if len(rows) == 0:
+            raise ValueError(f"none of {len(encoded)} encoded clips has {length} frames; use a smaller length")
+        for name, number in (repeats or {}).items():
+            if number < 0:
+                raise ValueError(f"repeats.{name}={number!r}: give 0 or more")
+        times = [(repeats or {}).get(group[0].encoded.clip.genre, 1) for group in self._groups]
+        self._rows = [row for row in rows for _ in range(times[row[0]])]
+        if not self._rows:
+            raise ValueError("repeats leave no segment: give some genre of the data 1 or more")
+        self._silence = statistics.input_mean.numpy()[None].repeat(length, axis=0)
+        self._has_rhythm = any(item.rhythm is not None for item in encoded)
+        self._no_rhythm = np.zeros((length, RHYTHM_SIZE), dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def genre_ids(self) -> np.ndarray:
+        """Genre id (len(self),) of every item, without making it."""
+        return np.array([self._groups[row[0]][0].genre_id for row in self._rows])
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = range(len(self))[index]
+        group, start, choices = self._rows[index]
+        variants = self._groups[group]
+        variant, generator = variants[0], None
+        if self.random:
+            generator = self._generator(index)
+            start += int(generator.integers(choices))
+            chosen = variants[generator.integers(len(variants))]
+            # the same place in the music, in a variant that is longer or shorter
+            start = round(start * chosen.encoded.stretch / variant.encoded.stretch)
+            start = min(start, len(chosen.encoded.clip) - self.length)
+            variant = chosen
+        clip = variant.encoded.clip
+        frames = slice(start, start + self.length)
+        step, offset = divmod(start, FRAMES_PER_CODE)
+        codes = slice(step, step + self.length // FRAMES_PER_CODE)
+        has_music = clip.paired
+        features = clip.input_features[frames] if has_music else self._silence
+        if has_music and self.augmentation is not None and generator is not None:
+            features, has_music = self.augmentation(features, self.statistics, generator)
+        item = {
+            "input_features": torch.from_numpy(features),
+            "upper_codes": torch.from_numpy(variant.encoded.upper[offset][codes]),
+            "lower_codes": torch.from_numpy(variant.encoded.lower[offset][codes]),
+            "genre_ids": torch.tensor(variant.genre_id),
+            "has_music": _FLAGS[has_music],
+        }
+        if self._has_rhythm:
+            rhythm = variant.encoded.rhythm if has_music else None
+            item["rhythm"] = torch.from_numpy(self._no_rhythm if rhythm is None else rhythm[frames])
+        return item
+
+
+class RhythmSegments(_Segments):
+    """Segments of music with its beat and bar for the rhythm encoder; who dances does not matter.
+
+    Items: `input_features` (length, 35) and `rhythm_labels` (length, 4) float32, see `rhythm_labels`.
+
+    Args:
+        clips: with music whose beats are known or clearly heard (see `beat_position`); the others are left out.
+        statistics: of the training data, for the augmentation.
+        length, stride, random, seed: see `MotionSegments`.
+        augmentation: of the music; its `dropout` gives segments without any, whose rhythm is zero.
+        tempo: when `random`, segments are played up to this factor slower or faster, so that tempos are known that no song
+            of the data has.
+
+    Raises:
+        ValueError: no clip has such beats and `length * tempo` frames.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        statistics: Statistics,
+        length: int = 320,
+        stride: int = SEGMENT_STRIDE,
+        random: bool = True,
+        augmentation: MusicAugmentation | None = None,
+        tempo: float = 1.0,
+        seed: int = 0,
+    ):
+        super().__init__(length, stride, random, seed)
+        if not 1 <= tempo <= 2:
+            raise ValueError(f"tempo={tempo} must be a factor from 1 (as it is) to 2")
+        self.statistics, self.augmentation, self.tempo = statistics, augmentation, tempo if random else 1.0
+        # a faster segment needs more frames; one more, because the last frame has none after it to blend with
+        self._span = int(np.ceil(length * self.tempo)) + 1
+        self._clips, self._positions = [], []
+        for clip in clips:
+            position = beat_position(clip) if clip.paired and len(clip) >= self._span else None
+            if position is not None:
+                self._clips.append(clip)
+                self._positions.append(position)
+        self._rows = self._table([len(clip) - self._span + length for clip in self._clips])
+        if len(self._rows) == 0:
+            raise ValueError(
+                f"none of {len(clips)} clips has music with beats that are known or clearly heard and {self._span} frames; use a "
+                "smaller length"
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = range(len(self))[index]
+        item, start, choices = self._rows[index]
+        clip, factor, generator = self._clips[item], 1.0, None
+        if self.random:
+            generator = self._generator(index)
+            start += int(generator.integers(choices))
+            factor = float(np.exp(generator.uniform(-1, 1) * np.log(self.tempo)))
+        features = clip.input_features[start : start + self._span]
+        position = self._positions[item][start : start + self._span]
+        if factor != 1.0:
+            features = stretch_features(features, factor)
+            before, share = stretched_frames(self._span, factor)
+            position = blend_frames(position[:, None], before, share)[:, 0]
+        features, has_music = features[: self.length], True
+        if self.augmentation is not None and generator is not None:
+            features, has_music = self.augmentation(features, self.statistics, generator)
+        labels = labels_at(clip, position[: self.length])
+        return {
+            "input_features": torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)),
+            "rhythm_labels": torch.from_numpy(labels if has_music else np.zeros_like(labels)),
+        }
+
+
+def fitting_length(lengths: Sequence[int], wanted: int, least: int = 2 * FRAMES_PER_CODE) -> int | None:
+    """Frames of a segment that half of the clips have, a multiple of 8: `wanted`, or where clips are shorter as many as they have.
+
+    None where that is less than `least`.
+    """
+    if not lengths:
+        return None
+    middle = sorted(lengths)[len(lengths) // 2]
+    length = wanted if middle >= wanted else middle // FRAMES_PER_CODE * FRAMES_PER_CODE
+    return length if length >= least else None
