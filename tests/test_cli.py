@@ -20,8 +20,8 @@ from helpers import click_song, remember, save_tiny_model, skip_outside_ci, writ
 from megadance_hf import __version__
 from megadance_hf.cli import command as cli
 from megadance_hf.cli import generate, options, outputs
-from megadance_hf.cli import prepare as prepare_command
 from megadance_hf.data.prepared import read_prepared
+from megadance_hf.data.sources import OWN
 from megadance_hf.datasets_scripts import mocap
 from megadance_hf.export import bvh as export
 from megadance_hf.hub import connection, datasets
@@ -309,7 +309,7 @@ def test_prepare_says_what_is_in_it(megadance, tmp_path):
 def test_prepare_passes_its_options_on(megadance, monkeypatch):
     """Every data set takes the options that its command has, and those that are left out are its own defaults."""
     asked = {}
-    for name in prepare_command.DATA_SETS:
+    for name in OWN:
         module = importlib.import_module(f"megadance_hf.datasets_scripts.{name}")
         signature = inspect.signature(module.prepare)
 

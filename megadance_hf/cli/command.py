@@ -6,7 +6,7 @@ Every mistake ends in one line on stderr and exit status 2, before anything is w
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from megadance_hf import __version__
@@ -31,10 +31,17 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Subcommands are of this class, too: descriptions and examples keep their lines."""
+    """Subcommands are of this class, too: descriptions and examples keep their lines. `fill` adds what only the chosen one needs."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, fill: Callable[[argparse.ArgumentParser], None] | None = None, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self._fill = fill
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            fill(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         # argparse would print the usage first; one line is easier to read

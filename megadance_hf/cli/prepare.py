@@ -1,19 +1,13 @@
 """`megadance prepare`: a downloaded data set as one to train and measure with."""
 
 import argparse
-import importlib
+from functools import partial
 from typing import Any
+
+from megadance_hf.data.sources import InstalledSource, Option, find_sources
 
 from .options import CommandError, is_for_users, number
 
-# Modules of datasets_scripts.
-DATA_SETS = {
-    "finedance": "FineDance, as downloaded or as the authors of MEGADance preprocess it",
-    "aistpp": "AIST++, as downloaded",
-    "ballroom": "waltz, rumba and cha-cha with their songs",
-    "mocap": "dances without music",
-    "synthetic": "composed songs and choreographed dances; needs no download",
-}
 EXAMPLES = """\
 examples:
   megadance prepare finedance FineDance prepared/finedance --num-proc 4
@@ -25,62 +19,60 @@ A clip that cannot be used is named and left out. The same command again makes o
 
 
 def add_parser(commands: Any) -> None:
-    prepare = commands.add_parser(
+    commands.add_parser(
         "prepare",
         help="turn a downloaded data set into one to train and measure with",
         description="Turn a downloaded data set into a folder of Parquet files to train and measure with.",
         epilog=EXAMPLES,
+        fill=_add_sources,
     )
-    sets = prepare.add_subparsers(dest="data_set", metavar="SET", required=True)
-    parsers = {}
-    for name, what in DATA_SETS.items():
-        parsers[name] = one = sets.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        one.set_defaults(run=run)
-        if name != "synthetic":
-            one.add_argument("raw", metavar="RAW", help="the folder as it was downloaded")
-        one.add_argument("out", metavar="OUT", help="folder to write; an earlier run's is brought up to date")
-        one.add_argument("--num-proc", metavar="N", type=number(1, whole=True), default=1, help="processes (default 1)")
-        one.add_argument(
-            "--push",
-            metavar="REPO",
-            help="upload to this private data set repository of the Hub (music only where allowed)",
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    sets = parser.add_subparsers(dest="data_set", metavar="SET", required=True)
+    for found in find_sources():
+        text = " ".join((found.source.description if found.source else f"cannot be used: {found.problem}").split())
+        texts = {"help": text.replace("%", "%%"), "description": f"{text[:1].upper()}{text[1:]}."}
+        sets.add_parser(found.name, fill=partial(_add_options, found=found), **texts)
+
+
+def _add_options(parser: argparse.ArgumentParser, found: InstalledSource) -> None:
+    if found.source is None:
+        parser.exit(2, f"{parser.prog}: error: {found.problem}\n")
+    parser.set_defaults(run=run, source=found)
+    if found.source.has_raw:
+        parser.add_argument("raw", metavar="RAW", help="the folder as it was downloaded")
+    parser.add_argument("out", metavar="OUT", help="folder to write; an earlier run's is brought up to date")
+    parser.add_argument("--num-proc", metavar="N", type=number(1, whole=True), default=1, help="processes (default 1)")
+    parser.add_argument(
+        "--push",
+        metavar="REPO",
+        help="upload to this private data set repository of the Hub (music only where allowed)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --push: only tell what would be uploaded")
+    if found.source.has_raw:
+        parser.add_argument(
+            "--keep-jumps",
+            action="store_const",
+            dest="jumps",
+            const="keep",
+            default="leave_out",
+            help="keep clips with a sudden jump, which are otherwise left out; they are reported either way",
         )
-        one.add_argument("--dry-run", action="store_true", help="with --push: only tell what would be uploaded")
-        if name != "synthetic":
-            one.add_argument(
-                "--keep-jumps",
-                action="store_const",
-                dest="jumps",
-                const="keep",
-                default="leave_out",
-                help="keep clips with a sudden jump, which are otherwise left out; they are told of either way",
-            )
-    finedance, synthetic = parsers["finedance"], parsers["synthetic"]
-    finedance.add_argument(
-        "--split",
-        choices=("genre", "dancer"),
-        default="genre",
-        help="published lists: all genres in the test (default; the paper's), or dancers who are in no other split",
-    )
-    finedance.add_argument(
-        "--validation",
-        metavar="N",
-        type=number(0, whole=True),
-        default=0,
-        help="train songs to hold back for stopping early; the genre split has none of its own (default 0, as the paper)",
-    )
-    finedance.add_argument(
-        "--hands",
-        choices=("middle", "index", "none"),
-        default="middle",
-        help="finger by which SMPL's hands turn (default middle)",
-    )
-    parsers["aistpp"].add_argument("--music", metavar="FOLDER", help="where the songs are, if not in RAW/music")
-    synthetic.add_argument("--clips", metavar="N", type=number(1, whole=True), default=80, help="how many (default 80)")
-    synthetic.add_argument("--seconds", metavar="S", type=number(2), default=24.0, help="length of each (default 24)")
-    synthetic.add_argument(
-        "--seed", metavar="N", type=number(0, whole=True), default=0, help="other number, other songs"
-    )
+    for option in found.source.options:
+        _add_option(parser, option)
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    values: dict[str, Any] = {"default": option.default, "help": option.help.replace("%", "%%")}
+    if option.kind is bool:
+        values |= {"action": "store_true"}
+    elif option.choices:
+        values |= {"choices": option.choices}
+    else:
+        numeric = number(option.minimum, whole=option.kind is int)
+        values |= {"metavar": option.metavar, "type": str if option.kind is str else numeric}
+    parser.add_argument(f"--{option.name.replace('_', '-')}", **values)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -91,10 +83,10 @@ def run(arguments: argparse.Namespace) -> None:
         from megadance_hf.hub.connection import check_hub
 
         check_hub(arguments.push)
-    prepare = importlib.import_module(f"megadance_hf.datasets_scripts.{arguments.data_set}").prepare
-    names = ("raw", "out", "num_proc", "jumps", "split", "validation", "hands", "music", "clips", "seconds", "seed")
+    prepare, names = arguments.source.load(), [option.name for option in arguments.source.source.options]
+    names += ["out", "num_proc", *(("raw", "jumps") if arguments.source.source.has_raw else ())]
     try:
-        print(prepare(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)}))
+        print(prepare(**{name: getattr(arguments, name) for name in names}))
     except KeyboardInterrupt as stop:
         stop.args = ("stopped; what is done is kept, the same command goes on from there",)
         raise

@@ -14,6 +14,7 @@ __getattr__, __all__ = lazy_names(
         ".sampling": ("EpochSampler", "collate"),
         ".segments": ("CodeSegments", "MotionSegments", "RhythmSegments"),
         ".songs": ("music_features",),
+        ".sources": ("Option", "Source"),
         ".statistics": ("Statistics",),
     },
 )
