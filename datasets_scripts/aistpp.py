@@ -16,20 +16,20 @@ from pathlib import Path
 import numpy as np
 
 from megadance_hf.data.card import Card
-from megadance_hf.data.clip import Clip, ClipError, Jumps, numbers, put_on_the_floor
-from megadance_hf.data.preparation import RawClip, Report, prepare_clips, read_names
+from megadance_hf.data.clip import Clip, ClipError, Jumps, put_on_the_floor
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.prepared import MissingDataError
+from megadance_hf.data.raw_files import read_arrays, read_names
 from megadance_hf.data.songs import add_song, find_song
 from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
-from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.motion.layouts import SMPL_PELVIS
-from megadance_hf.motion.safe_files import load_pickle
 
 GENRE_OF_CODE = dict(zip(("BR", "HO", "JB", "JS", "KR", "LH", "LO", "MH", "PO", "WA"), GENRES, strict=True))
 SPLIT_FILES = {"train": "crossmodal_train.txt", "validation": "crossmodal_val.txt", "test": "crossmodal_test.txt"}
 IGNORE_LIST = "ignore_list.txt"
 MUSIC_FOLDERS = ("music", "wav", "all_musics")
 RAW_FPS = 60
+_REMEDY = "fetch it from the AIST++ site"
 LICENCE = (
     "motion: CC BY 4.0 (AIST++, Google LLC); music: AIST Dance Video Database, research only, not to be redistributed"
 )
@@ -46,9 +46,9 @@ CARD = Card(
 def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[RawClip], dict[str, str]]:
     """Every clip that the splits name, train first, and the ids that are ignored, with the reason."""
     raw = Path(raw)
-    listed = {split: _read_list(raw, f"splits/{file}") for split, file in SPLIT_FILES.items()}
+    listed = {split: read_names(raw, f"splits/{file}", _REMEDY) for split, file in SPLIT_FILES.items()}
     has_list = (raw / IGNORE_LIST).is_file()
-    bad = set(_read_list(raw, IGNORE_LIST)) if has_list else set()
+    bad = set(read_names(raw, IGNORE_LIST, _REMEDY)) if has_list else set()
     folders = [Path(music)] if music is not None else [raw / name for name in MUSIC_FOLDERS]
     if not any(folder.is_dir() for folder in folders):
         where = f"{str(music)!r} is no folder" if music is not None else f"{str(raw)!r} has no folder music/"
@@ -68,13 +68,6 @@ def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[Raw
         if file.stem not in clips:
             ignored.setdefault(file.stem, f"in {IGNORE_LIST}" if file.stem in bad else "in no cross-modal split")
     return list(clips.values()), ignored
-
-
-def _read_list(raw: Path, name: str) -> list[str]:
-    file = raw / name
-    if not file.is_file():
-        raise MissingDataError(f"raw folder {str(raw)!r} has no {name}; fetch it from the AIST++ site")
-    return read_names(file, "it as it was downloaded from the AIST++ site")
 
 
 def make(raw: RawClip) -> Clip:
@@ -103,19 +96,10 @@ def _genre(name: str) -> str:
 
 
 def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (T, 72) and the path of the pelvis (T, 3) in metres at 30 frames a second from a pickle of 60; the floor as stored."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    keys = ("smpl_poses", "smpl_trans", "smpl_scaling")
-    with reading(file, error=ClipError):
-        content = load_pickle(file)
-        if not isinstance(content, dict) or not set(keys) <= set(content):
-            raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
-        try:
-            poses, translation, scaling = (numbers(key, content[key]).astype(np.float64) for key in keys)
-        except ClipError as error:
-            raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
-        scaling = scaling.reshape(-1)
+    """Poses (T, 72) and the path of the pelvis (T, 3) in metres at 30 fps from a pickle of 60 fps; the floor as stored."""
+    arrays = read_arrays(file, "smpl_poses", "smpl_trans", "smpl_scaling")
+    poses, translation, scaling = (array.astype(np.float64) for array in arrays.values())
+    scaling = scaling.reshape(-1)
     if scaling.size != 1 or not np.isfinite(scaling[0]) or scaling[0] <= 0:
         raise ClipError(f"{file.name} has smpl_scaling {scaling.tolist()[:4]}, expected one number above 0")
     if poses.ndim == 0 or translation.ndim != 2:

@@ -20,16 +20,16 @@ from typing import Any, Literal
 import numpy as np
 
 from megadance_hf.data.card import Card
-from megadance_hf.data.clip import Clip, ClipError, Jumps, numbers, put_on_the_floor
-from megadance_hf.data.preparation import RawClip, Report, prepare_clips, read_names
+from megadance_hf.data.clip import Clip, ClipError, Jumps, put_on_the_floor
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.prepared import DataError, MissingDataError
+from megadance_hf.data.raw_files import check_exists, read_array, read_arrays, read_names
 from megadance_hf.data.songs import add_song, cut_to_music, find_song
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE, GenreError, match_genre
-from megadance_hf.modeling.errors_megadance import reading, reason_of
+from megadance_hf.modeling.errors_megadance import reason_of
 from megadance_hf.motion.finedance import HANDS, Hands, to_smpl
 from megadance_hf.motion.layouts import SMPLX_PELVIS
-from megadance_hf.motion.safe_files import load_npy, load_pickle
 
 Split = Literal["genre", "dancer"]
 # Published lists; a number that is in none of them is for training.
@@ -101,12 +101,7 @@ def _list_numbers(raw: Path, split: Split, hands: Hands) -> tuple[list[RawClip],
 def _list_processed(raw: Path) -> tuple[list[RawClip], dict[str, str]]:
     split_of: dict[str, str] = {}
     for split in ("test", "train"):  # what is tested is never trained on
-        file = raw / f"{split}.txt"
-        if not file.is_file():
-            raise MissingDataError(
-                f"raw folder {str(raw)!r} has motion/*.pkl but no {split}.txt, which names its clips"
-            )
-        for line in read_names(file, "the list of clips as it was downloaded, one name a line"):
+        for line in read_names(raw, f"{split}.txt", "it names the clips of motion/*.pkl"):
             split_of.setdefault(line.removesuffix(".pkl").removesuffix(".npy"), split)
     clips = [
         RawClip(
@@ -172,8 +167,7 @@ def make(raw: RawClip) -> Clip:
 
 def read_genre(file: Path) -> str:
     """`style2` of a label file as one of `GENRES`."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
+    check_exists(file)
     try:
         style = json.loads(file.read_text(encoding="utf-8-sig"))["style2"]
         if not isinstance(style, str) or len(style) > 100:
@@ -184,31 +178,6 @@ def read_genre(file: Path) -> str:
         return match_genre(ALIASES.get(str(style).strip().casefold(), str(style)), GENRES)
     except GenreError as error:
         raise ClipError(f"{file.name}: style2 is no genre of FineDance: {error}") from None
-
-
-def read_array(file: Path) -> np.ndarray:
-    """The array of numbers in a .npy file; a pickled one is refused."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    with reading(file, error=ClipError):
-        array = load_npy(file)
-    if array.dtype.kind not in "fiu":
-        raise ClipError(f"{file.name} is no array of numbers")
-    return array
-
-
-def read_arrays(file: Path, *keys: str) -> dict[str, np.ndarray]:
-    """Arrays of numbers in a pickled dictionary; nothing in it is run."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    with reading(file, error=ClipError):
-        content = load_pickle(file)
-    if not isinstance(content, dict) or not set(keys) <= set(content):
-        raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
-    try:
-        return {key: numbers(key, content[key]) for key in keys}
-    except ClipError as error:
-        raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
 
 
 def _features(array: Any, name: str) -> np.ndarray:

@@ -11,7 +11,8 @@ from pathlib import Path
 from megadance_hf.data.card import Card
 from megadance_hf.data.clip import Clip, Jumps
 from megadance_hf.data.preparation import RawClip, Report, prepare_clips
-from megadance_hf.datasets_scripts.ballroom import read_metadata, read_motion
+from megadance_hf.data.raw_files import read_records
+from megadance_hf.datasets_scripts.ballroom import read_motion
 
 GENRES = ("modern_dance", "walk")
 # Takes of the same or similar phrases; a group must never be divided between splits.
@@ -38,7 +39,7 @@ def list_raw(raw: str | Path) -> list[RawClip]:
     raw = Path(raw)
     return [
         RawClip(name, "test" if name in TEST else "train", (raw / "motions" / f"{name}.npz",), record)
-        for name, record in read_metadata(raw).items()
+        for name, record in read_records(raw).items()
     ]
 
 

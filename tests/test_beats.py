@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from megadance_hf.data.augmentation import time_stretch
-from megadance_hf.data.beats import ESTIMATED, KNOWN, MIN_CONFIDENCE, hear_beats
+from megadance_hf.data.beats import ESTIMATED, KNOWN, MIN_CONFIDENCE, estimate_beats
 from megadance_hf.data.card import Card
 from megadance_hf.data.clip import Clip, ClipError
 from megadance_hf.data.prepared import read_prepared, write_prepared
@@ -58,7 +58,7 @@ def test_a_band_that_speeds_up_is_followed():
     beats = 2 * time + time**2 / 120
     places = np.flatnonzero(np.diff(np.floor(beats))) + 1
     features[places, BEAT] = features[places, ONSET_ENVELOPE] = 1
-    heard = hear_beats(features)
+    heard = estimate_beats(features)
     assert heard.confidence > 0.9 and heard.period_s == pytest.approx(30 / beats[-1], rel=0.02)
     error = (heard.position - beats + 0.5) % 1 - 0.5
     assert np.abs(error[30:-30] - error.mean()).max() < 0.06
@@ -67,11 +67,11 @@ def test_a_band_that_speeds_up_is_followed():
 def test_a_missing_flag_is_two_beats_and_a_few_are_none():
     features = np.zeros((300, 35), np.float32)
     features[10:300:15, BEAT] = features[10:300:15, ONSET_ENVELOPE] = 1
-    whole = hear_beats(features).position
+    whole = estimate_beats(features).position
     features[100, BEAT] = 0
-    np.testing.assert_allclose(hear_beats(features).position, whole, atol=1e-6)
+    np.testing.assert_allclose(estimate_beats(features).position, whole, atol=1e-6)
     features[50:, BEAT] = 0
-    assert hear_beats(features) is None
+    assert estimate_beats(features) is None
 
 
 def test_noise_has_no_beat_that_is_used():

@@ -291,7 +291,7 @@ def test_the_preprocessed_layout_needs_its_lists(clips, real_features, tmp_path)
         tmp_path / "raw", {"001": clips[0], "002": clips[1]}, dict.fromkeys(["001", "002"], real_features)
     )
     (raw / "test.txt").unlink()
-    with pytest.raises(FileNotFoundError, match="motion/.*pkl but no test.txt"):
+    with pytest.raises(FileNotFoundError, match=r"has no test.txt; it names the clips of motion/\*.pkl"):
         list_raw(raw)
 
 

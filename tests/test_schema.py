@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from megadance_hf.data import prepared
 from megadance_hf.data.card import Card
 from megadance_hf.data.clip import Clip, ClipError, check_motion
-from megadance_hf.data.preparation import RawClip, is_clip_name, prepare_clips
+from megadance_hf.data.preparation import RawClip, prepare_clips
 from megadance_hf.data.prepared import DataError, iter_prepared, read_info, read_prepared, write_prepared
+from megadance_hf.data.raw_files import is_clip_name
 from megadance_hf.data.songs import fit_rows
 
 CARD = Card(title="Test: dances", description="Made by a test.", licence="None needed.")

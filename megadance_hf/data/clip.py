@@ -13,15 +13,15 @@ from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, ROOT_SIZE, po
 from megadance_hf.modeling.modeling_megadance_classifier import classifier_motion
 from megadance_hf.motion.layouts import on_the_floor
 
-from .beats import ESTIMATED, KNOWN, hear_beats
+from .beats import ESTIMATED, KNOWN, estimate_beats
 from .noise import find_jumps
 
 POSE_SIZE = NUM_JOINTS * 3
 SPLITS = ("train", "validation", "test")
 # Two codes: a shorter clip has not even one transition to learn from.
 MIN_FRAMES = 16
-# Names and licences are shorter; what is longer would be repeated in every message.
-MOST_LETTERS = 2000
+# Names and licences are shorter, and messages repeat them.
+MAX_LETTERS = 2000
 TEXT_FIELDS = ("id", "genre", "split", "source", "licence", "phase_confidence", "song", "beat_source")
 NUMBER_FIELDS = {
     "fps": "float32",
@@ -31,7 +31,7 @@ NUMBER_FIELDS = {
     "first_beat_is_downbeat": "bool",
     "beat_confidence": "float32",
 }
-# What happens to a clip that jumps: it is left out, or kept and told of all the same.
+# What happens to a clip that jumps (see noise.py): it is left out, or kept and reported.
 Jumps = Literal["leave_out", "keep"]
 
 
@@ -49,16 +49,16 @@ class Clip:
         translation: (T, 3) float32, position of the pelvis joint, metres, Y up.
         input_features: (T, 35) float32 music features, None without music.
         audio: the encoded music file; None without music, or when it was not read.
-        genre: None when the source names none.
+        genre: None if the source names none.
         split: one of `SPLITS`.
         source, licence: where the clip comes from, and on which terms.
         beat_period_s, first_beat_s, beats_per_bar: the known beat grid, beat k at `first_beat_s + k * beat_period_s`; of estimated
             beats the mean period and the first one.
         first_beat_is_downbeat: True when k = 0 begins a bar, False when the place in the bar is not known.
-        phase_confidence: the source's own word on how well motion and music are aligned.
-        song: name of what is danced to; clips with the same name are never divided between training and validation. None where it
-            is not told: clips whose music begins alike are then taken to have one song.
-        beat_source: "known" or "estimated" (from the features, see `beats.py`); None where no beat is known or heard.
+        phase_confidence: what the source states about how well motion and music are aligned; "low" means that its beats are not used.
+        song: name of the music; clips with the same name are never divided between training and validation. None if the source does
+            not name it: clips whose music begins alike then count as one song.
+        beat_source: "known" or "estimated" (from the features, see `beats.py`); None without beats.
         beat_confidence: of estimated beats, 0 to 1.
     """
 
@@ -90,8 +90,12 @@ class Clip:
         return self.input_features is not None
 
     def check(self, genres: Sequence[str] | None = None, jumps: Jumps = "leave_out") -> "Clip":
-        """The clip itself with float32 arrays; raises `ClipError` on wrong shapes, NaN, jumps unless they are to be kept, an
-        unknown split, a genre that is not in `genres`, or beats that cannot be."""
+        """Converts the arrays to float32 and returns the clip itself.
+
+        Raises:
+            ClipError: wrong shapes, NaN, jumps (unless `jumps` is "keep"), an unknown split, a genre that is not in `genres`, fields of
+                another type, or impossible beats.
+        """
         self.poses, self.translation = check_motion(self.poses, self.translation, jumps)
         if self.input_features is not None:
             self.input_features = np.ascontiguousarray(self.input_features, dtype=np.float32)
@@ -101,7 +105,7 @@ class Clip:
                 )
             if not np.isfinite(self.input_features).all():
                 raise ClipError("music features hold NaN or infinite numbers")
-        self._check_words()
+        self._check_fields()
         if self.split not in SPLITS:
             raise ClipError(f"split {self.split!r} is none of {', '.join(SPLITS)}")
         if genres is not None and self.genre is not None and self.genre not in genres:
@@ -114,14 +118,14 @@ class Clip:
             raise ClipError(f"beat_source={self.beat_source!r} must be {KNOWN!r}, {ESTIMATED!r} or None")
         return self
 
-    def _check_words(self) -> None:
-        """Raises `ClipError` for what is no text or number where one belongs, or is longer than any name."""
+    def _check_fields(self) -> None:
+        """Raises `ClipError` for a field of another type, text that is too long, and numbers out of range."""
         for name in TEXT_FIELDS:
             value = getattr(self, name)
             if value is None and name not in ("id", "split", "source", "licence"):
                 continue
-            if not isinstance(value, str) or len(value) > MOST_LETTERS or "\0" in value or not _can_be_written(value):
-                raise ClipError(f"{name}={str(value)[:80]!r} must be text of {MOST_LETTERS} letters at most")
+            if not isinstance(value, str) or len(value) > MAX_LETTERS or "\0" in value or not _is_encodable(value):
+                raise ClipError(f"{name}={str(value)[:80]!r} must be text of {MAX_LETTERS} letters at most")
         if not self.id or not self.id.isprintable():
             raise ClipError(f"id={self.id[:80]!r} must be a name of printable letters")
         for name in NUMBER_FIELDS:
@@ -129,7 +133,7 @@ class Clip:
             kinds = {"bool": bool, "int32": int}.get(NUMBER_FIELDS[name], (int, float))
             if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) is not (kinds is bool)):
                 raise ClipError(
-                    f"{name}={str(value)[:80]!r} must be a {'truth' if kinds is bool else 'number'}, or None"
+                    f"{name}={str(value)[:80]!r} must be {'True or False' if kinds is bool else 'a number'}, or None"
                 )
         if self.fps != FPS:
             raise ClipError(f"fps={self.fps!r} must be {FPS}, the rate of every prepared clip")
@@ -137,37 +141,37 @@ class Clip:
             raise ClipError(f"beats_per_bar={self.beats_per_bar!r} must be 1 to 64, or None")
 
     def with_beats(self) -> "Clip":
-        """The clip itself; where nothing is told of its beats, they are estimated from its features."""
+        """The clip itself; beats that the source does not state are estimated from the music features."""
         if self.beat_source is None and self.beat_period_s is not None:
             self.beat_source = KNOWN
-        elif self.beat_source is None and self.paired and (heard := hear_beats(self.input_features)) is not None:
-            self.beat_period_s, self.first_beat_s = heard.period_s, heard.first_s
-            self.beat_source, self.beat_confidence = ESTIMATED, heard.confidence
+        elif self.beat_source is None and self.paired and (beats := estimate_beats(self.input_features)) is not None:
+            self.beat_period_s, self.first_beat_s = beats.period_s, beats.first_s
+            self.beat_source, self.beat_confidence = ESTIMATED, beats.confidence
         return self
 
 
-def _can_be_written(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     try:
         return bool(text.encode("utf-8")) or not text
-    except UnicodeEncodeError:  # half of a pair of surrogates
+    except UnicodeEncodeError:  # an unpaired surrogate
         return False
 
 
-def numbers(name: str, values: Any) -> np.ndarray:
-    """An array of real numbers as float32; numpy would also read them out of text, and leave out what is imaginary."""
+def as_float32(name: str, values: Any) -> np.ndarray:
+    """An array of real numbers as float32; numpy would also parse text, and drop imaginary parts. `name` begins the error message."""
     try:
         array = np.asarray(values)
         if array.dtype.kind in "cSUMmb":
             raise TypeError(f"it is one of {array.dtype}")
-        with np.errstate(over="ignore"):  # infinite, and said to be so
+        with np.errstate(over="ignore"):  # infinite then, which is an error of its own
             return np.asarray(array, dtype=np.float32, order="C")
     except (TypeError, ValueError, MemoryError) as error:
         raise ClipError(f"{name} is not an array of numbers ({error})") from error
 
 
 def check_motion(poses: Any, translation: Any, jumps: Jumps = "leave_out") -> tuple[np.ndarray, np.ndarray]:
-    """Motion as (T, 72) and (T, 3) float32; raises `ClipError` naming the first thing wrong with it."""
-    poses, translation = numbers("poses", poses), numbers("translation", translation)
+    """Poses (T, 72) and translation (T, 3) as float32; raises `ClipError` for the first thing wrong with them."""
+    poses, translation = as_float32("poses", poses), as_float32("translation", translation)
     if poses.ndim != 2 or poses.shape[1] != POSE_SIZE:
         raise ClipError(f"poses have shape {poses.shape}, expected (frames, {POSE_SIZE})")
     if translation.shape != (len(poses), 3):
@@ -185,7 +189,7 @@ def check_motion(poses: Any, translation: Any, jumps: Jumps = "leave_out") -> tu
 
 
 def put_on_the_floor(clip: Clip) -> None:
-    """Lowers or raises a clip whose floor is unknown so that it stands on y = 0; `source` says how far."""
+    """Moves a clip whose floor is unknown up or down until it stands on y = 0, and notes in `source` how far."""
     poses = clip.poses.reshape(len(clip), NUM_JOINTS, 3)
     translation, notes = on_the_floor(poses, clip.translation)
     clip.translation = np.asarray(translation, np.float32)
@@ -193,9 +197,9 @@ def put_on_the_floor(clip: Clip) -> None:
 
 
 def clip_motion(clip: Clip) -> np.ndarray:
-    """Motion (T, 147) float32 of a whole clip, so that every window cut from it has true root velocities.
+    """Motion (T, 147) float32 of a whole clip, so that every segment cut from it has true root velocities.
 
-    The step after the last frame is not known; it repeats the one before (zero, as `root_velocity` has it, would be a stop).
+    The velocity after the last frame is unknown and repeats the one before; zero, as in `root_velocity`, would be a stop.
     """
     poses = torch.from_numpy(clip.poses).unflatten(-1, (NUM_JOINTS, 3))
     motion = poses_to_motion(poses, torch.from_numpy(clip.translation))
@@ -204,5 +208,5 @@ def clip_motion(clip: Clip) -> np.ndarray:
 
 
 def clip_positions(clip: Clip) -> np.ndarray:
-    """The same with where the root is instead of how fast it moves, as the genre classifier sees it."""
+    """Motion (T, 147) float32 with root positions in place of velocities, the input of the genre classifier."""
     return classifier_motion(torch.from_numpy(clip.poses), torch.from_numpy(clip.translation)).numpy()

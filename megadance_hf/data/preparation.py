@@ -38,30 +38,17 @@ from .prepared import (
     write_prepared,
 )
 
-MOST_LIST = 1 << 26
-
-
-def is_clip_name(name: Any) -> bool:
-    """Whether it can be a clip's. Files are named after it, so it has no slash: nothing outside the folder is opened."""
-    plain = isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable()
-    return plain and name not in (".", "..") and "/" not in name and "\\" not in name
-
-
-def read_names(path: Path, what: str) -> list[str]:
-    """The names in a text file of a raw folder, as clips are listed for splits; DataError names the file."""
-    with reading(path, f"give {what}", DataError):
-        if path.stat().st_size > MOST_LIST:
-            raise ValueError(f"it is longer than {MOST_LIST >> 20} MB")
-        names = path.read_text(encoding="utf-8").split()
-        for name in names:
-            if not is_clip_name(name):
-                raise ValueError(f"{name[:80]!r} is no name of a clip")
-        return names
-
 
 @dataclass(frozen=True)
 class RawClip:
-    """A clip as it lies in a raw folder: `files` are what it is made of, `record` what is known about it beside them."""
+    """A clip of a raw folder.
+
+    Attributes:
+        id: unique in its data set.
+        split: one of `SPLITS`.
+        files: what the clip is made from.
+        record: what else `make` needs to know, as JSON values.
+    """
 
     id: str
     split: str
@@ -69,7 +56,7 @@ class RawClip:
     record: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def fingerprint(self) -> str:
-        """Changes when any input of the clip does; a missing file counts as empty (making the clip then says so)."""
+        """Changes when any input of the clip does. A missing file counts as empty; making the clip then fails."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(json.dumps([SCHEMA_VERSION, self.id, self.split, self.record], sort_keys=True).encode())
         for file in self.files:
@@ -82,7 +69,7 @@ class RawClip:
 
 @lru_cache(maxsize=4096)
 def _file_digest(file: Path, changed: int, size: int) -> bytes:
-    """Of the content; many clips may share one song, which is then read once. The other arguments tell a changed file."""
+    """Digest of the content; a song that many clips share is read once. The other arguments tell a changed file from a cached one."""
     with file.open("rb") as stream:
         digest = hashlib.blake2b(digest_size=16)
         while block := stream.read(1 << 20):
@@ -92,8 +79,14 @@ def _file_digest(file: Path, changed: int, size: int) -> bytes:
 
 @dataclass
 class Report:
-    """What `prepare_clips` did: ids that were `made` now, ids `kept` from an earlier run, why ids were `left_out`, and which
-    ids were `ignored`, because the splits do not use them or name them in vain."""
+    """What `prepare_clips` did; `str(report)` is what `megadance prepare` prints.
+
+    Attributes:
+        path, info: the folder and its `info.json`.
+        made, kept: ids of clips made now, and of those reused from an earlier run.
+        left_out: why clips could not be used, by id.
+        ignored: why clips were not asked for, by id: their split does not use them, or lists them without a file.
+    """
 
     path: Path
     info: dict[str, Any]
@@ -141,17 +134,17 @@ def prepare_clips(
 ) -> Report:
     """Makes a prepared data set from raw clips.
 
-    Each finished clip is kept in `out/.parts` until the set is complete, so an interrupted run goes on where it stopped, and a later
-    run makes only clips whose raw files changed. A clip that cannot be used is left out and named in the report and in `info.json`.
+    Finished clips are kept in `out/.parts` until the set is complete, so an interrupted run continues where it stopped; a later run makes
+    only clips whose raw files changed. A clip that cannot be used is left out, and named in the report and in `info.json`.
 
     Args:
-        raws: in the order in which they are to be written.
-        make: reads one raw clip; a module-level function, as it is sent to other processes.
+        raws: in the order of the rows.
+        make: reads one raw clip; a module-level function, since it is sent to other processes.
         out: folder of the prepared data set.
         card, genres: see `write_prepared`.
-        jumps: what happens to a clip that jumps (`noise.find_jumps`).
-        ignored: ids that the splits of the data set do not use, with the reason; only told of.
-        num_proc: processes to work with.
+        jumps: "leave_out" or "keep" clips that jump (`noise.find_jumps`).
+        ignored: ids that are not used and the reasons, only for the report.
+        num_proc: number of processes.
         progress: show a progress bar.
 
     Raises:
@@ -172,10 +165,10 @@ def prepare_clips(
 
     parts = out / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
-    # a part made with its jumps is none for a set without
+    # a part that was made with its jumps must not end in a set without
     part_of = {raw.id: parts / f"{wanted[raw.id]}.{jumps}.parquet" for raw in raws}
     if before:
-        with suppress(DataError):  # what is damaged is made anew
+        with suppress(DataError):  # what is damaged is made again
             for clip in iter_prepared(out, audio=True):
                 same = clip.id in wanted and wanted[clip.id] == done.get(clip.id)
                 if same and not part_of[clip.id].exists() and _usable(clip, genres, jumps):
@@ -201,12 +194,12 @@ def prepare_clips(
 def _make_part(
     raw: RawClip, make: Callable[[RawClip], Clip], genres: Sequence[str], jumps: Jumps, part: Path
 ) -> str | None:
-    """Makes one clip and keeps it as a one-row Parquet file; returns the reason when it must be left out."""
+    """Makes one clip and writes it to `part`, a Parquet file of one row; returns the reason if it must be left out."""
     try:
         clip = make(raw).check(genres, jumps)
-    except Exception as error:  # one bad file, whatever is wrong with it, must not stop the others
-        said = reason_of(error)
-        return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+    except Exception as error:  # one bad file must not stop the others
+        reason = reason_of(error)
+        return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
     _write_part(clip, part)
     return None
 
@@ -232,12 +225,12 @@ def _read_part(part: Path) -> Clip:
 
 
 def _earlier_run(out: Path) -> dict[str, Any]:
-    """`info.json` of a complete earlier run; empty when there is none, or it was written by another version."""
+    """`info.json` of a complete earlier run; empty if there is none, or if another version wrote it."""
     if not (out / INFO_FILE).is_file():
         return {}
     try:
         info = read_info(out)
-    except DataError:  # damaged: all is made anew
+    except DataError:  # damaged: everything is made again
         return {}
     complete = all((out / f"{split}.parquet").is_file() for split in info["splits"])
     complete &= all(isinstance(info.get(name), dict) for name in ("fingerprints", "left_out"))
@@ -245,7 +238,7 @@ def _earlier_run(out: Path) -> dict[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """A worker would otherwise go on for a while when the process that it works for has been killed."""
+    """Ends a worker as soon as its parent process is gone; it would otherwise work on."""
 
     def watch() -> None:
         parent_process().join()

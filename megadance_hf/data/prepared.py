@@ -18,7 +18,7 @@ from megadance_hf.modeling.files_megadance import all_or_none
 
 from .beats import ESTIMATED
 from .card import Card, card_text
-from .clip import FPS, MOST_LETTERS, NUMBER_FIELDS, POSE_SIZE, SPLITS, TEXT_FIELDS, Clip, ClipError, Jumps
+from .clip import FPS, MAX_LETTERS, NUMBER_FIELDS, POSE_SIZE, SPLITS, TEXT_FIELDS, Clip, ClipError, Jumps
 from .noise import Noise, measure_noise
 
 INFO_FILE = "info.json"
@@ -27,20 +27,20 @@ SCHEMA_VERSION = 2
 # Rows are flushed to a Parquet row group when they hold this much, so that a reader never needs more than that at once.
 ROW_GROUP_BYTES = 32 << 20
 # A row group is read as one piece.
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 _REMEDY = "prepare or fetch the data set again"
-# A flipped bit in a page is found by its checksum, not by how the dance looks.
+# Checksums find a flipped bit that would otherwise be trained on.
 PARQUET = {"compression": "zstd", "write_page_checksum": True}
 _OPTIONAL = ("song", "beat_source", "beat_confidence")  # sets of earlier versions have none
 _ROWS = {"poses": POSE_SIZE, "translation": 3, "input_features": MUSIC_FEATURE_SIZE}
 
 
 class DataError(ValueError):
-    """A raw folder or a prepared set cannot be used; the message says why, and what helps, in one line."""
+    """A raw folder or a prepared set cannot be used; the message gives the reason and the remedy in one line."""
 
 
 class MissingDataError(DataError, FileNotFoundError):
-    """Something that every such folder has is not there."""
+    """A file or folder that every such set has is missing."""
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +52,7 @@ def features_schema() -> Any:
         if name in _ROWS:
             return List(List(Value("float32"), length=_ROWS[name]))
         if name == "audio":
-            # not decoded: `datasets` would want torchcodec for it; soundfile reads the bytes
+            # not decoded: `datasets` needs torchcodec for that; soundfile reads the bytes
             return Audio(decode=False)
         return Value("string" if name in TEXT_FIELDS else NUMBER_FIELDS[name])
 
@@ -78,6 +78,7 @@ def to_table(clip: Clip) -> Any:
 
 
 def from_table(table: Any) -> Iterator[Clip]:
+    """The clips of a pyarrow table, not yet checked."""
     names = [item.name for item in fields(Clip) if item.name in table.column_names]
     for row in range(table.num_rows):
         values: dict[str, Any] = {}
@@ -91,7 +92,7 @@ def from_table(table: Any) -> Iterator[Clip]:
                 values[name] = scalar["bytes"].as_py() if scalar.is_valid else None
             else:
                 values[name] = scalar.as_py()
-        yield Clip(**values).with_beats()  # sets of earlier versions have no columns of where beats come from
+        yield Clip(**values).with_beats()  # sets of earlier versions lack the columns of estimated beats
 
 
 def write_prepared(
@@ -103,21 +104,21 @@ def write_prepared(
     jumps: Jumps = "leave_out",
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes `clips` as a prepared data set and returns its `info.json`.
+    """Writes `clips` as a prepared data set and returns the content of its `info.json`.
 
-    Clips are taken one by one and written in row groups, so the whole set is never in memory. The set is as it was before until
-    all of its files are complete.
+    Clips are consumed one by one and written in row groups, so the whole set is never in memory. An earlier set in the folder stays as
+    it is until all files are complete.
 
     Args:
-        path: folder, made when missing.
+        path: folder, created if it does not exist.
         clips: with unique ids.
         card: texts of `README.md`.
         genres: in the order of their ids.
-        jumps: whether a clip that jumps is refused or written.
+        jumps: "leave_out" refuses a clip that jumps, "keep" writes it.
         extra: further entries of `info.json`.
 
     Raises:
-        ClipError: a clip is not valid, has a genre that is not in `genres`, or an id that came before.
+        ClipError: a clip is not valid, has a genre that is not in `genres`, or an id that was there before.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -181,7 +182,7 @@ def _count(counts: dict[str, Any], clip: Clip) -> None:
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
-    """`info.json` of a prepared data set: genres in id order, fps, counts of each split."""
+    """`info.json` of a prepared data set: genres in id order, fps, counts per split. Raises `DataError` where it is damaged."""
     file = Path(path) / INFO_FILE
     if not file.is_file():
         raise MissingDataError(
@@ -189,8 +190,8 @@ def read_info(path: str | Path) -> dict[str, Any]:
             "Prepare it first, e.g. megadance prepare ballroom RAW OUT"
         )
     with reading(file, _REMEDY, DataError):
-        if file.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is longer than {MOST_BYTES >> 20} MB")
+        if file.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is longer than {MAX_BYTES >> 20} MB")
         info = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(info, dict):
             raise ValueError(f"it holds a {type(info).__name__}, not an object {{...}}")
@@ -199,7 +200,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
                 raise ValueError(f"its {name} is {'missing' if name not in info else short(info[name])}")
         if info.get("fps") != FPS:
             raise ValueError(f"its fps is {info.get('fps')!r}, not {FPS}")
-        if not all(isinstance(genre, str) and 0 < len(genre) <= MOST_LETTERS for genre in info["genres"]):
+        if not all(isinstance(genre, str) and 0 < len(genre) <= MAX_LETTERS for genre in info["genres"]):
             raise ValueError("its genres are not all names")
         for split, counts in info["splits"].items():
             if split not in SPLITS or not isinstance(counts, dict):
@@ -236,7 +237,7 @@ def iter_prepared(path: str | Path, split: str | None = None, *, audio: bool = F
 
 
 def _read_split(path: Path, split: str, info: dict[str, Any], audio: bool) -> Iterator[Clip]:
-    """The clips of one file, each checked: a damaged file is told by its name, not by what is trained on it."""
+    """The clips of one file, each checked, so that a damaged file is reported by name instead of being trained on."""
     import pyarrow as pa
 
     count = 0
@@ -244,8 +245,8 @@ def _read_split(path: Path, split: str, info: dict[str, Any], audio: bool) -> It
         with reading(path, _REMEDY, DataError):
             file = stack.enter_context(open_parquet(path))
             groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
-            if max((group.total_byte_size for group in groups), default=0) > MOST_BYTES:
-                raise ValueError(f"a piece of it promises more than {MOST_BYTES >> 20} MB")
+            if max((group.total_byte_size for group in groups), default=0) > MAX_BYTES:
+                raise ValueError(f"a piece of it promises more than {MAX_BYTES >> 20} MB")
             columns = _columns_of(file.schema_arrow, audio)
         for group in range(len(groups)):
             with reading(path, _REMEDY, DataError):
@@ -262,7 +263,7 @@ def _read_split(path: Path, split: str, info: dict[str, Any], audio: bool) -> It
 
 
 def open_parquet(path: str | Path) -> Any:
-    """A `pyarrow.parquet.ParquetFile` whose pages are held against their checksums, as far as they have some."""
+    """A `pyarrow.parquet.ParquetFile` that verifies the checksums of its pages where there are any."""
     import pyarrow.parquet as pq
 
     limits = {"thrift_string_size_limit": 1 << 26, "thrift_container_size_limit": 1 << 22}
@@ -270,7 +271,7 @@ def open_parquet(path: str | Path) -> Any:
 
 
 def _columns_of(schema: Any, audio: bool) -> list[str]:
-    """The columns to read; ValueError where one is missing."""
+    """The columns to read; raises ValueError if a required one is missing."""
     names = [item.name for item in fields(Clip) if audio or item.name != "audio"]
     for name in names:
         if name not in schema.names:
@@ -284,12 +285,12 @@ def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = F
     """The clips of a prepared data set as numpy arrays.
 
     Args:
-        path: folder written by one of the scripts here.
-        split: "train", "validation" or "test"; every split when None.
+        path: folder of `megadance prepare` or `write_prepared`.
+        split: "train", "validation" or "test"; None reads all.
         audio: also read the encoded music (not needed for training).
 
     Raises:
-        FileNotFoundError: the folder is not a prepared data set.
+        MissingDataError: the folder is not a prepared data set.
         DataError: it has no such split, or one of its files is damaged; the message names the file.
     """
     return list(iter_prepared(path, split, audio=audio))

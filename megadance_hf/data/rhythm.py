@@ -6,7 +6,7 @@ import torch
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS
 from megadance_hf.modeling.rhythm_megadance import phase_vectors
 
-from .beats import ESTIMATED, MIN_CONFIDENCE, hear_beats
+from .beats import ESTIMATED, MIN_CONFIDENCE, estimate_beats
 from .clip import Clip
 
 
@@ -16,7 +16,7 @@ def beat_position(clip: Clip) -> np.ndarray | None:
     Known beats lie on a grid; estimated ones (`megadance_hf/data/beats.py`) wherever they are heard, as a band may speed up.
     """
     if clip.beat_source == ESTIMATED:
-        heard = hear_beats(clip.input_features) if clip.paired else None
+        heard = estimate_beats(clip.input_features) if clip.paired else None
         return heard.position if heard is not None and clip.beat_confidence >= MIN_CONFIDENCE else None
     if clip.beat_period_s is None or clip.first_beat_s is None or clip.phase_confidence == "low":
         return None

@@ -16,6 +16,7 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 
 from .clip import FPS, MIN_FRAMES, Clip, ClipError
+from .raw_files import check_exists
 
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus", ".aiff", ".aif", ".wma")
 # Music may end this many frames before the motion (rounding of encoders); the last row is then repeated.
@@ -35,8 +36,7 @@ def add_song(clip: Clip, song: Path) -> Clip:
         ClipError: the file is missing, or so short that no clip is left.
         AudioError: it cannot be read.
     """
-    if not song.is_file():
-        raise ClipError(f"{song.parent.name}/{song.name} is missing")
+    check_exists(song)
     state = song.stat()
     cut_to_music(clip, _whole_song(song, state.st_mtime_ns, state.st_size))
     clip.audio = excerpt(song, len(clip) / FPS)
