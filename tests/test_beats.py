@@ -79,7 +79,7 @@ def test_noise_has_no_beat_that_is_used():
     clip = Clip("noise", np.zeros((360, 72)), np.zeros((360, 3)), music_features(0.1 * noise)[:360]).with_beats()
     assert clip.beat_source is None or clip.beat_confidence < MIN_CONFIDENCE
     assert beat_phase(clip) is None
-    with pytest.raises(ValueError, match="beats that are known or clearly heard"):
+    with pytest.raises(ValueError, match="beats that are known or clear"):
         RhythmSegments([clip], Statistics.from_clips([clip]), length=64)
 
 

@@ -560,7 +560,7 @@ def test_rhythm_windows_without_music_have_no_rhythm():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"length": 400}, "none of 1 clips has music with beats that are known or clearly heard and 401 frames"),
+        ({"length": 400}, "none of 1 clips has music with beats that are known or clear and 401 frames"),
         ({"tempo": 0.5}, "tempo=0.5"),
     ],
 )

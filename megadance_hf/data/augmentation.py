@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _mirror_tables() -> tuple[np.ndarray, np.ndarray]:
-    # With S = diag(-1, 1, 1) a mirrored rotation is S R S: in the two rows of 6D the entries with exactly one x change sign.
+    # With S = diag(-1, 1, 1) a mirrored rotation is S R S: in the two 6D rows the entries with exactly one x index change sign.
     joints = [ROOT_SIZE + ROTATION_SIZE * joint + k for joint in MIRROR_JOINTS for k in range(ROTATION_SIZE)]
     sign = [-1.0, 1.0, 1.0] + [1.0, -1.0, -1.0, -1.0, 1.0, 1.0] * NUM_JOINTS
     return np.array([*range(ROOT_SIZE), *joints]), np.array(sign, dtype=np.float32)
@@ -34,15 +34,18 @@ MIRROR_CHANNELS, MIRROR_SIGN = _mirror_tables()
 
 
 def mirror_motion(motion: np.ndarray) -> np.ndarray:
-    """Left-right mirror image of a motion (..., 147): channels change places and signs, nothing is computed."""
+    """Left-right mirror image of a motion (..., 147): a permutation and changes of sign."""
     return motion[..., MIRROR_CHANNELS] * MIRROR_SIGN
 
 
 def time_stretch(clip: Clip, factor: float) -> Clip:
-    """The clip played `factor` times as long (1.1 is slower): motion, music features and beat grid together.
+    """The clip lasting `factor` times as long (1.1 is slower): motion, music features and beat grid together.
 
-    Rotations are interpolated on the sphere, the root path and the continuous music columns linearly; each beat and peak flag
-    goes to the frame nearest to its new time. The encoded audio, which would no longer fit, is dropped.
+    Rotations are interpolated spherically, the root path and continuous music columns linearly; each beat and peak flag moves to the
+    frame nearest to its new time. The encoded audio, which no longer fits, is dropped.
+
+    Raises:
+        ValueError: `factor` is not above 0.
     """
     if not factor > 0:
         raise ValueError(f"factor={factor} must be above 0")
@@ -59,7 +62,7 @@ def time_stretch(clip: Clip, factor: float) -> Clip:
 
 
 def stretch_features(features: np.ndarray, factor: float) -> np.ndarray:
-    """Music features (T, 35) played `factor` times as long: see `time_stretch`."""
+    """Music features (T, 35) lasting `factor` times as long, see `time_stretch`."""
     before, share = stretched_frames(len(features), factor)
     stretched = blend_frames(features, before, share)
     for column in (BEAT, PEAK):
@@ -70,7 +73,7 @@ def stretch_features(features: np.ndarray, factor: float) -> np.ndarray:
 
 
 def stretched_frames(frames: int, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """For each frame of the stretched clip the frame before it in the clip, and the share (T', 1) of the one after that."""
+    """For each stretched frame the original frame before it (T',), and the weight (T', 1) of the frame after that."""
     longer = round((frames - 1) * factor) + 1
     position = np.minimum(np.arange(longer) / factor, frames - 1)
     before = np.minimum(position.astype(np.int64), frames - 2)
@@ -78,11 +81,12 @@ def stretched_frames(frames: int, factor: float) -> tuple[np.ndarray, np.ndarray
 
 
 def blend_frames(rows: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Linear interpolation of rows (T, n) at the frames of `stretched_frames`."""
     return rows[before] * (1 - share) + rows[before + 1] * share
 
 
 def _slerp(poses: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarray:
-    # [frames, joints, 3, 3]
+    # (frames, joints, 3, 3)
     matrices = axis_angle_to_matrix(torch.from_numpy(poses).unflatten(-1, (NUM_JOINTS, 3)))
     index = torch.from_numpy(before)
     turn = matrix_to_axis_angle(matrices[index].mT @ matrices[index + 1])
@@ -91,7 +95,7 @@ def _slerp(poses: np.ndarray, before: np.ndarray, share: np.ndarray) -> np.ndarr
 
 
 def rotate_chroma(features: np.ndarray, semitones: int) -> np.ndarray:
-    """Music features (..., T, 35) as if the song were transposed: the 12 chroma columns rotated, the rest as it is."""
+    """Music features (..., T, 35) of the transposed song: the chroma columns are rotated."""
     result, up = features.copy(), semitones % 12
     result[..., CHROMA.start + up : CHROMA.stop] = features[..., CHROMA.start : CHROMA.stop - up]
     result[..., CHROMA.start : CHROMA.start + up] = features[..., CHROMA.stop - up : CHROMA.stop]
@@ -99,8 +103,8 @@ def rotate_chroma(features: np.ndarray, semitones: int) -> np.ndarray:
 
 
 def jitter_mfcc(features: np.ndarray, offset: np.ndarray, gain: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """As if recorded and mixed otherwise: MFCC columns scaled about `mean` by `gain` and moved by `offset` (20,) each."""
-    # one pass over whole rows is faster than two over a part of each
+    """Features (..., T, 35) of another recording or mix: MFCC columns scaled about `mean` by `gain` and shifted by `offset`, (20,) each."""
+    # one pass over whole rows is faster than two over parts of them
     scale, shift = np.ones(MUSIC_FEATURE_SIZE, np.float32), np.zeros(MUSIC_FEATURE_SIZE, np.float32)
     scale[MFCC], shift[MFCC] = gain, mean * (1 - gain) + offset
     return features * scale + shift
@@ -108,14 +112,14 @@ def jitter_mfcc(features: np.ndarray, offset: np.ndarray, gain: np.ndarray, mean
 
 @dataclass(frozen=True)
 class MusicAugmentation:
-    """How the music features of a training segment are varied.
+    """Random variation of the music features of a training segment.
 
     Attributes:
         transpose: probability of a random transposition (1 to 11 semitones).
-        mfcc_offset, mfcc_gain: spread of the random offset, in standard deviations of a column, and of the factor about 1.
+        mfcc_offset, mfcc_gain: standard deviation of the random offset, in standard deviations of a column, and of the factor about 1.
         dropout: probability that a segment loses its music (features at the mean of the data, `has_music` False).
-        timbre_dropout: probability that only the rhythm is left: MFCC and chroma at the mean of the data. These tell one
-            song from another, and a model of few songs would rather know them by heart than follow their beat.
+        timbre_dropout: probability that only the rhythm is left, with MFCC and chroma at the mean of the data. These identify a song,
+            and with few songs a model would memorise them rather than follow the beat.
     """
 
     transpose: float = 0.5
@@ -135,7 +139,7 @@ class MusicAugmentation:
     def __call__(
         self, features: np.ndarray, statistics: "Statistics", generator: np.random.Generator
     ) -> tuple[np.ndarray, bool]:
-        """Features (T, 35) -> varied features (T, 35), and whether there still is music."""
+        """Features (T, 35) -> varied features (T, 35), and whether there is still music."""
         # always the same number of draws, so that switching one off does not change the others
         chance = generator.random(3)
         semitones = int(generator.integers(1, 12))

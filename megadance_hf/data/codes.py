@@ -17,9 +17,12 @@ from .clip import Clip, clip_motion
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """A clip as codes: `upper[o]`, `lower[o]` (N,) int64 are its codes when encoding begins at frame o = 0 .. 7.
+    """A clip as codes.
 
-    `rhythm` (T, 4) is what a rhythm encoder reads from the clip's music; None without encoder or music.
+    Attributes:
+        clip: without audio; stretched by the factor `stretch`, its motion mirrored if `mirrored`.
+        upper, lower: for each frame o = 0 .. 7 at which encoding begins, the codes (N,) int64.
+        rhythm: output (T, 4) of a rhythm encoder for the music; None without encoder or music.
     """
 
     clip: Clip
@@ -41,20 +44,20 @@ def encode_clips(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> list[EncodedClip]:
-    """Codes of whole clips, for each of the 8 frames at which the first code can begin.
+    """Codes of whole clips, for each of the 8 frames at which the first code may begin.
 
     Args:
         tokenizer: has `encode`, or is itself a function: motion (1, T, 147), T a multiple of 8 -> an output with
             `upper_codes` and `lower_codes` (1, T/8).
         clips: at least 16 frames each.
-        mirror: also encode each clip's mirror image.
-        stretches: time factors to encode each clip with (see `time_stretch`); 1.0 is the clip itself.
+        mirror: also encode mirror images.
+        stretches: factors by which each clip is stretched before encoding (see `time_stretch`); 1.0 is the clip itself.
         encode_rhythm: a generator's `model.encode_rhythm`: music features (1, T, 35) -> (1, T, 4).
-        device: where the tokenizer and the rhythm encoder are.
+        device: of the tokenizer and the rhythm encoder.
         progress: show a progress bar.
 
     Raises:
-        ValueError: there is no stretch, or one that is more than a factor of 2.
+        ValueError: no stretches, or factors outside 0.5 to 2.
     """
     if not stretches or not all(0.5 <= factor <= 2 for factor in stretches):
         raise ValueError(
@@ -68,8 +71,8 @@ def encode_clips(
             variant = replace(variant, audio=None)
             motion, rhythm = clip_motion(variant), None
             if encode_rhythm is not None and variant.paired:
-                read = encode_rhythm(torch.from_numpy(variant.input_features[None]).to(device))
-                rhythm = None if read is None else read[0].float().cpu().numpy()
+                output = encode_rhythm(torch.from_numpy(variant.input_features[None]).to(device))
+                rhythm = None if output is None else output[0].float().cpu().numpy()
             for mirrored in (False, True) if mirror else (False,):
                 if mirrored:
                     motion = mirror_motion(motion)

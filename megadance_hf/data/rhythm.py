@@ -11,32 +11,32 @@ from .clip import Clip
 
 
 def beat_position(clip: Clip) -> np.ndarray | None:
-    """For each frame (T,) float64 the number of beats since the clip's first one; None where the beat is unknown or only a guess.
+    """For each frame (T,) float64 the number of beats since the clip's first one; None if beats are unknown or too uncertain.
 
-    Known beats lie on a grid; estimated ones (`megadance_hf/data/beats.py`) wherever they are heard, as a band may speed up.
+    Known beats lie on a grid; estimated ones (beats.py) need not, since a band may speed up.
     """
     if clip.beat_source == ESTIMATED:
-        heard = estimate_beats(clip.input_features) if clip.paired else None
-        return heard.position if heard is not None and clip.beat_confidence >= MIN_CONFIDENCE else None
+        beats = estimate_beats(clip.input_features) if clip.paired else None
+        return beats.position if beats is not None and clip.beat_confidence >= MIN_CONFIDENCE else None
     if clip.beat_period_s is None or clip.first_beat_s is None or clip.phase_confidence == "low":
         return None
     return (np.arange(len(clip)) / MOTION_FPS - clip.first_beat_s) / clip.beat_period_s
 
 
 def beat_phase(clip: Clip) -> np.ndarray | None:
-    """Phase (T,) in [0, 1) of each frame within its beat; None where the beat is unknown or only a guess."""
+    """Phase (T,) in [0, 1) of each frame within its beat; None where `beat_position` is."""
     position = beat_position(clip)
     return None if position is None else _phase(position)
 
 
 def bar_phase(clip: Clip) -> np.ndarray | None:
-    """Phase (T,) in [0, 1) of each frame within its bar; None where it is not known which beat begins a bar."""
+    """Phase (T,) in [0, 1) of each frame within its bar; None if it is unknown which beat begins a bar."""
     position = beat_position(clip)
     return None if position is None or not _knows_bars(clip) else _phase(position / clip.beats_per_bar)
 
 
 def rhythm_labels(clip: Clip) -> np.ndarray:
-    """Beat and bar of a clip as `phase_vectors` has them, (T, 4) float32; NaN where they are not known."""
+    """Beat and bar of a clip as `phase_vectors` (T, 4) float32; NaN where they are unknown."""
     return labels_at(clip, beat_position(clip))
 
 
@@ -45,6 +45,7 @@ def _knows_bars(clip: Clip) -> bool:
 
 
 def labels_at(clip: Clip, position: np.ndarray | None) -> np.ndarray:
+    """`rhythm_labels` at other beat positions (T',), such as those of a stretched piece of the clip."""
     beat = np.full(len(clip) if position is None else len(position), np.nan, dtype=np.float32)
     bar = beat
     if position is not None:
@@ -55,4 +56,4 @@ def labels_at(clip: Clip, position: np.ndarray | None) -> np.ndarray:
 
 def _phase(position: np.ndarray) -> np.ndarray:
     phase = (position % 1.0).astype(np.float32)
-    return np.where(phase < 1.0, phase, 0.0).astype(np.float32)  # 0.99999999 is 1.0 in float32
+    return np.where(phase < 1.0, phase, 0.0).astype(np.float32)  # 0.99999999 rounds to 1.0

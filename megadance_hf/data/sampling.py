@@ -1,4 +1,4 @@
-"""In which order segments come in an epoch, and how they become a batch."""
+"""The order of segments in an epoch, and batches of them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,9 +13,9 @@ from .segments import CodeSegments, MotionSegments, RhythmSegments
 class EpochSampler(Sampler[int]):
     """Every index once, in an order derived from (seed, epoch); `set_epoch` also sets the epoch of the segments.
 
-    With `genre_run`, every so many segments in a row are of one genre, so that a batch of `batch_size` segments has at most
-    `batch_size / genre_run` genres and the experts get more segments each (see `benchmarks/mixed_batches.py`). What is left
-    over of each genre, less than a run, comes last in the epoch. 1 mixes freely; above needs segments with `genre_ids`.
+    With `genre_run` N, segments come in runs of N of one genre, so that a batch has at most `batch_size / N` genres and each expert gets
+    larger groups (see `benchmarks/mixed_batches.py`). The rest of each genre, less than a run, comes last in the epoch. 1 mixes freely;
+    more than 1 needs segments with `genre_ids`.
     """
 
     def __init__(self, segments: MotionSegments | CodeSegments | RhythmSegments, seed: int = 0, genre_run: int = 1):
@@ -33,7 +33,7 @@ class EpochSampler(Sampler[int]):
         return len(self.segments)
 
     def __iter__(self) -> Iterator[int]:
-        # a third number keeps the order apart from the random numbers of item `index`
+        # the extra number keeps this stream apart from that of item `index`
         generator = np.random.default_rng((self.seed, self.epoch, 0, 1))
         order = generator.permutation(len(self.segments))
         if self.genre_run > 1:
@@ -42,6 +42,7 @@ class EpochSampler(Sampler[int]):
 
 
 def _in_runs(order: np.ndarray, genres: np.ndarray, run: int, generator: np.random.Generator) -> np.ndarray:
+    """`order` rearranged into shuffled runs of one genre, with what is left of each genre at the end."""
     runs, left = [], []
     for genre in np.unique(genres):
         own = order[genres == genre]
@@ -52,5 +53,5 @@ def _in_runs(order: np.ndarray, genres: np.ndarray, run: int, generator: np.rand
 
 
 def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Items of equal shapes -> a batch."""
+    """Stacks items of equal shapes into a batch."""
     return {key: torch.stack([item[key] for item in items]) for key in items[0]}

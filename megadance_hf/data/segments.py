@@ -1,8 +1,8 @@
 """Training segments: data sets whose items are pieces of equal length, cut from clips of any length.
 
-Everything is held in memory as float32 and a segment is a slice, so one process gives thousands of segments per second and no worker
-processes are needed. All randomness is derived from (seed, epoch, index): a run that is resumed in the middle of an epoch sees exactly
-what an uninterrupted run sees, whatever the order or the number of workers.
+All data are held in memory as float32 and a segment is a slice, so one process makes thousands of segments per second and needs no
+workers. All randomness is derived from (seed, epoch, index): a run that is resumed in the middle of an epoch sees exactly the same
+items, whatever their order or the number of workers.
 
     clips = read_prepared(folder, "train")
     segments = MotionSegments(clips)
@@ -10,7 +10,7 @@ what an uninterrupted run sees, whatever the order or the number of workers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,11 +33,13 @@ SEGMENT_STRIDE = 16
 
 
 class _Segments(Dataset):
-    """Which frames item `index` holds: shared by the segments over motion and over codes.
+    """Which frames item `index` holds; subclasses fill `_rows` from `_table`.
 
-    Every clip is cut every `stride` frames. When `random`, each epoch takes every such segment once, moved on by less than a
-    stride, so that all starts are met and an epoch still covers the data evenly; otherwise exactly the cut ones.
+    Every clip is cut every `stride` frames. With `random`, each epoch has every such segment once, shifted by less than a stride, so that
+    every start occurs while an epoch still covers the data evenly. Without, there are exactly the segments of the cuts.
     """
+
+    _rows: list[tuple[int, int, int]]
 
     def __init__(self, length: int, stride: int, random: bool, seed: int):
         if length < 1 or stride < 1:
@@ -46,14 +48,17 @@ class _Segments(Dataset):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the random numbers of an epoch (a DataLoader with persistent workers would not see it: use none)."""
+        """Chooses the random numbers of an epoch. Persistent workers of a DataLoader would not see it: use none."""
         self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def _generator(self, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, self.epoch, index))
 
     def _table(self, lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Rows of (item, start, number of starts to choose from) for clips of these lengths."""
+        """Rows of (clip, start, number of starts to choose from) for clips of these lengths."""
         rows = []
         for item, frames in enumerate(lengths):
             for start in range(0, frames - self.length + 1, self.stride):
@@ -62,19 +67,20 @@ class _Segments(Dataset):
 
 
 class MotionSegments(_Segments):
-    """Segments of motion: items `{"motion": (length, 147) float32}`, views of the data: do not write to them.
+    """Segments of motion for the tokenizer: items `{"motion": (length, 147) float32}`. They are views of the data: do not write to them.
 
-    For the tokenizer; with `genres` for the genre classifier: `motion` then holds root positions, the segment's first at
-    x = z = 0, and items have `labels` () int64 as well.
+    With `genres` for the genre classifier: `motion` then has root positions in place of velocities, beginning at x = z = 0, and items
+    have `labels` () int64 as well.
 
     Args:
         clips: of any length, with or without music.
         length: frames of a segment.
         stride: frames between segments.
-        mirror: random: each segment is mirrored with probability one half; exhaustive: every segment also comes mirrored.
-        random: see `_Segments`; False gives every segment, always in the same order (mirrored ones in the second half).
-        short: what to do with a clip shorter than a segment: "leave_out" (its id is then in `left_out`), or "reflect": it is
-            played forth and back until the segment is full. Holding the last pose instead would teach the model to freeze.
+        mirror: with `random` each segment is mirrored with probability 0.5, without it every segment also comes mirrored.
+        random: shift each segment by less than a stride, anew in every epoch. False gives the same segments in the same order, mirrored
+            ones in the second half.
+        short: what happens to a clip shorter than a segment: "leave_out" (its id is then in `left_out`), or "reflect", which plays it
+            forwards and backwards until the segment is full. Holding the last pose would teach the model to freeze.
         seed: of all randomness, together with epoch and index.
         genres: names in the order of their ids.
 
@@ -100,7 +106,7 @@ class MotionSegments(_Segments):
         self.left_out = [clip.id for clip in clips if len(clip) < length and short == "leave_out"]
         used = [_reflect(clip, length) for clip in clips if len(clip) >= length or short == "reflect"]
         self.clip_ids = [clip.id for clip in used]
-        # mirror images are kept, not made segment by segment: half the time for twice the memory (1 GB for 8 hours of dance)
+        # mirror images are kept: half the time per segment for twice the memory (1 GB for 8 hours of dance)
         self._labels = None if genres is None else [_genre_index(clip, genres) for clip in used]
         motions = [clip_motion(clip) if genres is None else clip_positions(clip) for clip in used]
         self._motions = [motions, [mirror_motion(motion) for motion in motions] if mirror else []]
@@ -148,33 +154,24 @@ def _reflect(clip: Clip, length: int) -> Clip:
 _FLAGS = (torch.tensor(False), torch.tensor(True))
 
 
-@dataclass(frozen=True)
-class _Variant:
-    """An encoded clip with what every segment of it needs."""
-
-    encoded: EncodedClip
-    genre_id: int
-
-
 class CodeSegments(_Segments):
     """Segments of music and codes for the generator.
 
     Items, for `length` L frames (a multiple of 8): `input_features` (L, 35) float32, `upper_codes` and `lower_codes` (L/8,)
-    int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data), and, when any clip was
-    encoded with a rhythm encoder, `rhythm` (L, 4) float32, zero without music. Tensors may be views of the data: do not
-    write to them.
+    int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data) and, if any clip was encoded with a
+    rhythm encoder, `rhythm` (L, 4) float32, zero without music. Tensors may be views of the data: do not write to them.
 
-    Segments begin at any frame, not only at every eighth: the codes of the fitting offset are used.
+    Segments begin at any frame, not only at multiples of 8: clips are encoded at all eight offsets.
 
     Args:
-        encoded: from `encode_clips`. When `random`, the mirrored and stretched variants of a clip stand in for one another;
-            otherwise each of them is cut into segments.
+        encoded: from `encode_clips`. With `random`, each segment is taken from one of its clip's mirrored and stretched variants;
+            without, all of them are cut into segments.
         genres: names in the order of their ids.
-        statistics: of the training data (mean features for missing music, spread for the augmentation).
+        statistics: of the training data: mean features stand for missing music, standard deviations scale the augmentation.
         length, stride, random, seed: see `MotionSegments`.
         augmentation: of the music; None leaves the features as they are.
-        repeats: how often segments of a genre come in an epoch (1 when not named), each time with other random numbers;
-            for genres with little data.
+        repeats: how often segments of a genre come in an epoch (default 1), each time with other random numbers; for genres with
+            little data.
 
     Raises:
         ValueError: a clip's genre is not in `genres`, or no segment fits into any clip.
@@ -198,22 +195,20 @@ class CodeSegments(_Segments):
         ids = {item.clip.id: _genre_index(item.clip, genres) for item in encoded}
         self.genres, self.statistics, self.augmentation = tuple(genres), statistics, augmentation
         self.left_out = sorted({item.clip.id for item in encoded if len(item.clip) < length})
-        groups: dict[Any, list[_Variant]] = {}
+        groups: dict[Any, list[EncodedClip]] = {}
         for number, item in enumerate(encoded):
             if len(item.clip) >= length:
-                variant = _Variant(item, ids[item.clip.id])
-                groups.setdefault(item.clip.id if random else number, []).append(variant)
+                groups.setdefault(item.clip.id if random else number, []).append(item)
         # the variant nearest to the clip itself leads its group: segments are counted on it
-        self._groups = [
-            sorted(group, key=lambda v: (v.encoded.mirrored, abs(v.encoded.stretch - 1))) for group in groups.values()
-        ]
-        rows = self._table([len(group[0].encoded.clip) for group in self._groups])
+        self._groups = [sorted(group, key=lambda v: (v.mirrored, abs(v.stretch - 1))) for group in groups.values()]
+        self._genre_ids = [ids[group[0].clip.id] for group in self._groups]
+        rows = self._table([len(group[0].clip) for group in self._groups])
         if len(rows) == 0:
             raise ValueError(f"none of {len(encoded)} encoded clips has {length} frames; use a smaller length")
         for name, number in (repeats or {}).items():
             if number < 0:
                 raise ValueError(f"repeats.{name}={number!r}: give 0 or more")
-        times = [(repeats or {}).get(group[0].encoded.clip.genre, 1) for group in self._groups]
+        times = [(repeats or {}).get(group[0].clip.genre, 1) for group in self._groups]
         self._rows = [row for row in rows for _ in range(times[row[0]])]
         if not self._rows:
             raise ValueError("repeats leave no segment: give some genre of the data 1 or more")
@@ -221,13 +216,10 @@ class CodeSegments(_Segments):
         self._has_rhythm = any(item.rhythm is not None for item in encoded)
         self._no_rhythm = np.zeros((length, RHYTHM_SIZE), dtype=np.float32)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     @property
     def genre_ids(self) -> np.ndarray:
         """Genre id (len(self),) of every item, without making it."""
-        return np.array([self._groups[row[0]][0].genre_id for row in self._rows])
+        return np.array([self._genre_ids[row[0]] for row in self._rows])
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index = range(len(self))[index]
@@ -238,11 +230,11 @@ class CodeSegments(_Segments):
             generator = self._generator(index)
             start += int(generator.integers(choices))
             chosen = variants[generator.integers(len(variants))]
-            # the same place in the music, in a variant that is longer or shorter
-            start = round(start * chosen.encoded.stretch / variant.encoded.stretch)
-            start = min(start, len(chosen.encoded.clip) - self.length)
+            # the same place in the music of a longer or shorter variant
+            start = round(start * chosen.stretch / variant.stretch)
+            start = min(start, len(chosen.clip) - self.length)
             variant = chosen
-        clip = variant.encoded.clip
+        clip = variant.clip
         frames = slice(start, start + self.length)
         step, offset = divmod(start, FRAMES_PER_CODE)
         codes = slice(step, step + self.length // FRAMES_PER_CODE)
@@ -252,29 +244,28 @@ class CodeSegments(_Segments):
             features, has_music = self.augmentation(features, self.statistics, generator)
         item = {
             "input_features": torch.from_numpy(features),
-            "upper_codes": torch.from_numpy(variant.encoded.upper[offset][codes]),
-            "lower_codes": torch.from_numpy(variant.encoded.lower[offset][codes]),
-            "genre_ids": torch.tensor(variant.genre_id),
+            "upper_codes": torch.from_numpy(variant.upper[offset][codes]),
+            "lower_codes": torch.from_numpy(variant.lower[offset][codes]),
+            "genre_ids": torch.tensor(self._genre_ids[group]),
             "has_music": _FLAGS[has_music],
         }
         if self._has_rhythm:
-            rhythm = variant.encoded.rhythm if has_music else None
+            rhythm = variant.rhythm if has_music else None
             item["rhythm"] = torch.from_numpy(self._no_rhythm if rhythm is None else rhythm[frames])
         return item
 
 
 class RhythmSegments(_Segments):
-    """Segments of music with its beat and bar for the rhythm encoder; who dances does not matter.
+    """Segments of music with its beats and bars, for the rhythm encoder. The dance does not matter.
 
     Items: `input_features` (length, 35) and `rhythm_labels` (length, 4) float32, see `rhythm_labels`.
 
     Args:
-        clips: with music whose beats are known or clearly heard (see `beat_position`); the others are left out.
+        clips: those with music whose beats are known or clear (see `beat_position`) are used.
         statistics: of the training data, for the augmentation.
         length, stride, random, seed: see `MotionSegments`.
-        augmentation: of the music; its `dropout` gives segments without any, whose rhythm is zero.
-        tempo: when `random`, segments are played up to this factor slower or faster, so that tempos are known that no song
-            of the data has.
+        augmentation: of the music; where it drops the music, the rhythm is zero.
+        tempo: with `random`, segments are played slower or faster by up to this factor, for tempos that no song of the data has.
 
     Raises:
         ValueError: no clip has such beats and `length * tempo` frames.
@@ -295,7 +286,7 @@ class RhythmSegments(_Segments):
         if not 1 <= tempo <= 2:
             raise ValueError(f"tempo={tempo} must be a factor from 1 (as it is) to 2")
         self.statistics, self.augmentation, self.tempo = statistics, augmentation, tempo if random else 1.0
-        # a faster segment needs more frames; one more, because the last frame has none after it to blend with
+        # a faster segment needs more frames, and its last one needs a successor to blend with
         self._span = int(np.ceil(length * self.tempo)) + 1
         self._clips, self._positions = [], []
         for clip in clips:
@@ -306,12 +297,9 @@ class RhythmSegments(_Segments):
         self._rows = self._table([len(clip) - self._span + length for clip in self._clips])
         if len(self._rows) == 0:
             raise ValueError(
-                f"none of {len(clips)} clips has music with beats that are known or clearly heard and {self._span} frames; use a "
+                f"none of {len(clips)} clips has music with beats that are known or clear and {self._span} frames; use a "
                 "smaller length"
             )
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index = range(len(self))[index]
@@ -338,10 +326,7 @@ class RhythmSegments(_Segments):
 
 
 def fitting_length(lengths: Sequence[int], wanted: int, least: int = 2 * FRAMES_PER_CODE) -> int | None:
-    """Frames of a segment that half of the clips have, a multiple of 8: `wanted`, or where clips are shorter as many as they have.
-
-    None where that is less than `least`.
-    """
+    """Segment length that half of the clips have: `wanted`, or the longest multiple of 8 where they are shorter; None below `least`."""
     if not lengths:
         return None
     middle = sorted(lengths)[len(lengths) // 2]

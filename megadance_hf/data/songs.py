@@ -1,8 +1,8 @@
-"""Songs of raw folders: finding the file, its features once for all clips that dance to it, and the piece a clip dances to.
+"""The music of clips: features of audio files, songs of raw folders, and the excerpts that a prepared set keeps.
 
 A song may belong to one clip (FineDance) or to dozens (AIST++: 60 songs for 1408 dances). Its features are computed from the whole
-file as it was downloaded, once in each process. A row of the prepared set keeps only the piece that is danced to, mono as Ogg Vorbis
-at the file's own rate: about a thirtieth of the wav, and no song is stored a second time in full.
+file, once per process. A row of the prepared set keeps only the excerpt that is danced to, mono Ogg Vorbis at the file's own
+sampling rate: about a thirtieth of the wav.
 """
 
 import io
@@ -24,16 +24,16 @@ MAX_MISSING_ROWS = 3
 
 
 def find_song(folders: list[Path], name: str) -> Path:
-    """The file `name` with any of the known suffixes, in the first folder that has one; else where it should be."""
+    """The file `name` with any of the known suffixes, in the first folder that has one; otherwise the path where it should be."""
     candidates = [folder / f"{name}{suffix}" for folder in folders for suffix in SUFFIXES]
     return next((file for file in candidates if file.is_file()), candidates[0])
 
 
 def add_song(clip: Clip, song: Path) -> Clip:
-    """Gives the clip its music: both begin together and are cut to the shorter of the two.
+    """Adds the music to the clip and returns it. Both begin together and are cut to the shorter of the two.
 
     Raises:
-        ClipError: the file is missing, or so short that no clip is left.
+        ClipError: the file is missing, or too short for a clip.
         AudioError: it cannot be read.
     """
     check_exists(song)
@@ -44,7 +44,7 @@ def add_song(clip: Clip, song: Path) -> Clip:
 
 
 def cut_to_music(clip: Clip, features: np.ndarray) -> Clip:
-    """Gives the clip music features (rows, 35), both cut to the shorter; the source says so when it was more than a second."""
+    """Adds music features (rows, 35) to the clip, both cut to the shorter; a motion cut by more than a second is noted in `source`."""
     before, frames = len(clip), min(len(clip), len(features))
     if frames < MIN_FRAMES:
         raise ClipError(
@@ -60,7 +60,7 @@ def cut_to_music(clip: Clip, features: np.ndarray) -> Clip:
 @lru_cache(maxsize=128)
 def _whole_song(song: Path, changed: int, size: int) -> np.ndarray:
     features = song_features(song)
-    features.setflags(write=False)  # shared by clips
+    features.setflags(write=False)  # shared between clips
     return features
 
 
@@ -70,10 +70,10 @@ def excerpt(song: Path, seconds: float) -> bytes:
 
 
 def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:
-    """Music features (N, 35) cut or padded to the motion's `frames` rows.
+    """Music features (N, 35) cut or padded to `frames` rows.
 
-    Longer music is cut at its end. Up to `MAX_MISSING_ROWS` rows are added by repeating the last one without its beat and
-    peak flags (a repeated flag would be a beat that is not there). Raises `ClipError` if more are missing.
+    Up to `MAX_MISSING_ROWS` rows are added by repeating the last one without its beat and peak flags, which would add beats. Raises
+    `ClipError` if more are missing.
     """
     missing = frames - len(features)
     if missing > MAX_MISSING_ROWS or len(features) == 0:
@@ -91,19 +91,19 @@ def _extractor() -> MegaDanceFeatureExtractor:
 
 
 def song_features(audio: bytes | str | Path) -> np.ndarray:
-    """The (rows, 35) float32 features of a whole audio file given by path or content."""
+    """Music features (rows, 35) float32 of a whole audio file, given by its path or its content."""
     extractor = _extractor()
     waveform, rate = load_audio(audio, sampling_rate=extractor.sampling_rate)
     return np.asarray(extractor(waveform, sampling_rate=rate)["input_features"][0], dtype=np.float32)
 
 
 def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
-    """The features (frames, 35) of an audio file whose music lasts as long as a motion of `frames` frames."""
+    """Music features (frames, 35) float32 of an audio file that is as long as a motion of `frames` frames, see `fit_rows`."""
     return fit_rows(song_features(audio), frames)
 
 
 def encode_ogg(waveform: np.ndarray, rate: int) -> bytes:
-    """A mono waveform (samples,) as an Ogg Vorbis file: always the same bytes."""
+    """A mono waveform (samples,) as an Ogg Vorbis file; deterministic."""
     import soundfile
 
     with io.BytesIO() as memory:
@@ -114,7 +114,7 @@ def encode_ogg(waveform: np.ndarray, rate: int) -> bytes:
 
 
 def _with_serial_number_0(ogg: bytes) -> bytes:
-    """The file with the random number of its stream replaced by 0 in the header of each page, and the page's checksum (RFC 3533)."""
+    """The file with the random serial number of its stream set to 0 in each page header, and the page checksums renewed (RFC 3533)."""
     content, page = bytearray(ogg), 0
     while page < len(content):
         segments = content[page + 26]

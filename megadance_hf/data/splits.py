@@ -11,20 +11,21 @@ from .clip import Clip
 
 
 def songs_of(clips: Sequence[Clip]) -> list[int]:
-    """Which song each clip is danced to, numbered in the order in which they come.
+    """The number of each clip's song, in the order of first appearance.
 
-    Clips say it (`song`); of those that do not, clips whose music begins alike have one song, and one without music is alone.
+    Clips with the same `song` share a number. Of those that name none, clips whose music begins alike share one, and a clip without
+    music has its own.
     """
     numbers: dict[Any, int] = {}
-    heads: list[tuple[int, Clip]] = []
+    unnamed: list[tuple[int, Clip]] = []
     result = []
     for clip in clips:
         key: Any = clip.song
         if key is None and clip.paired:
-            key = next((number for number, known in heads if begin_alike(clip, known)), None)
+            key = next((number for number, known in unnamed if begin_alike(clip, known)), None)
             if key is None:
-                key = -1 - len(heads)
-                heads.append((key, clip))
+                key = -1 - len(unnamed)
+                unnamed.append((key, clip))
         elif key is None:
             key = (clip.id,)
         result.append(numbers.setdefault(key, len(numbers)))
@@ -32,17 +33,17 @@ def songs_of(clips: Sequence[Clip]) -> list[int]:
 
 
 def begin_alike(first: Clip, second: Clip, frames: int = 60) -> bool:
-    """Whether the music of two clips is the same for up to so many frames (several dances of AIST++ have one song): by their MFCC."""
+    """Whether the first `frames` frames of two clips' music are the same, by their MFCC (several dances of AIST++ share a song)."""
     frames = min(len(first), len(second), frames)
     one, other = (clip.input_features[:frames, MFCC] for clip in (first, second))
     return float(np.abs(one - other).mean()) < 0.02 * float(np.abs(one).mean() + 1e-9)
 
 
 def hold_back(clips: Sequence[Clip], share: float = 0.1) -> tuple[list[Clip], list[Clip]]:
-    """Clips to train on and clips to measure by: whole songs, `share` of all (at least one), evenly spread over the list.
+    """Splits clips into training and validation: `share` of the songs (at least one), evenly spread over the list, is held back.
 
-    Always the same ones for the same clips. Of songs with and without music the former are held back, and the only song of a genre
-    only where each is. Nothing is held back where there is a single song (with music, if any has).
+    Deterministic. If any clip has music, only songs with music are held back. The only song of a genre is held back only if every song
+    is the only one of its genre. Nothing is held back if there is a single song to choose from.
     """
     songs = songs_of(clips)
     genres: dict[int, set] = {}
@@ -53,12 +54,12 @@ def hold_back(clips: Sequence[Clip], share: float = 0.1) -> tuple[list[Clip], li
         for genre in found:
             count[genre] = count.get(genre, 0) + 1
     paired = {song for clip, song in zip(clips, songs, strict=True) if clip.paired}
-    free = [song for song in genres if not paired or song in paired]
-    wanted = min(max(1, round(share * len(free))), len(free) - 1) if share > 0 else 0
+    candidates = [song for song in genres if not paired or song in paired]
+    wanted = min(max(1, round(share * len(candidates))), len(candidates) - 1) if share > 0 else 0
     held: set[int] = set()
-    spread = [free[int((index + 0.5) * len(free) / wanted)] for index in range(wanted)]
-    # evenly spread ones first, then the others, as some may be the only ones of their genre
-    for song in [*spread, *free]:
+    spread = [candidates[int((index + 0.5) * len(candidates) / wanted)] for index in range(wanted)]
+    # the evenly spread ones first, then others in place of those that are the only ones of their genre
+    for song in [*spread, *candidates]:
         if len(held) < wanted and song not in held and all(count[genre] > 1 for genre in genres[song]):
             held.add(song)
             for genre in genres[song]:

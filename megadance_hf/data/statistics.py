@@ -14,8 +14,8 @@ from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, ROOT_SIZE
 from .augmentation import mirror_motion
 from .clip import Clip, clip_motion
 
-# Normalising must not blow up what hardly moves: 36 to 45 of the 147 channels are constant or nearly so. A rotation entry
-# lies in [-1, 1]; velocities are metres a frame, so their floor is another one (0.03 m/s).
+# Floors keep normalisation from amplifying noise: 36 to 45 of the 147 channels are constant or nearly so. Rotation entries lie in
+# [-1, 1]; velocities are in metres per frame, so their floor is smaller (0.03 m/s).
 ROTATION_STD_FLOOR = 0.05
 VELOCITY_STD_FLOOR = 0.001
 FEATURE_STD_FLOOR = 0.01
@@ -23,7 +23,7 @@ FEATURE_STD_FLOOR = 0.01
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation by which a model normalises: motion (147,) and music features (35,), float32."""
+    """Mean and standard deviation of motion (147,) and music features (35,), float32."""
 
     motion_mean: Tensor
     motion_std: Tensor
@@ -32,9 +32,9 @@ class Statistics:
 
     @classmethod
     def from_clips(cls, clips: Iterable[Clip], mirror: bool = True) -> "Statistics":
-        """Statistics of every frame of `clips`, and of their mirror images when `mirror`.
+        """Statistics of every frame of `clips` and, with `mirror`, of their mirror images.
 
-        Standard deviations are floored (see the constants above). Without any music the features get mean 0 and std 1.
+        Standard deviations are floored (see above). Without any music the features get mean 0 and standard deviation 1.
 
         Raises:
             ValueError: there is no clip.
@@ -70,6 +70,8 @@ def segment_statistics(segments: Dataset) -> tuple[Tensor, Tensor]:
 
 
 class _Moments:
+    """Running sums over rows (N, size), in float64."""
+
     def __init__(self, size: int):
         self.count, self.sum, self.squares = 0, np.zeros(size), np.zeros(size)
 
