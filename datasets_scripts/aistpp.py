@@ -1,14 +1,14 @@
 """AIST++ (Li et al., ICCV 2021): ten street dances as SMPL motion, to the songs of the AIST Dance Video Database.
 
-The raw folder holds what is downloaded: `motions/SEQ.pkl` (`smpl_poses` (N, 72), `smpl_scaling` (1,), `smpl_trans` (N, 3), 60 frames
-a second), `splits/crossmodal_{train,val,test}.txt`, `ignore_list.txt`, and in `music/` (or `wav/`, `all_musics/`, or a folder of its
-own) one file a song, `mBR0.wav` or `.mp3`. A name such as `gBR_sBM_cAll_d04_mBR0_ch01` says the genre and the song.
+The raw folder is as downloaded: `motions/SEQ.pkl` (`smpl_poses` (N, 72), `smpl_scaling` (1,), `smpl_trans` (N, 3), 60 fps),
+`splits/crossmodal_{train,val,test}.txt`, `ignore_list.txt`, and in `music/` (or `wav/`, `all_musics/`, or another folder) one file per
+song, `mBR0.wav` or `.mp3`. A name such as `gBR_sBM_cAll_d04_mBR0_ch01` gives the genre and the song.
 
     megadance prepare aistpp RAW OUT [--music FOLDER]
 
-Of 60 frames a second every other one is kept. Paths are divided by their scaling; they place the SMPL *model*, and are moved to its
-pelvis. The origin is where the cameras' calibration put it, about a metre above the floor: each dance is put on y = 0, and its
-`source` says how far. Without `ignore_list.txt` nothing is ignored, and the report says so.
+Every other frame is kept, which gives 30 fps. Paths are divided by their scaling; they are those of the SMPL *model*, and are moved to
+its pelvis. The origin is that of the camera calibration, about a metre above the floor: each dance is put on y = 0, and its `source`
+notes how far it was moved. Without `ignore_list.txt` nothing is ignored, and the report says so.
 """
 
 from pathlib import Path
@@ -36,15 +36,15 @@ LICENCE = (
 CARD = Card(
     title="AIST++ (SMPL, 30 fps)",
     description="Street dances of the AIST++ data set (R. Li, S. Yang, D. A. Ross and A. Kanazawa, *AI Choreographer*, ICCV 2021), its "
-    "cross-modal splits, every other frame of 60 a second, the path of the pelvis in metres, the floor at y = 0. Sequences of the "
-    "ignore list, whose tracking is broken, are not in it where the raw folder has that list. Each row has the piece of its song that is danced to.",
-    licence="Motion: CC BY 4.0, AIST++ (changed: 30 frames a second, metres). Music: AIST Dance Video Database, for research; do not "
+    "cross-modal splits, every other frame of 60 per second, the path of the pelvis in metres, the floor at y = 0. Sequences of the "
+    "ignore list, whose tracking is broken, are not in it where the raw folder has that list. Each row has the excerpt of its song that is danced to.",
+    licence="Motion: CC BY 4.0, AIST++ (changed: 30 frames per second, metres). Music: AIST Dance Video Database, for research; do not "
     "redistribute it.",
 )
 
 
 def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[RawClip], dict[str, str]]:
-    """Every clip that the splits name, train first, and the ids that are ignored, with the reason."""
+    """Every clip that the splits name, train first, and the reason for each id that is ignored."""
     raw = Path(raw)
     listed = {split: read_names(raw, f"splits/{file}", _REMEDY) for split, file in SPLIT_FILES.items()}
     has_list = (raw / IGNORE_LIST).is_file()
@@ -83,7 +83,7 @@ def make(raw: RawClip) -> Clip:
         song=raw.files[1].stem,
     )
     clip.poses, clip.translation = read_motion(raw.files[0])
-    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     put_on_the_floor(clip)
     return add_song(clip, raw.files[1])
 
@@ -124,7 +124,7 @@ def prepare(
 
     Args:
         raw, out: folders.
-        music: the folder with the songs, if it is not in the raw folder.
+        music: the folder with the songs, if they are not in the raw folder.
         jumps, num_proc, progress: see `prepare_clips`.
 
     Raises:

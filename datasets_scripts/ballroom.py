@@ -19,9 +19,8 @@ from megadance_hf.modeling.errors_megadance import reading, short
 from megadance_hf.motion.safe_files import load_npz
 
 GENRES = ("chacha", "rumba", "waltz")
-# Train songs kept apart to stop training early. The raw folder has no such split; `test` stays exactly as it is there.
-# One waltz at each of the two tempi (87 and 84 BPM) and the shortest rumba that starts on a downbeat; cha-cha has only one
-# paired train song, which is too little to give away.
+# Train songs held out for early stopping. The raw folder has no validation split; its test split stays as it is. One waltz at each of
+# the two tempi (87 and 84 BPM) and the shortest rumba that starts on a downbeat; cha-cha has only one paired train song.
 VALIDATION = ("rumba_3", "waltz_21", "waltz_25")
 LICENCE = "none stated by the source: research and testing only, do not redistribute the audio"
 CARD = Card(
@@ -52,7 +51,7 @@ def list_raw(raw: str | Path) -> list[RawClip]:
 
 
 def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`smpl_poses` and `smpl_trans` of one .npz at 30 fps; shared with `mocap`."""
+    """`smpl_poses` and `smpl_trans` of one .npz at 30 fps, also of `mocap`."""
     check_exists(file)
     with reading(file, error=ClipError):
         keys = ("smpl_poses", "smpl_trans", "fps")
@@ -85,7 +84,7 @@ def make(raw: RawClip) -> Clip:
     )
     if not record.get("paired"):
         return clip
-    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     check_exists(raw.files[1])
     clip.audio = raw.files[1].read_bytes()
     clip.input_features = music_features(clip.audio, len(clip))

@@ -15,7 +15,7 @@ from megadance_hf.data.raw_files import read_records
 from megadance_hf.datasets_scripts.ballroom import read_motion
 
 GENRES = ("modern_dance", "walk")
-# Takes of the same or similar phrases; a group must never be divided between splits.
+# Takes of the same or similar phrases, which must never be divided between splits.
 GROUPS = (
     ("cmu_05_09", "cmu_05_10"),
     ("cmu_05_14", "cmu_05_15"),
@@ -44,7 +44,7 @@ def list_raw(raw: str | Path) -> list[RawClip]:
 
 
 def make(raw: RawClip) -> Clip:
-    """Reads one raw clip; a genre the source does not state is None."""
+    """Reads one raw clip; its genre is None if the source names none."""
     poses, translation = read_motion(raw.files[0])
     genre = raw.record.get("genre")
     return Clip(
@@ -55,7 +55,7 @@ def make(raw: RawClip) -> Clip:
         split=raw.split,
         source=raw.record.get("source", ""),
         licence=raw.record.get("licence", ""),
-        song=next((group[0] for group in GROUPS if raw.id in group), raw.id),  # what must not be divided
+        song=next((group[0] for group in GROUPS if raw.id in group), raw.id),  # keeps a group together
     )
 
 
