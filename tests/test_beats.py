@@ -85,8 +85,8 @@ def test_noise_has_no_beat_that_is_used():
 
 def test_rhythm_is_learned_from_heard_beats_as_from_known_ones(song):
     heard, statistics = untold(song).with_beats(), Statistics.from_clips([song])
-    windows = [RhythmSegments([clip], statistics, length=64, tempo=1.2, seed=1) for clip in (heard, song)]
-    items = [[one[index]["rhythm_labels"][:, :2] for index in range(len(one))] for one in windows]
+    segments = [RhythmSegments([clip], statistics, length=64, tempo=1.2, seed=1) for clip in (heard, song)]
+    items = [[one[index]["rhythm_labels"][:, :2] for index in range(len(one))] for one in segments]
     assert len(items[0]) == len(items[1]) > 10
     cosines = [float((a * b).sum(-1).mean()) for a, b in zip(*items, strict=True)]
     assert np.mean(cosines) > 0.95
