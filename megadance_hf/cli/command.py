@@ -31,16 +31,23 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Subcommands are of this class, too: descriptions and examples keep their lines. `fill` adds what only the chosen one needs."""
+    """Subcommands are of this class, too: descriptions and examples keep their lines.
+
+    `fill(parser)` adds arguments when the subcommand is chosen, so that no other one waits for them.
+    """
 
     def __init__(self, *, fill: Callable[[argparse.ArgumentParser], None] | None = None, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self._fill = fill
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def complete(self) -> None:
+        """Adds the arguments of `fill`, once."""
         if self._fill is not None:
             fill, self._fill = self._fill, None
             fill(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.complete()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
