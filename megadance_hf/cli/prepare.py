@@ -39,7 +39,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser, found: InstalledSource) -> None:
     if found.source is None:
         parser.exit(2, f"{parser.prog}: error: {found.problem}\n")
-    parser.set_defaults(run=run, source=found)
+    parser.set_defaults(run=run, found=found)
     if found.source.has_raw:
         parser.add_argument("raw", metavar="RAW", help="the folder as it was downloaded")
     parser.add_argument("out", metavar="OUT", help="folder to write; an earlier run's is brought up to date")
@@ -70,8 +70,8 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     elif option.choices:
         values |= {"choices": option.choices}
     else:
-        numeric = number(option.minimum, whole=option.kind is int)
-        values |= {"metavar": option.metavar, "type": str if option.kind is str else numeric}
+        kind = str if option.kind is str else number(option.minimum, whole=option.kind is int)
+        values |= {"metavar": option.metavar or ("TEXT" if kind is str else "N"), "type": kind}
     parser.add_argument(f"--{option.name.replace('_', '-')}", **values)
 
 
@@ -83,8 +83,13 @@ def run(arguments: argparse.Namespace) -> None:
         from megadance_hf.hub.connection import check_hub
 
         check_hub(arguments.push)
-    prepare, names = arguments.source.load(), [option.name for option in arguments.source.source.options]
-    names += ["out", "num_proc", *(("raw", "jumps") if arguments.source.source.has_raw else ())]
+    prepare, source = arguments.found.load(), arguments.found.source
+    names = [
+        "out",
+        "num_proc",
+        *(["raw", "jumps"] if source.has_raw else []),
+        *(option.name for option in source.options),
+    ]
     try:
         print(prepare(**{name: getattr(arguments, name) for name in names}))
     except KeyboardInterrupt as stop:

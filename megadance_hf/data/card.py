@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
-from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 
 from .beats import KNOWN, MIN_CONFIDENCE
+from .clip import FPS, POSE_SIZE
 
-POSE_SIZE = NUM_JOINTS * 3
 # What the card's example loads until the set has a repository.
 PLACE = '"PATH"'
 # Noisy clips beyond this number are only counted.

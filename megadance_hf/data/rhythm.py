@@ -3,11 +3,10 @@
 import numpy as np
 import torch
 
-from megadance_hf.modeling.configuration_megadance import MOTION_FPS
 from megadance_hf.modeling.rhythm_megadance import phase_vectors
 
 from .beats import ESTIMATED, MIN_CONFIDENCE, estimate_beats
-from .clip import Clip
+from .clip import FPS, Clip
 
 
 def beat_position(clip: Clip) -> np.ndarray | None:
@@ -20,7 +19,7 @@ def beat_position(clip: Clip) -> np.ndarray | None:
         return beats.position if beats is not None and clip.beat_confidence >= MIN_CONFIDENCE else None
     if clip.beat_period_s is None or clip.first_beat_s is None or clip.phase_confidence == "low":
         return None
-    return (np.arange(len(clip)) / MOTION_FPS - clip.first_beat_s) / clip.beat_period_s
+    return (np.arange(len(clip)) / FPS - clip.first_beat_s) / clip.beat_period_s
 
 
 def beat_phase(clip: Clip) -> np.ndarray | None:

@@ -6,6 +6,7 @@ sampling rate: about a thirtieth of the wav.
 """
 
 import io
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -126,18 +127,10 @@ def _with_serial_number_0(ogg: bytes) -> bytes:
     return bytes(content)
 
 
-def _checksum_of_byte(byte: int) -> int:
-    value = byte << 24
-    for _ in range(8):
-        value = (value << 1) ^ (0x104C11DB7 if value & 0x80000000 else 0)
-    return value
-
-
-_CHECKSUMS = tuple(_checksum_of_byte(byte) for byte in range(256))
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def _ogg_checksum(page: bytes) -> int:
-    value = 0
-    for byte in page:
-        value = (value << 8 & 0xFFFFFFFF) ^ _CHECKSUMS[value >> 24 ^ byte]
-    return value
+    """CRC-32 with zlib's polynomial, but not reflected, and without its initial and final complement."""
+    value = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)

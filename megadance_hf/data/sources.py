@@ -28,24 +28,10 @@ from typing import Any
 GROUP = "megadance.sources"
 PACKAGE = "megadance-hf"
 # What setup.py registers. Known here as well, since a checkout that is only on PYTHONPATH has no entry points.
-OWN = {
-    name: f"megadance_hf.datasets_scripts:{name.upper()}"
-    for name in "finedance aistpp ballroom mocap synthetic".split()
-}
-RESERVED = (
-    "command",
-    "data_set",
-    "dry_run",
-    "help",
-    "jumps",
-    "keep_jumps",
-    "num_proc",
-    "out",
-    "push",
-    "raw",
-    "run",
-    "source",
-)
+OWN_NAMES = ("finedance", "aistpp", "ballroom", "mocap", "synthetic")
+OWN = {name: f"megadance_hf.datasets_scripts:{name.upper()}" for name in OWN_NAMES}
+# Arguments that every source has, and what the command keeps beside them.
+RESERVED = set("out raw jumps num_proc push dry_run keep_jumps help command data_set run found".split())
 
 
 class SourceError(ValueError):
@@ -63,7 +49,7 @@ class Option:
         kind: `str`, `int`, `float`, or `bool` for a flag without a value.
         choices: the values to choose from; any when empty.
         minimum: the smallest number that is accepted.
-        metavar: what stands for the value in `--help`.
+        metavar: what stands for the value in `--help`; "N" for numbers and "TEXT" for text when empty.
     """
 
     name: str
@@ -72,12 +58,12 @@ class Option:
     kind: type = str
     choices: tuple[str, ...] = ()
     minimum: float = 0
-    metavar: str = "N"
+    metavar: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in RESERVED:
             raise SourceError(
-                f"name={self.name!r} of an option must be an identifier in lower case, none of {RESERVED}"
+                f"name={self.name!r} of an option must be an identifier in lower case, none of {sorted(RESERVED)}"
             )
         if self.kind not in (str, int, float, bool):
             raise SourceError(f"kind={self.kind!r} of the option {self.name!r} must be str, int, float or bool")
