@@ -153,7 +153,7 @@ def make(raw: RawClip) -> Clip:
     else:
         hands = raw.record["hands"]
         clip.poses, clip.translation = to_smpl(read_array(motion), motion.name, hands)
-        clip.translation = clip.translation + np.float32(SMPLX_PELVIS)
+        clip.translation = clip.translation + np.asarray(SMPLX_PELVIS, np.float32)
         clip.source += f" (hands: {hands})"
     clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     put_on_the_floor(clip)

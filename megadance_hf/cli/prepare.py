@@ -32,7 +32,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     sets = parser.add_subparsers(dest="data_set", metavar="SET", required=True)
     for found in find_sources():
         text = " ".join((found.source.description if found.source else f"cannot be used: {found.problem}").split())
-        texts = {"help": text.replace("%", "%%"), "description": f"{text[:1].upper()}{text[1:]}."}
+        texts: dict[str, Any] = {"help": text.replace("%", "%%"), "description": f"{text[:1].upper()}{text[1:]}."}
         sets.add_parser(found.name, fill=partial(_add_options, found=found), **texts)
 
 

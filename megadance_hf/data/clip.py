@@ -144,9 +144,10 @@ class Clip:
         """The clip itself; beats that the source does not state are estimated from the music features."""
         if self.beat_source is None and self.beat_period_s is not None:
             self.beat_source = KNOWN
-        elif self.beat_source is None and self.paired and (beats := estimate_beats(self.input_features)) is not None:
-            self.beat_period_s, self.first_beat_s = beats.period_s, beats.first_s
-            self.beat_source, self.beat_confidence = ESTIMATED, beats.confidence
+        elif self.beat_source is None and self.input_features is not None:
+            if (beats := estimate_beats(self.input_features)) is not None:
+                self.beat_period_s, self.first_beat_s = beats.period_s, beats.first_s
+                self.beat_source, self.beat_confidence = ESTIMATED, beats.confidence
         return self
 
 

@@ -70,7 +70,7 @@ def encode_clips(
             variant = clip if factor == 1.0 else time_stretch(clip, factor)
             variant = replace(variant, audio=None)
             motion, rhythm = clip_motion(variant), None
-            if encode_rhythm is not None and variant.paired:
+            if encode_rhythm is not None and variant.input_features is not None:
                 output = encode_rhythm(torch.from_numpy(variant.input_features[None]).to(device))
                 rhythm = None if output is None else output[0].float().cpu().numpy()
             for mirrored in (False, True) if mirror else (False,):

@@ -67,8 +67,8 @@ def find_jumps(poses: np.ndarray, translation: np.ndarray) -> Iterator[str]:
         frame = int(steps.argmax())
         yield f"the root jumps {steps[frame]:.2f} m between frames {frame} and {frame + 1}"
     if degrees.max(initial=0.0) > MAX_TURN_DEGREES:
-        frame, joint = np.unravel_index(int(degrees.argmax()), degrees.shape)
-        yield f"joint {joint} turns {degrees[frame, joint]:.0f} degrees between frames {frame} and {frame + 1}"
+        worst, joint = np.unravel_index(int(degrees.argmax()), degrees.shape)
+        yield f"joint {joint} turns {degrees[worst, joint]:.0f} degrees between frames {worst} and {worst + 1}"
 
 
 def _steps(poses: np.ndarray, translation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -240,8 +240,11 @@ def _earlier_run(out: Path) -> dict[str, Any]:
 def _end_with_parent() -> None:
     """Ends a worker as soon as its parent process is gone; it would otherwise work on."""
 
+    parent = parent_process()
+    assert parent is not None, "called in a worker"
+
     def watch() -> None:
-        parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -18,7 +18,7 @@ MAX_LIST_BYTES = 1 << 26
 _AS_DOWNLOADED = "give the folder as it was downloaded"
 
 
-def is_clip_name(name: Any) -> bool:
+def is_clip_name(name: Any) -> TypeGuard[str]:
     """Whether `name` can name a clip. Files are named after clips, so slashes are refused: nothing outside the folder is opened."""
     plain = isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable()
     return plain and name not in (".", "..") and "/" not in name and "\\" not in name

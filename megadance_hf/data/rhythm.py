@@ -15,8 +15,10 @@ def beat_position(clip: Clip) -> np.ndarray | None:
     Known beats lie on a grid; estimated ones (beats.py) need not, since a band may speed up.
     """
     if clip.beat_source == ESTIMATED:
-        beats = estimate_beats(clip.input_features) if clip.paired else None
-        return beats.position if beats is not None and clip.beat_confidence >= MIN_CONFIDENCE else None
+        if clip.input_features is None or (clip.beat_confidence or 0) < MIN_CONFIDENCE:
+            return None
+        beats = estimate_beats(clip.input_features)
+        return None if beats is None else beats.position
     if clip.beat_period_s is None or clip.first_beat_s is None or clip.phase_confidence == "low":
         return None
     return (np.arange(len(clip)) / FPS - clip.first_beat_s) / clip.beat_period_s

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from .segments import CodeSegments, MotionSegments, RhythmSegments
+from .segments import Segments
 
 
 class EpochSampler(Sampler[int]):
@@ -18,8 +18,8 @@ class EpochSampler(Sampler[int]):
     more than 1 needs segments with `genre_ids`.
     """
 
-    def __init__(self, segments: MotionSegments | CodeSegments | RhythmSegments, seed: int = 0, genre_run: int = 1):
-        if genre_run < 1 or (genre_run > 1 and not hasattr(segments, "genre_ids")):
+    def __init__(self, segments: Segments, seed: int = 0, genre_run: int = 1):
+        if genre_run < 1 or (genre_run > 1 and segments.genre_ids is None):
             raise ValueError(
                 f"genre_run={genre_run}: give 1, or more with segments that know their genres (CodeSegments)"
             )
@@ -36,8 +36,8 @@ class EpochSampler(Sampler[int]):
         # the extra number keeps this stream apart from that of item `index`
         generator = np.random.default_rng((self.seed, self.epoch, 0, 1))
         order = generator.permutation(len(self.segments))
-        if self.genre_run > 1:
-            order = _in_runs(order, self.segments.genre_ids[order], self.genre_run, generator)
+        if self.genre_run > 1 and (genres := self.segments.genre_ids) is not None:
+            order = _in_runs(order, genres[order], self.genre_run, generator)
         return iter(order.tolist())
 
 

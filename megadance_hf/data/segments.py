@@ -32,7 +32,7 @@ SEGMENT_FRAMES = 240
 SEGMENT_STRIDE = 16
 
 
-class _Segments(Dataset):
+class Segments(Dataset):
     """Which frames item `index` holds; subclasses fill `_rows` from `_table`.
 
     Every clip is cut every `stride` frames. With `random`, each epoch has every such segment once, shifted by less than a stride, so that
@@ -54,6 +54,11 @@ class _Segments(Dataset):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def genre_ids(self) -> np.ndarray | None:
+        """Genre id (len(self),) of every item, without making it; None where items have none."""
+        return None
+
     def _generator(self, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, self.epoch, index))
 
@@ -66,7 +71,7 @@ class _Segments(Dataset):
         return rows
 
 
-class MotionSegments(_Segments):
+class MotionSegments(Segments):
     """Segments of motion for the tokenizer: items `{"motion": (length, 147) float32}`. They are views of the data: do not write to them.
 
     With `genres` for the genre classifier: `motion` then has root positions in place of velocities, beginning at x = z = 0, and items
@@ -136,7 +141,7 @@ class MotionSegments(_Segments):
 
 
 def _genre_index(clip: Clip, genres: Sequence[str]) -> int:
-    if clip.genre not in genres:
+    if clip.genre is None or clip.genre not in genres:
         raise ValueError(f"clip {clip.id!r} has genre {clip.genre!r}, which is none of {', '.join(genres)}")
     return list(genres).index(clip.genre)
 
@@ -154,7 +159,7 @@ def _reflect(clip: Clip, length: int) -> Clip:
 _FLAGS = (torch.tensor(False), torch.tensor(True))
 
 
-class CodeSegments(_Segments):
+class CodeSegments(Segments):
     """Segments of music and codes for the generator.
 
     Items, for `length` L frames (a multiple of 8): `input_features` (L, 35) float32, `upper_codes` and `lower_codes` (L/8,)
@@ -208,7 +213,7 @@ class CodeSegments(_Segments):
         for name, number in (repeats or {}).items():
             if number < 0:
                 raise ValueError(f"repeats.{name}={number!r}: give 0 or more")
-        times = [(repeats or {}).get(group[0].clip.genre, 1) for group in self._groups]
+        times = [(repeats or {}).get(genres[genre_id], 1) for genre_id in self._genre_ids]
         self._rows = [row for row in rows for _ in range(times[row[0]])]
         if not self._rows:
             raise ValueError("repeats leave no segment: give some genre of the data 1 or more")
@@ -218,7 +223,6 @@ class CodeSegments(_Segments):
 
     @property
     def genre_ids(self) -> np.ndarray:
-        """Genre id (len(self),) of every item, without making it."""
         return np.array([self._genre_ids[row[0]] for row in self._rows])
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -238,8 +242,8 @@ class CodeSegments(_Segments):
         frames = slice(start, start + self.length)
         step, offset = divmod(start, FRAMES_PER_CODE)
         codes = slice(step, step + self.length // FRAMES_PER_CODE)
-        has_music = clip.paired
-        features = clip.input_features[frames] if has_music else self._silence
+        has_music = clip.input_features is not None
+        features = self._silence if clip.input_features is None else clip.input_features[frames]
         if has_music and self.augmentation is not None and generator is not None:
             features, has_music = self.augmentation(features, self.statistics, generator)
         item = {
@@ -255,7 +259,7 @@ class CodeSegments(_Segments):
         return item
 
 
-class RhythmSegments(_Segments):
+class RhythmSegments(Segments):
     """Segments of music with its beats and bars, for the rhythm encoder. The dance does not matter.
 
     Items: `input_features` (length, 35) and `rhythm_labels` (length, 4) float32, see `rhythm_labels`.
@@ -288,13 +292,13 @@ class RhythmSegments(_Segments):
         self.statistics, self.augmentation, self.tempo = statistics, augmentation, tempo if random else 1.0
         # a faster segment needs more frames, and its last one needs a successor to blend with
         self._span = int(np.ceil(length * self.tempo)) + 1
-        self._clips, self._positions = [], []
+        self._music: list[tuple[Clip, np.ndarray, np.ndarray]] = []
         for clip in clips:
-            position = beat_position(clip) if clip.paired and len(clip) >= self._span else None
-            if position is not None:
-                self._clips.append(clip)
-                self._positions.append(position)
-        self._rows = self._table([len(clip) - self._span + length for clip in self._clips])
+            if clip.input_features is not None and len(clip) >= self._span:
+                position = beat_position(clip)
+                if position is not None:
+                    self._music.append((clip, clip.input_features, position))
+        self._rows = self._table([len(clip) - self._span + length for clip, _, _ in self._music])
         if len(self._rows) == 0:
             raise ValueError(
                 f"none of {len(clips)} clips has music with beats that are known or clear and {self._span} frames; use a "
@@ -304,13 +308,13 @@ class RhythmSegments(_Segments):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index = range(len(self))[index]
         item, start, choices = self._rows[index]
-        clip, factor, generator = self._clips[item], 1.0, None
+        clip, features, position = self._music[item]
+        factor, generator = 1.0, None
         if self.random:
             generator = self._generator(index)
             start += int(generator.integers(choices))
             factor = float(np.exp(generator.uniform(-1, 1) * np.log(self.tempo)))
-        features = clip.input_features[start : start + self._span]
-        position = self._positions[item][start : start + self._span]
+        features, position = features[start : start + self._span], position[start : start + self._span]
         if factor != 1.0:
             features = stretch_features(features, factor)
             before, share = stretched_frames(self._span, factor)

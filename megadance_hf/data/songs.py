@@ -122,7 +122,7 @@ def _with_serial_number_0(ogg: bytes) -> bytes:
         end = page + 27 + segments + sum(content[page + 27 : page + 27 + segments])
         content[page + 14 : page + 18] = bytes(4)
         content[page + 22 : page + 26] = bytes(4)
-        content[page + 22 : page + 26] = _ogg_checksum(content[page:end]).to_bytes(4, "little")
+        content[page + 22 : page + 26] = _ogg_checksum(bytes(content[page:end])).to_bytes(4, "little")
         page = end
     return bytes(content)
 

@@ -35,7 +35,8 @@ def songs_of(clips: Sequence[Clip]) -> list[int]:
 def begin_alike(first: Clip, second: Clip, frames: int = 60) -> bool:
     """Whether the first `frames` frames of two clips' music are the same, by their MFCC (several dances of AIST++ share a song)."""
     frames = min(len(first), len(second), frames)
-    one, other = (clip.input_features[:frames, MFCC] for clip in (first, second))
+    assert first.input_features is not None and second.input_features is not None
+    one, other = first.input_features[:frames, MFCC], second.input_features[:frames, MFCC]
     return float(np.abs(one - other).mean()) < 0.02 * float(np.abs(one).mean() + 1e-9)
 
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE
 from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, ROOT_SIZE
 
 from .augmentation import mirror_motion
 from .clip import Clip, clip_motion
+
+if TYPE_CHECKING:
+    from .segments import MotionSegments
 
 # Floors keep normalisation from amplifying noise: 36 to 45 of the 147 channels are constant or nearly so. Rotation entries lie in
 # [-1, 1]; velocities are in metres per frame, so their floor is smaller (0.03 m/s).
@@ -61,7 +64,7 @@ class Statistics:
         return dict(self.__dict__)
 
 
-def segment_statistics(segments: Dataset) -> tuple[Tensor, Tensor]:
+def segment_statistics(segments: "MotionSegments") -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (147,) of every frame of segments with root positions, for the genre classifier."""
     moments = _Moments(MOTION_SIZE)
     for index in range(len(segments)):
