@@ -72,5 +72,12 @@ setup(
     package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "export/web/*", "motion/body/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["megadance=megadance_hf.cli.command:main"]},
+    entry_points={
+        "console_scripts": ["megadance=megadance_hf.cli.command:main"],
+        # what `megadance prepare` knows: megadance_hf/data/sources.py
+        "megadance.sources": [
+            f"{name}=megadance_hf.datasets_scripts:{name.upper()}"
+            for name in ("finedance", "aistpp", "ballroom", "mocap", "synthetic")
+        ],
+    },
 )

@@ -1,1 +1,48 @@
-"""Raw dance data sets, as their users have them on disk, to one Parquet schema (`schema.py`)."""
+"""Our sources: raw dance data sets as their users have them on disk, one module each. setup.py registers them as entry points.
+
+Declared here, apart from their modules, so that `megadance prepare --help` imports none of these.
+"""
+
+from megadance_hf.data.sources import Option, Source
+
+FINEDANCE = Source(
+    "FineDance, as downloaded or as the authors of MEGADance preprocess it",
+    prepare="megadance_hf.datasets_scripts.finedance:prepare",
+    options=(
+        Option(
+            "split",
+            "published lists: all genres in the test (default; the paper's), or dancers who are in no other split",
+            choices=("genre", "dancer"),
+            default="genre",
+        ),
+        Option(
+            "validation",
+            "train songs to hold back for early stopping; the genre split has none of its own (default 0, as the paper)",
+            kind=int,
+            default=0,
+        ),
+        Option(
+            "hands",
+            "finger by which SMPL's hands turn (default middle)",
+            choices=("middle", "index", "none"),
+            default="middle",
+        ),
+    ),
+)
+AISTPP = Source(
+    "AIST++, as downloaded",
+    prepare="megadance_hf.datasets_scripts.aistpp:prepare",
+    options=(Option("music", "where the songs are, if not in RAW/music", metavar="FOLDER"),),
+)
+BALLROOM = Source("waltz, rumba and cha-cha with their songs", prepare="megadance_hf.datasets_scripts.ballroom:prepare")
+MOCAP = Source("dances without music", prepare="megadance_hf.datasets_scripts.mocap:prepare")
+SYNTHETIC = Source(
+    "composed songs and choreographed dances; needs no download",
+    prepare="megadance_hf.datasets_scripts.synthetic:prepare",
+    has_raw=False,
+    options=(
+        Option("clips", "how many (default 80)", kind=int, minimum=1, default=80),
+        Option("seconds", "length of each (default 24)", kind=float, minimum=2, default=24.0, metavar="S"),
+        Option("seed", "another number, other songs", kind=int, default=0),
+    ),
+)

@@ -1,63 +1,54 @@
 """AIST++ (Li et al., ICCV 2021): ten street dances as SMPL motion, to the songs of the AIST Dance Video Database.
 
-The raw folder holds what is downloaded: `motions/SEQ.pkl` (`smpl_poses` (N, 72), `smpl_scaling` (1,), `smpl_trans` (N, 3), 60 frames
-a second), `splits/crossmodal_{train,val,test}.txt`, `ignore_list.txt`, and in `music/` (or `wav/`, `all_musics/`, or a folder of its
-own) one file a song, `mBR0.wav` or `.mp3`. A name such as `gBR_sBM_cAll_d04_mBR0_ch01` says the genre and the song.
+The raw folder is as downloaded: `motions/SEQ.pkl` (`smpl_poses` (N, 72), `smpl_scaling` (1,), `smpl_trans` (N, 3), 60 fps),
+`splits/crossmodal_{train,val,test}.txt`, `ignore_list.txt`, and in `music/` (or `wav/`, `all_musics/`, or another folder) one file per
+song, `mBR0.wav` or `.mp3`. A name such as `gBR_sBM_cAll_d04_mBR0_ch01` gives the genre and the song.
 
     megadance prepare aistpp RAW OUT [--music FOLDER]
 
-Of 60 frames a second every other one is kept. Paths are divided by their scaling; they place the SMPL *model*, and are moved to its
-pelvis. The origin is where the cameras' calibration put it, about a metre above the floor: each dance is put on y = 0, and its
-`source` says how far. Without `ignore_list.txt` nothing is ignored, and the report says so.
+Every other frame is kept, which gives 30 fps. Paths are divided by their scaling; they are those of the SMPL *model*, and are moved to
+its pelvis. The origin is that of the camera calibration, about a metre above the floor: each dance is put on y = 0, and its `source`
+notes how far it was moved. Without `ignore_list.txt` nothing is ignored, and the report says so.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from megadance_hf.data.schema import (
-    Card,
-    Clip,
-    ClipError,
-    Jumps,
-    MissingDataError,
-    RawClip,
-    Report,
-    numbers,
-    prepare_clips,
-    put_on_the_floor,
-    read_names,
-)
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError, Jumps, put_on_the_floor
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
+from megadance_hf.data.prepared import MissingDataError
+from megadance_hf.data.raw_files import read_arrays, read_names
 from megadance_hf.data.songs import add_song, find_song
 from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
-from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.motion.layouts import SMPL_PELVIS
-from megadance_hf.motion.safe_files import load_pickle
 
 GENRE_OF_CODE = dict(zip(("BR", "HO", "JB", "JS", "KR", "LH", "LO", "MH", "PO", "WA"), GENRES, strict=True))
 SPLIT_FILES = {"train": "crossmodal_train.txt", "validation": "crossmodal_val.txt", "test": "crossmodal_test.txt"}
 IGNORE_LIST = "ignore_list.txt"
 MUSIC_FOLDERS = ("music", "wav", "all_musics")
 RAW_FPS = 60
+_REMEDY = "fetch it from the AIST++ site"
 LICENCE = (
     "motion: CC BY 4.0 (AIST++, Google LLC); music: AIST Dance Video Database, research only, not to be redistributed"
 )
 CARD = Card(
     title="AIST++ (SMPL, 30 fps)",
     description="Street dances of the AIST++ data set (R. Li, S. Yang, D. A. Ross and A. Kanazawa, *AI Choreographer*, ICCV 2021), its "
-    "cross-modal splits, every other frame of 60 a second, the path of the pelvis in metres, the floor at y = 0. Sequences of the "
-    "ignore list, whose tracking is broken, are not in it where the raw folder has that list. Each row has the piece of its song that is danced to.",
-    licence="Motion: CC BY 4.0, AIST++ (changed: 30 frames a second, metres). Music: AIST Dance Video Database, for research; do not "
+    "cross-modal splits, every other frame of 60 per second, the path of the pelvis in metres, the floor at y = 0. Sequences of the "
+    "ignore list, whose tracking is broken, are not in it where the raw folder has that list. Each row has the excerpt of its song that is danced to.",
+    licence="Motion: CC BY 4.0, AIST++ (changed: 30 frames per second, metres). Music: AIST Dance Video Database, for research; do not "
     "redistribute it.",
 )
 
 
 def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[RawClip], dict[str, str]]:
-    """Every clip that the splits name, train first, and the ids that are ignored, with the reason."""
+    """Every clip that the splits name, train first, and the reason for each id that is ignored."""
     raw = Path(raw)
-    listed = {split: _read_list(raw, f"splits/{file}") for split, file in SPLIT_FILES.items()}
+    listed = {split: read_names(raw, f"splits/{file}", _REMEDY) for split, file in SPLIT_FILES.items()}
     has_list = (raw / IGNORE_LIST).is_file()
-    bad = set(_read_list(raw, IGNORE_LIST)) if has_list else set()
+    bad = set(read_names(raw, IGNORE_LIST, _REMEDY)) if has_list else set()
     folders = [Path(music)] if music is not None else [raw / name for name in MUSIC_FOLDERS]
     if not any(folder.is_dir() for folder in folders):
         where = f"{str(music)!r} is no folder" if music is not None else f"{str(raw)!r} has no folder music/"
@@ -79,13 +70,6 @@ def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[Raw
     return list(clips.values()), ignored
 
 
-def _read_list(raw: Path, name: str) -> list[str]:
-    file = raw / name
-    if not file.is_file():
-        raise MissingDataError(f"raw folder {str(raw)!r} has no {name}; fetch it from the AIST++ site")
-    return read_names(file, "it as it was downloaded from the AIST++ site")
-
-
 def make(raw: RawClip) -> Clip:
     """Reads one raw clip."""
     clip = Clip(
@@ -99,7 +83,7 @@ def make(raw: RawClip) -> Clip:
         song=raw.files[1].stem,
     )
     clip.poses, clip.translation = read_motion(raw.files[0])
-    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     put_on_the_floor(clip)
     return add_song(clip, raw.files[1])
 
@@ -112,19 +96,10 @@ def _genre(name: str) -> str:
 
 
 def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (T, 72) and the path of the pelvis (T, 3) in metres at 30 frames a second from a pickle of 60; the floor as stored."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    keys = ("smpl_poses", "smpl_trans", "smpl_scaling")
-    with reading(file, error=ClipError):
-        content = load_pickle(file)
-        if not isinstance(content, dict) or not set(keys) <= set(content):
-            raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
-        try:
-            poses, translation, scaling = (numbers(key, content[key]).astype(np.float64) for key in keys)
-        except ClipError as error:
-            raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
-        scaling = scaling.reshape(-1)
+    """Poses (T, 72) and the path of the pelvis (T, 3) in metres at 30 fps from a pickle of 60 fps; the floor as stored."""
+    arrays = read_arrays(file, "smpl_poses", "smpl_trans", "smpl_scaling")
+    poses, translation, scaling = (array.astype(np.float64) for array in arrays.values())
+    scaling = scaling.reshape(-1)
     if scaling.size != 1 or not np.isfinite(scaling[0]) or scaling[0] <= 0:
         raise ClipError(f"{file.name} has smpl_scaling {scaling.tolist()[:4]}, expected one number above 0")
     if poses.ndim == 0 or translation.ndim != 2:
@@ -149,7 +124,7 @@ def prepare(
 
     Args:
         raw, out: folders.
-        music: the folder with the songs, if it is not in the raw folder.
+        music: the folder with the songs, if they are not in the raw folder.
         jumps, num_proc, progress: see `prepare_clips`.
 
     Raises:

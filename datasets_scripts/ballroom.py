@@ -6,34 +6,21 @@ seconds for paired clips, `metadata.jsonl` and `splits/{train,test}.txt`.
     megadance prepare ballroom RAW OUT
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from megadance_hf.data.schema import (
-    MOST_LIST,
-    Card,
-    Clip,
-    ClipError,
-    DataError,
-    Jumps,
-    MissingDataError,
-    RawClip,
-    Report,
-    is_clip_name,
-    music_features,
-    prepare_clips,
-    read_names,
-)
-from megadance_hf.modeling.errors_megadance import reading, reason_of, short
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError, Jumps
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
+from megadance_hf.data.raw_files import check_exists, read_names, read_records
+from megadance_hf.data.songs import music_features
+from megadance_hf.modeling.errors_megadance import reading, short
 from megadance_hf.motion.safe_files import load_npz
 
 GENRES = ("chacha", "rumba", "waltz")
-# Train songs kept apart to stop training early. The raw folder has no such split; `test` stays exactly as it is there.
-# One waltz at each of the two tempi (87 and 84 BPM) and the shortest rumba that starts on a downbeat; cha-cha has only one
-# paired train song, which is too little to give away.
+# Train songs held out for early stopping. The raw folder has no validation split; its test split stays as it is. One waltz at each of
+# the two tempi (87 and 84 BPM) and the shortest rumba that starts on a downbeat; cha-cha has only one paired train song.
 VALIDATION = ("rumba_3", "waltz_21", "waltz_25")
 LICENCE = "none stated by the source: research and testing only, do not redistribute the audio"
 CARD = Card(
@@ -50,15 +37,10 @@ CARD = Card(
 def list_raw(raw: str | Path) -> list[RawClip]:
     """Every clip that the splits of the raw folder name, train first, with its line of `metadata.jsonl`."""
     raw = Path(raw)
-    records = read_metadata(raw)
+    records = read_records(raw)
     clips = []
     for split in ("train", "test"):
-        file = raw / "splits" / f"{split}.txt"
-        if not file.is_file():
-            raise MissingDataError(
-                f"raw folder {str(raw)!r} has no splits/{split}.txt; give the folder of the ballroom set"
-            )
-        for name in read_names(file, "the list of clips as it was downloaded, one name a line"):
+        for name in read_names(raw, f"splits/{split}.txt"):
             record = records.get(name, {"missing": True})
             files = [raw / "motions" / f"{name}.npz"]
             if record.get("paired"):
@@ -68,35 +50,9 @@ def list_raw(raw: str | Path) -> list[RawClip]:
     return clips
 
 
-def read_metadata(raw: Path) -> dict[str, dict[str, Any]]:
-    """`metadata.jsonl` of a raw folder by id; shared with `mocap`."""
-    file = raw / "metadata.jsonl"
-    if not file.is_file():
-        raise MissingDataError(f"raw folder {str(raw)!r} has no metadata.jsonl; give the folder as it was downloaded")
-    records: dict[str, dict[str, Any]] = {}
-    with reading(file, "give the file as it was downloaded", DataError):
-        if file.stat().st_size > MOST_LIST:
-            raise ValueError(f"it is longer than {MOST_LIST >> 20} MB")
-        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"line {number} is no JSON: {reason_of(error)}") from error
-            name = record.get("id") if isinstance(record, dict) else None
-            if not is_clip_name(name):
-                raise ValueError(f"line {number} is no record of a clip with an id")
-            if name in records:
-                raise ValueError(f"line {number} has the id {name!r} once more")
-            records[name] = record
-    return records
-
-
 def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`smpl_poses` and `smpl_trans` of one .npz at 30 fps; shared with `mocap`."""
-    if not file.is_file():
-        raise ClipError(f"{file.name} is missing")
+    """`smpl_poses` and `smpl_trans` of one .npz at 30 fps, also of `mocap`."""
+    check_exists(file)
     with reading(file, error=ClipError):
         keys = ("smpl_poses", "smpl_trans", "fps")
         data = load_npz(file, keys)
@@ -104,7 +60,7 @@ def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ClipError(f"{file.name} lacks an array: {lacking[0]}")
         poses, translation, fps = (data[key] for key in keys)
         if fps.size != 1 or fps.dtype.kind not in "iuf" or fps.item() != 30:
-            raise ClipError(f"{file.name} has {short(fps, 40)} frames a second, expected 30")
+            raise ClipError(f"{file.name} has {short(fps, 40)} frames per second, expected 30")
     return poses, translation
 
 
@@ -128,9 +84,8 @@ def make(raw: RawClip) -> Clip:
     )
     if not record.get("paired"):
         return clip
-    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
-    if not raw.files[1].is_file():
-        raise ClipError(f"{raw.files[1].name} is missing")
+    clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
+    check_exists(raw.files[1])
     clip.audio = raw.files[1].read_bytes()
     clip.input_features = music_features(clip.audio, len(clip))
     clip.beat_period_s = record.get("beat_period_s")

@@ -1,15 +1,15 @@
-"""FineDance (Li et al., ICCV 2023): sixteen dances with their songs, optical motion capture, 30 frames a second.
+"""FineDance (Li et al., ICCV 2023): sixteen genres of dance with their songs, optical motion capture, 30 fps.
 
-The raw folder is read as it is downloaded: `motion/NNN.npy`, `music_wav/NNN.wav` (where it is missing `music_npy/NNN.npy`, 35 columns,
-without sound), `label_json/NNN.json` with the genre in `style2`. So is the folder that the authors of MEGADance preprocess it to:
-`motion/NAME.pkl` (`smpl_poses` (T, 72), `smpl_trans` (T, 3)), `librosa/NAME.pkl` (`music` (T, 35)), `label/NAME.json`, `train.txt`,
-`test.txt`; which of the two it is, is seen from the files.
+The raw folder is as downloaded: `motion/NNN.npy`, `music_wav/NNN.wav` (or where it is missing `music_npy/NNN.npy`, 35 columns, without
+sound), `label_json/NNN.json` with the genre in `style2`. Or it is as the authors of MEGADance preprocess it: `motion/NAME.pkl`
+(`smpl_poses` (T, 72), `smpl_trans` (T, 3)), `librosa/NAME.pkl` (`music` (T, 35)), `label/NAME.json`, `train.txt`, `test.txt`. The
+files tell which.
 
     megadance prepare finedance RAW OUT [--split genre|dancer] [--validation N] [--hands middle|index|none]
 
-`megadance_hf/motion/finedance.py` says what the columns mean and how SMPL's hands are chosen. **Paths** place the body *model*
-(SMPL-X) and are moved to its pelvis; each dance is put on y = 0. **120** is in the published test list and in the list of ignored numbers as well; it is
-test here, since the paper measures on 20 songs.
+`megadance_hf/motion/finedance.py` has the columns and the choice of SMPL's hands. Paths are those of the body *model* (SMPL-X) and are
+moved to its pelvis; each dance is put on y = 0. Number 120 is both on the published test list and on the list of ignored numbers; it is
+a test song here, since the paper tests on 20 songs.
 """
 
 import json
@@ -19,31 +19,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from megadance_hf.data.schema import (
-    FEATURE_SIZE,
-    Card,
-    Clip,
-    ClipError,
-    DataError,
-    Jumps,
-    MissingDataError,
-    RawClip,
-    Report,
-    numbers,
-    prepare_clips,
-    put_on_the_floor,
-    read_names,
-)
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError, Jumps, put_on_the_floor
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
+from megadance_hf.data.prepared import DataError, MissingDataError
+from megadance_hf.data.raw_files import check_exists, read_array, read_arrays, read_names
 from megadance_hf.data.songs import add_song, cut_to_music, find_song
 from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
-from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
-from megadance_hf.modeling.errors_megadance import reading, reason_of
+from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE, GenreError, match_genre
+from megadance_hf.modeling.errors_megadance import reason_of
 from megadance_hf.motion.finedance import HANDS, Hands, to_smpl
 from megadance_hf.motion.layouts import SMPLX_PELVIS
-from megadance_hf.motion.safe_files import load_npy, load_pickle
 
 Split = Literal["genre", "dancer"]
-# Published lists; a number that is in none of them is for training.
+# Published lists; every other number is for training.
 SPLITS: dict[str, dict[str, tuple[int, ...]]] = {
     "genre": {
         "test": (63, 132, 143, 36, 98, 198, 130, 12, 211, 193, 179, 65, 137, 161, 92, 120, 37, 109, 204, 144),
@@ -56,13 +45,13 @@ SPLITS: dict[str, dict[str, tuple[int, ...]]] = {
         "ignored": (116, 118, 120, 123, 159, 202),
     },
 }
-# Spellings of the label files; capitals, spaces and hyphens never matter.
+# Spellings in the label files; capitals, spaces and hyphens never matter.
 ALIASES = {"tai": "Dai", "uighur": "Wei", "uyghur": "Wei", "hmong": "Miao"}
 LICENCE = "FineDance: research only, see the terms of the data set; the music is not to be redistributed"
 CARD = Card(
     title="FineDance (SMPL, 30 fps)",
     description="The public part of FineDance (R. Li et al., *FineDance: A Fine-grained Choreography Dataset for 3D Full Body Dance "
-    "Generation*, ICCV 2023), its fingers left away: the 22 body joints of SMPL-H, and hands as `source` says. The path is that of "
+    "Generation*, ICCV 2023), without fingers: the 22 body joints of SMPL-H, and hands as noted in `source`. The path is that of "
     "the pelvis, the floor at y = 0.",
     licence="Research only, under the terms of FineDance; do not redistribute the music.",
     licence_name="research-only",
@@ -103,7 +92,7 @@ def _list_numbers(raw: Path, split: Split, hands: Hands) -> tuple[list[RawClip],
         files = (motion, raw / "label_json" / f"{name}.json", song)
         clips.append(RawClip(name, target, files, {"layout": "raw", "hands": hands, "numbered": number is not None}))
     present = {clip.id for clip in clips}
-    for number in sorted(lists["test"]):  # scores on fewer songs are not the paper's
+    for number in sorted(lists["test"]):  # scores on fewer songs are not comparable with the paper's
         if f"{number:03d}" not in present:
             ignored[f"{number:03d}"] = "on the published test list, but not in motion/"
     return clips, ignored
@@ -111,13 +100,8 @@ def _list_numbers(raw: Path, split: Split, hands: Hands) -> tuple[list[RawClip],
 
 def _list_processed(raw: Path) -> tuple[list[RawClip], dict[str, str]]:
     split_of: dict[str, str] = {}
-    for split in ("test", "train"):  # what is tested is never trained on
-        file = raw / f"{split}.txt"
-        if not file.is_file():
-            raise MissingDataError(
-                f"raw folder {str(raw)!r} has motion/*.pkl but no {split}.txt, which names its clips"
-            )
-        for line in read_names(file, "the list of clips as it was downloaded, one name a line"):
+    for split in ("test", "train"):  # test songs are never trained on
+        for line in read_names(raw, f"{split}.txt", "it names the clips of motion/*.pkl"):
             split_of.setdefault(line.removesuffix(".pkl").removesuffix(".npy"), split)
     clips = [
         RawClip(
@@ -133,7 +117,7 @@ def _list_processed(raw: Path) -> tuple[list[RawClip], dict[str, str]]:
 
 
 def _hold_back(clips: list[RawClip], count: int) -> list[RawClip]:
-    """`count` train clips, evenly spread over the list, become the validation split; the test split never changes."""
+    """Makes `count` train clips, evenly spread over the list, the validation split; the test split never changes."""
     if count == 0:
         return clips
     train = [clip.id for clip in clips if clip.split == "train"]
@@ -169,9 +153,9 @@ def make(raw: RawClip) -> Clip:
     else:
         hands = raw.record["hands"]
         clip.poses, clip.translation = to_smpl(read_array(motion), motion.name, hands)
-        clip.translation = clip.translation + np.float32(SMPLX_PELVIS)
+        clip.translation = clip.translation + np.asarray(SMPLX_PELVIS, np.float32)
         clip.source += f" (hands: {hands})"
-    clip.check(GENRES, jumps="keep")  # a bad motion is told before its song is analysed, which takes seconds
+    clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     put_on_the_floor(clip)
     if music.suffix == ".pkl":
         return cut_to_music(clip, _features(read_arrays(music, "music")["music"], music.name))
@@ -183,8 +167,7 @@ def make(raw: RawClip) -> Clip:
 
 def read_genre(file: Path) -> str:
     """`style2` of a label file as one of `GENRES`."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
+    check_exists(file)
     try:
         style = json.loads(file.read_text(encoding="utf-8-sig"))["style2"]
         if not isinstance(style, str) or len(style) > 100:
@@ -197,42 +180,17 @@ def read_genre(file: Path) -> str:
         raise ClipError(f"{file.name}: style2 is no genre of FineDance: {error}") from None
 
 
-def read_array(file: Path) -> np.ndarray:
-    """The array of numbers in a .npy file; a pickled one is refused."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    with reading(file, error=ClipError):
-        array = load_npy(file)
-    if array.dtype.kind not in "fiu":
-        raise ClipError(f"{file.name} is no array of numbers")
-    return array
-
-
-def read_arrays(file: Path, *keys: str) -> dict[str, np.ndarray]:
-    """Arrays of numbers in a pickled dictionary; nothing in it is run."""
-    if not file.is_file():
-        raise ClipError(f"{file.parent.name}/{file.name} is missing")
-    with reading(file, error=ClipError):
-        content = load_pickle(file)
-    if not isinstance(content, dict) or not set(keys) <= set(content):
-        raise ClipError(f"{file.name} lacks one of {', '.join(keys)}")
-    try:
-        return {key: numbers(key, content[key]) for key in keys}
-    except ClipError as error:
-        raise ClipError(f"{file.name} holds something else than numbers ({error})") from error
-
-
 def _features(array: Any, name: str) -> np.ndarray:
-    if array.ndim != 2 or array.shape[1] != FEATURE_SIZE:
-        raise ClipError(f"{name} has shape {array.shape}, expected (rows, {FEATURE_SIZE})")
+    if array.ndim != 2 or array.shape[1] != MUSIC_FEATURE_SIZE:
+        raise ClipError(f"{name} has shape {array.shape}, expected (rows, {MUSIC_FEATURE_SIZE})")
     return array.astype(np.float32)
 
 
 def released_order(features: np.ndarray, name: str) -> np.ndarray:
-    """Downloaded music features (rows, 35) with their columns as the models have them: 20 MFCC, 12 chroma, envelope, beat, peak.
+    """Downloaded music features (rows, 35) with their columns in the order of the models: 20 MFCC, 12 chroma, envelope, beat, peak.
 
-    FineDance's own, like AIST++'s, are envelope, 20 MFCC, 12 chroma, peak, beat. Where the numbers from 0 to 1 are, the chroma,
-    tells the two apart.
+    FineDance's own order, like that of AIST++, is envelope, 20 MFCC, 12 chroma, peak, beat. The chroma, which lies in [0, 1], tells the
+    two apart.
     """
 
     def has_chroma(first: int) -> bool:
@@ -261,15 +219,15 @@ def prepare(
 
     Args:
         raw, out: folders.
-        split: "genre" (the paper's, 20 test songs, no validation) or "dancer" (no dancer is in two splits; with validation). The
-            preprocessed layout has splits of its own.
-        validation: train clips to hold back where the split has no validation list, to stop training by; 0 trains on all, as the
-            paper does. The test split is the same either way.
-        hands: what SMPL's hand joints turn like: "middle" or "index" finger, or "none". Only for motion with fingers.
+        split: "genre" (the paper's: 20 test songs, no validation) or "dancer" (no dancer is in two splits; with validation). The
+            preprocessed layout has its own splits.
+        validation: train clips to hold out for early stopping where the split has no validation list; 0 trains on all, as the paper
+            does. The test split is the same either way.
+        hands: the finger whose first joint gives SMPL's hands their rotation, "middle" or "index", or "none".
         jumps, num_proc, progress: see `prepare_clips`.
 
     Raises:
-        DataError: an option that does not fit, or a raw folder that is none.
+        DataError: an option does not fit, or the raw folder is not FineDance.
     """
     clips, ignored = list_raw(raw, split, validation, hands)
     options = {"card": CARD, "genres": GENRES, "jumps": jumps, "ignored": ignored}

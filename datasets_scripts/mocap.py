@@ -8,11 +8,14 @@ music: the clips help the tokenizer, and any statistics of motion.
 
 from pathlib import Path
 
-from megadance_hf.data.schema import Card, Clip, Jumps, RawClip, Report, prepare_clips
-from megadance_hf.datasets_scripts.ballroom import read_metadata, read_motion
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, Jumps
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
+from megadance_hf.data.raw_files import read_records
+from megadance_hf.datasets_scripts.ballroom import read_motion
 
 GENRES = ("modern_dance", "walk")
-# Takes of the same or similar phrases; a group must never be divided between splits.
+# Takes of the same or similar phrases, which must never be divided between splits.
 GROUPS = (
     ("cmu_05_09", "cmu_05_10"),
     ("cmu_05_14", "cmu_05_15"),
@@ -36,12 +39,12 @@ def list_raw(raw: str | Path) -> list[RawClip]:
     raw = Path(raw)
     return [
         RawClip(name, "test" if name in TEST else "train", (raw / "motions" / f"{name}.npz",), record)
-        for name, record in read_metadata(raw).items()
+        for name, record in read_records(raw).items()
     ]
 
 
 def make(raw: RawClip) -> Clip:
-    """Reads one raw clip; a genre the source does not state is None."""
+    """Reads one raw clip; its genre is None if the source names none."""
     poses, translation = read_motion(raw.files[0])
     genre = raw.record.get("genre")
     return Clip(
@@ -52,7 +55,7 @@ def make(raw: RawClip) -> Clip:
         split=raw.split,
         source=raw.record.get("source", ""),
         licence=raw.record.get("licence", ""),
-        song=next((group[0] for group in GROUPS if raw.id in group), raw.id),  # what must not be divided
+        song=next((group[0] for group in GROUPS if raw.id in group), raw.id),  # keeps a group together
     )
 
 

@@ -1,9 +1,8 @@
-"""Synthetic dances: composed songs and choreographed dances to them, for tests of everything that hears and moves.
+"""Synthetic dances: composed songs with choreographed dances, to test models and measures on.
 
-There is no raw folder: every clip is a pure function of its number and the seed, free of licences, and the truth about its
-beats, bars and genre is known. A genre is a vocabulary of movements (`choreographer.GENRES`) and has nothing to do with the style
-of the song (`composer.STYLES`): any genre is danced to any style, in three four as in four four time. So a model can know the
-genre only by being told, and the beat only by listening.
+There is no raw folder: every clip is a pure function of its number and the seed, free of third-party licences, with exactly known
+beats, bars and genre. A genre is a vocabulary of movements (`choreographer.GENRES`), independent of the style of the song
+(`composer.STYLES`) and of its metre (3/4 or 4/4). So a model can learn the genre only from its label, and the beat only from the music.
 """
 
 from pathlib import Path
@@ -11,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from megadance_hf.data.schema import Card, Clip, RawClip, Report, music_features, prepare_clips
-from megadance_hf.data.songs import encode_ogg
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.preparation import RawClip, Report, prepare_clips
+from megadance_hf.data.songs import encode_ogg, music_features
 from megadance_hf.synthetic.choreographer import FPS, GENRES, choreograph
 from megadance_hf.synthetic.composer import SAMPLING_RATE, STYLES, compose
 
-# Slower and faster, figures a beat apart would be either dull or a tremble.
+# Beats per minute: figures on every beat would be dull below, and jittery above.
 TEMPO = (76.0, 112.0)
 # Of sixteen clips of a genre one is for validation and three are for testing.
 TURNS = ("train", "test", "train", "train", "validation", *["train"] * 4, "test", *["train"] * 4, "test", "train")
@@ -26,8 +27,8 @@ VERSION = 2
 CARD = Card(
     title="Synthetic dances (SMPL, 30 fps)",
     description="Songs composed and dances choreographed by megadance_hf: five genres of movement, danced to five styles of music in any "
-    "combination, at 76 to 112 beats a minute. The dancer comes to rest on every beat and dances the first beat of a bar larger; "
-    "beats, bars and genres are known exactly. A test bed, not a picture of how people dance.",
+    "combination, at 76 to 112 beats per minute. The dancer comes to rest on every beat and dances the first beat of a bar larger; "
+    "beats, bars and genres are known exactly. A test bed, not a model of how people dance.",
     licence="Made by the code of megadance_hf, Apache-2.0.",
     licence_id="apache-2.0",
     share_audio=True,
@@ -108,9 +109,9 @@ def prepare(
 
     Args:
         out: folder of the prepared data set.
-        clips: how many; fewer than 25 have no test clip or no validation clip of some genre.
+        clips: how many; with fewer than 25 some genre has no test or no validation clip.
         seconds: length of each, 2 or more.
-        seed: another number, other songs and dances.
+        seed: another number gives other songs and dances.
         num_proc, progress: see `prepare_clips`.
 
     Raises:

@@ -14,8 +14,11 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.logging import disable_progress_bar
 
 from megadance_hf.cli.console import status_of, stoppable
-from megadance_hf.data.schema import Clip, DataError, read_info, read_prepared
-from megadance_hf.data.windows import EncodedClip, fitting_length, hold_back, songs_of
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.codes import EncodedClip
+from megadance_hf.data.prepared import DataError, read_info, read_prepared
+from megadance_hf.data.segments import fitting_length
+from megadance_hf.data.splits import hold_back, songs_of
 from megadance_hf.hub.push import check_hub, listing, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.errors_megadance import ModelError, one_line, reason_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor

@@ -32,16 +32,13 @@ from common import (
     with_parts,
 )
 
-from megadance_hf.data.schema import Clip, DataError, read_info, read_prepared
-from megadance_hf.data.windows import (
-    CodeWindows,
-    EpochSampler,
-    MusicAugmentation,
-    Statistics,
-    collate,
-    encode_clips,
-    fitting_length,
-)
+from megadance_hf.data.augmentation import MusicAugmentation
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.codes import encode_clips
+from megadance_hf.data.prepared import DataError, read_info, read_prepared
+from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf.data.segments import CodeSegments, fitting_length
+from megadance_hf.data.statistics import Statistics
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, GenreError, match_genre
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.models import DEFAULT_MODEL
@@ -160,12 +157,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     encoded = encode_clips(tokenizer, clips, stretches=STRETCHES, encode_rhythm=hear, device=device, progress=speaks())
     # without held-out clips the score only tells how well the clips are known by heart
     known = encode_clips(tokenizer, held_out or clips, mirror=False, encode_rhythm=hear, device=device)
-    windows = CodeWindows(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)
+    windows = CodeSegments(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)
     training = fit_batch(training, windows)
     shorter = fitting_length([len(clip) for clip in held_out or clips], length)
     validation = None
     if shorter is not None:
-        validation = CodeWindows(known, genres, statistics, shorter, stride=max(8, shorter // 2), random=False)
+        validation = CodeSegments(known, genres, statistics, shorter, stride=max(8, shorter // 2), random=False)
     codes = getattr(model.generation_config, "start_codes", None) or {}
     model.generation_config.start_codes = {**codes, **start_codes(encoded, [arguments.genre])}
 

@@ -18,7 +18,9 @@ from common import (
     while_training,
 )
 
-from megadance_hf.data.windows import WINDOW, EpochSampler, MotionWindows, collate, window_statistics
+from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf.data.segments import SEGMENT_FRAMES, MotionSegments
+from megadance_hf.data.statistics import segment_statistics
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.training.loop import check_output, train
@@ -39,17 +41,17 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         sizes = {"num_outputs": len(genres), **recipe.section("model")}
         config = MegaDanceClassifierConfig(id2label=dict(enumerate(genres)), **sizes)
     check_output(arguments.output, arguments.resume, config)
-    options = fit_windows(recipe.section("windows"), WINDOW, clips)
+    options = fit_windows(recipe.section("windows"), SEGMENT_FRAMES, clips)
     with recipe.using("windows"):
-        windows = MotionWindows(clips, seed=training.seed, genres=genres, **options)
+        windows = MotionSegments(clips, seed=training.seed, genres=genres, **options)
     held_out = None
     if data.held_out:  # however short a clip is, it is looked at
         whole = options | {"random": False, "mirror": False, "short": "reflect"}
-        held_out = MotionWindows(data.held_out, genres=genres, **whole)
+        held_out = MotionSegments(data.held_out, genres=genres, **whole)
     training = fit_batch(training, windows)
     torch.manual_seed(training.seed)
     model = MegaDanceForGenreClassification(config)
-    model.set_statistics(*window_statistics(MotionWindows(clips, **(options | {"random": False}), genres=genres)))
+    model.set_statistics(*segment_statistics(MotionSegments(clips, **(options | {"random": False}), genres=genres)))
     if arguments.dry_run:
         return tell(arguments, model, [data], model)
     report = train(

@@ -35,19 +35,13 @@ from common import (
     with_parts,
 )
 
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import (
-    WINDOW,
-    CodeWindows,
-    EpochSampler,
-    MusicAugmentation,
-    RhythmWindows,
-    Statistics,
-    beat_position,
-    collate,
-    encode_clips,
-    fitting_length,
-)
+from megadance_hf.data.augmentation import MusicAugmentation
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.codes import encode_clips
+from megadance_hf.data.rhythm import beat_position
+from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf.data.segments import SEGMENT_FRAMES, CodeSegments, RhythmSegments, fitting_length
+from megadance_hf.data.statistics import Statistics
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MegaDanceConfig
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
@@ -161,7 +155,7 @@ def train_rhythm(
         augmentation = MusicAugmentation(**recipe.section("rhythm.augmentation"))
     songs, options = rhythm_clips(recipe, data)
     with recipe.using("rhythm.windows"):
-        windows = RhythmWindows(songs, statistics, augmentation=augmentation, seed=training.seed, **options)
+        windows = RhythmSegments(songs, statistics, augmentation=augmentation, seed=training.seed, **options)
     training = fit_batch(training, windows, "rhythm.training")
     model.requires_grad_(False)
     model.model.rhythm_encoder.requires_grad_(True)
@@ -198,7 +192,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     config = model_config(recipe, tokenizer, arguments.tokenizer, genres)
     check_rhythm(recipe, config, teacher, arguments.rhythm)
     check_output(arguments.output, arguments.resume, config)
-    options = fit_windows(recipe.section("windows"), WINDOW, data.train)
+    options = fit_windows(recipe.section("windows"), SEGMENT_FRAMES, data.train)
     stretches = options.pop("stretches", [1.0])
     repeats, strange = recipe.repeats("windows", genres)
     say_unmatched(strange, "windows")
@@ -220,7 +214,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         encoded = encode_clips(
             tokenizer, data.train, stretches=stretches, encode_rhythm=hear, device=device, progress=speaks()
         )
-        windows = CodeWindows(
+        windows = CodeSegments(
             encoded,
             genres,
             statistics,
@@ -232,7 +226,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     validation, shorter = None, fitting_length([len(clip) for clip in data.held_out], windows.length)
     if shorter is not None:
         held_out = encode_clips(tokenizer, data.held_out, mirror=False, encode_rhythm=hear, device=device)
-        validation = CodeWindows(
+        validation = CodeSegments(
             held_out, genres, statistics, length=shorter, stride=max(8, shorter // 2), random=False
         )
     with recipe.using("task"):

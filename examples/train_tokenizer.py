@@ -20,7 +20,9 @@ from common import (
     while_training,
 )
 
-from megadance_hf.data.windows import WINDOW, EpochSampler, MotionWindows, Statistics, collate
+from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf.data.segments import SEGMENT_FRAMES, MotionSegments
+from megadance_hf.data.statistics import Statistics
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.training.loop import check_output, train
@@ -42,11 +44,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     data = [read_data(arguments.data[0], settings)]
     data += [read_data(folder, DataSettings(0), quiet=True) for folder in arguments.data[1:]]
     clips, held_out = [clip for one in data for clip in one.train], data[0].held_out
-    options = fit_windows(recipe.section("windows"), WINDOW, clips)
+    options = fit_windows(recipe.section("windows"), SEGMENT_FRAMES, clips)
     with recipe.using("windows"):
-        if options.get("length", WINDOW) % config.frames_per_code:
+        if options.get("length", SEGMENT_FRAMES) % config.frames_per_code:
             raise ValueError(f"length={options['length']} is not possible: give a multiple of {config.frames_per_code}")
-        windows = MotionWindows(clips, seed=training.seed, **options)
+        windows = MotionSegments(clips, seed=training.seed, **options)
     training = fit_batch(training, windows)
     statistics = Statistics.from_clips(clips, mirror=windows.mirror)
 

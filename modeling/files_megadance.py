@@ -368,4 +368,12 @@ def _with_final_paths(text: str, moves: list[_Move]) -> str:
     return text
 
 
-__all__ = ["Scratch", "all_or_none", "check_place", "real_place", "scratch", "sweep", "whole"]
+def readable_size(count: int) -> str:
+    """A number of bytes for people: 812 bytes, 4.2 kB, 13.0 MB, 1.5 GB."""
+    if count < 1000:
+        return f"{count} bytes"
+    size, unit = next((count / one, unit) for one, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= one)
+    return f"{size:.1f} {unit}"
+
+
+__all__ = ["Scratch", "all_or_none", "check_place", "readable_size", "real_place", "scratch", "sweep", "whole"]

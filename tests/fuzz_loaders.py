@@ -409,7 +409,7 @@ class PreparedLoader(Loader):
         return file.name != "README.md"
 
     def open(self, path: Path) -> None:
-        from megadance_hf.data.schema import read_prepared
+        from megadance_hf.data.prepared import read_prepared
 
         for clip in read_prepared(path, audio=True):
             len(clip)
@@ -423,7 +423,7 @@ class ConfigurationLoader(Loader):
             shutil.copyfile(file, folder / file.name)
 
     def open(self, path: Path) -> None:
-        from megadance_hf.data.windows import MusicAugmentation
+        from megadance_hf.data.augmentation import MusicAugmentation
         from megadance_hf.modeling import configuration_megadance as configurations
         from megadance_hf.training.recipes import DataSettings, GenerationSettings, read_recipe
 

@@ -9,11 +9,18 @@ import pytest
 import soundfile
 import torch
 
-from megadance_hf.data.schema import Card, Clip, write_prepared
-from megadance_hf.modeling.configuration_megadance import MegaDanceConfig, MegaDanceTokenizerConfig
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.prepared import write_prepared
+from megadance_hf.modeling.configuration_megadance import (
+    MegaDanceClassifierConfig,
+    MegaDanceConfig,
+    MegaDanceTokenizerConfig,
+)
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, NUM_JOINTS, ROOT_SIZE
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.music_features_megadance import BEAT
 
@@ -43,6 +50,13 @@ def tiny_generator(**overrides) -> MegaDanceForMotionGeneration:
     return MegaDanceForMotionGeneration(
         MegaDanceConfig(**{**sizes, "id2label": dict(enumerate(GENRES)), **overrides})
     ).eval()
+
+
+def tiny_classifier() -> MegaDanceForGenreClassification:
+    """Three genres, random weights."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    labels = {"num_outputs": len(GENRES), "id2label": dict(enumerate(GENRES))}
+    return MegaDanceForGenreClassification(MegaDanceClassifierConfig(**sizes, **labels)).eval()
 
 
 def save_tiny_model(folder: Path) -> Path:

@@ -37,7 +37,7 @@ MIDDLE, INDEX = (25, 40), (22, 37)  # joints of SMPL-H
 
 @dataclass(frozen=True)
 class RealClip:
-    """A piece of a real dance at 30 frames a second, and the sound to it."""
+    """A piece of a real dance at 30 frames per second, and the sound to it."""
 
     poses: np.ndarray  # (T, 72)
     translation: np.ndarray  # (T, 3)
@@ -146,7 +146,7 @@ def make_aistpp(
     splits: Mapping[str, tuple[str, ...]] = AISTPP_SPLITS,
     ignored: tuple[str, ...] = (),
 ) -> Path:
-    """`motions/SEQ.pkl` at 60 frames a second, `splits/crossmodal_*.txt`, `ignore_list.txt`, `music/mXXn.wav` for clips by name.
+    """`motions/SEQ.pkl` at 60 frames per second, `splits/crossmodal_*.txt`, `ignore_list.txt`, `music/mXXn.wav` for clips by name.
 
     A song is that of its first clip.
     """

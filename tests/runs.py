@@ -13,18 +13,12 @@ import numpy as np
 import torch
 from accelerate import DistributedType, PartialState
 
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import (
-    CodeWindows,
-    EpochSampler,
-    MotionWindows,
-    MusicAugmentation,
-    RhythmWindows,
-    Statistics,
-    collate,
-    encode_clips,
-    window_statistics,
-)
+from megadance_hf.data.augmentation import MusicAugmentation
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.codes import encode_clips
+from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf.data.segments import CodeSegments, MotionSegments, RhythmSegments
+from megadance_hf.data.statistics import Statistics, segment_statistics
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
@@ -89,7 +83,7 @@ def _run(model, task, windows, config, output, options):
 
 def tokenizer_run(output, **options):
     config, sizes, options = _split(options, ema_decay=0.9, learning_rate=3e-3)
-    windows = MotionWindows(clips(), length=64, stride=16, seed=config.seed)
+    windows = MotionSegments(clips(), length=64, stride=16, seed=config.seed)
     torch.manual_seed(0)
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER | sizes))
     statistics = Statistics.from_clips(clips())
@@ -108,10 +102,10 @@ def generator_run(output, **options):
     torch.manual_seed(0)
     codec = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER)).eval()
     statistics = Statistics.from_clips(clips())
-    windows = CodeWindows(
+    windows = CodeSegments(
         encode_clips(codec, clips()), GENRES, statistics, length=64, augmentation=MusicAugmentation(), seed=config.seed
     )
-    held_out = CodeWindows(encode_clips(codec, clips(2), mirror=False), GENRES, statistics, length=64, random=False)
+    held_out = CodeSegments(encode_clips(codec, clips(2), mirror=False), GENRES, statistics, length=64, random=False)
     model = MegaDanceForMotionGeneration(MegaDanceConfig(**TINY_GENERATOR | sizes))
     model.set_music_statistics(statistics.input_mean, statistics.input_std)
     return _run(model, GeneratorTask(held_out, code_noise=0.3), windows, config, output, options)
@@ -125,7 +119,7 @@ def rhythm_run(output, **options):
         replace(clip, **known, beats_per_bar=3 * (n % 2), first_beat_is_downbeat=True) for n, clip in enumerate(clips())
     ]
     statistics = Statistics.from_clips(songs)
-    windows = RhythmWindows(songs, statistics, length=48, augmentation=MusicAugmentation(), tempo=1.2, seed=3)
+    windows = RhythmSegments(songs, statistics, length=48, augmentation=MusicAugmentation(), tempo=1.2, seed=3)
     torch.manual_seed(0)
     model = MegaDanceForMotionGeneration(
         MegaDanceConfig(**TINY_GENERATOR | {"rhythm_size": 8, "rhythm_layers": 2} | sizes)
@@ -137,12 +131,12 @@ def rhythm_run(output, **options):
 
 def classifier_run(output, **options):
     config, sizes, options = _split(options, learning_rate=1e-3, keep_best=True)
-    windows = MotionWindows(clips(), length=64, seed=3, genres=GENRES)
-    held_out = MotionWindows(clips(2), length=64, random=False, mirror=False, genres=GENRES)
+    windows = MotionSegments(clips(), length=64, seed=3, genres=GENRES)
+    held_out = MotionSegments(clips(2), length=64, random=False, mirror=False, genres=GENRES)
     torch.manual_seed(0)
     labels = {"num_outputs": len(GENRES), "id2label": dict(enumerate(GENRES))}
     model = MegaDanceForGenreClassification(MegaDanceClassifierConfig(**TINY_CLASSIFIER | labels | sizes))
-    model.set_statistics(*window_statistics(held_out))
+    model.set_statistics(*segment_statistics(held_out))
     return _run(model, ClassifierTask(held_out), windows, config, output, options)
 
 

@@ -9,7 +9,9 @@ from raw_folders import AISTPP_NAMES, HANGING, SCALING, make_aistpp, write_pickl
 from raw_folders import real_clips as read_real_clips
 
 from megadance_hf.data import songs
-from megadance_hf.data.schema import Clip, ClipError, MissingDataError, music_features, put_on_the_floor, read_prepared
+from megadance_hf.data.clip import Clip, ClipError, put_on_the_floor
+from megadance_hf.data.prepared import MissingDataError, read_prepared
+from megadance_hf.data.songs import music_features
 from megadance_hf.datasets_scripts.aistpp import GENRE_OF_CODE, GENRES, list_raw, prepare, read_motion
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.motion.layouts import SMPL_PELVIS

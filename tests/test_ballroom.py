@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from megadance_hf.data.schema import ClipError, check_motion, iter_prepared, read_info, read_prepared
+from megadance_hf.data.clip import ClipError, check_motion
+from megadance_hf.data.prepared import iter_prepared, read_info, read_prepared
 from megadance_hf.datasets_scripts import ballroom
 from megadance_hf.datasets_scripts.ballroom import GENRES, VALIDATION, list_raw, prepare
 
@@ -141,7 +142,7 @@ def test_faults_are_told_by_name_and_the_rest_goes_on(raw, tmp_path, quick_featu
         "waltz_3": "poses have shape (60, 69), expected (frames, 72)",
         "waltz_4": "only 9 frames",
         "waltz_5": "waltz_5.npz lacks an array",
-        "waltz_6": "25 frames a second, expected 30",
+        "waltz_6": "25 frames per second, expected 30",
         "waltz_7": "waltz_7.npz cannot be read",
         "waltz_8": "waltz_8.npz is missing",
         "waltz_9": "waltz_9.ogg is missing",
@@ -214,6 +215,6 @@ def test_real_clips_without_features(ballroom_dir, tmp_path, quick_features, mon
 def test_a_message_about_a_strange_rate_is_one_line(tmp_path):
     rate = np.zeros((4, 5, 6))
     np.savez(tmp_path / "a.npz", smpl_poses=np.zeros((9, 72)), smpl_trans=np.zeros((9, 3)), fps=rate)
-    with pytest.raises(ClipError, match=r"a\.npz has \[\[\[0.*frames a second, expected 30") as caught:
+    with pytest.raises(ClipError, match=r"a\.npz has \[\[\[0.*frames per second, expected 30") as caught:
         ballroom.read_motion(tmp_path / "a.npz")
     assert "\n" not in str(caught.value)

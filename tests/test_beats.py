@@ -6,9 +6,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from megadance_hf.data.beats import ESTIMATED, KNOWN, MIN_CONFIDENCE, hear_beats
-from megadance_hf.data.schema import Card, Clip, ClipError, read_prepared, write_prepared
-from megadance_hf.data.windows import RhythmWindows, Statistics, bar_phase, beat_phase, rhythm_labels, time_stretch
+from megadance_hf.data.augmentation import time_stretch
+from megadance_hf.data.beats import ESTIMATED, KNOWN, MIN_CONFIDENCE, estimate_beats
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip, ClipError
+from megadance_hf.data.prepared import read_prepared, write_prepared
+from megadance_hf.data.rhythm import bar_phase, beat_phase, rhythm_labels
+from megadance_hf.data.segments import RhythmSegments
+from megadance_hf.data.statistics import Statistics
 from megadance_hf.evaluation.synchrony import known_beats
 from megadance_hf.modeling.music_features_megadance import BEAT, ONSET_ENVELOPE, music_features
 from megadance_hf.synthetic.composer import composed_clip
@@ -53,7 +58,7 @@ def test_a_band_that_speeds_up_is_followed():
     beats = 2 * time + time**2 / 120
     places = np.flatnonzero(np.diff(np.floor(beats))) + 1
     features[places, BEAT] = features[places, ONSET_ENVELOPE] = 1
-    heard = hear_beats(features)
+    heard = estimate_beats(features)
     assert heard.confidence > 0.9 and heard.period_s == pytest.approx(30 / beats[-1], rel=0.02)
     error = (heard.position - beats + 0.5) % 1 - 0.5
     assert np.abs(error[30:-30] - error.mean()).max() < 0.06
@@ -62,11 +67,11 @@ def test_a_band_that_speeds_up_is_followed():
 def test_a_missing_flag_is_two_beats_and_a_few_are_none():
     features = np.zeros((300, 35), np.float32)
     features[10:300:15, BEAT] = features[10:300:15, ONSET_ENVELOPE] = 1
-    whole = hear_beats(features).position
+    whole = estimate_beats(features).position
     features[100, BEAT] = 0
-    np.testing.assert_allclose(hear_beats(features).position, whole, atol=1e-6)
+    np.testing.assert_allclose(estimate_beats(features).position, whole, atol=1e-6)
     features[50:, BEAT] = 0
-    assert hear_beats(features) is None
+    assert estimate_beats(features) is None
 
 
 def test_noise_has_no_beat_that_is_used():
@@ -74,14 +79,14 @@ def test_noise_has_no_beat_that_is_used():
     clip = Clip("noise", np.zeros((360, 72)), np.zeros((360, 3)), music_features(0.1 * noise)[:360]).with_beats()
     assert clip.beat_source is None or clip.beat_confidence < MIN_CONFIDENCE
     assert beat_phase(clip) is None
-    with pytest.raises(ValueError, match="beats that are known or clearly heard"):
-        RhythmWindows([clip], Statistics.from_clips([clip]), length=64)
+    with pytest.raises(ValueError, match="beats that are known or clear"):
+        RhythmSegments([clip], Statistics.from_clips([clip]), length=64)
 
 
 def test_rhythm_is_learned_from_heard_beats_as_from_known_ones(song):
     heard, statistics = untold(song).with_beats(), Statistics.from_clips([song])
-    windows = [RhythmWindows([clip], statistics, length=64, tempo=1.2, seed=1) for clip in (heard, song)]
-    items = [[one[index]["rhythm_labels"][:, :2] for index in range(len(one))] for one in windows]
+    segments = [RhythmSegments([clip], statistics, length=64, tempo=1.2, seed=1) for clip in (heard, song)]
+    items = [[one[index]["rhythm_labels"][:, :2] for index in range(len(one))] for one in segments]
     assert len(items[0]) == len(items[1]) > 10
     cosines = [float((a * b).sum(-1).mean()) for a, b in zip(*items, strict=True)]
     assert np.mean(cosines) > 0.95

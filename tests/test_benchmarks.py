@@ -31,7 +31,7 @@ def test_mixed_batches(benchmark_of, capsys):
 def test_windows(benchmark_of, capsys):
     report = benchmark_of("windows")(["--runs", "1"])
     assert json.loads(capsys.readouterr().out) == report
-    assert {"codes_windows_per_second", "motion_over_plain"} <= set(report)
+    assert {"codes_segments_per_second", "motion_over_plain"} <= set(report)
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
-"""The page of a prepared data set: tables, noisy and left-out clips, from `info.json`."""
+"""The page of a prepared data set: tables, noisy and left-out clips, from `info.json`; and what the Hub would say to every page here."""
+
+import importlib
 
 import pytest
 from card_rules import card_errors
 from huggingface_hub import DatasetCard
 
 from megadance_hf.data.card import NAMED_CLIPS, Card, card_text, genre_table, noisy_clips
+from megadance_hf.data.sources import OWN
 
 
 def noise(jumps=0, discontinuities=0, **values):
@@ -70,3 +73,18 @@ def test_only_so_many_noisy_clips_are_named(info):
     info["noise"] = {f"n{index:02d}": noise(1) for index in range(NAMED_CLIPS + 5)}
     text = card_text(Card("T", "D", "L"), info)
     assert text.count(": 1 jumps") == NAMED_CLIPS and f"{NAMED_CLIPS + 5} of {NAMED_CLIPS + 5} clips have" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("model", "megadance_hf/pretrained/ballroom/README.md"), ("space", "examples/space/README.md")],
+)
+def test_the_hub_takes_our_pages(repository, kind, path):
+    assert card_errors((repository / path).read_text(encoding="utf-8"), kind) == []
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_hub_takes_the_pages_of_our_sources(info, name):
+    card = importlib.import_module(f"megadance_hf.datasets_scripts.{name}").CARD
+    text = card_text(card, info)
+    assert card_errors(text, "dataset") == [] and DatasetCard(text).data.license == card.licence_id

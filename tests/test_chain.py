@@ -9,7 +9,8 @@ from raw_folders import AISTPP_NAMES, make_aistpp, make_finedance, make_finedanc
 from test_examples import GENERATOR, TOKENIZER
 
 from megadance_hf.cli.command import main as megadance
-from megadance_hf.data.schema import read_prepared, song_features
+from megadance_hf.data.prepared import read_prepared
+from megadance_hf.data.songs import song_features
 from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES, FINEDANCE_GENRES
 from megadance_hf.pipeline import MusicToDancePipeline
 

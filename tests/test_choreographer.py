@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megadance_hf import metrics
-from megadance_hf.data.schema import check_motion
+from megadance_hf.data.clip import check_motion
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix, forward_kinematics
 from megadance_hf.synthetic.choreographer import choreograph
 from megadance_hf.synthetic.figures import GENRES

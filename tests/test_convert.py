@@ -200,8 +200,8 @@ def test_the_command_writes_a_folder_that_opens(checkpoint, files, tmp_path, cap
     out = tmp_path / "out"
     arguments = ["--mean", str(files["mean"]), "--std", str(files["std"]), "--genres", "waltz", "rumba"]
     assert cli.main(["convert", str(checkpoint), str(out), *arguments]) == 0
-    said = capsys.readouterr().out
-    assert "generator: MegaDanceForMotionGeneration" in said and f"wrote {out}" in said
+    output = capsys.readouterr().out
+    assert "generator: MegaDanceForMotionGeneration" in output and f"wrote {out}" in output
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     generator = MegaDanceForMotionGeneration.from_pretrained(out, active_genres=["rumba"])
     assert generator.config.built_genres == ["rumba"] and generator.generation_config.mode == "released"
@@ -267,8 +267,8 @@ def test_bad_files_end_in_one_line_and_nothing_written(tmp_path, monkeypatch, ca
     write(tmp_path / "bad.pt")
     before = sorted(tmp_path.iterdir())
     assert cli.main(["convert", "bad.pt", "out"]) == 2
-    said = capsys.readouterr()
-    assert message in said.err and said.err.count("\n") == 1 and said.out == ""
+    output = capsys.readouterr()
+    assert message in output.err and output.err.count("\n") == 1 and output.out == ""
     assert sorted(tmp_path.iterdir()) == before
 
 

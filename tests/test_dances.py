@@ -5,7 +5,8 @@ import pytest
 import torch
 from helpers import GENRES, song, tiny_generator, tiny_tokenizer
 
-from megadance_hf.data.windows import bar_phase, clip_motion
+from megadance_hf.data.clip import clip_motion
+from megadance_hf.data.rhythm import bar_phase
 from megadance_hf.evaluation import conditions, dances
 from megadance_hf.evaluation.dances import Dancer, excerpts_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor

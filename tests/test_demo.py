@@ -1,4 +1,4 @@
-"""The web page: the studio behind it, the page in a real browser with a real song, and whether everybody can use it."""
+"""The web page: the studio behind it, the page in a real browser with a real song, and its accessibility."""
 
 import ast
 import asyncio
@@ -21,7 +21,10 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.cli import command as cli
-from megadance_hf.demo.page import KEPT_SECONDS, WEB, DemoError, Limits, Studio, launch
+from megadance_hf.demo import server
+from megadance_hf.demo.server import launch
+from megadance_hf.demo.studio import KEPT_SECONDS, DemoError, Limits, Studio
+from megadance_hf.export.show import WEB
 from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 from megadance_hf.motion.bodies import body_mesh, skin
@@ -58,9 +61,9 @@ def kept(studio):
 
 @pytest.mark.versions
 def test_a_dance_is_the_pipeline_s(studio, pipe, song):
-    told = []
+    reports = []
     options = {"seed": 7, "temperature": 0.8, "mode": "stream", "start": 0.5}
-    show = studio.dance(song, "waltz", seconds=2.5, **options, report=lambda share, what: told.append((share, what)))
+    show = studio.dance(song, "waltz", seconds=2.5, **options, report=lambda *report: reports.append(report))
     folder = studio.folder / show["id"]
     dance, expected = Motion.load(folder / "1.npz"), pipe(song, "waltz", duration=2.5, **options)
     np.testing.assert_array_equal(dance.poses, expected.poses)
@@ -74,9 +77,9 @@ def test_a_dance_is_the_pipeline_s(studio, pipe, song):
     assert show["name"] == "my song.wav" and show["seconds"] == 2.5 and show["seed"] == 7 and show["notice"] is not None
     assert len(show["onset"]) == len(shown["speed"]) == 75 and set(shown["genres"]) == set(GENRES)
     assert json.loads(json.dumps(show)) == show
-    shares = [share for share, _ in told]
+    shares = [share for share, _ in reports]
     assert shares == sorted(shares) and 0 < shares[0] and shares[-1] <= 1 and len(shares) > 5
-    assert {"dancing waltz"} < {what for _, what in told}
+    assert {"dancing waltz"} < {step for _, step in reports}
 
 
 def test_two_genres_side_by_side(studio, pipe, song):
@@ -87,7 +90,7 @@ def test_two_genres_side_by_side(studio, pipe, song):
     assert studio.dance(song, "waltz", "nobody", seconds=2, seed=1)["dances"][0]["genre"] == "waltz"
 
 
-def test_without_a_seed_one_is_drawn_and_told(studio, pipe, song):
+def test_without_a_seed_one_is_drawn(studio, pipe, song):
     show = studio.dance(song, "waltz", seconds=2)
     dance = Motion.load(studio.folder / show["id"] / "1.npz")
     np.testing.assert_array_equal(dance.poses, pipe(song, "waltz", seed=show["seed"], duration=2).poses)
@@ -103,7 +106,7 @@ def test_files_come_one_after_the_other(studio, song):
     assert written == {path.name: path.stat().st_mtime_ns for path in (studio.folder / show["id"]).iterdir()}
 
 
-def test_mistakes_of_visitors_are_told_and_leave_nothing(studio, song, tmp_path):
+def test_mistakes_of_visitors_leave_nothing(studio, song, tmp_path):
     text = tmp_path / "text.mp3"
     text.write_text("no music", encoding="utf-8")
     cases = [
@@ -124,14 +127,14 @@ def test_mistakes_of_visitors_are_told_and_leave_nothing(studio, song, tmp_path)
     assert kept(studio) == []
 
 
-def test_a_dance_that_takes_too_long_is_given_up(pipe, song, tmp_path):
+def test_a_dance_that_takes_too_long_is_cancelled(pipe, song, tmp_path):
     studio = Studio(pipe, tmp_path, Limits(compute_seconds=1e-6))
     with pytest.raises(DemoError, match="This takes longer than 1e-06 seconds, so it was stopped"):
         studio.dance(song, "waltz", seed=0)
     assert kept(studio) == []
 
 
-def test_old_songs_and_dances_go(studio, song, tmp_path):
+def test_old_songs_and_dances_are_deleted(studio, song, tmp_path):
     first = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
     second = studio.dance(song, "waltz", seconds=1, seed=0)["id"]
     assert min(len(name) for name in (first, second)) > 20, "cannot be guessed"
@@ -146,8 +149,8 @@ def test_old_songs_and_dances_go(studio, song, tmp_path):
     assert os.listdir(studio.folder) == [second] and os.listdir(studio.uploads) == ["new"]
 
 
-def test_there_is_a_budget_of_the_disk(studio, song, tmp_path):
-    """The oldest go first, those that somebody may still look at stay, and then nothing more is taken."""
+def test_the_disk_has_a_budget(studio, song, tmp_path):
+    """The oldest are deleted first, those that somebody may still look at stay, and then nothing more is accepted."""
     ids = [studio.dance(song, "waltz", seconds=1, seed=0)["id"] for _ in range(3)]
     for age, name in zip((2000, 1000, 0), ids, strict=True):
         made = time.time() - age
@@ -165,11 +168,9 @@ def test_there_is_a_budget_of_the_disk(studio, song, tmp_path):
 # --- the command, the vendored script, the Space ---------------------------------------------------------------------
 
 
-def test_the_command_hands_its_options_on(monkeypatch, model):
-    import megadance_hf.demo.page as demo
-
+def test_the_command_passes_its_options_on(monkeypatch, model):
     calls = []
-    monkeypatch.setattr(demo, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.setattr(server, "launch", lambda *args, **kwargs: calls.append((args, kwargs)))
     assert cli.main(["demo"]) == 0
     assert calls.pop()[1]["limits"] == Limits()
     options = "--host 0.0.0.0 --port 7000 --open --max-seconds 30 --max-megabytes 5 --time-limit 60 --max-disk 70 --body smooth".split()
@@ -268,11 +269,9 @@ def test_addresses_that_cannot_be_served(model):
 @pytest.fixture
 def small_page(model, monkeypatch):
     """A page of the tiny model, kept for two seconds."""
-    import megadance_hf.demo.page as demo
-
-    monkeypatch.setattr(demo, "TIDY_SECONDS", 0.2)
+    monkeypatch.setattr(server, "TIDY_SECONDS", 0.2)
     page = launch(model, block=False, limits=Limits(song_seconds=4, megabytes=2, disk_megabytes=1))
-    page.kept.studio.kept_seconds = 2.0
+    page.storage.studio.kept_seconds = 2.0
     yield page
     page.close(verbose=False)
 
@@ -294,11 +293,11 @@ def test_uploads_go_by_themselves_and_are_refused_when_there_is_no_room(small_pa
         507,
         "The server has no room for another song just now: come back in some minutes.",
     )
-    dance = Path(page.kept.dances) / "dance"
+    dance = Path(page.storage.dances) / "dance"
     dance.mkdir()
     assert gone(dance) and gone(Path(path)), "nobody came"
     assert upload(page.local_url, "song.wav", content).status_code == 200
-    home = page.kept.home.folder
+    home = page.storage.home.folder
     page.close(verbose=False)
     assert not home.exists() and "GRADIO_TEMP_DIR" not in os.environ
 
@@ -330,23 +329,23 @@ def test_only_what_was_uploaded_is_read(small_page, tmp_path):
             f"{page}gradio_api/queue/join", json={"data": data, "fn_index": number, "session_hash": "me"}
         )
         assert joined.status_code == 200
-        told = ""
+        events = ""
         with httpx.stream("GET", f"{page}gradio_api/queue/data", params={"session_hash": "me"}, timeout=60) as stream:
             for line in stream.iter_lines():
-                told += line
+                events += line
                 if "process_completed" in line or "close_stream" in line:
                     break
-        assert '"success":false' in told, told
+        assert '"success":false' in events, events
     other.shutdown()
     for part in small_page.blocks.values():
         with pytest.raises(DemoError, match="Only uploaded songs"):
             asyncio.run(part.async_move_resource_to_block_cache("https://example.org/song.wav"))
-    assert asked == [] and list(Path(small_page.kept.dances).glob("*")) == []
+    assert asked == [] and list(Path(small_page.storage.dances).glob("*")) == []
     for path in (
         f"gradio_api/file={secret}",
         "dances/../../etc/passwd",
         "dances/%2e%2e/%2e%2e/etc/passwd",
-        "stage/../demo.py",
+        "stage/../show.py",
     ):
         assert httpx.get(f"{page}{path}").status_code in (403, 404), path
 
@@ -400,7 +399,7 @@ class Visit:
         self.page.keyboard.press("Tab")
 
     def dance(self):
-        """Press the button and wait for the dance or for what is wrong; returns what is told."""
+        """Press the button and wait for the dance or an error; the message on the page."""
         self.page.evaluate("megadanceStage.shown = null")
         before = self.page.inner_text("#news")
         self.page.click("#go")
@@ -525,11 +524,11 @@ SKIN = """count => {
   dancer.pose(1);
   dancer.figure.traverse((node) => { if (node.isSkinnedMesh) meshes.push(node); });
   const [mesh] = meshes, all = mesh.geometry.attributes.position.count, point = dancer.where.clone();
-  const places = [...Array(count).keys()].map((index) => {
+  const positions = [...Array(count).keys()].map((index) => {
     mesh.getVertexPosition(Math.floor(index * all / count), point);
     return dancer.figure.worldToLocal(mesh.localToWorld(point)).toArray();
   });
-  return [meshes.length, all, places];
+  return [meshes.length, all, positions];
 }"""
 
 
@@ -541,12 +540,12 @@ def test_the_smooth_body_dances_on_the_page(browser, song):
         one.upload(song)
         one.seconds(3)
         assert "3 seconds" in one.dance()
-        meshes, count, places = one.page.evaluate(SKIN, 500)
-        motion = Motion.load(next(Path(served.kept.dances).rglob("*.npz")))
+        meshes, count, positions = one.page.evaluate(SKIN, 500)
+        motion = Motion.load(next(Path(served.storage.dances).rglob("*.npz")))
         vertices, _ = skin(body_mesh("smooth"), motion.joints()[30], motion.global_rotations()[30])
         assert (meshes, count) == (1, len(vertices))
         expected = vertices[np.arange(500) * count // 500] + [0, SOLE_THICKNESS, 0]
-        np.testing.assert_allclose(places, expected, atol=2e-3)
+        np.testing.assert_allclose(positions, expected, atol=2e-3)
         assert not one.errors
         one.context.close()
     finally:
@@ -555,7 +554,7 @@ def test_the_smooth_body_dances_on_the_page(browser, song):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 360])
-def test_everybody_can_use_it(visit, tmp_path, width):
+def test_accessibility(visit, tmp_path, width):
     """axe finds nothing serious, empty, with a dance, and with an error; nothing is wider than the screen."""
     one = visit(viewport={"width": width, "height": 800}, color_scheme="dark" if width == 360 else "light")
     assert one.violations() == []
@@ -572,8 +571,8 @@ def test_everybody_can_use_it(visit, tmp_path, width):
     one.page.click("#song button[aria-label=Clear]")
     one.page.set_input_files("#song input[type=file]", tmp_path / "text.wav")
     one.page.wait_for_selector("#song [data-testid*=waveform]")
-    told = one.dance()
-    assert re.search("'text.wav' is not audio.*give a wav", told) and "gradio" not in told
+    message = one.dance()
+    assert re.search("'text.wav' is not audio.*give a wav", message) and "gradio" not in message
     one.page.wait_for_timeout(1000)
     assert one.violations() == []
 
@@ -647,7 +646,7 @@ def test_nobody_dances_for_visitors_who_have_left(browser, small_page, song, mon
     """The dance that is being made is given up, the one in the queue never begins."""
     import threading
 
-    studio, began, ended = small_page.kept.studio, [], threading.Event()
+    studio, began, ended = small_page.storage.studio, [], threading.Event()
 
     def dance(song, *choices, report, **more):
         began.append(song)

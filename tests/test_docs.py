@@ -68,6 +68,7 @@ def test_links_lead_somewhere_and_the_readme_leads_here(name):
 
 def options_of(parser) -> set[str]:
     """Of a command and all commands below it."""
+    parser.complete()
     found = set()
     for action in parser._actions:
         found |= set(action.option_strings)

@@ -9,8 +9,10 @@ import torch
 from helpers import GENRES, save_tiny_model, song, tiny_generator, tiny_tokenizer
 
 from megadance_hf.cli import command as cli
-from megadance_hf.data.schema import Card, read_prepared, write_prepared
-from megadance_hf.data.windows import clip_motion
+from megadance_hf.cli import evaluate as evaluate_command
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import clip_motion
+from megadance_hf.data.prepared import read_prepared, write_prepared
 from megadance_hf.evaluation import evaluate as evaluation
 from megadance_hf.evaluation.dances import excerpts_of
 from megadance_hf.evaluation.evaluate import evaluate
@@ -226,7 +228,7 @@ def test_the_protocols_are_those_of_the_paper():
     assert finedance.clip_frames / 30 == pytest.approx(34.13, abs=0.01) and finedance.songs == 20
     assert aistpp.clip_frames / 30 == 20 and aistpp.songs == 40
     assert aistpp.columns == ("FID_k", "FID_g", "DIV_g", "DIV_s", "BAS")
-    assert set(cli.PROTOCOLS) == set(PROTOCOLS)
+    assert set(evaluate_command.PROTOCOLS) == set(PROTOCOLS)
 
 
 @pytest.mark.slow

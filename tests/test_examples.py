@@ -15,7 +15,9 @@ import yaml
 from helpers import tiny_generator, tiny_tokenizer, write_song
 from raw_folders import make_finedance, real_clips
 
-from megadance_hf.data.schema import Card, Clip, _to_table, write_prepared
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.prepared import to_table, write_prepared
 from megadance_hf.datasets_scripts import finedance
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
@@ -433,7 +435,7 @@ def test_mistakes_are_one_line(repository, script, finedance_set, codec, tmp_pat
         broken = swings(0, "train")
         write_prepared(tmp_path / "set", [broken], card=card, genres=["rumba", "waltz"])
         broken.poses[3, 5] = np.nan
-        pq.write_table(_to_table(broken), tmp_path / "set" / "train.parquet")
+        pq.write_table(to_table(broken), tmp_path / "set" / "train.parquet")
         options["--data"] = tmp_path / "set"
     places = {"bundled": DEFAULT_MODEL, "codec": codec}
     for option in ("--tokenizer", "--rhythm"):

@@ -13,7 +13,7 @@ import pytest
 
 from megadance_hf.modeling import files_megadance as files
 from megadance_hf.modeling.errors_megadance import FileError
-from megadance_hf.modeling.files_megadance import all_or_none, check_place, scratch, whole
+from megadance_hf.modeling.files_megadance import all_or_none, check_place, readable_size, scratch, whole
 
 pytestmark = pytest.mark.versions
 
@@ -242,3 +242,15 @@ def test_pipes_devices_and_circles(tmp_path, monkeypatch):
     for place in (pipe, tmp_path / "null", tmp_path / "new"):
         check_place(place)
     assert names(tmp_path) == ["null", "one", "pipe", "read", "two"]
+
+
+def test_sizes_for_people():
+    sizes = {
+        0: "0 bytes",
+        999: "999 bytes",
+        1000: "1.0 kB",
+        123_456: "123.5 kB",
+        2_500_000: "2.5 MB",
+        7 * 10**9: "7.0 GB",
+    }
+    assert {count: readable_size(count) for count in sizes} == sizes

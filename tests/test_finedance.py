@@ -17,7 +17,9 @@ from raw_folders import (
 from raw_folders import real_clips as read_real_clips
 
 from megadance_hf.data import songs
-from megadance_hf.data.schema import ClipError, DataError, music_features, read_info, read_prepared
+from megadance_hf.data.clip import ClipError
+from megadance_hf.data.prepared import DataError, read_info, read_prepared
+from megadance_hf.data.songs import music_features
 from megadance_hf.datasets_scripts.finedance import (
     ALIASES,
     GENRES,
@@ -289,7 +291,7 @@ def test_the_preprocessed_layout_needs_its_lists(clips, real_features, tmp_path)
         tmp_path / "raw", {"001": clips[0], "002": clips[1]}, dict.fromkeys(["001", "002"], real_features)
     )
     (raw / "test.txt").unlink()
-    with pytest.raises(FileNotFoundError, match="motion/.*pkl but no test.txt"):
+    with pytest.raises(FileNotFoundError, match=r"has no test.txt; it names the clips of motion/\*.pkl"):
         list_raw(raw)
 
 

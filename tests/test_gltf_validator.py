@@ -6,7 +6,7 @@ from helpers import save_tiny_model, skip_outside_ci, write_song
 from test_export import random_motion
 
 from megadance_hf import MusicToDancePipeline
-from megadance_hf.demo.page import Studio
+from megadance_hf.demo.studio import Studio
 
 pytestmark = pytest.mark.slow
 

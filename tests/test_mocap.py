@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from megadance_hf.data.schema import read_info, read_prepared
+from megadance_hf.data.prepared import read_info, read_prepared
 from megadance_hf.datasets_scripts.mocap import GENRES, GROUPS, TEST, list_raw, prepare
 
 

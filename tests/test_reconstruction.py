@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import song, tiny_tokenizer
 
-from megadance_hf.data.windows import clip_motion
+from megadance_hf.data.clip import clip_motion
 from megadance_hf.evaluation.reconstruction import tokenizer_errors
 
 

@@ -6,8 +6,8 @@ import soundfile
 from helpers import click_song, write_song
 
 from megadance_hf.data import songs
-from megadance_hf.data.schema import Clip, ClipError
-from megadance_hf.data.songs import add_song, cut_to_music, encode_ogg, excerpt, find_song
+from megadance_hf.data.clip import Clip, ClipError
+from megadance_hf.data.songs import add_song, cut_to_music, encode_ogg, excerpt, find_song, fit_rows
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 
 
@@ -93,3 +93,18 @@ def test_songs_that_cannot_be_used(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(22050), 22050)
     with pytest.raises(AudioError, match="is silent"):
         add_song(clip(), tmp_path / "a.wav")
+
+
+def test_music_rows_fit_the_motion():
+    features = np.random.default_rng(0).random((50, 35)).astype(np.float32)
+    features[-1, 33:] = 1
+    np.testing.assert_array_equal(fit_rows(features, 50), features)
+    np.testing.assert_array_equal(fit_rows(features, 44), features[:44])
+    longer = fit_rows(features, 53)
+    np.testing.assert_array_equal(longer[:50], features)
+    np.testing.assert_array_equal(longer[50:, :33], np.repeat(features[-1:, :33], 3, axis=0))
+    assert not longer[50:, 33:].any()
+    with pytest.raises(ClipError, match="the music ends 4 frames before the motion of 54 frames"):
+        fit_rows(features, 54)
+    with pytest.raises(ClipError):
+        fit_rows(features[:0], 2)

@@ -5,7 +5,7 @@ import pytest
 from helpers import song
 
 from megadance_hf import metrics
-from megadance_hf.data.windows import bar_phase
+from megadance_hf.data.rhythm import bar_phase
 from megadance_hf.evaluation import synchrony
 from megadance_hf.motion.motion import Motion
 

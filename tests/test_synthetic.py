@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from megadance_hf import metrics
-from megadance_hf.data.schema import read_info, read_prepared
-from megadance_hf.data.windows import bar_phase, beat_phase
+from megadance_hf.data.prepared import read_info, read_prepared
+from megadance_hf.data.rhythm import bar_phase, beat_phase
 from megadance_hf.datasets_scripts.synthetic import GENRES, list_raw, make, prepare
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix, forward_kinematics

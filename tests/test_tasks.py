@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import TINY_CLASSIFIER, TINY_TOKENIZER, clips
 
-from megadance_hf.data.windows import rhythm_labels
+from megadance_hf.data.rhythm import rhythm_labels
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer

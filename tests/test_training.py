@@ -16,7 +16,8 @@ import torch
 from runs import RUNS, TINY_TOKENIZER, classifier_run, clips, generator_run, tokenizer_run
 from safetensors.torch import load_file
 
-from megadance_hf.data.windows import EpochSampler, MotionWindows, collate
+from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf.data.segments import MotionSegments
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.training import loop as training
@@ -376,7 +377,7 @@ def test_fp16_needs_a_gpu(tmp_path, monkeypatch):
 
 
 def test_too_few_windows_for_a_batch(tmp_path):
-    windows = MotionWindows(clips(1, 64), length=64)
+    windows = MotionSegments(clips(1, 64), length=64)
     config = TrainingConfig(epochs=1, batch_size=64)
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER))
     with pytest.raises(TrainingError, match="1 windows do not fill a batch of batch_size=64"):

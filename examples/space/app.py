@@ -1,6 +1,6 @@
 """The web page as a Hugging Face Space; `gather.py` beside this file puts together what the Space holds."""
 
-from megadance_hf.demo.page import Limits, launch
+from megadance_hf.demo import Limits, launch
 
 if __name__ == "__main__":
     # The free machine of a Space has two cores, and everybody in the queue waits for them.

@@ -1,10 +1,5 @@
-"""The `megadance` command: a module for each subcommand."""
+"""The `megadance` command: `command.py` is its entry point; each subcommand has a module with its options and what it does."""
 
-from collections.abc import Sequence
+from megadance_hf._lazy import lazy_names
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    from .command import main as run
-
-    return run(argv)
+__getattr__, __all__ = lazy_names(__name__, {".command": ("main",)})

@@ -1,7 +1,4 @@
-"""What a command owes to the terminal or script that it runs in: it can be stopped, piped, and read in any locale.
-
-Only the standard library, as `cli.py` begins with it.
-"""
+"""What a command owes to the terminal or script that it runs in: it can be stopped and piped, and prints in any locale."""
 
 import contextlib
 import os
@@ -17,7 +14,7 @@ class StreamError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM or SIGHUP. As with Ctrl-C, everything is left tidy on the way out."""
+    """The process was asked to end by SIGTERM or SIGHUP. As with Ctrl-C, everything is cleaned up on the way out."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -31,9 +28,9 @@ def status_of(stop: KeyboardInterrupt) -> int:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Stopped` in this block; left to themselves they would end the process where it stands.
+    """SIGTERM and SIGHUP raise `Stopped` in this block; by default they would end the process without cleaning up.
 
-    A signal that the process was told to ignore (`nohup`) stays ignored. A second one does not interrupt the tidying.
+    A signal that the process was told to ignore (`nohup`) stays ignored. A second one does not interrupt the cleaning up.
     """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():  # only there may they be set
@@ -57,42 +54,36 @@ def stoppable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sober_streams() -> Iterator[None]:
-    """What is printed in this block gets through, or the block goes on without.
+def safe_streams() -> Iterator[None]:
+    """Printing never ends the work of this block.
 
     Letters that the locale lacks are written as \\xfc. When nobody reads a stream any more (`megadance ... | head -1`), the rest is
-    dropped and the work is done all the same: a progress bar must not end it.
+    dropped: a progress bar must not raise BrokenPipeError.
 
     Raises:
         StreamError: standard output cannot be written for another reason, such as a full disk.
     """
-    for number in (0, 1, 2):  # a closed one would be the next file that is opened, and be printed into
+    for number in (0, 1, 2):  # the next file that is opened would get the number of a closed one, and be printed into
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     with contextlib.ExitStack() as stack:
-        out = err = None
-        if sys.stdout is not None:
-            out = stack.enter_context(contextlib.redirect_stdout(_Sober(sys.stdout, must=True)))
-        if sys.stderr is not None:
-            err = stack.enter_context(contextlib.redirect_stderr(_Sober(sys.stderr, must=False)))
-        try:
-            yield
-        finally:
-            for stream in (out, err):
-                if stream is not None:
-                    stream.flush()
+        for redirect, stream in ((contextlib.redirect_stdout, sys.stdout), (contextlib.redirect_stderr, sys.stderr)):
+            if stream is not None:
+                safe = stack.enter_context(redirect(_SafeStream(stream, required=stream is sys.stdout)))
+                stack.callback(safe.flush)
+        yield
 
 
-class _Sober:
-    """A text stream that does not mind."""
+class _SafeStream:
+    """A text stream that raises at most StreamError, and only if it is `required`."""
 
-    def __init__(self, stream: Any, must: bool) -> None:
-        self._stream, self._must = stream, must
+    def __init__(self, stream: Any, required: bool) -> None:
+        self._stream, self._required = stream, required
 
     def write(self, text: str) -> int:
-        with self._patience():
+        with self._guard():
             try:
                 self._stream.write(text)
             except UnicodeEncodeError:
@@ -105,29 +96,36 @@ class _Sober:
             self.write(line)
 
     def flush(self) -> None:
-        with self._patience():
+        with self._guard():
             self._stream.flush()
 
     @contextlib.contextmanager
-    def _patience(self) -> Iterator[None]:
+    def _guard(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            # What is still in the buffer goes nowhere; else the interpreter would try, and complain, once more at the end.
+            # What is still in the buffer is dropped; otherwise the interpreter would try again, and complain, when it exits.
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
-                os.close(nowhere)
-            if self._must and not isinstance(error, BrokenPipeError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
+            if self._required and not isinstance(error, BrokenPipeError):
                 raise StreamError(f"standard output cannot be written ({error.strerror}): send it elsewhere") from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def file_size(count: int) -> str:
-    """A number of bytes for people: 812 bytes, 4.2 kB, 13.0 MB, 1.5 GB."""
-    if count < 1000:
-        return f"{count} bytes"
-    size, unit = next((count / one, unit) for one, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= one)
-    return f"{size:.1f} {unit}"
+def quiet_libraries() -> None:
+    """No logs and loading bars of libraries around the one line of an error; bars of downloads, which take long, stay."""
+    import logging
+
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    downloads_are_shown = not are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()  # the Hub's bars as well
+    if downloads_are_shown:
+        enable_progress_bars()

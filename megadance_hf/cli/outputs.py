@@ -1,32 +1,60 @@
-"""The files that a command writes: what could not be written is found first, and then all of them appear or none.
+"""The files that a command writes: its options for them are checked before anything slow, then all files appear or none."""
 
-Only the standard library until `Outputs` is made; see `cli.py`.
-"""
-
+import argparse
 import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .console import file_size
+from .options import CommandError, add_body_option
 
 if TYPE_CHECKING:
     from megadance_hf.motion.motion import Motion
 
+BONES = ("smpl", "mixamo")  # repeated, because their home imports torch; a test compares them
+FORMATS = """\
+the suffix of OUT chooses the format:
+  .mp4          video with the song                       .npz  SMPL poses, path, fps, genre (AMASS-like)
+  .glb          animated figure for any 3D viewer         .pkl  the same for tools that want a pickle
+  .bvh          skeleton for Blender, Maya, Unreal        .joints.npz, .json  joint positions, metres
+  .vrma         VRM animation, for any VRM avatar         .smplx.npz  for Blender's SMPL-X add-on (as AMASS)
 
-class CommandError(ValueError):
-    """Something the user can put right; the message is one line."""
+"""
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """-o, --bundle, --bones, --body: what `Outputs` takes."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        action="append",
+        default=[],
+        help="file to write; give several -o for several formats",
+    )
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="new folder with everything for Blender: .glb, .bvh, the song cut to the dance, a script that opens them, a HOWTO",
+    )
+    parser.add_argument(
+        "--bones",
+        choices=BONES,
+        default="smpl",
+        help="skeleton of a .bvh: SMPL's 24 joints (default), or Mixamo's names and T-pose, for retargeting",
+    )
+    add_body_option(parser, "in .mp4, .glb and --bundle")
 
 
 class Outputs:
     """Files of any format (`-o`) and a folder for animators (`--bundle`), for each of `num` dances.
 
-    With several dances their numbers go into the names: dance-1.mp4, dance-2.mp4. None of `inputs` (name of the argument -> what
-    the command reads, paths or open files) may be among them, by whatever name or link.
+    Names of several dances are numbered: dance-1.mp4, dance-2.mp4. None of `inputs` (name of the argument -> path or open file
+    that the command reads) may be among them, by any name or link.
 
     Raises:
-        CommandError: something could not be written there.
+        CommandError: a file or folder cannot be written, or would replace something it must not.
     """
 
     def __init__(
@@ -45,14 +73,14 @@ class Outputs:
         self.bundles = _check_bundles(bundle, num) if bundle is not None else []
         _check_inputs(self.files, inputs or {})
         names = {os.path.abspath(path) for paths in self.files for path in paths}
-        if twice := [path for path in self.bundles if os.path.abspath(path) in names]:
-            raise CommandError(f"argument --bundle: {str(twice[0])!r} is also a file to write: give another name")
+        if repeated := [path for path in self.bundles if os.path.abspath(path) in names]:
+            raise CommandError(f"argument --bundle: {str(repeated[0])!r} is also a file to write: give another name")
 
     def write(self, dances: "Sequence[Motion]", song: Any, start: float) -> list[str]:
-        """Write them all, or none: an error on the way leaves nothing behind. Returns a line for each, to be printed."""
+        """Write all of them, or none: an error on the way leaves nothing behind. Returns a line for each, to be printed."""
         from megadance_hf.modeling.files_megadance import all_or_none
 
-        with all_or_none(CommandError, "choose another place with -o or --bundle") as beside:
+        with all_or_none(CommandError, "choose another place with -o or --bundle") as temporary:
             for dance, paths in zip(dances, self.files, strict=True):
                 for path in paths:
                     suffix, options = path.suffix.lower(), {}
@@ -62,16 +90,16 @@ class Outputs:
                         options = {"body": self.body}
                     elif suffix == ".bvh" and self.bones != "smpl":
                         options = {"bones": self.bones}
-                    dance.save(beside(path), **options)
+                    dance.save(temporary(path), **options)
             for dance, path in zip(dances, self.bundles, strict=False):
                 from megadance_hf.export.bundle import save_bundle
 
-                save_bundle(dance, beside(path), song, start, self.bones, self.body)
+                save_bundle(dance, temporary(path), song, start, self.bones, self.body)
         return [_line(path) for paths in (*self.files, self.bundles) for path in paths]
 
 
 def _check_files(outputs: Sequence[str], num: int) -> list[list[Path]]:
-    """The files to write, one list a dance."""
+    """The files to write, one list for each dance."""
     from megadance_hf.motion.motion import MotionError, check_output
 
     targets = []
@@ -87,15 +115,15 @@ def _check_files(outputs: Sequence[str], num: int) -> list[list[Path]]:
         targets.append(numbered if num > 1 else [path])
     dances = [[files[index] for files in targets] for index in range(num)]
     files = [os.path.abspath(path) for paths in dances for path in paths]
-    if twice := sorted({name for name in files if files.count(name) > 1}):
-        raise CommandError(f"argument -o: {twice[0]!r} is to be written twice: give each output another name")
+    if repeated := sorted({name for name in files if files.count(name) > 1}):
+        raise CommandError(f"argument -o: {repeated[0]!r} is to be written twice: give each output another name")
     if folders := [name for name in files if os.path.isdir(name)]:
         raise CommandError(f"argument -o: {folders[0]!r} is a folder: give another name")
     return dances
 
 
 def _check_inputs(dances: list[list[Path]], inputs: Mapping[str, Any]) -> None:
-    """Nobody means to replace the song by the dance."""
+    """Refuse to replace what is read, such as the song."""
     from megadance_hf.modeling.audio_megadance import is_same_file
 
     for path in itertools.chain.from_iterable(dances):
@@ -107,7 +135,7 @@ def _check_inputs(dances: list[list[Path]], inputs: Mapping[str, Any]) -> None:
 
 
 def _check_bundles(bundle: str, num: int) -> list[Path]:
-    """The folders to make, one a dance."""
+    """The folders to make, one for each dance."""
     from megadance_hf.export.bundle import check_bundle
     from megadance_hf.motion.motion import MotionError
 
@@ -134,7 +162,9 @@ def _check_folder(option: str, path: Path) -> None:
 
 
 def _line(path: Path) -> str:
+    from megadance_hf.modeling.files_megadance import readable_size
+
     if path.is_dir():
         sizes = [file.stat().st_size for file in path.iterdir()]
-        return f"wrote {path}{os.sep} ({len(sizes)} files, {file_size(sum(sizes))})"
-    return f"wrote {path} ({file_size(path.stat().st_size)})"
+        return f"wrote {path}{os.sep} ({len(sizes)} files, {readable_size(sum(sizes))})"
+    return f"wrote {path} ({readable_size(path.stat().st_size)})"

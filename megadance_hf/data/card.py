@@ -1,28 +1,29 @@
-"""What a prepared data set's page and the report of its making say, from its `info.json`."""
+"""The page (dataset card) of a prepared data set, and the tables in it, from its `info.json`."""
 
 import json
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE as FEATURE_SIZE
-from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 
 from .beats import KNOWN, MIN_CONFIDENCE
+from .clip import FPS, POSE_SIZE
 
-POSE_SIZE = NUM_JOINTS * 3
-# What the card loads until the set has a repository.
+# What the card's example loads until the set has a repository.
 PLACE = '"PATH"'
-# So many clips are named one by one.
+# Noisy clips beyond this number are only counted.
 NAMED_CLIPS = 10
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a data set's page says beside the counts; `share_audio` only where the licence lets the music be passed on.
+    """The texts of a data set's page.
 
-    The Hub knows some licences by an id; one that it does not know is "other", and has a name.
+    Attributes:
+        title, description, licence: free text.
+        licence_id: the Hub's id of the licence; "other" if it has none, and then `licence_name` names it.
+        share_audio: whether the licence permits redistribution of the music; otherwise it is left out when the set is pushed.
     """
 
     title: str
@@ -34,12 +35,12 @@ class Card:
 
 
 def genre_table(info: dict[str, Any]) -> list[list[str]]:
-    """Clips and minutes of each genre in each split as rows of cells; the first row is the heading, the last the sum."""
+    """Clips and minutes per genre and split as rows of cells; the first row is the header, the last the sum."""
     splits = info["splits"]
-    met = {genre for n in splits.values() for genre in n["clips_by_genre"]}
+    present = {genre for n in splits.values() for genre in n["clips_by_genre"]}
     rows = [["genre", *splits]]
     for genre in [*info["genres"], "none"]:
-        if genre in met:
+        if genre in present:
             counts = [(n["clips_by_genre"].get(genre, 0), n["frames_by_genre"].get(genre, 0)) for n in splits.values()]
             rows.append([genre, *(_clips_and_minutes(*count) for count in counts)])
     return [*rows, ["all", *(_clips_and_minutes(n["clips"], n["frames"]) for n in splits.values())]]
@@ -50,7 +51,7 @@ def _clips_and_minutes(clips: int, frames: int) -> str:
 
 
 def noisy_clips(info: dict[str, Any]) -> list[str]:
-    """One line for each clip with jumps or discontinuities, the worst first."""
+    """One line per clip with jumps or discontinuities, the worst first."""
     noisy = {name: n for name, n in info["noise"].items() if n["jumps"] or n["discontinuities"]}
     order = sorted(noisy, key=lambda name: (-noisy[name]["jumps"], -noisy[name]["discontinuities"], name))
     return [
@@ -62,24 +63,24 @@ def noisy_clips(info: dict[str, Any]) -> list[str]:
 
 
 def beats_line(info: dict[str, Any]) -> str:
-    """How many clips with music have known beats and how many estimated ones, with what confidence; empty without music."""
+    """How many clips with music have known and estimated beats, and the confidence of these; empty without music."""
     beats = info.get("beats", {}).values()
     if not beats:
         return ""
-    sure = sorted(value for value in beats if isinstance(value, int | float))
-    known, unheard = sum(value == KNOWN for value in beats), sum(value is None for value in beats)
-    line = f"beats of {len(beats)} clips with music: {known} known, {len(sure)} estimated from the features"
-    if sure:
-        weak = sum(value < MIN_CONFIDENCE for value in sure)
+    estimated = sorted(value for value in beats if isinstance(value, int | float))
+    known, without = sum(value == KNOWN for value in beats), sum(value is None for value in beats)
+    line = f"beats of {len(beats)} clips with music: {known} known, {len(estimated)} estimated from the features"
+    if estimated:
+        weak = sum(value < MIN_CONFIDENCE for value in estimated)
         line += (
-            f" (confidence {sure[0]:.2f} to {sure[-1]:.2f}, median {median(sure):.2f}; {weak} below {MIN_CONFIDENCE}, which "
+            f" (confidence {estimated[0]:.2f} to {estimated[-1]:.2f}, median {median(estimated):.2f}; {weak} below {MIN_CONFIDENCE}, which "
             "training does not use)"
         )
-    return line + (f", {unheard} without" if unheard else "")
+    return line + (f", {without} without" if without else "")
 
 
 def size_category(rows: int) -> str:
-    """The Hub's name for so many rows."""
+    """The Hub's size category for a number of rows."""
     limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
     return next((name for limit, name in limits.items() if rows < limit), "100K<n<1M")
 
@@ -89,6 +90,7 @@ def _upper(text: str) -> str:
 
 
 def card_text(card: Card, info: dict[str, Any]) -> str:
+    """The page as Markdown with YAML metadata, as the Hub wants it."""
     splits = info["splits"]
     data_files = "\n".join(f"  - split: {split}\n    path: {split}.parquet" for split in splits)
     rows = "\n".join(
@@ -143,10 +145,10 @@ neighbours (a discontinuity); `info.json` has the numbers of every clip.{" The w
 
 {left_out}
 
-One row is one clip at {FPS} frames a second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
+One row is one clip at {FPS} frames per second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
 pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, {FEATURE_SIZE}; null without music), `genre`, `split`, `source`,
-`licence`, `song`; `beat_source` says whether the beat is known or estimated (then `beat_confidence`, 0 to 1), `beat_period_s` and
-`first_beat_s` what it is; where it is known there may be `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
+`licence`, `song`; `beat_source` ("known" or "estimated", then with `beat_confidence` from 0 to 1), `beat_period_s`, `first_beat_s`, and for known
+beats `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
 
 ```python
 from datasets import load_dataset

@@ -1,7 +1,7 @@
-"""How noisy a recorded motion is: sudden jumps and discontinuities (dataset noise; paper, appendix A.4).
+"""Noise of recorded motion: jumps and discontinuities (dataset noise; paper, appendix A.4).
 
-Between two frames the root moves by some metres and every joint turns by some degrees. A *jump* is more than a body can do; a
-*discontinuity* is a step that is much larger than the steps before and after it, as a splice or a lost marker leaves it.
+From one frame to the next the root moves by some metres and every joint turns by some degrees. A *jump* is more than a body can do; a
+*discontinuity* is much larger than the steps before and after it, as a splice or a lost marker causes.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ import torch
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, axis_angle_to_matrix
 
-# Beyond these between two frames a recording has jumped (15 m/s; the fastest real wrist here turns by 64 degrees).
+# More than this between two frames is a jump (15 m/s; the fastest real wrist in our data turns by 64 degrees).
 MAX_ROOT_STEP = 0.5
 MAX_TURN_DEGREES = 120.0
-# A step is discontinuous when it is this many times as large as both of its neighbours, and large enough to be seen.
+# A step is a discontinuity if it is this many times as large as both of its neighbours, and large enough to be visible.
 STANDS_OUT = 3.0
 MIN_ROOT_STEP = 0.1
 MIN_TURN_DEGREES = 30.0
@@ -61,20 +61,20 @@ def measure_noise(poses: np.ndarray, translation: np.ndarray) -> Noise:
 
 
 def find_jumps(poses: np.ndarray, translation: np.ndarray) -> Iterator[str]:
-    """Jumps in words: one line for the worst of the root and one for the worst of the joints, if there are any."""
+    """A line of text for the root's largest jump and one for the joints' largest, if there are any."""
     steps, degrees = _steps(poses, translation)
     if steps.max(initial=0.0) > MAX_ROOT_STEP:
         frame = int(steps.argmax())
         yield f"the root jumps {steps[frame]:.2f} m between frames {frame} and {frame + 1}"
     if degrees.max(initial=0.0) > MAX_TURN_DEGREES:
-        frame, joint = np.unravel_index(int(degrees.argmax()), degrees.shape)
-        yield f"joint {joint} turns {degrees[frame, joint]:.0f} degrees between frames {frame} and {frame + 1}"
+        worst, joint = np.unravel_index(int(degrees.argmax()), degrees.shape)
+        yield f"joint {joint} turns {degrees[worst, joint]:.0f} degrees between frames {worst} and {worst + 1}"
 
 
 def _steps(poses: np.ndarray, translation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Steps of the root (T-1,) in metres and turns of the joints (T-1, 24) in degrees between neighbouring frames."""
     steps = np.linalg.norm(np.diff(np.asarray(translation, np.float64), axis=0), axis=1)
-    # [frames, joints, 3, 3]; the angle of the turn between neighbours from the trace of R_t^T R_t+1
+    # (frames, joints, 3, 3); the trace of R_t^T R_t+1 gives the angle
     matrices = axis_angle_to_matrix(torch.from_numpy(poses).unflatten(-1, (NUM_JOINTS, 3)))
     trace = (matrices[:-1] * matrices[1:]).sum((-1, -2)).numpy()
     return steps, np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))

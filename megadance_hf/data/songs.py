@@ -1,38 +1,43 @@
-"""Songs of raw folders: finding the file, its features once for all clips that dance to it, and the piece a clip dances to.
+"""The music of clips: features of audio files, songs of raw folders, and the excerpts that a prepared set keeps.
 
 A song may belong to one clip (FineDance) or to dozens (AIST++: 60 songs for 1408 dances). Its features are computed from the whole
-file as it was downloaded, once in each process. A row of the prepared set keeps only the piece that is danced to, mono as Ogg Vorbis
-at the file's own rate: about a thirtieth of the wav, and no song is stored a second time in full.
+file, once per process. A row of the prepared set keeps only the excerpt that is danced to, mono Ogg Vorbis at the file's own
+sampling rate: about a thirtieth of the wav.
 """
 
 import io
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from megadance_hf.modeling.audio_megadance import load_audio
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.music_features_megadance import BEAT, PEAK
 
-from .schema import FPS, MIN_FRAMES, Clip, ClipError, song_features
+from .clip import FPS, MIN_FRAMES, Clip, ClipError
+from .raw_files import check_exists
 
 SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".aac", ".opus", ".aiff", ".aif", ".wma")
+# Music may end this many frames before the motion (rounding of encoders); the last row is then repeated.
+MAX_MISSING_ROWS = 3
 
 
 def find_song(folders: list[Path], name: str) -> Path:
-    """The file `name` with any of the known suffixes, in the first folder that has one; else where it should be."""
+    """The file `name` with any of the known suffixes, in the first folder that has one; otherwise the path where it should be."""
     candidates = [folder / f"{name}{suffix}" for folder in folders for suffix in SUFFIXES]
     return next((file for file in candidates if file.is_file()), candidates[0])
 
 
 def add_song(clip: Clip, song: Path) -> Clip:
-    """Gives the clip its music: both begin together and are cut to the shorter of the two.
+    """Adds the music to the clip and returns it. Both begin together and are cut to the shorter of the two.
 
     Raises:
-        ClipError: the file is missing, or so short that no clip is left.
+        ClipError: the file is missing, or too short for a clip.
         AudioError: it cannot be read.
     """
-    if not song.is_file():
-        raise ClipError(f"{song.parent.name}/{song.name} is missing")
+    check_exists(song)
     state = song.stat()
     cut_to_music(clip, _whole_song(song, state.st_mtime_ns, state.st_size))
     clip.audio = excerpt(song, len(clip) / FPS)
@@ -40,7 +45,7 @@ def add_song(clip: Clip, song: Path) -> Clip:
 
 
 def cut_to_music(clip: Clip, features: np.ndarray) -> Clip:
-    """Gives the clip music features (rows, 35), both cut to the shorter; the source says so when it was more than a second."""
+    """Adds music features (rows, 35) to the clip, both cut to the shorter; a motion cut by more than a second is noted in `source`."""
     before, frames = len(clip), min(len(clip), len(features))
     if frames < MIN_FRAMES:
         raise ClipError(
@@ -56,7 +61,7 @@ def cut_to_music(clip: Clip, features: np.ndarray) -> Clip:
 @lru_cache(maxsize=128)
 def _whole_song(song: Path, changed: int, size: int) -> np.ndarray:
     features = song_features(song)
-    features.setflags(write=False)  # shared by clips
+    features.setflags(write=False)  # shared between clips
     return features
 
 
@@ -65,8 +70,41 @@ def excerpt(song: Path, seconds: float) -> bytes:
     return encode_ogg(*load_audio(song, sampling_rate=None, duration=seconds))
 
 
+def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:
+    """Music features (N, 35) cut or padded to `frames` rows.
+
+    Up to `MAX_MISSING_ROWS` rows are added by repeating the last one without its beat and peak flags, which would add beats. Raises
+    `ClipError` if more are missing.
+    """
+    missing = frames - len(features)
+    if missing > MAX_MISSING_ROWS or len(features) == 0:
+        raise ClipError(f"the music ends {missing} frames before the motion of {frames} frames")
+    if missing <= 0:
+        return features[:frames]
+    tail = np.repeat(features[-1:], missing, axis=0)
+    tail[:, [BEAT, PEAK]] = 0
+    return np.concatenate([features, tail])
+
+
+@lru_cache(maxsize=1)
+def _extractor() -> MegaDanceFeatureExtractor:
+    return MegaDanceFeatureExtractor()
+
+
+def song_features(audio: bytes | str | Path) -> np.ndarray:
+    """Music features (rows, 35) float32 of a whole audio file, given by its path or its content."""
+    extractor = _extractor()
+    waveform, rate = load_audio(audio, sampling_rate=extractor.sampling_rate)
+    return np.asarray(extractor(waveform, sampling_rate=rate)["input_features"][0], dtype=np.float32)
+
+
+def music_features(audio: bytes | str | Path, frames: int) -> np.ndarray:
+    """Music features (frames, 35) float32 of an audio file that is as long as a motion of `frames` frames, see `fit_rows`."""
+    return fit_rows(song_features(audio), frames)
+
+
 def encode_ogg(waveform: np.ndarray, rate: int) -> bytes:
-    """A mono waveform (samples,) as an Ogg Vorbis file: always the same bytes."""
+    """A mono waveform (samples,) as an Ogg Vorbis file; deterministic."""
     import soundfile
 
     with io.BytesIO() as memory:
@@ -77,30 +115,22 @@ def encode_ogg(waveform: np.ndarray, rate: int) -> bytes:
 
 
 def _with_serial_number_0(ogg: bytes) -> bytes:
-    """The file with the random number of its stream replaced by 0 in the header of each page, and the page's checksum (RFC 3533)."""
+    """The file with the random serial number of its stream set to 0 in each page header, and the page checksums renewed (RFC 3533)."""
     content, page = bytearray(ogg), 0
     while page < len(content):
         segments = content[page + 26]
         end = page + 27 + segments + sum(content[page + 27 : page + 27 + segments])
         content[page + 14 : page + 18] = bytes(4)
         content[page + 22 : page + 26] = bytes(4)
-        content[page + 22 : page + 26] = _ogg_checksum(content[page:end]).to_bytes(4, "little")
+        content[page + 22 : page + 26] = _ogg_checksum(bytes(content[page:end])).to_bytes(4, "little")
         page = end
     return bytes(content)
 
 
-def _checksum_of_byte(byte: int) -> int:
-    value = byte << 24
-    for _ in range(8):
-        value = (value << 1) ^ (0x104C11DB7 if value & 0x80000000 else 0)
-    return value
-
-
-_CHECKSUMS = tuple(_checksum_of_byte(byte) for byte in range(256))
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def _ogg_checksum(page: bytes) -> int:
-    value = 0
-    for byte in page:
-        value = (value << 8 & 0xFFFFFFFF) ^ _CHECKSUMS[value >> 24 ^ byte]
-    return value
+    """CRC-32 with zlib's polynomial, but not reflected, and without its initial and final complement."""
+    value = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)

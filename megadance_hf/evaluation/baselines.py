@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import WINDOW, clip_motion
+from megadance_hf.data.clip import Clip, clip_motion
+from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 from megadance_hf.modeling.kinematics_megadance import (
     axis_angle_to_matrix,
@@ -30,17 +30,17 @@ class NearestMusic:
     """
 
     def __init__(self, clips: Sequence[Clip]):
-        self._clips = [clip for clip in clips if clip.paired and len(clip) >= WINDOW]
+        self._clips = [clip for clip in clips if clip.paired and len(clip) >= SEGMENT_FRAMES]
         if not self._clips:
-            raise ValueError(f"no training clip with music has {WINDOW} frames to be retrieved")
+            raise ValueError(f"no training clip with music has {SEGMENT_FRAMES} frames to be retrieved")
         features = np.concatenate([clip.input_features for clip in self._clips])
         self._mean, self._std = features.mean(0), np.maximum(features.std(0), 1e-3)
         self._slots: list[tuple[int, int]] = []  # (clip, first frame) of each row
         rows = []
-        steps = WINDOW // FRAMES_PER_CODE
+        steps = SEGMENT_FRAMES // FRAMES_PER_CODE
         for index, clip in enumerate(self._clips):
             described = self._describe(clip.input_features)
-            for start in range(0, len(clip) - WINDOW + 1, RETRIEVAL_STRIDE):
+            for start in range(0, len(clip) - SEGMENT_FRAMES + 1, RETRIEVAL_STRIDE):
                 self._slots.append((index, start))
                 first = start // FRAMES_PER_CODE
                 rows.append(described[first : first + steps].ravel())
@@ -55,8 +55,8 @@ class NearestMusic:
     def __call__(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Music (T, 35), T a multiple of 8 -> poses (T, 24, 3) and root path (T, 3)."""
         described, pieces = self._describe(features), []
-        for first in range(0, len(described), WINDOW // FRAMES_PER_CODE):
-            wanted = described[first : first + WINDOW // FRAMES_PER_CODE].ravel()
+        for first in range(0, len(described), SEGMENT_FRAMES // FRAMES_PER_CODE):
+            wanted = described[first : first + SEGMENT_FRAMES // FRAMES_PER_CODE].ravel()
             rows = self._rows[:, : wanted.size]
             index, start = self._slots[int(((rows - wanted) ** 2).sum(1).argmin())]
             length = wanted.size // features.shape[1] * FRAMES_PER_CODE

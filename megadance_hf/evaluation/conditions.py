@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import begin_alike
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.splits import begin_alike
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS
 
 from .dances import Excerpt, Request

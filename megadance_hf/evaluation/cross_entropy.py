@@ -7,8 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import clip_motion
+from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.metrics import paired_test
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 

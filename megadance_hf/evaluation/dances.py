@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from megadance_hf.data.schema import Clip
+from megadance_hf.data.clip import Clip
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.motion.motion import Motion

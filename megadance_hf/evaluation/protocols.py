@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from megadance_hf.data.schema import MIN_FRAMES
+from megadance_hf.data.clip import MIN_FRAMES
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 
 

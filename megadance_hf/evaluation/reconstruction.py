@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from megadance_hf import metrics
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import WINDOW, clip_motion
+from megadance_hf.data.clip import Clip, clip_motion
+from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, MegaDanceTokenizerEncoderOutput
@@ -36,9 +36,9 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
     for clip in clips:
         motion, codes = _encode(tokenizer, clip)
         rebuilt = tokenizer.decode(codes.upper_codes, codes.lower_codes)[0].float().cpu()
-        for first in range(0, len(motion), WINDOW):
+        for first in range(0, len(motion), SEGMENT_FRAMES):
             start = torch.from_numpy(clip.translation[first])
-            pieces = [whole[first : first + WINDOW] for whole in (rebuilt, motion)]
+            pieces = [whole[first : first + SEGMENT_FRAMES] for whole in (rebuilt, motion)]
             joints = [motion_to_joints(m, torch.zeros(len(m), 3)) for m in pieces]
             world = [motion_to_joints(m, integrate_root_velocity(m[:, :ROOT_SIZE], start)) for m in pieces]
             for column, (made, true) in enumerate((pieces, joints, world)):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from megadance_hf import metrics
-from megadance_hf.data.windows import bar_phase
+from megadance_hf.data.rhythm import bar_phase
 from megadance_hf.metrics.dance_features import geometric_features, kinetic_features
 from megadance_hf.modeling.kinematics_megadance import ground_translation
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification, classifier_motion

@@ -12,8 +12,8 @@ import numpy as np
 
 from megadance_hf import metrics
 from megadance_hf.data.beats import ESTIMATED
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import bar_phase, beat_phase
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.rhythm import bar_phase, beat_phase
 from megadance_hf.modeling.configuration_megadance import MOTION_FPS
 from megadance_hf.modeling.music_features_megadance import BEAT
 from megadance_hf.motion.motion import Motion

@@ -1,19 +1,15 @@
-"""What a repository of the Hub holds and the way there; the handler of Inference Endpoints; the authors' checkpoints."""
+"""The Hub: what a repository holds and how it is uploaded, the handler of Inference Endpoints; the authors' checkpoints."""
 
 from megadance_hf._lazy import lazy_names
 
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        ".push": (
-            "HubError",
-            "check_hub",
-            "model_card",
-            "push_dataset",
-            "push_to_hub",
-            "push_while_training",
-            "save_for_hub",
-        ),
+        ".card": ("model_card",),
+        ".connection": ("HubError", "check_hub"),
         ".convert": ("convert_checkpoint",),
+        ".datasets": ("push_dataset",),
+        ".push": ("push_to_hub", "push_while_training"),
+        ".repository": ("save_for_hub",),
     },
 )

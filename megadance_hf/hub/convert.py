@@ -3,10 +3,10 @@
     megadance convert checkpoint.pt OUT_DIR --mean mean.pkl --std std.pkl
 
 A stage-2 checkpoint of theirs is `{"model": state_dict}` of a trainer that holds all three networks, so names begin with
-`gpt.`, `fsq.` or `cls_model.`; state dicts under other names (`state_dict` of Lightning, ...), or with the prefixes of DDP and
-torch.compile (`module.`, `_orig_mod.`), are found as well. Every name is accounted for: translated, left out on purpose (see `_IGNORED`), or an error that
-lists it. Sizes are read off the shapes. Nothing in a file is ever run: checkpoints are opened with
-`torch.load(weights_only=True)`, and mapped from disk, so that converting needs little more memory than the file is long.
+`gpt.`, `fsq.` or `cls_model.`. State dicts under other names (`state_dict` of Lightning, ...), or with the prefixes of DDP and
+torch.compile (`module.`, `_orig_mod.`), are found as well. Every name is translated, ignored on purpose (`_IGNORED`), or listed in
+an error. Sizes are inferred from the shapes. Nothing in a file is executed: checkpoints are opened with
+`torch.load(weights_only=True)`, and memory-mapped, so that converting needs little more memory than the size of the file.
 """
 
 import os
@@ -37,9 +37,9 @@ from megadance_hf.motion.safe_files import load_npz, load_pickle, load_torch
 
 Statistics = tuple[Mapping[str, Any], Mapping[str, Any]]
 
-GENERATOR_PREFIX, TOKENIZER_PREFIX, CLASSIFIER_PREFIX = "gpt.", "fsq.", "cls_model."
-RELEASED_HEADS = 8  # the number of attention heads leaves no trace in the shapes
-RELEASED_LEVELS = {5: (7, 5, 5, 5, 5), 4: (7, 5, 5, 5)}  # by the number of scalars a code has
+PREFIXES = GENERATOR_PREFIX, TOKENIZER_PREFIX, CLASSIFIER_PREFIX = "gpt.", "fsq.", "cls_model."
+RELEASED_HEADS = 8  # the number of attention heads cannot be inferred from the shapes
+RELEASED_LEVELS = {5: (7, 5, 5, 5, 5), 4: (7, 5, 5, 5)}  # by the number of scalars in a code
 
 
 class ConversionError(ValueError):
@@ -74,8 +74,8 @@ _GENERATOR_NAMES = (
     (r"\.mamba\.norm2\.", ".mamba_norms.lower."),
     (r"\.mamba\.norm3\.", ".mamba_norms.music."),
 )
-# Their layers are numbered: an encoder's strided layer n is `n.0`, its blocks `n.1`, and a decoder's blocks are `n.0`, its
-# upsampling `n.1`, for n from 1.
+# Their layers are numbered: layer n of an encoder has its strided convolution as `n.0` and its blocks as `n.1`; layer n of a decoder,
+# counted from 1, has its blocks as `n.0` and its upsampling as `n.1`.
 _TOKENIZER_NAMES = (
     (r"^Pose_UP_", "upper."),
     (r"^Pose_DOWN_", "lower."),
@@ -97,8 +97,8 @@ _CLASSIFIER_NAMES = (
     (r"^MLP_output\.", "output_mlp."),
     (r"^dance_encoder\.Dance_Former_(\d+)\.layer\.layers\.0\.", r"layers.\1."),
 )
-# Left out on purpose: mask buffers (made anew here), the licensed body model's entries, an input that their classifier has
-# but never uses.
+# Ignored on purpose: mask buffers (computed here), the licensed body model's entries, an input layer that their classifier has but
+# never uses.
 _IGNORED = (r"\.attn\.mask$", r"^smpl\.", r"(^|\.)MLP_keypoint\.")
 
 
@@ -109,18 +109,18 @@ def _translate(name: str, table: tuple) -> str:
 
 
 def generator_name(official: str, genres: list[str] | tuple[str, ...] = FINEDANCE_GENRES) -> str:
-    """Name here of a generator's tensor; the genre experts are numbered in theirs and named in ours."""
+    """Our name of a generator's tensor; their genre experts are numbered, ours are named."""
     name = re.sub(r"\.genre_swab\.(\d+)\.", lambda m: f".genre_experts.{genre_key(genres[int(m[1])])}.", official)
     return _translate(name, _GENERATOR_NAMES)
 
 
 def tokenizer_name(official: str) -> str:
-    """Name here of a tokenizer's tensor."""
+    """Our name of a tokenizer's tensor."""
     return _translate(official, _TOKENIZER_NAMES)
 
 
 def classifier_name(official: str) -> str:
-    """Name here of a classifier's tensor."""
+    """Our name of a classifier's tensor."""
     return _translate(official, _CLASSIFIER_NAMES)
 
 
@@ -130,19 +130,19 @@ def classifier_name(official: str) -> str:
 def convert_released_generator(
     state_dict: Mapping[str, Tensor], statistics: Statistics | None = None, **overrides: Any
 ) -> MegaDanceForMotionGeneration:
-    """The released generator as a model in evaluation mode, mode `released`, greedy as theirs.
+    """The released generator as a model in evaluation mode. It generates in mode `released` and greedily, as theirs.
 
     Args:
-        state_dict: official names, with or without the trainer's prefix `gpt.` (others are then left aside). Tensors are taken
-            over, not copied.
+        state_dict: official names, with or without the trainer's prefix `gpt.` (with it, other names are ignored). Tensors are
+            shared, not copied.
         statistics: the authors' mean and std dictionaries; identity when None.
-        overrides: of the configuration: `num_attention_heads` (8 when not given), `id2label` (FineDance's names for 16
-            genres, AIST++'s for 10, else `genre0`, `genre1`, ...), ...
+        overrides: of the configuration, such as `num_attention_heads` (8 when not given) and `id2label` (FineDance's names for 16
+            genres, AIST++'s for 10, else `genre0`, `genre1`, ...).
 
     Raises:
         ConversionError: missing, unknown, misshapen or non-finite tensors, all of them listed.
     """
-    state = _part(state_dict, GENERATOR_PREFIX)
+    state = _network(state_dict, GENERATOR_PREFIX)
     embedding = _shape(state, "dance_decoder.pose_up_emb.weight")
     layer = "dance_decoder.decoder_layers"
     block = f"{layer}.0.global_swab"
@@ -170,7 +170,7 @@ def convert_released_generator(
         }
     )
     mean, std = _mean_and_std(statistics, ("music_librosa",), config.music_feature_size)
-    model = _filled(
+    model = _loaded(
         MegaDanceForMotionGeneration,
         config,
         state,
@@ -187,9 +187,9 @@ def convert_released_tokenizer(
 ) -> MegaDanceTokenizer:
     """The released tokenizer. Arguments and errors as for the generator; the prefix is `fsq.`.
 
-    `levels` are (7, 5, 5, 5, 5) for codes of five scalars unless given: the shapes do not tell.
+    `levels` are (7, 5, 5, 5, 5) for codes of five scalars unless given: they cannot be inferred from the shapes.
     """
-    state = _part(state_dict, TOKENIZER_PREFIX)
+    state = _network(state_dict, TOKENIZER_PREFIX)
     encoder = "Pose_UP_Encoder.encoders.0.level_blocks.0.model"
     scalars, code = _shape(state, "Pose_UP_Quantizer.bottleneck.project_in.weight")
     config = MegaDanceTokenizerConfig(
@@ -203,14 +203,14 @@ def convert_released_tokenizer(
         }
     )
     mean, std = _mean_and_std(statistics, ("smpl_root_vel", "smpl_poses"), 147)
-    return _filled(MegaDanceTokenizer, config, state, tokenizer_name, {"motion_mean": mean, "motion_std": std})
+    return _loaded(MegaDanceTokenizer, config, state, tokenizer_name, {"motion_mean": mean, "motion_std": std})
 
 
 def convert_released_classifier(
     state_dict: Mapping[str, Tensor], statistics: Statistics | None = None, **overrides: Any
 ) -> MegaDanceForGenreClassification:
     """The released genre classifier. Arguments and errors as for the generator; the prefix is `cls_model.`."""
-    state = _part(state_dict, CLASSIFIER_PREFIX)
+    state = _network(state_dict, CLASSIFIER_PREFIX)
     former = "dance_encoder.dance_encoder.Dance_Former_"
     config = MegaDanceClassifierConfig(
         **{
@@ -224,21 +224,18 @@ def convert_released_classifier(
         }
     )
     mean, std = _mean_and_std(statistics, ("smpl_trans", "smpl_poses"), 147)
-    return _filled(
+    return _loaded(
         MegaDanceForGenreClassification, config, state, classifier_name, {"motion_mean": mean, "motion_std": std}
     )
 
 
-def _part(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors of one network, without the trainer's prefix; the whole mapping when nothing is prefixed."""
-    names = list(state_dict)
-    if any(name.startswith(prefix) for name in names):
-        others = {GENERATOR_PREFIX, TOKENIZER_PREFIX, CLASSIFIER_PREFIX}
-        strays = [name for name in names if not name.startswith(tuple(others))]
-        if strays:
-            raise ConversionError(f"the checkpoint has names of none of the three networks: {_listing(strays)}")
-        return {name.removeprefix(prefix): state_dict[name] for name in names if name.startswith(prefix)}
-    return dict(state_dict)
+def _network(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of one network, without the trainer's prefix; all of them when none is prefixed."""
+    if not any(name.startswith(prefix) for name in state_dict):
+        return dict(state_dict)
+    if unknown := [name for name in state_dict if not name.startswith(PREFIXES)]:
+        raise ConversionError(f"the checkpoint has names of none of the three networks: {_listed(unknown)}")
+    return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
@@ -248,26 +245,29 @@ def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    found = {int(match[1]) for match in map(re.compile(pattern).match, state) if match}
-    if found != set(range(len(found))) or not found:
-        raise ConversionError(f"the checkpoint's numbering {sorted(found)} of {pattern} has gaps, or there is nothing")
-    return len(found)
+    """How many different numbers the pattern's group matches; they must count from 0."""
+    numbers = {int(match[1]) for match in map(re.compile(pattern).match, state) if match}
+    if numbers != set(range(len(numbers))) or not numbers:
+        raise ConversionError(
+            f"the checkpoint's numbering {sorted(numbers)} of {pattern} has gaps, or there is nothing"
+        )
+    return len(numbers)
 
 
-def _listing(names: list[str], most: int = 8) -> str:
+def _listed(names: list[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(sorted(names)[:most]) + more
 
 
-def _filled(
+def _loaded(
     cls: type[PreTrainedModel],
     config: Any,
     state: Mapping[str, Tensor],
     rename: Callable[[str], str],
     buffers: dict[str, Tensor],
 ) -> Any:
-    """A model whose tensors are the checkpoint's, each checked."""
-    with torch.device("meta"):  # never initialised: every number comes from the checkpoint
+    """A model with the checkpoint's tensors, each of them checked."""
+    with torch.device("meta"):  # without initial weights: all come from the checkpoint
         model = cls(config)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in buffers}
     ours: dict[str, Tensor] = {}
@@ -286,7 +286,7 @@ def _filled(
             ours[name] = tensor
     if not any(problems.values()):
         problems["missing"] = [name for name in expected if name not in ours]
-    text = "; ".join(f"{kind}: {_listing(names)}" for kind, names in problems.items() if names)
+    text = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
     if text:
         raise ConversionError(f"the checkpoint does not fit {cls.__name__}: {text}")
     model.load_state_dict({**ours, **buffers}, strict=True, assign=True)
@@ -297,7 +297,7 @@ def _filled(
 
 
 def _mean_and_std(statistics: Statistics | None, parts: tuple[str, ...], size: int) -> tuple[Tensor, Tensor]:
-    """Mean and std (size,) put together from `<part>_mean` and `<part>_std`."""
+    """Mean and std (size,), concatenated from `<part>_mean` and `<part>_std`."""
     if statistics is None:
         return torch.zeros(size), torch.ones(size)
     result = []
@@ -306,7 +306,7 @@ def _mean_and_std(statistics: Statistics | None, parts: tuple[str, ...], size: i
         for part in parts:
             name = f"{part}_{kind}"
             if name not in table:
-                raise ConversionError(f"the {kind} file lacks {name}; it has {_listing(list(table))}")
+                raise ConversionError(f"the {kind} file lacks {name}; it has {_listed(list(table))}")
             values.append(np.asarray(table[name], dtype=np.float32).ravel())
         row = torch.from_numpy(np.concatenate(values))
         if len(row) != size or not torch.isfinite(row).all() or (kind == "std" and not (row > 0).all()):
@@ -320,7 +320,7 @@ def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """One of the authors' mean and std files: a dictionary of arrays in `.npz`, `.npy`, `.pkl` or `.pt`.
 
     Raises:
-        ConversionError: not such a file, or a pickle that wants more than arrays and plain containers.
+        ConversionError: not such a file, or a pickle that holds more than arrays and plain containers.
     """
     path = Path(path)
     with reading(path, error=ConversionError):
@@ -336,36 +336,35 @@ def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return {str(name): np.asarray(value) for name, value in table.items()}
 
 
-# --- the command -----------------------------------------------------------------------------------------------------------
+# --- a whole checkpoint ----------------------------------------------------------------------------------------------------
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict of an authors' checkpoint, its tensors mapped from disk. Nothing in the file is run.
+    """The state dict of an authors' checkpoint, its tensors memory-mapped. Nothing in the file is executed.
 
     Raises:
         ConversionError: not there, not readable, or not a checkpoint.
     """
     with reading(path, error=ConversionError):
         content = load_torch(path)
-    state = _unpacked(content)
+    state = _find_state_dict(content)
     if state is None:
-        places = ", ".join(_CONTAINERS)
-        found = (
-            f"; it has {_listing([str(name) for name in content])}" if isinstance(content, Mapping) and content else ""
-        )
-        raise ConversionError(f"{path} holds no state dict, neither at its top nor under one of {places}{found}")
-    return _unwrapped(state)
+        keys = f"; it has {_listed(list(map(str, content)))}" if isinstance(content, Mapping) and content else ""
+        containers = ", ".join(_CONTAINERS)
+        raise ConversionError(f"{path} holds no state dict, neither at its top nor under one of {containers}{keys}")
+    return _without_wrappers(state)
 
 
-# Where trainers put a state dict, beside optimizer and epoch; what wraps a model in names: DDP, torch.compile.
+# Keys under which trainers store a state dict, beside optimizer and epoch.
 _CONTAINERS = ("model", "state_dict", "model_state_dict", "model_state", "module", "net", "weights")
+# What DDP, torch.compile and FSDP insert into names.
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module")
-# Lightning and others hold the trainer's network under one name more.
+# Attributes in which Lightning and others hold the whole network.
 _OUTER = ("model.", "net.", "network.")
 
 
-def _unpacked(content: Any) -> Mapping[str, Tensor] | None:
-    """The state dict in what was loaded, at its top or some containers down; None where there is none."""
+def _find_state_dict(content: Any) -> Mapping[str, Tensor] | None:
+    """The state dict in what was loaded, at its top or inside up to three containers; None if there is none."""
     for _ in range(4):
         if not isinstance(content, Mapping) or not content:
             return None
@@ -375,7 +374,7 @@ def _unpacked(content: Any) -> Mapping[str, Tensor] | None:
     return None
 
 
-def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict without what wrappers added to its names."""
     result: dict[str, Tensor] = {}
     for name, value in state.items():
@@ -401,12 +400,12 @@ def convert_checkpoint(
 
     Args:
         checkpoint: the authors' file; it may hold one, two or all three networks.
-        output_dir: must not exist yet, or be empty. Written whole or not at all.
+        output_dir: must not exist yet, or be empty. All of it is written, or nothing.
         mean, std: the authors' files; both or none.
         genres: names of the generator's genres in the order of their ids, when they are not FineDance's or AIST++'s.
 
     Returns:
-        what was written, one line a network.
+        a line for each network that was written.
 
     Raises:
         ConversionError: anything that does not fit; nothing is written then.
@@ -419,16 +418,16 @@ def convert_checkpoint(
     statistics = None if mean is None else (read_statistics(mean), read_statistics(std))
     state = read_checkpoint(checkpoint)
     options = {} if genres is None else {"id2label": dict(enumerate(genres))}
-    plain = not any(name.startswith((GENERATOR_PREFIX, TOKENIZER_PREFIX, CLASSIFIER_PREFIX)) for name in state)
+    prefixed = any(name.startswith(PREFIXES) for name in state)
     kinds = (
         ("", GENERATOR_PREFIX, "dance_decoder.", convert_released_generator, options),
         ("tokenizer", TOKENIZER_PREFIX, "Pose_", convert_released_tokenizer, {}),
         ("classifier", CLASSIFIER_PREFIX, "dance_encoder.", convert_released_classifier, {}),
     )
-    present = [kind for kind in kinds if any(name.startswith(kind[2] if plain else kind[1]) for name in state)]
+    present = [kind for kind in kinds if any(name.startswith(kind[1] if prefixed else kind[2]) for name in state)]
     if not present:
         raise ConversionError(
-            f"{checkpoint} has none of the three networks; its names begin with {_listing(list(state), 3)}"
+            f"{checkpoint} has none of the three networks; its names begin with {_listed(list(state), 3)}"
         )
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with whole(output_dir, ConversionError) as partial:

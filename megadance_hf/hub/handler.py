@@ -5,11 +5,11 @@
     ->   {"format": "glb", "content_type": "model/gltf-binary", "data": "<the file, base64>",
           "genre": "waltz", "seed": 0, "fps": 30, "frames": 600}
 
-or the sound file itself as the body (`Content-Type: audio/mpeg`), without parameters. `PARAMETERS` has them all with their
-ranges. The formats other than npz need megadance-hf in the repository's requirements.txt. Only sound that is sent is heard:
+or the sound file itself as the body (`Content-Type: audio/mpeg`), without parameters. `PARAMETERS` lists all parameters and their
+ranges. The formats other than npz need megadance-hf in the repository's requirements.txt. The song must be in the request:
 addresses and paths are not followed.
 
-Limits, which the Endpoint's environment can change: `MEGADANCE_MAX_SECONDS` (60) of music danced to, `MEGADANCE_MAX_MEGABYTES`
+The Endpoint's environment can change two limits: `MEGADANCE_MAX_SECONDS` (60) of music to dance to, and `MEGADANCE_MAX_MEGABYTES`
 (20) of the sound file.
 """
 
@@ -29,21 +29,21 @@ MAX_SECONDS, MAX_MEGABYTES = 60.0, 20.0
 
 
 class RequestError(ValueError):
-    """A request cannot be answered; the message is one line for whoever sent it."""
+    """A request cannot be answered; the message is one line for its sender."""
 
 
 class Parameter(NamedTuple):
-    """One of the parameters of a request, and what it may be.
+    """A parameter of a request, and its allowed values.
 
     Attributes:
-        what: it does, for people.
+        meaning: what it does, in words.
         kind: `str`, `int` (a whole number) or `float` (any number).
-        default: what it is when left out, or null, in words.
-        choices: what a text may be; any when empty.
-        low, high: range of a number; `low` is not in it where `above`.
+        default: its value when it is missing or null, in words.
+        choices: allowed texts; any text when empty.
+        low, high: range of a number, including `low` unless `above`.
     """
 
-    what: str
+    meaning: str
     kind: type
     default: str
     choices: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Parameter(NamedTuple):
 
     @property
     def allowed(self) -> str:
-        """What it may be, in words."""
+        """The allowed values, in words."""
         if self.kind is str:
             return f"one of {', '.join(self.choices)}" if self.choices else "a text"
         kind = "a whole number" if self.kind is int else "a number"
@@ -62,10 +62,10 @@ class Parameter(NamedTuple):
         )
 
     def read(self, name: str, value: Any) -> Any:
-        """The value as Python's own text or number.
+        """The value, as a `str`, `int` or `float` of Python.
 
         Raises:
-            RequestError: it is something else, or not in the range.
+            RequestError: it has another type, or is out of range.
         """
         if self.kind is str:
             if isinstance(value, str) and (not self.choices or value in self.choices):
@@ -74,12 +74,15 @@ class Parameter(NamedTuple):
             inside = self.low < value if self.above else self.low <= value  # NaN is in no range
             if inside and value <= self.high and (self.kind is float or value == int(value)):
                 return self.kind(value)
-        shown = " ".join(repr(value).split())
-        shown = shown if len(shown) <= 60 else shown[:60] + " ..."
-        raise RequestError(f"parameters: {name}={shown}: give {self.allowed}")
+        raise RequestError(f"parameters: {name}={_short(value)}: give {self.allowed}")
 
 
-# What a request may ask for: what is checked, and what the model's card says, come from here.
+def _short(value: Any) -> str:
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= 60 else shown[:60] + " ..."
+
+
+# Both the checks of a request and the table in the model's card come from here.
 PARAMETERS = {
     "genre": Parameter("what is danced", str, "the model's first"),
     "format": Parameter("of the answer", str, "npz", tuple(CONTENT_TYPES)),
@@ -96,7 +99,7 @@ def parameter_table(genres: tuple[str, ...] = ()) -> str:
     """`PARAMETERS` as a table of Markdown."""
     lines = ["| parameter | | may be | when left out |", "|---|---|---|---|"]
     for name, parameter in _with_genres(genres).items():
-        lines.append(f"| `{name}` | {parameter.what} | {parameter.allowed} | {parameter.default} |")
+        lines.append(f"| `{name}` | {parameter.meaning} | {parameter.allowed} | {parameter.default} |")
     return "\n".join(lines)
 
 
@@ -112,21 +115,20 @@ class EndpointHandler:
         """`path`: folder of the repository's files.
 
         Raises:
-            RequestError: a limit in the environment is no number above 0.
+            RequestError: a limit in the environment is not a number above 0.
         """
         from transformers import pipeline
 
         self.max_seconds = _limit("MEGADANCE_MAX_SECONDS", MAX_SECONDS)
         self.max_bytes = round(_limit("MEGADANCE_MAX_MEGABYTES", MAX_MEGABYTES) * 1e6)
         self.pipe = pipeline(TASK, model=path, trust_remote_code=True)
-        self.parameters = _with_genres((), self.max_seconds)  # the pipeline knows the genres, in any writing
+        self.parameters = _with_genres((), self.max_seconds)  # the pipeline checks the genre, in any spelling
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         """Answer a request, see the top of this file.
 
         Raises:
-            RequestError: what is wrong with the request itself; the model's own errors about song and genre are ValueErrors
-                of one line as well.
+            RequestError: the request itself is wrong. The model's own errors about song and genre are ValueErrors of one line, too.
         """
         if not isinstance(data, Mapping):
             raise RequestError(
@@ -138,30 +140,31 @@ class EndpointHandler:
         song = self._song(data.get("inputs"))
         options["duration"] = self._duration(song, options.get("start", 0.0), options.get("duration"))
         dance = self.pipe(song, **options)
-        if not isinstance(dance, dict):  # where megadance-hf is installed and its own pipeline answered: a Motion
+        if not isinstance(dance, dict):  # a Motion, from the pipeline of an installed megadance-hf
             dance = {name: getattr(dance, name) for name in ("poses", "translation", "fps", "genre", "metadata")}
-        made = _npz(dance) if motion_class is None else _file(motion_class(**dance), kind, song, options)
+        content = _npz(dance) if motion_class is None else _file(motion_class(**dance), kind, song, options)
         return {
             "format": kind,
             "content_type": CONTENT_TYPES[kind],
-            "data": base64.b64encode(made).decode("ascii"),
+            "data": base64.b64encode(content).decode("ascii"),
             "genre": dance["genre"],
             "seed": dance["metadata"]["seed"],
             "fps": dance["fps"],
             "frames": len(dance["poses"]),
         }
 
-    def _options(self, given: Any) -> dict[str, Any]:
-        """The parameters that were given, checked; null is as if left out."""
-        if given is None:
+    def _options(self, parameters: Any) -> dict[str, Any]:
+        """The parameters of a request, checked; null counts as missing."""
+        if parameters is None:
             return {}
-        if not isinstance(given, Mapping):
-            raise RequestError(f"parameters is of type {type(given).__name__}: give an object of names and values")
-        for name in given:
+        if not isinstance(parameters, Mapping):
+            raise RequestError(f"parameters is of type {type(parameters).__name__}: give an object of names and values")
+        for name in parameters:
             if name not in self.parameters:
-                shown = repr(name) if len(repr(name)) <= 60 else repr(name)[:60] + " ..."
-                raise RequestError(f"parameters has {shown}: give some of {', '.join(sorted(self.parameters))}")
-        return {name: self.parameters[name].read(name, value) for name, value in given.items() if value is not None}
+                raise RequestError(f"parameters has {_short(name)}: give some of {', '.join(sorted(self.parameters))}")
+        return {
+            name: self.parameters[name].read(name, value) for name, value in parameters.items() if value is not None
+        }
 
     def _song(self, inputs: Any) -> bytes:
         if isinstance(inputs, str):
@@ -169,10 +172,10 @@ class EndpointHandler:
                 raise RequestError(
                     "inputs is an address, which is not followed: send the bytes of the sound file, base64"
                 )
-            if inputs[:5].lower() == "data:":  # as a browser's FileReader gives it
+            if inputs[:5].lower() == "data:":  # from a browser's FileReader
                 inputs = inputs.partition(",")[2]
             if len(inputs) <= 2 * self.max_bytes + 100:
-                inputs = "".join(inputs.split())  # some write it in lines
+                inputs = "".join(inputs.split())  # some encoders break lines
             if len(inputs) > self.max_bytes * 4 / 3 + 4:  # before it is decoded
                 raise RequestError(f"inputs is longer than {self.max_bytes / 1e6:g} MB: send a smaller file")
             try:
@@ -189,7 +192,7 @@ class EndpointHandler:
         return inputs
 
     def _duration(self, song: bytes, start: float, duration: float | None) -> float:
-        """Seconds to dance; never more than the limit, whatever the file says about its own length."""
+        """Seconds to dance: at most the limit, even if the file claims another length."""
         if duration is None:
             duration = max(self.pipe.processor.feature_extractor.seconds(song) - start, 0.001)
             if duration > self.max_seconds:
@@ -228,7 +231,7 @@ def _npz(dance: dict[str, Any]) -> bytes:
         fps=np.float64(dance["fps"]),
         mocap_framerate=np.float64(dance["fps"]),
         genre=np.array(dance["genre"]),
-        metadata=np.array("{}"),  # by these keys Motion.load knows it for ours: Y up, the pelvis, the floor at 0
+        metadata=np.array("{}"),  # these keys tell Motion.load that it is ours: Y up, the pelvis, the floor at 0
     )
     return file.getvalue()
 

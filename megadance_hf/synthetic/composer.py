@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from megadance_hf.data.beats import KNOWN
-from megadance_hf.data.schema import Clip
+from megadance_hf.data.clip import Clip
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import whole
 

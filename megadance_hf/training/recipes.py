@@ -18,7 +18,9 @@ from typing import Any, Literal
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 
-from megadance_hf.data.windows import CodeWindows, EpochSampler, MotionWindows, MusicAugmentation, RhythmWindows
+from megadance_hf.data.augmentation import MusicAugmentation
+from megadance_hf.data.sampling import EpochSampler
+from megadance_hf.data.segments import CodeSegments, MotionSegments, RhythmSegments
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
@@ -95,7 +97,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "tokenizer": {
         "model": _of_config(MegaDanceTokenizerConfig, "fps"),
         "data": _of(DataSettings),
-        "windows": _of(MotionWindows, *_WINDOWS),
+        "windows": _of(MotionSegments, *_WINDOWS),
         "task": _of(TokenizerTask, "clips"),
         "training": _TRAINING,
     },
@@ -105,12 +107,12 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "rhythm": {
             "composed_songs": int,
             "repeats": Mapping[str, int],
-            "windows": _of(RhythmWindows, *_WINDOWS),
+            "windows": _of(RhythmSegments, *_WINDOWS),
             "augmentation": _of(MusicAugmentation),
             "training": _TRAINING,
         },
-        "windows": {**_of(CodeWindows, *_WINDOWS), "stretches": Sequence[float]},
-        "sampler": _of(EpochSampler, "windows", "seed"),
+        "windows": {**_of(CodeSegments, *_WINDOWS), "stretches": Sequence[float]},
+        "sampler": _of(EpochSampler, "segments", "seed"),
         "augmentation": _of(MusicAugmentation),
         "task": _of(GeneratorTask, "windows", "batch_size"),
         "training": _TRAINING,
@@ -119,7 +121,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "classifier": {
         "model": _of_config(MegaDanceClassifierConfig, "fps"),
         "data": _of(DataSettings),
-        "windows": _of(MotionWindows, *_WINDOWS),
+        "windows": _of(MotionSegments, *_WINDOWS),
         "training": _TRAINING,
     },
 }

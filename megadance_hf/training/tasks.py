@@ -129,7 +129,7 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
     `jerk_ratio` and `bob_ratio` compare with the clips themselves (1 is right), means over clips first: a clip may not bob at all.
     """
     from megadance_hf import metrics
-    from megadance_hf.data.windows import clip_motion
+    from megadance_hf.data.clip import clip_motion
     from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
     from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 
@@ -171,7 +171,7 @@ class ClassifierTask:
     """Training of [`MegaDanceForGenreClassification`].
 
     Attributes:
-        windows: held-out `MotionWindows` with genres; when None nothing is measured.
+        windows: held-out `MotionSegments` with genres; when None nothing is measured.
         batch_size: windows at once in evaluation.
     """
 
@@ -188,7 +188,7 @@ class ClassifierTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Cross-entropy ("score"), accuracy and macro F1 on held-out windows."""
         from megadance_hf import metrics
-        from megadance_hf.data.windows import collate
+        from megadance_hf.data.sampling import collate
 
         if self.windows is None:
             return {}
@@ -227,7 +227,7 @@ class RhythmTask:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean cosine of the error of the beat's and the bar's phase over clips, 1 is right, -1 half a beat or bar off."""
-        from megadance_hf.data.windows import rhythm_labels
+        from megadance_hf.data.rhythm import rhythm_labels
 
         cosines: dict[str, list[float]] = {"beat_cosine": [], "bar_cosine": []}
         device = next(model.parameters()).device
@@ -246,7 +246,7 @@ class GeneratorTask:
     """Training of [`MegaDanceForMotionGeneration`] (paper, section 3.3).
 
     Attributes:
-        windows: held-out `CodeWindows`; the cross-entropy on them is the "score". When None nothing is measured.
+        windows: held-out `CodeSegments`; the cross-entropy on them is the "score". When None nothing is measured.
         code_noise: up to this share of a window's input codes is replaced by random ones, the share drawn anew for each
             window. Not in the paper; where the codes so far say less, the music has to say more, small data sets are not
             learned by heart, and generation recovers from its own mistakes.
@@ -285,7 +285,7 @@ class GeneratorTask:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Cross-entropy (sum of both streams) on held-out windows: with their music, another window's, and none."""
-        from megadance_hf.data.windows import collate
+        from megadance_hf.data.sampling import collate
 
         if self.windows is None:
             return {}

@@ -2,41 +2,41 @@
 
 import { Stage } from "./stage.js";
 
-/** Called by the component of the stage (`_ON_LOAD` in demo.py) with what Gradio gives it. */
+/** Called by the stage's component (`_ON_LOAD` in megadance_hf/demo/page.py) with Gradio's arguments. */
 export function mount(element, props, watch) {
   const stage = new Stage(element.querySelector(".megadance-place"));
   window.megadanceStage = stage;
-  // Addresses in the page's data are relative to where the page is served, which is not always a site's root.
+  // Addresses in the data are relative to the page, which is not always served at a site's root.
   const at = (address) => new URL(`../${address}`, import.meta.url).href;
-  const show = () => {
+  const update = () => {
     if (!props.value) return;
-    const what = JSON.parse(props.value);
-    what.song = at(what.song);
-    for (const dance of what.dances) dance.glb = at(dance.glb);
-    stage.show(what);
+    const show = JSON.parse(props.value);
+    show.song = at(show.song);
+    for (const dance of show.dances) dance.glb = at(dance.glb);
+    stage.show(show);
   };
-  watch("value", show);
-  show();
-  nameControls();
+  watch("value", update);
+  update();
+  fixControls();
 }
 
 /**
- * Mends of Gradio's own components for those who don't see or don't use a mouse. Two buttons of its audio component are announced by
- * another name than what is written on them, so that whoever steers by voice cannot call them: here the visible words come first.
- * The head of its messages is a button with a button inside: here only the inner one, which closes the message, is one.
+ * Accessibility fixes of Gradio's own components. The accessible names of two buttons of its audio component differ from their visible
+ * texts, so voice control does not find them: here the names begin with the texts. The header of its messages is a button with a
+ * button inside: here only the inner one, which closes the message, is one.
  */
-function nameControls() {
-  const mend = () => {
+function fixControls() {
+  const fix = () => {
     document.querySelectorAll("#song .upload-container[aria-label]").forEach((button) => button.removeAttribute("aria-label"));
     for (const head of document.querySelectorAll(".toast-header[role]")) {
       head.removeAttribute("role");
       head.removeAttribute("tabindex");
     }
     for (const button of document.querySelectorAll("#song button.playback")) {
-      const written = button.textContent.trim();
-      if (!button.ariaLabel?.startsWith(written)) button.ariaLabel = `${written}, ${button.ariaLabel}`;
+      const text = button.textContent.trim();
+      if (!button.ariaLabel?.startsWith(text)) button.ariaLabel = `${text}, ${button.ariaLabel}`;
     }
   };
-  new MutationObserver(mend).observe(document.body, { subtree: true, childList: true, attributeFilter: ["aria-label"] });
-  mend();
+  new MutationObserver(fix).observe(document.body, { subtree: true, childList: true, attributeFilter: ["aria-label"] });
+  fix();
 }

@@ -1,12 +1,12 @@
-// The stage of the web page: one or two dancers in 3D, moved by the clock of the song, with its controls and curves.
+// The stage of the web page: one or two dancers in 3D who follow the clock of the song, with controls and curves.
 //
 //   const stage = new Stage(element);
 //   stage.show({song, seconds, onset, beats, dances: [{genre, glb, heading, speed, genres}]});
 //
-// Without onset there are no curves, and beats, speed and genres need not be there. Notebooks show it so (show.py), as one script.
+// Without onset there are no curves; beats, speed and genres are optional, too. Notebooks (../show.py) use it so, as one script.
 //
-// The sound leads. Every animation frame reads audio.currentTime and poses the dancers for exactly that time; nothing counts
-// frames or seconds of its own, so playing, pausing, seeking, another speed and a stuttering machine cannot pull them apart.
+// The audio is the only clock. Every animation frame reads audio.currentTime and poses the dancers for exactly that time; nothing
+// counts frames or seconds, so playing, pausing, seeking, other speeds and dropped frames cannot break the synchrony.
 
 import {
   AnimationMixer, CanvasTexture, Color, DirectionalLight, Fog, GLTFLoader, Group, HemisphereLight, Mesh, MeshBasicMaterial,
@@ -18,14 +18,14 @@ const BACKDROP = "#d5dae1";
 const FIELD_OF_VIEW = 30; // degrees
 const EYE_PITCH = 0.12; // radians above the horizon
 const AIM = 0.95; // metres: the height that the camera looks at
-const BODY = { height: 2.3, width: 2.0 }; // metres that must fit into a view
-const FOLLOW_SECONDS = 0.8; // how slowly the view glides after the dancer
+const BODY = { height: 2.3, width: 2.0 }; // metres that must be visible
+const FOLLOW_SECONDS = 0.8; // time constant with which the view follows the dancer
 const SHADOWS = { pelvis: 0.42, left_foot: 0.16, right_foot: 0.16 }; // joint: radius in metres
 const SLOW_FRAME = 26; // milliseconds; frames that take longer are drawn with fewer pixels
-const FEWEST_PIXELS = 0.4; // of the screen's, on each side
-const LATEST = 1e-3; // seconds before the end of a dance: at its very end an endless animation is at its beginning
-const COLOURS = ["#1c5d99", "#b3402a", "#2f6b3a", "#7a4b94", "#8a6100", "#00696b"]; // of the genres, dark enough on white
-const MOST_GENRES = 5; // in one picture
+const FEWEST_PIXELS = 0.4; // smallest resolution, as a share of the screen's
+const LATEST = 1e-3; // seconds before the end of a dance: at the very end, a looping animation is back at its beginning
+const COLOURS = ["#1c5d99", "#b3402a", "#2f6b3a", "#7a4b94", "#8a6100", "#00696b"]; // of the genres, with enough contrast on white
+const MOST_GENRES = 5; // in one plot
 
 const MARKUP = `
   <div class="view" tabindex="0" role="group" aria-roledescription="3D view">
@@ -68,7 +68,7 @@ function tiles() {
     draw.fillRect(size / 2, size / 2, size / 2, size / 2);
   });
   made.wrapS = made.wrapT = RepeatWrapping;
-  made.repeat.set(60, 60); // a metre, two by two tiles
+  made.repeat.set(60, 60); // one texture, two by two tiles, per metre
   made.anisotropy = 4;
   return made;
 }
@@ -83,14 +83,14 @@ function shade() {
   });
 }
 
-/** One dancer on a floor of its own. */
+/** One dancer on its own floor. */
 class Dancer {
   constructor(gltf, dance, floor, shadow) {
     this.genre = dance.genre;
     this.figure = gltf.scene;
     this.figure.traverse((node) => {
       if (!node.isMesh) return;
-      node.frustumCulled = false; // its bounds are those of the rest pose
+      node.frustumCulled = false; // the bounds are those of the rest pose, not of the current one
       node.material = new MeshLambertMaterial({ vertexColors: true });
     });
     const [clip] = gltf.animations;
@@ -104,13 +104,13 @@ class Dancer {
       blot.position.y = 0.004;
       return { joint: this.figure.getObjectByName(joint), blot };
     });
-    this.room = new Group(); // turned and moved so that the dancer is always at the camera's aim and began facing it
+    this.room = new Group(); // rotated and moved so that the camera always looks at the dancer, from the front at the beginning
     this.room.rotation.y = -dance.heading;
     this.room.add(this.figure, floor, ...this.shadows.map((one) => one.blot));
     this.where = new Vector3();
   }
 
-  /** Take the pose of a time in seconds. */
+  /** Take the pose at a time in seconds. */
   pose(time) {
     this.mixer.setTime(Math.min(Math.max(time, 0), this.seconds - LATEST));
     const [x, z] = this.path(time);
@@ -160,8 +160,8 @@ export class Stage {
     this.canvas = find("canvas");
     this.curves = find(".curves");
     this.dancers = [];
-    this.showing = 0; // counts the calls of show(): what an older one has loaded is not wanted any more
-    // Of a screen's pixels, on each side. A machine that draws 3D without a graphics card begins with few.
+    this.showing = 0; // counts the calls of show(): what an earlier call has loaded is dropped
+    // Resolution as a share of the screen's. A machine without a graphics card begins with a low one.
     const probe = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
     probe?.getExtension("WEBGL_lose_context")?.loseContext();
     this.sharpness = probe ? Math.min(window.devicePixelRatio || 1, 2) : 0.6;
@@ -193,8 +193,8 @@ export class Stage {
     this.orbit = new OrbitControls(this.camera, this.canvas);
     this.orbit.target.set(0, AIM, 0);
     this.orbit.enablePan = false;
-    this.canvas.style.touchAction = "pan-y"; // a finger moved up or down scrolls the page, as everywhere else on it
-    this.orbit.maxPolarAngle = Math.PI / 2 - 0.02; // not from under the floor
+    this.canvas.style.touchAction = "pan-y"; // swiping up or down scrolls the page, as everywhere else on it
+    this.orbit.maxPolarAngle = Math.PI / 2 - 0.02; // not from below the floor
     this.orbit.addEventListener("change", () => (this.stale = true));
     this.zoom = 1;
     this.orbit.addEventListener("end", () => (this.zoom = this.camera.position.distanceTo(this.orbit.target) / this.fitting));
@@ -234,7 +234,7 @@ export class Stage {
     event.preventDefault();
   }
 
-  /** Turn the camera about the dancer (radians) and step back (factor). */
+  /** Rotate the camera around the dancer by an angle in radians, and multiply its distance. */
   turn(sideways, down, back = 1) {
     const away = this.camera.position.clone().sub(this.orbit.target);
     const pitch = Math.min(Math.max(Math.acos(away.y / away.length()) + down, 0.1), this.orbit.maxPolarAngle);
@@ -269,7 +269,7 @@ export class Stage {
     this.stale = true;
   }
 
-  /** Put dances on the stage. Resolves when everything is loaded; what went wrong is told in the view. */
+  /** Show dances. Resolves when everything is loaded; an error is shown in the view. */
   async show(show) {
     const number = ++this.showing;
     this.audio.pause();
@@ -308,7 +308,7 @@ export class Stage {
     this.shown = show;
   }
 
-  /** On a narrow screen the stage is far below the button that was pressed. */
+  /** Scroll to the stage: on a narrow screen it is far below the button that was pressed. */
   comeIntoView() {
     const { top, bottom } = this.view.getBoundingClientRect();
     if (top >= 0 && bottom <= window.innerHeight) return;
@@ -316,11 +316,11 @@ export class Stage {
     this.view.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
   }
 
-  /** The sound, as far as its length is known. */
+  /** Load the audio until its length is known. */
   load(address) {
     const { audio } = this;
     return new Promise((resolve, reject) => {
-      audio.addEventListener("loadedmetadata", resolve, { once: true }); // phones load no more before somebody presses Play
+      audio.addEventListener("loadedmetadata", resolve, { once: true }); // phones load no more before Play is pressed
       audio.addEventListener("error", () => reject(audio.error), { once: true });
       audio.src = address;
       audio.load();
@@ -355,13 +355,13 @@ export class Stage {
     this.audio.currentTime = Math.min(Math.max(time, 0), this.audio.duration || 0);
   }
 
-  /** A message in the middle of the view; none takes it away. */
+  /** A message in the middle of the view; without one it is removed. */
   tell(text) {
     this.hint.textContent = text;
     this.hint.hidden = !text;
   }
 
-  /** What a screen reader says the view is. */
+  /** The name of the view for screen readers. */
   say(text) {
     this.view.setAttribute("aria-label", `The dancers in 3D. ${text}`);
   }
@@ -376,7 +376,7 @@ export class Stage {
     this.keepUp(now);
   }
 
-  /** Slider, clock and curves. They touch the page as little as they can: laying it out takes longer than drawing a dancer. */
+  /** Update slider, clock and curves, with as few changes to the page as possible: layout takes longer than drawing a dancer. */
   tick(time) {
     if (Math.abs(time - this.seek.value) > 0.1) this.seek.value = time;
     const clock = `${minutes(time)} / ${minutes(this.audio.duration || 0)}`;
@@ -403,7 +403,7 @@ export class Stage {
     }
   }
 
-  /** While the machine is too slow for a smooth dance, draw fewer pixels. */
+  /** Lower the resolution while the machine is too slow. */
   keepUp(now) {
     const took = now - this.before;
     this.before = now;
@@ -481,7 +481,7 @@ export class Stage {
   }
 }
 
-/** A figure with lines over the time of the song; values from 0 to 1. Its title and legend say what it shows. */
+/** A plot of lines over the time of the song, with a title and a legend; values are from 0 to 1. */
 function panel(show, { title, lines, ticks = [] }) {
   const figure = document.createElement("figure");
   const caption = document.createElement("figcaption");

@@ -1,8 +1,8 @@
-"""How many training windows a second one process makes, so that no GPU waits for them; JSON out.
+"""How many training segments per second one process makes, so that no GPU waits for them; JSON out.
 
-    python benchmarks/windows.py [--runs 5]
+    python benchmarks/segments.py [--runs 5]
 
-The plain twin builds each window from the clip's poses instead of slicing what was computed once.
+The plain twin builds each segment from the clip's poses instead of slicing what was computed once.
 """
 
 import argparse
@@ -13,8 +13,12 @@ import time
 import numpy as np
 import torch
 
-from megadance_hf.data.schema import Clip
-from megadance_hf.data.windows import CodeWindows, MotionWindows, MusicAugmentation, Statistics, collate, encode_clips
+from megadance_hf.data.augmentation import MusicAugmentation
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.codes import encode_clips
+from megadance_hf.data.sampling import collate
+from megadance_hf.data.segments import CodeSegments, MotionSegments
+from megadance_hf.data.statistics import Statistics
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
 
 
@@ -47,8 +51,8 @@ def main(argv: list[str] | None = None) -> dict:
     runs = parser.parse_args(argv).runs
     torch.set_num_threads(1)
     clips = [some_clip(number) for number in range(4)]
-    motion = MotionWindows(clips)
-    codes = CodeWindows(
+    motion = MotionSegments(clips)
+    codes = CodeSegments(
         encode_clips(fake_codes, clips), ["waltz"], Statistics.from_clips(clips), augmentation=MusicAugmentation()
     )
 
@@ -62,7 +66,7 @@ def main(argv: list[str] | None = None) -> dict:
         rates["motion"].append(rate(motion.__getitem__, len(motion)))
         rates["codes"].append(rate(codes.__getitem__, len(codes)))
         rates["plain_motion"].append(rate(plain, 96))
-    report: dict = {f"{name}_windows_per_second": round(statistics.median(found)) for name, found in rates.items()}
+    report: dict = {f"{name}_segments_per_second": round(statistics.median(found)) for name, found in rates.items()}
     ratios = [fast / slow for fast, slow in zip(rates["motion"], rates["plain_motion"], strict=True)]
     report |= {"motion_over_plain": round(statistics.median(ratios), 1), "runs": runs}
     print(json.dumps(report, indent=2))

@@ -1,4 +1,4 @@
-"""Pushing a prepared data set: what goes to the Hub and what stays here. The Hub is a stand-in."""
+"""Pushing a prepared data set: what goes to the Hub and what stays here. The Hub is a stand-in that speaks HTTP."""
 
 import io
 import json
@@ -11,33 +11,14 @@ import numpy as np
 import pytest
 from card_rules import card_errors
 from helpers import save_tiny_data
-from huggingface_hub import RepoUrl
-from huggingface_hub.errors import HFValidationError
+from hub_server import GUEST
 
-from megadance_hf.data.schema import Card, Clip, MissingDataError, read_info, read_prepared, write_prepared
-from megadance_hf.hub.datasets import push_prepared
-from megadance_hf.hub.push import push_dataset
+from megadance_hf.data.card import Card
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.prepared import DataError, MissingDataError, read_info, read_prepared, write_prepared
+from megadance_hf.hub.datasets import push_dataset, push_prepared
 
-
-class FakeApi:
-    """Takes what an HfApi would be given and copies the folder's files, as the Hub does."""
-
-    def __init__(self, store):
-        self.store, self.repo, self.uploads = store, None, 0
-
-    def create_repo(self, repo_id, *, repo_type, private, exist_ok):
-        if ".." in repo_id:
-            raise HFValidationError("Cannot have .. in repo_id")
-        self.repo = {"type": repo_type, "private": private, "exist_ok": exist_ok}
-        return RepoUrl(f"https://huggingface.co/datasets/me/{repo_id}")
-
-    def upload_folder(self, *, repo_id, repo_type, folder_path, allow_patterns, commit_message):
-        from pathlib import Path
-
-        assert repo_type == "dataset" and repo_id.startswith("me/") and commit_message
-        self.uploads += 1
-        for name in allow_patterns:
-            (self.store / name).write_bytes((Path(folder_path) / name).read_bytes())
+FILES = ["README.md", "info.json", "test.parquet", "train.parquet"]
 
 
 def clips():
@@ -48,21 +29,23 @@ def clips():
 
 
 @pytest.fixture
-def pushed(tmp_path):
-    def push(share_audio, what=clips):
-        card = Card("T", "D", "L", share_audio=share_audio)
-        write_prepared(tmp_path / "set", what(), card=card, genres=())
-        (tmp_path / "set" / "notes.txt").write_text("my own")
-        (tmp_path / "store").mkdir()
-        api = FakeApi(tmp_path / "store")
-        before = {file.name: file.read_bytes() for file in (tmp_path / "set").iterdir()}
-        address = push_prepared(tmp_path / "set", "dances", api)
-        assert address == "https://huggingface.co/datasets/me/dances" and api.uploads == 1
-        assert api.repo == {"type": "dataset", "private": True, "exist_ok": True}
-        assert {file.name: file.read_bytes() for file in (tmp_path / "set").iterdir()} == before, "the folder stays"
-        names = {"README.md", "info.json", "train.parquet", "test.parquet"}
-        assert {file.name for file in (tmp_path / "store").iterdir()} == names
-        return tmp_path / "store", tmp_path / "set"
+def pushed(hub, tmp_path):
+    """Pushes clips and gives (what the repository holds, as a folder; the folder that was pushed)."""
+
+    def push(share_audio, clips=clips):
+        folder, store = tmp_path / "set", tmp_path / "store"
+        write_prepared(folder, clips(), card=Card("T", "D", "L", "cc0-1.0", share_audio=share_audio), genres=())
+        (folder / "notes.txt").write_text("my own")
+        before = {file.name: file.read_bytes() for file in folder.iterdir()}
+        assert push_prepared(folder, "dances") == f"{hub.url}/datasets/anna/dances"
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before, "the folder is left as it was"
+        repository = hub.repositories["dataset", "anna/dances"]
+        assert repository.private and repository.messages == ["initial commit", "Prepared with megadance"]
+        store.mkdir()
+        for name, content in repository.files().items():
+            (store / name).write_bytes(content)
+        assert sorted(os.listdir(store)) == [".gitattributes", *FILES]
+        return store, folder
 
     return push
 
@@ -90,23 +73,23 @@ def test_it_is_still_a_data_set_for_load_dataset(pushed):
 @pytest.mark.parametrize(("share_audio", "kept"), [(True, "abc"), (False, "bc")], ids=["shared", "no music"])
 def test_what_may_be_shared_goes_as_it_is(pushed, share_audio, kept):
     store, folder = pushed(share_audio, lambda: [clip for clip in clips() if clip.id in kept])
-    for file in store.iterdir():
-        here = (folder / file.name).read_bytes()
-        assert file.read_bytes() == here.replace(b'load_dataset("PATH"', b'load_dataset("me/dances"')
+    for name in FILES:
+        here = (folder / name).read_bytes()
+        assert (store / name).read_bytes() == here.replace(b'load_dataset("PATH"', b'load_dataset("anna/dances"')
 
 
-def test_refusals_are_one_line(tmp_path):
+def test_refusals_are_one_line(hub, tmp_path, monkeypatch):
     with pytest.raises(MissingDataError, match="not a prepared data set"):
-        push_prepared(tmp_path, "dances", FakeApi(tmp_path))
-    write_prepared(tmp_path / "set", clips(), card=Card("T", "D", "L"), genres=())
-    with pytest.raises(ValueError, match=r"repo='a\.\.b': the Hub did not take it \(Cannot have .* log in with"):
-        push_prepared(tmp_path / "set", "a..b", FakeApi(tmp_path))
-    assert sorted(file.name for file in (tmp_path / "set").iterdir()) == [
-        "README.md",
-        "info.json",
-        "test.parquet",
-        "train.parquet",
-    ]
+        push_prepared(tmp_path, "dances")
+    write_prepared(tmp_path / "set", clips(), card=Card("T", "D", "L", "cc0-1.0"), genres=())
+    with pytest.raises(DataError, match=r"^repo='a\.\.b': the Hub did not take it \(Cannot have [^\n]*\)$"):
+        push_prepared(tmp_path / "set", "a..b")
+    monkeypatch.setenv("HF_TOKEN", GUEST)
+    with pytest.raises(
+        DataError, match=r"^repo='anna/dances': the Hub did not take it \([^\n]*\); log in with `hf auth login`$"
+    ):
+        push_prepared(tmp_path / "set", "anna/dances")
+    assert sorted(os.listdir(tmp_path / "set")) == FILES
 
 
 def test_the_cards_of_sets_whose_music_belongs_to_others_say_so():

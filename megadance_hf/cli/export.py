@@ -1,0 +1,68 @@
+"""`megadance export`: a dance, or another tool's motion, in other formats."""
+
+import argparse
+import sys
+from typing import Any
+
+from .options import CommandError, number, song_source
+from .outputs import FORMATS, Outputs, add_output_options
+
+EXAMPLES = f"""\
+{FORMATS}examples:
+  megadance export dance.npz -o dance.glb -o dance.vrma
+  megadance export dance.npz -o dance.bvh --bones mixamo
+  megadance export dance.npz -o dance.glb --body smooth
+  megadance export dance.npz --music song.mp3 -o dance.mp4 --bundle dance
+  megadance export take.bvh -o take.glb                        motions of other tools
+  megadance export motion.pkl --up z --fps 60 -o dance.smplx.npz
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a dance in other formats",
+        description="Write a dance, or the motion in a file of another tool, in other formats. What had to be rotated, moved or\n"
+        "assumed is reported.",
+        epilog=EXAMPLES,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "dance",
+        metavar="DANCE",
+        help="what `generate` wrote, or another tool's .npz, .pkl, .npy, .json or .bvh (AIST++, AMASS, EDGE, BEAT2, FineDance, "
+        "Mixamo, ...)",
+    )
+    parser.add_argument(
+        "--up",
+        metavar="AXIS",
+        help="axis that points up in DANCE: y, z, x, -y, -z or -x (default: from the feet to the head)",
+    )
+    parser.add_argument(
+        "--fps", metavar="N", type=number(1), help="frames per second of DANCE, if the file does not say or is wrong"
+    )
+    add_output_options(parser)
+    parser.add_argument(
+        "--music", metavar="SONG", help="sound of .mp4 and --bundle: any file that plays, its address, or - for a pipe"
+    )
+    parser.add_argument(
+        "--start", metavar="S", type=number(0), help="second of the song to begin at (default: as DANCE says)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a line for each file."""
+    if arguments.bundle and not arguments.music:
+        raise CommandError("argument --bundle: the sound belongs to it: give --music SONG")
+    music = song_source(arguments.music, "--music")
+    inputs = {"DANCE": arguments.dance, "--music": music}
+    outputs = Outputs(arguments.output, 1, arguments.bundle, arguments.bones, arguments.body, inputs)
+    from megadance_hf.modeling.audio_megadance import open_sound
+    from megadance_hf.motion.motion import Motion
+
+    dance, notes = Motion.load_with_notes(arguments.dance, arguments.fps, arguments.up)
+    for note in notes:
+        print(f"megadance: {arguments.dance}: {note}", file=sys.stderr)
+    start = dance.metadata.get("start", 0.0) if arguments.start is None else arguments.start
+    song = None if music is None else open_sound(music)  # once: it may be a pipe
+    print("\n".join(outputs.write([dance], song, start)))

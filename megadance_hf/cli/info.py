@@ -1,0 +1,32 @@
+"""`megadance info`: what a model is."""
+
+import argparse
+from typing import Any
+
+from .console import quiet_libraries
+from .options import CommandError
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "info", help="describe a model", description="Describe a model: kind, sizes, genres, switches."
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "source", metavar="MODEL", nargs="?", help="folder or Hub id (default: the bundled ballroom model)"
+    )
+    parser.add_argument("--model", metavar="MODEL", help="the same, as the other commands have it")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what the configuration says; the weights are not loaded."""
+    from megadance_hf.models import DEFAULT_MODEL
+    from megadance_hf.pipeline import describe_model
+
+    if arguments.model and arguments.source and arguments.model != arguments.source:
+        raise CommandError(f"argument --model: {arguments.source!r} and {arguments.model!r} are two models: give one")
+    quiet_libraries()
+    lines = describe_model(arguments.model or arguments.source or DEFAULT_MODEL)
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:<{width}}  {value}")

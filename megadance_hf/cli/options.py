@@ -1,0 +1,59 @@
+"""What the subcommands share on the way in: numbers with bounds, common options, and mistakes of one line."""
+
+import argparse
+import sys
+from typing import Any
+
+BODIES = ("mannequin", "smooth")  # repeated, because their home imports torch; a test compares them
+
+
+class CommandError(ValueError):
+    """Something the user can put right; the message is one line."""
+
+
+def is_for_users(error: Exception) -> bool:
+    """Whether the message is one line for users: so are those of our own classes (AudioError, GenreError, ModelError, ...).
+    Any other exception is a bug."""
+    return type(error).__module__.partition(".")[0] == __package__.partition(".")[0]
+
+
+def number(lowest: float, *, whole: bool = False, above: bool = False) -> Any:
+    """An argparse type: numbers of `lowest` or more (of more than `lowest`, if `above`)."""
+    kind = "a whole number" if whole else "a number"
+    bound = f"above {lowest:g}" if above else f"of {lowest:g} or more"
+
+    def convert(text: str) -> int | float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = float("nan")
+        if not (lowest < value or (value == lowest and not above)) or value == float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} cannot be used: give {kind} {bound}")
+        return value
+
+    return convert
+
+
+COUNT, SEED, POSITIVE = number(1, whole=True), number(0, whole=True), number(0, above=True)
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="MODEL", help="folder or Hub id (default: the bundled ballroom model)")
+
+
+def add_body_option(parser: argparse.ArgumentParser, where: str) -> None:
+    text = f"who dances {where}: a wooden mannequin (default), or a smooth human figure in a bodysuit"
+    parser.add_argument("--body", choices=BODIES, default="mannequin", help=text)
+
+
+def song_source(song: str | None, argument: str) -> Any:
+    """A song as it is opened: its path or address, or standard input for `-`.
+
+    Raises:
+        CommandError: `-`, and nothing is piped in.
+    """
+    if song != "-":
+        return song
+    if sys.stdin is None or sys.stdin.isatty():
+        raise CommandError(f"argument {argument}: '-' is what comes in through a pipe, and none is there: give a file")
+    return sys.stdin.buffer

@@ -1,0 +1,50 @@
+"""Statistics are those of all frames, with floors."""
+
+import numpy as np
+import pytest
+import torch
+from toy_clips import dance
+
+from megadance_hf.data.augmentation import (
+    mirror_motion,
+)
+from megadance_hf.data.clip import clip_motion
+from megadance_hf.data.statistics import (
+    FEATURE_STD_FLOOR,
+    ROTATION_STD_FLOOR,
+    VELOCITY_STD_FLOOR,
+    Statistics,
+)
+
+
+def test_statistics_are_those_of_all_frames():
+    clips = [dance("a", 90, 1), dance("b", 40, 2, music=False), dance("c", 60, 3)]
+    for clip in clips:
+        clip.poses[:, 60:] = 0  # hands that never move
+        clip.translation[:, 1] = 1
+    motions = [clip_motion(clip) for clip in clips]
+    for mirror in (True, False):
+        rows = np.concatenate([*motions, *(mirror_motion(m) for m in motions)] if mirror else motions)
+        statistics = Statistics.from_clips(iter(clips), mirror=mirror)
+        np.testing.assert_allclose(statistics.motion_mean, rows.mean(0), atol=1e-6)
+        floor = np.where(np.arange(147) < 3, VELOCITY_STD_FLOOR, ROTATION_STD_FLOOR)
+        np.testing.assert_allclose(statistics.motion_std, np.maximum(rows.std(0), floor), rtol=1e-4)
+        assert statistics.motion_std[1] == pytest.approx(VELOCITY_STD_FLOOR)
+        assert statistics.motion_std[-1] == pytest.approx(ROTATION_STD_FLOOR)
+    features = np.concatenate([clips[0].input_features, clips[2].input_features])
+    np.testing.assert_allclose(statistics.input_mean, features.mean(0), atol=1e-6)
+    np.testing.assert_allclose(statistics.input_std, np.maximum(features.std(0), FEATURE_STD_FLOOR), rtol=1e-4)
+    buffers = statistics.buffers()
+    assert {name: (tuple(t.shape), t.dtype) for name, t in buffers.items()} == {
+        "motion_mean": ((147,), torch.float32),
+        "motion_std": ((147,), torch.float32),
+        "input_mean": ((35,), torch.float32),
+        "input_std": ((35,), torch.float32),
+    }
+
+
+def test_statistics_without_music_and_without_clips():
+    statistics = Statistics.from_clips([dance(music=False)])
+    assert statistics.input_mean.eq(0).all() and statistics.input_std.eq(1).all()
+    with pytest.raises(ValueError, match="at least one clip"):
+        Statistics.from_clips([])
