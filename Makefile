@@ -32,7 +32,7 @@ COMPILE = $(BIN)/python -m pytest -q -n 0 -m "not slow" tests/test_kernels_megad
     tests/test_music_features_megadance.py >/dev/null || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-versions quality style clean
+.PHONY: help demo test test-versions quality types style clean
 
 help: ## this list
 	@echo "make demo     a person dances to a song: dance.mp4, dance.glb, dance.bvh (SONG=my.mp3 GENRE=rumba SEED=3)"
@@ -90,9 +90,15 @@ VERSIONS ?= newest lowest
 test-versions: ## a short part of the tests with the newest and with the oldest versions
 	@set -e; for kind in $(VERSIONS); do $(PYTHON) tests/versions.py $$kind; done
 
-quality: $(VENV)/.installed-dev ## what the linter and the formatter have to say
+quality: $(VENV)/.installed-dev types ## linter, formatter, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+# pyproject.toml says what is checked, and why modeling/ is linked.
+types: $(VENV)/.installed-dev ## types alone
+	@mkdir -p build/types/megadance_hf
+	@ln -sfn ../../../modeling build/types/megadance_hf/modeling
+	@$(BIN)/mypy
 
 style: $(VENV)/.installed-dev ## let them mend it
 	@$(BIN)/ruff check --fix .
