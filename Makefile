@@ -32,14 +32,16 @@ COMPILE = $(BIN)/python -m pytest -q -n 0 -m "not slow" tests/test_kernels_megad
     tests/test_music_features_megadance.py >/dev/null || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-versions quality types style clean
+.PHONY: help demo check test test-versions quality types style docs clean
 
 help: ## this list
 	@echo "make demo     a person dances to a song: dance.mp4, dance.glb, dance.bvh (SONG=my.mp3 GENRE=rumba SEED=3)"
+	@echo "make check    quality, and the tests that take two minutes"
 	@echo "make test     all tests"
 	@echo "make test-versions   a short part of them with the newest versions of everything, and with the oldest that setup.py allows"
-	@echo "make quality  what the linter and the formatter have to say"
-	@echo "make style    let them mend it"
+	@echo "make quality  what linter, formatter and type checker have to say"
+	@echo "make style    let linter and formatter mend it"
+	@echo "make docs     the documentation as a site: build/site/index.html"
 	@echo "make clean    remove what was built, installed and generated here"
 
 $(BIN)/python:
@@ -90,9 +92,10 @@ VERSIONS ?= newest lowest
 test-versions: ## a short part of the tests with the newest and with the oldest versions
 	@set -e; for kind in $(VERSIONS); do $(PYTHON) tests/versions.py $$kind; done
 
-quality: $(VENV)/.installed-dev types ## linter, formatter, types
+quality: $(VENV)/.installed-dev ## linter, formatter, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory types
 
 # pyproject.toml says what is checked, and why modeling/ is linked.
 types: $(VENV)/.installed-dev ## types alone
@@ -103,6 +106,10 @@ types: $(VENV)/.installed-dev ## types alone
 style: $(VENV)/.installed-dev ## let them mend it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev ## the documentation as a site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Here it is: build/site/index.html"
 
 clean: ## remove what was built, installed and generated here
 	rm -rf $(VENV) .venv-newest .venv-lowest build dist *.egg-info demo dance.mp4 dance.glb dance.bvh
