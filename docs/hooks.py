@@ -9,6 +9,7 @@ import posixpath
 import re
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from mkdocs.structure.files import File
 
@@ -50,6 +51,15 @@ def on_page_markdown(markdown, page, config, files):
 def documented(match: re.Match) -> str:
     """`::: megadance_hf.Motion` -> `::: megadance_hf.motion.motion.Motion`; `*` leaves constants out."""
     package = import_module(match[1])
-    values = [getattr(package, name) for name in (package.__all__ if match[2] == "*" else [match[2]])]
-    homes = [f"{value.__module__}.{value.__qualname__}" for value in values if hasattr(value, "__qualname__")]
-    return "\n\n".join(f"::: {home.removeprefix('megadance_hf.') if '.modeling.' in home else home}" for home in homes)
+    lines = []
+    for name in package.__all__ if match[2] == "*" else [match[2]]:
+        value = getattr(package, name)
+        value = (
+            getattr(value, name, None) if isinstance(value, ModuleType) else value
+        )  # a function named like its module
+        if hasattr(value, "__qualname__"):
+            home = (
+                value.__module__.removeprefix("megadance_hf.") if ".modeling." in value.__module__ else value.__module__
+            )
+            lines.append(f"::: {home}.{value.__qualname__}")
+    return "\n\n".join(lines)
