@@ -87,6 +87,11 @@ endif
 test: $(VENV)/.installed-dev ## all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
+# The model, the public API and the shape of the repository: less than two minutes of two cores, types and linter included.
+CHECKED = $(wildcard tests/test_*_megadance*.py $(foreach name,structure docs readme motion pipeline cli recipes metrics,tests/test_$(name).py))
+check: quality ## quality, and the tests that take two minutes
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(CHECKED) $(PYTEST_ARGS)
+
 # VERSIONS=newest runs one of the two.
 VERSIONS ?= newest lowest
 test-versions: ## a short part of the tests with the newest and with the oldest versions
