@@ -28,7 +28,7 @@ INSTALL_TORCH = $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--index
 # do this at the same time (the workers of the tests) can leave machine code behind that crashes every later one, except for those of
 # large models, whose files have names of their own. So one does it here, by running the tests that use them all (the slow ones compile
 # for themselves).
-COMPILE = $(BIN)/python -m pytest -q -n 0 -m "not slow" tests/test_kernels_megadance.py tests/test_rasterizer.py \
+COMPILE = $(BIN)/python -m pytest -q -n 0 -m "not slow" tests/test_cpu_kernels.py tests/test_rasterizer.py \
     tests/test_music_features_megadance.py >/dev/null || true
 
 .DEFAULT_GOAL := help

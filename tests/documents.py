@@ -54,7 +54,9 @@ class Page:
         return {slug(line.lstrip("# ")) for line in self.prose.splitlines() if line.startswith("#")}
 
 
-PAGES = [Page(ROOT / name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [
+    Page(ROOT / name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "megadance_hf/cpu_kernels/README.md")
+]
 PAGES += [Page(path) for path in sorted((ROOT / "docs").rglob("*.md")) if path != LOG]
 
 

@@ -1,7 +1,7 @@
 """The README is short, and each of its commands and pieces of Python runs by itself. What all pages have in common: test_docs.py."""
 
 import pytest
-from documents import CHECKS, PAGES, run_megadance, run_python
+from documents import PAGES, run_megadance, run_python
 
 pytest_plugins = ("documents",)
 PAGE = PAGES[0]
@@ -26,8 +26,3 @@ def test_python_runs_and_leaves_what_it_says(code, workplace, in_reach):
 def test_megadance_command_runs_and_leaves_what_it_says(command, workplace, capsys, request, in_reach, monkeypatch):
     in_reach(command)
     run_megadance(command, workplace, request, monkeypatch, capsys)
-
-
-@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("megadance ")])
-def test_other_commands_name_what_there_is(command):
-    CHECKS[command.split()[0]](command)
