@@ -91,8 +91,9 @@ def check_script(command: str) -> None:
         module = words[words.index("-m") + 1].removeprefix("megadance_hf.").replace(".", "/")
         script = ROOT / f"{module}.py"
     source = script.read_text(encoding="utf-8")
-    if "from common import" in source:
-        source += (script.parent / "common.py").read_text(encoding="utf-8")
+    if "megadance_hf.training" in source:  # what the training scripts share
+        shared = [*(ROOT / "megadance_hf" / "training").glob("*.py"), *(ROOT / "examples").glob("common.py")]
+        source += "".join(path.read_text(encoding="utf-8") for path in shared)
     for word in words:
         if word.startswith("--"):
             assert f'"{word}"' in source, f"{script.name} has no option {word}"

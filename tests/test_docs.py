@@ -106,7 +106,8 @@ def options_of(parser) -> set[str]:
 
 
 def test_options_in_prose_exist():
-    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").rglob("*.py"))
+    sources = [*(ROOT / "examples").rglob("*.py"), *(ROOT / "megadance_hf" / "training").glob("*.py")]
+    scripts = "".join(path.read_text(encoding="utf-8") for path in sources)
     known = options_of(cli.build_parser()) | set(re.findall(r'"(--[a-z-]+)"', scripts))
     for page in PAGES:
         if page.name not in ("CONTRIBUTING.md", "CHANGELOG.md"):  # options of other programs, and of earlier versions
