@@ -28,18 +28,20 @@ INSTALL_TORCH = $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--index
 # do this at the same time (the workers of the tests) can leave machine code behind that crashes every later one, except for those of
 # large models, whose files have names of their own. So one does it here, by running the tests that use them all (the slow ones compile
 # for themselves).
-COMPILE = $(BIN)/python -m pytest -q -n 0 -m "not slow" tests/test_kernels_megadance.py tests/test_rasterizer.py \
+COMPILE = $(BIN)/python -m pytest -q -n 0 -m "not slow" tests/test_cpu_kernels.py tests/test_rasterizer.py \
     tests/test_music_features_megadance.py >/dev/null || true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-versions quality style clean
+.PHONY: help demo check test test-versions quality types style docs clean
 
 help: ## this list
 	@echo "make demo     a person dances to a song: dance.mp4, dance.glb, dance.bvh (SONG=my.mp3 GENRE=rumba SEED=3)"
+	@echo "make check    quality, and the tests that take two minutes"
 	@echo "make test     all tests"
 	@echo "make test-versions   a short part of them with the newest versions of everything, and with the oldest that setup.py allows"
-	@echo "make quality  what the linter and the formatter have to say"
-	@echo "make style    let them mend it"
+	@echo "make quality  what linter, formatter and type checker have to say"
+	@echo "make style    let linter and formatter mend it"
+	@echo "make docs     the documentation as a site: build/site/index.html"
 	@echo "make clean    remove what was built, installed and generated here"
 
 $(BIN)/python:
@@ -85,18 +87,34 @@ endif
 test: $(VENV)/.installed-dev ## all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
+# The model, the public API and the shape of the repository: less than two minutes of two cores, types and linter included.
+CHECKED = $(wildcard tests/test_*_megadance*.py $(foreach name,structure docs readme motion pipeline cli recipes metrics,tests/test_$(name).py))
+check: quality ## quality, and the tests that take two minutes
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(CHECKED) $(PYTEST_ARGS)
+
 # VERSIONS=newest runs one of the two.
 VERSIONS ?= newest lowest
 test-versions: ## a short part of the tests with the newest and with the oldest versions
 	@set -e; for kind in $(VERSIONS); do $(PYTHON) tests/versions.py $$kind; done
 
-quality: $(VENV)/.installed-dev ## what the linter and the formatter have to say
+quality: $(VENV)/.installed-dev ## linter, formatter, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory types
+
+# pyproject.toml says what is checked, and why modeling/ is linked.
+types: $(VENV)/.installed-dev ## types alone
+	@mkdir -p build/types/megadance_hf
+	@ln -sfn ../../../modeling build/types/megadance_hf/modeling
+	@$(BIN)/mypy
 
 style: $(VENV)/.installed-dev ## let them mend it
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev ## the documentation as a site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Here it is: build/site/index.html"
 
 clean: ## remove what was built, installed and generated here
 	rm -rf $(VENV) .venv-newest .venv-lowest build dist *.egg-info demo dance.mp4 dance.glb dance.bvh

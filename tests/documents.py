@@ -1,7 +1,8 @@
-"""Pages that are run: their Python, their commands; and what these need to find where they are run."""
+"""The pages of the documentation, read and run: their Python, their commands; and what these need to find where they are run."""
 
 import importlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierCon
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 
 ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / "docs" / "LOG.md"  # what was, not what is
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -34,6 +36,7 @@ class Page:
 
     def __init__(self, path: Path) -> None:
         self.path, self.text = path, path.read_text(encoding="utf-8")
+        self.name = path.relative_to(ROOT).as_posix()
         self.blocks = [(m[1], m[2], self.text[: m.start()].count("\n") + 1) for m in FENCED.finditer(self.text)]
         self.prose = FENCED.sub("", self.text)
 
@@ -42,12 +45,19 @@ class Page:
         code = "".join(code for language, code, _ in self.blocks if language == "bash")
         return commands(code) + re.findall(r"`(megadance \w+ [^`]*-o [^`]+)`", self.prose)
 
-    def commands_of(self, program: str) -> list[str]:
-        return [line for line in self.shell_lines() if line.split()[0] == program]
+    def python(self) -> list[tuple[str, int]]:
+        """Blocks of Python, with the lines they begin in."""
+        return [(code, line) for language, code, line in self.blocks if language == "python"]
 
     def headings(self) -> set[str]:
         """As links name them."""
         return {slug(line.lstrip("# ")) for line in self.prose.splitlines() if line.startswith("#")}
+
+
+PAGES = [
+    Page(ROOT / name) for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "megadance_hf/cpu_kernels/README.md")
+]
+PAGES += [Page(path) for path in sorted((ROOT / "docs").rglob("*.md")) if path != LOG]
 
 
 def commands(code: str) -> list[str]:
@@ -81,13 +91,38 @@ def check_script(command: str) -> None:
         module = words[words.index("-m") + 1].removeprefix("megadance_hf.").replace(".", "/")
         script = ROOT / f"{module}.py"
     source = script.read_text(encoding="utf-8")
-    if "from common import" in source:
-        source += (script.parent / "common.py").read_text(encoding="utf-8")
+    if "megadance_hf.training" in source:  # what the training scripts share
+        shared = [*(ROOT / "megadance_hf" / "training").glob("*.py"), *(ROOT / "examples").glob("common.py")]
+        source += "".join(path.read_text(encoding="utf-8") for path in shared)
     for word in words:
         if word.startswith("--"):
             assert f'"{word}"' in source, f"{script.name} has no option {word}"
         if word.endswith(".yaml"):
             assert (ROOT / word).is_file(), word
+
+
+def check_make(command: str) -> None:
+    """The Makefile has the targets and variables."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in command.split()[1:]:
+        name, is_variable, _ = word.partition("=")
+        if is_variable:
+            assert re.search(rf"^{name} \?=", makefile, re.MULTILINE), f"the Makefile knows no variable {name}"
+        elif word != "...":
+            assert re.search(rf"^{name}:", makefile, re.MULTILINE), f"the Makefile knows no target {name}"
+
+
+def check_install(command: str) -> None:
+    """What is installed is this package, with extras that setup.py has."""
+    assert command.startswith("pip install ."), command
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    for extra in re.findall(r"\[(\w+)\]", command):
+        assert re.search(rf'^    "{extra}":|^EXTRAS\["{extra}"\]', setup, re.MULTILINE), extra
+
+
+def check_shell_script(command: str) -> None:
+    """It can be run. What `examples/reproduce.sh` does: test_reproduce.py."""
+    assert os.access(ROOT / command.split()[0], os.X_OK), command
 
 
 def check_bundle_script(command: str) -> None:
@@ -96,6 +131,16 @@ def check_bundle_script(command: str) -> None:
     source = (ROOT / "megadance_hf" / "export" / "open_in_blender.py").read_text(encoding="utf-8")
     assert "open_in_blender.py" in command
     assert all(f'"{word}"' in source for word in own.split() if word.startswith("--"))
+
+
+CHECKS = {
+    "make": check_make,
+    "pip": check_install,
+    "accelerate": check_script,
+    "python": check_script,
+    "blender": check_bundle_script,
+    "examples/reproduce.sh": check_shell_script,
+}
 
 
 def run_megadance(command: str, workplace: Path, request, monkeypatch, capsys) -> None:
@@ -115,7 +160,7 @@ def run_megadance(command: str, workplace: Path, request, monkeypatch, capsys) -
         import gradio
 
         monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
-    if "--model finedance" in command:  # the line before has made it
+    if "--model finedance" in command and not Path("finedance").exists():  # the line before makes it
         convert_checkpoint("checkpoint.pt", "finedance", mean="mean.pkl", std="std.pkl")
     assert cli.main(words[1:]) == 0, capsys.readouterr().err
     for name in [after for word, after in zip(words, words[1:], strict=False) if word == "-o"]:
@@ -153,17 +198,20 @@ SMALL = {
 
 
 def run_example(command: str, monkeypatch) -> None:
-    """Run a training script of a page, in this process, small."""
+    """Run a script of the examples, in this process; trainings small."""
     words = shlex.split(command)
     place = next(index for index, word in enumerate(words) if word.endswith(".py"))
     name = Path(words[place]).stem
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    if name not in (*SMALL, "finetune_genre"):
+        importlib.import_module(name).main(words[place + 1 :])
+        return
     small = [f"--set={key}={json.dumps(value)}" for key, value in SMALL.get(name, {}).items()]
     if name == "finetune_genre":
         small = ["--batch-size", "2", "--length", "64"]
     output = Path(words[words.index("--output") + 1])
     if output.is_symlink():  # made by this very page
         output.unlink()
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     importlib.import_module(name).main([*words[place + 1 :], "--epochs", "1", *small])
 
 
