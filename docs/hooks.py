@@ -9,7 +9,6 @@ import posixpath
 import re
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from mkdocs.structure.files import File
 
@@ -54,9 +53,6 @@ def documented(match: re.Match) -> str:
     lines = []
     for name in package.__all__ if match[2] == "*" else [match[2]]:
         value = getattr(package, name)
-        value = (
-            getattr(value, name, None) if isinstance(value, ModuleType) else value
-        )  # a function named like its module
         if hasattr(value, "__qualname__"):
             home = (
                 value.__module__.removeprefix("megadance_hf.") if ".modeling." in value.__module__ else value.__module__

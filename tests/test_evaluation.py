@@ -13,10 +13,10 @@ from megadance_hf.cli import evaluate as evaluate_command
 from megadance_hf.data.card import Card
 from megadance_hf.data.clip import clip_motion
 from megadance_hf.data.prepared import read_prepared, write_prepared
-from megadance_hf.evaluation import evaluate as evaluation
+from megadance_hf.evaluation import run as evaluation
 from megadance_hf.evaluation.dances import excerpts_of
-from megadance_hf.evaluation.evaluate import evaluate
 from megadance_hf.evaluation.protocols import PROTOCOLS, EvaluationError, Protocol
+from megadance_hf.evaluation.run import evaluate
 from megadance_hf.evaluation.scores import NUMBERS
 from megadance_hf.evaluation.tables import ABLATIONS
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig

@@ -9,7 +9,7 @@ from test_evaluation import data, models  # noqa: F401  (fixtures)
 
 from megadance_hf import MusicToDancePipeline
 from megadance_hf.evaluation import reports
-from megadance_hf.evaluation.evaluate import evaluate
+from megadance_hf.evaluation.run import evaluate
 from megadance_hf.hub.card import model_card
 from megadance_hf.hub.connection import HubError
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer

@@ -7,7 +7,7 @@ import pytest
 from test_evaluation import data, models  # noqa: F401  (fixtures)
 
 from megadance_hf.evaluation import reports
-from megadance_hf.evaluation.evaluate import Evaluation, evaluate
+from megadance_hf.evaluation.run import Evaluation, evaluate
 from megadance_hf.motion.motion import MotionError
 
 

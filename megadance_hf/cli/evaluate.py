@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     for needed in ("pyarrow", "matplotlib"):
         if find_spec(needed) is None:
             raise CommandError(f"evaluate needs {needed}: pip install 'megadance-hf[train]'")
-    from megadance_hf.evaluation.evaluate import evaluate
+    from megadance_hf.evaluation.run import evaluate
     from megadance_hf.models import DEFAULT_MODEL
 
     quiet_libraries()

@@ -1,6 +1,6 @@
 """The paper's tables on any prepared data set, with baselines, physical numbers and tests of whether the music is used.
 
-evaluate.py        the run: opens data and models, lets them dance, measures, puts the report together
+run.py             the run: opens data and models, lets them dance, measures, puts the report together
 protocols.py       how the paper evaluates each data set: excerpts, songs, columns
 tables.py          Tables 1 to 4: what each needs, its rows and columns
 dances.py          excerpts of songs, and the dances that a model generates to them
@@ -18,7 +18,7 @@ from megadance_hf._lazy import lazy_names
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        ".evaluate": ("Evaluation", "evaluate"),
+        ".run": ("Evaluation", "evaluate"),
         ".protocols": ("EvaluationError", "PROTOCOLS", "Protocol"),
         ".reports": ("write_report",),
     },

@@ -9,7 +9,7 @@ __getattr__, __all__ = lazy_names(
         ".bvh": ("save_bvh",),
         ".gltf": ("save_glb", "save_vrma"),
         ".smpl_mesh": ("save_smpl_mesh",),
-        ".show": ("show",),
+        ".stage": ("show",),
         ".bundle": ("save_bundle",),
     },
 )
