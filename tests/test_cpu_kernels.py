@@ -1,4 +1,4 @@
-"""Compiled loops, stacked steps and eight-bit products against the modules that define them."""
+"""The backends "cpu" and "stacked", and their products and functions, against the modules that define them."""
 
 import copy
 import os
@@ -19,16 +19,18 @@ from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
 STATES = ("conv", "ssm", "keys", "values")
-OLDER = [("haswell", "+avx,+avx2,+fma,+f16c"), ("x86-64", "")]
+OLDER_PROCESSORS = [("haswell", "+avx,+avx2,+fma,+f16c"), ("x86-64", "")]
 if products.LANES == 16:
-    OLDER.append(("skylake-avx512", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"))
+    OLDER_PROCESSORS.append(
+        ("skylake-avx512", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl")
+    )
 if "avx512vnni" in FEATURES:
-    OLDER.append(("haswell", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512vl,+avx512vnni"))
+    OLDER_PROCESSORS.append(("haswell", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512vl,+avx512vnni"))
 
 
 @pytest.fixture(params=[16, 20, 32])
 def model(request):
-    """Sizes that fill vectors, and that do not."""
+    """Sizes that are multiples of a vector's length, and that are not."""
     torch.manual_seed(0)
     config = MegaDanceConfig(
         hidden_size=request.param,
@@ -51,32 +53,31 @@ def model(request):
     return model
 
 
-def of_type(model, kind):
-    if kind != "int8":
-        return model.to(getattr(torch, kind))
+def of_type(model, dtype):
+    if dtype != "int8":
+        return model.to(getattr(torch, dtype))
     return Int8Quantizer(Int8Config(), pre_quantized=False)._process_model_after_weight_loading(model)
 
 
-def dance(model, backend, genres=(0, 1, 0), steps=7):
-    """Logits of each step, and the cache."""
-    generator, genres = torch.Generator().manual_seed(1), torch.tensor(genres)
-    batch = len(genres)
-    music = torch.randn(batch, 8 * (steps + 9), 35, generator=generator)
-    codes = torch.randint(0, 15, (2, batch, steps + 9), generator=generator)
-    # a prompt, single steps, then several positions: fewer than the convolution looks back, and more
-    lasts = [2, *range(3, steps + 3), steps + 4, steps + 9]
+def run_model(model, backend):
+    """Logits [2 * batch, 14, codes] after a prompt of two codes, and the cache."""
+    generator, genres = torch.Generator().manual_seed(1), torch.tensor((0, 1, 0))
+    music = torch.randn(3, 8 * 16, 35, generator=generator)
+    codes = torch.randint(0, 15, (2, 3, 16), generator=generator)
     with torch.no_grad():
-        cache, logits, first = model.make_cache(genres, backend), [], 0
-        for last in lasts:
-            output = model(music[:, 8 * first : 8 * last], *codes[:, :, first:last], genres, cache=cache)
+        cache, logits, start = model.make_cache(genres, backend), [], 0
+        # the prompt, seven single steps, then several positions: fewer than the convolution's history, and more
+        for stop in (2, *range(3, 10), 11, 16):
+            output = model(music[:, 8 * start : 8 * stop], *codes[:, :, start:stop], genres, cache=cache)
             logits.append(torch.cat((output.upper_logits, output.lower_logits)))
-            first = last
+            start = stop
     return torch.cat(logits[1:], 1), cache
 
 
-def expect_close(ours, theirs, tolerance):
-    ours, theirs = ours.float(), theirs.float()
-    torch.testing.assert_close(ours, theirs, atol=tolerance * float(theirs.abs().max()), rtol=0)
+def assert_close(actual, expected, tolerance):
+    """Relative to the largest value."""
+    actual, expected = actual.float(), expected.float()
+    torch.testing.assert_close(actual, expected, atol=tolerance * float(expected.abs().max()), rtol=0)
 
 
 def dense(layer):
@@ -84,72 +85,72 @@ def dense(layer):
 
 
 def multiply(layer, x, y):
-    compiled_steps.multiply(compiled_steps._linear_arguments(layer), x.numpy(), y.numpy())
+    compiled_steps.multiply(compiled_steps._product_arguments(layer), x.numpy(), y.numpy())
 
 
-def in_bytes(inputs, rows):
-    """Whether inputs of weights of eight bits are rounded to as many."""
-    return products.HAS_BYTES and rows > 2 * products._MOST_ROWS and inputs % (4 * products.LANES) == 0
+def uses_uint8(inputs, rows):
+    """Whether activations are quantized to eight bits for int8 weights."""
+    return products.HAS_UINT8_DOT and rows > 2 * products._TILE_ROWS and inputs % (4 * products.LANES) == 0
 
 
 @pytest.mark.parametrize("composition", ["sequential", "parallel"])
-@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
-def test_steps_and_windows_equal_the_modules(model, monkeypatch, kind, composition):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_cpu_backend_equals_the_modules(model, monkeypatch, dtype, composition):
     monkeypatch.setattr(compiled_steps, "LARGE", 0)  # the output layers, too
     for layer in model.model.layers:
         layer.parallel = composition == "parallel"
-    model = of_type(model, kind)
-    logits, cache = dance(model, "cpu")
+    model = of_type(model, dtype)
+    logits, cache = run_model(model, "cpu")
     assert isinstance(cache.stepper(model), compiled_steps.CompiledStepper)
-    expected, expected_cache = dance(model, "torch")
-    # inputs are rounded to sixteen bits; torch rounds to bfloat16 after each operation
-    tolerance = {"float32": 1e-5, "int8": 5e-4, "bfloat16": 0.04}[kind]
-    # of many rows that fill instructions for bytes, to eight: in windows those of the output layers, with the largest size of others too
-    in_eight = 0.015 if kind == "int8" and products.HAS_BYTES else tolerance
-    others = in_eight if model.config.hidden_size == 32 else tolerance
-    expect_close(logits[:, :7], expected[:, :7], others)
-    expect_close(logits, expected, in_eight)
+    expected, expected_cache = run_model(model, "torch")
+    # int8: activations are quantized to sixteen bits; torch rounds to bfloat16 after each operation
+    tolerance = {"float32": 1e-5, "int8": 5e-4, "bfloat16": 0.04}[dtype]
+    # or to eight bits, for many rows of whole vectors: those of the output layers, and in the largest model all
+    uint8_tolerance = 0.015 if dtype == "int8" and products.HAS_UINT8_DOT else tolerance
+    tolerance = uint8_tolerance if model.config.hidden_size == 32 else tolerance
+    assert_close(logits[:, :7], expected[:, :7], tolerance)
+    assert_close(logits, expected, uint8_tolerance)
     assert logits.dtype == expected.dtype
     for name in STATES:
-        expect_close(getattr(cache, name), getattr(expected_cache, name), others)
+        assert_close(getattr(cache, name), getattr(expected_cache, name), tolerance)
 
 
 @pytest.mark.parametrize("composition", ["sequential", "parallel"])
 @pytest.mark.parametrize("use_mamba", [True, False])
-@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
-def test_stacked_steps_equal_the_modules(model, kind, use_mamba, composition):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stacked_backend_equals_the_modules(model, dtype, use_mamba, composition):
     for layer in model.model.layers:
         layer.parallel = composition == "parallel"
         for expert in (layer.universal_expert, *layer.genre_experts.values()):
             expert.use_mamba = use_mamba
-    model = of_type(model, kind)
-    (logits, cache), (expected, expected_cache) = dance(model, "stacked"), dance(model, "torch")
+    model = of_type(model, dtype)
+    (logits, cache), (expected, expected_cache) = run_model(model, "stacked"), run_model(model, "torch")
     assert isinstance(cache.stepper(model), StackedStepper)
-    tolerance = {"float32": 1e-5, "bfloat16": 0.04}[kind]
-    expect_close(logits, expected, tolerance)
+    tolerance = {"float32": 1e-5, "bfloat16": 0.04}[dtype]
+    assert_close(logits, expected, tolerance)
     for name in STATES:
-        expect_close(getattr(cache, name), getattr(expected_cache, name), tolerance)
+        assert_close(getattr(cache, name), getattr(expected_cache, name), tolerance)
 
 
 def test_without_numba_the_modules_compute(model, monkeypatch):
     monkeypatch.setattr(compiled_steps, "loops", lambda: None)
     assert model.make_cache(torch.tensor([0])).stepper(model) is not None, "small: stacked"
     with pytest.raises(ValueError, match="backend='cpu' cannot compute this model as torch.float32 on cpu"):
-        dance(model, "cpu")
+        run_model(model, "cpu")
 
 
 def test_what_cannot_be_computed_is_refused(model):
     with pytest.raises(ValueError, match="backend='cpu' cannot compute this model as torch.float64"):
-        dance(copy.deepcopy(model).double(), "cpu")
+        run_model(copy.deepcopy(model).double(), "cpu")
     model = of_type(model, "int8")
     with pytest.raises(ValueError, match="backend='stacked' cannot compute this model"):
-        dance(model, "stacked")
+        run_model(model, "stacked")
     assert model.make_cache(torch.tensor([0])).stepper(model) is None
 
 
-# rows, outputs, inputs: one row, tiles of rows that are filled or not, few rows and many; outputs that fill tiles of four or not, one thread's
-# share or more; inputs shorter than a vector, with a rest, whole vectors, more than stay in the first level of the cache
-PRODUCTS = [
+# Rows: one, full tiles and others, few and many. Outputs: multiples of four and others, one thread's and several'.
+# Inputs: fewer than a vector, whole vectors, with a rest, more than `_L1_BUDGET`.
+PRODUCTS = [  # rows, outputs, inputs
     (1, 2, 13),
     (1, 71, 2048),
     (2, 9, 45),
@@ -165,7 +166,7 @@ PRODUCTS = [
 
 @pytest.mark.parametrize(("rows", "outputs", "inputs"), PRODUCTS)
 def test_product(rows, outputs, inputs):
-    """With weights of all types."""
+    """With float32, int8 and bfloat16 weights."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(inputs, outputs)
     x = torch.randn(1, rows, inputs)
@@ -176,31 +177,30 @@ def test_product(rows, outputs, inputs):
             multiply(linear, x, y)
             weight, bias = dense(linear), linear.bias.float()
             expected = torch.nn.functional.linear(x.double(), weight.double(), bias.double()).float()
-            # inputs are rounded to sixteen or eight bits where weights have eight, and where instructions multiply bfloat16, to that
             largest = float(x.abs().max())
-            step = {
-                torch.int8: largest / 255 if in_bytes(inputs, rows) else largest / 65534,
-                torch.bfloat16: products.HAS_BFLOAT16 * 2**-9 * largest,
+            error = {  # of a quantized or rounded activation
+                torch.int8: largest / 255 if uses_uint8(inputs, rows) else largest / 65534,
+                torch.bfloat16: products.HAS_BFLOAT16_DOT * 2**-9 * largest,
             }
-            rounded = step.get(linear.weight.dtype, 0.0) * float(weight.abs().sum(1).max())
-            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5 + 1.01 * rounded)
+            bound = error.get(linear.weight.dtype, 0.0) * float(weight.abs().sum(1).max())
+            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5 + 1.01 * bound)
 
 
-def test_products_of_bfloat16_are_exact():
-    """But for the rounding of the inputs, where instructions multiply bfloat16."""
+def test_bfloat16_products_are_exact():
+    """But for the rounding of the activations, where there are dot products of bfloat16."""
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(512, 96).to(torch.bfloat16), torch.randn(1, 40, 512)
     y = torch.empty(1, 40, 96)
     with torch.no_grad():
         multiply(layer, x, y)
-        inputs = x.bfloat16() if products.HAS_BFLOAT16 else x
+        inputs = x.bfloat16() if products.HAS_BFLOAT16_DOT else x
         exact = torch.nn.functional.linear(inputs.double(), layer.weight.double(), layer.bias.double())
     torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize(("rows", "outputs", "inputs"), [(40, 96, 512), (13, 32, 8192)])
-def test_inputs_of_eight_bits(rows, outputs, inputs):
-    """Exact where they need no more: 256 values a row, of which the least is not zero."""
+def test_uint8_activations(rows, outputs, inputs):
+    """Exact for activations of 256 equidistant values per row, whose zero points are not zero."""
     generator = torch.Generator().manual_seed(0)
     layer = Int8Linear(torch.nn.Linear(inputs, outputs))
     x = torch.randint(0, 256, (1, rows, inputs), generator=generator).float()
@@ -212,47 +212,45 @@ def test_inputs_of_eight_bits(rows, outputs, inputs):
     torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are processors of the x86 kind")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 processors")
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "features"), OLDER)
+@pytest.mark.parametrize(("name", "features"), OLDER_PROCESSORS)
 def test_older_processors(name, features, tmp_path):
-    """With vectors of eight numbers, and with those of four and no instruction for pairs; with those of sixteen, and none for
-    bfloat16; with those of eight, and products of bytes.
-    """
+    """AVX2; SSE2, without dot products; AVX-512 without VNNI and bfloat16; vectors of AVX2 with VNNI."""
     environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
-    tests = [f"{__file__}::test_product", f"{__file__}::test_whole_numbers_never_overflow"]
+    tests = [f"{__file__}::test_product", f"{__file__}::test_accumulators_do_not_overflow"]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "16 passed" in done.stdout
+    assert f"{len(PRODUCTS) + 6} passed" in done.stdout
 
 
 @pytest.mark.parametrize("inputs", [64, 8192])
 @pytest.mark.parametrize(("rows", "outputs"), [(3, 4), (6, 32), (20, 32)])
-def test_whole_numbers_never_overflow(rows, outputs, inputs):
-    """The largest weights and inputs there can be, all of one sign."""
+def test_accumulators_do_not_overflow(rows, outputs, inputs):
+    """int8 weights with the largest weights and activations, all of one sign."""
     layer = torch.nn.Linear(inputs, outputs, bias=False)
     with torch.no_grad():
         layer.weight.fill_(2.0)
         x, y = torch.full((1, rows, inputs), 1000.0), torch.empty(1, rows, outputs)
-        x[..., 0] = 0  # so that the others are far from the least
+        x[..., 0] = 0  # the zero point, so that the others become 255
         multiply(Int8Linear(layer), x, y)
     torch.testing.assert_close(y, torch.full_like(y, 2000.0 * (inputs - 1)), rtol=1e-3, atol=0)
 
 
-def test_eight_bits_without_the_instruction_for_pairs():
-    """What other processors do with them."""
+def test_int8_weights_without_dot_products():
+    """As on ARM: weights are converted to float32."""
     torch.manual_seed(0)
     layer, x, y = Int8Linear(torch.nn.Linear(40, 6, bias=False)), torch.randn(1, 4, 40), torch.empty(1, 4, 6)
     weight = layer.weight.numpy()
     scales = np.stack((layer.scale.numpy(), layer.scale.numpy()))
-    place = np.array([weight.ctypes.data]), np.array([0, 6]), scales, np.zeros(6, np.float32)
-    products.multiply(weight[:0, 0], *place, 0, x.numpy(), np.ones((2, 1, 4), np.float32), 2, 0, 6, y.numpy())
+    arguments = weight[:0, 0], np.array([weight.ctypes.data]), np.array([0, 6]), scales, np.zeros(6, np.float32), 0
+    products.multiply_quantized(*arguments, x.numpy(), np.ones((2, 1, 4), np.float32), 2, 0, 6, y.numpy())
     torch.testing.assert_close(y, torch.nn.functional.linear(x, dense(layer)), rtol=1e-5, atol=1e-5)
 
 
 def test_functions():
-    """Over all the values they can meet, against float64."""
+    """Against float64, over the range of their arguments."""
 
     @numba.njit
     def apply(function, x):

@@ -1,4 +1,4 @@
-"""Weights of eight bits are near those they were rounded from."""
+"""int8 weights are close to those that were quantized."""
 
 import pytest
 import torch
@@ -27,29 +27,31 @@ def model():
 @pytest.mark.parametrize("bias", [True, False])
 def test_layer(bias):
     linear = nn.Linear(64, 40, bias=bias)
-    rounded = Int8Linear(linear)
-    assert rounded.weight.dtype == torch.int8 and rounded.weight.abs().amax() == 127
-    step = linear.weight.abs().amax(1, keepdim=True) / 127
-    assert ((rounded.dense_weight() - linear.weight).abs() <= 0.501 * step).all()
+    quantized = Int8Linear(linear)
+    assert quantized.weight.dtype == torch.int8 and quantized.weight.abs().amax() == 127
+    scale = linear.weight.abs().amax(1, keepdim=True) / 127
+    assert ((quantized.dense_weight() - linear.weight).abs() <= 0.501 * scale).all()
     for x in (torch.randn(3, 5, 64), torch.randn(200, 64)):
         exact = linear(x)
-        assert (rounded(x) - exact).norm() < 0.01 * exact.norm()
-        torch.testing.assert_close(rounded(x), nn.functional.linear(x, rounded.dense_weight(), linear.bias))
+        assert (quantized(x) - exact).norm() < 0.01 * exact.norm()
+        torch.testing.assert_close(quantized(x), nn.functional.linear(x, quantized.dense_weight(), linear.bias))
 
 
-def test_model_is_near_and_dances(model, tmp_path):
+def test_model_is_close_and_generates(model, tmp_path):
     model.save_pretrained(tmp_path)
-    rounded = MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization_config=Int8Config())
+    quantized = MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization_config=Int8Config())
     music, genres = torch.randn(2, 96, 35), torch.tensor([0, 1])
     codes = torch.randint(0, 15, (2, 2, 12))
     with torch.no_grad():
         exact = model(music, *codes, genres).upper_logits
-        near = rounded(music, *codes, genres).upper_logits
-    assert 0.001 * exact.norm() < (near - exact).norm() < 0.05 * exact.norm()
-    dance = rounded.generate(music, genres, do_sample=False)
+        close = quantized(music, *codes, genres).upper_logits
+    assert 0.001 * exact.norm() < (close - exact).norm() < 0.05 * exact.norm()
+    dance = quantized.generate(music, genres, do_sample=False)
     assert dance.upper_codes.shape == (2, 12)
-    assert torch.equal(rounded.generate(music, genres, do_sample=False, backend="torch").upper_codes, dance.upper_codes)
-    assert not [layer for layer in rounded.model.layers.modules() if isinstance(layer, nn.Linear)]
+    assert torch.equal(
+        quantized.generate(music, genres, do_sample=False, backend="torch").upper_codes, dance.upper_codes
+    )
+    assert not [layer for layer in quantized.model.layers.modules() if isinstance(layer, nn.Linear)]
 
 
 def test_from_pretrained(model, tmp_path):

@@ -1,6 +1,5 @@
-"""Steps of large models: compiled loops that read each weight once, from where it lies; see README.md beside this file.
-
-`Expert.forward` is the definition, with which the tests compare. Without numba there are none.
+"""The backend "cpu": an expert is one call of a compiled function that reads each weight once; see README.md beside
+this file. `Expert.forward` is the definition, with which the tests compare. Without numba there is no such backend.
 """
 
 import math
@@ -23,9 +22,9 @@ from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneratio
 from . import LARGE
 from .walk import layer_steps, walk
 
-TYPES = (torch.float32, torch.bfloat16, torch.int8)  # of weights
+WEIGHT_TYPES = {torch.float32, torch.bfloat16, torch.int8}
 _lock = threading.Lock()  # numba's work queue is not thread-safe
-_compiled_kinds: set[Any] = set()
+_compiled_types: set[Any] = set()
 
 
 class Loops(NamedTuple):
@@ -38,7 +37,7 @@ class Loops(NamedTuple):
 
 @cache
 def loops() -> Loops | None:
-    """None without numba. Importing it takes a quarter of a second, so that only large models do."""
+    """None without numba. It is imported here because that takes a quarter of a second, for large models only."""
     try:
         from numba import get_num_threads
 
@@ -49,32 +48,32 @@ def loops() -> Loops | None:
     return Loops(expert, product, get_num_threads)
 
 
-def _call(function: Callable, kind: Any, *arguments: Any) -> None:
-    """Call a compiled function. The first call with each kind of weights compiles it or loads it from disk; only one process at a time does
-    so, because numba numbers the files of machine code and two processes would overwrite each other's."""
+def _call(function: Callable, types: Any, *arguments: Any) -> None:
+    """Call a compiled function. Its first call with these `types` of weights compiles it or loads it from disk, one
+    process at a time: numba numbers the files of machine code, so that two would overwrite each other's."""
     from .compiled import cache_folder
 
     with _lock:
-        if kind in _compiled_kinds:
+        if types in _compiled_types:
             function(*arguments)
             return
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "compiling.lock"):
             function(*arguments)
-        _compiled_kinds.add(kind)
+        _compiled_types.add(types)
 
 
 def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
-    """None without numba, on other devices, in a forked process (which numba's threads would end), for experts without Mamba and for weights of
-    other types."""
+    """None without numba, on other devices, in a forked process (which numba's threads would end), for experts without
+    Mamba and for weights of other types."""
     layers = model.base_model.layers
     if model.device.type != "cpu" or in_forked_process() or not model.config.use_mamba or loops() is None:
         return None
     weights = [layer.weight.data for layer in layers.modules() if hasattr(layer, "out_features")]
-    if len({weight.dtype for weight in weights}) != 1 or weights[0].dtype not in TYPES or model.dtype not in TYPES:
+    if len({weight.dtype for weight in weights}) != 1 or not {weights[0].dtype, model.dtype} <= WEIGHT_TYPES:
         return None
-    if any(type(weight) is not Tensor for weight in weights):  # quantized by others
+    if any(type(weight) is not Tensor for weight in weights):  # a quantization other than ours
         return None
     return CompiledStepper(model, cache)
 
@@ -93,30 +92,21 @@ class CompiledStepper:
 
 
 class CompiledExpert:
-    """What `Expert.forward` computes with a cache, in one call; in float32 whatever the model is in."""
+    """What `Expert.forward` computes with a cache, in one call, and in float32 whatever the model's type."""
 
     def __init__(self, expert: Expert, cache: ExpertCache):
         self.weights, self.cache = arrange(expert), cache
         self.states = [_array(state) for state in cache.whole]
-        self.kind = (self.weights.matrices[0].dtype, self.states[2].dtype)
+        self.types = (self.weights.arrays[0].dtype, self.states[2].dtype)  # of weights, keys and values
 
     def __call__(self, x: Tensor, keep: int) -> Tensor:
-        """[batch, 3, time, hidden] -> same, or the last `keep` positions when that is not 0."""
-        rows, streams, time, hidden = x.shape
-        output = torch.empty(rows, streams, min(keep or time, time), hidden)
-        matrices, *weights = self.weights
-        threads, position = loops().num_threads(), self.cache.position
-        arguments = (
-            matrices[0][:0, 0],
-            *weights,
-            threads,
-            x.contiguous().numpy(),
-            *self.states,
-            self.cache.rows.start,
-            position,
-            output.numpy(),
-        )
-        _call(loops().expert, self.kind, *arguments)
+        """[rows, 3, steps, hidden] -> same, or the last `keep` positions when that is not 0."""
+        rows, streams, steps, hidden = x.shape
+        output = torch.empty(rows, streams, min(keep or steps, steps), hidden)
+        arrays, *weights = self.weights
+        state = *self.states, self.cache.rows.start, self.cache.position
+        arguments = arrays[0][:0, 0], *weights, loops().num_threads(), x.contiguous().numpy(), *state, output.numpy()
+        _call(loops().expert, self.types, *arguments)
         return output
 
 
@@ -124,7 +114,7 @@ class CompiledFeedForward:
     """What `FeedForward.forward` computes."""
 
     def __init__(self, mlp: FeedForward):
-        self.layers, self.act = [_linear_arguments(layer) for layer in (mlp.fc1, mlp.fc2)], mlp.act
+        self.layers, self.act = [_product_arguments(layer) for layer in (mlp.fc1, mlp.fc2)], mlp.act
         self.sizes = [len(layer.weight) for layer in (mlp.fc1, mlp.fc2)]
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -137,12 +127,12 @@ class CompiledFeedForward:
 
 
 def multiply(layer: tuple, x: np.ndarray, y: np.ndarray) -> None:
-    """The product of `_linear_arguments`: x [1, rows, inputs] -> y [1, rows, outputs], overwritten."""
+    """x [1, rows, inputs] -> y [1, rows, outputs], overwritten. `layer` is what `_product_arguments` gives."""
     _call(loops().product, layer[0].dtype, *layer, x, loops().num_threads(), y)
 
 
-def _linear_arguments(layer: nn.Module) -> tuple:
-    """First arguments of the compiled `product`."""
+def _product_arguments(layer: nn.Module) -> tuple:
+    """The first arguments of the compiled `product`, for a linear layer."""
     weight = _array(layer.weight)
     return weight[:0, 0], np.array([weight.ctypes.data]), np.array([0, len(weight)]), _scales(layer), _bias(layer), 0
 
@@ -150,19 +140,17 @@ def _linear_arguments(layer: nn.Module) -> tuple:
 class ExpertWeights(NamedTuple):
     """An expert's weights as the loops take them. Matrices are views of the parameters, the small rest is copied.
 
-    In `addresses`, `outputs` and `scales` the order is in_proj, x_proj, dt_proj, out_proj of the three Mambas (upper, lower, music
-    each), then q, k, v, o, fc1, fc2.
+    Matrices are in_proj, x_proj, dt_proj and out_proj, each of the Mambas of upper, lower and music, then q_proj,
+    k_proj, v_proj, o_proj, fc1, fc2.
     """
 
-    matrices: list[
-        np.ndarray
-    ]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8; dt_proj's inputs are padded
-    addresses: np.ndarray  # [18]: where they lie; arrays themselves would take a compiler minutes
-    outputs: np.ndarray  # [19]: how many outputs those before it have
-    scales: np.ndarray  # [2, all outputs]: of each output, and that times what its weights add up to
-    conv: np.ndarray  # [3, kernel, inner]
-    decay: np.ndarray  # [3, state, inner]: A log2(e), so that decays are powers of two
-    channels: np.ndarray  # [3, 2, inner]: of each stream the convolution's bias, D
+    arrays: list[np.ndarray]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8
+    matrices: np.ndarray  # int64 [18]: the addresses of `arrays`, which themselves would take minutes to compile
+    offsets: np.ndarray  # int64 [19]: how many outputs the matrices before each have
+    scales: np.ndarray  # [2, all outputs]: of the weights, and that times their sum
+    conv: np.ndarray  # [3, width, inner]
+    decay: np.ndarray  # [3, states, inner]: A log2(e), so that decays are powers of two
+    channels: np.ndarray  # [3, 2, inner]: the convolution's bias, D
     norms: np.ndarray  # [5, 2, hidden]: weight and bias of the norms of the Mambas, the attention, the feed-forward
     biases: np.ndarray  # [all outputs]
     eps: float
@@ -174,14 +162,15 @@ def arrange(expert: Expert) -> ExpertWeights:
     names = ("in_proj", "x_proj", "dt_proj", "out_proj")
     last = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.fc1, mlp.fc2]
     layers = [getattr(mamba, name) for name in names for mamba in mambas] + last
-    matrices = [_array(layer.weight) for layer in layers]
-    # dt_proj with zeros, as wide as x_proj gives: its own lines are too short for matrix registers
-    rest = layers[3].weight.shape[0] - layers[6].weight.shape[1]
-    matrices[6:9] = [np.pad(matrix, ((0, 0), (0, rest))) for matrix in matrices[6:9]]
+    arrays = [_array(layer.weight) for layer in layers]
+    # dt_proj's inputs are padded with zeros to x_proj's outputs, 64 in the paper's size: a whole vector of uint8 with
+    # AVX-512, so that its int8 weights, too, can go through `_many_rows`
+    padding = layers[3].weight.shape[0] - layers[6].weight.shape[1]
+    arrays[6:9] = [np.pad(array, ((0, 0), (0, padding))) for array in arrays[6:9]]
     return ExpertWeights(
-        matrices,
-        np.array([matrix.ctypes.data for matrix in matrices]),
-        np.cumsum([0, *(len(matrix) for matrix in matrices)]),
+        arrays,
+        np.array([array.ctypes.data for array in arrays]),
+        np.cumsum([0, *(len(array) for array in arrays)]),
         np.concatenate([_scales(layer) for layer in layers], axis=1),
         _copies(*(mamba.conv1d.weight[:, 0].t() for mamba in mambas)),
         _copies(*(-torch.exp(mamba.A_log.float()).t() for mamba in mambas)) * np.float32(math.log2(math.e)),
@@ -193,7 +182,7 @@ def arrange(expert: Expert) -> ExpertWeights:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    """A view in a type that numpy knows."""
+    """A view in a type that numpy has: bfloat16 as uint16."""
     tensor = tensor.detach()
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
@@ -213,7 +202,7 @@ def _bias(layer: nn.Module) -> np.ndarray:
 
 
 def _scales(layer: nn.Module) -> np.ndarray:
-    """[2, outputs]: 1 where weights are not quantized; and that times what they add up to, where it is used."""
+    """[2, outputs]: scales of the weights, and these times the sums of their weights; ones where not quantized."""
     scale = getattr(layer, "scale", None)
     if scale is None:
         return np.ones((2, len(layer.weight)), np.float32)

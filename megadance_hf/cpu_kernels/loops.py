@@ -1,37 +1,35 @@
-"""Loops of `compiled_steps.py`, compiled by numba at the first call, which takes seconds; the result is kept on disk.
+"""An expert as loops that numba compiles: `expert` computes what `Expert.forward` does with a cache.
 
-Indices of matrices are those of `StepWeights`. `rows` are items of the batch (three times as many where the streams are joined).
+Matrices are numbered as in `ExpertWeights`. `rows` are the items of the batch, `steps` the new positions, `inner` the
+channels of a Mamba, `states` its states per channel. All arrays are float32, but for keys and values in the cache.
 """
 
 import numpy as np
-
-try:
-    from llvmlite import ir
-    from numba import prange, types
-    from numba.extending import intrinsic
-except ImportError as error:
-    raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
 
 from .compiled import (
     INDEX,
     REAL,
     WORD,
+    broadcast_float,
     call_llvm,
     compiled,
-    keep,
-    read_everywhere,
+    keep_alive,
     read_vector,
-    real,
-    stored,
+    to_float32,
+    to_type_of,
     write_vector,
 )
-from .products import LANES, SMALL, product
+from .products import LANES, SERIAL_SIZE, product
 
-_CHANNELS = 256  # channels of the scan that a thread takes at once
-_NUMBERS = 2048  # numbers of an activation, the same
+_CHANNEL_BLOCK = 256  # channels of a convolution or scan that are a thread's task
+_GELU_BLOCK = 2048  # elements of a GELU, likewise
 
 _LOG2E = 1.4426950408889634
-# 2^f for |f| <= 1/2, to 1e-7 of it (Chebyshev), and erf to 1.5e-7 (Abramowitz and Stegun, 7.1.26)
+# Coefficients of 2^f for |f| <= 1/2, relative error 1e-7 (Chebyshev); of atanh (Taylor); of erf, absolute error 1.5e-7
+# (Abramowitz and Stegun, 7.1.26)
 _EXP2 = (
     1.0000000754548972,
     0.6931471880262273,
@@ -46,7 +44,7 @@ _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 @compiled(inline="always")
 def _exp2(x):
-    """2^x for x < 127 in arithmetic that a compiler turns into vectors; a library's it does not."""
+    """2^x for x < 127, in arithmetic that compilers vectorise, unlike a call of the library's."""
     x = max(x, np.float32(-125.0))
     whole = np.floor(x + np.float32(0.5))
     f = x - whole
@@ -69,7 +67,7 @@ def _silu(x):
 
 @compiled(inline="always")
 def _softplus(x):
-    """log(1 + e^x) = max(x, 0) + log(1 + z) with z = e^-|x|, and log(1 + z) = 2 atanh(z / (2 + z)) by its series."""
+    """log(1 + e^x) = max(x, 0) + log(1 + z) with z = e^-|x| and log(1 + z) = 2 atanh(z / (2 + z))."""
     z = _exp(-abs(x))
     s = z / (np.float32(2.0) + z)
     square, series = s * s, np.float32(_ATANH[6])
@@ -88,125 +86,132 @@ def _gelu(x):
     return np.float32(0.5) * (x + abs(x) * (np.float32(1.0) - tail * t * _exp(-z * z)))
 
 
-# Loops over lines are functions of lines: in a loop over rows of a matrix compilers do not always find vectors.
+# The loop over a vector is a function of its own: inside a loop over rows it is not always vectorised.
 
 
 @compiled()
-def _normalise_line(x, weight, bias, eps, y):
+def _layer_norm_row(x, weight, bias, eps, y):
     size = len(x)
     mean = np.float32(0)
     for k in range(size):
         mean += x[k]
     mean /= size
-    spread = np.float32(0)
+    squares = np.float32(0)
     for k in range(size):
-        spread += (x[k] - mean) * (x[k] - mean)
-    factor = np.float32(1 / np.sqrt(spread / size + eps))
+        squares += (x[k] - mean) * (x[k] - mean)
+    factor = np.float32(1 / np.sqrt(squares / size + eps))
     for k in range(size):
         y[k] = (x[k] - mean) * factor * weight[k] + bias[k]
 
 
 @compiled()
-def _activate_line(x):
+def _gelu_row(x):
     for k in range(len(x)):
         x[k] = _gelu(x[k])
 
 
 @compiled(parallel=True)
-def activate(x):
-    """GELU of a line, in place."""
-    blocks = (len(x) + _NUMBERS - 1) // _NUMBERS
+def _gelu_in_place(x):
+    """x [size] is overwritten."""
+    blocks = (len(x) + _GELU_BLOCK - 1) // _GELU_BLOCK
     for block in prange(blocks):
-        _activate_line(x[block * _NUMBERS : (block + 1) * _NUMBERS])
+        _gelu_row(x[block * _GELU_BLOCK : (block + 1) * _GELU_BLOCK])
 
 
 @compiled()
-def _copy_line(x, y):
+def _copy_row(x, y):
     for k in range(len(x)):
         y[k] = x[k]
 
 
 @compiled()
-def _part_streams(x, streams):
-    """[rows, streams, time, hidden] -> streams first."""
+def _streams_first(x, streams):
+    """x [rows, streams, steps, hidden] -> streams [streams, rows, steps, hidden]."""
     for row in range(x.shape[0]):
         for stream in range(x.shape[1]):
             for t in range(x.shape[2]):
-                _copy_line(x[row, stream, t], streams[stream, row, t])
+                _copy_row(x[row, stream, t], streams[stream, row, t])
 
 
 @compiled()
-def _add_line(x, y):
+def _add_row(x, y):
     for k in range(len(x)):
         y[k] += x[k]
 
 
 @compiled()
-def _add_and_normalise_line(x, norm, eps, y, normed):
-    _add_line(x, y)
-    _normalise_line(y, norm[0], norm[1], eps, normed)
+def _add_and_norm_row(x, norm, eps, y, normed):
+    _add_row(x, y)
+    _layer_norm_row(y, norm[0], norm[1], eps, normed)
 
 
 @compiled(parallel=True)
-def _add_and_normalise(x, norm, eps, y, normed):
-    """y += x, and the layer norm of that."""
-    if x.size <= SMALL:
-        for line in range(len(x)):
-            _add_and_normalise_line(x[line], norm, eps, y[line], normed[line])
+def _add_and_norm(x, norm, eps, y, normed):
+    """y += x, and normed is the layer norm of y; all [rows, hidden], norm [2, hidden]."""
+    if x.size <= SERIAL_SIZE:
+        for row in range(len(x)):
+            _add_and_norm_row(x[row], norm, eps, y[row], normed[row])
     else:
-        for line in prange(len(x)):
-            _add_and_normalise_line(x[line], norm, eps, y[line], normed[line])
+        for row in prange(len(x)):
+            _add_and_norm_row(x[row], norm, eps, y[row], normed[row])
 
 
 @compiled()
-def _convolve_part(projected, weight, channels, history, u, stream, row, item_row, low):
+def _convolve_block(projected, weight, channels, history, u, stream, row, item, start):
     steps, inner, width = u.shape[2], u.shape[3], weight.shape[1]
-    high = min(low + _CHANNELS, inner)
-    count = high - low
+    stop = min(start + _CHANNEL_BLOCK, inner)
+    count = stop - start
     for t in range(steps):
-        total, heard = channels[stream, 0, low:high].copy(), u[stream, row, t, low:high]
+        total, output = channels[stream, 0, start:stop].copy(), u[stream, row, t, start:stop]
         for k in range(width):
-            tap, source = weight[stream, k, low:high], t + k - (width - 1)
+            tap, source = weight[stream, k, start:stop], t + k - (width - 1)
             if source < 0:
-                past = history[stream, item_row, width - 1 + source, low:high]
+                past = history[stream, item, width - 1 + source, start:stop]
                 for c in range(count):
                     total[c] += tap[c] * past[c]
             else:
-                new = projected[stream, row, source, low:high]
+                new = projected[stream, row, source, start:stop]
                 for c in range(count):
                     total[c] += tap[c] * new[c]
         for c in range(count):
-            heard[c] = _silu(total[c])
+            output[c] = _silu(total[c])
     for k in range(width - 1):
-        past, source = history[stream, item_row, k, low:high], steps - (width - 1) + k
+        past, source = history[stream, item, k, start:stop], steps - (width - 1) + k
         for c in range(count):
             if source < 0:
-                past[c] = history[stream, item_row, width - 1 + source, low + c]
+                past[c] = history[stream, item, width - 1 + source, start + c]
             else:
-                past[c] = projected[stream, row, source, low + c]
+                past[c] = projected[stream, row, source, start + c]
 
 
 @compiled(parallel=True)
 def _convolve(projected, weight, channels, history, first_row, u):
-    """Causal depthwise convolution, then SiLU, of the first half of [streams, rows, time, 2 * inner]; the history moves on."""
+    """u [streams, rows, steps, inner] = SiLU of the causal depthwise convolution of projected[..., :inner].
+
+    Args:
+        projected: [streams, rows, steps, 2 * inner]. weight, channels: `conv` and `channels` of `ExpertWeights`.
+        history: [streams, batch, width - 1, inner], the inputs before, overwritten.
+        first_row: item of the batch that is row 0.
+    """
     streams, rows, steps, inner = u.shape
-    blocks = (inner + _CHANNELS - 1) // _CHANNELS
-    for item in prange(streams * rows * blocks):
-        stream, row, low = item // (rows * blocks), item // blocks % rows, item % blocks * _CHANNELS
-        _convolve_part(projected, weight, channels, history, u, stream, row, first_row + row, low)
+    blocks = (inner + _CHANNEL_BLOCK - 1) // _CHANNEL_BLOCK
+    for task in prange(streams * rows * blocks):
+        stream, row, start = task // (rows * blocks), task // blocks % rows, task % blocks * _CHANNEL_BLOCK
+        _convolve_block(projected, weight, channels, history, u, stream, row, first_row + row, start)
 
 
 @intrinsic
-def _advance(context, channels, states, step, driven, total, rates, h, stride, b, c):
-    """For each channel and state: h = 2^(step * rate) * h + driven * b; total += h * c.
+def _advance_states(context, channels, states, delta, input_, output, rates, h, stride, b, c):
+    """For each channel and state: h = 2^(delta * rate) * h + input * b, output += h * c.
 
-    `channels` is a multiple of `LANES`; the others are addresses, of rates and h [states, ...] with lines `stride` bytes apart. With
-    the state innermost all else stays in registers; compilers do not see that.
+    `channels` is a multiple of `LANES`. The others but `states` are addresses: of delta, input and output [channels],
+    of rates and h [states, channels] with rows `stride` bytes apart, of b and c [states]. The inner loop is over
+    states, so that all but rates and h stays in registers; compilers do not find that.
     """
 
     def code(context, builder, signature, arguments):
-        channels, states, step, driven, total, rates, h, stride, b, c = arguments
-        index, reals, words = INDEX, *(ir.VectorType(element, LANES) for element in (REAL, WORD))
+        channels, states, delta, input_, output, rates, h, stride, b, c = arguments
+        reals, words = (ir.VectorType(element, LANES) for element in (REAL, WORD))
 
         def function(name, *arguments):
             return call_llvm(builder, f"llvm.{name}.v{LANES}f32", reals, *arguments)
@@ -217,8 +222,8 @@ def _advance(context, channels, states, step, driven, total, rates, h, stride, b
         def write(value, address, offset):
             write_vector(builder, value, builder.add(address, offset))
 
-        def everywhere(address, which):
-            return read_everywhere(builder, builder.add(address, builder.mul(which, index(4))), LANES)
+        def broadcast(address, index):
+            return broadcast_float(builder, builder.add(address, builder.mul(index, INDEX(4))), LANES)
 
         def exp2(x):
             x = function("maxnum", x, reals([-125.0] * LANES))
@@ -233,26 +238,27 @@ def _advance(context, channels, states, step, driven, total, rates, h, stride, b
         outer, inner, between, after = map(builder.append_basic_block, ("channels", "states", "next", "advanced"))
         builder.branch(outer)
         builder.position_at_end(outer)
-        at = builder.phi(index)
-        at.add_incoming(index(0), before)
-        rate_of_time, input_, so_far = (read(address, at) for address in (step, driven, total))
+        channel = builder.phi(INDEX)  # bytes, as all offsets
+        channel.add_incoming(INDEX(0), before)
+        delta_vector, input_vector, first_total = (read(address, channel) for address in (delta, input_, output))
         builder.branch(inner)
         builder.position_at_end(inner)
-        n, place_of, sum_ = builder.phi(index), builder.phi(index), builder.phi(reals)
-        for phi, start in ((n, index(0)), (place_of, at), (sum_, so_far)):
-            phi.add_incoming(start, outer)
-        decay = exp2(builder.fmul(rate_of_time, read(rates, place_of)))
-        new = function("fma", decay, read(h, place_of), builder.fmul(input_, everywhere(b, n)))
-        write(new, h, place_of)
-        more = function("fma", new, everywhere(c, n), sum_)
-        for phi, value in ((n, builder.add(n, index(1))), (place_of, builder.add(place_of, stride)), (sum_, more)):
+        n, offset, total = builder.phi(INDEX), builder.phi(INDEX), builder.phi(reals)
+        for phi, value in ((n, INDEX(0)), (offset, channel), (total, first_total)):
+            phi.add_incoming(value, outer)
+        decay = exp2(builder.fmul(delta_vector, read(rates, offset)))
+        new_h = function("fma", decay, read(h, offset), builder.fmul(input_vector, broadcast(b, n)))
+        write(new_h, h, offset)
+        new_total = function("fma", new_h, broadcast(c, n), total)
+        next_n = builder.add(n, INDEX(1))
+        for phi, value in ((n, next_n), (offset, builder.add(offset, stride)), (total, new_total)):
             phi.add_incoming(value, inner)
-        builder.cbranch(builder.icmp_signed("<", builder.add(n, index(1)), states), inner, between)
+        builder.cbranch(builder.icmp_signed("<", next_n, states), inner, between)
         builder.position_at_end(between)
-        write(more, total, at)
-        following = builder.add(at, index(4 * LANES))
-        at.add_incoming(following, between)
-        builder.cbranch(builder.icmp_signed("<", following, builder.mul(channels, index(4))), outer, after)
+        write(new_total, output, channel)
+        next_channel = builder.add(channel, INDEX(4 * LANES))
+        channel.add_incoming(next_channel, between)
+        builder.cbranch(builder.icmp_signed("<", next_channel, builder.mul(channels, INDEX(4))), outer, after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
@@ -260,215 +266,235 @@ def _advance(context, channels, states, step, driven, total, rates, h, stride, b
 
 
 @compiled()
-def _begin_step(raw, heard, skip, step, driven, total):
-    for c in range(len(step)):
-        step[c] = _softplus(raw[c])
-        driven[c] = step[c] * heard[c]
-        total[c] = skip[c] * heard[c]
+def _begin_step(raw_delta, u, skip, delta, input_, output):
+    for c in range(len(delta)):
+        delta[c] = _softplus(raw_delta[c])
+        input_[c] = delta[c] * u[c]
+        output[c] = skip[c] * u[c]
 
 
 @compiled()
-def _gate_step(total, gate, said):
-    for c in range(len(total)):
-        said[c] = total[c] * _silu(gate[c])
+def _gate(x, gate, output):
+    for c in range(len(x)):
+        output[c] = x[c] * _silu(gate[c])
 
 
 @compiled()
-def _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, item_row, low):
+def _scan_block(u, raw_delta, bc, projected, decay, channels, ssm, y, stream, row, item, start):
     steps, inner, states = u.shape[2], u.shape[3], decay.shape[1]
     rank = bc.shape[3] - 2 * states
-    high = min(low + _CHANNELS, inner)
-    count = high - low
+    stop = min(start + _CHANNEL_BLOCK, inner)
+    count = stop - start
     full = count - count % LANES
-    skip = channels[stream, 1, low:high]
-    step, driven, total = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
-    h, rates = ssm[stream, item_row, :, low:high], decay[stream, :, low:high]
-    of_time = step.ctypes.data, driven.ctypes.data, total.ctypes.data
-    of_state = rates.ctypes.data, h.ctypes.data, inner * h.itemsize
-    near = np.empty((2, states, full), np.float32)
-    if steps > 1:  # lines a power of two apart push each other out of the cache
+    skip = channels[stream, 1, start:stop]
+    delta, input_, output = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
+    h, rates = ssm[stream, item, :, start:stop], decay[stream, :, start:stop]
+    of_channels = delta.ctypes.data, input_.ctypes.data, output.ctypes.data
+    of_states = rates.ctypes.data, h.ctypes.data, inner * h.itemsize
+    buffer = np.empty((2, states, full), np.float32)
+    if steps > 1:  # rows a power of two apart evict each other from the cache
         for n in range(states):
-            _copy_line(rates[n, :full], near[0, n])
-            _copy_line(h[n, :full], near[1, n])
-        of_state = near[0].ctypes.data, near[1].ctypes.data, full * near.itemsize
+            _copy_row(rates[n, :full], buffer[0, n])
+            _copy_row(h[n, :full], buffer[1, n])
+        of_states = buffer[0].ctypes.data, buffer[1].ctypes.data, full * buffer.itemsize
     for t in range(steps):
-        heard, raw, factors = u[stream, row, t, low:high], delta[stream, row, t, low:high], bc[stream, row, t, rank:]
-        _begin_step(raw, heard, skip, step, driven, total)
+        u_t, raw_delta_t = u[stream, row, t, start:stop], raw_delta[stream, row, t, start:stop]
+        b_and_c = bc[stream, row, t, rank:]
+        _begin_step(raw_delta_t, u_t, skip, delta, input_, output)
         if full > 0:
-            b = factors.ctypes.data
-            _advance(full, states, *of_time, *of_state, b, b + states * factors.itemsize)
+            b = b_and_c.ctypes.data
+            _advance_states(full, states, *of_channels, *of_states, b, b + states * b_and_c.itemsize)
         for n in range(states):
             for c in range(full, count):
-                h[n, c] = _exp2(step[c] * rates[n, c]) * h[n, c] + driven[c] * factors[n]
-                total[c] += h[n, c] * factors[states + n]
-        _gate_step(total, projected[stream, row, t, inner + low : inner + high], y[stream, row, t, low:high])
+                h[n, c] = _exp2(delta[c] * rates[n, c]) * h[n, c] + input_[c] * b_and_c[n]
+                output[c] += h[n, c] * b_and_c[states + n]
+        _gate(output, projected[stream, row, t, inner + start : inner + stop], y[stream, row, t, start:stop])
     if steps > 1:
         for n in range(states):
-            _copy_line(near[1, n], h[n, :full])
-    keep(near)
+            _copy_row(buffer[1, n], h[n, :full])
+    keep_alive(buffer)
 
 
 @compiled(parallel=True)
-def _scan(u, delta, bc, projected, decay, channels, ssm, first_row, y):
-    """The recurrence of [streams, rows, time, inner], with softplus before and the gate after it."""
+def _scan(u, raw_delta, bc, projected, decay, channels, ssm, first_row, y):
+    """y [streams, rows, steps, inner]: the selective scan of u, plus D u, gated.
+
+    Args:
+        u, raw_delta (before softplus): [streams, rows, steps, inner].
+        bc: [streams, rows, steps, rank + 2 * states], dt, B, C. projected: [..., 2 * inner], its second half the gate.
+        ssm: [streams, batch, states, inner], the states, overwritten. decay, channels: see `ExpertWeights`.
+    """
     streams, rows, steps, inner = u.shape
-    blocks = (inner + _CHANNELS - 1) // _CHANNELS
-    for item in prange(streams * rows * blocks):
-        stream, row, low = item // (rows * blocks), item // blocks % rows, item % blocks * _CHANNELS
-        _scan_part(u, delta, bc, projected, decay, channels, ssm, y, stream, row, first_row + row, low)
+    blocks = (inner + _CHANNEL_BLOCK - 1) // _CHANNEL_BLOCK
+    for task in prange(streams * rows * blocks):
+        stream, row, start = task // (rows * blocks), task // blocks % rows, task % blocks * _CHANNEL_BLOCK
+        _scan_block(u, raw_delta, bc, projected, decay, channels, ssm, y, stream, row, first_row + row, start)
 
 
 @compiled()
-def _attend_head(query, key, value, keys, values, first_row, position, row, head, result):
+def _attend_head(query, key, value, cached_keys, cached_values, first_row, position, row, head, output):
     streams, steps = key.shape[1:3]
-    context, size = keys.shape[2], keys.shape[4]
-    past, asked = min(position, context), query.shape[2]
+    context, size = cached_keys.shape[2], cached_keys.shape[4]
+    past, queries = min(position, context), query.shape[2]
     scale = np.float32(1 / np.sqrt(size))
-    at = head * size
-    ring, store = keys[first_row + row, head], values[first_row + row, head]
-    both = np.empty((2, (past + steps) * streams, size), np.float32)
-    known, worth = both[0], both[1]
-    for place in range(past * streams):
-        slot, stream = (position - past + place // streams) % context, place % streams
-        old, other, line, weighed = ring[slot, stream], store[slot, stream], known[place], worth[place]
+    start = head * size
+    key_ring, value_ring = cached_keys[first_row + row, head], cached_values[first_row + row, head]
+    buffer = np.empty((2, (past + steps) * streams, size), np.float32)
+    keys, values = buffer[0], buffer[1]  # of the context and the new positions, in order
+    for i in range(past * streams):
+        slot, stream = (position - past + i // streams) % context, i % streams
+        old_key, old_value, key_i, value_i = key_ring[slot, stream], value_ring[slot, stream], keys[i], values[i]
         for k in range(size):
-            line[k] = real(old[k])
+            key_i[k] = to_float32(old_key[k])
         for k in range(size):
-            weighed[k] = real(other[k])
+            value_i[k] = to_float32(old_value[k])
     for t in range(steps):
         for stream in range(streams):
-            place, slot = (past + t) * streams + stream, (position + t) % context
-            new, other = key[row, stream, t, at : at + size], value[row, stream, t, at : at + size]
-            line, weighed, old, older = known[place], worth[place], ring[slot, stream], store[slot, stream]
+            i, slot = (past + t) * streams + stream, (position + t) % context
+            new_key, new_value = key[row, stream, t, start : start + size], value[row, stream, t, start : start + size]
+            key_i, value_i, old_key, old_value = keys[i], values[i], key_ring[slot, stream], value_ring[slot, stream]
             for k in range(size):
-                line[k], weighed[k] = new[k], other[k]
-                old[k], older[k] = stored(new[k], old), stored(other[k], older)
-    asking, score = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
-    highest = np.empty(3, np.float32)
-    for t in range(asked):
-        now = past + steps - asked + t
-        low = max(0, now + 1 - context) * streams
-        count = (now + 1) * streams - low
+                key_i[k], value_i[k] = new_key[k], new_value[k]
+                old_key[k], old_value[k] = to_type_of(old_key, new_key[k]), to_type_of(old_value, new_value[k])
+    scaled, scores = np.empty((3, size), np.float32), np.empty((3, context * streams), np.float32)
+    largest = np.empty(3, np.float32)
+    for t in range(queries):
+        now = past + steps - queries + t
+        first = max(0, now + 1 - context) * streams
+        count = (now + 1) * streams - first
         for stream in range(streams):
-            new = query[row, stream, t, at : at + size]
+            query_t = query[row, stream, t, start : start + size]
             for k in range(size):
-                asking[stream, k] = new[k] * scale
-        first, second, third = asking[0], asking[1], asking[2]
-        highest[:] = -np.inf
-        for place in range(count):
-            line = known[low + place]
+                scaled[stream, k] = query_t[k] * scale
+        upper, lower, music = scaled[0], scaled[1], scaled[2]
+        largest[:] = -np.inf
+        for i in range(count):
+            key_i = keys[first + i]
             a = b = c = np.float32(0)
             for k in range(size):
-                a += first[k] * line[k]
-                b += second[k] * line[k]
-                c += third[k] * line[k]
-            score[0, place], score[1, place], score[2, place] = a, b, c
-            highest[0], highest[1], highest[2] = max(highest[0], a), max(highest[1], b), max(highest[2], c)
+                a += upper[k] * key_i[k]
+                b += lower[k] * key_i[k]
+                c += music[k] * key_i[k]
+            scores[0, i], scores[1, i], scores[2, i] = a, b, c
+            largest[0], largest[1], largest[2] = max(largest[0], a), max(largest[1], b), max(largest[2], c)
         for stream in range(streams):
-            share, said = score[stream, :count], np.zeros(size, np.float32)
-            most, total = highest[stream], np.float32(0)
-            for place in range(count):
-                share[place] = _exp(share[place] - most)
-            for place in range(count):
-                total += share[place]
-            for place in range(count):
-                line, weight = worth[low + place], share[place] / total
+            weights, attended = scores[stream, :count], np.zeros(size, np.float32)
+            most, total = largest[stream], np.float32(0)
+            for i in range(count):
+                weights[i] = _exp(weights[i] - most)
+            for i in range(count):
+                total += weights[i]
+            for i in range(count):
+                value_i, weight = values[first + i], weights[i] / total
                 for k in range(size):
-                    said[k] += weight * line[k]
-            answer = result[row, stream, t, at : at + size]
+                    attended[k] += weight * value_i[k]
+            output_t = output[row, stream, t, start : start + size]
             for k in range(size):
-                answer[k] = said[k]
+                output_t[k] = attended[k]
 
 
 @compiled(parallel=True)
-def _attend(query, key, value, keys, values, first_row, position, result):
-    """Attention with a sliding window of new positions, [rows, streams, time, hidden], over themselves and those in the ring of keys and
-    values, into which the new ones are written. Of the queries only the last ones may be given.
+def _attend(query, key, value, cached_keys, cached_values, first_row, position, output):
+    """Attention of new positions within a sliding window, over themselves and the cache, into which they are written.
+
+    Args:
+        key, value: [rows, streams, steps, hidden]. query, output: the same, or of the last positions only.
+        cached_keys, cached_values: [batch, heads, context, streams, hidden / heads], float32 or bfloat16's bits; rings
+            in which position p is in slot p % context. first_row: item of the batch that is row 0.
+        position: number of positions before the new ones.
     """
-    heads = keys.shape[1]
-    for item in prange(len(key) * heads):
-        _attend_head(query, key, value, keys, values, first_row, position, item // heads, item % heads, result)
+    heads = cached_keys.shape[1]
+    for task in prange(len(key) * heads):
+        row, head = task // heads, task % heads
+        _attend_head(query, key, value, cached_keys, cached_values, first_row, position, row, head, output)
 
 
 @compiled()
-def _join_line(x, mixed, norms, eps, out, normed, row, stream, t):
+def _norm_mambas_row(x, mixed, norms, eps, out, normed, row, stream, t):
     streams, steps, hidden = x.shape[1:]
     first = steps - out.shape[2]
-    old, new = x[row, stream, t], mixed[stream, row * steps + t]
-    both = np.empty((2, hidden), np.float32)
-    line, norm = both[0], norms[stream]
+    x_t, mixed_t = x[row, stream, t], mixed[stream, row * steps + t]
+    buffer = np.empty((2, hidden), np.float32)
+    total, norm = buffer[0], norms[stream]
     for k in range(hidden):
-        line[k] = old[k] + new[k]
-    _normalise_line(line, norm[0], norm[1], eps, both[1])
+        total[k] = x_t[k] + mixed_t[k]
+    _layer_norm_row(total, norm[0], norm[1], eps, buffer[1])
     if t >= first:
-        _copy_line(both[1], out[row, stream, t - first])
-    _normalise_line(both[1], norms[3, 0], norms[3, 1], eps, normed[row, stream, t])
+        _copy_row(buffer[1], out[row, stream, t - first])
+    _layer_norm_row(buffer[1], norms[3, 0], norms[3, 1], eps, normed[row, stream, t])
 
 
 @compiled(parallel=True)
-def _join_mambas(x, mixed, norms, eps, out, normed):
-    """The norm of its stream of x + mixed, of the last positions only, and of all positions the attention's norm of that.
+def _norm_mambas(x, mixed, norms, eps, out, normed):
+    """out: the last positions of each stream's norm of x + mixed. normed: the attention's norm of that, all positions.
 
-    x, out, normed: [rows, streams, time, hidden]; mixed: [streams, rows * time, hidden].
+    x, normed: [rows, streams, steps, hidden]; out: the same, or fewer steps; mixed: [streams, rows * steps, hidden].
     """
     rows, streams, steps, _ = x.shape
-    for item in prange(rows * streams * steps):
-        _join_line(x, mixed, norms, eps, out, normed, item // (streams * steps), item // steps % streams, item % steps)
+    for i in prange(rows * streams * steps):
+        _norm_mambas_row(x, mixed, norms, eps, out, normed, i // (streams * steps), i // steps % streams, i % steps)
 
 
 @compiled()
-def expert(kind, addresses, outputs, scales, conv_weight, decay, channels, norms, biases, eps, threads, x, conv, ssm, keys, values, first_row, position, out):  # fmt: skip
-    """An expert: [rows, 3, time, hidden] -> same, or the last positions; its states are written in place."""
-    zero = outputs[0]  # numbers known at compile time would have each function compiled anew for each of them
+def expert(
+    weight_type, matrices, offsets, scales, conv_weight, decay, channels, norms, biases, eps, threads,
+    x, conv, ssm, cached_keys, cached_values, first_row, position, out,
+):  # fmt: skip
+    """What `Expert.forward` computes with a cache, which is written in place.
+
+    Args:
+        weight_type: an empty array of the weights' type: float32, uint16 (bfloat16's bits) or int8.
+        matrices, ..., eps: the fields of `ExpertWeights`.
+        x: [rows, 3, steps, hidden]. out: the same, or of the last positions only; written.
+        conv, ssm, cached_keys, cached_values: the states of the whole batch: see `_convolve`, `_scan`, `_attend`.
+        first_row: item of the batch that is row 0. position: number of positions before x.
+    """
+    zero = offsets[0]  # not a constant, for each of which numba would compile `product` anew
     rows, _, steps, hidden = x.shape
     kept, inner = out.shape[2], conv_weight.shape[2]
-    weights = kind, addresses, outputs, scales, biases
-    count, asked, middle = rows * steps, 3 * rows * kept, outputs[17] - outputs[16]
+    weights = weight_type, matrices, offsets, scales, biases
+    count, kept_count, middle_size = rows * steps, 3 * rows * kept, offsets[17] - offsets[16]
 
     streams, mixed = np.empty((3, rows, steps, hidden), np.float32), np.empty((3, count, hidden), np.float32)
-    projected, heard = np.empty((3, rows, steps, 2 * inner), np.float32), np.empty((3, rows, steps, inner), np.float32)
-    u, delta = np.empty((3, rows, steps, inner), np.float32), np.empty((3, rows, steps, inner), np.float32)
-    bc = np.empty((3, rows, steps, outputs[4] - outputs[3]), np.float32)
+    projected = np.empty((3, rows, steps, 2 * inner), np.float32)
+    shape = 3, rows, steps, inner
+    u, delta, scanned = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
+    bc = np.empty((3, rows, steps, offsets[4] - offsets[3]), np.float32)  # x_proj's output: dt, B, C
     rank = bc.shape[3] - 2 * decay.shape[1]
-    dt = np.zeros(
-        (3, count, bc.shape[3]), np.float32
-    )  # as wide as the weights; without B and C, which would coarsen its rounding
-    _part_streams(x, streams)
-    of_all = streams.reshape(3, count, hidden)
-    product(*weights, zero, of_all, threads, projected.reshape(3, count, 2 * inner))
+    dt = np.zeros((3, count, bc.shape[3]), np.float32)  # as wide as dt_proj; B and C would coarsen its quantization
+    _streams_first(x, streams)
+    product(*weights, zero, streams.reshape(3, count, hidden), threads, projected.reshape(3, count, 2 * inner))
     _convolve(projected, conv_weight, channels, conv, first_row, u)
-    flat, small = u.reshape(3, count, inner), bc.reshape(3, count, bc.shape[3])
-    product(*weights, zero + 3, flat, threads, small)
+    flat_bc = bc.reshape(3, count, bc.shape[3])
+    product(*weights, zero + 3, u.reshape(3, count, inner), threads, flat_bc)
     for stream in range(3):
-        for line in range(count):
-            _copy_line(small[stream, line, :rank], dt[stream, line, :rank])
+        for row in range(count):
+            _copy_row(flat_bc[stream, row, :rank], dt[stream, row, :rank])
     product(*weights, zero + 6, dt, threads, delta.reshape(3, count, inner))
-    _scan(u, delta, bc, projected, decay, channels, ssm, first_row, heard)
-    flat = heard.reshape(3, count, inner)
-    product(*weights, zero + 9, flat, threads, mixed)
-    normed = streams.reshape(rows, 3, steps, hidden)  # done with these
-    _join_mambas(x, mixed, norms, eps, out, normed)
+    _scan(u, delta, bc, projected, decay, channels, ssm, first_row, scanned)
+    product(*weights, zero + 9, scanned.reshape(3, count, inner), threads, mixed)
+    normed = streams.reshape(rows, 3, steps, hidden)  # the memory is free again
+    _norm_mambas(x, mixed, norms, eps, out, normed)
 
     qkv = np.empty((3, 3 * count, hidden), np.float32)
     product(*weights, zero + 12, normed.reshape(1, 3 * count, hidden), threads, qkv)
-    query, key, value = (
-        qkv[0].reshape(rows, 3, steps, hidden),
-        qkv[1].reshape(rows, 3, steps, hidden),
-        qkv[2].reshape(rows, 3, steps, hidden),
-    )
+    by_row = qkv.reshape(3, rows, 3, steps, hidden)
+    query, key, value = by_row[0], by_row[1], by_row[2]
     if kept < steps:
         query = query[:, :, steps - kept :].copy()
-    now, lines = out.reshape(asked, hidden), np.empty((1, asked, hidden), np.float32)
-    more = np.empty((1, asked, hidden), np.float32)
-    _attend(query, key, value, keys, values, first_row, position, lines.reshape(rows, 3, kept, hidden))
-    product(*weights, zero + 15, lines, threads, more)
-    _add_and_normalise(more[0], norms[4], eps, now, lines[0])
+    flat_out, attended = out.reshape(kept_count, hidden), np.empty((1, kept_count, hidden), np.float32)
+    added = np.empty((1, kept_count, hidden), np.float32)
+    attended_rows = attended.reshape(rows, 3, kept, hidden)
+    _attend(query, key, value, cached_keys, cached_values, first_row, position, attended_rows)
+    product(*weights, zero + 15, attended, threads, added)
+    normed_out = attended  # the memory is free again
+    _add_and_norm(added[0], norms[4], eps, flat_out, normed_out[0])
 
-    wide = np.empty((1, asked, middle), np.float32)
-    product(*weights, zero + 16, lines, threads, wide)
-    activate(wide.reshape(wide.size))
-    product(*weights, zero + 17, wide, threads, more)
-    _add_line(more.reshape(more.size), now.reshape(now.size))
+    middle = np.empty((1, kept_count, middle_size), np.float32)
+    product(*weights, zero + 16, normed_out, threads, middle)
+    _gelu_in_place(middle.reshape(middle.size))
+    product(*weights, zero + 17, middle, threads, added)
+    _add_row(added.reshape(added.size), flat_out.reshape(flat_out.size))
 
 
 __all__ = ["expert"]

@@ -1,128 +1,138 @@
-"""Products of rows with many weights, as fast as memory gives the weights, which are taken from where they lie.
+"""Products of activations with large weight matrices, which are read from where they lie, at the speed of memory.
 
-Compilers do not find these loops by themselves, so their innermost ones are written as LLVM's code: four lines of weights meet up to
-six rows, and no sum waits for another.
+The micro-kernel multiplies four rows of weights (four outputs) with up to six rows of activations. Its register tile
+has an accumulator for each pair of rows, so that none waits for another. Compilers do not find this loop by
+themselves; `_tile` writes it as LLVM IR.
 
-A few rows are bound by memory. Their four lines are a quarter of a thread's weights away from each other: a processor fetches ahead once
-within a page of memory, so that lines next to each other come half as fast. What is needed 2 kB later is asked for besides.
+`_few_rows` is bound by memory. Its four weight rows are a quarter of a thread's outputs apart: a processor's own
+prefetcher follows one stream per page, so that adjacent rows come half as fast. It prefetches 2 kB ahead as well.
 
-Many rows are bound by arithmetic. Four lines next to each other are made the type of the rows, once, and meet as many rows as stay in the
-second level of the cache; meanwhile the next four are asked for. Weights of eight bits meet rows of as many, where there are instructions
-for that: twice as many products as of sixteen, which a few rows have for nothing.
+`_many_rows` is bound by arithmetic. It converts four adjacent weight rows to the activations' type once, multiplies
+them with as many rows of activations as stay in the L2 cache, and prefetches the next four meanwhile. For int8
+weights the activations are quantized to eight bits if the processor has byte dot products, which do twice the work of
+the 16-bit ones; `_few_rows` would gain nothing from that.
 """
 
+import numba
 import numpy as np
-
-try:
-    import numba
-    from llvmlite import ir
-    from numba import prange, types
-    from numba.extending import intrinsic, overload
-except ImportError as error:
-    raise ImportError("numba is missing, which compiles the code steps of large models; pip install numba") from error
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic, overload
 
 from .compiled import (
-    BFLOAT16,
     BYTE,
     FEATURES,
     INDEX,
     REAL,
     SHORT,
     WORD,
+    broadcast_float,
     call_llvm,
     compiled,
-    fetch,
-    keep,
-    read_everywhere,
+    keep_alive,
+    prefetch,
     read_vector,
-    real,
     shuffle,
-    stored,
+    to_float32,
+    to_type_of,
     write_vector,
 )
 
-_WIDE = {"avx512f", "avx512bw"} <= FEATURES
-# Instructions that multiply pairs of numbers and add both: of sixteen bits (elsewhere, on ARM and older processors, weights of eight bits are
-# made floats), and of bfloat16, which matrix registers do themselves. And one that does it with four bytes, the first ones unsigned.
-HAS_PAIRS = "avx2" in FEATURES
-HAS_BFLOAT16 = _WIDE and "avx512bf16" in FEATURES
-HAS_BYTES = HAS_PAIRS and ("avx512vnni" in FEATURES if _WIDE else not FEATURES.isdisjoint({"avxvnni", "avx512vnni"}))
-LANES = 16 if _WIDE else 8 if HAS_PAIRS else 4  # sums in a register
-# rows of a tile, as many as there are registers for: products of whole numbers need one more where they are not added in one instruction
-_MOST_ROWS = 6 if _WIDE else 3
-_MOST_ROWS_OF_PAIRS = _MOST_ROWS - (not HAS_BYTES)
-_AHEAD = 2048  # bytes
-_NEAR = 2**14  # bytes of weights that are to stay in the first level of the cache
-_NEXT = 3 * 2**16  # bytes of rows in the second
-_PADDING = 16  # numbers: lines a power of two apart push each other out of the cache
-_LEAST = 16  # outputs that are worth a thread
-SMALL = 2**13  # numbers to pass through once that are not: to begin takes as long
+_AVX512 = {"avx512f", "avx512bw"} <= FEATURES
+# Dot-product instructions: a 32-bit lane adds the products of two int16, two bfloat16, or four uint8 with four int8.
+# Without the first, as on ARM, int8 weights are converted to float32.
+HAS_INT16_DOT = "avx2" in FEATURES
+HAS_BFLOAT16_DOT = _AVX512 and "avx512bf16" in FEATURES
+HAS_UINT8_DOT = HAS_INT16_DOT and (
+    "avx512vnni" in FEATURES if _AVX512 else not FEATURES.isdisjoint({"avxvnni", "avx512vnni"})
+)
+LANES = 16 if _AVX512 else 8 if HAS_INT16_DOT else 4  # 32-bit accumulators per register
+# Rows of the largest register tile. Without VNNI an int16 dot product and its addition are two instructions, which
+# take one more register.
+_TILE_ROWS = 6 if _AVX512 else 3
+_TILE_ROWS_INT16 = _TILE_ROWS - (not HAS_UINT8_DOT)
+_AHEAD = 2048  # prefetch distance in bytes
+_L1_BUDGET = 2**14  # bytes of converted weights that are to stay in the L1 cache
+_L2_BUDGET = 3 * 2**16  # bytes of activations that are to stay in the L2 cache
+_PADDING = 16  # elements between buffered rows: rows a power of two apart evict each other from the cache
+_MIN_OUTPUTS_PER_THREAD = 16
+SERIAL_SIZE = 2**13  # elements of an elementwise loop up to which starting threads takes longer than the loop
 
 
 @intrinsic
-def _pointer(context, kind, address):
+def _pointer(context, weight_type, address):
     def code(context, builder, signature, arguments):
         return builder.inttoptr(arguments[1], context.get_value_type(signature.return_type))
 
-    return types.CPointer(kind.dtype)(kind, address), code
+    return types.CPointer(weight_type.dtype)(weight_type, address), code
 
 
 @numba.njit
-def _matrix(kind, address, outputs, inputs):
-    return numba.carray(_pointer(kind, address), (outputs, inputs))
+def _matrix(weight_type, address, outputs, inputs):
+    return numba.carray(_pointer(weight_type, address), (outputs, inputs))
 
 
 def _tile(rows: int):
-    """Make tile(here, lines, weights, ahead, row, last, origin, wide, count, factors, sums, steps, starts, before, below, target, stride).
+    """Make the micro-kernel for a register tile of four outputs by `rows` rows of activations.
 
-    For four outputs o and the rows r from `row` on, of which `last` is the last (where they end, it is computed again): y[r][o] = before[r][o] + factors[o] steps[r] sum over k < count of
-    weights[o][k] lines[r][k]. Where `lines` are of int16 (where `HAS_PAIRS`) or uint8 (where `HAS_BYTES`; with weights of int8) the sums are whole
-    numbers; where they are bfloat16's bits (where `HAS_BFLOAT16`), so are the weights. Of uint8 comes sums[o] starts[r] besides.
+    For each of the four outputs o and each row r = row, row + 1, ... (past `last_row` that one is computed again):
 
-    All else are addresses: `weights` of four lines, of the type of the array `here`; `origin` of rows, of the type of the array `lines`,
-    `wide` bytes apart; `before` and the result, `target`, with lines that are `below` and `stride` bytes apart. `count` is a multiple of
-    `_vector(lines)`, above 0. While k moves on, so do the addresses `ahead`, from which is fetched.
+        output[r, o] = initial[r, o] + scales[o] * row_scales[r] * sum over k < inputs of weights[o, k] * x[r, k]
+
+    and, for x of uint8, + sums[o] * zero_points[r]. Arguments after the first two are addresses and sizes:
+
+        weight_type, x: arrays of the types of weights and activations. x of int16 (needs `HAS_INT16_DOT`) or uint8
+            (needs `HAS_UINT8_DOT`) goes with int8 weights, and is accumulated in int32; x of bfloat16's bits as uint16
+            (needs `HAS_BFLOAT16_DOT`) goes with bfloat16 weights; x of float32 goes with weights of any type.
+        weights: of the four weight rows. prefetched: of what to prefetch; they move on as k does.
+        activations: of row 0 of x, with rows `row_stride` bytes apart. inputs: multiple of `_vector_length(x)`, > 0.
+        scales, sums: float32, of the four outputs. row_scales, zero_points: float32, of all rows.
+        initial, output: float32, of [rows, 4], with rows `initial_stride` and `output_stride` bytes apart.
     """
 
     @intrinsic
-    def tile(context, here, lines, weights, ahead, row, last, origin, wide, count, factors, sums, steps, starts, before, below, target, stride):  # fmt: skip
-        in_bytes, halves = lines.dtype == types.uint8, lines.dtype == types.uint16
-        whole, lanes = in_bytes or lines.dtype == types.int16, LANES * 32 // lines.dtype.bitwidth
-        element = {8: BYTE, 16: SHORT, 32: REAL}[lines.dtype.bitwidth]
-        shorts, words, floats, of_bfloat16 = (ir.VectorType(of, lanes) for of in (SHORT, WORD, REAL, BFLOAT16))
-        total = ir.VectorType(WORD if whole else REAL, LANES)
+    def tile(
+        context, weight_type, x, weights, prefetched, row, last_row, activations, row_stride, inputs,
+        scales, sums, row_scales, zero_points, initial, initial_stride, output, output_stride,
+    ):  # fmt: skip
+        is_uint8, is_bfloat16 = x.dtype == types.uint8, x.dtype == types.uint16
+        is_integer, lanes = is_uint8 or x.dtype == types.int16, LANES * 32 // x.dtype.bitwidth
+        element = {8: BYTE, 16: SHORT, 32: REAL}[x.dtype.bitwidth]
+        shorts, words, floats = (ir.VectorType(of, lanes) for of in (SHORT, WORD, REAL))
+        accumulator, pairs = ir.VectorType(WORD if is_integer else REAL, LANES), ir.VectorType(WORD, LANES)
 
-        def weights_at(builder, address):
-            if here.dtype.bitwidth == lines.dtype.bitwidth:
+        def read_weights(builder, address):
+            if weight_type.dtype.bitwidth == x.dtype.bitwidth:
                 return read_vector(builder, address, element, lanes)
-            if here.dtype == types.uint16:
+            if weight_type.dtype == types.uint16:
                 bits = builder.zext(read_vector(builder, address, SHORT, lanes), words)
                 return builder.bitcast(builder.shl(bits, words([16] * lanes)), floats)
             bits = read_vector(builder, address, BYTE, lanes)
-            return builder.sext(bits, shorts) if whole else builder.sitofp(builder.sext(bits, words), floats)
+            return builder.sext(bits, shorts) if is_integer else builder.sitofp(builder.sext(bits, words), floats)
 
-        def add_product(builder, sum_, weight, heard):
-            if halves:
-                pair = (builder.bitcast(each, of_bfloat16) for each in (weight, heard))
-                return call_llvm(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total, sum_, *pair)
-            if not whole:
-                return call_llvm(builder, f"llvm.fma.v{lanes}f32", floats, weight, heard, sum_)
-            if in_bytes:
-                four = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
-                return call_llvm(builder, four, total, sum_, heard, weight)
-            pairs = "llvm.x86.avx512.pmaddw.d.512" if _WIDE else "llvm.x86.avx2.pmadd.wd"
-            return builder.add(sum_, call_llvm(builder, pairs, total, weight, heard))
+        def multiply_add(builder, total, weight, activation):
+            if is_bfloat16:  # LLVM before 16 takes pairs of bfloat16 as words; later ones convert the call
+                operands = (builder.bitcast(vector, pairs) for vector in (weight, activation))
+                return call_llvm(builder, "llvm.x86.avx512bf16.dpbf16ps.512", accumulator, total, *operands)
+            if not is_integer:
+                return call_llvm(builder, f"llvm.fma.v{lanes}f32", floats, weight, activation, total)
+            if is_uint8:
+                dot = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
+                return call_llvm(builder, dot, accumulator, total, activation, weight)
+            dot = "llvm.x86.avx512.pmaddw.d.512" if _AVX512 else "llvm.x86.avx2.pmadd.wd"
+            return builder.add(total, call_llvm(builder, dot, accumulator, weight, activation))
 
-        def four_sums(builder, vectors):
-            """The sums of four vectors, as a vector."""
+        def horizontal_sums(builder, vectors):
+            """The sums of the lanes of four vectors, as one vector of four."""
 
             def add(one, other, *masks):
-                return (builder.add if whole else builder.fadd)(*(shuffle(builder, one, other, mask) for mask in masks))
+                operands = [shuffle(builder, one, other, mask) for mask in masks]
+                return builder.add(*operands) if is_integer else builder.fadd(*operands)
 
-            count = total.count
-            # neighbours, within each four lanes, which processors do at once: a01 a23 b01 b23, then a b c d
-            even = [place + lane for lane in range(0, count, 4) for place in (0, 2, count, count + 2)]
-            odd = [place + 1 for place in even]
+            count = accumulator.count
+            # adjacent lanes within each group of four, which is one instruction: a01 a23 b01 b23, then a b c d
+            even = [group + lane for group in range(0, count, 4) for lane in (0, 2, count, count + 2)]
+            odd = [lane + 1 for lane in even]
             ab, cd = add(*vectors[:2], even, odd), add(*vectors[2:], even, odd)
             sums = add(ab, cd, even, odd)
             while sums.type.count > 4:
@@ -131,410 +141,454 @@ def _tile(rows: int):
             return sums
 
         def code(context, builder, signature, arguments):
-            _, _, weights, ahead, row, last, origin, wide, count, factors, sums, steps, starts, *places = arguments
-            before, below, target, stride = places
+            _, _, weights, prefetched, row, last_row, activations, row_stride, inputs, *addresses = arguments
+            scales, sums, row_scales, zero_points, *addresses = addresses
+            initial, initial_stride, output, output_stride = addresses
 
-            def each(addresses):
-                return [builder.extract_value(addresses, which) for which in range(len(addresses.type))]
+            def unpack(addresses):
+                return [builder.extract_value(addresses, index) for index in range(len(addresses.type))]
 
-            def line(address, number, apart):
-                return builder.add(address, builder.mul(number, apart))
+            def row_address(address, number, stride):
+                return builder.add(address, builder.mul(number, stride))
 
             start, loop, after = builder.block, *map(builder.append_basic_block, ("tile", "summed"))
             numbers = [builder.add(row, INDEX(r)) for r in range(rows)]
-            numbers = [call_llvm(builder, "llvm.smin.i64", INDEX, number, last) for number in numbers]
-            rows_at = [line(origin, number, wide) for number in numbers]
-            weights, ahead = each(weights), each(ahead)
+            numbers = [call_llvm(builder, "llvm.smin.i64", INDEX, number, last_row) for number in numbers]
+            row_addresses = [row_address(activations, number, row_stride) for number in numbers]
+            weights, prefetched = unpack(weights), unpack(prefetched)
             builder.branch(loop)
             builder.position_at_end(loop)
-            moved = builder.phi(INDEX)  # bytes of lines
-            totals = [builder.phi(total) for _ in range(4 * rows)]
-            moved_weights = builder.udiv(moved, INDEX(lines.dtype.bitwidth // here.dtype.bitwidth))
-            heard = [read_vector(builder, builder.add(address, moved), element, lanes) for address in rows_at]
-            for address in ahead:
-                fetch(builder, builder.add(address, moved_weights))
-            new = []
+            offset = builder.phi(INDEX)  # bytes within a row of activations
+            totals = [builder.phi(accumulator) for _ in range(4 * rows)]
+            weight_offset = builder.udiv(offset, INDEX(x.dtype.bitwidth // weight_type.dtype.bitwidth))
+            vectors = [read_vector(builder, builder.add(address, offset), element, lanes) for address in row_addresses]
+            for address in prefetched:
+                prefetch(builder, builder.add(address, weight_offset))
+            new_totals = []
             for o, address in enumerate(weights):
-                weight = weights_at(builder, builder.add(address, moved_weights))
-                new += [add_product(builder, totals[o * rows + r], weight, heard[r]) for r in range(rows)]
-            size = lines.dtype.bitwidth // 8
-            following = builder.add(moved, INDEX(lanes * size))
-            for phi, value in zip([moved, *totals], [following, *new], strict=True):
-                phi.add_incoming(phi.type(0 if phi is moved else None), start)
+                weight = read_weights(builder, builder.add(address, weight_offset))
+                new_totals += [multiply_add(builder, totals[o * rows + r], weight, vectors[r]) for r in range(rows)]
+            size = x.dtype.bitwidth // 8
+            next_offset = builder.add(offset, INDEX(lanes * size))
+            for phi, value in zip([offset, *totals], [next_offset, *new_totals], strict=True):
+                phi.add_incoming(phi.type(0 if phi is offset else None), start)
                 phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", following, builder.mul(count, INDEX(size))), loop, after)
+            builder.cbranch(builder.icmp_signed("<", next_offset, builder.mul(inputs, INDEX(size))), loop, after)
             builder.position_at_end(after)
-            factor, of_weights = (read_vector(builder, address, REAL, 4) for address in (factors, sums))
+            scale, sum_of_weights = (read_vector(builder, address, REAL, 4) for address in (scales, sums))
 
-            def add_to(offset, one, other):
-                return call_llvm(builder, "llvm.fma.v4f32", factor.type, one, other, offset)
+            def fma(addend, one, other):
+                return call_llvm(builder, "llvm.fma.v4f32", scale.type, one, other, addend)
 
-            results = []  # all before the first is written: a row may be there twice
+            results = []  # all before the first is written: the last row may be there twice
             for r, number in enumerate(numbers):
-                of_products = four_sums(builder, new[r::rows])
-                of_products = builder.sitofp(of_products, factor.type) if whole else of_products
-                step, begin = (
-                    read_everywhere(builder, line(of_row, number, INDEX(4)), 4) for of_row in (steps, starts)
+                products = horizontal_sums(builder, new_totals[r::rows])
+                products = builder.sitofp(products, scale.type) if is_integer else products
+                row_scale, zero_point = (
+                    broadcast_float(builder, row_address(address, number, INDEX(4)), 4)
+                    for address in (row_scales, zero_points)
                 )
-                result = read_vector(builder, line(before, number, below), REAL, 4)
-                result = add_to(result, of_weights, begin) if in_bytes else result
-                results.append(add_to(result, of_products, builder.fmul(factor, step)))
+                result = read_vector(builder, row_address(initial, number, initial_stride), REAL, 4)
+                result = fma(result, sum_of_weights, zero_point) if is_uint8 else result
+                results.append(fma(result, products, builder.fmul(scale, row_scale)))
             for number, result in zip(numbers, results, strict=True):
-                write_vector(builder, result, line(target, number, stride))
+                write_vector(builder, result, row_address(output, number, output_stride))
             return context.get_dummy_value()
 
         number = types.int64
-        return types.void(here, lines, types.UniTuple(number, 4), ahead, *[number] * 13), code
+        return types.void(weight_type, x, types.UniTuple(number, 4), prefetched, *[number] * 13), code
 
     return tile
 
 
-_TILES = {rows: _tile(rows) for rows in sorted({1, 3, 4, _MOST_ROWS, _MOST_ROWS_OF_PAIRS})}
+_TILES = {rows: _tile(rows) for rows in sorted({1, 3, 4, _TILE_ROWS, _TILE_ROWS_INT16})}
 
 
-def _most_rows(lines):
-    """Of a tile."""
+def _max_tile_rows(x):
+    """Rows of the largest tile for activations of the type of `x`."""
 
 
-@overload(_most_rows, inline="always")
-def _most_rows_of(lines):
-    most = _MOST_ROWS_OF_PAIRS if lines.dtype == types.int16 else _MOST_ROWS
-    return lambda lines: most
+@overload(_max_tile_rows, inline="always")
+def _max_tile_rows_overload(x):
+    rows = _TILE_ROWS_INT16 if x.dtype == types.int16 else _TILE_ROWS
+    return lambda x: rows
 
 
 @compiled(inline="always")
-def _rows_of_next(left, most):
-    """Rows of the next tile, where so many are left: 22 are 6, 6, 6, 4 and 8 are 4, 4."""
-    rows = left if left == 1 else 3 if left <= 3 else 4 if left == 4 or left == 7 or left == 8 else most
-    return min(rows, most)
+def _next_tile_rows(left, largest):
+    """Rows of the next tile, where `left` rows are left: 22 are 6, 6, 6, 4 and 8 are 4, 4."""
+    rows = left if left == 1 else 3 if left <= 3 else 4 if left == 4 or left == 7 or left == 8 else largest
+    return min(rows, largest)
 
 
-def _meet(here, lines, row, rows, weights, ahead, places):
-    """The tile of so many rows, from `row` on."""
+def _run_tile(weight_type, x, row, rows, weights, prefetched, arguments):
+    """The micro-kernel for a tile of `rows` rows, from `row` on; `arguments` are those after `last_row`."""
 
 
-@overload(_meet, inline="always")
-def _meet_of(here, lines, row, rows, weights, ahead, places):
-    several = _MOST_ROWS_OF_PAIRS if lines.dtype == types.int16 else _MOST_ROWS
-    one, three, four, many = _TILES[1], _TILES[3], _TILES[4], _TILES[several]
-    has_three, has_four = several > 3, several > 4  # known to the compiler, which would make the same code twice
+@overload(_run_tile, inline="always")
+def _run_tile_overload(weight_type, x, row, rows, weights, prefetched, arguments):
+    most = _TILE_ROWS_INT16 if x.dtype == types.int16 else _TILE_ROWS
+    one, three, four, largest = _TILES[1], _TILES[3], _TILES[4], _TILES[most]
+    has_three, has_four = most > 3, most > 4  # constants, so that no tile is compiled twice
 
-    def meet(here, lines, row, rows, weights, ahead, places):
-        last = len(lines) - 1
+    def run_tile(weight_type, x, row, rows, weights, prefetched, arguments):
+        last_row = len(x) - 1
         if rows == 1:
-            one(here, lines, weights, ahead, row, last, *places)
+            one(weight_type, x, weights, prefetched, row, last_row, *arguments)
         elif has_three and rows == 3:
-            three(here, lines, weights, ahead, row, last, *places)
+            three(weight_type, x, weights, prefetched, row, last_row, *arguments)
         elif has_four and rows == 4:
-            four(here, lines, weights, ahead, row, last, *places)
+            four(weight_type, x, weights, prefetched, row, last_row, *arguments)
         else:
-            many(here, lines, weights, ahead, row, last, *places)
+            largest(weight_type, x, weights, prefetched, row, last_row, *arguments)
 
-    return meet
-
-
-def _vector(line):
-    """Numbers of a line that an instruction takes."""
+    return run_tile
 
 
-@overload(_vector, inline="always")
-def _vector_of(line):
-    lanes = LANES * 32 // line.dtype.bitwidth
-    return lambda line: lanes
+def _vector_length(x):
+    """Elements of the type of `x` in a register."""
+
+
+@overload(_vector_length, inline="always")
+def _vector_length_overload(x):
+    lanes = LANES * 32 // x.dtype.bitwidth
+    return lambda x: lanes
 
 
 @compiled()
-def _few(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
-    """Outputs `low` to `high` of a matrix that lies at `start`: y = (lines * steps) weight^T factors + biases.
+def _few_rows(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, stop):
+    """Outputs `start` to `stop` of y = (x weight^T) * scales * row_scales + biases, for few rows.
 
-    lines [rows, inputs], steps [rows], y [rows, outputs], factors and biases [outputs]; `sums` and `starts` are for `_many`.
+    Args:
+        weight_type: an array of the weights' type. matrix: address of the weight, [outputs, inputs].
+        scales, biases: float32 [outputs]. row_scales: float32 [rows].
+        sums, zero_points: unused; they make the signature that of `_many_rows`.
+        x: [rows, inputs] in a type that `_tile` takes, but uint8. y: float32 [rows, outputs], written.
     """
-    rows, inputs = lines.shape
-    weight = _matrix(kind, start, high, inputs)
-    count = inputs - inputs % _vector(lines)
-    size, quarter = inputs * weight.itemsize, (high - low + 3) // 4
-    most = _most_rows(lines)
-    of_four, totals = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
-    factor, step = of_four.ctypes.data, steps.ctypes.data
-    of_rows = lines.ctypes.data, inputs * lines.itemsize, count, factor, factor, step, step  # lines begin with zero
-    places = of_rows + (factor + 16, 0, totals.ctypes.data, 16)
-    for first in range(low, low + quarter):
-        last = high - 1  # where the outputs end, the last one is computed again
-        o = first, min(first + quarter, last), min(first + 2 * quarter, last), min(first + 3 * quarter, last)
-        weights = start + o[0] * size, start + o[1] * size, start + o[2] * size, start + o[3] * size
-        ahead = weights[0] + _AHEAD, weights[1] + _AHEAD, weights[2] + _AHEAD, weights[3] + _AHEAD
-        for which in range(4):
-            of_four[0, which], of_four[1, which] = factors[o[which]], biases[o[which]]
+    rows, inputs = x.shape
+    weight = _matrix(weight_type, matrix, stop, inputs)
+    count = inputs - inputs % _vector_length(x)
+    weight_stride, quarter = inputs * weight.itemsize, (stop - start + 3) // 4
+    largest = _max_tile_rows(x)
+    scales_and_biases, tile_output = np.empty((2, 4), np.float32), np.zeros((rows, 4), np.float32)
+    scale, row_scale = scales_and_biases.ctypes.data, row_scales.ctypes.data
+    operands = x.ctypes.data, inputs * x.itemsize, count, scale, scale, row_scale, row_scale  # no sums, no zero points
+    arguments = operands + (scale + 16, 0, tile_output.ctypes.data, 16)
+    for o0 in range(start, start + quarter):
+        last = stop - 1  # where the outputs end, the last one is computed again
+        o = o0, min(o0 + quarter, last), min(o0 + 2 * quarter, last), min(o0 + 3 * quarter, last)
+        weights = (
+            matrix + o[0] * weight_stride,
+            matrix + o[1] * weight_stride,
+            matrix + o[2] * weight_stride,
+            matrix + o[3] * weight_stride,
+        )
+        prefetched = weights[0] + _AHEAD, weights[1] + _AHEAD, weights[2] + _AHEAD, weights[3] + _AHEAD
+        for i in range(4):
+            scales_and_biases[0, i], scales_and_biases[1, i] = scales[o[i]], biases[o[i]]
         if count > 0:
             row = 0
             while row < rows:
-                together = _rows_of_next(rows - row, most)
-                _meet(kind, lines, row, together, weights, ahead, places)
-                row += together
-        for which in range(4):
-            output = o[which]
+                tile_rows = _next_tile_rows(rows - row, largest)
+                _run_tile(weight_type, x, row, tile_rows, weights, prefetched, arguments)
+                row += tile_rows
+        for i in range(4):
+            output = o[i]
             for row in range(rows):
                 if count == 0:
-                    totals[row, which] = of_four[1, which]
+                    tile_output[row, i] = scales_and_biases[1, i]
                 rest = np.float32(0)
                 for k in range(count, inputs):
-                    rest += real(weight[output, k]) * real(lines[row, k])
-                y[row, output] = totals[row, which] + rest * (factors[output] * steps[row])
-    keep(totals)
-    keep(of_four)
+                    rest += to_float32(weight[output, k]) * to_float32(x[row, k])
+                y[row, output] = tile_output[row, i] + rest * (scales[output] * row_scales[row])
+    keep_alive(tile_output)
+    keep_alive(scales_and_biases)
 
 
-def _like(number, line):
-    """A weight as an element of `line`."""
+def _convert_weight(weight, converted):
+    """A weight as an element of the array `converted`: int8 and bfloat16's bits as float32, or as they are."""
 
 
-@overload(_like, inline="always")
-def _like_of(number, line):
-    if line.dtype != types.float32:
-        return lambda number, line: number
-    return lambda number, line: real(number)
-
-
-@compiled()
-def _copy_weights(weight, line):
-    for k in range(len(weight)):
-        line[k] = _like(weight[k], line)
-
-
-def _four_lines(kind, weight, ready, start, o, k, count):
-    """`count` weights of each of four lines, from [o, k] on, as the rows are, in `ready` if they are not; their addresses."""
-
-
-@overload(_four_lines)
-def _four_lines_of(kind, weight, ready, start, o, k, count):
-    if kind.dtype.bitwidth == ready.dtype.bitwidth:
-
-        def there(kind, weight, ready, start, o, k, count):
-            size = weight.shape[1] * ready.itemsize
-            place = start + o * size + k * ready.itemsize
-            return place, place + size, place + 2 * size, place + 3 * size
-
-        return there
-
-    def copied(kind, weight, ready, start, o, k, count):
-        for which in range(4):
-            _copy_weights(weight[o + which, k : k + count], ready[which])
-        place, size = ready.ctypes.data, ready.strides[0]
-        return place, place + size, place + 2 * size, place + 3 * size
-
-    return copied
+@overload(_convert_weight, inline="always")
+def _convert_weight_overload(weight, converted):
+    if converted.dtype != types.float32:
+        return lambda weight, converted: weight
+    return lambda weight, converted: to_float32(weight)
 
 
 @compiled()
-def _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
-    """As `_few`, of a multiple of four outputs, and of inputs that fill instructions. Lines of uint8 are lines * steps + starts; what the
-    weights of an output add up to, times its factor, is in `sums`.
+def _convert_weights(weights, converted):
+    for k in range(len(weights)):
+        converted[k] = _convert_weight(weights[k], converted)
+
+
+def _four_weight_rows(weight_type, weight, buffer, matrix, o, k, count):
+    """Addresses of weights [o : o + 4, k : k + count], in the type of `buffer` [4, >= count]; in it if converted."""
+
+
+@overload(_four_weight_rows)
+def _four_weight_rows_overload(weight_type, weight, buffer, matrix, o, k, count):
+    if weight_type.dtype.bitwidth == buffer.dtype.bitwidth:
+
+        def in_place(weight_type, weight, buffer, matrix, o, k, count):
+            size = weight.shape[1] * buffer.itemsize
+            address = matrix + o * size + k * buffer.itemsize
+            return address, address + size, address + 2 * size, address + 3 * size
+
+        return in_place
+
+    def converted(weight_type, weight, buffer, matrix, o, k, count):
+        for i in range(4):
+            _convert_weights(weight[o + i, k : k + count], buffer[i])
+        address, size = buffer.ctypes.data, buffer.strides[0]
+        return address, address + size, address + 2 * size, address + 3 * size
+
+    return converted
+
+
+@compiled()
+def _many_rows(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, stop):
+    """As `_few_rows`, for many rows, a multiple of four outputs, and a multiple of `_vector_length(x)` inputs.
+
+    x of uint8 stands for x * row_scales + zero_points, float32 [rows]; then `sums`, float32 [outputs], is scales times
+    the sum of the weights of each output.
     """
-    rows, inputs = lines.shape
-    weight, here = _matrix(kind, start, high, inputs), lines[0, :0]
-    long = min(inputs, _NEAR // 4 // lines.itemsize)
-    most = _most_rows(lines)
-    group = max(1, _NEXT // (long * lines.itemsize * most)) * most
-    size, near = inputs * weight.itemsize, np.empty((4, long + _PADDING), lines.dtype)
-    origin, wide, target, stride = lines.ctypes.data, inputs * lines.itemsize, y.ctypes.data, y.shape[1] * y.itemsize
-    factor, bias, step, begin = factors.ctypes.data, biases.ctypes.data, steps.ctypes.data, starts.ctypes.data
-    all_sums, nothing = sums.ctypes.data, np.zeros(4, np.float32)
-    for first in range(0, rows, group):
-        for o in range(low, high, 4):
-            for k in range(0, inputs, long):
-                count, following = min(long, inputs - k), k + long
-                weights = _four_lines(kind, weight, near, start, o, k, count)
-                later = start + (o * size + following * weight.itemsize if following < inputs else (o + 4) * size)
-                before, below = (bias + 4 * o, 0) if k == 0 else (target + 4 * o, stride)
-                of_weights = all_sums + 4 * o if k == 0 else nothing.ctypes.data
-                of_rows = origin + k * lines.itemsize, wide, count, factor + 4 * o, of_weights, step, begin
-                places = of_rows + (before, below, target + 4 * o, stride)
-                row, which = first, 0
-                while row < min(first + group, rows):
-                    # smaller ones would be compiled for little
-                    together = max(_rows_of_next(rows - row, most), min(4, most))
-                    _meet(here, lines, row, together, weights, (later + which % 4 * size,), places)
-                    row, which = row + together, which + 1
-    keep(near)
-    keep(nothing)
+    rows, inputs = x.shape
+    weight, x_type = _matrix(weight_type, matrix, stop, inputs), x[0, :0]
+    block = min(inputs, _L1_BUDGET // 4 // x.itemsize)
+    largest = _max_tile_rows(x)
+    group = max(1, _L2_BUDGET // (block * x.itemsize * largest)) * largest
+    weight_stride, buffer = inputs * weight.itemsize, np.empty((4, block + _PADDING), x.dtype)
+    activations, row_stride = x.ctypes.data, inputs * x.itemsize
+    output, output_stride = y.ctypes.data, y.shape[1] * y.itemsize
+    scale, row_scale, zero_point = scales.ctypes.data, row_scales.ctypes.data, zero_points.ctypes.data
+    bias, weight_sum, zeros = biases.ctypes.data, sums.ctypes.data, np.zeros(4, np.float32)
+    for first_row in range(0, rows, group):
+        for o in range(start, stop, 4):
+            for k in range(0, inputs, block):
+                count, next_k = min(block, inputs - k), k + block
+                weights = _four_weight_rows(weight_type, weight, buffer, matrix, o, k, count)
+                next_o = o if next_k < inputs else o + 4
+                following = matrix + next_o * weight_stride + (next_k * weight.itemsize if next_k < inputs else 0)
+                initial, initial_stride = (bias + 4 * o, 0) if k == 0 else (output + 4 * o, output_stride)
+                sum_ = weight_sum + 4 * o if k == 0 else zeros.ctypes.data
+                operands = activations + k * x.itemsize, row_stride, count, scale + 4 * o, sum_, row_scale, zero_point
+                arguments = operands + (initial, initial_stride, output + 4 * o, output_stride)
+                row, i = first_row, 0
+                while row < min(first_row + group, rows):
+                    # tiles of fewer than four rows would be compiled for little
+                    tile_rows = max(_next_tile_rows(rows - row, largest), min(4, largest))
+                    _run_tile(x_type, x, row, tile_rows, weights, (following + i % 4 * weight_stride,), arguments)
+                    row, i = row + tile_rows, i + 1
+    keep_alive(buffer)
+    keep_alive(zeros)
 
 
 @compiled()
-def _few_or_many(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
-    many = len(lines) > 2 * _most_rows(lines) and lines.shape[1] % _vector(lines) == 0
-    middle = high - (high - low) % 4 if many else low
-    if low < middle:
-        _many(kind, start, factors, sums, biases, lines, steps, starts, y, low, middle)
-    if middle < high:
-        _few(kind, start, factors, sums, biases, lines, steps, starts, y, middle, high)
+def _any_rows(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, stop):
+    many = len(x) > 2 * _max_tile_rows(x) and x.shape[1] % _vector_length(x) == 0
+    middle = stop - (stop - start) % 4 if many else start
+    if start < middle:
+        _many_rows(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, middle)
+    if middle < stop:
+        _few_rows(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, middle, stop)
 
 
-def _meet_lines(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
-    """Few or many. Of eight bits only many, and then of sixteen bits only few, so that no code is made that is not used."""
+def _multiply_matrix(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, stop):
+    """`_few_rows` or `_many_rows`. uint8 has only many rows, and int16 then only few: no unused code is compiled."""
 
 
-@overload(_meet_lines, inline="always")
-def _meet_lines_of(kind, start, factors, sums, biases, lines, steps, starts, y, low, high):
-    meet = _many if lines.dtype == types.uint8 else _few if lines.dtype == types.int16 and HAS_BYTES else _few_or_many
-    return lambda kind, start, factors, sums, biases, lines, steps, starts, y, low, high: meet(
-        kind, start, factors, sums, biases, lines, steps, starts, y, low, high
-    )
+@overload(_multiply_matrix, inline="always")
+def _multiply_matrix_overload(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, stop):
+    few = x.dtype == types.int16 and HAS_UINT8_DOT
+    loop = _many_rows if x.dtype == types.uint8 else _few_rows if few else _any_rows
+
+    def multiply_matrix(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, stop):
+        loop(weight_type, matrix, scales, sums, biases, x, row_scales, zero_points, y, start, stop)
+
+    return multiply_matrix
 
 
 @compiled()
-def _multiply_share(kind, addresses, outputs, scales, biases, first, lines, steps, blocks, low, high, y, item):
-    share = ((high - low + blocks - 1) // blocks + 3) // 4 * 4
-    part, begin = item // blocks, low + item % blocks * share
-    end, source, place = min(begin + share, high), min(part, len(lines) - 1), outputs[first + part]
-    of_part = slice(place, place + y.shape[2])
-    factors, sums, line_steps, starts = scales[0, of_part], scales[1, of_part], steps[0, source], steps[1, source]
-    start, offsets, said = addresses[first + part], biases[of_part], y[part]
-    if begin < end:
-        _meet_lines(kind, start, factors, sums, offsets, lines[source], line_steps, starts, said, begin, end)
+def _multiply_block(weight_type, matrices, offsets, scales, biases, first, x, row_scales, blocks, start, stop, y, item):
+    outputs = ((stop - start + blocks - 1) // blocks + 3) // 4 * 4
+    part, block_start = item // blocks, start + item % blocks * outputs
+    block_stop, source, offset = min(block_start + outputs, stop), min(part, len(x) - 1), offsets[first + part]
+    own = slice(offset, offset + y.shape[2])
+    own_scales, sums, zero_points = row_scales[0, source], scales[1, own], row_scales[1, source]
+    if block_start < block_stop:
+        _multiply_matrix(
+            weight_type, matrices[first + part], scales[0, own], sums, biases[own],
+            x[source], own_scales, zero_points, y[part], block_start, block_stop,
+        )  # fmt: skip
 
 
 @compiled(parallel=True)
-def multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, low, high, y):
-    """Outputs `low` to `high` of `product`, of lines that are ready: [parts, rows, inputs] of float32 or bfloat16, or of whole numbers.
+def multiply_quantized(weight_type, matrices, offsets, scales, biases, first, x, row_scales, threads, start, stop, y):
+    """Outputs `start` to `stop` of `product`, of activations that are quantized already.
 
-    steps [2, parts, rows]: what they are multiplied with and, of uint8, what is added then.
+    Args:
+        x: [parts, rows, inputs] of float32, bfloat16's bits, int16 or uint8.
+        row_scales: float32 [2, parts, rows], scales and zero points (which are added for uint8 only).
+        The others are those of `product`.
     """
-    blocks = max(1, min(threads, (high - low) // _LEAST))
-    for item in prange(y.shape[0] * blocks):  # what is inside of such a loop takes the compiler three times as long
-        _multiply_share(
-            kind, addresses, outputs, scales, biases, first, lines, steps, blocks, low, high, y, np.int64(item)
+    blocks = max(1, min(threads, (stop - start) // _MIN_OUTPUTS_PER_THREAD))
+    for item in prange(y.shape[0] * blocks):  # inlined here, the body would take three times as long to compile
+        _multiply_block(
+            weight_type, matrices, offsets, scales, biases, first, x, row_scales, blocks, start, stop, y, np.int64(item)
         )
 
 
 @compiled(inline="always")
 def _ordered(bits):
-    """Bits of floats as whole numbers in the same order, and back. Of floats compilers look for the largest one by one."""
+    """A float's bits as an int32 in the same order, and back: compilers vectorise minima of integers, not of floats."""
     return bits ^ (bits >> np.int32(31) & np.int32(0x7FFFFFFF))
 
 
 @compiled()
-def _to_bytes(line, rounded):
-    bits, least, most = line.view(np.int32), np.int32(0x7FFFFFFF), np.int32(-0x80000000)
-    for k in range(len(line)):
+def _quantize_uint8(x, quantized):
+    bits, least, most = x.view(np.int32), np.int32(0x7FFFFFFF), np.int32(-0x80000000)
+    for k in range(len(x)):
         number = _ordered(bits[k])
         least, most = min(least, number), max(most, number)
     lowest, highest = np.int32(_ordered(least)).view(np.float32), np.int32(_ordered(most)).view(np.float32)
-    step = (highest - lowest) / np.float32(255)
-    factor = np.float32(1) / step if step > 0 else np.float32(0)
-    for k in range(len(line)):
-        rounded[k] = np.uint8(np.int32((line[k] - lowest) * factor + np.float32(0.5)))
-    return step, lowest
+    scale = (highest - lowest) / np.float32(255)
+    inverse = np.float32(1) / scale if scale > 0 else np.float32(0)
+    for k in range(len(x)):
+        quantized[k] = np.uint8(np.int32((x[k] - lowest) * inverse + np.float32(0.5)))
+    return scale, lowest
 
 
 @compiled()
-def _to_pairs(line, rounded):
-    """So that no sum of products with weights up to 127 can leave 32 bits."""
-    bits, largest_bits, total = line.view(np.int32), np.int32(0), np.float32(0)
-    for k in range(len(line)):
+def _quantize_int16(x, quantized):
+    """The scale is such that sums of products with weights up to 127 stay within 32 bits."""
+    bits, largest_bits, total = x.view(np.int32), np.int32(0), np.float32(0)
+    for k in range(len(x)):
         largest_bits = max(largest_bits, bits[k] & np.int32(0x7FFFFFFF))
-        total += abs(line[k])
+        total += abs(x[k])
     largest = np.int32(largest_bits).view(np.float32)
-    step = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - len(line)))
-    factor = np.float32(1) / step if step > 0 else np.float32(0)
-    for k in range(len(line)):
-        rounded[k] = np.int16(np.floor(line[k] * factor + np.float32(0.5)))
-    return step, np.float32(0)
+    scale = max(largest / np.float32(32767), total / np.float32(2**31 / 128 - len(x)))
+    inverse = np.float32(1) / scale if scale > 0 else np.float32(0)
+    for k in range(len(x)):
+        quantized[k] = np.int16(np.floor(x[k] * inverse + np.float32(0.5)))
+    return scale, np.float32(0)
 
 
 @compiled()
-def _to_bfloat16(line, rounded):
-    for k in range(len(line)):
-        rounded[k] = stored(line[k], rounded)
+def _round_to_bfloat16(x, rounded):
+    for k in range(len(x)):
+        rounded[k] = to_type_of(rounded, x[k])
     return np.float32(1), np.float32(0)
 
 
-def _round_line(line, rounded):
-    """line = rounded * step + start, to half a step. Returns these two."""
+def _quantize_row(x, quantized):
+    """x [inputs] = quantized [inputs] * scale + zero point, up to half a scale. Returns scale and zero point."""
 
 
-@overload(_round_line, inline="always")
-def _round_line_of(line, rounded):
-    round_line = {types.uint8: _to_bytes, types.int16: _to_pairs, types.uint16: _to_bfloat16}[rounded.dtype]
-    return lambda line, rounded: round_line(line, rounded)
+@overload(_quantize_row, inline="always")
+def _quantize_row_overload(x, quantized):
+    quantize = {types.uint8: _quantize_uint8, types.int16: _quantize_int16, types.uint16: _round_to_bfloat16}
+    quantize_row = quantize[quantized.dtype]
+    return lambda x, quantized: quantize_row(x, quantized)
 
 
 @compiled()
-def _round_one(x, rounded, steps, line):
-    steps[0, line], steps[1, line] = _round_line(x[line], rounded[line])
+def _quantize_one(x, quantized, row_scales, row):
+    row_scales[0, row], row_scales[1, row] = _quantize_row(x[row], quantized[row])
 
 
 @compiled(parallel=True)
-def _round_lines(x, rounded, steps):
-    """Each line of [lines, inputs]; steps [2, lines]."""
-    if x.size <= SMALL:
-        for line in range(len(x)):
-            _round_one(x, rounded, steps, line)
+def _quantize_rows(x, quantized, row_scales):
+    """x [rows, inputs] -> quantized [rows, inputs] and row_scales [2, rows], scales and zero points."""
+    if x.size <= SERIAL_SIZE:
+        for row in range(len(x)):
+            _quantize_one(x, quantized, row_scales, row)
     else:
-        for line in prange(len(x)):
-            _round_one(x, rounded, steps, np.int64(line))
+        for row in prange(len(x)):
+            _quantize_one(x, quantized, row_scales, np.int64(row))
 
 
 @compiled()
-def _rounded(x, like):
-    """Lines of the type of `like`, and what they are multiplied with and begin with."""
+def _quantize(x, quantized_type):
+    """x [parts, rows, inputs] in the type of the array `quantized_type`, and its row_scales [2, parts, rows]."""
     parts, rows, inputs = x.shape
-    lines, steps = np.empty(x.shape, like.dtype), np.empty((2, parts, rows), np.float32)
-    _round_lines(x.reshape(parts * rows, inputs), lines.reshape(parts * rows, inputs), steps.reshape(2, parts * rows))
-    return lines, steps
+    quantized, row_scales = np.empty(x.shape, quantized_type.dtype), np.empty((2, parts, rows), np.float32)
+    flat = parts * rows
+    _quantize_rows(x.reshape(flat, inputs), quantized.reshape(flat, inputs), row_scales.reshape(2, flat))
+    return quantized, row_scales
 
 
 @compiled()
-def _as_it_is(x):
+def _leave_float32(x):
     return x, np.ones((2, x.shape[0], x.shape[1]), np.float32)
 
 
-def _ready(kind, x):
-    """Lines of float32 as a few of them meet the weights, and their steps."""
+def _quantize_for(weight_type, x):
+    """float32 activations in the type in which few rows are multiplied with such weights, and their row_scales."""
 
 
-@overload(_ready)
-def _ready_of(kind, x):
-    if kind.dtype == types.int8 and HAS_PAIRS:
-        return lambda kind, x: _rounded(x, np.empty(0, np.int16))
-    if kind.dtype == types.uint16 and HAS_BFLOAT16:
-        return lambda kind, x: _rounded(x, kind)
-    return lambda kind, x: _as_it_is(x)
+@overload(_quantize_for)
+def _quantize_for_overload(weight_type, x):
+    if weight_type.dtype == types.int8 and HAS_INT16_DOT:
+        return lambda weight_type, x: _quantize(x, np.empty(0, np.int16))
+    if weight_type.dtype == types.uint16 and HAS_BFLOAT16_DOT:
+        return lambda weight_type, x: _quantize(x, weight_type)
+    return lambda weight_type, x: _leave_float32(x)
 
 
-def _in_bytes(kind, addresses, outputs, scales, biases, first, x, threads, y):
-    """As many outputs as fill tiles, with rows of eight bits, where that pays. Returns how many."""
+def _multiply_uint8(weight_type, matrices, offsets, scales, biases, first, x, threads, y):
+    """`product` of as many outputs as fill tiles, with activations of eight bits, where that pays. Returns how many."""
 
 
-@overload(_in_bytes)
-def _in_bytes_of(kind, addresses, outputs, scales, biases, first, x, threads, y):
-    if kind.dtype != types.int8 or not HAS_BYTES:
-        return lambda kind, addresses, outputs, scales, biases, first, x, threads, y: 0
+@overload(_multiply_uint8)
+def _multiply_uint8_overload(weight_type, matrices, offsets, scales, biases, first, x, threads, y):
+    if weight_type.dtype != types.int8 or not HAS_UINT8_DOT:
+        return lambda weight_type, matrices, offsets, scales, biases, first, x, threads, y: 0
 
-    def multiply_bytes(kind, addresses, outputs, scales, biases, first, x, threads, y):
-        many, done = np.empty(0, np.uint8), y.shape[2] - y.shape[2] % 4
-        if y.shape[1] <= 2 * _most_rows(many) or x.shape[2] % _vector(many) > 0:
+    def multiply_uint8(weight_type, matrices, offsets, scales, biases, first, x, threads, y):
+        uint8, done = np.empty(0, np.uint8), y.shape[2] - y.shape[2] % 4
+        if y.shape[1] <= 2 * _max_tile_rows(uint8) or x.shape[2] % _vector_length(uint8) > 0:
             return 0
-        lines, steps = _rounded(x, many)
-        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, 0, done, y)
+        quantized, row_scales = _quantize(x, uint8)
+        multiply_quantized(
+            weight_type, matrices, offsets, scales, biases, first, quantized, row_scales, threads, 0, done, y
+        )
         return done
 
-    return multiply_bytes
+    return multiply_uint8
 
 
 @compiled()
-def product(kind, addresses, outputs, scales, biases, first, x, threads, y):
-    """y[i] = (x[i] weight^T) scale + bias, with the matrices `first`, `first + 1`, ... of one shape; all take x[0] if x has no more.
+def product(weight_type, matrices, offsets, scales, biases, first, x, threads, y):
+    """y[i] = (x[i] weight[first + i]^T) * scale + bias for each part i, with weight matrices of one shape.
 
-    [parts, rows, inputs] -> [parts, rows, outputs]. `kind` is an empty array of the weights' type: float32, uint16 (the bits of
-    bfloat16) or int8. Where these are multiplied as whole numbers, inputs are rounded to sixteen bits, or to eight if rows are many; where there are
-    instructions for bfloat16, to that. `outputs` tells where a matrix has its biases and `scales`: [2, outputs], the second ones times
-    what the weights of an output add up to.
+    For int8 weights, activations are quantized to 16 bits, or to 8 if rows are many; for bfloat16 weights they are
+    rounded to bfloat16; both only where there are instructions for that.
+
+    Args:
+        weight_type: an empty array of the weights' type: float32, uint16 (bfloat16's bits) or int8.
+        matrices: int64 [matrices], addresses of weights [outputs, inputs].
+        offsets: int64 [matrices or more]: where the outputs of each matrix begin in `scales` and `biases`.
+        scales: float32 [2, all outputs]: the weights' scales, and these times the sums of the weights of each output.
+        biases: float32 [all outputs]. first: index of part 0's matrix. threads: that share the outputs.
+        x: float32 [parts, rows, inputs], or [1, rows, inputs] for all parts.
+        y: float32 [parts, rows, outputs], written.
     """
-    size = y.shape[2]
-    done = _in_bytes(kind, addresses, outputs, scales, biases, first, x, threads, y)
-    if done < size:
-        lines, steps = _ready(kind, x)
-        multiply(kind, addresses, outputs, scales, biases, first, lines, steps, threads, done, size, y)
+    outputs = y.shape[2]
+    done = _multiply_uint8(weight_type, matrices, offsets, scales, biases, first, x, threads, y)
+    if done < outputs:
+        quantized, row_scales = _quantize_for(weight_type, x)
+        multiply_quantized(
+            weight_type, matrices, offsets, scales, biases, first, quantized, row_scales, threads, done, outputs, y
+        )
 
 
-__all__ = ["HAS_BFLOAT16", "HAS_BYTES", "HAS_PAIRS", "LANES", "SMALL", "multiply", "product"]
+__all__ = [
+    "HAS_BFLOAT16_DOT",
+    "HAS_INT16_DOT",
+    "HAS_UINT8_DOT",
+    "LANES",
+    "SERIAL_SIZE",
+    "multiply_quantized",
+    "product",
+]
