@@ -9,7 +9,7 @@ from helpers import GENRES, noisy_song, save_tiny_model
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.demo.curves import dance_curves, genre_curve, song_curves, speed_curve
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
-from megadance_hf.modeling.music_features_megadance import BEAT, NUM_FEATURES, ONSET_ENVELOPE
+from megadance_hf.modeling.music_features_megadance import BEAT, MUSIC_FEATURE_SIZE, ONSET_ENVELOPE
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def danced(pipe):
 
 
 def test_song_curves():
-    features = np.zeros((300, NUM_FEATURES))
+    features = np.zeros((300, MUSIC_FEATURE_SIZE))
     features[::15, ONSET_ENVELOPE], features[100, ONSET_ENVELOPE] = 2.0, 400.0  # one loud onset
     features[10::15, BEAT] = 1
     curves = song_curves(features)
@@ -34,7 +34,7 @@ def test_song_curves():
     assert curves["tempo"] == pytest.approx(120)
     assert curves["onset"].min() == 0 and curves["onset"].max() == 1
     assert curves["onset"][15] > 0.4, "one loud onset does not flatten the rest"
-    silent = song_curves(np.zeros((30, NUM_FEATURES)))
+    silent = song_curves(np.zeros((30, MUSIC_FEATURE_SIZE)))
     assert silent["tempo"] is None and len(silent["beats"]) == 0 and not silent["onset"].any()
 
 
