@@ -365,7 +365,14 @@ def _described(kind: Any) -> str:
         return f"names with {_described(parts[1])} each"
     if origin is not None or kind is list:
         return f"a list in brackets, of {_described(parts[0])} each" if parts else "a list in brackets"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", type(None): "null"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a name",
+        type(None): "null",
+        Any: "a value",
+    }
     return words.get(kind, str(kind))
 
 
