@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tables 1 to 4 of the paper at a small scale, from nothing, on two CPU cores in under 90 minutes: prepares `synthetic` and, where its
-# raw folder is, `ballroom`; trains tokenizer, generator and classifier of each, and every ablation; evaluates.
+# Tables 1 to 4 of the paper at a small scale, from scratch, on two CPU cores in under 90 minutes: prepares `synthetic` and, where
+# its raw folder exists, `ballroom`; trains tokenizer, generator and classifier of each, and every ablation; evaluates.
 #
-#     examples/reproduce.sh [OUT] [BALLROOM_RAW]          OUT is runs/reproduce when left out
+#     examples/reproduce.sh [OUT] [BALLROOM_RAW]          the default of OUT is runs/reproduce
 #
-# JOBS=2 trainings run side by side, one thread each; EPOCHS=1 CLIPS=25 CLIP_SECONDS=13 make everything very short (a test does).
-# Run again, it goes on where it was stopped. Each training's output is in OUT/SET/*.log; the tables are in OUT/SET/report/tables.md.
+# JOBS=2 trainings run in parallel, one thread each. EPOCHS=1 CLIPS=25 CLIP_SECONDS=13 make everything very short, as a test does.
+# Run it again to continue where it was stopped. Logs are in OUT/SET/*.log, the tables in OUT/SET/report/tables.md.
 set -euo pipefail
 
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -22,15 +22,15 @@ export OMP_NUM_THREADS=1
 SETS=(synthetic)
 if [ -d "$BALLROOM" ]; then SETS+=(ballroom); else echo "no ballroom data in $BALLROOM: only the synthetic tables"; fi
 
-# done_once NAME COMMAND...: runs it unless an earlier run of this script has finished it; its output goes to NAME.log
+# done_once NAME COMMAND...: runs the command unless an earlier run of this script has; its output goes to NAME.log
 done_once() {
     local name="$1"; shift
     [ -e "$name.done" ] && return
     mkdir -p "$(dirname "$name")"
-    local began=$SECONDS
+    local start=$SECONDS
     if "$@" > "$name.log" 2>&1; then
         touch "$name.done"
-        echo "$(date +%H:%M:%S)  $name  $((SECONDS - began)) s"
+        echo "$(date +%H:%M:%S)  $name  $((SECONDS - start)) s"
     else
         echo "$name failed:" >&2
         tail -n 5 "$name.log" >&2
@@ -38,8 +38,8 @@ done_once() {
     fi
 }
 
-# side_by_side: each line of the input is a command; JOBS of them run at a time; fails when any does
-side_by_side() {
+# in_parallel: runs each line of the input as a command, JOBS at a time; fails when any of them does
+in_parallel() {
     export -f done_once
     xargs -P "$JOBS" -d '\n' -I{} bash -c 'set -euo pipefail; {}'
 }
@@ -66,7 +66,7 @@ fi
 echo "$(date +%H:%M:%S)  the two stages"
 for set in "${SETS[@]}"; do
     echo "$(train "$set" tokenizer tokenizer) && $(generator "$set" generator)"
-done | side_by_side
+done | in_parallel
 
 echo "$(date +%H:%M:%S)  classifiers and ablations"
 for set in "${SETS[@]}"; do
@@ -77,7 +77,7 @@ for set in "${SETS[@]}"; do
     train "$set" tokenizer no_dynamic_loss --set model.velocity_weight=0.0 --set model.acceleration_weight=0.0
     train "$set" tokenizer vq --set model.quantizer=vq
     train "$set" classifier classifier
-done | side_by_side
+done | in_parallel
 
 echo "$(date +%H:%M:%S)  evaluating"
 for set in "${SETS[@]}"; do
@@ -89,7 +89,7 @@ for set in "${SETS[@]}"; do
     evaluate="$PYTHON -m megadance_hf.cli evaluate --model $here/generator --data $here/data --classifier $here/classifier"
     echo "done_once $here/report $evaluate --protocol finedance --tables 1,3,4a,4b $ablations $EVALUATE --out $here/report"
     echo "done_once $here/report_aistpp $evaluate --protocol aistpp --tables 2 --seeds 3 --out $here/report_aistpp"
-done | side_by_side
+done | in_parallel
 
 for set in "${SETS[@]}"; do
     printf '\n######## %s ########\n\n' "$set"

@@ -1,4 +1,4 @@
-"""Train the genre classifier, which style features, accuracy and F1 are measured with, on a prepared data set.
+"""Train the genre classifier, by which evaluation gets style features, accuracy and F1, on a prepared data set.
 
 python examples/train_classifier.py --config examples/configs/ballroom_classifier.yaml --data DIR --output DIR
 accelerate launch examples/train_classifier.py ...             # on several GPUs
@@ -6,65 +6,61 @@ torchrun --nproc_per_node 2 examples/train_classifier.py ...   # in several proc
 """
 
 import torch
-from common import (
-    argument_parser,
-    fit_batch,
-    fit_windows,
-    publish,
-    read_data,
-    read_settings,
-    run,
-    tell,
-    while_training,
-)
+from common import check_repository, dry_run, publish, run, samples_and_pushes
 
 from megadance_hf.data.sampling import EpochSampler, collate
 from megadance_hf.data.segments import SEGMENT_FRAMES, MotionSegments
 from megadance_hf.data.statistics import segment_statistics
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
-from megadance_hf.training.loop import check_output, train
+from megadance_hf.training.arguments import read_settings, recipe_parser
+from megadance_hf.training.checkpoints import check_output
+from megadance_hf.training.loop import train
 from megadance_hf.training.recipes import DataSettings
 from megadance_hf.training.tasks import ClassifierTask
+from megadance_hf.training.training_data import fit_batch, fit_length, read_data
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argument_parser(__doc__, "model, data, windows, training")
+    parser = recipe_parser(__doc__, "model, data, windows, training")
     parser.add_argument("--data", required=True, help="prepared folder")
     arguments = parser.parse_args(argv)
     recipe, training = read_settings(arguments, "classifier")
+    check_repository(arguments)
     with recipe.using("data"):
         settings = DataSettings(**recipe.section("data"))
-    data = read_data(arguments.data, settings, genre=True)
-    genres, clips = data.genres, data.train
+
+    # data
+    data = read_data(arguments.data, settings, needs_genre=True)
+    genres = data.genres
     with recipe.using("model"):
         sizes = {"num_outputs": len(genres), **recipe.section("model")}
         config = MegaDanceClassifierConfig(id2label=dict(enumerate(genres)), **sizes)
     check_output(arguments.output, arguments.resume, config)
-    options = fit_windows(recipe.section("windows"), SEGMENT_FRAMES, clips)
+    options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, data.train)
     with recipe.using("windows"):
-        windows = MotionSegments(clips, seed=training.seed, genres=genres, **options)
-    held_out = None
-    if data.held_out:  # however short a clip is, it is looked at
-        whole = options | {"random": False, "mirror": False, "short": "reflect"}
-        held_out = MotionSegments(data.held_out, genres=genres, **whole)
+        windows = MotionSegments(data.train, seed=training.seed, genres=genres, **options)
     training = fit_batch(training, windows)
+    validation = None
+    if data.held_out:  # all of them, however short
+        whole = options | {"random": False, "mirror": False, "short": "reflect"}
+        validation = MotionSegments(data.held_out, genres=genres, **whole)
+
+    # model
     torch.manual_seed(training.seed)
     model = MegaDanceForGenreClassification(config)
-    model.set_statistics(*segment_statistics(MotionSegments(clips, **(options | {"random": False}), genres=genres)))
+    model.set_statistics(*segment_statistics(MotionSegments(data.train, genres=genres, **options | {"random": False})))
     if arguments.dry_run:
-        return tell(arguments, model, [data], model)
-    report = train(
-        model,
-        ClassifierTask(held_out),
-        windows,
+        return dry_run(arguments, model, [data], model)
+
+    # task and training
+    task, sampler, sample = (
+        ClassifierTask(validation),
         EpochSampler(windows, training.seed),
-        collate,
-        training,
-        arguments.output,
-        resume=arguments.resume,
-        sample=while_training(arguments),
+        samples_and_pushes(arguments),
     )
+    output, resume = arguments.output, arguments.resume
+    report = train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
     publish(arguments)
     return report
 

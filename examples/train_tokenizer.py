@@ -8,43 +8,38 @@ Prepare data with `megadance prepare ballroom RAW OUT`. Stop it whenever you lik
 """
 
 import torch
-from common import (
-    argument_parser,
-    fit_batch,
-    fit_windows,
-    publish,
-    read_data,
-    read_settings,
-    run,
-    tell,
-    while_training,
-)
+from common import check_repository, dry_run, publish, run, samples_and_pushes
 
 from megadance_hf.data.sampling import EpochSampler, collate
 from megadance_hf.data.segments import SEGMENT_FRAMES, MotionSegments
 from megadance_hf.data.statistics import Statistics
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training.loop import check_output, train
+from megadance_hf.training.arguments import read_settings, recipe_parser
+from megadance_hf.training.checkpoints import check_output
+from megadance_hf.training.loop import train
 from megadance_hf.training.recipes import DataSettings
 from megadance_hf.training.tasks import TokenizerTask
+from megadance_hf.training.training_data import fit_batch, fit_length, read_data
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = argument_parser(__doc__, "model, data, windows, task, training")
+    parser = recipe_parser(__doc__, "model, data, windows, task, training")
     parser.add_argument("--data", required=True, nargs="+", help="prepared folders; the first one's validation is used")
     arguments = parser.parse_args(argv)
     recipe, training = read_settings(arguments, "tokenizer")
+    check_repository(arguments)
     with recipe.using("model"):
         config = MegaDanceTokenizerConfig(**recipe.section("model"))
     with recipe.using("data"):
         settings = DataSettings(**recipe.section("data"))
     check_output(arguments.output, arguments.resume, config)
 
+    # data
     data = [read_data(arguments.data[0], settings)]
-    data += [read_data(folder, DataSettings(0), quiet=True) for folder in arguments.data[1:]]
-    clips, held_out = [clip for one in data for clip in one.train], data[0].held_out
-    options = fit_windows(recipe.section("windows"), SEGMENT_FRAMES, clips)
+    data += [read_data(folder, validation=False) for folder in arguments.data[1:]]
+    clips = [clip for one in data for clip in one.train]
+    options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, clips)
     with recipe.using("windows"):
         if options.get("length", SEGMENT_FRAMES) % config.frames_per_code:
             raise ValueError(f"length={options['length']} is not possible: give a multiple of {config.frames_per_code}")
@@ -52,25 +47,22 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     training = fit_batch(training, windows)
     statistics = Statistics.from_clips(clips, mirror=windows.mirror)
 
+    # model
     torch.manual_seed(training.seed)
     model = MegaDanceTokenizer(config)
     model.set_statistics(statistics.motion_mean, statistics.motion_std)
     model.calibrate(collate([windows[i] for i in range(0, len(windows), max(1, len(windows) // 64))])["motion"])
+
+    # task
     with recipe.using("task"):
-        task = TokenizerTask(held_out, **recipe.section("task"))
+        task = TokenizerTask(data[0].held_out, **recipe.section("task"))
     if arguments.dry_run:
-        return tell(arguments, model, data, model)
-    report = train(
-        model,
-        task,
-        windows,
-        EpochSampler(windows, training.seed),
-        collate,
-        training,
-        arguments.output,
-        resume=arguments.resume,
-        sample=while_training(arguments),
-    )
+        return dry_run(arguments, model, data, model)
+
+    # training
+    sampler, sample = EpochSampler(windows, training.seed), samples_and_pushes(arguments)
+    output, resume = arguments.output, arguments.resume
+    report = train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
     publish(arguments)
     return report
 

@@ -27,7 +27,8 @@ from megadance_hf.modeling.configuration_megadance import (
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training.loop import TrainingConfig, train
+from megadance_hf.training.config import TrainingConfig
+from megadance_hf.training.loop import train
 from megadance_hf.training.tasks import ClassifierTask, GeneratorTask, RhythmTask, TokenizerTask
 
 GENRES = ("waltz", "rumba", "tango", "samba")

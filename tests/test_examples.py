@@ -5,7 +5,6 @@ import importlib
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,7 +27,9 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.training.loop import TrainingConfig, TrainingError
+from megadance_hf.training import rhythm
+from megadance_hf.training.arguments import recipe_parser
+from megadance_hf.training.config import TrainingConfig, TrainingError
 
 TOKENIZER = {
     "model": {"levels": [3, 3], "hidden_size": 8, "code_size": 8, "residual_depth": 1, "normalize_scalars": True},
@@ -194,10 +195,9 @@ def test_only_the_main_process_publishes(repository, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(repository / "examples"))
     common = importlib.import_module("common")
     pushed, main = [], [True]
-    state = SimpleNamespace(wait_for_everyone=lambda: None)
     monkeypatch.setattr(common, "push_to_hub", lambda *arguments: pushed.append(arguments))
-    monkeypatch.setattr(common, "processes", lambda: SimpleNamespace(is_main_process=main[0], **vars(state)))
-    parser = common.argument_parser("", "training")
+    monkeypatch.setattr(common, "is_main_process", lambda: main[0])
+    parser = recipe_parser("", "training")
     arguments = ["--config", "c.yaml", "--output", str(tmp_path / "out")]
     common.publish(parser.parse_args(arguments), (tiny_tokenizer(), tmp_path / "out" / "tokenizer"))
     assert (tmp_path / "out" / "tokenizer" / "config.json").is_file() and pushed == []
@@ -268,58 +268,57 @@ def test_every_recipe_trains_on_data_without_beats_and_validation(
     arguments += ["--output", tmp_path / "out", "--max-steps", 1, *tiny(kind)]
     if kind == "generator":
         arguments += ["--tokenizer", codec]
-        script("train_generator", "--help")  # imports it
-        monkeypatch.setattr(sys.modules["train_generator"], "COMPOSED_SONGS", 1)
+        monkeypatch.setattr(rhythm, "COMPOSED_SONGS", 1)
         if size == "ballroom":
             arguments.append("--set=rhythm.composed_songs=1")
-    status, said, wrong = script(f"train_{kind}", *arguments)
-    assert status == 0, wrong
-    assert "no validation split: held back to measure by are 1 of 3 songs (002)" in said
+    status, output, error = script(f"train_{kind}", *arguments)
+    assert status == 0, error
+    assert "no validation split: held back to measure by are 1 of 3 songs (002)" in output
     assert (tmp_path / "out" / "model.safetensors").is_file() and (tmp_path / "out" / "curves.png").is_file()
-    assert ("beats of 0 clips are known" in said) == (kind == "generator" and size != "paper")
+    assert ("beats of 0 clips are known" in output) == (kind == "generator" and size != "paper")
     if kind == "generator":
         pipe = MusicToDancePipeline.from_pretrained(tmp_path / "out")
         assert (pipe.model.config.rhythm_size > 0) == (size != "paper")
-    again, _, wrong = script(f"train_{kind}", *arguments)
-    assert again == 2 and wrong.count("\n") == 1 and "give another folder, or resume it (--resume)" in wrong
+    again, _, error = script(f"train_{kind}", *arguments)
+    assert again == 2 and error.count("\n") == 1 and "give another folder, or resume it (--resume)" in error
 
 
 def test_the_papers_protocol_holds_nothing_back(repository, script, finedance_set, tmp_path):
     where = ["--config", repository / "examples" / "configs" / "small_tokenizer.yaml", "--data", finedance_set]
     where += ["--output", tmp_path / "out", "--max-steps", 1, *tiny("tokenizer"), "--set=data.hold_back=0"]
-    status, said, wrong = script("train_tokenizer", *where)
-    assert status == 0, wrong
+    status, output, error = script("train_tokenizer", *where)
+    assert status == 0, error
     assert (
-        "data.hold_back=0: all 3 clips are trained on, and nothing is measured meanwhile" in said
-        and "score" not in said
+        "data.hold_back=0: all 3 clips are trained on, and nothing is measured meanwhile" in output
+        and "score" not in output
     )
 
 
 def test_one_key_makes_a_generator_without_a_rhythm_encoder(repository, script, finedance_set, codec, tmp_path):
     where = ["--config", repository / "examples" / "configs" / "small_generator.yaml", "--data", finedance_set]
     where += ["--tokenizer", codec, "--output", tmp_path / "out", "--max-steps", 1, *tiny("generator")]
-    status, said, wrong = script("train_generator", *where, "--set=model.rhythm_size=0")
-    assert status == 0, wrong
-    assert "no rhythm encoder, section rhythm is not used" in said and not (tmp_path / "out" / "rhythm").exists()
+    status, output, error = script("train_generator", *where, "--set=model.rhythm_size=0")
+    assert status == 0, error
+    assert "no rhythm encoder, section rhythm is not used" in output and not (tmp_path / "out" / "rhythm").exists()
     assert MusicToDancePipeline.from_pretrained(tmp_path / "out").model.model.rhythm_encoder is None
 
 
 def test_a_single_clip_is_enough_to_begin(repository, script, tmp_path):
     write_prepared(tmp_path / "set", [swings(0, "train")], card=Card("One", "Made up.", "None."), genres=["waltz"])
     where = ["--config", repository / "examples" / "configs" / "small_tokenizer.yaml", "--data", tmp_path / "set"]
-    status, said, wrong = script(
+    status, output, error = script(
         "train_tokenizer", *where, "--output", tmp_path / "out", "--max-steps", 1, *tiny("tokenizer")
     )
-    assert status == 0 and "a single song, which is trained on" in said, wrong
+    assert status == 0 and "a single song, which is trained on" in output, error
 
 
 def test_a_dry_run_checks_all_and_writes_nothing(repository, script, finedance_set, codec, tmp_path):
     where = ["--config", repository / "examples" / "configs" / "small_generator.yaml", "--data", finedance_set]
     where += ["--tokenizer", codec, "--output", tmp_path / "out", *tiny("generator"), "--dry-run"]
-    status, said, wrong = script("train_generator", *where, "--push-to-hub", "anna/dance")
-    assert status == 0, wrong
-    assert "would train MegaDanceForMotionGeneration, " in said and "on 2 clips, measured by 1" in said
-    assert "would upload to the model repository anna/dance:" in said and "tokenizer/model.safetensors" in said
+    status, output, error = script("train_generator", *where, "--push-to-hub", "anna/dance")
+    assert status == 0, error
+    assert "would train MegaDanceForMotionGeneration, " in output and "on 2 clips, measured by 1" in output
+    assert "would upload to the model repository anna/dance:" in output and "tokenizer/model.safetensors" in output
     assert not (tmp_path / "out").exists()
 
 
@@ -442,12 +441,12 @@ def test_mistakes_are_one_line(repository, script, finedance_set, codec, tmp_pat
         if option in options:
             options[option] = places.get(options[option], options[option])
     words = [str(word) for pair in options.items() for word in pair]
-    status, said, wrong = script(name, *words, *changes.get("+", "").split())
+    status, output, error = script(name, *words, *changes.get("+", "").split())
     if message is None:  # windows longer than any clip become as long as most are
-        assert status == 0 and "windows.length=96 instead of 2000: most clips are shorter" in said, wrong
+        assert status == 0 and "windows.length=96 instead of 2000: most clips are shorter" in output, error
         return
-    assert status == 2 and message in wrong and wrong.startswith(f"{name}: error: ")
-    assert wrong.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert status == 2 and message in error and error.startswith(f"{name}: error: ")
+    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -476,19 +475,16 @@ def test_mistakes_are_one_line_of_one_process(repository, tmp_path, launcher):
 
 
 def test_the_configurations_that_come_along_are_valid(repository):
-    folder = repository / "examples" / "configs"
+    """A misspelt name would be taken silently by transformers."""
     kinds = {
         "tokenizer": MegaDanceTokenizerConfig,
         "generator": MegaDanceConfig,
         "classifier": MegaDanceClassifierConfig,
     }
-    files = sorted(folder.glob("*.yaml"))
-    assert len(files) >= 2
-    for file in files:
+    for file in sorted((repository / "examples" / "configs").glob("*.yaml")):
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
         config = kinds[file.stem.rsplit("_", 1)[1]]
         made = config(**settings.get("model", {}))
-        assert all(hasattr(config(), name) for name in settings.get("model", {})), (
-            "a misspelt name would be taken silently"
-        )
-        assert made.model_type and TrainingConfig.from_dict(settings["training"]).epochs > 0
+        for name, value in settings.get("model", {}).items():
+            assert hasattr(config(), name) and getattr(made, name) == value, f"{file.name}: {name}"
+        assert TrainingConfig.from_dict(settings["training"]).epochs == settings["training"]["epochs"]

@@ -22,8 +22,8 @@ def test_the_recipes_that_come_along_are_read(repository):
     assert len(files) == 9
     for file in files:
         recipe = read_recipe(file, file.stem.rsplit("_", 1)[1])
-        assert recipe.training().epochs > 0
-        assert recipe.settings == yaml.safe_load(file.read_text(encoding="utf-8")), "nothing is read otherwise"
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert recipe.settings == settings and recipe.training().epochs == settings["training"]["epochs"]
 
 
 def test_changes_go_as_deep_as_the_sections(tmp_path):

@@ -1,7 +1,9 @@
 """The tasks: what is measured, and that random numbers do not depend on how many processes share a step."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers import tiny_generator
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import TINY_CLASSIFIER, TINY_TOKENIZER, clips
 
+from megadance_hf.data.codes import EncodedClip
 from megadance_hf.data.rhythm import rhythm_labels
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
@@ -123,6 +126,20 @@ def test_rows_of_known_genres_are_put_back():
     NewGenreTask([], rows=kept).advance(model, 0.5)
     assert torch.equal(weight[:3], kept) and torch.equal(weight[3], new * 0.9)
     NewGenreTask([]).advance(model, 0.5)  # nothing to keep
+
+
+def test_a_new_genre_gets_start_codes_and_the_others_keep_theirs():
+    model = tiny_generator()
+    model.generation_config.start_codes = {"waltz": [[1, 2]]}
+    model.add_genre("tango")
+    clip = replace(clips(1)[0], genre="tango")
+    encoded = [
+        EncodedClip(clip, (np.array([upper, 0]),), (np.array([4, 0]),), stretch=stretch)
+        for upper, stretch in ((3, 1.0), (5, 0.9), (3, 1.0), (7, 1.0))
+    ]
+    NewGenreTask([]).on_train_begin(model, SimpleNamespace(encoded=encoded, genres=model.config.genres))
+    codes = model.generation_config.start_codes
+    assert codes["tango"] == [[3, 4], [7, 4]] and codes["waltz"] == [[1, 2]]
 
 
 def test_reconstruction_report_of_a_perfect_codec():

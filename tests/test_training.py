@@ -13,15 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import RUNS, TINY_TOKENIZER, classifier_run, clips, generator_run, tokenizer_run
+from runs import GENRES, RUNS, TINY_TOKENIZER, classifier_run, clips, generator_run, tokenizer_run
 from safetensors.torch import load_file
+from transformers import GenerationConfig
 
+from megadance_hf.data.augmentation import mirror_motion
+from megadance_hf.data.clip import clip_motion
 from megadance_hf.data.sampling import EpochSampler, collate
 from megadance_hf.data.segments import MotionSegments
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training import loop as training
-from megadance_hf.training.loop import TrainingConfig, TrainingError, train
+from megadance_hf.training.checkpoints import check_output
+from megadance_hf.training.config import TrainingConfig, TrainingError
+from megadance_hf.training.loop import train
 from megadance_hf.training.tasks import TokenizerTask
 
 
@@ -190,7 +194,7 @@ def test_outputs_that_cannot_be(tmp_path, what):
         "a model": ("model", r"holds a training already \(config.json\)"),
     }[what]
     with pytest.raises(TrainingError, match=message):
-        training.check_output(tmp_path / place, resume=False)
+        check_output(tmp_path / place, resume=False)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
@@ -317,7 +321,33 @@ def test_samples_are_drawn_now_and_then_and_change_nothing(tmp_path):
     assert timeless(tmp_path / "with") == timeless(tmp_path / "without")
 
 
+def test_a_generator_trained_through_the_api_has_start_codes(tmp_path):
+    """Against the plain way: how each training clip and its mirror image begin."""
+    generator_run(tmp_path, epochs=1)
+    torch.manual_seed(0)
+    codec = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER)).eval()
+    expected = {genre: [] for genre in GENRES}
+    for clip in clips():
+        for motion in (clip_motion(clip), mirror_motion(clip_motion(clip))):
+            with torch.no_grad():
+                codes = codec.encode(torch.from_numpy(motion[None]))
+            pair = [int(codes.upper_codes[0, 0]), int(codes.lower_codes[0, 0])]
+            if pair not in expected[clip.genre]:
+                expected[clip.genre].append(pair)
+    assert expected["waltz"] and expected["rumba"]
+    assert GenerationConfig.from_pretrained(tmp_path).start_codes == expected
+
+
 # --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_workers_change_no_number(tmp_path):
+    settings = {"epochs": 2, "batch_size": 2, "save_every_steps": 3, "gradient_accumulation_steps": 2}
+    generator_run(tmp_path / "alone", **settings)
+    generator_run(tmp_path / "workers", **settings, num_workers=2, stop_after_steps=4)
+    generator_run(tmp_path / "workers", **settings, num_workers=1, resume=True)
+    assert same_weights(tmp_path / "alone" / "model.safetensors", tmp_path / "workers" / "model.safetensors")
+    assert timeless(tmp_path / "alone") == timeless(tmp_path / "workers")
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(tmp_path):
@@ -430,7 +460,3 @@ def test_tensorboard_writes_an_event_file(tmp_path):
     pytest.importorskip("tensorboard")
     tokenizer_run(tmp_path, epochs=1, trackers=["tensorboard"])
     assert list(tmp_path.rglob("events.out.tfevents.*"))
-
-
-def test_the_loop_knows_nothing_of_pictures():
-    assert "render" not in Path(training.__file__).read_text(encoding="utf-8")

@@ -1,10 +1,10 @@
-"""The web page as a Hugging Face Space: gather what it holds in a folder, and push that.
+"""The web page as a Hugging Face Space: gather its files in a folder, and push that.
 
     python examples/space/gather.py runs/space                        # try it: cd runs/space && python app.py
     python examples/space/gather.py runs/space --push OWNER/NAME      # a private Space; `hf auth login` comes first
 
-A Space installs its requirements before its files are there, so the package is not installed: it lies beside `app.py`, which
-finds it as one does in a checkout.
+A Space installs its requirements before its files are there, so the package is not installed: it lies beside `app.py`, as in a
+checkout.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SPACE = ("app.py", "README.md", "requirements.txt")
-sys.path.insert(0, str(ROOT))  # the very package that is gathered
+sys.path.insert(0, str(ROOT))  # the package that is gathered, not an installed one
 
 from megadance_hf.modeling.files_megadance import whole  # noqa: E402
 
@@ -45,13 +45,13 @@ def gather(out: Path) -> Path:
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload a gathered folder to a Space, made (private) if there is none; returns its address."""
+    """Upload a gathered folder to a Space, which is created (private) if there is none; returns its URL."""
     from huggingface_hub import HfApi
 
     api = HfApi()
-    address = api.create_repo(repository, repo_type="space", space_sdk="gradio", private=True, exist_ok=True)
+    url = api.create_repo(repository, repo_type="space", space_sdk="gradio", private=True, exist_ok=True)
     api.upload_folder(folder_path=folder, repo_id=repository, repo_type="space")
-    return str(address)
+    return str(url)
 
 
 def main() -> None:

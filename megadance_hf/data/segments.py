@@ -198,7 +198,8 @@ class CodeSegments(Segments):
         if length % FRAMES_PER_CODE:
             raise ValueError(f"length={length} must be a multiple of {FRAMES_PER_CODE}")
         ids = {item.clip.id: _genre_index(item.clip, genres) for item in encoded}
-        self.genres, self.statistics, self.augmentation = tuple(genres), statistics, augmentation
+        self.encoded, self.genres = tuple(encoded), tuple(genres)
+        self.statistics, self.augmentation = statistics, augmentation
         self.left_out = sorted({item.clip.id for item in encoded if len(item.clip) < length})
         groups: dict[Any, list[EncodedClip]] = {}
         for number, item in enumerate(encoded):

@@ -1,7 +1,7 @@
-"""Recipes: what a training is made with. Read from YAML and from `SECTION.NAME=VALUE` changes, checked before anything is done.
+"""Recipes: the settings of a training, from YAML and from `SECTION.NAME=VALUE` changes, checked before anything is done.
 
-A name that matches nothing, and a value of another kind than is wanted, are errors of one line that name the file, the setting and
-what comes nearest: a misspelt setting would otherwise be a training of hours with another value than was meant.
+An unknown name and a value of the wrong type are errors of one line, with the file, the setting and the nearest known name: a
+misspelt setting must not cost hours of training with its default.
 """
 
 import difflib
@@ -22,18 +22,19 @@ from megadance_hf.data.augmentation import MusicAugmentation
 from megadance_hf.data.sampling import EpochSampler
 from megadance_hf.data.segments import CodeSegments, MotionSegments, RhythmSegments
 from megadance_hf.modeling.configuration_megadance import (
+    FRAMES_PER_CODE,
     MegaDanceClassifierConfig,
     MegaDanceConfig,
     MegaDanceTokenizerConfig,
 )
-from megadance_hf.modeling.errors_megadance import reading, reason_of, short
+from megadance_hf.modeling.errors_megadance import ModelError, reading, reason_of, short
 
-from .loop import TrainingConfig
+from .config import TrainingConfig
 from .tasks import GeneratorTask, TokenizerTask
 
 Kind = Literal["tokenizer", "generator", "classifier"]
-# Larger files are no recipes, and YAML of a megabyte can take minutes.
-_LARGEST = 1 << 16
+# Larger files are no recipes, and a megabyte of YAML can take minutes to parse.
+_MOST_BYTES = 1 << 16
 MOST_REPEATS = 1000
 
 
@@ -41,27 +42,27 @@ class RecipeError(ValueError):
     """A recipe cannot be used; the message is one line naming the file, the setting and the remedy."""
 
 
-# --- what a recipe may say -----------------------------------------------------------------------------------------
+# --- the settings of a recipe --------------------------------------------------------------------------------------
 
 
-def _of(target: Any, *given: str) -> dict[str, Any]:
-    """Arguments of a class or function and what they take, but for those that are `given` by the script."""
+def _arguments_of(target: Any, *given: str) -> dict[str, Any]:
+    """Arguments of a class or function with their types, without those that are `given` by the script."""
     hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
     names = [name for name in signature(target).parameters if name not in given]
     return {name: hints.get(name, Any) for name in names}
 
 
 def _of_config(config: type, *given: str) -> dict[str, Any]:
-    """The settings that a configuration adds to those that every model of transformers has."""
+    """The settings of a configuration beyond those that every model of transformers has."""
     return {name: kind for name, kind in get_annotations(config).items() if name not in given}
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is held out for measuring where the data have no validation split.
+    """What is held back for evaluation where the data have no validation split.
 
     Attributes:
-        hold_back: share of the songs, 0 to below 1; 0 trains on all of them, as the paper does, and measures nothing meanwhile.
+        hold_back: share of the songs, 0 to below 1; 0 trains on all of them, as the paper does, and evaluates nothing.
     """
 
     hold_back: float = 0.1
@@ -73,7 +74,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How the trained model dances when it is not told otherwise; see `generate`."""
+    """Defaults of the trained model's `generate`."""
 
     do_sample: bool = False
     temperature: float = 1.0
@@ -96,32 +97,32 @@ _TRAINING = typing.get_type_hints(TrainingConfig)
 SECTIONS: dict[str, dict[str, Any]] = {
     "tokenizer": {
         "model": _of_config(MegaDanceTokenizerConfig, "fps"),
-        "data": _of(DataSettings),
-        "windows": _of(MotionSegments, *_WINDOWS),
-        "task": _of(TokenizerTask, "clips"),
+        "data": _arguments_of(DataSettings),
+        "windows": _arguments_of(MotionSegments, *_WINDOWS),
+        "task": _arguments_of(TokenizerTask, "clips"),
         "training": _TRAINING,
     },
     "generator": {
         "model": _of_config(MegaDanceConfig, "fps", "frames_per_code", "active_genres", "use_cache"),
-        "data": _of(DataSettings),
+        "data": _arguments_of(DataSettings),
         "rhythm": {
             "composed_songs": int,
             "repeats": Mapping[str, int],
-            "windows": _of(RhythmSegments, *_WINDOWS),
-            "augmentation": _of(MusicAugmentation),
+            "windows": _arguments_of(RhythmSegments, *_WINDOWS),
+            "augmentation": _arguments_of(MusicAugmentation),
             "training": _TRAINING,
         },
-        "windows": {**_of(CodeSegments, *_WINDOWS), "stretches": Sequence[float]},
-        "sampler": _of(EpochSampler, "segments", "seed"),
-        "augmentation": _of(MusicAugmentation),
-        "task": _of(GeneratorTask, "windows", "batch_size"),
+        "windows": {**_arguments_of(CodeSegments, *_WINDOWS), "stretches": Sequence[float]},
+        "sampler": _arguments_of(EpochSampler, "segments", "seed"),
+        "augmentation": _arguments_of(MusicAugmentation),
+        "task": _arguments_of(GeneratorTask, "windows", "batch_size"),
         "training": _TRAINING,
-        "generation": _of(GenerationSettings),
+        "generation": _arguments_of(GenerationSettings),
     },
     "classifier": {
         "model": _of_config(MegaDanceClassifierConfig, "fps"),
-        "data": _of(DataSettings),
-        "windows": _of(MotionSegments, *_WINDOWS),
+        "data": _arguments_of(DataSettings),
+        "windows": _arguments_of(MotionSegments, *_WINDOWS),
         "training": _TRAINING,
     },
 }
@@ -132,13 +133,13 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Recipe:
-    """Settings by section, all of them known and of the right kind.
+    """Settings by section, all of them known and of the right type.
 
     Attributes:
-        kind: what is trained.
+        kind: which model is trained.
         source: the file, for messages.
         settings: by section.
-        changed: the settings that were changed, as "section.name".
+        changed: the settings that --set has changed, as "section.name".
     """
 
     kind: Kind
@@ -146,69 +147,66 @@ class Recipe:
     settings: dict[str, Any]
     changed: list[str] = field(default_factory=list)
 
-    def __contains__(self, place: str) -> bool:
-        return self._find(place) is not None
+    def __contains__(self, section: str) -> bool:
+        return self._find(section) is not None
 
-    def _find(self, place: str) -> Any:
+    def _find(self, section: str) -> Any:
         found: Any = self.settings
-        for name in place.split("."):
+        for name in section.split("."):
             found = found.get(name) if isinstance(found, dict) else None
         return found
 
-    def section(self, place: str) -> dict[str, Any]:
-        """A section ("windows", "rhythm.windows"), a new dictionary; empty where the recipe does not have it."""
-        return dict(self._find(place) or {})
+    def section(self, section: str) -> dict[str, Any]:
+        """A copy of a section ("windows", "rhythm.windows"); empty where the recipe does not have it."""
+        return dict(self._find(section) or {})
 
-    def training(self, place: str = "training") -> TrainingConfig:
-        """A section that is a `TrainingConfig`."""
-        with self.using(place):
-            return TrainingConfig.from_dict(self.section(place))
+    def training(self, section: str = "training") -> TrainingConfig:
+        """The `TrainingConfig` of a section."""
+        with self.using(section):
+            return TrainingConfig.from_dict(self.section(section))
 
     @contextmanager
-    def using(self, place: str) -> Iterator[None]:
-        """What is made from a section: a value that is not possible is an error of the recipe."""
+    def using(self, section: str) -> Iterator[None]:
+        """Within this block an impossible value is an error of this section."""
         try:
             yield
         except RecipeError:
             raise
         except (ValueError, TypeError, StrictDataclassError) as error:
-            # of a chain (transformers' validation wraps ours) the last line says what it is
-            reason = reason_of(error.__cause__ or error)
-            reason = reason.removeprefix(f"{place}.")
-            raise RecipeError(f"{self.source}: {place}.{reason}") from error
+            # transformers' validation wraps our error, which is the one to show
+            reason = reason_of(error.__cause__ or error).removeprefix(f"{section}.")
+            raise RecipeError(f"{self.source}: {section}.{reason}") from error
 
-    def repeats(self, place: str, genres: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-        """`repeats` of a section for the genres of the data, and the names in it that are none of these.
+    def repeats(self, section: str, genres: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+        """`repeats` of a section for the genres of the data, and the names in it that are not among these.
 
         Raises:
-            RecipeError: a name that was asked for by a change, or a number out of range.
+            RecipeError: --set names a genre that the data lack, or a number is out of range.
         """
-        found = self.section(place).get("repeats") or {}
-        for name, times in found.items():
+        repeats = self.section(section).get("repeats") or {}
+        for name, times in repeats.items():
+            setting = f"{section}.repeats.{name}"
             if not 0 <= times <= MOST_REPEATS:
-                raise RecipeError(
-                    f"{self.source}: {place}.repeats.{name}={times} is not possible: give 0 to {MOST_REPEATS}"
-                )
-        strange = [name for name in found if name not in genres]
-        for name in strange:
-            if f"{place}.repeats.{name}" in self.changed:
+                raise RecipeError(f"{self.source}: {setting}={times} is not possible: give 0 to {MOST_REPEATS}")
+            if name not in genres and setting in self.changed:
                 near = _nearest(name, genres)
-                raise RecipeError(f"--set {place}.repeats.{name}: no such genre in the data{near}: {', '.join(genres)}")
-        return {name: times for name, times in found.items() if name in genres}, strange
+                raise RecipeError(f"--set {setting}: no such genre in the data{near}: {', '.join(genres)}")
+        known = {name: times for name, times in repeats.items() if name in genres}
+        return known, [name for name in repeats if name not in genres]
 
 
 def read_recipe(file: str | Path, kind: Kind, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe's file with changes, each "SECTION.NAME=VALUE" with a value as YAML has it.
+    """Read a recipe's file and apply changes, each "SECTION.NAME=VALUE" with a value in YAML.
 
     Raises:
-        RecipeError: the file cannot be read, or a setting is unknown or of the wrong kind.
+        RecipeError: the file cannot be read, or a setting is unknown or of the wrong type.
     """
     source = str(file)
     with reading(source, "give a recipe such as examples/configs/small_generator.yaml", RecipeError):
         if Path(file).is_dir():
             raise RecipeError(f"{source} is a folder: give the recipe's file in it")
-        if Path(file).stat().st_size > _LARGEST:
-            raise RecipeError(f"{source} is no recipe: it has more than {_LARGEST >> 10} kB")
+        if Path(file).stat().st_size > _MOST_BYTES:
+            raise RecipeError(f"{source} is no recipe: it has more than {_MOST_BYTES >> 10} kB")
         with open(file, encoding="utf-8-sig") as stream:
             settings = yaml.load(stream, _Loader)
     if settings is None:
@@ -223,7 +221,7 @@ def read_recipe(file: str | Path, kind: Kind, changes: Sequence[str] = ()) -> Re
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what only confuses in a recipe: a name given twice, of which the last would count, and aliases."""
+    """YAML without aliases, and without names given twice, of which the last would win silently."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -239,8 +237,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _apply(recipe: Recipe, change: str) -> None:
-    place, equals, text = change.partition("=")
-    path = tuple(name.strip() for name in place.split("."))
+    setting, equals, text = change.partition("=")
+    path = tuple(name.strip() for name in setting.split("."))
     if not equals or not all(path):
         raise RecipeError(
             f"--set {change}: give SECTION.NAME=VALUE with a section of {', '.join(SECTIONS[recipe.kind])}"
@@ -271,40 +269,40 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _check(values: dict[Any, Any], known: Mapping[str, Any], source: str, kind: str, path: tuple[str, ...]) -> None:
-    """Names and kinds of a section, and of those in it; numbers that YAML reads as text (1e-3) become numbers."""
+    """Check names and types of a section and of those in it; numbers that YAML reads as text (1e-3) become numbers."""
     for name, value in values.items():
-        place = ".".join((*path, str(name)))
+        setting = ".".join((*path, str(name)))
         if name not in known:
-            places = list(_places(SECTIONS[kind]))
-            same = [one for one in places if one.rpartition(".")[2] == str(name)]
-            near = _nearest(name, list(known)) or (f"; did you mean {same[-1]}?" if same else _nearest(place, places))
+            every = list(_all_settings(SECTIONS[kind]))
+            same = [one for one in every if one.rpartition(".")[2] == str(name)]
+            near = _nearest(name, list(known)) or (f"; did you mean {same[-1]}?" if same else _nearest(setting, every))
             raise RecipeError(
-                f"{source}: {place} is not a setting of a {kind}'s recipe{near} (here it has {', '.join(known)})"
+                f"{source}: {setting} is not a setting of a {kind}'s recipe{near} (here it has {', '.join(known)})"
             )
         if isinstance(known[name], dict):
             if value is None:
                 values[name] = value = {}
             if not isinstance(value, dict):
                 raise RecipeError(
-                    f"{source}: {place} is a section with settings ({', '.join(known[name])}), not {value!r}"
+                    f"{source}: {setting} is a section with settings ({', '.join(known[name])}), not {value!r}"
                 )
             _check(value, known[name], source, kind, (*path, str(name)))
             continue
         fits, values[name] = _fit(value, known[name])
         if not fits:
             shown = "null" if value is None else short(repr(value), 80)
-            raise RecipeError(f"{source}: {place}={shown} is not possible: give {_described(known[name])}")
+            raise RecipeError(f"{source}: {setting}={shown} is not possible: give {_described(known[name])}")
 
 
-def _places(known: Mapping[str, Any], path: str = "") -> Iterator[str]:
+def _all_settings(known: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for name, kind in known.items():
         yield path + name
         if isinstance(kind, dict):
-            yield from _places(kind, f"{path}{name}.")
+            yield from _all_settings(kind, f"{path}{name}.")
 
 
 def _fit(value: Any, kind: Any) -> tuple[bool, Any]:
-    """Whether a value is of a kind (as annotations have it), and the value as that kind."""
+    """Whether a value is of a type, given as annotations give it, and the value converted to it."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True, value
@@ -367,5 +365,48 @@ def _described(kind: Any) -> str:
         return f"names with {_described(parts[1])} each"
     if origin is not None or kind is list:
         return f"a list in brackets, of {_described(parts[0])} each" if parts else "a list in brackets"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", type(None): "null"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a name",
+        type(None): "null",
+        Any: "a value",
+    }
     return words.get(kind, str(kind))
+
+
+# --- what is made from it ------------------------------------------------------------------------------------------
+
+
+def generator_config(
+    recipe: Recipe, tokenizer: MegaDanceTokenizerConfig, source: str, genres: Sequence[str]
+) -> MegaDanceConfig:
+    """The generator's configuration from recipe, tokenizer and data, which must fit one another.
+
+    Args:
+        tokenizer: configuration of the trained tokenizer.
+        source: where it is from, for messages.
+        genres: of the data.
+
+    Raises:
+        ModelError: a code of the tokenizer has another number of frames, or the recipe another number of codes.
+    """
+    settings = recipe.section("model")
+    if tokenizer.frames_per_code != FRAMES_PER_CODE:
+        raise ModelError(
+            f"--tokenizer {source}: its codes last {tokenizer.frames_per_code} frames, a generator's {FRAMES_PER_CODE}: train "
+            "one with model.num_downsamples=3"
+        )
+    if settings.get("codebook_size", tokenizer.codebook_size) != tokenizer.codebook_size:
+        raise ModelError(
+            f"model.codebook_size={settings['codebook_size']}, but --tokenizer {source} has {tokenizer.codebook_size} codes: "
+            "leave it out, the tokenizer's number is taken"
+        )
+    given = {
+        "codebook_size": tokenizer.codebook_size,
+        "frames_per_code": FRAMES_PER_CODE,
+        "id2label": dict(enumerate(genres)),
+    }
+    with recipe.using("model"):
+        return MegaDanceConfig(**settings | given)

@@ -1,28 +1,37 @@
-"""What each model's training is about: how a batch becomes a loss, what changes on the way, what is measured in between.
+"""One task per model: how a batch becomes a loss, what changes during training, what is evaluated on held-out data.
 
-The loop that all of them train with is `training.py`.
+The loop that trains all of them is `loop.py`.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from megadance_hf.data.clip import clip_motion
+from megadance_hf.data.codes import EncodedClip
+from megadance_hf.data.rhythm import rhythm_labels
+from megadance_hf.data.sampling import collate
+from megadance_hf.modeling.attention_megadance import SlidingWindowAttention
 from megadance_hf.modeling.codecs_megadance import BodyPartCodec
-from megadance_hf.modeling.experts_megadance import SlidingWindowAttention
+
+# Most start codes kept for each genre.
+START_CODES_PER_GENRE = 16
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers for the rows that this process has of a step's windows.
+    """Random numbers for this process's rows of a step's windows.
 
-    They are drawn for all windows of the step, so a window meets the same numbers however many processes share the step.
+    They are drawn for all windows of the step, so a window gets the same numbers however many processes share the step.
 
     Attributes:
-        generator: the same state in every process.
-        first, total: this process's first row, and the rows of all.
+        generator: in the same state in every process.
+        first: index of this process's first row.
+        total: number of rows of all processes.
     """
 
     generator: torch.Generator
@@ -40,26 +49,31 @@ class Draws:
         return drawn[self.first : self.first + rows].to(device)
 
 
-class Task(Protocol):
-    """What one model's training is about."""
+class Task:
+    """What is special about training one model. A task of your own overrides `loss`, and what else it needs."""
+
+    def on_train_begin(self, model: nn.Module, windows: Any) -> None:
+        """Called once, before the first step, with the windows to train on: for what a model takes from its data besides weights."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to minimise, the mean over the batch's windows, and numbers to log. Random numbers come from `draws`."""
+        """The loss to minimise, a mean over the batch's windows, and numbers to log. Random numbers come from `draws`."""
+        raise NotImplementedError
 
     def advance(self, model: nn.Module, progress: float) -> None:
         """Called before every step with the share of training that is done, 0 to 1."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Numbers on held-out data; "score" (lower is better) among them chooses the best weights."""
+        """Numbers on held-out data. "score" (lower is better) among them chooses the best weights."""
+        return {}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, without what spreads it over processes."""
+    """The model itself, without the wrapper that distributes it over processes."""
     return getattr(model, "module", model)
 
 
 def mean_over_processes(number: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, which all must ask for; the tensor itself where there is one."""
+    """The mean of a tensor over all processes, all of which must call this; with one process the tensor itself."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return number
     total = number.clone()
@@ -68,9 +82,9 @@ def mean_over_processes(number: Tensor) -> Tensor:
 
 
 def idle_biases(model: nn.Module) -> list[tuple[nn.Parameter, slice]]:
-    """Biases, and the part of them, that nothing depends on: the softmax or a normalisation takes them away again.
+    """Biases, and which part of each, without any effect: the softmax or a normalisation cancels them.
 
-    Their gradients are rounding errors, which Adam would blow up to whole steps, others in each number of processes.
+    Their gradients are rounding errors. Adam would scale these up to full steps, different ones for each number of processes.
     """
     found = []
     for module in model.modules():
@@ -84,6 +98,14 @@ def idle_biases(model: nn.Module) -> list[tuple[nn.Parameter, slice]]:
     return [(bias, part) for bias, part in found if bias.requires_grad]
 
 
+def _batches(windows: Any, indices: Sequence[int], size: int, model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Batches of some windows, in their order, on the model's device."""
+    device = next(model.parameters()).device
+    for first in range(0, len(indices), size):
+        batch = collate([windows[index] for index in indices[first : first + size]])
+        yield {name: value.to(device) for name, value in batch.items()}
+
+
 def _require_shares(task: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(task, name) <= 1:
@@ -91,13 +113,13 @@ def _require_shares(task: Any, *names: str) -> None:
 
 
 @dataclass
-class TokenizerTask:
+class TokenizerTask(Task):
     """Training of [`MegaDanceTokenizer`] (paper, section 3.2).
 
     Attributes:
-        clips: held-out clips that are reconstructed whole; without any nothing is measured.
+        clips: held-out clips, which are reconstructed whole; without any nothing is evaluated.
         soft_share: share of training over which unrounded values fade out (see `Quantizer.soft_share`).
-        ramp_share: share of training over which the velocity and acceleration weights grow to their full size.
+        ramp_share: share of training over which the weights of velocity and acceleration loss grow to their full size.
     """
 
     clips: list
@@ -123,13 +145,15 @@ class TokenizerTask:
 
 
 def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
-    """How well a tokenizer reconstructs whole clips, averaged over clips; see `metrics.py` for the definitions.
+    """How well a tokenizer reconstructs whole clips, averaged over clips; `megadance_hf.metrics` has the definitions.
 
-    `score` is the joint error relative to the pelvis. `root_error_30s` is how far the integrated root path is off after 30 s;
-    `jerk_ratio` and `bob_ratio` compare with the clips themselves (1 is right), means over clips first: a clip may not bob at all.
+    Returns:
+        `score`, `joint_error_rotation_aligned`, `joint_error_world` (metres): joint errors relative to the pelvis, with each frame
+        rotated to fit as well, and in the world. `root_error_30s` (metres): distance of the integrated root paths after
+        30 s. `jerk_ratio`, `bob_ratio`: mean over the reconstructions by mean over the clips (1 is right; a ratio per clip would
+        divide by zero where a clip does not bob). `upper_codes_used`, `lower_codes_used`: share of the codebook that occurs.
     """
     from megadance_hf import metrics
-    from megadance_hf.data.clip import clip_motion
     from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
     from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 
@@ -167,12 +191,12 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
 
 
 @dataclass
-class ClassifierTask:
+class ClassifierTask(Task):
     """Training of [`MegaDanceForGenreClassification`].
 
     Attributes:
-        windows: held-out `MotionSegments` with genres; when None nothing is measured.
-        batch_size: windows at once in evaluation.
+        windows: held-out `MotionSegments` with genres; when None nothing is evaluated.
+        batch_size: windows per batch in evaluation.
     """
 
     windows: Any
@@ -182,23 +206,16 @@ class ClassifierTask:
         output = model(**batch)
         return output.loss, {"accuracy": (output.logits.argmax(-1) == batch["labels"]).float().mean()}
 
-    def advance(self, model: nn.Module, progress: float) -> None:
-        pass
-
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Cross-entropy ("score"), accuracy and macro F1 on held-out windows."""
         from megadance_hf import metrics
-        from megadance_hf.data.sampling import collate
 
         if self.windows is None:
             return {}
         losses, answers, labels = [], [], []
-        device = next(model.parameters()).device
-        for begin in range(0, len(self.windows), self.batch_size):
-            indices = range(begin, min(begin + self.batch_size, len(self.windows)))
-            batch = {name: value.to(device) for name, value in collate([self.windows[i] for i in indices]).items()}
+        for batch in _batches(self.windows, range(len(self.windows)), self.batch_size, model):
             output = model(**batch)
-            losses.extend([float(output.loss)] * len(indices))
+            losses.extend([float(output.loss)] * len(batch["labels"]))
             answers.extend(output.logits.argmax(-1).tolist())
             labels.extend(batch["labels"].tolist())
         accuracy, f1 = metrics.genre_accuracy(answers, labels), metrics.genre_f1(answers, labels)
@@ -206,51 +223,46 @@ class ClassifierTask:
 
 
 @dataclass
-class RhythmTask:
+class RhythmTask(Task):
     """Training of a generator's rhythm encoder alone, before its other parts; see `rhythm_megadance.py`.
 
     Attributes:
-        clips: held-out clips with music whose beats are known, heard whole.
+        clips: held-out clips with music whose beats are known; each is evaluated whole.
     """
 
     clips: list
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         labels = batch["rhythm_labels"]
-        # The model's loss is the mean over known phases, and one process's windows may have more of them than another's.
+        # The model's loss is a mean over known phases, and the processes' windows may differ in how many they have.
         known = (~labels.isnan()).sum().clamp(min=1).float()
         weight = known / mean_over_processes(known)
         return model(batch["input_features"], rhythm_labels=labels).loss * weight, {}
 
-    def advance(self, model: nn.Module, progress: float) -> None:
-        pass
-
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Mean cosine of the error of the beat's and the bar's phase over clips, 1 is right, -1 half a beat or bar off."""
-        from megadance_hf.data.rhythm import rhythm_labels
-
+        """Cosine of the phase error of beat and bar, mean over clips: 1 is right, -1 is half a beat or bar off."""
         cosines: dict[str, list[float]] = {"beat_cosine": [], "bar_cosine": []}
         device = next(model.parameters()).device
         for clip in self.clips:
             truth = torch.from_numpy(rhythm_labels(clip))
-            read = model.model.encode_rhythm(torch.from_numpy(clip.input_features)[None].to(device))[0].cpu()
+            rhythm = model.model.encode_rhythm(torch.from_numpy(clip.input_features)[None].to(device))[0].cpu()
             for name, part in (("beat_cosine", slice(0, 2)), ("bar_cosine", slice(2, 4))):
                 if not truth[:, part].isnan().any():
-                    cosines[name].append(float(torch.cosine_similarity(read[:, part], truth[:, part], dim=-1).mean()))
+                    cosines[name].append(float(torch.cosine_similarity(rhythm[:, part], truth[:, part], dim=-1).mean()))
         report = {name: float(np.mean(values)) for name, values in cosines.items() if values}
         return {"score": 1 - float(np.mean(list(report.values()))), **report} if report else {}
 
 
 @dataclass
-class GeneratorTask:
-    """Training of [`MegaDanceForMotionGeneration`] (paper, section 3.3).
+class GeneratorTask(Task):
+    """Training of [`MegaDanceForMotionGeneration`] (paper, section 3.3). It also sets the model's start codes.
 
     Attributes:
-        windows: held-out `CodeSegments`; the cross-entropy on them is the "score". When None nothing is measured.
-        code_noise: up to this share of a window's input codes is replaced by random ones, the share drawn anew for each
-            window. Not in the paper; where the codes so far say less, the music has to say more, small data sets are not
-            learned by heart, and generation recovers from its own mistakes.
-        batch_size: windows at once in evaluation.
+        windows: held-out `CodeSegments`; the cross-entropy on them is the "score". When None nothing is evaluated.
+        code_noise: up to this share of a window's input codes is replaced by random ones; the share is drawn anew for each
+            window. Not in the paper (section 3.3): the model then relies less on the codes so far and more on the music, overfits
+            less on small data sets, and recovers from its own mistakes in generation.
+        batch_size: windows per batch in evaluation.
     """
 
     windows: Any
@@ -260,6 +272,12 @@ class GeneratorTask:
     def __post_init__(self) -> None:
         _require_shares(self, "code_noise")
 
+    def on_train_begin(self, model: nn.Module, windows: Any) -> None:
+        """Set `generation_config.start_codes` from the training clips; genres that have none keep theirs."""
+        known = getattr(model.generation_config, "start_codes", None) or {}
+        found = start_codes(windows.encoded, windows.genres)
+        model.generation_config.start_codes = {genre: codes or known.get(genre, []) for genre, codes in found.items()}
+
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = {name: batch[name] for name in ("upper_codes", "lower_codes")}
         if self.code_noise:
@@ -268,8 +286,8 @@ class GeneratorTask:
             device = batch["upper_codes"].device
             share = draws.rand(rows, 1, device=device) * self.code_noise
             for name, codes in inputs.items():
-                swapped = draws.rand(rows, steps, device=device) < share
-                inputs[name] = torch.where(swapped, draws.randint(size, rows, steps, device=device), codes)
+                replaced = draws.rand(rows, steps, device=device) < share
+                inputs[name] = torch.where(replaced, draws.randint(size, rows, steps, device=device), codes)
         output = model(
             input_features=batch["input_features"],
             genre_ids=batch["genre_ids"],
@@ -280,21 +298,13 @@ class GeneratorTask:
         )
         return output.loss, {}
 
-    def advance(self, model: nn.Module, progress: float) -> None:
-        pass
-
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Cross-entropy (sum of both streams) on held-out windows: with their music, another window's, and none."""
-        from megadance_hf.data.sampling import collate
-
+        """Cross-entropy (sum of both streams) on held-out windows: with their own music, another window's, and none."""
         if self.windows is None:
             return {}
         losses: dict[str, list[float]] = {"score": [], "loss_swapped_music": [], "loss_without_music": []}
-        device = next(model.parameters()).device
         paired = [i for i in range(len(self.windows)) if bool(self.windows[i]["has_music"])]
-        for begin in range(0, len(paired), self.batch_size):
-            batch = collate([self.windows[i] for i in paired[begin : begin + self.batch_size]])
-            batch = {name: value.to(device) for name, value in batch.items()}
+        for batch in _batches(self.windows, paired, self.batch_size, model):
             features, rhythm = batch["input_features"], batch.get("rhythm")
             silence = self.windows.statistics.input_mean.to(features).expand_as(features)
             variants = {
@@ -302,9 +312,9 @@ class GeneratorTask:
                 "loss_swapped_music": (features.flip(0), None if rhythm is None else rhythm.flip(0)),
                 "loss_without_music": (silence, None if rhythm is None else torch.zeros_like(rhythm)),
             }
-            for name, (heard, beat) in variants.items():
+            for name, (music, beat) in variants.items():
                 output = model(
-                    input_features=heard,
+                    input_features=music,
                     rhythm=beat,
                     genre_ids=batch["genre_ids"],
                     upper_codes=batch["upper_codes"],
@@ -318,9 +328,9 @@ class GeneratorTask:
 
 @dataclass
 class NewGenreTask(GeneratorTask):
-    """Training of one added genre: like `GeneratorTask`, and the genre embedding's other rows stay as they are.
+    """Training of one added genre: a `GeneratorTask` in which the other rows of the genre embedding stay as they are.
 
-    They get no gradient, but weight decay is on whole tensors: they are put back before whatever follows a step.
+    Their gradient is zero, but weight decay changes whole tensors: the rows are restored before whatever follows a step.
 
     Attributes:
         rows: (known genres, hidden), the rows to keep; None for a model without genre embedding.
@@ -333,3 +343,14 @@ class NewGenreTask(GeneratorTask):
         if self.rows is not None:
             weight = unwrapped(model).base_model.genre_embedding.weight
             weight[: len(self.rows)] = self.rows.to(weight)
+
+
+def start_codes(encoded: Sequence[EncodedClip], genres: Sequence[str]) -> dict[str, list[list[int]]]:
+    """How the training clips of each genre begin: [upper, lower] pairs that a dance may begin with."""
+    result: dict[str, list[list[int]]] = {genre: [] for genre in genres}
+    for item in encoded:
+        pair = [int(item.upper[0][0]), int(item.lower[0][0])]
+        pairs = result[item.clip.genre]
+        if item.stretch == 1.0 and pair not in pairs and len(pairs) < START_CODES_PER_GENRE:
+            pairs.append(pair)
+    return result

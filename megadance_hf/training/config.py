@@ -1,0 +1,118 @@
+"""The settings of a training."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+
+class TrainingError(ValueError):
+    """Training cannot be done as asked; the message is one line naming the setting and the remedy."""
+
+
+@dataclass
+class TrainingConfig:
+    """How to train. The paper says "fixed" of the learning rate, without a number; the rest of its recipe is in `examples/configs`.
+
+    A step is one update of the weights. It takes `batch_size * gradient_accumulation_steps` windows in each process.
+
+    Attributes:
+        epochs: passes over the windows.
+        batch_size: windows per batch and process.
+        max_steps: end after this many steps, even within an epoch, and finish as after the last epoch; 0 for no limit.
+        learning_rate, betas, weight_decay: of Adam (AdamW when weight_decay > 0).
+        schedule: "constant" (the paper's), "cosine" or "linear" (both decay to 2 % of the learning rate); see `learning_rate_at`.
+        warmup_steps: steps over which the learning rate grows to its full size.
+        max_grad_norm: gradient clipping; 0 for none.
+        gradient_accumulation_steps: batches per step.
+        gradient_checkpointing: recompute the activations of each layer in the backward pass: less memory, more time, the same
+            gradients. Only the generator supports it.
+        mixed_precision: "no", "bf16" or "fp16" (which needs a GPU).
+        ema_decay: decay of the moving average of the weights, which is then evaluated and saved instead of them; 0 for none.
+        keep_best: save the weights with the best "score" instead of the last ones.
+        seed: of data, augmentation, dropout and the initial weights.
+        num_workers: processes that load batches, per training process; 0 loads them in the training process itself, which is
+            enough for data in memory. It changes no number.
+        evaluate_every, save_every: epochs between evaluations and checkpoints.
+        save_every_steps: also write a checkpoint every so many steps, for long epochs; 0 for none.
+        sample_every: epochs between samples (see `train`); 0 for none.
+        keep_checkpoints: how many of the newest checkpoints stay.
+        trackers: names that Accelerate knows ("tensorboard", "trackio", "wandb"); `metrics.jsonl` is always written.
+
+    Raises:
+        TrainingError: a value that cannot be used.
+    """
+
+    epochs: int = 80
+    batch_size: int = 64
+    max_steps: int = 0
+    learning_rate: float = 3e-4
+    betas: tuple[float, float] | list[float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: int = 0
+    max_grad_norm: float = 1.0
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    ema_decay: float = 0.0
+    keep_best: bool = False
+    seed: int = 0
+    num_workers: int = 0
+    evaluate_every: int = 1
+    save_every: int = 1
+    save_every_steps: int = 0
+    sample_every: int = 0
+    keep_checkpoints: int = 2
+    trackers: list[str] | tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        at_least_one = {"epochs", "batch_size", "gradient_accumulation_steps", "evaluate_every", "save_every"}
+        at_least_one.add("keep_checkpoints")
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if kind is int:
+                lowest = int(name in at_least_one)
+                good = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
+                self._require(good, name, f"give a whole number of {lowest} or more")
+            elif kind is float:
+                good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+                # YAML reads 1e-3 as text
+                self._require(good, name, "give a number of 0 or more; in YAML write 1.0e-3, not 1e-3")
+            elif kind is bool:
+                self._require(isinstance(value, bool), name, "give true or false")
+            elif choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
+                # YAML reads a bare `no` as false
+                if name == "mixed_precision" and value is False:
+                    self.mixed_precision = value = "no"
+                self._require(value in choices, name, f"give one of {', '.join(choices)}")
+        self._require(self.ema_decay < 1, "ema_decay", "give a number from 0 to below 1")
+        self._require(len(self.betas) == 2, "betas", "give two numbers")
+        self._require(not isinstance(self.trackers, str), "trackers", "give a list of names")
+
+    def _require(self, condition: bool, name: str, remedy: str) -> None:
+        if not condition:
+            raise TrainingError(f"training.{name}={getattr(self, name)!r}: {remedy}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainingConfig":
+        """From a YAML file's mapping; an unknown name is an error that lists the known ones."""
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise TrainingError(f"training.{name} is not a setting; the settings are {', '.join(known)}")
+        return cls(**values)
+
+    def learning_rate_at(self, step: int, total_steps: int) -> float:
+        """Learning rate of step `step` of `total_steps`, counted from 0.
+
+        Not transformers' `get_scheduler`: its warm-up begins with a step at rate 0 and it decays only after the warm-up. Here the
+        decay runs over all steps and the warm-up is a factor on top, up to 12 % of the learning rate away from it. And a rate
+        that depends on nothing but the step needs no state in checkpoints, also when a run resumes with more epochs.
+        """
+        factor = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        done = min(1.0, step / max(1, total_steps))
+        if self.schedule == "cosine":
+            factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+        elif self.schedule == "linear":
+            factor *= 0.02 + 0.98 * (1 - done)
+        return self.learning_rate * factor

@@ -1,0 +1,189 @@
+"""Clips of a prepared data set to train on and to evaluate on, and settings that fit them: window length, batch size."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from megadance_hf.data.clip import Clip
+from megadance_hf.data.codes import encode_clips
+from megadance_hf.data.prepared import DataError, read_info, read_prepared
+from megadance_hf.data.segments import CodeSegments, fitting_length
+from megadance_hf.data.splits import hold_back, songs_of
+from megadance_hf.data.statistics import Statistics
+from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+
+from .config import TrainingConfig, TrainingError
+from .processes import print_once, processes
+from .recipes import DataSettings
+
+
+@dataclass
+class TrainingData:
+    """Clips to train on and to evaluate on, and the genres of the data set in the order of their ids."""
+
+    train: list[Clip]
+    held_out: list[Clip]
+    genres: list[str]
+
+
+def read_data(
+    folder: str,
+    settings: DataSettings | None = None,
+    *,
+    needs_genre: bool = False,
+    needs_music: bool = False,
+    validation: bool = True,
+) -> TrainingData:
+    """Read a prepared data set for training, and print what is held out. Without a validation split, whole songs are held back.
+
+    Args:
+        folder: the data set.
+        settings: how much is held back.
+        needs_genre: leave out clips without a genre.
+        needs_music: some training clip must have music, and held-out clips without music are left out.
+        validation: False reads the training clips only.
+
+    Raises:
+        DataError: it cannot be read or used.
+    """
+    settings = settings or DataSettings()
+    info = read_info(folder)
+    genres, splits = list(info["genres"]), list(info["splits"])
+    if needs_genre and not genres:
+        raise DataError(f"{folder}: it names no genres, which a generator and a classifier are trained with")
+    train = _usable(folder, read_prepared(folder, "train"), needs_genre)
+    if not train:
+        raise DataError(
+            f"{folder}: its split train has no clip{' with a genre' if needs_genre else ''}: prepare it with some"
+        )
+    if needs_music and not any(clip.paired for clip in train):
+        raise DataError(f"{folder}: none of {len(train)} clips in train has music, and a generator dances to music")
+    held_out: list[Clip] = []
+    if validation:
+        if "validation" in splits:
+            held_out = _usable(folder, read_prepared(folder, "validation"), needs_genre)
+            held_out = [clip for clip in held_out if clip.paired or not needs_music]
+        if not held_out:
+            missing = (
+                "nothing to measure by in its validation split" if "validation" in splits else "no validation split"
+            )
+            train, held_out = _held_back(folder, missing, train, settings.hold_back, needs_music)
+    missing_genres = [name for name in genres if all(clip.genre != name for clip in train)]
+    if needs_genre and missing_genres:
+        print_once(f"no training clip is of {', '.join(missing_genres)}: what the model has for these stays untrained")
+    return TrainingData(train, held_out, genres)
+
+
+def _held_back(
+    folder: str, missing: str, clips: list[Clip], share: float, needs_music: bool
+) -> tuple[list[Clip], list[Clip]]:
+    """Clips to train on and to evaluate on, where the data do not say; `missing` is why, for the message."""
+    if not share:
+        print_once(f"data.hold_back=0: all {len(clips)} clips are trained on, and nothing is measured meanwhile")
+        return clips, []
+    train, held_out = hold_back(clips, share)
+    if held_out:
+        names = ", ".join(dict.fromkeys(clip.song or clip.id for clip in held_out))
+        held, total = (len(set(songs_of(part))) for part in (held_out, [*train, *held_out]))
+        print_once(
+            f"{folder} has {missing}: held back to measure by are {held} of {total} songs ({names}). "
+            "data.hold_back=0 trains on all, as the paper does"
+        )
+    else:
+        held_out = [clip for clip in train if clip.paired or not needs_music]
+        print_once(
+            f"{folder} has {missing}, and a single song, which is trained on: what is measured tells only how well it is known "
+            "by heart"
+        )
+    return train, held_out
+
+
+def _usable(folder: str, clips: list[Clip], needs_genre: bool) -> list[Clip]:
+    usable = [clip for clip in clips if clip.genre is not None or not needs_genre]
+    if len(usable) < len(clips):
+        print_once(
+            f"{folder}: {len(clips) - len(usable)} of {len(clips)} clips in {clips[0].split} have no genre and are left out"
+        )
+    return usable
+
+
+def clips_of_genre(folder: str, split: str, genre: str) -> list[Clip]:
+    """Clips of a genre, whichever way the data spell it; none where the data have no such split."""
+    if split not in read_info(folder)["splits"]:
+        return []
+    clips = []
+    for clip in read_prepared(folder, split):
+        if clip.genre is None:
+            continue
+        try:
+            match_genre(genre, [clip.genre])
+        except GenreError:
+            continue
+        clips.append(replace(clip, genre=genre))
+    return clips
+
+
+# --- settings that fit the clips -----------------------------------------------------------------------------------
+
+
+def fit_length(options: dict[str, Any], default: int, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Options of windows with a length that half of the clips have; a shorter length and clips left out are printed.
+
+    Raises:
+        DataError: the clips are too short for any window.
+    """
+    wanted = options.get("length", default)
+    if options.get("short") == "reflect":
+        return options
+    length = fitting_length([len(clip) for clip in clips], wanted)
+    if length is None:
+        longest = max(map(len, clips))
+        raise DataError(f"most of {len(clips)} clips are too short to train on: the longest has {longest} frames")
+    if length < wanted:
+        print_once(f"windows.length={length} instead of {wanted}: most clips are shorter")
+    short = sum(len(clip) < length for clip in clips)
+    if short:
+        print_once(f"{short} of {len(clips)} clips have less than {length} frames and are left out")
+    return options | {"length": length}
+
+
+def fit_batch(training: TrainingConfig, windows: Any, section: str = "training") -> TrainingConfig:
+    """The settings with a batch size that the windows can fill.
+
+    Raises:
+        TrainingError: there are fewer windows than processes.
+    """
+    number = processes().num_processes
+    if len(windows) >= training.batch_size * number:
+        return training
+    if len(windows) < number:
+        raise TrainingError(f"{len(windows)} windows are too few for {number} processes: use fewer, or more data")
+    size = len(windows) // number
+    print_once(f"{section}.batch_size={size} instead of {training.batch_size}: there are {len(windows)} windows in all")
+    return replace(training, batch_size=size)
+
+
+def print_unused_repeats(names: Sequence[str], section: str) -> None:
+    if names:
+        print_once(f"{section}.repeats: the data have no {', '.join(names)}; that changes nothing")
+
+
+def validation_windows(
+    tokenizer: nn.Module,
+    clips: Sequence[Clip],
+    genres: Sequence[str],
+    statistics: Statistics,
+    length: int,
+    *,
+    encode_rhythm: Callable[[Tensor], Tensor | None] | None = None,
+    device: str | torch.device = "cpu",
+) -> CodeSegments | None:
+    """Windows of held-out clips for a generator, shorter than `length` where most clips are; None where no window fits."""
+    shorter = fitting_length([len(clip) for clip in clips], length)
+    if shorter is None:
+        return None
+    encoded = encode_clips(tokenizer, clips, mirror=False, encode_rhythm=encode_rhythm, device=device)
+    return CodeSegments(encoded, genres, statistics, shorter, stride=max(8, shorter // 2), random=False)

@@ -1,0 +1,79 @@
+"""Clips to train on and to evaluate on, and settings that fit them; the scripts' own tests show the rest."""
+
+from dataclasses import replace
+
+import pytest
+from runs import GENRES, clips
+
+from megadance_hf.data.card import Card
+from megadance_hf.data.prepared import DataError, write_prepared
+from megadance_hf.training.config import TrainingConfig, TrainingError
+from megadance_hf.training.recipes import DataSettings
+from megadance_hf.training.training_data import clips_of_genre, fit_batch, fit_length, read_data
+
+
+def prepared(folder, made) -> str:
+    write_prepared(folder, made, card=Card("Swings", "Made by a test.", "none"), genres=GENRES)
+    return str(folder)
+
+
+def ids(found) -> list[str]:
+    return [clip.id for clip in found]
+
+
+def test_the_validation_split_is_held_out_as_it_is(tmp_path, capsys):
+    made = [replace(clip, split="validation" if number == 2 else "train") for number, clip in enumerate(clips())]
+    folder = prepared(tmp_path, made)
+    data = read_data(folder, needs_genre=True)
+    assert (ids(data.train), ids(data.held_out)) == (["clip0", "clip1", "clip3"], ["clip2"])
+    assert data.genres == list(GENRES)
+    assert (
+        capsys.readouterr().out == "no training clip is of tango, samba: what the model has for these stays untrained\n"
+    )
+    assert read_data(folder, validation=False).held_out == []
+
+
+def test_whole_songs_are_held_back_where_there_is_no_validation_split(tmp_path, capsys):
+    made = [replace(clip, song=f"song{number // 2}") for number, clip in enumerate(clips(8))]
+    folder = prepared(tmp_path, made)
+    data = read_data(folder, DataSettings(hold_back=0.25))
+    assert len(data.held_out) == 2 and len({clip.song for clip in data.held_out}) == 1
+    assert sorted(ids(data.train + data.held_out)) == sorted(ids(made))
+    assert f"1 of 4 songs ({data.held_out[0].song})" in capsys.readouterr().out
+    assert read_data(folder, DataSettings(hold_back=0)).held_out == []
+
+
+def test_clips_that_are_of_no_use_are_left_out_or_an_error(tmp_path, capsys):
+    first, *others = clips()
+    folder = prepared(tmp_path / "one", [replace(first, genre=None), *others])
+    assert "clip0" not in ids(read_data(folder, needs_genre=True, validation=False).train)
+    assert "1 of 4 clips in train have no genre and are left out" in capsys.readouterr().out
+    silent = prepared(tmp_path / "silent", [replace(clip, input_features=None) for clip in clips()])
+    with pytest.raises(DataError, match="none of 4 clips in train has music"):
+        read_data(silent, needs_music=True)
+
+
+def test_clips_of_a_genre_however_it_is_spelt(tmp_path):
+    folder = prepared(tmp_path, clips())
+    found = clips_of_genre(folder, "train", "Rumba")
+    assert ids(found) == ["clip1", "clip3"] and {clip.genre for clip in found} == {"Rumba"}
+    assert clips_of_genre(folder, "validation", "rumba") == []
+
+
+def test_windows_become_as_long_as_half_of_the_clips(capsys):
+    made = [*clips(2, 120), *clips(1, 60)]
+    assert fit_length({"stride": 8}, 64, made) == {"stride": 8, "length": 64}
+    assert capsys.readouterr().out == "1 of 3 clips have less than 64 frames and are left out\n"
+    assert fit_length({"length": 500}, 64, made) == {"length": 120}
+    assert fit_length({"length": 500, "short": "reflect"}, 64, made) == {"length": 500, "short": "reflect"}
+    with pytest.raises(DataError, match="most of 1 clips are too short to train on: the longest has 12 frames"):
+        fit_length({}, 64, clips(1, 12))
+
+
+def test_batches_become_as_large_as_the_windows_can_fill(capsys):
+    training = TrainingConfig(batch_size=4)
+    assert fit_batch(training, range(4)) is training
+    assert fit_batch(training, range(3), "rhythm.training").batch_size == 3
+    assert capsys.readouterr().out == "rhythm.training.batch_size=3 instead of 4: there are 3 windows in all\n"
+    with pytest.raises(TrainingError, match="0 windows are too few for 1 processes"):
+        fit_batch(training, [])
