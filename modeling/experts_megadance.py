@@ -34,14 +34,17 @@ class Expert(nn.Module):
 
     def __init__(self, config: MegaDanceConfig):
         super().__init__()
-        norm = {"normalized_shape": config.hidden_size, "eps": config.layer_norm_eps}
+
+        def norm() -> nn.LayerNorm:
+            return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
         self.use_mamba = config.use_mamba
         if self.use_mamba:
             self.mambas = nn.ModuleDict({stream: Mamba(config) for stream in STREAMS})
-            self.mamba_norms = nn.ModuleDict({stream: nn.LayerNorm(**norm) for stream in STREAMS})
-        self.attention_norm = nn.LayerNorm(**norm)
+            self.mamba_norms = nn.ModuleDict({stream: norm() for stream in STREAMS})
+        self.attention_norm = norm()
         self.attention = SlidingWindowAttention(config)
-        self.mlp_norm = nn.LayerNorm(**norm)
+        self.mlp_norm = norm()
         self.mlp = FeedForward(config.hidden_size, config.intermediate_size, config.hidden_size, "gelu")
         self.dropout = nn.Dropout(config.dropout)
 

@@ -137,8 +137,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
         warn_after_fork()
         config = self.config
         given = {**kwargs, **({} if generation_config is None else {"generation_config": generation_config})}
-        known = names_of(MegaDanceGenerationMixin.generate)
-        given = check_generation(given, self.generation_config, known, config.codebook_size)
+        names = names_of(MegaDanceGenerationMixin.generate)
+        given = check_generation(given, self.generation_config, names, config.codebook_size)
         generation_config, unknown = self._prepare_generation_config(given.pop("generation_config", None), **given)
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: generate() does not know these; see GenerationConfig")
@@ -153,6 +153,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             input_features=input_features,
             genre_ids=genre_ids,
         )
+        assert input_features is not None and genre_ids is not None
         need_codes(genre_ids=genre_ids, upper_codes=upper_codes, lower_codes=lower_codes)
         if attention_mask is not None:
             need_tensors("", attention_mask=attention_mask)
@@ -230,10 +231,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
         def per_stream(steps):
             return torch.stack(steps, dim=1).chunk(2) if steps else (None, None)
 
-        if counts is not None:
-            counts = torch.tensor(counts, device=device).repeat_interleave(copies, 0)
+        frames = None if counts is None else torch.tensor(counts, device=device).repeat_interleave(copies, 0)
         scored = (*per_stream(all_logits), *per_stream(all_scores))
-        return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *scored, counts, genre_ids)
+        return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *scored, frames, genre_ids)
 
     def _rhythm(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor | None:
         """Beat and bar, read from each whole song: a window alone tells less."""
@@ -395,10 +395,11 @@ def _random_source(
         return [torch.Generator(device).manual_seed(seed_number(one)) for one in seed]
     if seed is not None:
         return torch.Generator(device).manual_seed(seed_number(seed))
-    for one in generator if isinstance(generator, list | tuple) else [generator]:
+    generators: list = list(generator) if isinstance(generator, list | tuple) else [generator]
+    for one in generators:
         if one is not None and not isinstance(one, torch.Generator):
             raise ValueError(f"generator of type {type(one).__name__}: give a torch.Generator, or seed={one!r}")
-    return list(generator) if isinstance(generator, list | tuple) else generator
+    return generators if isinstance(generator, list | tuple) else generators[0]
 
 
 def _progress(progress: bool | Callable[[int, int], None], total: int) -> tuple[Callable[[int], None], Callable]:

@@ -18,6 +18,7 @@ class Mamba(nn.Module):
     def __init__(self, config: MegaDanceConfig):
         super().__init__()
         inner, state, rank = config.inner_size, config.state_size, config.time_step_rank
+        assert rank is not None  # the configuration has set it
         self.in_proj = nn.Linear(config.hidden_size, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, config.conv_kernel, groups=inner, padding=config.conv_kernel - 1)
         self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)
@@ -46,9 +47,9 @@ class Mamba(nn.Module):
     def forward(self, hidden_states: torch.Tensor, state: MambaState | None = None) -> torch.Tensor:
         """[batch, time, hidden] -> same. `state` is what came before, overwritten; nothing did when None."""
         u, gate = self.in_proj(hidden_states).chunk(2, dim=-1)
-        u = F.silu(
-            causal_convolution(u, self.conv1d.weight[:, 0].t(), self.conv1d.bias, None if state is None else state.conv)
-        )
+        history = None if state is None else state.conv
+        assert self.conv1d.bias is not None
+        u = F.silu(causal_convolution(u, self.conv1d.weight[:, 0].t(), self.conv1d.bias, history))
         rank, states = self.dt_proj.in_features, self.A_log.shape[1]
         dt, B, C = self.x_proj(u).split((rank, states, states), dim=-1)
         delta = F.softplus(self.dt_proj(dt).float())

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -409,10 +410,10 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         if config.rhythm_size:
             if rhythm is None:
                 rhythm = self.encode_rhythm(input_features)
+            assert rhythm is not None
             features = torch.cat((features, rhythm[:, :frames].to(features)), dim=-1)
-        features = features.unflatten(
-            1, (available, config.frames_per_code)
-        )  # [batch, steps, frames per code, features]
+        # [batch, steps, frames per code, features]
+        features = features.unflatten(1, (available, config.frames_per_code))
         if config.music_reduction == "stride":
             music = features[:, :, 0]
         elif config.music_reduction == "mean":
@@ -451,15 +452,16 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         )
         steps, past = hidden.shape[2], 0 if cache is None else cache.position
         mask = mask_of_new_positions(steps, past, self.config.context_codes, len(STREAMS), hidden.device)
-        all_hidden = (routing.restore(hidden),) if output_hidden_states else None
+        all_hidden = [routing.restore(hidden)] if output_hidden_states else []
         for layer in self.layers:
             keep = positions_to_keep if layer is self.layers[-1] else 0
             hidden = layer(hidden, routing.groups, mask, cache, keep)
             if output_hidden_states:
-                all_hidden += (routing.restore(hidden),)
+                all_hidden.append(routing.restore(hidden))
         if cache is not None:
             cache.position += steps
-        return MegaDanceModelOutput(routing.restore(hidden), cache, all_hidden)
+        hidden_states = tuple(all_hidden) if output_hidden_states else None
+        return MegaDanceModelOutput(routing.restore(hidden), cache, hidden_states)
 
     def embed(
         self,
@@ -475,6 +477,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
     ) -> tuple[torch.Tensor, Routing]:
         """What enters the first layer, [batch sorted by genre, 3, time, hidden], and how it is sorted. Arguments as in `forward`."""
         need_tensors(_MISSING, upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
+        assert upper_codes is not None and lower_codes is not None and genre_ids is not None
         need_codes(upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
         if upper_codes.dim() != 2:
             raise ValueError(f"upper_codes has shape {tuple(upper_codes.shape)}; expected (batch, codes)")
@@ -486,6 +489,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         if (input_features is None) == (music_embeds is None):
             raise ValueError("give either input_features or music_embeds, not both of them or neither")
         music = input_features if music_embeds is None else music_embeds
+        assert music is not None
         if steps == 0 or genre_ids.shape != (batch,) or music.shape[0] != batch:
             raise ValueError(
                 f"a batch of {batch} needs upper_codes (batch, 1 or more), genre_ids ({batch},) and input_features "
@@ -509,7 +513,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         if cache is not None and not torch.equal(cache.genre_ids, genre_ids):
             raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
 
-        if music_embeds is None:
+        if input_features is not None:
             if rhythm is None and attention_mask is not None:
                 rhythm = self.encode_rhythm(input_features, attention_mask)
             music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
@@ -596,12 +600,13 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         rhythm_loss = None
         if rhythm_labels is not None:
             need_tensors("give the music whose rhythm is known", input_features=input_features)
+            assert input_features is not None
             rhythm_loss = self._rhythm_loss(input_features, rhythm_labels, attention_mask)
             if upper_codes is None:
                 return MegaDanceMotionGenerationOutput(rhythm_loss, rhythm_loss=rhythm_loss)
         if cache is None and use_cache and genre_ids is not None:
             cache = self.make_cache(genre_ids)
-        inputs = {
+        inputs: dict[str, Any] = {
             "input_features": input_features,
             "upper_codes": upper_codes,
             "lower_codes": lower_codes,
@@ -615,7 +620,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         # A backend, where one serves, computes the layers and the logits; it gives no gradients and no hidden states.
         inference = not (output_hidden_states or torch.is_grad_enabled() or torch.is_autocast_enabled(self.device.type))
         stepper = cache.stepper(self) if cache is not None and inference else None
-        if stepper is None:
+        if cache is None or stepper is None:
             outputs = self.model(**inputs, output_hidden_states=output_hidden_states, positions_to_keep=logits_to_keep)
             logits = self.output_mlp(outputs.last_hidden_state[:, :2, -logits_to_keep:])  # -0: all
         else:
@@ -646,7 +651,9 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         if self.config.rhythm_size == 0:
             raise ValueError("rhythm_labels: this model has no rhythm encoder; leave them out, or set rhythm_size")
         known = ~labels.isnan()
-        error = self.model.encode_rhythm(input_features, mask).float() - labels.nan_to_num()
+        rhythm = self.model.encode_rhythm(input_features, mask)
+        assert rhythm is not None
+        error = rhythm.float() - labels.nan_to_num()
         return (error.square() * known).sum() / known.sum().clamp(min=1)
 
 
