@@ -25,6 +25,7 @@ REQUIREMENTS = [
     "soundfile>=0.13.0",  # reads wav, mp3, ogg, flac, aiff
     "soxr>=0.5.0",  # resampling, also inside the music features
     "av>=14.0.0",  # writes mp4 with sound, reads every other sound file; no system ffmpeg
+    "filelock>=3.12.0",  # one process at a time compiles the code steps of large models
     "numba>=0.61.0",  # compiles the renderer's pixel loops, and code steps of large models
     "opencv-python-headless>=4.10.0.84",  # text, blurs and floor of the video
     "tqdm>=4.66.3",  # progress
