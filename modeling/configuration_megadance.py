@@ -58,8 +58,10 @@ def _plain(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def _require(condition: bool, name: str, value: Any, remedy: str) -> None:
-    if not condition:
+def _require(config: Any, name: str, fits: bool, remedy: str, *shown: Any) -> None:
+    """Raises ValueError about a field, with its value or what is `shown` instead, unless it `fits`."""
+    if not fits:
+        value = shown[0] if shown else getattr(config, name)
         raise ValueError(f"{name}={value!r} is not possible: {remedy}")
 
 
@@ -94,55 +96,45 @@ MAX_GENRES, MAX_LETTERS = 10_000, 200
 
 def _require_sizes(config: Any, names: str) -> None:
     for name in names.split():
-        value = getattr(config, name)
-        _require(1 <= value <= MAX_SIZES[name], name, value, f"use 1 to {MAX_SIZES[name]}")
+        _require(config, name, 1 <= getattr(config, name) <= MAX_SIZES[name], f"use 1 to {MAX_SIZES[name]}")
 
 
 def _require_weights(config: Any, names: str, highest: float = 1e6) -> None:
     for name in names.split():
-        value = getattr(config, name)
-        _require(0 <= value <= highest, name, value, f"use 0 to {highest:g}")
+        _require(config, name, 0 <= getattr(config, name) <= highest, f"use 0 to {highest:g}")
 
 
-def _all_fields_but(optional: str, config_class: type) -> tuple[str, ...]:
-    return tuple(name for name in config_class.__annotations__ if name not in optional.split())
+def _require_heads(config: Any) -> None:
+    heads = config.num_attention_heads
+    _require(
+        config, "hidden_size", config.hidden_size % heads == 0, f"it must be a multiple of num_attention_heads={heads}"
+    )
 
 
-def _require_labels(id2label: dict[int, str]) -> list[str]:
-    labels = list(id2label.values())
-    _require(len(labels) > 0, "id2label", id2label, "name at least one genre")
-    _require(len(labels) <= MAX_GENRES, "id2label", f"{len(labels)} genres", f"use {MAX_GENRES} at most")
+def _require_labels(config: Any) -> list[str]:
+    labels = list(config.id2label.values())
+    _require(config, "id2label", len(labels) > 0, "name at least one genre")
+    _require(config, "id2label", len(labels) <= MAX_GENRES, f"use {MAX_GENRES} at most", f"{len(labels)} genres")
     for label in labels:
         named = isinstance(label, str) and any(map(str.isalnum, label)) and len(label) <= MAX_LETTERS
-        _require(named and label.isprintable(), "id2label", str(label)[:MAX_LETTERS], "each genre is a short name")
-    _require(len(set(labels)) == len(labels), "id2label", id2label, "name each genre once")
-    _require(
-        sorted(map(str, id2label)) == sorted(map(str, range(len(labels)))),
-        "id2label",
-        id2label,
-        f"the ids must be 0 to {len(labels) - 1}",
-    )
+        short = named and label.isprintable()
+        _require(config, "id2label", short, "each genre is a short name", str(label)[:MAX_LETTERS])
+    _require(config, "id2label", len(set(labels)) == len(labels), "name each genre once")
+    in_order = sorted(map(str, config.id2label)) == sorted(map(str, range(len(labels))))
+    _require(config, "id2label", in_order, f"the ids must be 0 to {len(labels) - 1}")
     return labels
 
 
-def _genre_labels(id2label: dict | None, label2id: dict | None) -> dict[int, str]:
-    """The given genres by id, or FineDance's."""
-    if id2label is not None:
-        return id2label
-    return dict(
-        enumerate(FINEDANCE_GENRES if label2id is None else sorted(label2id, key=lambda label: label2id[label]))
-    )
-
-
 class SavedConfig(NamesCode):
-    """Mixin of configurations: `from_pretrained` of a folder raises a ModelError that names a file that cannot be used.
+    """Mixin of configurations: `from_pretrained` of a folder raises a ModelError that names a file that cannot be used."""
 
-    Attributes:
-        needed: fields that a saved configuration must have, since a default could make another model of it silently. The others
-            are only used in training, or the weights determine them.
-    """
+    # Fields that a saved configuration may lack: they are only used in training, or the weights determine them.
+    _optional: ClassVar[tuple[str, ...]] = ()
 
-    needed: ClassVar[tuple[str, ...]] = ()
+    @classmethod
+    def needed(cls) -> list[str]:
+        """Fields that a saved configuration must have, since a default could make another model of it silently."""
+        return [name for name in cls.__annotations__ if name not in cls._optional]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -153,6 +145,27 @@ class SavedConfig(NamesCode):
             with one_line(pretrained_model_name_or_path):
                 check_config(cls, folder)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+
+class NamesGenres(SavedConfig):
+    """Mixin of configurations whose labels are genres: the given ones, or FineDance's."""
+
+    @classmethod
+    def needed(cls) -> list[str]:
+        return [*super().needed(), "id2label"]
+
+    def __post_init__(self, **kwargs):
+        if self.id2label is None:
+            names = FINEDANCE_GENRES if self.label2id is None else sorted(self.label2id, key=self.label2id.get)
+            self.id2label = dict(enumerate(names))
+        super().__post_init__(**kwargs)
+        # derived, so that the two cannot contradict each other
+        self.label2id = {label: index for index, label in self.id2label.items()}
+
+    @property
+    def genres(self) -> list[str]:
+        """All genre names in the order of their ids."""
+        return [self.id2label[index] for index in sorted(self.id2label)]
 
 
 @strict
@@ -187,6 +200,10 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
     """
 
     model_type = "megadance_tokenizer"
+    _optional = (
+        *("quantizer_options", "rest_offsets", "vq_commitment", "vq_decay", "smpl_loss_weight", "joint_loss_weight"),
+        *("velocity_weight", "acceleration_weight", "joint_loss_root", "root_path_weight"),
+    )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceTokenizerConfig",
         "AutoModel": "modeling_megadance_tokenizer.MegaDanceTokenizer",
@@ -235,33 +252,27 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
         return 2**self.num_downsamples
 
     def validate_levels(self):
-        _require(len(self.levels) > 0, "levels", self.levels, "name at least one")
-        _require(
-            all(level >= 3 and level % 2 == 1 for level in self.levels),
-            "levels",
-            self.levels,
-            "each must be an odd number of 3 or more, so that a digit lies at zero",
-        )
+        _require(self, "levels", len(self.levels) > 0, "name at least one")
+        odd = all(level >= 3 and level % 2 == 1 for level in self.levels)
+        _require(self, "levels", odd, "each must be an odd number of 3 or more, so that a digit lies at zero")
         largest = MAX_SIZES["codebook_size"]
-        _require(math.prod(self.levels) <= largest, "levels", self.levels, f"their product may be {largest} at most")
+        _require(self, "levels", math.prod(self.levels) <= largest, f"their product may be {largest} at most")
 
     def validate_quantizer(self):
         find_quantizer(self.quantizer).check_config(self)
         unused = self.quantizer_options is not None and self.quantizer in BUILT_IN
-        _require(not unused, "quantizer_options", self.quantizer_options, f"{self.quantizer!r} has none; leave it out")
+        _require(self, "quantizer_options", not unused, f"{self.quantizer!r} has none; leave it out")
         _require_sizes(self, "codebook_size")
 
     def validate_sizes(self):
         _require_sizes(self, "fps hidden_size code_size num_downsamples residual_depth residual_dilation")
-        reach = self.residual_dilation**self.residual_depth
-        _require(
-            reach <= 1_000_000, "residual_depth", self.residual_depth, "the last dilation would be more than a million"
-        )
+        small = self.residual_dilation**self.residual_depth <= 1_000_000
+        _require(self, "residual_depth", small, "the last dilation would be more than a million")
 
     def validate_weights(self):
         names = "smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight root_path_weight vq_commitment"
         _require_weights(self, names)
-        _require(0 <= self.vq_decay < 1, "vq_decay", self.vq_decay, "use a number from 0 to below 1")
+        _require(self, "vq_decay", 0 <= self.vq_decay < 1, "use a number from 0 to below 1")
 
     def validate_skeleton(self):
         if self.rest_offsets is not None:
@@ -271,11 +282,11 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
                 and all(isinstance(number, (int, float)) and abs(number) < 100 for number in offset)
                 for offset in self.rest_offsets
             )
-            _require(shape_fits, "rest_offsets", "...", f"give {NUM_JOINTS} rows of 3 numbers (metres)")
+            _require(self, "rest_offsets", shape_fits, f"give {NUM_JOINTS} rows of 3 numbers (metres)", "...")
 
 
 @strict
-class MegaDanceConfig(SavedConfig, PreTrainedConfig):
+class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     r"""Configuration of [`MegaDanceModel`] and [`MegaDanceForMotionGeneration`] (paper, section 3.3).
 
     Args:
@@ -310,6 +321,10 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
     """
 
     model_type = "megadance"
+    _optional = (
+        *("time_step_rank", "dropout", "rhythm_dropout", "initializer_range", "training_codes", "active_genres"),
+        "use_cache",
+    )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceConfig",
         "AutoModel": "modeling_megadance.MegaDanceForMotionGeneration",
@@ -355,12 +370,9 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
     use_cache: bool = True
 
     def __post_init__(self, **kwargs):
-        self.id2label = _genre_labels(self.id2label, self.label2id)
         if task_is_registered():  # otherwise transformers would ask to trust a pipeline that is not needed
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
-        # derived, so that the two cannot contradict each other
-        self.label2id = {label: index for index, label in self.id2label.items()}
         if self.time_step_rank is None:
             self.time_step_rank = math.ceil(self.hidden_size / 16)
         if self.active_genres is not None:
@@ -387,11 +399,6 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
     def released(cls, **overrides) -> "MegaDanceConfig":
         """Every switch set to the released code."""
         return cls(**{"dropout": 0.4, **overrides})
-
-    @property
-    def genres(self) -> list[str]:
-        """All genre names in the order of their ids."""
-        return [self.id2label[index] for index in sorted(self.id2label)]
 
     @property
     def built_genres(self) -> list[str]:
@@ -425,55 +432,44 @@ class MegaDanceConfig(SavedConfig, PreTrainedConfig):
         )
         if self.time_step_rank is not None:  # validated again after the default is in place
             _require_sizes(self, "time_step_rank")
-        _require(
-            self.hidden_size % self.num_attention_heads == 0,
-            "hidden_size",
-            self.hidden_size,
-            f"it must be a multiple of num_attention_heads={self.num_attention_heads}",
-        )
-        _require(self.training_codes >= 2, "training_codes", self.training_codes, "use 2 or more")
-        _require(self.music_lookahead in (0, 1), "music_lookahead", self.music_lookahead, "use 0 or 1")
-        largest, size = MAX_SIZES["hidden_size"], self.rhythm_size
-        _require(0 <= size <= largest, "rhythm_size", size, f"use 0 (no rhythm encoder) to {largest}")
+        _require_heads(self)
+        _require(self, "training_codes", self.training_codes >= 2, "use 2 or more")
+        _require(self, "music_lookahead", self.music_lookahead in (0, 1), "use 0 or 1")
+        largest = MAX_SIZES["hidden_size"]
+        _require(self, "rhythm_size", 0 <= self.rhythm_size <= largest, f"use 0 (no rhythm encoder) to {largest}")
 
     def validate_music_columns(self):
         columns = self.music_columns
         if columns is not None:
             last = self.music_feature_size - 1
-            _require(all(0 <= column <= last for column in columns), "music_columns", columns, f"use 0 to {last}")
-            _require(len(set(columns)) == len(columns), "music_columns", columns, "name each column once")
-            _require(self.music_step_size > 0, "music_columns", columns, "name at least one, or set rhythm_size")
+            _require(self, "music_columns", all(0 <= column <= last for column in columns), f"use 0 to {last}")
+            _require(self, "music_columns", len(set(columns)) == len(columns), "name each column once")
+            _require(self, "music_columns", self.music_step_size > 0, "name at least one, or set rhythm_size")
 
     def validate_rates(self):
         for name in ("dropout", "rhythm_dropout"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "use a number from 0 to below 1")
-        _require(
-            0 < self.layer_norm_eps <= 1, "layer_norm_eps", self.layer_norm_eps, "use a number above 0, such as 1e-5"
-        )
+            _require(self, name, 0 <= getattr(self, name) < 1, "use a number from 0 to below 1")
+        _require(self, "layer_norm_eps", 0 < self.layer_norm_eps <= 1, "use a number above 0, such as 1e-5")
         _require_weights(self, "initializer_range", 100)
 
     def validate_experts(self):
-        _require(
-            self.use_universal_experts or self.use_genre_experts,
-            "use_universal_experts",
-            False,
-            "keep the universal or the genre experts; without both a layer is empty",
-        )
+        some = self.use_universal_experts or self.use_genre_experts
+        remedy = "keep the universal or the genre experts; without both a layer is empty"
+        _require(self, "use_universal_experts", some, remedy)
 
     def validate_genres(self):
         if self.id2label is None:  # validated again after the defaults are in place
             return
-        labels = _require_labels(self.id2label)
+        labels = _require_labels(self)
         if self.active_genres is not None:
-            _require(
-                len(self.active_genres) > 0, "active_genres", self.active_genres, "name at least one, or None for all"
-            )
+            _require(self, "active_genres", len(self.active_genres) > 0, "name at least one, or None for all")
             for genre in self.active_genres:
-                _require(genre in labels, "active_genres", genre, f"the known genres are {', '.join(labels)}")
+                known = f"the known genres are {', '.join(labels)}"
+                _require(self, "active_genres", genre in labels, known, genre)
 
 
 @strict
-class MegaDanceClassifierConfig(SavedConfig, PreTrainedConfig):
+class MegaDanceClassifierConfig(NamesGenres, PreTrainedConfig):
     r"""Configuration of [`MegaDanceForGenreClassification`], the network behind FID_s, DIV_s, ACC and F1 (section 4.1).
 
     The defaults are the released classifier: 25,925,780 parameters with its unused ones, 25,625,748 without.
@@ -488,6 +484,7 @@ class MegaDanceClassifierConfig(SavedConfig, PreTrainedConfig):
     """
 
     model_type = "megadance_classifier"
+    _optional = ("dropout",)
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceClassifierConfig",
         "AutoModel": "modeling_megadance_classifier.MegaDanceForGenreClassification",
@@ -502,45 +499,13 @@ class MegaDanceClassifierConfig(SavedConfig, PreTrainedConfig):
     dropout: float = 0.25
     fps: int = MOTION_FPS
 
-    def __post_init__(self, **kwargs):
-        self.id2label = _genre_labels(self.id2label, self.label2id)
-        super().__post_init__(**kwargs)
-        self.label2id = {label: index for index, label in self.id2label.items()}
-
-    @property
-    def genres(self) -> list[str]:
-        """All genre names in the order of their ids."""
-        return [self.id2label[index] for index in sorted(self.id2label)]
-
     def validate_sizes(self):
-        _require_sizes(
-            self,
-            "hidden_size num_hidden_layers num_attention_heads intermediate_size output_hidden_size fps num_outputs",
-        )
-        heads = self.num_attention_heads
-        _require(
-            self.hidden_size % heads == 0,
-            "hidden_size",
-            self.hidden_size,
-            f"it must be a multiple of num_attention_heads={heads}",
-        )
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "use a number from 0 to below 1")
+        names = "hidden_size num_hidden_layers num_attention_heads intermediate_size output_hidden_size fps num_outputs"
+        _require_sizes(self, names)
+        _require_heads(self)
+        _require(self, "dropout", 0 <= self.dropout < 1, "use a number from 0 to below 1")
 
     def validate_genres(self):
         if self.id2label is not None:
-            labels = _require_labels(self.id2label)
-            _require(
-                self.num_outputs >= len(labels), "num_outputs", self.num_outputs, f"{len(labels)} genres need as many"
-            )
-
-
-MegaDanceTokenizerConfig.needed = _all_fields_but(
-    "quantizer_options rest_offsets vq_commitment vq_decay smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight "
-    "joint_loss_root root_path_weight",
-    MegaDanceTokenizerConfig,
-)
-MegaDanceConfig.needed = _all_fields_but(
-    "time_step_rank dropout rhythm_dropout initializer_range training_codes active_genres use_cache",
-    MegaDanceConfig,
-) + ("id2label",)
-MegaDanceClassifierConfig.needed = (*_all_fields_but("dropout", MegaDanceClassifierConfig), "id2label")
+            genres = len(_require_labels(self))
+            _require(self, "num_outputs", self.num_outputs >= genres, f"{genres} genres need as many")

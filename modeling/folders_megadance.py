@@ -23,12 +23,8 @@ from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, one_line,
 from .generation_megadance import MODES
 from .remote_code_megadance import PushesCode
 
-CONFIG, GENERATION, INDEX, WEIGHTS = (
-    "config.json",
-    "generation_config.json",
-    "model.safetensors.index.json",
-    "model.safetensors",
-)
+CONFIG, GENERATION = "config.json", "generation_config.json"
+INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 _JSON = (CONFIG, GENERATION, INDEX, *EXTRACTOR_FILES)  # JSON files that a model's folder may have
 _MAX_WEIGHT = 1e6  # larger weights are damage: sums overflow
 _MAX_NEW_WEIGHTS = 1 << 24  # weights that a model may have beyond those in its files: new output layers
@@ -47,15 +43,12 @@ def check_config(config_class: type[PreTrainedConfig], folder: str | os.PathLike
         if kind != config_class.model_type:
             what = config_class.model_type.partition("_")[2] or "generator"
             raise ModelError(f"{path} is of type {kind!r}: give a {config_class.model_type!r} {what}")
-        lacking = [field for field in config_class.needed if field not in content]
+        lacking = [field for field in config_class.needed() if field not in content]
         if lacking:
             raise ValueError(f"it lacks {', '.join(lacking)}")
         for key in content:
-            if (
-                key.startswith("__")
-                or callable(getattr(config_class, key, None))
-                or isinstance(getattr(config_class, key, None), property)
-            ):
+            own = getattr(config_class, key, None)
+            if key.startswith("__") or callable(own) or isinstance(own, property):
                 raise ValueError(f"it sets {key[:40]!r}, which is no field")
         config = config_class.from_dict(content)
         dtype = content.get("dtype", content.get("torch_dtype"))
@@ -255,15 +248,3 @@ class ChecksFolder(PushesCode):
             check_generation_file(folder, config)
         if not kwargs.get("ignore_mismatched_sizes"):
             check_weights(model_class, config, folder)
-
-
-__all__ = [
-    "ChecksFolder",
-    "check_config",
-    "check_generation_file",
-    "check_numbers",
-    "check_parts",
-    "check_weights",
-    "read_index",
-    "weights_of",
-]
