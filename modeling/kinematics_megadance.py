@@ -5,6 +5,9 @@ column vectors. A 6D rotation is the first two *rows* of its matrix (Zhou et al.
 has 147 numbers per frame: root velocity (3, metres per frame) and 24 joints x 6D rotation (paper, section 3.1).
 """
 
+import itertools
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -62,30 +65,18 @@ FOOT_JOINTS = (10, 11)
 BLOCK = 4096  # frames processed at once: intermediate results are several times as large as a dance
 
 
-def _mirror_permutation() -> tuple[int, ...]:
-    swap = {"left": "right", "right": "left"}
-    names = [name.split("_", 1) for name in JOINT_NAMES]
-    partners = ["_".join([swap.get(first, first), *rest]) for first, *rest in names]
-    return tuple(JOINT_NAMES.index(partner) for partner in partners)
-
-
 # The joint that replaces each joint when left and right are exchanged.
-MIRROR_JOINTS = _mirror_permutation()
+_OTHER_SIDE = {"left": "right", "right": "left"}
+_MIRRORED = [re.sub("^(left|right)", lambda side: _OTHER_SIDE[side[0]], name) for name in JOINT_NAMES]
+MIRROR_JOINTS = tuple(JOINT_INDEX[name] for name in _MIRRORED)
 
 
-def _depth_levels() -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    depth = [0] * NUM_JOINTS
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        depth[joint] = depth[parent] + 1
-    levels = []
-    for level in range(1, max(depth) + 1):
-        joints = tuple(joint for joint in range(NUM_JOINTS) if depth[joint] == level)
-        levels.append((joints, tuple(PARENTS[joint] for joint in joints)))
-    return tuple(levels)
+def _depth(joint: int) -> int:
+    return 0 if joint == 0 else 1 + _depth(PARENTS[joint])
 
 
 # Joints of equal depth are computed at once: 8 steps down the tree instead of 23.
-_LEVELS = _depth_levels()
+_LEVELS = [list(level) for _, level in itertools.groupby(sorted(range(1, NUM_JOINTS), key=_depth), key=_depth)]
 
 
 # --- rotations -----------------------------------------------------------------------------------------------------
@@ -115,30 +106,14 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
     Of the four classical formulas it uses the one with the largest divisor, so that no square root or division is near zero, not
     even for half turns.
     """
-    m = matrix
-    trace_terms = torch.stack(
-        [
-            1 + m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2],
-            1 + m[..., 0, 0] - m[..., 1, 1] - m[..., 2, 2],
-            1 - m[..., 0, 0] + m[..., 1, 1] - m[..., 2, 2],
-            1 - m[..., 0, 0] - m[..., 1, 1] + m[..., 2, 2],
-        ],
-        dim=-1,
-    )
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
-    w2, x2, y2, z2 = trace_terms.unbind(-1)
+    (xx, m01, m02), (m10, yy, m12), (m20, m21, zz) = (row.unbind(-1) for row in matrix.unbind(-2))
+    w2, x2, y2, z2 = squares = 1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz
+    wx, wy, wz = m21 - m12, m02 - m20, m10 - m01
+    xy, xz, yz = m10 + m01, m02 + m20, m21 + m12
     # row k is the quaternion times 4 times its own k-th number
-    candidates = torch.stack(
-        [
-            torch.stack([w2, wx, wy, wz], -1),
-            torch.stack([wx, x2, xy, xz], -1),
-            torch.stack([wy, xy, y2, yz], -1),
-            torch.stack([wz, xz, yz, z2], -1),
-        ],
-        dim=-2,
-    )
-    best = trace_terms.argmax(-1)[..., None, None].expand(*trace_terms.shape[:-1], 1, 4)
+    rows = (w2, wx, wy, wz), (wx, x2, xy, xz), (wy, xy, y2, yz), (wz, xz, yz, z2)
+    candidates = torch.stack([torch.stack(row, -1) for row in rows], dim=-2)
+    best = torch.stack(squares, -1).argmax(-1)[..., None, None].expand(*xx.shape, 1, 4)
     quaternion = F.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
     return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
@@ -196,12 +171,12 @@ def _down_the_tree(rotations: Tensor, translation: Tensor, rest_offsets: Tensor)
     local = rotations.reshape(-1, NUM_JOINTS, 3, 3).permute(1, 2, 3, 0).contiguous().unbind(0)
     world: list[Tensor] = list(local)
     positions: list[Tensor] = [translation.reshape(-1, 3).T] * NUM_JOINTS
-    for joints, parents in _LEVELS:
-        above = torch.stack([world[parent] for parent in parents], dim=2)  # [3, 3, joints of this level, n]
+    for joints in _LEVELS:
+        above = torch.stack([world[PARENTS[joint]] for joint in joints], dim=2)  # [3, 3, joints of this level, n]
         below = torch.stack([local[joint] for joint in joints], dim=2)
         turned = above[:, 0, None] * below[0] + above[:, 1, None] * below[1] + above[:, 2, None] * below[2]
-        bone = rest_offsets[list(joints)].T[..., None]  # [3, joints of this level, 1]
-        moved = torch.stack([positions[parent] for parent in parents], dim=1)
+        bone = rest_offsets[joints].T[..., None]  # [3, joints of this level, 1]
+        moved = torch.stack([positions[PARENTS[joint]] for joint in joints], dim=1)
         moved = moved + above[:, 0] * bone[0] + above[:, 1] * bone[1] + above[:, 2] * bone[2]
         for slot, joint in enumerate(joints):
             world[joint], positions[joint] = turned[:, :, slot], moved[:, slot]
