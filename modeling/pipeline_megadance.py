@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.pipelines.base import Pipeline
@@ -147,12 +147,6 @@ class _Request:
 
     song: Any
     genre: str | None
-
-
-@dataclass
-class _Codes:
-    upper_codes: torch.Tensor
-    lower_codes: torch.Tensor
 
 
 @contextmanager
@@ -338,14 +332,8 @@ class DancePipeline(PushesCode, Pipeline):
         if isinstance(genre, list | tuple | np.ndarray):
             song, genre = self._with_genres(song, genre, several), None
             several = True
-        optional: dict[str, Any] = {"start": start, "genre": genre, "seed": seed, "duration": duration, "mode": mode}
-        optional |= {
-            "temperature": temperature,
-            "top_k": top_k,
-            "start_motion": start_motion,
-            "num": num,
-            "floor": floor,
-        }
+        optional: dict[str, Any] = {"start": start, "duration": duration, "genre": genre, "start_motion": start_motion}
+        optional |= {"seed": seed, "mode": mode, "temperature": temperature, "top_k": top_k, "num": num, "floor": floor}
         optional |= {"progress": progress, "sampling_rate": sampling_rate}
         optional |= {"batch_size": batch_size, "num_workers": num_workers}
         given = {name: value for name, value in optional.items() if value is not None}
@@ -355,7 +343,7 @@ class DancePipeline(PushesCode, Pipeline):
         if several and _is_iterator(song):
             song = (one for one in song)  # transformers accepts generators, but no other iterators
         elif several and not isinstance(song, list | Dataset):
-            song = _Listed(song)
+            song = Subset(song, range(len(song)))  # a data set, which transformers accepts
         if isinstance(song, list) and not song:
             return []
         return super().__call__(song, **given, **generate_kwargs)
@@ -378,7 +366,6 @@ class DancePipeline(PushesCode, Pipeline):
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
         """Sort the options of `__call__` (or of the constructor) by the step that takes them. All are checked first, so that nothing
         is computed for an option that cannot be used."""
-        first, last = {}, {}
         options = self._without_nested(options)
         for name in _MODEL_INPUTS & options.keys():
             raise ValueError(
@@ -389,14 +376,8 @@ class DancePipeline(PushesCode, Pipeline):
                 raise ValueError(f"{name}: the pipeline gives dances, not codes; use pipe.model.generate() for it")
         if (mode := options.get("mode")) is not None and mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown: give one of {', '.join(MODES)}")
-        options = check_generation(
-            options,
-            self.model.generation_config,
-            _OPTIONS,
-            self.model.config.codebook_size,
-            samples=True,
-            where="the pipeline",
-        )
+        own, size = self.model.generation_config, self.model.config.codebook_size
+        options = check_generation(options, own, _OPTIONS, size, samples=True, where="the pipeline")
         if "num" in options:
             options["num"] = whole_number("num", options["num"], 1, MOST_DANCES)
         copies = options.pop("num_return_sequences", None)
@@ -417,10 +398,8 @@ class DancePipeline(PushesCode, Pipeline):
             raise ValueError(f"floor={floor!r}: give True or False")
         if "start_motion" in options:
             options["start_motion"] = self._check_start_motion(options["start_motion"])
-        for name in _PREPROCESS & options.keys():
-            first[name] = options.pop(name)
-        for name in _POSTPROCESS & options.keys():
-            last[name] = options.pop(name)
+        first = {name: options.pop(name) for name in _PREPROCESS & options.keys()}
+        last = {name: options.pop(name) for name in _POSTPROCESS & options.keys()}
         return first, options, last
 
     @staticmethod
@@ -479,12 +458,8 @@ class DancePipeline(PushesCode, Pipeline):
             inputs |= self._encode(start_motion, frames)
             position = np.asarray(start_motion["translation"])[0].tolist()
         model = str(self.model.name_or_path)
-        metadata = {
-            "genre": genre,
-            "model": Path(model).name if Path(model).is_dir() else model,
-            "song": name,
-            "start": start,
-        }
+        model = Path(model).name if Path(model).is_dir() else model
+        metadata = {"genre": genre, "model": model, "song": name, "start": start}
         return {"inputs": inputs, "positions": [position], "metadata": [metadata], "began": [began], "songs": [song]}
 
     def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
@@ -531,7 +506,8 @@ class DancePipeline(PushesCode, Pipeline):
         seeds = [int.from_bytes(os.urandom(4), "little") if seed is None else int(seed) for _ in range(songs)]
         config, defaults = self.model.config, self.model.generation_config
         if generation_config is not None:  # transformers does not accept both a configuration and keywords
-            generate_kwargs = {**_options_of(generation_config), **generate_kwargs}
+            fields = {name: getattr(generation_config, name, None) for name in (*GENERATION_OPTIONS, *OWN_FIELDS)}
+            generate_kwargs = {name: v for name, v in fields.items() if v is not None} | generate_kwargs
         if num is not None:
             generate_kwargs["num_return_sequences"] = num
         if defaults.do_sample is None:
@@ -562,7 +538,7 @@ class DancePipeline(PushesCode, Pipeline):
         for index, (metadata, position, began, song) in enumerate(
             zip(*(results[name] for name in ("metadata", "positions", "began", "songs")), strict=True)
         ):
-            codes = _Codes(*(stream[index] for stream in streams))
+            codes = tuple(stream[index] for stream in streams)
             motions = self.processor.post_process_motion(codes, self.tokenizer, counts[index], floor, position)
             metadata = {**metadata, "compute_seconds": round(time.perf_counter() - began, 3)}
             fps, genre = self.tokenizer.config.fps, metadata["genre"]
@@ -585,12 +561,6 @@ _MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", 
 _NO_OUTPUT = {"output_scores", "output_logits", "return_dict_in_generate"}
 
 
-def _options_of(config: GenerationConfig) -> dict[str, Any]:
-    """The fields of a generation configuration that are set, as keywords."""
-    names = (*GENERATION_OPTIONS, *OWN_FIELDS)
-    return {name: value for name in names if (value := getattr(config, name, None)) is not None}
-
-
 def _is_iterator(songs: Any) -> bool:
     return isinstance(songs, collections.abc.Iterator) and not hasattr(songs, "read")
 
@@ -602,19 +572,6 @@ def _several(song: Any) -> bool:
     if isinstance(song, str | bytes | bytearray | memoryview | Mapping) or hasattr(song, "read"):
         return False
     return isinstance(song, Sequence | Dataset) or _is_iterator(song)
-
-
-class _Listed(Dataset):
-    """A sequence that is no list, such as a column of a data set, in the form that transformers' pipelines take."""
-
-    def __init__(self, songs: Sequence[Any]) -> None:
-        self.songs = songs
-
-    def __len__(self) -> int:
-        return len(self.songs)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.songs[index]
 
 
 def _prefetch(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:
@@ -652,6 +609,3 @@ def _collate(songs: list[dict[str, Any]]) -> dict[str, Any]:
         batch[name] = torch.cat([one[name] for one in inputs])
     lists = ("positions", "metadata", "began", "songs")
     return {"inputs": batch, **{name: [entry for song in songs for entry in song[name]] for name in lists}}
-
-
-__all__ = ["DancePipeline", "find_device", "load_weights"]

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
@@ -351,7 +350,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         fps = self._tokenizer_for(tokenizer).config.fps
         dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start)
         ids = _part(outputs, "genre_ids")
-        genres = [None] * len(dances) if ids is None else [self._genre_of(index) for index in ids.tolist()]
+        names = dict(enumerate(self.genres))
+        genres = [None] * len(dances) if ids is None else [names.get(index) for index in ids.tolist()]
         return [self._dance({**dance, "fps": fps, "genre": genre}) for dance, genre in zip(dances, genres, strict=True)]
 
     def decode(self, outputs: Any, tokenizer: Any = None, **options: Any) -> Any:
@@ -373,9 +373,6 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 f"tokenizer of type {type(tokenizer).__name__}: give a MegaDanceTokenizer, or leave it out"
             )
         return tokenizer
-
-    def _genre_of(self, index: int) -> str | None:
-        return self.genres[index] if 0 <= index < len(self.genres) else None
 
     def _dance(self, dance: dict[str, Any]) -> Any:
         """The form in which a dance is returned. Subclasses override it."""
@@ -420,7 +417,14 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             # One by one: through the decoder, the padding of a shorter dance would change its last frames.
             codes = -(-count // self.frames_per_code)
             motion = tokenizer.decode(upper[None, :codes], lower[None, :codes])[0, :count].float().cpu()
-            poses, translation = self._to_poses(motion, tokenizer.config.fps, floor, start)
+            poses, translation = motion_to_poses(motion)
+            first = start
+            if first is None:
+                joints = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
+                first = (0.0, -float(joints[:, 1].min()), 0.0)
+            translation = translation + torch.tensor(first, dtype=translation.dtype)
+            if floor:
+                translation = ground_translation(poses, translation, tokenizer.config.fps)
             dances.append({"poses": poses.numpy(), "translation": translation.numpy()})
         return dances
 
@@ -442,20 +446,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             )
         return np.repeat(counts, batch // len(counts)).tolist()
 
-    @staticmethod
-    def _to_poses(motion: Tensor, fps: float, floor: bool, start: Sequence[float] | None) -> tuple[Tensor, Tensor]:
-        poses, translation = motion_to_poses(motion)
-        if start is None:
-            first = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
-            start = (0.0, -float(first[:, 1].min()), 0.0)
-        translation = translation + torch.tensor(start, dtype=translation.dtype)
-        return poses, ground_translation(poses, translation, fps) if floor else translation
-
 
 def _part(outputs: Any, name: str) -> Any:
     if isinstance(outputs, tuple) and len(outputs) == 2:
         return dict(zip(("upper_codes", "lower_codes"), outputs, strict=True)).get(name)
     return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
-
-
-__all__ = ["MegaDanceProcessor"]
