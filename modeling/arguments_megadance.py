@@ -84,7 +84,6 @@ _OTHER = (
 )
 GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *_OTHER)  # those that have an effect
 OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, in addition to those of transformers
-_BOOKKEEPING = ("transformers_version",)
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -143,7 +142,6 @@ def _plain(value: Any) -> int | float | None:
     return float(value) if isinstance(value, numbers.Real) else None
 
 
-_COUNT = "a whole number of 0 or more"
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "temperature": ("a number above 0", lambda number: number > 0),
     "top_p": ("a number above 0, up to 1", lambda number: 0 < number <= 1),
@@ -230,7 +228,7 @@ def _of_config(config: GenerationConfig | None, known: Collection[str], where: s
     """The checked options of a configuration. Unless `strict`, those that this version of transformers does not know are skipped."""
     given, defaults = {}, vars(GenerationConfig())
     for name, value in ({} if config is None else vars(config)).items():
-        if name.startswith("_") or name in _BOOKKEEPING or name in OWN_FIELDS or value is None:
+        if name.startswith("_") or name in ("transformers_version", *OWN_FIELDS) or value is None:
             continue
         if name in GENERATION_OPTIONS:
             given[name] = _checked(name, value)
@@ -337,20 +335,3 @@ def need_counts(num_frames: Any, batch: int) -> list[int] | None:
     if len(counts) != batch:
         raise ValueError(f"num_frames has {len(counts)} numbers for a batch of {batch}: give one for each")
     return counts
-
-
-__all__ = [
-    "GENERATION_OPTIONS",
-    "MOST_DANCES",
-    "OWN_FIELDS",
-    "check_generation",
-    "check_helpers",
-    "names_of",
-    "need_codes",
-    "need_counts",
-    "need_tensors",
-    "real_number",
-    "seed_number",
-    "unknown_option",
-    "whole_number",
-]

@@ -21,12 +21,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from .decoding_megadance import (
-    MAX_CHANNELS,
     MAX_FILE,
-    MAX_RATE,
-    MAX_SECONDS,
     MAX_WAVEFORM,
-    MIN_RATE,
     AudioError,
     BeyondEnd,
     Budget,
@@ -44,9 +40,8 @@ SILENCE = 1e-4  # peak, -80 dB: below this there is only dither
 LOUDEST = 16.0  # peak, 24 dB above full scale: louder samples are not scaled to [-1, 1], or broken
 SURROUNDINGS = 90.0  # seconds analysed before and after an excerpt, so that its tempo is the song's
 ARRAY_CHANNELS = 8  # an array whose shorter side is longer is no song
-_OPPOSED = (
-    0.05  # channels cancel each other if the power of their mean is below this share of what independent channels have
-)
+# Channels cancel each other if the power of their mean is below this share of what independent channels have.
+_OPPOSED = 0.05
 _PIECE = 2**18  # samples of an array processed at once
 _ADDRESS_SECONDS, _CONNECT_SECONDS = 120.0, 20.0
 
@@ -295,7 +290,7 @@ def _open(source: Any, sampling_rate: int | None, argument: str, addresses: bool
             source = source.get_all_samples()
     if hasattr(source, "data") and hasattr(source, "sample_rate"):
         return _open_array(source.data, source.sample_rate, argument)
-    if isinstance(source, (bytes, bytearray, memoryview)) and not _has_numbers(source):
+    if isinstance(source, (bytes, bytearray)) or (isinstance(source, memoryview) and source.format in ("B", "b", "c")):
         return Sound(f"{argument} of {len(source)} bytes", stream=io.BytesIO(source))
     if hasattr(source, "read"):
         return _open_stream(source, argument)
@@ -360,10 +355,6 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, (int, float, np.number)):
         return True
     return getattr(value, "shape", None) == () and hasattr(value, "item")  # an array or tensor of one number
-
-
-def _has_numbers(source: Any) -> bool:
-    return isinstance(source, memoryview) and source.format not in ("B", "b", "c")
 
 
 def _open_row(row: Mapping, argument: str, addresses: bool) -> Sound:
@@ -643,27 +634,3 @@ class _Store:
     def all(self) -> np.ndarray:
         self.values.resize((self._used, *self.values.shape[1:]), refcheck=False)
         return self.values
-
-
-__all__ = [
-    "LOUDEST",
-    "MAX_CHANNELS",
-    "MAX_RATE",
-    "MAX_SECONDS",
-    "MIN_RATE",
-    "MIN_SECONDS",
-    "SURROUNDINGS",
-    "AudioError",
-    "AudioSource",
-    "BeyondEnd",
-    "Inspection",
-    "LiveMix",
-    "Sound",
-    "as_songs",
-    "is_pair",
-    "is_same_file",
-    "load_audio",
-    "load_excerpt",
-    "open_sound",
-    "opened",
-]

@@ -124,15 +124,3 @@ def read_experts(source: str | os.PathLike, keys: Sequence[str], **hub: Any) -> 
         with reading(path, error=ModelError), safe_open(path, framework="pt") as file:
             tensors.update({name: file.get_tensor(name) for name in file.keys() if genre_of(name) in keys})
     return tensors
-
-
-__all__ = [
-    "HUB_ARGUMENTS",
-    "TOKENIZER_FOLDER",
-    "genre_of",
-    "only_genres",
-    "read_experts",
-    "remember_source",
-    "save_by_genre",
-    "source_of",
-]

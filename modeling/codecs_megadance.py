@@ -164,13 +164,3 @@ def decoder_reach(config: MegaDanceTokenizerConfig) -> int:
         reach += (dilations + 1) / rate + linear / (2 * rate)
         rate *= 2
     return math.ceil(reach + residual / rate)
-
-
-__all__ = [
-    "BodyPartCodec",
-    "PlainDecoder",
-    "PlainEncoder",
-    "ResidualDecoder",
-    "ResidualEncoder",
-    "decoder_reach",
-]

@@ -11,10 +11,11 @@ A truncated file is reported if that can be detected, and limits are checked bef
 """
 
 import io
+import itertools
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -68,13 +69,13 @@ class BeyondEnd(AudioError):
         self.ends = ends
 
 
-def check_rate(rate: object, name: str = "sampling_rate") -> int:
+def check_rate(rate: Any, name: str = "sampling_rate") -> int:
     """A sampling rate in Hz as an int.
 
     Raises:
         AudioError: it is no whole number from 1000 to 768000.
     """
-    number: Any = cast(Any, rate).item() if getattr(rate, "shape", None) in ((), (1,)) else rate  # numpy's or torch's
+    number = rate.item() if getattr(rate, "shape", None) in ((), (1,)) else rate  # numpy's or torch's
     if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
         raise AudioError(f"{name}={rate!r}: give the rate in Hz, from {MIN_RATE} to {MAX_RATE}, such as 44100")
     if not MIN_RATE <= number <= MAX_RATE or number != int(number):
@@ -118,10 +119,11 @@ def decode(stream: BinaryIO, name: str, start: float, duration: float | None) ->
         if len(parts) > _MAX_PARTS:
             raise AudioError(f"{name} was joined of more than {_MAX_PARTS} sounds: export it again as one")
         if len(parts) > 1:
-            yield from _excerpt(_decode_parts(stream, parts, name), name, start, duration)
+            files = (_FilePart(stream, *part) for part in parts)
+            pieces = itertools.chain.from_iterable(_decode_one(file, name, 0.0, None) for file in files)
+            yield from _excerpt(pieces, name, start, duration)
         else:
-            begin, end = parts[0]
-            yield from _decode_one(stream if begin == 0 else _part(stream, begin, end), name, start, duration)
+            yield from _decode_one(stream if parts[0][0] == 0 else _FilePart(stream, *parts[0]), name, start, duration)
 
 
 def length(stream: BinaryIO, name: str) -> float:
@@ -137,12 +139,7 @@ def length(stream: BinaryIO, name: str) -> float:
         return sum(len(piece) / rate for piece, rate in decode(stream, name, 0.0, None))
 
 
-def _decode_parts(stream: BinaryIO, parts: list[tuple[int, int]], name: str) -> Iterator[tuple[np.ndarray, int]]:
-    for begin, end in parts:
-        yield from _decode_one(_part(stream, begin, end), name, 0.0, None)
-
-
-def _decode_one(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
+def _decode_one(stream: Any, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
     reliable, damage = _check_length(stream, stream.seek(0, os.SEEK_END))
     if damage and duration is None:  # a dance to half a song is useless
         raise CutShort(f"{name} is cut short ({damage}): fetch it again, or pass a duration that is still there")
@@ -222,7 +219,10 @@ def _decode_with_av(stream: BinaryIO, name: str, damage: str | None) -> Iterator
         container = av.open(stream, options=options, **replaced)
     except (av.error.FFmpegError, ValueError) as error:
         size = stream.seek(0, os.SEEK_END)
-        if damage := damage or _unfinished_box(stream, size):
+        for _, end, kind in _boxes(stream):  # of an mp4
+            if end > size and not damage:
+                damage = f"its part {kind.decode('ascii', 'replace')!r} ends at byte {end} and the file has {size}"
+        if damage:
             raise CutShort(f"{name} is cut short ({damage}): fetch it again") from error
         raise AudioError(
             f"{name} is not audio, or of an unknown format: give a wav, mp3, ogg or flac file, or another that plays"
@@ -629,18 +629,6 @@ def _boxes(stream: BinaryIO, position: int = 0) -> Iterator[tuple[int, int, byte
         position += length
 
 
-def _unfinished_box(stream: BinaryIO, size: int) -> str | None:
-    """The evidence that the end of an mp4 is missing: a box that reaches beyond the file."""
-    for _, end, kind in _boxes(stream):
-        if end > size:
-            return f"its part {kind.decode('ascii', 'replace')!r} ends at byte {end} and the file has {size}"
-    return None
-
-
-def _part(stream: BinaryIO, begin: int, end: int) -> BinaryIO:
-    return cast(BinaryIO, _FilePart(stream, begin, end))
-
-
 class _FilePart(io.RawIOBase):
     """A part of a file, as a file."""
 
@@ -663,22 +651,3 @@ class _FilePart(io.RawIOBase):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
-
-
-__all__ = [
-    "MAX_CHANNELS",
-    "MAX_FILE",
-    "MAX_RATE",
-    "MAX_SECONDS",
-    "MAX_WAVEFORM",
-    "MIN_RATE",
-    "AudioError",
-    "AudioWarning",
-    "BeyondEnd",
-    "Budget",
-    "CutShort",
-    "as_floats",
-    "check_rate",
-    "decode",
-    "length",
-]

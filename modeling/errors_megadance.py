@@ -115,16 +115,3 @@ def _is_from_the_hub(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-__all__ = [
-    "EXTRACTOR_FILES",
-    "FileError",
-    "ModelError",
-    "SAVE_AGAIN",
-    "one_line",
-    "read_json",
-    "reading",
-    "reason_of",
-    "short",
-]

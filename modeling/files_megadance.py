@@ -23,7 +23,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from .errors_megadance import FileError, reason_of
@@ -88,11 +88,8 @@ class Scratch:
 @contextmanager
 def scratch(parent: str | os.PathLike | None = None) -> Iterator[Path]:
     """A `Scratch` folder that is removed at the end of the block."""
-    made = Scratch(parent)
-    try:
+    with closing(Scratch(parent)) as made:
         yield made.folder
-    finally:
-        made.close()
 
 
 def sweep(parent: str | os.PathLike) -> None:
@@ -334,7 +331,9 @@ def all_or_none(
             origin: BaseException = cause
             while origin.__cause__ is not None:  # the error of a nested writer names its own temporary file
                 origin = origin.__cause__
-            reason = _with_final_paths(reason_of(origin), moves)
+            reason = reason_of(origin)
+            for move in moves:
+                reason = reason.replace(str(move.temporary), str(move.path))
             raise error(f"{named} cannot be written ({reason}): {remedy}") from cause
 
 
@@ -362,18 +361,9 @@ def _is_about_writing(cause: Exception, moves: list[_Move], path: str) -> bool:
     return cause.filename is None or str(cause.filename) in mine
 
 
-def _with_final_paths(text: str, moves: list[_Move]) -> str:
-    for move in moves:
-        text = text.replace(str(move.temporary), str(move.path))
-    return text
-
-
 def readable_size(count: int) -> str:
     """A number of bytes for people: 812 bytes, 4.2 kB, 13.0 MB, 1.5 GB."""
     if count < 1000:
         return f"{count} bytes"
     size, unit = next((count / one, unit) for one, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if count >= one)
     return f"{size:.1f} {unit}"
-
-
-__all__ = ["Scratch", "all_or_none", "check_place", "readable_size", "real_place", "scratch", "sweep", "whole"]

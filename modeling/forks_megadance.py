@@ -38,6 +38,3 @@ def warn_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # Windows has no forks
     os.register_at_fork(after_in_child=_after_fork)
-
-
-__all__ = ["in_forked_process", "warn_after_fork"]

@@ -200,7 +200,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
         all_logits, all_scores = [], []
         report, close = _progress(progress, total)
         report(known)
-        music = self.base_model.encode_music(features, self._rhythm(features, lengths))
+        # beat and bar are read from each whole song: a window alone tells less
+        in_music = torch.arange(features.shape[1], device=device) < lengths[:, None] * step
+        music = self.base_model.encode_music(features, self.base_model.encode_rhythm(features, in_music))
         use_cache = bool(generation_config.use_cache)
         if backend not in ("auto", "torch") and not use_cache:
             raise ValueError(
@@ -234,11 +236,6 @@ class MegaDanceGenerationMixin(GenerationMixin):
         frames = None if counts is None else torch.tensor(counts, device=device).repeat_interleave(copies, 0)
         scored = (*per_stream(all_logits), *per_stream(all_scores))
         return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *scored, frames, genre_ids)
-
-    def _rhythm(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor | None:
-        """Beat and bar, read from each whole song: a window alone tells less."""
-        frames = torch.arange(features.shape[1], device=features.device)
-        return self.base_model.encode_rhythm(features, frames < lengths[:, None] * self.config.frames_per_code)
 
     def _window_logits(self, music, codes, genre_ids, mode, known, total, cache):
         """Yield (index, logits [2 * batch, codebook_size]) of each code to come; the caller fills `codes[:, index]`."""
@@ -410,6 +407,3 @@ def _progress(progress: bool | Callable[[int, int], None], total: int) -> tuple[
         return lambda done: None, lambda: None
     bar = progress_bar(total=total, unit="code", desc="dance")
     return lambda done: bar.update(done - bar.n), bar.close
-
-
-__all__ = ["MODES", "MegaDanceGenerateOutput", "MegaDanceGenerationMixin", "choose", "draw", "window_start"]

@@ -105,16 +105,12 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, Mamba):
+        if isinstance(module, Mamba | RhythmEncoder):
             module.init_weights()
-        elif isinstance(module, RhythmEncoder):
-            module.init_weights()
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | nn.Embedding):
             init.normal_(module.weight, std=self.config.initializer_range)
-            if module.bias is not None:
+            if getattr(module, "bias", None) is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
@@ -177,8 +173,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         for module in model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.clone())
-        found = [genre_of(name) for name in info["missing_keys"]]
-        absent = {key for key in found if key}
+        absent = {genre_of(name) for name in info["missing_keys"]} - {None}
         if absent:
             missing = [genre for genre in model.config.built_genres if genre_key(genre) in absent]
             raise ValueError(
@@ -309,12 +304,9 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
 
     def num_active_parameters(self) -> int:
         """Parameters that one dance uses: all but the experts of the other genres."""
-        total = sum(parameter.numel() for parameter in self.parameters())
-        experts = [layer.genre_experts for layer in self.base_model.layers if layer.genre_experts is not None]
-        for genre_experts in experts:
-            sizes = [sum(parameter.numel() for parameter in expert.parameters()) for expert in genre_experts.values()]
-            total -= sum(sizes[1:])
-        return total
+        experts = [list(layer.genre_experts.values()) for layer in self.base_model.layers if layer.genre_experts]
+        unused = [parameter for others in experts for expert in others[1:] for parameter in expert.parameters()]
+        return sum(parameter.numel() for parameter in self.parameters()) - sum(map(torch.numel, unused))
 
 
 def _one_cache(cache: MegaDanceCache | None, past_key_values: MegaDanceCache | None) -> MegaDanceCache | None:
@@ -655,12 +647,3 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         assert rhythm is not None
         error = rhythm.float() - labels.nan_to_num()
         return (error.square() * known).sum() / known.sum().clamp(min=1)
-
-
-__all__ = [
-    "MegaDanceForMotionGeneration",
-    "MegaDanceModel",
-    "MegaDanceModelOutput",
-    "MegaDanceMotionGenerationOutput",
-    "MegaDancePreTrainedModel",
-]

@@ -134,6 +134,3 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
             raise ValueError(f"labels has shape {tuple(labels.shape)}; expected genre ids, {tuple(logits.shape[:1])}")
         loss = None if labels is None else F.cross_entropy(logits.float(), labels)
         return MegaDanceGenreClassifierOutput(loss, logits)
-
-
-__all__ = ["MegaDanceForGenreClassification", "MegaDanceGenreClassifierOutput", "classifier_motion"]

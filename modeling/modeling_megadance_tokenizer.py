@@ -307,13 +307,3 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
         offsets = self.config.rest_offsets
         rest = None if offsets is None else torch.tensor(offsets, dtype=motion.dtype, device=motion.device)
         return motion_to_joints(motion, root, rest)
-
-
-__all__ = [
-    "MegaDanceTokenizer",
-    "MegaDanceTokenizerEncoderOutput",
-    "MegaDanceTokenizerOutput",
-    "dynamics_l1",
-    "join_body",
-    "split_body",
-]

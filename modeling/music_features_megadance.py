@@ -63,9 +63,8 @@ SHORT_TEMPO_PRIOR, SHORT_SECONDS = (115.0, 0.7), 20.0
 _OCTAVES, _BINS = 4, 36  # bins per octave
 _LOWEST = 440 * 2 ** (-45 / 12)  # C1, 32.7 Hz
 _HANN_BANDWIDTH = 1.50018310546875  # of the Hann window, in bins
-_CHROMA_SAMPLES = (
-    32768  # shorter sounds, which do not fill the longest filter (24,000 samples at 15360 Hz), are padded with zeros
-)
+# Shorter sounds, which do not fill the longest filter (24,000 samples at 15360 Hz), are padded with zeros.
+_CHROMA_SAMPLES = 32768
 
 
 def music_features(
@@ -405,7 +404,8 @@ def track_beats(
     fit = np.convolve(strength, window)[period : period + len(strength)]
 
     total, previous = _best_paths(fit, period)
-    peaks = _local_maxima(total)
+    peaks = np.append(False, total[1:] > total[:-1])  # never the first row
+    peaks[:-1] &= total[:-1] >= total[1:]
     row = len(fit) - 1
     if peaks.any():
         good = peaks & (total >= 0.5 * np.median(total[peaks]))
@@ -464,14 +464,6 @@ def _best_paths(fit: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
     loud = np.flatnonzero(fit >= 0.01 * fit.max())
     previous[: loud[0]] = -1  # the first beat is not in silence
     return total[longest:], previous
-
-
-def _local_maxima(values: np.ndarray) -> np.ndarray:
-    """Where a value is larger than the one before and not smaller than the one after; never the first."""
-    larger = np.zeros(len(values), dtype=bool)
-    larger[1:] = values[1:] > values[:-1]
-    larger[:-1] &= values[:-1] >= values[1:]
-    return larger
 
 
 # --- chroma ----------------------------------------------------------------------------------------------------------
@@ -584,28 +576,3 @@ def pitches(magnitude: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> tuple[
     curvature, slope = above + below - 2 * centre, (above - below) / 2
     shift = np.where(np.abs(slope) < np.abs(curvature), -slope / np.where(curvature == 0, 1, curvature), 0)
     return (column + low + shift) * np.float32(sampling_rate / size), centre + 0.5 * slope * shift
-
-
-__all__ = [
-    "BEAT",
-    "CHROMA",
-    "EVENTS",
-    "HOP_LENGTH",
-    "MFCC",
-    "MUSIC_COLUMNS",
-    "MUSIC_FEATURE_SIZE",
-    "ONSET_ENVELOPE",
-    "PEAK",
-    "SAMPLING_RATE",
-    "SHORT_SECONDS",
-    "SHORT_TEMPO_PRIOR",
-    "TEMPO_PRIOR",
-    "harmonic_percussive_masks",
-    "music_features",
-    "onset_peaks",
-    "pitches",
-    "running_median",
-    "song_features",
-    "sound_library",
-    "track_beats",
-]

@@ -117,6 +117,3 @@ def _plain(number: float) -> str:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-__all__ = ["Lines", "progress_bar"]

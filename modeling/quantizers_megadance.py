@@ -302,15 +302,3 @@ register_quantizer("vq", VectorQuantizer)
 def codebook_utilization(codes: Tensor, codebook_size: int) -> float:
     """Share of the codebook that occurs in `codes` (any shape): 1.0 when every code is in use (paper, section 1)."""
     return torch.unique(codes).numel() / codebook_size
-
-
-__all__ = [
-    "BUILT_IN",
-    "FiniteScalarQuantizer",
-    "Quantizer",
-    "ScalarNorm",
-    "VectorQuantizer",
-    "codebook_utilization",
-    "find_quantizer",
-    "register_quantizer",
-]

@@ -56,6 +56,3 @@ class NamesCode(PushesCode):
     def to_dict(self) -> dict[str, Any]:
         # Flat strings: for a class with "Tokenizer" in its name transformers would write a list, which AutoModel cannot read.
         return {**super().to_dict(), "auto_map": dict(self._auto_classes)}
-
-
-__all__ = ["PIPELINES", "TASK", "NamesCode", "PushesCode", "carry_code", "copy_code", "task_is_registered"]

@@ -65,6 +65,3 @@ class RhythmEncoder(nn.Module):
             x = conv((hidden * music).mT).mT
             hidden = hidden + mix(self.dropout(F.gelu(x)))
         return self.out(F.gelu(hidden)) * music
-
-
-__all__ = ["RHYTHM_SIZE", "RhythmEncoder", "phase_vectors"]

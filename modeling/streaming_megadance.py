@@ -437,10 +437,8 @@ class DanceStream:
     ) -> None:
         rate = check_rate(sampling_rate)
         self.model = model
-        self.wait_codes, self.guess_codes = (
-            whole_number("wait_codes", wait_codes),
-            whole_number("guess_codes", guess_codes),
-        )
+        self.wait_codes = whole_number("wait_codes", wait_codes)
+        self.guess_codes = whole_number("guess_codes", guess_codes)
         self._step, self._ahead = model.config.frames_per_code, model.config.music_lookahead
         self._codes = CodeStream(model, genre_id, seed, **generation)
         self._poses = PoseStream(tokenizer, floor)
@@ -540,14 +538,3 @@ class DanceStream:
         written = self._codes.codes.shape[1]
         foreseen = self._codes.foresee([music_for(index) for index in range(written, steps + guesses)])
         return torch.cat((self._codes.codes, foreseen), dim=1)
-
-
-__all__ = [
-    "CodeStream",
-    "DanceChunk",
-    "DanceStream",
-    "LiveMusic",
-    "PoseStream",
-    "expected_rows",
-    "steady_phase",
-]
