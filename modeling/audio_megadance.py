@@ -25,10 +25,10 @@ from .decoding_megadance import (
     MAX_WAVEFORM,
     AudioError,
     BeyondEnd,
-    Budget,
     CutShort,
     as_floats,
     check_rate,
+    check_size,
     decode,
     length,
 )
@@ -237,7 +237,7 @@ class Sound:
         if first >= last > 0:
             raise BeyondEnd(start, self.name, last / rate)
         last = last if duration is None else min(last, first + round(duration * rate))
-        Budget(self.name, rate, waveform.shape[1]).check(last - first)
+        check_size(self.name, rate, waveform.shape[1], last - first)
         for begin in range(first, max(last, first + 1), _PIECE):
             yield as_floats(waveform[begin : min(begin + _PIECE, last)]), rate
 

@@ -26,10 +26,8 @@ class ResidualBlock(nn.Module):
 
 
 def _residual_blocks(config: MegaDanceTokenizerConfig, reverse: bool) -> nn.Sequential:
-    dilations = [config.residual_dilation**depth for depth in range(config.residual_depth)]
-    return nn.Sequential(
-        *(ResidualBlock(config.hidden_size, d) for d in (reversed(dilations) if reverse else dilations))
-    )
+    depths = range(config.residual_depth)[:: -1 if reverse else 1]
+    return nn.Sequential(*(ResidualBlock(config.hidden_size, config.residual_dilation**depth) for depth in depths))
 
 
 class LinearUpsample(nn.Module):

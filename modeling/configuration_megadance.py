@@ -94,9 +94,10 @@ MAX_SIZES = {
 MAX_GENRES, MAX_LETTERS = 10_000, 200
 
 
-def _require_sizes(config: Any, names: str) -> None:
-    for name in names.split():
-        _require(config, name, 1 <= getattr(config, name) <= MAX_SIZES[name], f"use 1 to {MAX_SIZES[name]}")
+def _require_sizes(config: Any) -> None:
+    for name, largest in MAX_SIZES.items():
+        value = getattr(config, name) if name in config.__dataclass_fields__ else None
+        _require(config, name, value is None or 1 <= value <= largest, f"use 1 to {largest}")
 
 
 def _require_weights(config: Any, names: str, highest: float = 1e6) -> None:
@@ -134,7 +135,8 @@ class SavedConfig(NamesCode):
     @classmethod
     def needed(cls) -> list[str]:
         """Fields that a saved configuration must have, since a default could make another model of it silently."""
-        return [name for name in cls.__annotations__ if name not in cls._optional]
+        common = PreTrainedConfig.__dataclass_fields__
+        return [name for name in cls.__dataclass_fields__ if name not in common and name not in cls._optional]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -262,10 +264,11 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
         find_quantizer(self.quantizer).check_config(self)
         unused = self.quantizer_options is not None and self.quantizer in BUILT_IN
         _require(self, "quantizer_options", not unused, f"{self.quantizer!r} has none; leave it out")
-        _require_sizes(self, "codebook_size")
+        largest = MAX_SIZES["codebook_size"]
+        _require(self, "codebook_size", 1 <= self.codebook_size <= largest, f"use 1 to {largest}")
 
     def validate_sizes(self):
-        _require_sizes(self, "fps hidden_size code_size num_downsamples residual_depth residual_dilation")
+        _require_sizes(self)
         small = self.residual_dilation**self.residual_depth <= 1_000_000
         _require(self, "residual_depth", small, "the last dilation would be more than a million")
 
@@ -424,14 +427,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         return columns * (self.frames_per_code if self.music_reduction == "stack" else 1)
 
     def validate_sizes(self):
-        _require_sizes(
-            self,
-            "codebook_size hidden_size num_hidden_layers num_attention_heads intermediate_size state_size conv_kernel "
-            "expand music_feature_size music_hidden_size output_hidden_size context_codes slide_codes training_codes fps "
-            "frames_per_code rhythm_layers",
-        )
-        if self.time_step_rank is not None:  # validated again after the default is in place
-            _require_sizes(self, "time_step_rank")
+        _require_sizes(self)
         _require_heads(self)
         _require(self, "training_codes", self.training_codes >= 2, "use 2 or more")
         _require(self, "music_lookahead", self.music_lookahead in (0, 1), "use 0 or 1")
@@ -500,8 +496,7 @@ class MegaDanceClassifierConfig(NamesGenres, PreTrainedConfig):
     fps: int = MOTION_FPS
 
     def validate_sizes(self):
-        names = "hidden_size num_hidden_layers num_attention_heads intermediate_size output_hidden_size fps num_outputs"
-        _require_sizes(self, names)
+        _require_sizes(self)
         _require_heads(self)
         _require(self, "dropout", 0 <= self.dropout < 1, "use a number from 0 to below 1")
 

@@ -83,23 +83,17 @@ def check_rate(rate: Any, name: str = "sampling_rate") -> int:
     return int(number)
 
 
-class Budget:
-    """Limits how much of a sound is decoded; checked beforehand."""
-
-    def __init__(self, name: str, rate: int, channels: int) -> None:
-        check_rate(rate, f"{name}: sampling_rate")
-        if not 1 <= channels <= MAX_CHANNELS:
-            raise AudioError(f"{name} has {channels} channels: give a sound of 1 to {MAX_CHANNELS}")
-        self.name, self.rate, self.channels = name, rate, channels
-        self.max_samples = min(int(MAX_SECONDS * rate), MAX_SAMPLES // channels)
-
-    def check(self, samples: int) -> None:
-        """Raises AudioError if this number of samples (per channel) is too large."""
-        if samples > self.max_samples:
-            raise AudioError(
-                f"{self.name} is longer than the {self.max_samples / self.rate / 60:.0f} minutes that are read at once"
-                f" ({self.channels} channels at {self.rate} Hz): give a duration"
-            )
+def check_size(name: str, rate: int, channels: int, samples: int) -> None:
+    """Raises AudioError if a sound of so many samples (per channel) cannot be decoded at once; called before it is."""
+    check_rate(rate, f"{name}: sampling_rate")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"{name} has {channels} channels: give a sound of 1 to {MAX_CHANNELS}")
+    largest = min(int(MAX_SECONDS * rate), MAX_SAMPLES // channels)
+    if samples > largest:
+        raise AudioError(
+            f"{name} is longer than the {largest / rate / 60:.0f} minutes that are read at once ({channels} channels at"
+            f" {rate} Hz): give a duration"
+        )
 
 
 def decode(stream: BinaryIO, name: str, start: float, duration: float | None) -> Iterator[tuple[np.ndarray, int]]:
@@ -170,12 +164,11 @@ def _decode_with_soundfile(
 ) -> Iterator[tuple[np.ndarray, int]]:
     soundfile = sound_library("soundfile")
     rate, frames = file.samplerate, file.frames
-    budget = Budget(name, rate, file.channels)
     first = round(start * rate)
     if frames and first >= frames:
         raise BeyondEnd(start, name, frames / rate)
     wanted = frames - first if duration is None else min(round(duration * rate), frames - first)
-    budget.check(wanted)
+    check_size(name, rate, file.channels, wanted)
     # the same size always: mpg123 rounds differently in pieces of another size
     piece_size = _PIECE if file.channels <= 8 else _PIECE * 8 // file.channels
     read, requested = 0, 1
@@ -338,15 +331,14 @@ def _excerpt(
     try:
         for values, piece_rate in pieces:
             if convert is None:
-                rate = piece_rate
-                budget, convert = Budget(name, rate, values.shape[1]), _Converter(rate, values.shape[1])
+                rate, convert = piece_rate, _Converter(piece_rate, values.shape[1])
                 first = round(start * rate)
                 last = None if duration is None else first + round(duration * rate)
             values = convert(values, piece_rate)
             begin, done = done, done + len(values)
             values = values[max(0, first - begin) : None if last is None else max(0, last - begin)]
             kept += len(values)
-            budget.check(kept)
+            check_size(name, rate, convert.channels, kept)
             if done * convert.channels > 4 * MAX_SAMPLES:
                 raise AudioError(f"start={start:g} is too far into {name}: cut the file first")
             waiting.append(values)

@@ -63,7 +63,7 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
                 raise ValueError(f"{name}={value!r} is not possible: use a whole number from 1 to {most}")
         if (
             isinstance(padding_value, bool)
-            or not isinstance(padding_value, (int, float))
+            or not isinstance(padding_value, int | float)
             or not abs(padding_value) < 1e6
         ):
             raise ValueError(f"padding_value={padding_value!r} is not possible: use a number")

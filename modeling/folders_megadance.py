@@ -6,7 +6,7 @@ The checks: JSON files are objects, the configuration is complete and in range, 
 """
 
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -172,22 +172,16 @@ def check_numbers(model: nn.Module, source: str | os.PathLike) -> None:
             continue
         low, high = (float(value) for value in torch.aminmax(tensor.detach()))
         if not (-_MAX_WEIGHT <= low and high <= _MAX_WEIGHT):  # also if they are NaN
-            raise ModelError(
-                f"model={os.fspath(source)!r}: the weights {name} have NaN or numbers beyond {_MAX_WEIGHT:g} "
-                f"({_file_of(name, source)}): {SAVE_AGAIN}"
-            )
-        if name.endswith(("_std", "running_var")) and low < 0 or name.endswith("_std") and low == 0:
-            raise ModelError(
-                f"model={os.fspath(source)!r}: {name} is not above 0 ({_file_of(name, source)}): {SAVE_AGAIN}"
-            )
-
-
-def _file_of(name: str, source: str | os.PathLike) -> str:
-    try:
-        found = weights_of(source) if os.path.isdir(source) else {}
-    except ModelError:
-        found = {}
-    return os.fspath(found[name][0]) if name in found else WEIGHTS
+            problem = f"the weights {name} have NaN or numbers beyond {_MAX_WEIGHT:g}"
+        elif name.endswith(("_std", "running_var")) and low < 0 or name.endswith("_std") and low == 0:
+            problem = f"{name} is not above 0"
+        else:
+            continue
+        files: dict[str, tuple[Path, list[int]]] = {}
+        with suppress(ModelError):
+            files = weights_of(source) if os.path.isdir(source) else {}
+        file = files[name][0] if name in files else WEIGHTS
+        raise ModelError(f"model={os.fspath(source)!r}: {problem} ({file}): {SAVE_AGAIN}")
 
 
 def check_parts(source: str | os.PathLike, generator: Any, tokenizer: Any, extractor: Any) -> None:
@@ -213,6 +207,9 @@ class ChecksFolder(PushesCode):
     """Mixin of models: `from_pretrained` of a folder checks it first, and any error becomes a ModelError of one line."""
 
     config_class: type[PreTrainedConfig]
+
+    def get_input_embeddings(self) -> None:
+        """None: there is no single one. FSDP asks for it."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any) -> Any:

@@ -100,9 +100,6 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
     # genres that are in the checkpoint but not in `active_genres`
     _keys_to_ignore_on_load_unexpected = [r"layers\.\d+\.genre_experts\.genre_"]
 
-    def get_input_embeddings(self) -> None:
-        """There is no single one; FSDP asks for it."""
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, Mamba | RhythmEncoder):

@@ -78,9 +78,6 @@ class MegaDanceForGenreClassification(ChecksFolder, PreTrainedModel):
         self.register_buffer("motion_std", torch.ones(MOTION_SIZE))
         self.post_init()
 
-    def get_input_embeddings(self) -> None:
-        """None: there is no single one. FSDP asks for it."""
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -69,15 +70,12 @@ class MegaDanceTokenizerOutput(ModelOutput):
 # --- body parts ----------------------------------------------------------------------------------------------------
 
 
-def _columns(part: str) -> list[int]:
-    rotations = (
-        ROOT_SIZE + ROTATION_SIZE * joint + entry for joint in BODY_PARTS[part] for entry in range(ROTATION_SIZE)
-    )
-    return [*(range(ROOT_SIZE) if part == ROOT_PART else ()), *rotations]
-
-
 # Columns of the motion vector that belong to each body part, in the order the codecs read them.
-PART_COLUMNS = {part: _columns(part) for part in BODY_PARTS}
+_ROTATIONS = np.arange(ROOT_SIZE, MOTION_SIZE).reshape(-1, ROTATION_SIZE)
+PART_COLUMNS = {
+    part: [*range(ROOT_SIZE if part == ROOT_PART else 0), *_ROTATIONS[list(joints)].ravel().tolist()]
+    for part, joints in BODY_PARTS.items()
+}
 _FROM_PARTS = [sum(PART_COLUMNS.values(), []).index(column) for column in range(MOTION_SIZE)]
 
 
@@ -152,9 +150,6 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
             if content.get("model_type") == MegaDanceConfig.model_type:
                 kwargs["subfolder"] = TOKENIZER_FOLDER
         return super().from_pretrained(source, *args, **kwargs)
-
-    def get_input_embeddings(self) -> None:
-        """None: there is no single one. FSDP asks for it."""
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):
@@ -232,10 +227,9 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
         """
         warn_after_fork()
         parts = split_body(self.normalize(self._check_motion(motion)))
-        codes = {
-            f"{name}_codes": codec.encode(part) for (name, codec), part in zip(self.codecs.items(), parts, strict=True)
-        }
-        return MegaDanceTokenizerEncoderOutput(**codes)
+        return MegaDanceTokenizerEncoderOutput(
+            *(codec.encode(part) for codec, part in zip(self.codecs.values(), parts, strict=True))
+        )
 
     def decode(self, upper_codes: Tensor | None = None, lower_codes: Tensor | None = None) -> Tensor:
         """Codes, each (B, N) of 0 to codebook size - 1 -> raw motion (B, 8 N, 147).

@@ -72,26 +72,6 @@ def load_weights(cls: type[PreTrainedModel], source: str, **kwargs: Any) -> Any:
     return model.eval()
 
 
-def _extract(
-    song: Any,
-    extractor: MegaDanceFeatureExtractor,
-    start: float,
-    duration: float | None,
-    sampling_rate: int | None,
-) -> tuple[dict[str, Any], str | None]:
-    """Any kind of song -> {"input_features": raw features of the excerpt}, and its name."""
-    if isinstance(song, Mapping) and "input_features" in song:
-        if start or duration is not None:
-            raise ValueError(
-                f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
-            )
-        return dict(song), song.get("name")
-    with opened(song, sampling_rate, argument="song") as sound:
-        if sampling_rate is not None and sound.rate is None:
-            raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
-        return {"input_features": extractor.listen(sound, start, duration)}, sound.title
-
-
 def find_device(device: Any, name: str = "device") -> torch.device | None:
     """The device by its name or number, after a test that it works; None as it is.
 
@@ -125,14 +105,11 @@ def find_device(device: Any, name: str = "device") -> torch.device | None:
     return found
 
 
-class _Dances:
+class _Dances(Iterator):
     """An iterator that makes each dance when it is requested; it has a length if the songs do."""
 
     def __init__(self, dances: Iterator[Any], songs: Any) -> None:
         self._dances, self._songs = dances, songs
-
-    def __iter__(self) -> "_Dances":
-        return self
 
     def __next__(self) -> Any:
         return next(self._dances)
@@ -450,7 +427,18 @@ class DancePipeline(PushesCode, Pipeline):
         if isinstance(song, _Request):
             song, genre = song.song, song.genre or genre
         genre = genre or self.genres[0]
-        features, name = _extract(song, self.processor.feature_extractor, start, duration, sampling_rate)
+        if isinstance(song, Mapping) and "input_features" in song:
+            if start or duration is not None:
+                raise ValueError(
+                    f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
+                )
+            features, name = dict(song), song.get("name")
+        else:
+            with opened(song, sampling_rate, argument="song") as sound:
+                if sampling_rate is not None and sound.rate is None:
+                    raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
+                rows = self.processor.feature_extractor.listen(sound, start, duration)
+                features, name = {"input_features": rows}, sound.title
         inputs = dict(self.processor(features, genre))
         frames = inputs["num_frames"][0]
         position = None  # of the pelvis in the first frame

@@ -95,11 +95,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         genres = list(genres or [])
         if not all(isinstance(genre, str) and genre for genre in genres):
             raise ValueError(f"genres={short(genres)} is not possible: give names")
-        if (
-            isinstance(frames_per_code, bool)
-            or not isinstance(frames_per_code, int)
-            or not 1 <= frames_per_code <= 4096
-        ):
+        if type(frames_per_code) is not int or not 1 <= frames_per_code <= 4096:  # not True either
             raise ValueError(f"frames_per_code={frames_per_code!r} is not possible: use a whole number from 1 to 4096")
         super().__init__(feature_extractor)
         self.genres = genres
