@@ -21,7 +21,7 @@ from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.prepared import MissingDataError
 from megadance_hf.data.raw_files import read_arrays, read_names
 from megadance_hf.data.songs import add_song, find_song
-from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES as GENRES
+from megadance_hf.modeling.genres_megadance import AISTPP_GENRES as GENRES
 from megadance_hf.motion.layouts import SMPL_PELVIS
 
 GENRE_OF_CODE = dict(zip(("BR", "HO", "JB", "JS", "KR", "LH", "LO", "MH", "PO", "WA"), GENRES, strict=True))

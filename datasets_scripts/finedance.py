@@ -25,9 +25,10 @@ from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.prepared import DataError, MissingDataError
 from megadance_hf.data.raw_files import check_exists, read_array, read_arrays, read_names
 from megadance_hf.data.songs import add_song, cut_to_music, find_song
-from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES as GENRES
-from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE, GenreError, match_genre
+from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE
 from megadance_hf.modeling.errors_megadance import reason_of
+from megadance_hf.modeling.genres_megadance import FINEDANCE_GENRES as GENRES
+from megadance_hf.modeling.genres_megadance import GenreError, match_genre
 from megadance_hf.motion.finedance import HANDS, Hands, to_smpl
 from megadance_hf.motion.layouts import SMPLX_PELVIS
 

@@ -30,12 +30,12 @@ _find, _names = lazy_names(
     {
         ".modeling.audio_megadance": ("load_audio",),
         ".modeling.configuration_megadance": (
-            "AISTPP_GENRES",
-            "FINEDANCE_GENRES",
             "MegaDanceClassifierConfig",
             "MegaDanceConfig",
             "MegaDanceTokenizerConfig",
         ),
+        ".modeling.genres_megadance": ("AISTPP_GENRES", "FINEDANCE_GENRES"),
+        ".modeling.quantizers_megadance": ("Quantizer", "register_quantizer"),
         ".modeling.feature_extraction_megadance": ("MegaDanceFeatureExtractor",),
         ".modeling.modeling_megadance": ("MegaDanceForMotionGeneration", "MegaDanceModel"),
         ".modeling.modeling_megadance_classifier": ("MegaDanceForGenreClassification",),

@@ -3,7 +3,7 @@
     waveform, rate = load_audio("song.mp3")            # a file, a pipe, an address, (array, rate), a row of a data set, ...
     waveform, rows = load_excerpt("song.mp3", start=30, duration=10)
 
-`open_sound` defines what can be passed as a song; `decoding_megadance.py` decodes files. This module imports nothing heavy, so that
+`open_sound` defines what can be passed as a song; `sound_files_megadance.py` decodes files. This module imports nothing heavy, so that
 a song can be read while torch and transformers are still being imported.
 """
 
@@ -20,7 +20,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from .decoding_megadance import (
+from .errors_megadance import reading, reason_of
+from .music_features_megadance import HOP_LENGTH, SAMPLING_RATE, num_rows, sound_library
+from .sound_files_megadance import (
     MAX_FILE,
     MAX_WAVEFORM,
     AudioError,
@@ -32,8 +34,6 @@ from .decoding_megadance import (
     decode,
     length,
 )
-from .errors_megadance import reading, reason_of
-from .music_features_megadance import HOP_LENGTH, SAMPLING_RATE, num_rows, sound_library
 
 MIN_SECONDS = 0.25  # less than one motion code (8 frames) cannot be danced to
 SILENCE = 1e-4  # peak, -80 dB: below this there is only dither

@@ -5,57 +5,23 @@ released arrangement; `MegaDanceConfig.paper()` and `MegaDanceTokenizerConfig.pa
 """
 
 import copy
-import difflib
 import math
 import os
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict  # as transformers' own configurations do
 from transformers.configuration_utils import PreTrainedConfig
 
 from .errors_megadance import one_line
+from .genres_megadance import FINEDANCE_GENRES
 from .kinematics_megadance import NUM_JOINTS
 from .music_features_megadance import MUSIC_FEATURE_SIZE
 from .quantizers_megadance import BUILT_IN, find_quantizer
 from .remote_code_megadance import PIPELINES, NamesCode, task_is_registered
 
-# Order of the ids in the released checkpoints.
-FINEDANCE_GENRES = (
-    *("Dai", "ShenYun", "Wei", "Korean", "Urban", "Hiphop", "Popping", "Miao"),
-    *("HanTang", "Breaking", "Kun", "Locking", "Jazz", "Choreography", "Chinese", "DunHuang"),
-)
-# Alphabetical order of AIST++'s two-letter codes: gBR gHO gJB gJS gKR gLH gLO gMH gPO gWA.
-AISTPP_GENRES = (
-    *("Break", "House", "BalletJazz", "StreetJazz", "Krump"),
-    *("LAHiphop", "Lock", "MiddleHiphop", "Pop", "Waack"),
-)
-
 MOTION_FPS = 30
 FRAMES_PER_CODE = 8
 RHYTHM_SIZE = 4  # cosine and sine of the beat's phase, cosine and sine of the bar's
-
-
-class GenreError(ValueError):
-    """An unknown genre; the message lists the known ones."""
-
-
-def match_genre(genre: str, genres: Sequence[str]) -> str:
-    """The name in `genres` that matches `genre`. Capitals, spaces and hyphens do not matter: "Cha-Cha" is "chacha".
-
-    Raises:
-        GenreError: there is none; the message has the nearest spelling and the whole list.
-    """
-    names = {_plain(name): name for name in genres}
-    if isinstance(genre, str) and _plain(genre) in names:
-        return names[_plain(genre)]
-    near = difflib.get_close_matches(_plain(str(genre)), list(names), n=1)
-    hint = f"did you mean {names[near[0]]!r}? " if near else ""
-    raise GenreError(f"genre={genre!r} is unknown: {hint}The genres are {', '.join(genres) or '(none)'}")
-
-
-def _plain(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _require(config: Any, name: str, fits: bool, remedy: str, *shown: Any) -> None:

@@ -21,10 +21,10 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 
 from .audio_megadance import as_songs, load_excerpt, opened
-from .decoding_megadance import MAX_RATE
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, read_json, reading
 from .music_features_megadance import HOP_LENGTH, MUSIC_FEATURE_SIZE, SAMPLING_RATE, num_rows, song_features
 from .remote_code_megadance import NamesCode
+from .sound_files_megadance import MAX_RATE
 
 
 class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):

@@ -31,11 +31,12 @@ from .checkpoints_megadance import (
     remember_source,
     save_by_genre,
 )
-from .configuration_megadance import MegaDanceConfig, match_genre
+from .configuration_megadance import MegaDanceConfig
 from .errors_megadance import ModelError
 from .experts_megadance import Expert, FeedForward, MegaDanceLayer
 from .folders_megadance import ChecksFolder
 from .generation_megadance import MegaDanceGenerationMixin
+from .genres_megadance import match_genre
 from .mamba_megadance import Mamba
 from .rhythm_megadance import RhythmEncoder
 from .routing_megadance import Routing, check_genre_id, genre_key, route

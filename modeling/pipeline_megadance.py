@@ -38,11 +38,11 @@ from .arguments_megadance import (
 )
 from .audio_megadance import AudioError, as_songs, opened
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
-from .configuration_megadance import match_genre
 from .errors_megadance import ModelError, one_line, reason_of
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
+from .genres_megadance import match_genre
 from .kinematics_megadance import poses_to_motion
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer

@@ -28,10 +28,10 @@ from .configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
     MegaDanceTokenizerConfig,
-    match_genre,
 )
 from .errors_megadance import EXTRACTOR_FILES, ModelError, one_line, read_json, short
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
+from .genres_megadance import match_genre
 from .kinematics_megadance import (
     axis_angle_to_matrix,
     forward_kinematics,

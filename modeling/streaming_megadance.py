@@ -37,7 +37,6 @@ from torch import Tensor
 from .arguments_megadance import check_generation, seed_number, whole_number
 from .audio_megadance import AudioError, LiveMix
 from .codecs_megadance import decoder_reach
-from .decoding_megadance import check_rate
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import choose
 from .kinematics_megadance import (
@@ -58,6 +57,7 @@ from .music_features_megadance import (
     sound_library,
     track_beats,
 )
+from .sound_files_megadance import check_rate
 
 GUESS_CODES = 4  # default number of codes that are foreseen
 BLEND_FRAMES = 12  # frames in which a dance blends from what was returned to what later codes make of it

@@ -19,7 +19,7 @@ from helpers import noisy_song as song
 from transformers.dynamic_module_utils import get_imports
 
 from megadance_hf.modeling import audio_megadance as module
-from megadance_hf.modeling import decoding_megadance as decoding
+from megadance_hf.modeling import sound_files_megadance as decoding
 from megadance_hf.modeling.audio_megadance import (
     AudioError,
     LiveMix,

@@ -12,7 +12,7 @@ from test_examples import GENERATOR, TOKENIZER
 from megadance_hf.cli.command import main as megadance
 from megadance_hf.data.prepared import read_prepared
 from megadance_hf.data.songs import song_features
-from megadance_hf.modeling.configuration_megadance import AISTPP_GENRES, FINEDANCE_GENRES
+from megadance_hf.modeling.genres_megadance import AISTPP_GENRES, FINEDANCE_GENRES
 from megadance_hf.pipeline import MusicToDancePipeline
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

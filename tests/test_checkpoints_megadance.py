@@ -7,7 +7,7 @@ import torch
 from helpers import GENRES, tiny_generator
 
 from megadance_hf.modeling.checkpoints_megadance import genre_of
-from megadance_hf.modeling.configuration_megadance import GenreError
+from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
 
 

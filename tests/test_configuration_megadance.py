@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megadance_hf import AISTPP_GENRES, FINEDANCE_GENRES, MegaDanceConfig, MegaDanceTokenizerConfig
-from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+from megadance_hf.modeling.genres_megadance import GenreError, match_genre
 
 pytestmark = pytest.mark.versions
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
 from megadance_hf.modeling.attention_megadance import mask_of_new_positions, sliding_window_mask
-from megadance_hf.modeling.configuration_megadance import GenreError, MegaDanceConfig
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, MegaDanceModel
 from megadance_hf.modeling.routing_megadance import genre_key
 

@@ -20,8 +20,8 @@ from megadance_hf.hub.convert import (
 )
 from megadance_hf.metrics.dance_features import geometric_features, kinetic_features, kinetic_features_aistpp
 from megadance_hf.modeling.attention_megadance import mask_of_new_positions
-from megadance_hf.modeling.configuration_megadance import FINEDANCE_GENRES
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.genres_megadance import FINEDANCE_GENRES
 from megadance_hf.modeling.kinematics_megadance import (
     NUM_JOINTS,
     PARENTS,

@@ -27,9 +27,9 @@ from transformers import GenerationConfig
 
 from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
-from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.generation_megadance import MODES
+from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from megadance_hf import MegaDanceProcessor as PackageProcessor
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
-from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.kinematics_megadance import (
     CONTACT_JOINTS,
     axis_angle_to_matrix,

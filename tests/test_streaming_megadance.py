@@ -10,9 +10,9 @@ from helpers import click_song, noisy_song, save_tiny_model, tiny_generator, tin
 
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.codecs_megadance import decoder_reach
-from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
+from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, ONSET_ENVELOPE, music_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.modeling.rhythm_megadance import phase_vectors

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     for warning in caught:
         print(f"megadance {arguments.command}: {warning.message}", file=sys.stderr)
     with _no_garbage_collection():
-        from megadance_hf.modeling.configuration_megadance import match_genre
+        from megadance_hf.modeling.genres_megadance import match_genre
         from megadance_hf.models import DEFAULT_MODEL, load_config
         from megadance_hf.pipeline import MusicToDancePipeline
     quiet_libraries()

@@ -24,9 +24,9 @@ except ImportError as error:
     raise ImportError(f"the web page needs gradio ({error}): pip install 'megadance-hf[demo]'") from None
 
 from megadance_hf.modeling.audio_megadance import AudioError
-from megadance_hf.modeling.configuration_megadance import GenreError
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.files_megadance import readable_size
+from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.motion.motion import MotionError
 from megadance_hf.render.stage import RenderError
 

@@ -21,7 +21,7 @@ import transformers
 from megadance_hf import __version__
 from megadance_hf.data.clip import MIN_FRAMES, Clip
 from megadance_hf.data.prepared import read_info, read_prepared
-from megadance_hf.modeling.configuration_megadance import match_genre
+from megadance_hf.modeling.genres_megadance import match_genre
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.modeling.progress_megadance import progress_bar

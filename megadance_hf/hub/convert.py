@@ -21,8 +21,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from megadance_hf.modeling.configuration_megadance import (
-    AISTPP_GENRES,
-    FINEDANCE_GENRES,
     MegaDanceClassifierConfig,
     MegaDanceConfig,
     MegaDanceTokenizerConfig,
@@ -30,6 +28,7 @@ from megadance_hf.modeling.configuration_megadance import (
 from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import whole
+from megadance_hf.modeling.genres_megadance import AISTPP_GENRES, FINEDANCE_GENRES
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, genre_key
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer

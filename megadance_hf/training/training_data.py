@@ -13,7 +13,7 @@ from megadance_hf.data.prepared import DataError, read_info, read_prepared
 from megadance_hf.data.segments import CodeSegments, fitting_length
 from megadance_hf.data.splits import hold_back, songs_of
 from megadance_hf.data.statistics import Statistics
-from megadance_hf.modeling.configuration_megadance import GenreError, match_genre
+from megadance_hf.modeling.genres_megadance import GenreError, match_genre
 
 from .config import TrainingConfig, TrainingError
 from .processes import print_once, processes

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 from helpers import noisy_song as song
 
-from megadance_hf.modeling import decoding_megadance as module
+from megadance_hf.modeling import sound_files_megadance as module
 from megadance_hf.modeling.audio_megadance import load_audio
-from megadance_hf.modeling.decoding_megadance import AudioError, AudioWarning, check_rate
+from megadance_hf.modeling.sound_files_megadance import AudioError, AudioWarning, check_rate
 
 pytestmark = pytest.mark.versions
 
