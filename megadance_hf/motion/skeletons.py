@@ -29,6 +29,7 @@ from megadance_hf.modeling.kinematics_megadance import (
 
 from .humanoid import straightening, t_pose_offsets
 from .layouts import MAX_FRAMES, MAX_SAMPLED_FRAMES, NO_UP_AXIS, LayoutError, axis_label, detect_up_axis, y_up_rotation
+from .rotations import rotations_about, shortest_rotations, unit
 
 EXACT_TOLERANCE = 1e-3  # metres: bones of our own skeleton agree with ours to this accuracy
 MAX_BONES = 5000
@@ -226,7 +227,7 @@ def _fit_rotations(found: Mapping[str, np.ndarray]) -> np.ndarray:
         if len(targets) > 1:
             world[joint] = _kabsch(rest, observed)
         else:
-            world[joint] = _shortest_rotations(above @ rest[0], observed[:, 0]) @ above
+            world[joint] = shortest_rotations(above @ rest[0], observed[:, 0]) @ above
             axes = _bend_axes(name, found)
             if axes is not None:
                 world[joint] = _twist_to_bend(world[joint], observed[:, 0], *axes)
@@ -256,19 +257,19 @@ def _bend_axes(name: str, found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, 
     if chain is None or any(f"{side}_{link}" not in found for link in chain):
         return None
     first, middle, last = (found[f"{side}_{link}"] for link in chain)
-    upper, lower = _unit(middle - first), _unit(last - middle)
+    upper, lower = unit(middle - first), unit(last - middle)
     axis = np.array([1.0, 0, 0]) if part == "hip" else np.array([0, -1.0 if side == "left" else 1.0, 0])
     return axis, np.cross(upper, lower)
 
 
 def _twist_to_bend(world: np.ndarray, along: np.ndarray, rest: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """World rotations (T, 3, 3), twisted about the bone towards the bend axis `observed`, the more the clearer that is."""
-    along = _unit(along)
+    along = unit(along)
     current = world @ rest
     # A straight limb keeps its twist: the observed axis is noise. The weights fit the rotations of real dances best.
     target = observed * np.linalg.norm(observed, axis=-1, keepdims=True) + 0.5 * current
     across = [vector - (vector * along).sum(-1, keepdims=True) * along for vector in (current, target)]
-    start, end = map(_unit, across)
+    start, end = map(unit, across)
     angle = np.arctan2((np.cross(start, end) * along).sum(-1), (start * end).sum(-1))
     return Rotation.from_rotvec(angle[:, None] * along).as_matrix() @ world
 
@@ -305,22 +306,12 @@ class Bvh:
                 if channel.endswith("position"):
                     position[:, axis] = values
                 else:
-                    rotation = rotation @ _rotations_about(axis, np.radians(values))
+                    rotation = rotation @ rotations_about(axis, np.radians(values))
             if parent >= 0:
                 above, start = found[parent]
                 position, rotation = start + np.einsum("tab,tb->ta", above, position), above @ rotation
             found[bone] = rotation, position
         return found
-
-
-def _rotations_about(axis: int, angles: np.ndarray) -> np.ndarray:
-    """Rotations (T, 3, 3) about x, y or z by angles (T,) in radians."""
-    rotations = np.tile(np.eye(3), (len(angles), 1, 1))
-    u, v = (axis + 1) % 3, (axis + 2) % 3
-    rotations[:, u, u] = rotations[:, v, v] = np.cos(angles)
-    rotations[:, v, u] = np.sin(angles)
-    rotations[:, u, v] = -rotations[:, v, u]
-    return rotations
 
 
 def parse_bvh(text: str) -> Bvh:
@@ -511,18 +502,18 @@ def _rest_corrections(standing: Mapping[str, np.ndarray], scale: float) -> np.nd
                 if f"{side}_{below}" not in standing:
                     continue
                 index, child = JOINT_INDEX[f"{side}_{joint}"], JOINT_INDEX[f"{side}_{below}"]
-                start = _unit(body @ offsets[child])
-                end = _unit(standing[f"{side}_{below}"] - standing[f"{side}_{joint}"])
+                start = unit(body @ offsets[child])
+                end = unit(standing[f"{side}_{below}"] - standing[f"{side}_{joint}"])
                 angles.append(np.degrees(np.arccos(np.clip(start @ end, -1, 1))))
                 if angles[-1] > (100 if joint in ("shoulder", "elbow") else 45):
                     angles[-1] = 1000.0
                     continue
-                aligning = _shortest_rotations(start[None], end[None])[0]
+                aligning = shortest_rotations(start, end)
                 correction[index] = aligning @ body @ rotations[index]
                 if joint == "elbow":
                     correction[child] = aligning @ body  # a hand at rest is in line with its arm
         back = standing.get("neck", standing.get("head")) - middle[1]
-        lean = np.degrees(np.arccos(np.clip(_unit(back) @ body[:, 1], -1, 1)))
+        lean = np.degrees(np.arccos(np.clip(unit(back) @ body[:, 1], -1, 1)))
         total = sum(angles) + (1000.0 if lean > 40 else 0.0)
         if total < 1000 and (best is None or total < best[0]):
             best = (total, correction)
@@ -630,24 +621,9 @@ class _FitBuilder:
         return Fit(np.concatenate(self.poses), np.concatenate(self.translation), error, self.scale, exact, self.notes)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-
-
 def _kabsch(rest: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """The rotations (T, 3, 3) that bring vectors (n, 3) nearest to those of each frame (T, n, 3) (Kabsch 1976)."""
     left, _, right = np.linalg.svd(np.einsum("tna,nb->tab", observed, rest))
     sign = np.sign(np.linalg.det(left @ right))
     left[:, :, 2] *= sign[:, None]
     return left @ right
-
-
-def _shortest_rotations(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The shortest rotations (T, 3, 3) from directions (T, 3) to others."""
-    start, end = _unit(start), _unit(end)
-    axis = np.cross(start, end)
-    sine, cosine = np.linalg.norm(axis, axis=-1), (start * end).sum(-1)
-    # between opposite directions: about any perpendicular axis
-    across = np.cross(start, np.where(np.abs(start[:, :1]) < 0.7, [[1.0, 0, 0]], [[0, 1.0, 0]]))
-    axis = np.where((sine < 1e-9)[:, None], across, axis)
-    return Rotation.from_rotvec(_unit(axis) * np.arctan2(sine, cosine)[:, None]).as_matrix()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, REST_OFFSETS, matrix_to_axis_angle
+from megadance_hf.motion.rotations import rotations_about, shortest_rotations, unit
 
 from .figures import GENRES, STANCE, Arm, Figure, figures_of
 
@@ -208,7 +209,7 @@ def _pose_leg(rotations: np.ndarray, joints: tuple[int, ...], root: np.ndarray, 
     line = line / distance
     distance = np.minimum(distance, 0.999 * (thigh + shin))
     forward = np.stack((np.sin(heading), np.zeros_like(heading), np.cos(heading)), axis=-1)
-    bend = _unit(forward - (forward * line).sum(-1, keepdims=True) * line)
+    bend = unit(forward - (forward * line).sum(-1, keepdims=True) * line)
     along = (thigh**2 - shin**2 + distance**2) / (2 * distance)
     knee = hip + along * line + np.sqrt(np.maximum(thigh**2 - along**2, 0)) * bend
     upper = _frame(knee - hip, forward) @ _frame(_OFFSETS[knee_joint], np.array([0, 0, 1.0])).swapaxes(-1, -2)
@@ -225,10 +226,10 @@ def _pose_arm(rotations: np.ndarray, joints: tuple[int, ...], side: float, angle
     lifted = _about_z(side * 0.35 * np.maximum(raised, 0))
     rotations[:, collar] = lifted
     upper = (lifted.swapaxes(-1, -2) @ _direction(raised, forward, side)[..., None])[..., 0]
-    rotations[:, shoulder] = _swing(_OFFSETS[elbow], upper)
+    rotations[:, shoulder] = shortest_rotations(_OFFSETS[elbow], upper)
     chest_to_arm = (lifted @ rotations[:, shoulder]).swapaxes(-1, -2)
     fore = (chest_to_arm @ _direction(fore_raised, fore_forward, side)[..., None])[..., 0]
-    rotations[:, elbow] = _swing(_OFFSETS[wrist], fore)
+    rotations[:, elbow] = shortest_rotations(_OFFSETS[wrist], fore)
 
 
 def _direction(raised: np.ndarray, forward: np.ndarray, side: float) -> np.ndarray:
@@ -239,35 +240,11 @@ def _direction(raised: np.ndarray, forward: np.ndarray, side: float) -> np.ndarr
 # --- rotations, (frames, 3, 3) -------------------------------------------------------------------------------------------
 
 
-def _about(axis: int, angle: np.ndarray) -> np.ndarray:
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.zeros((len(angle), 3, 3))
-    matrix[:, axis, axis] = 1
-    matrix[:, first, first] = matrix[:, second, second] = np.cos(angle)
-    matrix[:, second, first] = np.sin(angle)
-    matrix[:, first, second] = -np.sin(angle)
-    return matrix
-
-
-_about_x, _about_y, _about_z = (partial(_about, axis) for axis in range(3))
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
+_about_x, _about_y, _about_z = (partial(rotations_about, axis) for axis in range(3))
 
 
 def _frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Orthonormal columns: along `first`, along the part of `second` orthogonal to it, and orthogonal to both."""
-    a = _unit(first)
-    b = _unit(second - (second * a).sum(-1, keepdims=True) * a)
+    a = unit(first)
+    b = unit(second - (second * a).sum(-1, keepdims=True) * a)
     return np.stack((a, b, np.cross(a, b)), axis=-1)
-
-
-def _swing(start: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """The shortest rotation of the direction `start` (3,) to `goal` (frames, 3) (Rodrigues); they must not be opposite."""
-    start, goal = _unit(np.broadcast_to(start, goal.shape)), _unit(goal)
-    axis, cosine = np.cross(start, goal), (start * goal).sum(-1)
-    cross = np.zeros((len(goal), 3, 3))
-    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -axis[:, 2], axis[:, 1], -axis[:, 0]
-    cross -= cross.swapaxes(-1, -2)
-    return np.eye(3) + cross + cross @ cross / (1 + cosine)[:, None, None]
