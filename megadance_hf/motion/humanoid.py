@@ -7,7 +7,10 @@ arms along the X axis and legs straight down, and rotations are relative to that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, NUM_JOINTS, PARENTS, REST_OFFSETS
 
@@ -63,6 +66,15 @@ VRM_BONES = {
         }.items()
     },
 }
+
+
+def sum_offsets(offsets: ArrayLike, parents: Sequence[int] = PARENTS) -> np.ndarray:
+    """Positions (J, 3) of joints at rest from their offsets (J, 3) from their parents, relative to their root."""
+    positions = np.zeros((len(parents), 3))
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            positions[joint] = positions[parent] + offsets[joint]
+    return positions
 
 
 def straightening() -> np.ndarray:

@@ -19,6 +19,8 @@ import numpy as np
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, PARENTS, REST_OFFSETS
 
+from .humanoid import sum_offsets
+
 SOLE_THICKNESS = 0.028  # metres from a foot joint down to the ground
 
 # sRGB, 0..1. Light wood for the body, darker wood for ball joints and feet, so that bends and steps are easy to see.
@@ -49,14 +51,7 @@ class Segment:
     part: str  # a key of PART_COLOURS
 
 
-def _rest_joints() -> np.ndarray:
-    joints = np.zeros((len(PARENTS), 3))
-    for joint, parent in enumerate(PARENTS):
-        joints[joint] = np.asarray(REST_OFFSETS[joint]) + (joints[parent] if parent >= 0 else 0.0)
-    return joints - joints[0]
-
-
-REST_JOINTS = _rest_joints()  # (24, 3)
+REST_JOINTS = sum_offsets(REST_OFFSETS)  # (24, 3)
 
 
 def _across(name: str, joint: str, half_width: float, y: float, z: float, radius: float) -> Segment:

@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations, product
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from megadance_hf.modeling.kinematics_megadance import (
     matrix_to_axis_angle,
 )
 
-from .humanoid import straightening, t_pose_offsets
+from .humanoid import straightening, sum_offsets, t_pose_offsets
 from .layouts import MAX_FRAMES, MAX_SAMPLED_FRAMES, NO_UP_AXIS, LayoutError, axis_label, detect_up_axis, y_up_rotation
 from .rotations import rotations_about, shortest_rotations, unit
 
@@ -197,13 +196,9 @@ def from_positions(joints: Mapping[str, np.ndarray], up: str | None = None) -> F
     names = list(joints)
     matched = match_bones(names)
     found = {joint: np.asarray(joints[names[index]], np.float64) for joint, index in matched.items()}
-    return _fit_positions(found, up, default=None)
-
-
-def _fit_positions(found: dict[str, np.ndarray], up: str | None, default: str | None) -> Fit:
     scale = _scale(found)
     notes = [] if scale == 1 else [_scale_note(scale)]
-    to_y_up, axis_notes = _rotation_to_y_up({joint: scale * at for joint, at in found.items()}, up, default)
+    to_y_up, axis_notes = _rotation_to_y_up({joint: scale * at for joint, at in found.items()}, up, None)
     fit = _FitBuilder(scale, [*notes, *axis_notes])
     for start in range(0, len(found["left_hip"]), BLOCK):
         block = {joint: scale * at[start : start + BLOCK] @ to_y_up.T for joint, at in found.items()}
@@ -419,7 +414,7 @@ def from_bvh(bvh: Bvh, up: str | None = None) -> Fit:
     matched = match_bones(bvh.names, bvh.parents)
     if len(bvh.values) > MAX_FRAMES:
         raise LayoutError(f"it has {len(bvh.values)} frames, the limit is {MAX_FRAMES}: cut it into pieces")
-    standing = dict(zip(matched, _rest_positions(bvh)[list(matched.values())], strict=True))
+    standing = dict(zip(matched, sum_offsets(bvh.offsets, bvh.parents)[list(matched.values())], strict=True))
     scale = _scale({joint: at[None] for joint, at in standing.items()})
     if (exact := _exact_rest_pose(bvh, matched, scale)) is None:
         correction = _rest_corrections(standing, scale)
@@ -453,15 +448,6 @@ def from_bvh(bvh: Bvh, up: str | None = None) -> Fit:
     return fit.build("" if correction is not None else "turns about the bones' own axes are estimated")
 
 
-def _rest_positions(bvh: Bvh) -> np.ndarray:
-    """Positions (J, 3) of the bones at rest, relative to their root."""
-    rest = np.zeros((len(bvh.names), 3))
-    for bone, parent in enumerate(bvh.parents):
-        if parent >= 0:
-            rest[bone] = rest[parent] + bvh.offsets[bone]
-    return rest
-
-
 def _exact_rest_pose(bvh: Bvh, matched: Mapping[str, int], scale: float) -> np.ndarray | None:
     """Rotations (24, 3, 3) from our rest pose to the file's, if `save_bvh` wrote the file; else None."""
     if len(bvh.names) != len(matched):
@@ -484,9 +470,7 @@ def _rest_corrections(standing: Mapping[str, np.ndarray], scale: float) -> np.nd
     """
     best = None
     for offsets, rotations in _rest_poses():
-        ours = np.zeros((NUM_JOINTS, 3))
-        for joint in range(1, NUM_JOINTS):
-            ours[joint] = ours[PARENTS[joint]] + offsets[joint]
+        ours = sum_offsets(offsets)
         names = [name for name in standing if name not in ("left_foot", "right_foot")]
         middle = [
             (at["left_hip"] + at["right_hip"]) / 2 for at in (dict(zip(JOINT_NAMES, ours, strict=True)), standing)
@@ -532,17 +516,7 @@ def _snap_to_right_angles(rotation: np.ndarray) -> np.ndarray:
     return nearest if angle < 20 else rotation
 
 
-def _right_angles() -> list[np.ndarray]:
-    rotations = []
-    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
-        matrix = np.zeros((3, 3))
-        matrix[range(3), order] = signs
-        if np.linalg.det(matrix) > 0:
-            rotations.append(matrix)
-    return rotations
-
-
-_RIGHT_ANGLES = _right_angles()
+_RIGHT_ANGLES = np.rint(Rotation.create_group("O").as_matrix()) + 0.0  # without minus zero
 
 
 # --- common ----------------------------------------------------------------------------------------------------------------
