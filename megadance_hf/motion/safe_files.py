@@ -223,9 +223,6 @@ class _PlainUnpickler:
     def push(self, item: Any) -> None:
         self.stack.append(item)
 
-    def pop(self) -> Any:
-        return self.stack.pop()
-
     def last(self, count: int) -> list[Any]:
         if len(self.stack) < count:
             raise ValueError("it is no pickle, or is cut off")
@@ -376,15 +373,11 @@ def _decimal(line: bytes) -> int | bool:
     return line == b"01" if line in (b"00", b"01") else int(line.rstrip(b"L"))
 
 
-def _little_endian(data: memoryview) -> int:
-    return int.from_bytes(data, "little", signed=True)
-
-
 _OPCODES: dict[bytes, Callable[[_PlainUnpickler], Any]] = {
     b"\x80": lambda m: m.read(1),  # protocol number
     b"\x95": lambda m: m.read(8),  # frame size
     b"(": lambda m: m.mark(),
-    b"0": lambda m: m.pop() if m.stack else m.since_mark(),
+    b"0": lambda m: m.stack.pop() if m.stack else m.since_mark(),
     b"1": lambda m: m.since_mark(),
     b"2": lambda m: m.push(m.stack[-1]),
     # memo
@@ -404,8 +397,8 @@ _OPCODES: dict[bytes, Callable[[_PlainUnpickler], Any]] = {
     b"J": lambda m: m.push(m.number("<i")),
     b"K": lambda m: m.push(m.number("<B")),
     b"M": lambda m: m.push(m.number("<H")),
-    b"\x8a": lambda m: m.push(_little_endian(m.counted("<B"))),
-    b"\x8b": lambda m: m.push(_little_endian(m.counted("<i"))),
+    b"\x8a": lambda m: m.push(pickle.decode_long(m.counted("<B"))),
+    b"\x8b": lambda m: m.push(pickle.decode_long(m.counted("<i"))),
     b"F": lambda m: m.push(float(m.line())),
     b"G": lambda m: m.push(m.number(">d")),
     # text and bytes
@@ -439,44 +432,39 @@ _OPCODES: dict[bytes, Callable[[_PlainUnpickler], Any]] = {
     b"\x93": lambda m: m.find(*m.last(2)),
     b"R": lambda m: m.call(*m.last(2)),
     b"\x81": lambda m: m.push(m.new(*m.last(2))),
-    b"b": lambda m: m.build(m.pop()),
+    b"b": lambda m: m.build(m.stack.pop()),
 }
 
 
-class _Resolver:
-    """Replaces the placeholders in an unpickled object by their arrays; shared containers stay shared.
+def _resolve(item: Any, max_items: int, resolved: dict[int, tuple[Any, int]], depth: int = 0) -> tuple[Any, int]:
+    """An unpickled object with arrays in the place of the stubs, and its number of items, counted with repetition.
 
     A list may contain another a hundred times, which contains another a hundred times: few bytes, but more items than fit in memory
-    as soon as an array is made of them. So items are counted with repetition, up to `max_items`.
+    as soon as an array is made of them. Hence `max_items`. Shared containers stay shared: `resolved` has those that are done, by id.
     """
-
-    def __init__(self, max_items: int):
-        self.max_items = max_items
-        self.resolved: dict[int, tuple[Any, int]] = {}
-
-    def resolve(self, item: Any, depth: int = 0) -> tuple[Any, int]:
-        """The item in plain types, and its number of items, counted with repetition."""
-        if depth >= MAX_DEPTH:
-            raise ValueError(f"it holds itself, or is nested more than {MAX_DEPTH} deep")
-        if item is None or isinstance(item, (bool, int, float, str, bytes, bytearray)):
-            return item, 1
-        if isinstance(item, memoryview):
-            return bytes(item), 1
-        if isinstance(item, (_ArrayStub, _SparseStub)):
-            if item.value is None:
-                raise ValueError("it holds an array without contents")
-            is_array = isinstance(item.value, (np.ndarray, np.generic))
-            return (item.value, 1) if is_array else self.resolve(item.value, depth + 1)
-        if not isinstance(item, (list, tuple, dict)):
-            raise ValueError("it holds something else than numbers, text, arrays and containers of them")
-        if id(item) not in self.resolved:
-            parts = [self.resolve(part, depth + 1) for part in (item.values() if isinstance(item, dict) else item)]
-            values, count = [value for value, _ in parts], 1 + sum(count for _, count in parts)
-            if count > self.max_items:
-                raise ValueError("it holds the same parts again and again")
-            made = dict(zip(item, values, strict=True)) if isinstance(item, dict) else type(item)(values)
-            self.resolved[id(item)] = made, count
-        return self.resolved[id(item)]
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"it holds itself, or is nested more than {MAX_DEPTH} deep")
+    if item is None or isinstance(item, (bool, int, float, str, bytes, bytearray)):
+        return item, 1
+    if isinstance(item, memoryview):
+        return bytes(item), 1
+    if isinstance(item, (_ArrayStub, _SparseStub)):
+        if item.value is None:
+            raise ValueError("it holds an array without contents")
+        is_array = isinstance(item.value, (np.ndarray, np.generic))
+        return (item.value, 1) if is_array else _resolve(item.value, max_items, resolved, depth + 1)
+    if not isinstance(item, (list, tuple, dict)):
+        raise ValueError("it holds something else than numbers, text, arrays and containers of them")
+    if id(item) not in resolved:
+        parts = item.values() if isinstance(item, dict) else item
+        values, counts = (
+            zip(*(_resolve(part, max_items, resolved, depth + 1) for part in parts), strict=True) if item else ((), ())
+        )
+        if 1 + sum(counts) > max_items:
+            raise ValueError("it holds the same parts again and again")
+        made = dict(zip(item, values, strict=True)) if isinstance(item, dict) else type(item)(values)
+        resolved[id(item)] = made, 1 + sum(counts)
+    return resolved[id(item)]
 
 
 def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
@@ -494,8 +482,7 @@ def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
         if data[:6] == _NUMPY and len(data) > 12:
             form = "<H" if data[6] == 1 else "<I"
             data = data[8 + struct.calcsize(form) + struct.unpack_from(form, data, 8)[0] :]
-        content, _ = _Resolver(10 * len(data)).resolve(_PlainUnpickler(data).run())
-        return content
+        return _resolve(_PlainUnpickler(data).run(), 10 * len(data), {})[0]
 
 
 def _name(path: str | os.PathLike | BinaryIO) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -199,11 +199,12 @@ def from_positions(joints: Mapping[str, np.ndarray], up: str | None = None) -> F
     scale = _scale(found)
     notes = [] if scale == 1 else [_scale_note(scale)]
     to_y_up, axis_notes = _rotation_to_y_up({joint: scale * at for joint, at in found.items()}, up, None)
-    fit = _FitBuilder(scale, [*notes, *axis_notes])
-    for start in range(0, len(found["left_hip"]), BLOCK):
-        block = {joint: scale * at[start : start + BLOCK] @ to_y_up.T for joint, at in found.items()}
-        fit.add(_fit_rotations(block), block)
-    return fit.build("turns about the bones' own axes are estimated")
+    blocks = (
+        {joint: scale * at[start : start + BLOCK] @ to_y_up.T for joint, at in found.items()}
+        for start in range(0, len(found["left_hip"]), BLOCK)
+    )
+    fitted = ((_fit_rotations(block), block) for block in blocks)
+    return _fit(fitted, scale, [*notes, *axis_notes], "turns about the bones' own axes are estimated")
 
 
 def _fit_rotations(found: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -429,23 +430,26 @@ def from_bvh(bvh: Bvh, up: str | None = None) -> Fit:
         positions = {joint: scale * sample[index][1] for joint, index in matched.items()}
         to_y_up, axis_notes = _rotation_to_y_up(positions, up, "y")
         notes += axis_notes
-    fit = _FitBuilder(scale, notes)
-    for start in range(0, len(bvh.values), BLOCK):
-        block = replace(bvh, values=bvh.values[start : start + BLOCK]).world(matched.values())
-        found = {joint: scale * block[index][1] @ to_y_up.T for joint, index in matched.items()}
-        if correction is None:
-            fit.add(_fit_rotations(found), found)
-            continue
-        world = np.tile(np.eye(3), (NUM_JOINTS, len(found["left_hip"]), 1, 1))
-        for joint, name in enumerate(JOINT_NAMES):
-            if name in matched:
-                world[joint] = to_y_up @ block[matched[name]][0] @ correction[joint]
-            elif joint:
-                world[joint] = world[PARENTS[joint]]
-        fit.add(world, found)
+
+    def fitted() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        for start in range(0, len(bvh.values), BLOCK):
+            block = replace(bvh, values=bvh.values[start : start + BLOCK]).world(matched.values())
+            found = {joint: scale * block[index][1] @ to_y_up.T for joint, index in matched.items()}
+            if correction is None:
+                yield _fit_rotations(found), found
+                continue
+            world = np.tile(np.eye(3), (NUM_JOINTS, len(found["left_hip"]), 1, 1))
+            for joint, name in enumerate(JOINT_NAMES):
+                if name in matched:
+                    world[joint] = to_y_up @ block[matched[name]][0] @ correction[joint]
+                elif joint:
+                    world[joint] = world[PARENTS[joint]]
+            yield world, found
+
     if exact is not None:
-        return fit.build(None, exact=up is None)
-    return fit.build("" if correction is not None else "turns about the bones' own axes are estimated")
+        return _fit(fitted(), scale, notes, None, exact=up is None)
+    remark = "" if correction is not None else "turns about the bones' own axes are estimated"
+    return _fit(fitted(), scale, notes, remark)
 
 
 def _exact_rest_pose(bvh: Bvh, matched: Mapping[str, int], scale: float) -> np.ndarray | None:
@@ -524,14 +528,9 @@ _RIGHT_ANGLES = np.rint(Rotation.create_group("O").as_matrix()) + 0.0  # without
 
 def _scale(found: Mapping[str, np.ndarray]) -> float:
     """The factor from a file's units to metres on our body: the ratio of the leg lengths."""
-    lengths = []
-    for side in _SIDES:
-        for joint, below in (("hip", "knee"), ("knee", "ankle")):
-            bone = found[f"{side}_{below}"] - found[f"{side}_{joint}"]
-            lengths.append(float(np.median(np.linalg.norm(bone, axis=-1))))
-    ours = sum(
-        float(np.linalg.norm(_REST[JOINT_INDEX[f"{side}_{below}"]])) for side in _SIDES for below in ("knee", "ankle")
-    )
+    bones = [(f"{side}_{joint}", f"{side}_{below}") for side in _SIDES for joint, below in _LONG_BONES[:2]]
+    lengths = [float(np.median(np.linalg.norm(found[below] - found[joint], axis=-1))) for joint, below in bones]
+    ours = sum(float(np.linalg.norm(_REST[JOINT_INDEX[below]])) for _, below in bones)
     if not sum(lengths) > 1e-9 or min(lengths) < 0.05 * max(lengths):
         raise LayoutError("its legs have no length: is it a motion of a figure?")
     scale = ours / sum(lengths)
@@ -561,38 +560,35 @@ def _rotation_to_y_up(
     return y_up_rotation(axis), notes
 
 
-class _FitBuilder:
-    """Collects poses, translation and the distances from the given joints, one block of frames at a time."""
+def _fit(
+    blocks: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray]]],
+    scale: float,
+    notes: list[str],
+    remark: str | None,
+    exact: bool = False,
+) -> Fit:
+    """The fit of blocks of frames: world rotations (24, T, 3, 3) and the given joint positions (T, 3).
 
-    def __init__(self, scale: float, notes: list[str]):
-        self.scale, self.notes = scale, notes
-        self.poses: list[np.ndarray] = []
-        self.translation: list[np.ndarray] = []
-        self.distances: list[np.ndarray] = []
-
-    def add(self, world: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
-        """Add world rotations (24, T, 3, 3) and the given joint positions (T, 3); our hips are placed at the given ones."""
+    Our hips are placed at the given ones. A note tells the distances from the given joints, and `remark`; none if that is None.
+    """
+    poses, path, distances = [], [], []
+    for world, found in blocks:
         local = world.copy()
         local[1:] = np.swapaxes(world[list(PARENTS[1:])], -1, -2) @ world[1:]
-        poses = matrix_to_axis_angle(torch.from_numpy(local.transpose(1, 0, 2, 3)))
+        poses.append(matrix_to_axis_angle(torch.from_numpy(local.transpose(1, 0, 2, 3))).float().numpy())
         hips = (_REST[JOINT_INDEX["left_hip"]] + _REST[JOINT_INDEX["right_hip"]]) / 2
-        translation = (found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips
-        positions = [translation]
+        path.append((found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips)
+        positions = [path[-1]]
         for joint, parent in enumerate(PARENTS[1:], start=1):
             positions.append(positions[parent] + world[parent] @ _REST[joint])
-        distances = [np.linalg.norm(positions[JOINT_INDEX[joint]] - at, axis=-1) for joint, at in found.items()]
-        self.distances.append(np.stack(distances))
-        self.poses.append(poses.float().numpy())
-        self.translation.append(translation)
-
-    def build(self, remark: str | None, exact: bool = False) -> Fit:
-        """The fit of all blocks, with a note on its error and `remark`; without that note if `remark` is None."""
-        distances = np.concatenate(self.distances, axis=1)
-        error = float(distances.mean())
-        if remark is not None:
-            errors = f"{100 * error:.2g} cm off on average, {100 * distances.max():.2g} at most"
-            self.notes.append(f"fitted to its joints: {errors}{'; ' if remark else ''}{remark}")
-        return Fit(np.concatenate(self.poses), np.concatenate(self.translation), error, self.scale, exact, self.notes)
+        errors = [np.linalg.norm(positions[JOINT_INDEX[joint]] - at, axis=-1) for joint, at in found.items()]
+        distances.append(np.stack(errors))
+    every = np.concatenate(distances, axis=1)
+    error = float(every.mean())
+    if remark is not None:
+        errors = f"{100 * error:.2g} cm off on average, {100 * every.max():.2g} at most"
+        notes.append(f"fitted to its joints: {errors}{'; ' if remark else ''}{remark}")
+    return Fit(np.concatenate(poses), np.concatenate(path), error, scale, exact, notes)
 
 
 def _kabsch(rest: np.ndarray, observed: np.ndarray) -> np.ndarray:

@@ -24,8 +24,10 @@ from .figures import GENRES, STANCE, Arm, Figure, figures_of
 FPS = 30
 MOVING = (0.08, 0.95)  # the part of a beat in which the body moves; around the beat it rests
 _OFFSETS = np.array(REST_OFFSETS)
-_LEFT, _RIGHT = 1.0, -1.0
 LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle, toes
+_ANKLE_HEIGHTS = -_OFFSETS[[10, 11], 1]  # of the left and right ankle when the toe joint is on the floor
+_LEG_LENGTHS = {leg: tuple(float(np.linalg.norm(_OFFSETS[joint])) for joint in leg[1:3]) for leg in LEGS}
+_STANDING = float(np.mean([sum(_LEG_LENGTHS[leg]) - _OFFSETS[leg[0], 1] for leg in LEGS]) + _ANKLE_HEIGHTS.mean())
 ARMS = ((13, 16, 18, 20), (14, 17, 19, 21))  # collar, shoulder, elbow, wrist
 _NUMBERS = ("sway", "push", "dip", "hip", "turn", "lean", "tilt", "twist", "nod", "look")
 _ARM_NUMBERS = tuple(item.name for item in fields(Arm))
@@ -134,13 +136,13 @@ def _solve(figures: list[Figure], before: np.ndarray, share: np.ndarray, eased: 
         )
     for joint in (12, 15):
         rotations[:, joint] = _about_y(body["look"] / 2) @ _about_x(body["nod"] / 2)
-    for number, (side, joints) in enumerate(zip((_LEFT, _RIGHT), ARMS, strict=True)):
+    for number, (side, joints) in enumerate(zip((1.0, -1.0), ARMS, strict=True)):
         _pose_arm(rotations, joints, side, arms[:, number])
 
     middle = feet.mean(1) + _turned(np.stack((body["sway"], body["push"]), axis=-1), heading)
     root = np.stack((middle[:, 0], np.zeros(len(middle)), middle[:, 1]), axis=-1)
-    ankles = np.stack((feet[..., 0], _ankle_heights() + lift, feet[..., 1]), axis=-1)  # (frames, 2, 3)
-    root[:, 1] = np.minimum(_standing_height() - body["dip"] + rise, _reachable(root, rotations[:, 0], ankles))
+    ankles = np.stack((feet[..., 0], _ANKLE_HEIGHTS + lift, feet[..., 1]), axis=-1)  # (frames, 2, 3)
+    root[:, 1] = np.minimum(_STANDING - body["dip"] + rise, _reachable(root, rotations[:, 0], ankles))
     for number, joints in enumerate(LEGS):
         _pose_leg(rotations, joints, root, ankles[:, number], feet_heading[:, number])
 
@@ -173,26 +175,13 @@ def _move_feet(
     return moved, headings[before] * (1 - weight) + headings[before + 1] * weight, lift
 
 
-def _ankle_heights() -> np.ndarray:
-    """Heights of the left and right ankle when the toe joint is on the floor."""
-    return -_OFFSETS[[10, 11], 1]
-
-
-def _leg_lengths(joints: tuple[int, ...]) -> tuple[float, float]:
-    return float(np.linalg.norm(_OFFSETS[joints[1]])), float(np.linalg.norm(_OFFSETS[joints[2]]))
-
-
-def _standing_height() -> float:
-    return float(np.mean([sum(_leg_lengths(leg)) - _OFFSETS[leg[0], 1] for leg in LEGS]) + _ankle_heights().mean())
-
-
 def _reachable(root: np.ndarray, pelvis: np.ndarray, ankles: np.ndarray) -> np.ndarray:
     """Greatest height of the pelvis at which both feet reach their ankles' positions: (frames,)."""
     highest = np.full(len(root), np.inf)
     for number, leg in enumerate(LEGS):
         hip = pelvis @ _OFFSETS[leg[0]]
         aside = ankles[:, number][:, [0, 2]] - (root + hip)[:, [0, 2]]
-        length = 0.995 * sum(_leg_lengths(leg))
+        length = 0.995 * sum(_LEG_LENGTHS[leg])
         up = np.sqrt(np.maximum(length**2 - (aside**2).sum(-1), 0.01))
         highest = np.minimum(highest, ankles[:, number, 1] + up - hip[:, 1])
     return highest
@@ -203,7 +192,7 @@ def _pose_leg(rotations: np.ndarray, joints: tuple[int, ...], root: np.ndarray, 
     hip_joint, knee_joint, ankle_joint, _ = joints
     pelvis = rotations[:, 0]
     hip = root + pelvis @ _OFFSETS[hip_joint]
-    thigh, shin = _leg_lengths(joints)
+    thigh, shin = _LEG_LENGTHS[joints]
     line = ankle - hip
     distance = np.linalg.norm(line, axis=-1, keepdims=True)
     line = line / distance
