@@ -96,13 +96,15 @@ def save_glb(motion: Motion, path: str | os.PathLike, body: str = "mannequin") -
     # Nodes: the joints are 0-23, then the node that carries them, then the mesh.
     dancer, figure = NUM_JOINTS, NUM_JOINTS + 1
     nodes: list[dict[str, Any]] = []
+    # of unit length in double precision: the validator is stricter about JSON than about buffers
+    at_first = Rotation.from_quat(quaternions[0]).as_quat()
     outputs = [buffer.add(motion.translation, "VEC3")]
     for joint, name in enumerate(JOINT_NAMES):
         offset = motion.translation[0] if joint == 0 else REST_OFFSETS[joint]
         node = {
             "name": name,
             "translation": [float(value) for value in offset],
-            "rotation": _unit_floats(quaternions[0, joint]),
+            "rotation": at_first[joint].tolist(),
         }
         if children := [child for child, parent in enumerate(PARENTS) if parent == joint]:
             node["children"] = children
@@ -208,9 +210,3 @@ def _continuous_quaternions(rotations: Rotation) -> np.ndarray:
     flips = np.cumprod(np.where((quaternions[1:] * quaternions[:-1]).sum(-1) < 0, -1.0, 1.0), axis=0)
     quaternions[1:] *= flips[..., None]
     return quaternions.astype(np.float32)
-
-
-def _unit_floats(quaternion: np.ndarray) -> list[float]:
-    """A quaternion of unit length in double precision: the validator is stricter about JSON than about buffers."""
-    quaternion = quaternion.astype(float)
-    return (quaternion / np.linalg.norm(quaternion)).tolist()

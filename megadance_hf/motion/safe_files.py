@@ -160,13 +160,15 @@ class _PlainUnpickler:
             ("numpy", "dtype"): _DtypeStub,
             ("_codecs", "encode"): self.encode,  # bytes, before protocol 3
             ("collections", "OrderedDict"): self.pairs,
-            **{(module, "bytes"): lambda: b"" for module in ("builtins", "__builtin__")},
-            **{(module, "bytearray"): self.mutable for module in ("builtins", "__builtin__")},
         }
         for module in ("copy_reg", "copyreg"):
             self.functions[module, "_reconstructor"] = self.reconstructor
         for module in ("__builtin__", "builtins"):
-            self.functions[module, "object"] = _OBJECT
+            self.functions |= {
+                (module, "bytes"): lambda: b"",
+                (module, "bytearray"): self.mutable,
+                (module, "object"): _OBJECT,
+            }
         for kind, stand_in in (("csr", _CSR), ("csc", _CSC)):
             for module in (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"):
                 self.functions[module, f"{kind}_matrix"] = self.functions[module, f"{kind}_array"] = stand_in
@@ -477,16 +479,13 @@ def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
         FileError: the file cannot be opened, is cut off, is not a pickle or holds anything else; the shape, type and bytes of an array
             do not fit each other; it is longer than 512 MB. No code in it was run.
     """
-    with reading(_name(path), "give a whole pickle of plain numpy arrays"):
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else str(getattr(path, "name", "the file"))
+    with reading(name, "give a whole pickle of plain numpy arrays"):
         data = _read_bytes(path)
         if data[:6] == _NUMPY and len(data) > 12:
             form = "<H" if data[6] == 1 else "<I"
             data = data[8 + struct.calcsize(form) + struct.unpack_from(form, data, 8)[0] :]
         return _resolve(_PlainUnpickler(data).run(), 10 * len(data), {})[0]
-
-
-def _name(path: str | os.PathLike | BinaryIO) -> str:
-    return os.fspath(path) if isinstance(path, (str, os.PathLike)) else str(getattr(path, "name", "the file"))
 
 
 def _read_bytes(path: str | os.PathLike | BinaryIO) -> bytes:
@@ -500,12 +499,12 @@ def _read_bytes(path: str | os.PathLike | BinaryIO) -> bytes:
     return data
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, limit: int | None = MAX_BYTES) -> None:
     """Raises ValueError for anything but a regular file of limited size: a device or a pipe may never end."""
     if path.exists() and not path.is_file():
         raise ValueError("it is a folder" if path.is_dir() else "it is no regular file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"it is longer than {MAX_BYTES >> 20} MB")
+    if limit is not None and path.stat().st_size > limit:
+        raise ValueError(f"it is longer than {limit >> 20} MB")
 
 
 # --- numpy's own files ------------------------------------------------------------------------------------------------------
@@ -622,8 +621,7 @@ def load_torch(path: str | os.PathLike) -> Any:
     options = {"map_location": "cpu", "weights_only": True}
     with reading(path, "give a checkpoint of tensors that is whole"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols; the error is more precise
-        if Path(path).exists() and not Path(path).is_file():
-            raise ValueError("it is a folder" if Path(path).is_dir() else "it is no regular file")
+        _check_file(Path(path), None)
         try:
             if zipfile.is_zipfile(path):
                 # memory-mapped, a tensor's storage is part of the file; copied, it would be as long as the pickle claims
