@@ -82,19 +82,11 @@ def test_the_trunk_s_weights_are_distributed_upwards():
     strongest = shared[:, [0, 3, 6, 9]].argmax(1)
     assert strongest[0] == 0 and strongest[-1] == 3 and (np.diff(strongest) >= 0).all()
     for joint, above in ((3, [3, 6, 9]), (6, [6, 9]), (9, [9])):  # half of it at the joint itself
-        at = np.interp(smooth_body.symmetric_rest()[joint, 1], heights, shared[:, above].sum(1))
+        at = np.interp(smooth_body.REST[joint, 1], heights, shared[:, above].sum(1))
         assert at == pytest.approx(0.4, abs=0.02)
 
 
 def test_the_skeleton_it_is_fitted_to_is_ours_made_symmetric():
-    rest = smooth_body.symmetric_rest()
+    rest = smooth_body.REST
     np.testing.assert_allclose(rest, rest[list(MIRROR_JOINTS)] * FLIP, atol=1e-12)
     assert np.abs(rest - REST_JOINTS).max() < 0.01
-
-
-def test_shortest_rotation():
-    first, last = np.array([0.3, -1.0, 0.2]), np.array([0.1, 0.4, 2.0])
-    matrix = smooth_body.shortest_rotation(first, last)
-    np.testing.assert_allclose(matrix @ smooth_body.normalised(first), smooth_body.normalised(last), atol=1e-12)
-    np.testing.assert_allclose(matrix @ np.cross(first, last), np.cross(first, last), atol=1e-12)  # the shortest way
-    np.testing.assert_allclose(smooth_body.shortest_rotation(first, 2 * first), np.eye(3), atol=1e-12)

@@ -61,13 +61,9 @@ def save_bvh(motion: Motion, path: str | os.PathLike, units: str = "m", bones: s
         indent, name = "\t" * depth, JOINT_NAMES[joint]
         below = [child for child, parent in enumerate(PARENTS) if parent == joint]
         children = [child for child in below if JOINT_NAMES[child] in names]
-        channels = "CHANNELS 3 Zrotation Xrotation Yrotation"
-        if depth == 0:
-            channels = "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
-        lines.append(f"{indent}{'ROOT' if depth == 0 else 'JOINT'} {names[name]}")
-        lines.append(f"{indent}{{")
-        lines.append(f"{indent}\t{offset(offsets[joint])}")
-        lines.append(f"{indent}\t{channels}")
+        kind, path = ("JOINT", "3") if depth else ("ROOT", "6 Xposition Yposition Zposition")
+        lines.extend([f"{indent}{kind} {names[name]}", f"{indent}{{", f"{indent}\t{offset(offsets[joint])}"])
+        lines.append(f"{indent}\tCHANNELS {path} Zrotation Xrotation Yrotation")
         for child in children:
             write(child, depth + 1)
         if not children:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, JOINT_NAMES, NUM_JOINTS, PARENTS, REST_OFFSETS
 from megadance_hf.motion.bodies import body_mesh, inverse_bind_matrices
-from megadance_hf.motion.humanoid import VRM_BONES, t_pose_offsets, t_pose_rotations
+from megadance_hf.motion.humanoid import VRM_BONES, sum_offsets, t_pose_offsets, t_pose_rotations
 from megadance_hf.motion.mannequin import SOLE_THICKNESS
 from megadance_hf.motion.motion import Motion, MotionError, atomic_path
 
@@ -96,21 +96,20 @@ def save_glb(motion: Motion, path: str | os.PathLike, body: str = "mannequin") -
     # Nodes: the joints are 0-23, then the node that carries them, then the mesh.
     dancer, figure = NUM_JOINTS, NUM_JOINTS + 1
     nodes: list[dict[str, Any]] = []
-    samplers = [{"input": times, "output": buffer.add(motion.translation, "VEC3"), "interpolation": "LINEAR"}]
-    channels: list[dict[str, Any]] = [{"sampler": 0, "target": {"node": 0, "path": "translation"}}]
+    # of unit length in double precision: the validator is stricter about JSON than about buffers
+    at_first = Rotation.from_quat(quaternions[0]).as_quat()
+    outputs = [buffer.add(motion.translation, "VEC3")]
     for joint, name in enumerate(JOINT_NAMES):
         offset = motion.translation[0] if joint == 0 else REST_OFFSETS[joint]
         node = {
             "name": name,
             "translation": [float(value) for value in offset],
-            "rotation": _unit_floats(quaternions[0, joint]),
+            "rotation": at_first[joint].tolist(),
         }
         if children := [child for child, parent in enumerate(PARENTS) if parent == joint]:
             node["children"] = children
         nodes.append(node)
-        rotation = buffer.add(quaternions[:, joint], "VEC4")
-        channels.append({"sampler": len(samplers), "target": {"node": joint, "path": "rotation"}})
-        samplers.append({"input": times, "output": rotation, "interpolation": "LINEAR"})
+        outputs.append(buffer.add(quaternions[:, joint], "VEC4"))
     nodes.append({"name": "Dancer", "translation": [0.0, SOLE_THICKNESS, 0.0], "children": [0]})
     nodes.append({"name": title, "mesh": 0, "skin": 0})  # a root: a skinned mesh ignores its parents
 
@@ -135,7 +134,7 @@ def save_glb(motion: Motion, path: str | os.PathLike, body: str = "mannequin") -
             }
         ],
     }
-    return _write_glb(path, motion, buffer, channels, samplers, content)
+    return _write_glb(path, motion, buffer, times, outputs, content)
 
 
 def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
@@ -153,10 +152,7 @@ def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
     matrices = Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_matrix().reshape(-1, NUM_JOINTS, 3, 3)
     quaternions = _continuous_quaternions(Rotation.from_matrix(t_pose_rotations(matrices).reshape(-1, 3, 3)))
     offsets = t_pose_offsets()
-    height = np.zeros(NUM_JOINTS)
-    for joint, parent in enumerate(PARENTS[1:], start=1):
-        height[joint] = height[parent] + offsets[joint, 1]
-    offsets[0, 1] = SOLE_THICKNESS - height.min()  # at rest the soles are on the floor
+    offsets[0, 1] = SOLE_THICKNESS - sum_offsets(offsets)[:, 1].min()  # at rest the soles are on the floor
 
     nodes: list[dict[str, Any]] = []
     for joint in bones:
@@ -166,10 +162,7 @@ def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
         nodes.append(node)
     times = buffer.add((np.arange(len(motion)) / motion.fps).astype(np.float32), "SCALAR", bounds=True)
     hips = buffer.add(motion.translation + np.array([0, SOLE_THICKNESS, 0], np.float32), "VEC3")
-    rotations = [buffer.add(quaternions[:, joint], "VEC4") for joint in bones]
-    samplers = [{"input": times, "output": output, "interpolation": "LINEAR"} for output in (hips, *rotations)]
-    channels = [{"sampler": 0, "target": {"node": 0, "path": "translation"}}]
-    channels += [{"sampler": node + 1, "target": {"node": node, "path": "rotation"}} for node in range(len(bones))]
+    outputs = [hips, *(buffer.add(quaternions[:, joint], "VEC4") for joint in bones)]
     humanoid = {"humanBones": {name: {"node": node} for node, name in enumerate(VRM_BONES)}}
     content = {
         "extensionsUsed": ["VRMC_vrm_animation"],
@@ -177,18 +170,19 @@ def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
         "scenes": [{"name": "Dance", "nodes": [0]}],
         "nodes": nodes,
     }
-    return _write_glb(path, motion, buffer, channels, samplers, content)
+    return _write_glb(path, motion, buffer, times, outputs, content)
 
 
 def _write_glb(
-    path: Path,
-    motion: Motion,
-    buffer: _GltfBuffer,
-    channels: list[dict[str, Any]],
-    samplers: list[dict[str, Any]],
-    content: dict[str, Any],
+    path: Path, motion: Motion, buffer: _GltfBuffer, times: int, outputs: list[int], content: dict[str, Any]
 ) -> Path:
-    """Write `content` (scenes, nodes, ...) with what all our files have in common: one buffer, one scene, one animation."""
+    """Write `content` (scenes, nodes, ...) with what all our files have in common: one buffer, one scene, one animation.
+
+    `outputs`: the accessors of the translation of node 0 and of the rotations of nodes 0, 1, ... at `times`.
+    """
+    samplers = [{"input": times, "output": output, "interpolation": "LINEAR"} for output in outputs]
+    targets = [(0, "translation"), *((node, "rotation") for node in range(len(outputs) - 1))]
+    channels = [{"sampler": i, "target": {"node": node, "path": kind}} for i, (node, kind) in enumerate(targets)]
     content = {
         "asset": {"version": "2.0", "generator": "megadance-hf"},
         "extras": {"fps": motion.fps, "genre": motion.genre or "", "frames": len(motion)},
@@ -216,9 +210,3 @@ def _continuous_quaternions(rotations: Rotation) -> np.ndarray:
     flips = np.cumprod(np.where((quaternions[1:] * quaternions[:-1]).sum(-1) < 0, -1.0, 1.0), axis=0)
     quaternions[1:] *= flips[..., None]
     return quaternions.astype(np.float32)
-
-
-def _unit_floats(quaternion: np.ndarray) -> list[float]:
-    """A quaternion of unit length in double precision: the validator is stricter about JSON than about buffers."""
-    quaternion = quaternion.astype(float)
-    return (quaternion / np.linalg.norm(quaternion)).tolist()

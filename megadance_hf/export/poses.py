@@ -31,7 +31,7 @@ def save_npz(motion: Motion, path: str | os.PathLike) -> Path:
         "genre": np.str_(motion.genre or ""),
         "gender": np.str_("neutral"),
         "betas": np.zeros(10, np.float32),
-        "metadata": np.str_(_json(motion.metadata, "metadata")),
+        "metadata": np.str_(_json(motion.metadata)),
     }
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **content)
@@ -52,7 +52,7 @@ def save_pkl(motion: Motion, path: str | os.PathLike) -> Path:
         "smpl_scaling": np.ones(1, np.float32),  # AIST++'s loaders divide by it
         "fps": motion.fps,
         "genre": motion.genre,
-        "metadata": json.loads(_json(motion.metadata, "metadata")),  # plain containers, or a clear error
+        "metadata": json.loads(_json(motion.metadata)),  # plain containers, or a clear error
     }
     with atomic_path(path) as temporary:
         temporary.write_bytes(pickle.dumps(content, protocol=4))
@@ -87,7 +87,7 @@ def save_smplx(motion: Motion, path: str | os.PathLike) -> Path:
         "mocap_time_length": np.float64(motion.seconds),
         "fps": np.float64(motion.fps),
         "genre": np.str_(motion.genre or ""),
-        "metadata": np.str_(_json(motion.metadata, "metadata")),
+        "metadata": np.str_(_json(motion.metadata)),
     }
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **content)
@@ -114,8 +114,8 @@ def save_joints(motion: Motion, path: str | os.PathLike) -> Path:
     return path
 
 
-def _json(value: Any, name: str) -> str:
+def _json(metadata: Any) -> str:
     try:
-        return json.dumps(value)
+        return json.dumps(metadata)
     except (TypeError, ValueError) as error:
-        raise MotionError(f"{name} must hold what JSON can hold: {error}") from None
+        raise MotionError(f"metadata must hold what JSON can hold: {error}") from None

@@ -101,7 +101,7 @@ def stage_page(
         "SHOW": json.dumps(content).replace("<", "\\u003c"),
         "NOTICE": html.escape(notice),
     }
-    return re.sub("@([A-Z]+)@", lambda match: parts[match[1]], _PAGE)
+    return re.sub("@([A-Z]+)@", lambda match: parts[match[1]], (WEB / "stage.html").read_text(encoding="utf-8"))
 
 
 def iframe(page: str) -> str:
@@ -217,52 +217,3 @@ def _script() -> str:
         raise RuntimeError("web/three.js or web/stage.js is not written as expected: see web/README.md")
     stage = re.sub(r"^export ", "", stage, flags=re.MULTILINE)
     return f"const three = (() => {{ {library} }})();\n{stage}"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>@TITLE@</title>
-<style>
-:root { --body-text-color: #1f2733; font: 14px system-ui, sans-serif; background: #fff; }
-body { margin: 0; }
-@STYLE@
-.megadance-stage .view { height: calc(100vh - 7.5rem); min-height: 12rem; }
-#notice { margin: .4rem 0 0; color: #4a5361; }
-</style>
-</head>
-<body>
-<div id="stage"></div>
-<p id="notice">@NOTICE@</p>
-<script type="module">
-@SCRIPT@
-
-const show = @SHOW@;
-
-function address(encoded, type) {
-  const bytes = Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0));
-  return URL.createObjectURL(new Blob([bytes], { type }));
-}
-
-/** The stage follows the clock of a sound; without a song, that of silence. */
-function silence(seconds) {
-  const rate = 8000, samples = Math.ceil(seconds * rate), wav = new DataView(new ArrayBuffer(44 + samples));
-  const text = (at, letters) => [...letters].forEach((letter, i) => wav.setUint8(at + i, letter.charCodeAt(0)));
-  text(0, "RIFF"); wav.setUint32(4, 36 + samples, true); text(8, "WAVEfmt "); wav.setUint32(16, 16, true);
-  wav.setUint16(20, 1, true); wav.setUint16(22, 1, true); wav.setUint32(24, rate, true); wav.setUint32(28, rate, true);
-  wav.setUint16(32, 1, true); wav.setUint16(34, 8, true); text(36, "data"); wav.setUint32(40, samples, true);
-  new Uint8Array(wav.buffer, 44).fill(128);
-  return URL.createObjectURL(new Blob([wav], { type: "audio/wav" }));
-}
-
-const stage = new Stage(document.getElementById("stage"));
-window.megadanceStage = stage;
-if (show.song === null) document.querySelector(".loudness").remove();
-show.song = show.song === null ? silence(show.seconds) : address(show.song, "audio/wav");
-for (const dance of show.dances) dance.glb = address(dance.glb, "model/gltf-binary");
-stage.show(show);
-</script>
-</body>
-</html>
-"""

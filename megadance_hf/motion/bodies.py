@@ -95,9 +95,7 @@ def _smooth() -> Body:
     mirrored = np.arange(len(left))
     mirrored[middle:] += len(left) - middle  # indices of the mirror images
     vertices = np.concatenate([left, left[middle:] * [-1, 1, 1]]).astype(np.float32)
-    # Triangles are stored as quads whose last corner is repeated.
-    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    faces = faces[faces[:, 1] != faces[:, 2]]
+    faces = triangulate(quads)
     faces = np.concatenate([faces, mirrored[faces[:, ::-1]]])
     joints = np.concatenate([joints, np.where(weights > 0, np.array(MIRROR_JOINTS)[joints], 0)[middle:]])
     weights = np.concatenate([weights, weights[middle:]]) / 255
@@ -112,6 +110,12 @@ def _smooth() -> Body:
     colours = skin_share * SKIN + (1 - skin_share) * SUIT
     bind = (half["bind_joints"], half["bind_rotations"])
     return Body(vertices, _normals(vertices, faces), faces, joints, weights, colours, *bind, name="smooth")
+
+
+def triangulate(quads: np.ndarray) -> np.ndarray:
+    """Quads (Q, 4), in which triangles repeat their last corner, as triangles (F, 3)."""
+    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    return triangles[triangles[:, 1] != triangles[:, 2]]
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -126,7 +126,8 @@ def _from_array(array: np.ndarray, fps: float | None, up: str | None) -> LoadedM
                 f"its array has shape {array.shape} and no positions of joints (the bones change their lengths): if these "
                 "are poses, store them with a translation in a .npz, poses=..., trans=..., fps=..."
             )
-        return _fitted(dict(zip(JOINT_NAMES, array.transpose(1, 0, 2), strict=False)), None, fps, up, False)
+        fit = skeletons.from_positions(dict(zip(JOINT_NAMES, array.transpose(1, 0, 2), strict=False)), up)
+        return _standardised("joints", fit, None, fps, False)
     columns = ", ".join(map(str, [*finedance.LAYOUTS, MOTIONX_COLUMNS]))
     raise layouts.LayoutError(
         f"its array has shape {array.shape}: known are (frames, columns) with {columns} columns (FineDance, Motion-X) and "
@@ -152,14 +153,10 @@ def _from_joints(
         raise layouts.LayoutError(f"joint_names has {len(names)} names, joints {positions.shape[1]} joints")
     ours = "joint_names" in lower and names == list(JOINT_NAMES) and skeletons.is_our_skeleton(positions)
     stored = None if fps is not None else layouts.stored_rate(content)
-    return _fitted(dict(zip(names, positions.transpose(1, 0, 2), strict=False)), stored, fps, up, ours)
-
-
-def _fitted(
-    joints: Mapping[str, np.ndarray], stored: float | None, fps: float | None, up: str | None, ours: bool
-) -> LoadedMotion:
-    fit = skeletons.from_positions(joints, "y" if ours and up is None else up)
-    return _standardised("joints", fit, stored, fps, ours)
+    joints = dict(zip(names, positions.transpose(1, 0, 2), strict=False))
+    return _standardised(
+        "joints", skeletons.from_positions(joints, "y" if ours and up is None else up), stored, fps, ours
+    )
 
 
 def _standardised(name: str, fit: skeletons.Fit, stored: float | None, fps: float | None, floor: bool) -> LoadedMotion:

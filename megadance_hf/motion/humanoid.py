@@ -7,62 +7,52 @@ arms along the X axis and legs straight down, and rotations are relative to that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, NUM_JOINTS, PARENTS, REST_OFFSETS
 
+# The joints of SMPL, in the middle and on each side: their names in motion capture (MotionBuilder, Mixamo), which retargeting tools
+# know, and the bones of the VRM humanoid, in its order.
+_MIDDLE = {
+    "pelvis": ("Hips", "hips"),
+    "spine1": ("Spine", "spine"),
+    "spine2": ("Spine1", "chest"),
+    "spine3": ("Spine2", "upperChest"),
+    "neck": ("Neck", "neck"),
+    "head": ("Head", "head"),
+}
+_SIDED = {
+    "hip": ("UpLeg", "UpperLeg"),
+    "knee": ("Leg", "LowerLeg"),
+    "ankle": ("Foot", "Foot"),
+    "foot": ("ToeBase", "Toes"),
+    "collar": ("Shoulder", "Shoulder"),
+    "shoulder": ("Arm", "UpperArm"),
+    "elbow": ("ForeArm", "LowerArm"),
+    "wrist": ("Hand", "Hand"),
+    "hand": ("FingerBase", ""),  # SMPL's one joint for all fingers, which other humanoids lack: they end at the wrists
+}
 _SIDES = ("left", "right")
+_NAMES = _MIDDLE | {
+    f"{side}_{joint}": (side.capitalize() + bvh, vrm and side + vrm)
+    for side in _SIDES
+    for joint, (bvh, vrm) in _SIDED.items()
+}
+BVH_NAMES = {joint: bvh for joint, (bvh, _) in _NAMES.items()}
+MIXAMO_NAMES = {joint: f"mixamorig:{bvh}" for joint, (bvh, vrm) in _NAMES.items() if vrm}
+VRM_BONES = {vrm: joint for joint, (_, vrm) in _NAMES.items() if vrm}
 
-# Names in motion capture (MotionBuilder, Mixamo), which retargeting tools know, by SMPL joint.
-BVH_NAMES = {
-    "pelvis": "Hips",
-    "spine1": "Spine",
-    "spine2": "Spine1",
-    "spine3": "Spine2",
-    "neck": "Neck",
-    "head": "Head",
-    **{
-        f"{side}_{joint}": side.capitalize() + name
-        for side in _SIDES
-        for joint, name in {
-            "hip": "UpLeg",
-            "knee": "Leg",
-            "ankle": "Foot",
-            "foot": "ToeBase",
-            "collar": "Shoulder",
-            "shoulder": "Arm",
-            "elbow": "ForeArm",
-            "wrist": "Hand",
-            "hand": "FingerBase",
-        }.items()
-    },
-}
-# SMPL has one joint for all fingers, which other humanoids do not: the skeletons below end at the wrists.
-_HANDS = ("left_hand", "right_hand")
-MIXAMO_NAMES = {joint: f"mixamorig:{name}" for joint, name in BVH_NAMES.items() if joint not in _HANDS}
-# Bones of the VRM humanoid, in its order.
-VRM_BONES = {
-    "hips": "pelvis",
-    "spine": "spine1",
-    "chest": "spine2",
-    "upperChest": "spine3",
-    "neck": "neck",
-    "head": "head",
-    **{
-        side + name: f"{side}_{joint}"
-        for side in _SIDES
-        for name, joint in {
-            "UpperLeg": "hip",
-            "LowerLeg": "knee",
-            "Foot": "ankle",
-            "Toes": "foot",
-            "Shoulder": "collar",
-            "UpperArm": "shoulder",
-            "LowerArm": "elbow",
-            "Hand": "wrist",
-        }.items()
-    },
-}
+
+def sum_offsets(offsets: ArrayLike, parents: Sequence[int] = PARENTS) -> np.ndarray:
+    """Positions (J, 3) of joints at rest from their offsets (J, 3) from their parents, relative to their root."""
+    positions = np.zeros((len(parents), 3))
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            positions[joint] = positions[parent] + offsets[joint]
+    return positions
 
 
 def straightening() -> np.ndarray:

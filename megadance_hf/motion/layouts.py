@@ -378,8 +378,14 @@ def interpret(content: Mapping[Any, Any], fps: float | None = None, up: str | No
     parts = poses_key is None
     if translation_key is None or (parts and (root_key is None or body_key is None)):
         known = ", ".join(layout.name for layout in LAYOUTS)
-        missing = _missing(parts, root_key, body_key, translation_key)
-        raise LayoutError(f"it has no {missing}, only {_key_list(content)}; known layouts: {known}")
+        missing = [
+            "poses (or body_pose with global_orient)" if parts and body_key is None else "",
+            "global_orient" if parts and body_key is not None and root_key is None else "",
+            "trans (or transl, translation)" if translation_key is None else "",
+        ]
+        raise LayoutError(
+            f"it has no {' and no '.join(filter(None, missing))}, only {_key_list(content)}; known layouts: {known}"
+        )
     if parts:
         root = _rotations(root_key, content[names[root_key]], single=True)
         body = _rotations(body_key, content[names[body_key]])
@@ -535,9 +541,6 @@ def check_genre(value: Any) -> str | None:
 
 def _motion_in(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The content itself, or the one dictionary in it that has poses (as trackers store one person or one coordinate frame)."""
-    if not isinstance(content, Mapping):
-        raise LayoutError(f"it holds a {type(content).__name__}; a dictionary of arrays is needed")
-
     if has_poses(content):
         return content
     inside = {key: value for key, value in content.items() if isinstance(value, Mapping) and has_poses(value)}
@@ -640,17 +643,6 @@ def _knees_bend_backwards(rotations: np.ndarray) -> bool:
     without_root = rotations.shape[1] + 1 in _SMPL_COUNTS
     knees = rotations[:, [JOINT_INDEX[f"{side}_knee"] - without_root for side in ("left", "right")]]
     return float((knees[..., 2, 1] - knees[..., 1, 2]).mean()) < 0
-
-
-def _missing(parts: bool, root: str | None, body: str | None, translation: str | None) -> str:
-    missing = []
-    if parts and body is None:
-        missing.append("poses (or body_pose with global_orient)")
-    elif parts and root is None:
-        missing.append("global_orient")
-    if translation is None:
-        missing.append("trans (or transl, translation)")
-    return " and no ".join(missing)
 
 
 def _key_list(content: Mapping[Any, Any]) -> str:

@@ -19,6 +19,8 @@ import numpy as np
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, PARENTS, REST_OFFSETS
 
+from .humanoid import sum_offsets
+
 SOLE_THICKNESS = 0.028  # metres from a foot joint down to the ground
 
 # sRGB, 0..1. Light wood for the body, darker wood for ball joints and feet, so that bends and steps are easy to see.
@@ -49,14 +51,7 @@ class Segment:
     part: str  # a key of PART_COLOURS
 
 
-def _rest_joints() -> np.ndarray:
-    joints = np.zeros((len(PARENTS), 3))
-    for joint, parent in enumerate(PARENTS):
-        joints[joint] = np.asarray(REST_OFFSETS[joint]) + (joints[parent] if parent >= 0 else 0.0)
-    return joints - joints[0]
-
-
-REST_JOINTS = _rest_joints()  # (24, 3)
+REST_JOINTS = sum_offsets(REST_OFFSETS)  # (24, 3)
 
 
 def _across(name: str, joint: str, half_width: float, y: float, z: float, radius: float) -> Segment:
@@ -262,9 +257,9 @@ def _grid(resolution: float) -> tuple[np.ndarray, np.ndarray]:
     axes = [np.arange(a, b, resolution) for a, b in zip(low, high, strict=True)]
     trunk, limbs = (np.zeros([len(axis) for axis in axes]) for _ in range(2))
     for index in range(len(SEGMENTS)):
-        first = [np.searchsorted(axis, bound) for axis, bound in zip(axes, lows[index], strict=True)]
-        last = [np.searchsorted(axis, bound) for axis, bound in zip(axes, highs[index], strict=True)]
-        box = tuple(slice(*ends) for ends in zip(first, last, strict=True))
+        box = tuple(
+            slice(*np.searchsorted(axis, ends)) for axis, *ends in zip(axes, lows[index], highs[index], strict=True)
+        )
         points = np.stack(np.meshgrid(*(axis[part] for axis, part in zip(axes, box, strict=True)), indexing="ij"), -1)
         sums, radius = (trunk, _TRUNK_BLEND) if _TRUNK[index] else (limbs, _BLEND)
         sums[box] += np.exp(-_capsule_distance(points, index)[0] / radius)
@@ -279,35 +274,26 @@ def _surface_nets(field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inside = field < 0
     total = np.zeros([n - 1 for n in field.shape] + [3])
     count = np.zeros([n - 1 for n in field.shape])
-    quads = []
+    quads, step = [], np.eye(3, dtype=int)
     index = np.arange(count.size).reshape(count.shape)
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
-        lower, upper = np.moveaxis(field, axis, 0)[:-1], np.moveaxis(field, axis, 0)[1:]
-        crossed = np.moveaxis((lower < 0) != (upper < 0), 0, axis)
-        edges = np.argwhere(crossed)  # the lower end of each grid edge
-        a = field[tuple(edges.T)]
-        b = field[tuple((edges + np.eye(3, dtype=int)[axis]).T)]
+        edges = np.argwhere(np.diff(inside, axis=axis))  # the lower end of each grid edge that is crossed
+        a, b = field[tuple(edges.T)], field[tuple((edges + step[axis]).T)]
         crossings = edges.astype(float)
         crossings[:, axis] += a / (a - b)
         # The four cells around the edge, counter-clockwise about +axis.
-        cells = []
-        for du, dv in ((0, 0), (-1, 0), (-1, -1), (0, -1)):
-            cell = edges.copy()
-            cell[:, u] += du
-            cell[:, v] += dv
-            np.add.at(total, tuple(cell.T), crossings)
-            np.add.at(count, tuple(cell.T), 1)
-            cells.append(index[tuple(cell.T)])
-        quad = np.stack(cells, -1)
-        outward = inside[tuple(edges.T)]  # the surface faces +axis where the lower end is inside
-        quads.append(np.where(outward[:, None], quad, quad[:, ::-1]))
-    quads = np.concatenate(quads)
-    used = np.flatnonzero(count)
-    renumber = np.full(count.size, -1)
-    renumber[used] = np.arange(len(used))
+        cells = [tuple((edges - back).T) for back in (0, step[u], step[u] + step[v], step[v])]
+        for cell in cells:
+            np.add.at(total, cell, crossings)
+            np.add.at(count, cell, 1)
+        quad = np.stack([index[cell] for cell in cells], -1)
+        quads.append(
+            np.where((a < 0)[:, None], quad, quad[:, ::-1])
+        )  # the surface faces +axis where the lower end is inside
+    used, quads = np.unique(np.concatenate(quads), return_inverse=True)
+    quads = quads.reshape(-1, 4)
     vertices = total.reshape(-1, 3)[used] / count.reshape(-1)[used, None]
-    quads = renumber[quads]
     # Cut each quad along its shorter diagonal.
     first, second = (np.linalg.norm(vertices[quads[:, i]] - vertices[quads[:, i + 2]], axis=-1) for i in (0, 1))
     quads = np.where((second < first)[:, None], np.roll(quads, -1, axis=1), quads)

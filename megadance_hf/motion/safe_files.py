@@ -160,13 +160,15 @@ class _PlainUnpickler:
             ("numpy", "dtype"): _DtypeStub,
             ("_codecs", "encode"): self.encode,  # bytes, before protocol 3
             ("collections", "OrderedDict"): self.pairs,
-            **{(module, "bytes"): lambda: b"" for module in ("builtins", "__builtin__")},
-            **{(module, "bytearray"): self.mutable for module in ("builtins", "__builtin__")},
         }
         for module in ("copy_reg", "copyreg"):
             self.functions[module, "_reconstructor"] = self.reconstructor
         for module in ("__builtin__", "builtins"):
-            self.functions[module, "object"] = _OBJECT
+            self.functions |= {
+                (module, "bytes"): lambda: b"",
+                (module, "bytearray"): self.mutable,
+                (module, "object"): _OBJECT,
+            }
         for kind, stand_in in (("csr", _CSR), ("csc", _CSC)):
             for module in (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"):
                 self.functions[module, f"{kind}_matrix"] = self.functions[module, f"{kind}_array"] = stand_in
@@ -222,9 +224,6 @@ class _PlainUnpickler:
 
     def push(self, item: Any) -> None:
         self.stack.append(item)
-
-    def pop(self) -> Any:
-        return self.stack.pop()
 
     def last(self, count: int) -> list[Any]:
         if len(self.stack) < count:
@@ -376,15 +375,11 @@ def _decimal(line: bytes) -> int | bool:
     return line == b"01" if line in (b"00", b"01") else int(line.rstrip(b"L"))
 
 
-def _little_endian(data: memoryview) -> int:
-    return int.from_bytes(data, "little", signed=True)
-
-
 _OPCODES: dict[bytes, Callable[[_PlainUnpickler], Any]] = {
     b"\x80": lambda m: m.read(1),  # protocol number
     b"\x95": lambda m: m.read(8),  # frame size
     b"(": lambda m: m.mark(),
-    b"0": lambda m: m.pop() if m.stack else m.since_mark(),
+    b"0": lambda m: m.stack.pop() if m.stack else m.since_mark(),
     b"1": lambda m: m.since_mark(),
     b"2": lambda m: m.push(m.stack[-1]),
     # memo
@@ -404,8 +399,8 @@ _OPCODES: dict[bytes, Callable[[_PlainUnpickler], Any]] = {
     b"J": lambda m: m.push(m.number("<i")),
     b"K": lambda m: m.push(m.number("<B")),
     b"M": lambda m: m.push(m.number("<H")),
-    b"\x8a": lambda m: m.push(_little_endian(m.counted("<B"))),
-    b"\x8b": lambda m: m.push(_little_endian(m.counted("<i"))),
+    b"\x8a": lambda m: m.push(pickle.decode_long(m.counted("<B"))),
+    b"\x8b": lambda m: m.push(pickle.decode_long(m.counted("<i"))),
     b"F": lambda m: m.push(float(m.line())),
     b"G": lambda m: m.push(m.number(">d")),
     # text and bytes
@@ -439,44 +434,39 @@ _OPCODES: dict[bytes, Callable[[_PlainUnpickler], Any]] = {
     b"\x93": lambda m: m.find(*m.last(2)),
     b"R": lambda m: m.call(*m.last(2)),
     b"\x81": lambda m: m.push(m.new(*m.last(2))),
-    b"b": lambda m: m.build(m.pop()),
+    b"b": lambda m: m.build(m.stack.pop()),
 }
 
 
-class _Resolver:
-    """Replaces the placeholders in an unpickled object by their arrays; shared containers stay shared.
+def _resolve(item: Any, max_items: int, resolved: dict[int, tuple[Any, int]], depth: int = 0) -> tuple[Any, int]:
+    """An unpickled object with arrays in the place of the stubs, and its number of items, counted with repetition.
 
     A list may contain another a hundred times, which contains another a hundred times: few bytes, but more items than fit in memory
-    as soon as an array is made of them. So items are counted with repetition, up to `max_items`.
+    as soon as an array is made of them. Hence `max_items`. Shared containers stay shared: `resolved` has those that are done, by id.
     """
-
-    def __init__(self, max_items: int):
-        self.max_items = max_items
-        self.resolved: dict[int, tuple[Any, int]] = {}
-
-    def resolve(self, item: Any, depth: int = 0) -> tuple[Any, int]:
-        """The item in plain types, and its number of items, counted with repetition."""
-        if depth >= MAX_DEPTH:
-            raise ValueError(f"it holds itself, or is nested more than {MAX_DEPTH} deep")
-        if item is None or isinstance(item, (bool, int, float, str, bytes, bytearray)):
-            return item, 1
-        if isinstance(item, memoryview):
-            return bytes(item), 1
-        if isinstance(item, (_ArrayStub, _SparseStub)):
-            if item.value is None:
-                raise ValueError("it holds an array without contents")
-            is_array = isinstance(item.value, (np.ndarray, np.generic))
-            return (item.value, 1) if is_array else self.resolve(item.value, depth + 1)
-        if not isinstance(item, (list, tuple, dict)):
-            raise ValueError("it holds something else than numbers, text, arrays and containers of them")
-        if id(item) not in self.resolved:
-            parts = [self.resolve(part, depth + 1) for part in (item.values() if isinstance(item, dict) else item)]
-            values, count = [value for value, _ in parts], 1 + sum(count for _, count in parts)
-            if count > self.max_items:
-                raise ValueError("it holds the same parts again and again")
-            made = dict(zip(item, values, strict=True)) if isinstance(item, dict) else type(item)(values)
-            self.resolved[id(item)] = made, count
-        return self.resolved[id(item)]
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"it holds itself, or is nested more than {MAX_DEPTH} deep")
+    if item is None or isinstance(item, (bool, int, float, str, bytes, bytearray)):
+        return item, 1
+    if isinstance(item, memoryview):
+        return bytes(item), 1
+    if isinstance(item, (_ArrayStub, _SparseStub)):
+        if item.value is None:
+            raise ValueError("it holds an array without contents")
+        is_array = isinstance(item.value, (np.ndarray, np.generic))
+        return (item.value, 1) if is_array else _resolve(item.value, max_items, resolved, depth + 1)
+    if not isinstance(item, (list, tuple, dict)):
+        raise ValueError("it holds something else than numbers, text, arrays and containers of them")
+    if id(item) not in resolved:
+        parts = item.values() if isinstance(item, dict) else item
+        values, counts = (
+            zip(*(_resolve(part, max_items, resolved, depth + 1) for part in parts), strict=True) if item else ((), ())
+        )
+        if 1 + sum(counts) > max_items:
+            raise ValueError("it holds the same parts again and again")
+        made = dict(zip(item, values, strict=True)) if isinstance(item, dict) else type(item)(values)
+        resolved[id(item)] = made, 1 + sum(counts)
+    return resolved[id(item)]
 
 
 def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
@@ -489,17 +479,13 @@ def load_pickle(path: str | os.PathLike | BinaryIO) -> Any:
         FileError: the file cannot be opened, is cut off, is not a pickle or holds anything else; the shape, type and bytes of an array
             do not fit each other; it is longer than 512 MB. No code in it was run.
     """
-    with reading(_name(path), "give a whole pickle of plain numpy arrays"):
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else str(getattr(path, "name", "the file"))
+    with reading(name, "give a whole pickle of plain numpy arrays"):
         data = _read_bytes(path)
         if data[:6] == _NUMPY and len(data) > 12:
             form = "<H" if data[6] == 1 else "<I"
             data = data[8 + struct.calcsize(form) + struct.unpack_from(form, data, 8)[0] :]
-        content, _ = _Resolver(10 * len(data)).resolve(_PlainUnpickler(data).run())
-        return content
-
-
-def _name(path: str | os.PathLike | BinaryIO) -> str:
-    return os.fspath(path) if isinstance(path, (str, os.PathLike)) else str(getattr(path, "name", "the file"))
+        return _resolve(_PlainUnpickler(data).run(), 10 * len(data), {})[0]
 
 
 def _read_bytes(path: str | os.PathLike | BinaryIO) -> bytes:
@@ -513,12 +499,12 @@ def _read_bytes(path: str | os.PathLike | BinaryIO) -> bytes:
     return data
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, limit: int | None = MAX_BYTES) -> None:
     """Raises ValueError for anything but a regular file of limited size: a device or a pipe may never end."""
     if path.exists() and not path.is_file():
         raise ValueError("it is a folder" if path.is_dir() else "it is no regular file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"it is longer than {MAX_BYTES >> 20} MB")
+    if limit is not None and path.stat().st_size > limit:
+        raise ValueError(f"it is longer than {limit >> 20} MB")
 
 
 # --- numpy's own files ------------------------------------------------------------------------------------------------------
@@ -635,8 +621,7 @@ def load_torch(path: str | os.PathLike) -> Any:
     options = {"map_location": "cpu", "weights_only": True}
     with reading(path, "give a checkpoint of tensors that is whole"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols; the error is more precise
-        if Path(path).exists() and not Path(path).is_file():
-            raise ValueError("it is a folder" if Path(path).is_dir() else "it is no regular file")
+        _check_file(Path(path), None)
         try:
             if zipfile.is_zipfile(path):
                 # memory-mapped, a tensor's storage is part of the file; copied, it would be as long as the pickle claims

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations, product
 
 import numpy as np
 import torch
@@ -27,8 +26,9 @@ from megadance_hf.modeling.kinematics_megadance import (
     matrix_to_axis_angle,
 )
 
-from .humanoid import straightening, t_pose_offsets
+from .humanoid import straightening, sum_offsets, t_pose_offsets
 from .layouts import MAX_FRAMES, MAX_SAMPLED_FRAMES, NO_UP_AXIS, LayoutError, axis_label, detect_up_axis, y_up_rotation
+from .rotations import rotations_about, shortest_rotations, unit
 
 EXACT_TOLERANCE = 1e-3  # metres: bones of our own skeleton agree with ours to this accuracy
 MAX_BONES = 5000
@@ -196,18 +196,15 @@ def from_positions(joints: Mapping[str, np.ndarray], up: str | None = None) -> F
     names = list(joints)
     matched = match_bones(names)
     found = {joint: np.asarray(joints[names[index]], np.float64) for joint, index in matched.items()}
-    return _fit_positions(found, up, default=None)
-
-
-def _fit_positions(found: dict[str, np.ndarray], up: str | None, default: str | None) -> Fit:
     scale = _scale(found)
     notes = [] if scale == 1 else [_scale_note(scale)]
-    to_y_up, axis_notes = _rotation_to_y_up({joint: scale * at for joint, at in found.items()}, up, default)
-    fit = _FitBuilder(scale, [*notes, *axis_notes])
-    for start in range(0, len(found["left_hip"]), BLOCK):
-        block = {joint: scale * at[start : start + BLOCK] @ to_y_up.T for joint, at in found.items()}
-        fit.add(_fit_rotations(block), block)
-    return fit.build("turns about the bones' own axes are estimated")
+    to_y_up, axis_notes = _rotation_to_y_up({joint: scale * at for joint, at in found.items()}, up, None)
+    blocks = (
+        {joint: scale * at[start : start + BLOCK] @ to_y_up.T for joint, at in found.items()}
+        for start in range(0, len(found["left_hip"]), BLOCK)
+    )
+    fitted = ((_fit_rotations(block), block) for block in blocks)
+    return _fit(fitted, scale, [*notes, *axis_notes], "turns about the bones' own axes are estimated")
 
 
 def _fit_rotations(found: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -226,7 +223,7 @@ def _fit_rotations(found: Mapping[str, np.ndarray]) -> np.ndarray:
         if len(targets) > 1:
             world[joint] = _kabsch(rest, observed)
         else:
-            world[joint] = _shortest_rotations(above @ rest[0], observed[:, 0]) @ above
+            world[joint] = shortest_rotations(above @ rest[0], observed[:, 0]) @ above
             axes = _bend_axes(name, found)
             if axes is not None:
                 world[joint] = _twist_to_bend(world[joint], observed[:, 0], *axes)
@@ -256,19 +253,19 @@ def _bend_axes(name: str, found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, 
     if chain is None or any(f"{side}_{link}" not in found for link in chain):
         return None
     first, middle, last = (found[f"{side}_{link}"] for link in chain)
-    upper, lower = _unit(middle - first), _unit(last - middle)
+    upper, lower = unit(middle - first), unit(last - middle)
     axis = np.array([1.0, 0, 0]) if part == "hip" else np.array([0, -1.0 if side == "left" else 1.0, 0])
     return axis, np.cross(upper, lower)
 
 
 def _twist_to_bend(world: np.ndarray, along: np.ndarray, rest: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """World rotations (T, 3, 3), twisted about the bone towards the bend axis `observed`, the more the clearer that is."""
-    along = _unit(along)
+    along = unit(along)
     current = world @ rest
     # A straight limb keeps its twist: the observed axis is noise. The weights fit the rotations of real dances best.
     target = observed * np.linalg.norm(observed, axis=-1, keepdims=True) + 0.5 * current
     across = [vector - (vector * along).sum(-1, keepdims=True) * along for vector in (current, target)]
-    start, end = map(_unit, across)
+    start, end = map(unit, across)
     angle = np.arctan2((np.cross(start, end) * along).sum(-1), (start * end).sum(-1))
     return Rotation.from_rotvec(angle[:, None] * along).as_matrix() @ world
 
@@ -305,22 +302,12 @@ class Bvh:
                 if channel.endswith("position"):
                     position[:, axis] = values
                 else:
-                    rotation = rotation @ _rotations_about(axis, np.radians(values))
+                    rotation = rotation @ rotations_about(axis, np.radians(values))
             if parent >= 0:
                 above, start = found[parent]
                 position, rotation = start + np.einsum("tab,tb->ta", above, position), above @ rotation
             found[bone] = rotation, position
         return found
-
-
-def _rotations_about(axis: int, angles: np.ndarray) -> np.ndarray:
-    """Rotations (T, 3, 3) about x, y or z by angles (T,) in radians."""
-    rotations = np.tile(np.eye(3), (len(angles), 1, 1))
-    u, v = (axis + 1) % 3, (axis + 2) % 3
-    rotations[:, u, u] = rotations[:, v, v] = np.cos(angles)
-    rotations[:, v, u] = np.sin(angles)
-    rotations[:, u, v] = -rotations[:, v, u]
-    return rotations
 
 
 def parse_bvh(text: str) -> Bvh:
@@ -428,7 +415,7 @@ def from_bvh(bvh: Bvh, up: str | None = None) -> Fit:
     matched = match_bones(bvh.names, bvh.parents)
     if len(bvh.values) > MAX_FRAMES:
         raise LayoutError(f"it has {len(bvh.values)} frames, the limit is {MAX_FRAMES}: cut it into pieces")
-    standing = dict(zip(matched, _rest_positions(bvh)[list(matched.values())], strict=True))
+    standing = dict(zip(matched, sum_offsets(bvh.offsets, bvh.parents)[list(matched.values())], strict=True))
     scale = _scale({joint: at[None] for joint, at in standing.items()})
     if (exact := _exact_rest_pose(bvh, matched, scale)) is None:
         correction = _rest_corrections(standing, scale)
@@ -443,32 +430,26 @@ def from_bvh(bvh: Bvh, up: str | None = None) -> Fit:
         positions = {joint: scale * sample[index][1] for joint, index in matched.items()}
         to_y_up, axis_notes = _rotation_to_y_up(positions, up, "y")
         notes += axis_notes
-    fit = _FitBuilder(scale, notes)
-    for start in range(0, len(bvh.values), BLOCK):
-        block = replace(bvh, values=bvh.values[start : start + BLOCK]).world(matched.values())
-        found = {joint: scale * block[index][1] @ to_y_up.T for joint, index in matched.items()}
-        if correction is None:
-            fit.add(_fit_rotations(found), found)
-            continue
-        world = np.tile(np.eye(3), (NUM_JOINTS, len(found["left_hip"]), 1, 1))
-        for joint, name in enumerate(JOINT_NAMES):
-            if name in matched:
-                world[joint] = to_y_up @ block[matched[name]][0] @ correction[joint]
-            elif joint:
-                world[joint] = world[PARENTS[joint]]
-        fit.add(world, found)
+
+    def fitted() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        for start in range(0, len(bvh.values), BLOCK):
+            block = replace(bvh, values=bvh.values[start : start + BLOCK]).world(matched.values())
+            found = {joint: scale * block[index][1] @ to_y_up.T for joint, index in matched.items()}
+            if correction is None:
+                yield _fit_rotations(found), found
+                continue
+            world = np.tile(np.eye(3), (NUM_JOINTS, len(found["left_hip"]), 1, 1))
+            for joint, name in enumerate(JOINT_NAMES):
+                if name in matched:
+                    world[joint] = to_y_up @ block[matched[name]][0] @ correction[joint]
+                elif joint:
+                    world[joint] = world[PARENTS[joint]]
+            yield world, found
+
     if exact is not None:
-        return fit.build(None, exact=up is None)
-    return fit.build("" if correction is not None else "turns about the bones' own axes are estimated")
-
-
-def _rest_positions(bvh: Bvh) -> np.ndarray:
-    """Positions (J, 3) of the bones at rest, relative to their root."""
-    rest = np.zeros((len(bvh.names), 3))
-    for bone, parent in enumerate(bvh.parents):
-        if parent >= 0:
-            rest[bone] = rest[parent] + bvh.offsets[bone]
-    return rest
+        return _fit(fitted(), scale, notes, None, exact=up is None)
+    remark = "" if correction is not None else "turns about the bones' own axes are estimated"
+    return _fit(fitted(), scale, notes, remark)
 
 
 def _exact_rest_pose(bvh: Bvh, matched: Mapping[str, int], scale: float) -> np.ndarray | None:
@@ -493,9 +474,7 @@ def _rest_corrections(standing: Mapping[str, np.ndarray], scale: float) -> np.nd
     """
     best = None
     for offsets, rotations in _rest_poses():
-        ours = np.zeros((NUM_JOINTS, 3))
-        for joint in range(1, NUM_JOINTS):
-            ours[joint] = ours[PARENTS[joint]] + offsets[joint]
+        ours = sum_offsets(offsets)
         names = [name for name in standing if name not in ("left_foot", "right_foot")]
         middle = [
             (at["left_hip"] + at["right_hip"]) / 2 for at in (dict(zip(JOINT_NAMES, ours, strict=True)), standing)
@@ -511,18 +490,18 @@ def _rest_corrections(standing: Mapping[str, np.ndarray], scale: float) -> np.nd
                 if f"{side}_{below}" not in standing:
                     continue
                 index, child = JOINT_INDEX[f"{side}_{joint}"], JOINT_INDEX[f"{side}_{below}"]
-                start = _unit(body @ offsets[child])
-                end = _unit(standing[f"{side}_{below}"] - standing[f"{side}_{joint}"])
+                start = unit(body @ offsets[child])
+                end = unit(standing[f"{side}_{below}"] - standing[f"{side}_{joint}"])
                 angles.append(np.degrees(np.arccos(np.clip(start @ end, -1, 1))))
                 if angles[-1] > (100 if joint in ("shoulder", "elbow") else 45):
                     angles[-1] = 1000.0
                     continue
-                aligning = _shortest_rotations(start[None], end[None])[0]
+                aligning = shortest_rotations(start, end)
                 correction[index] = aligning @ body @ rotations[index]
                 if joint == "elbow":
                     correction[child] = aligning @ body  # a hand at rest is in line with its arm
         back = standing.get("neck", standing.get("head")) - middle[1]
-        lean = np.degrees(np.arccos(np.clip(_unit(back) @ body[:, 1], -1, 1)))
+        lean = np.degrees(np.arccos(np.clip(unit(back) @ body[:, 1], -1, 1)))
         total = sum(angles) + (1000.0 if lean > 40 else 0.0)
         if total < 1000 and (best is None or total < best[0]):
             best = (total, correction)
@@ -541,17 +520,7 @@ def _snap_to_right_angles(rotation: np.ndarray) -> np.ndarray:
     return nearest if angle < 20 else rotation
 
 
-def _right_angles() -> list[np.ndarray]:
-    rotations = []
-    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
-        matrix = np.zeros((3, 3))
-        matrix[range(3), order] = signs
-        if np.linalg.det(matrix) > 0:
-            rotations.append(matrix)
-    return rotations
-
-
-_RIGHT_ANGLES = _right_angles()
+_RIGHT_ANGLES = np.rint(Rotation.create_group("O").as_matrix()) + 0.0  # without minus zero
 
 
 # --- common ----------------------------------------------------------------------------------------------------------------
@@ -559,14 +528,9 @@ _RIGHT_ANGLES = _right_angles()
 
 def _scale(found: Mapping[str, np.ndarray]) -> float:
     """The factor from a file's units to metres on our body: the ratio of the leg lengths."""
-    lengths = []
-    for side in _SIDES:
-        for joint, below in (("hip", "knee"), ("knee", "ankle")):
-            bone = found[f"{side}_{below}"] - found[f"{side}_{joint}"]
-            lengths.append(float(np.median(np.linalg.norm(bone, axis=-1))))
-    ours = sum(
-        float(np.linalg.norm(_REST[JOINT_INDEX[f"{side}_{below}"]])) for side in _SIDES for below in ("knee", "ankle")
-    )
+    bones = [(f"{side}_{joint}", f"{side}_{below}") for side in _SIDES for joint, below in _LONG_BONES[:2]]
+    lengths = [float(np.median(np.linalg.norm(found[below] - found[joint], axis=-1))) for joint, below in bones]
+    ours = sum(float(np.linalg.norm(_REST[JOINT_INDEX[below]])) for _, below in bones)
     if not sum(lengths) > 1e-9 or min(lengths) < 0.05 * max(lengths):
         raise LayoutError("its legs have no length: is it a motion of a figure?")
     scale = ours / sum(lengths)
@@ -596,42 +560,35 @@ def _rotation_to_y_up(
     return y_up_rotation(axis), notes
 
 
-class _FitBuilder:
-    """Collects poses, translation and the distances from the given joints, one block of frames at a time."""
+def _fit(
+    blocks: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray]]],
+    scale: float,
+    notes: list[str],
+    remark: str | None,
+    exact: bool = False,
+) -> Fit:
+    """The fit of blocks of frames: world rotations (24, T, 3, 3) and the given joint positions (T, 3).
 
-    def __init__(self, scale: float, notes: list[str]):
-        self.scale, self.notes = scale, notes
-        self.poses: list[np.ndarray] = []
-        self.translation: list[np.ndarray] = []
-        self.distances: list[np.ndarray] = []
-
-    def add(self, world: np.ndarray, found: Mapping[str, np.ndarray]) -> None:
-        """Add world rotations (24, T, 3, 3) and the given joint positions (T, 3); our hips are placed at the given ones."""
+    Our hips are placed at the given ones. A note tells the distances from the given joints, and `remark`; none if that is None.
+    """
+    poses, path, distances = [], [], []
+    for world, found in blocks:
         local = world.copy()
         local[1:] = np.swapaxes(world[list(PARENTS[1:])], -1, -2) @ world[1:]
-        poses = matrix_to_axis_angle(torch.from_numpy(local.transpose(1, 0, 2, 3)))
+        poses.append(matrix_to_axis_angle(torch.from_numpy(local.transpose(1, 0, 2, 3))).float().numpy())
         hips = (_REST[JOINT_INDEX["left_hip"]] + _REST[JOINT_INDEX["right_hip"]]) / 2
-        translation = (found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips
-        positions = [translation]
+        path.append((found["left_hip"] + found["right_hip"]) / 2 - world[0] @ hips)
+        positions = [path[-1]]
         for joint, parent in enumerate(PARENTS[1:], start=1):
             positions.append(positions[parent] + world[parent] @ _REST[joint])
-        distances = [np.linalg.norm(positions[JOINT_INDEX[joint]] - at, axis=-1) for joint, at in found.items()]
-        self.distances.append(np.stack(distances))
-        self.poses.append(poses.float().numpy())
-        self.translation.append(translation)
-
-    def build(self, remark: str | None, exact: bool = False) -> Fit:
-        """The fit of all blocks, with a note on its error and `remark`; without that note if `remark` is None."""
-        distances = np.concatenate(self.distances, axis=1)
-        error = float(distances.mean())
-        if remark is not None:
-            errors = f"{100 * error:.2g} cm off on average, {100 * distances.max():.2g} at most"
-            self.notes.append(f"fitted to its joints: {errors}{'; ' if remark else ''}{remark}")
-        return Fit(np.concatenate(self.poses), np.concatenate(self.translation), error, self.scale, exact, self.notes)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+        errors = [np.linalg.norm(positions[JOINT_INDEX[joint]] - at, axis=-1) for joint, at in found.items()]
+        distances.append(np.stack(errors))
+    every = np.concatenate(distances, axis=1)
+    error = float(every.mean())
+    if remark is not None:
+        errors = f"{100 * error:.2g} cm off on average, {100 * every.max():.2g} at most"
+        notes.append(f"fitted to its joints: {errors}{'; ' if remark else ''}{remark}")
+    return Fit(np.concatenate(poses), np.concatenate(path), error, scale, exact, notes)
 
 
 def _kabsch(rest: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -640,14 +597,3 @@ def _kabsch(rest: np.ndarray, observed: np.ndarray) -> np.ndarray:
     sign = np.sign(np.linalg.det(left @ right))
     left[:, :, 2] *= sign[:, None]
     return left @ right
-
-
-def _shortest_rotations(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The shortest rotations (T, 3, 3) from directions (T, 3) to others."""
-    start, end = _unit(start), _unit(end)
-    axis = np.cross(start, end)
-    sine, cosine = np.linalg.norm(axis, axis=-1), (start * end).sum(-1)
-    # between opposite directions: about any perpendicular axis
-    across = np.cross(start, np.where(np.abs(start[:, :1]) < 0.7, [[1.0, 0, 0]], [[0, 1.0, 0]]))
-    axis = np.where((sine < 1e-9)[:, None], across, axis)
-    return Rotation.from_rotvec(_unit(axis) * np.arctan2(sine, cosine)[:, None]).as_matrix()

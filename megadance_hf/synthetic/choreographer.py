@@ -17,14 +17,17 @@ import numpy as np
 import torch
 
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, REST_OFFSETS, matrix_to_axis_angle
+from megadance_hf.motion.rotations import rotations_about, shortest_rotations, unit
 
 from .figures import GENRES, STANCE, Arm, Figure, figures_of
 
 FPS = 30
 MOVING = (0.08, 0.95)  # the part of a beat in which the body moves; around the beat it rests
 _OFFSETS = np.array(REST_OFFSETS)
-_LEFT, _RIGHT = 1.0, -1.0
 LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle, toes
+_ANKLE_HEIGHTS = -_OFFSETS[[10, 11], 1]  # of the left and right ankle when the toe joint is on the floor
+_LEG_LENGTHS = {leg: tuple(float(np.linalg.norm(_OFFSETS[joint])) for joint in leg[1:3]) for leg in LEGS}
+_STANDING = float(np.mean([sum(_LEG_LENGTHS[leg]) - _OFFSETS[leg[0], 1] for leg in LEGS]) + _ANKLE_HEIGHTS.mean())
 ARMS = ((13, 16, 18, 20), (14, 17, 19, 21))  # collar, shoulder, elbow, wrist
 _NUMBERS = ("sway", "push", "dip", "hip", "turn", "lean", "tilt", "twist", "nod", "look")
 _ARM_NUMBERS = tuple(item.name for item in fields(Arm))
@@ -133,13 +136,13 @@ def _solve(figures: list[Figure], before: np.ndarray, share: np.ndarray, eased: 
         )
     for joint in (12, 15):
         rotations[:, joint] = _about_y(body["look"] / 2) @ _about_x(body["nod"] / 2)
-    for number, (side, joints) in enumerate(zip((_LEFT, _RIGHT), ARMS, strict=True)):
+    for number, (side, joints) in enumerate(zip((1.0, -1.0), ARMS, strict=True)):
         _pose_arm(rotations, joints, side, arms[:, number])
 
     middle = feet.mean(1) + _turned(np.stack((body["sway"], body["push"]), axis=-1), heading)
     root = np.stack((middle[:, 0], np.zeros(len(middle)), middle[:, 1]), axis=-1)
-    ankles = np.stack((feet[..., 0], _ankle_heights() + lift, feet[..., 1]), axis=-1)  # (frames, 2, 3)
-    root[:, 1] = np.minimum(_standing_height() - body["dip"] + rise, _reachable(root, rotations[:, 0], ankles))
+    ankles = np.stack((feet[..., 0], _ANKLE_HEIGHTS + lift, feet[..., 1]), axis=-1)  # (frames, 2, 3)
+    root[:, 1] = np.minimum(_STANDING - body["dip"] + rise, _reachable(root, rotations[:, 0], ankles))
     for number, joints in enumerate(LEGS):
         _pose_leg(rotations, joints, root, ankles[:, number], feet_heading[:, number])
 
@@ -172,26 +175,13 @@ def _move_feet(
     return moved, headings[before] * (1 - weight) + headings[before + 1] * weight, lift
 
 
-def _ankle_heights() -> np.ndarray:
-    """Heights of the left and right ankle when the toe joint is on the floor."""
-    return -_OFFSETS[[10, 11], 1]
-
-
-def _leg_lengths(joints: tuple[int, ...]) -> tuple[float, float]:
-    return float(np.linalg.norm(_OFFSETS[joints[1]])), float(np.linalg.norm(_OFFSETS[joints[2]]))
-
-
-def _standing_height() -> float:
-    return float(np.mean([sum(_leg_lengths(leg)) - _OFFSETS[leg[0], 1] for leg in LEGS]) + _ankle_heights().mean())
-
-
 def _reachable(root: np.ndarray, pelvis: np.ndarray, ankles: np.ndarray) -> np.ndarray:
     """Greatest height of the pelvis at which both feet reach their ankles' positions: (frames,)."""
     highest = np.full(len(root), np.inf)
     for number, leg in enumerate(LEGS):
         hip = pelvis @ _OFFSETS[leg[0]]
         aside = ankles[:, number][:, [0, 2]] - (root + hip)[:, [0, 2]]
-        length = 0.995 * sum(_leg_lengths(leg))
+        length = 0.995 * sum(_LEG_LENGTHS[leg])
         up = np.sqrt(np.maximum(length**2 - (aside**2).sum(-1), 0.01))
         highest = np.minimum(highest, ankles[:, number, 1] + up - hip[:, 1])
     return highest
@@ -202,13 +192,13 @@ def _pose_leg(rotations: np.ndarray, joints: tuple[int, ...], root: np.ndarray, 
     hip_joint, knee_joint, ankle_joint, _ = joints
     pelvis = rotations[:, 0]
     hip = root + pelvis @ _OFFSETS[hip_joint]
-    thigh, shin = _leg_lengths(joints)
+    thigh, shin = _LEG_LENGTHS[joints]
     line = ankle - hip
     distance = np.linalg.norm(line, axis=-1, keepdims=True)
     line = line / distance
     distance = np.minimum(distance, 0.999 * (thigh + shin))
     forward = np.stack((np.sin(heading), np.zeros_like(heading), np.cos(heading)), axis=-1)
-    bend = _unit(forward - (forward * line).sum(-1, keepdims=True) * line)
+    bend = unit(forward - (forward * line).sum(-1, keepdims=True) * line)
     along = (thigh**2 - shin**2 + distance**2) / (2 * distance)
     knee = hip + along * line + np.sqrt(np.maximum(thigh**2 - along**2, 0)) * bend
     upper = _frame(knee - hip, forward) @ _frame(_OFFSETS[knee_joint], np.array([0, 0, 1.0])).swapaxes(-1, -2)
@@ -225,10 +215,10 @@ def _pose_arm(rotations: np.ndarray, joints: tuple[int, ...], side: float, angle
     lifted = _about_z(side * 0.35 * np.maximum(raised, 0))
     rotations[:, collar] = lifted
     upper = (lifted.swapaxes(-1, -2) @ _direction(raised, forward, side)[..., None])[..., 0]
-    rotations[:, shoulder] = _swing(_OFFSETS[elbow], upper)
+    rotations[:, shoulder] = shortest_rotations(_OFFSETS[elbow], upper)
     chest_to_arm = (lifted @ rotations[:, shoulder]).swapaxes(-1, -2)
     fore = (chest_to_arm @ _direction(fore_raised, fore_forward, side)[..., None])[..., 0]
-    rotations[:, elbow] = _swing(_OFFSETS[wrist], fore)
+    rotations[:, elbow] = shortest_rotations(_OFFSETS[wrist], fore)
 
 
 def _direction(raised: np.ndarray, forward: np.ndarray, side: float) -> np.ndarray:
@@ -239,35 +229,11 @@ def _direction(raised: np.ndarray, forward: np.ndarray, side: float) -> np.ndarr
 # --- rotations, (frames, 3, 3) -------------------------------------------------------------------------------------------
 
 
-def _about(axis: int, angle: np.ndarray) -> np.ndarray:
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.zeros((len(angle), 3, 3))
-    matrix[:, axis, axis] = 1
-    matrix[:, first, first] = matrix[:, second, second] = np.cos(angle)
-    matrix[:, second, first] = np.sin(angle)
-    matrix[:, first, second] = -np.sin(angle)
-    return matrix
-
-
-_about_x, _about_y, _about_z = (partial(_about, axis) for axis in range(3))
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
+_about_x, _about_y, _about_z = (partial(rotations_about, axis) for axis in range(3))
 
 
 def _frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Orthonormal columns: along `first`, along the part of `second` orthogonal to it, and orthogonal to both."""
-    a = _unit(first)
-    b = _unit(second - (second * a).sum(-1, keepdims=True) * a)
+    a = unit(first)
+    b = unit(second - (second * a).sum(-1, keepdims=True) * a)
     return np.stack((a, b, np.cross(a, b)), axis=-1)
-
-
-def _swing(start: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """The shortest rotation of the direction `start` (3,) to `goal` (frames, 3) (Rodrigues); they must not be opposite."""
-    start, goal = _unit(np.broadcast_to(start, goal.shape)), _unit(goal)
-    axis, cosine = np.cross(start, goal), (start * goal).sum(-1)
-    cross = np.zeros((len(goal), 3, 3))
-    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -axis[:, 2], axis[:, 1], -axis[:, 0]
-    cross -= cross.swapaxes(-1, -2)
-    return np.eye(3) + cross + cross @ cross / (1 + cosine)[:, None, None]

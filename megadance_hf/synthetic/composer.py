@@ -42,7 +42,6 @@ class Style:
     `x` medium, `o` soft, `.` nothing; in the bass `r` root, `5` fifth, `o` octave.
     """
 
-    beats_per_bar: int
     tempo: tuple[int, int]  # beats per minute, lowest and highest
     scale: str
     progressions: tuple[tuple[int, ...], ...]  # scale degrees 0..6, one chord per bar
@@ -52,12 +51,12 @@ class Style:
     chord_voice: str
     tune_voice: str
     tune_rhythms: tuple[str, ...]  # two bars each
+    beats_per_bar: int = 4
     duck: float = 0.15  # how far bass and chords give way to the kick drum, 0 to 1
 
 
 STYLES: dict[str, Style] = {
     "disco": Style(
-        beats_per_bar=4,
         tempo=(114, 124),
         scale="minor",
         progressions=((0, 5, 2, 6), (0, 3, 5, 4), (0, 0, 5, 6), (3, 6, 2, 5)),
@@ -80,7 +79,6 @@ STYLES: dict[str, Style] = {
         duck=0.45,
     ),
     "pop": Style(
-        beats_per_bar=4,
         tempo=(98, 112),
         scale="major",
         progressions=((0, 4, 5, 3), (5, 3, 0, 4), (0, 5, 3, 4), (3, 4, 5, 0)),
@@ -102,7 +100,6 @@ STYLES: dict[str, Style] = {
         duck=0.3,
     ),
     "chacha": Style(
-        beats_per_bar=4,
         tempo=(118, 128),
         scale="minor",
         progressions=((0, 3, 4, 0), (0, 6, 5, 4), (0, 0, 3, 4), (3, 0, 4, 0)),
@@ -125,7 +122,6 @@ STYLES: dict[str, Style] = {
         ),
     ),
     "rumba": Style(
-        beats_per_bar=4,
         tempo=(86, 100),
         scale="minor",
         progressions=((0, 6, 5, 4), (0, 3, 6, 2), (0, 3, 4, 0), (5, 6, 0, 0)),

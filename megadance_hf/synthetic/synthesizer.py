@@ -44,37 +44,29 @@ def _drum(name: str) -> np.ndarray:
     def hiss(low: float, high: float) -> np.ndarray:
         return _noise(name, len(t) / SAMPLING_RATE, low, high)
 
-    if name == "kick":
-        sound = _drop(t, 170, 48, 0.035) * np.exp(-t / 0.16) + 0.3 * hiss(700, 9000) * np.exp(-t / 0.006)
-    elif name == "snare":
-        sound = 0.6 * _drop(t, 240, 180, 0.03) * np.exp(-t / 0.07) + 0.3 * hiss(1200, 9000) * np.exp(-t / 0.09)
-    elif name == "clap":
-        bursts = sum(
-            np.where(t >= d, np.exp(-(t - d).clip(0) / w), 0) for d, w in ((0, 0.006), (0.011, 0.006), (0.022, 0.07))
-        )
-        sound = 0.35 * hiss(900, 4500) * bursts
-    elif name in ("hat", "open_hat"):
-        sound = 0.3 * hiss(7000, 16000) * np.exp(-t / (0.025 if name == "hat" else 0.13))
-    elif name == "shaker":
-        sound = 0.3 * hiss(4500, 11000) * (1 - np.exp(-t / 0.006)) * np.exp(-t / 0.03)
-    elif name == "brush":
-        sound = 0.35 * hiss(1500, 7000) * (1 - np.exp(-t / 0.004)) * np.exp(-t / 0.08)
-    elif name == "crash":
-        sound = 0.25 * hiss(3500, 15000) * np.exp(-t / 0.4)
-    elif name == "guiro":  # a stick over ridges
-        sound = 0.4 * hiss(2500, 7500) * (0.5 + 0.5 * np.sin(2 * np.pi * 95 * t)) ** 3 * np.exp(-t / 0.07)
-    elif name == "rim":
-        sound = (np.sin(2 * np.pi * 2450 * t) + 0.5 * np.sin(2 * np.pi * 1720 * t)) * np.exp(-t / 0.02)
-    elif name == "cowbell":
-        tones = sum(np.sin(2 * np.pi * f * k * t) / k for f in (562, 845) for k in (1, 3, 5))
-        sound = 0.5 * tones * np.exp(-t / 0.07)
-    elif name == "conga_slap":
-        sound = 0.6 * _drop(t, 380, 330, 0.02) * np.exp(-t / 0.035) + 0.15 * hiss(1500, 6000) * np.exp(-t / 0.015)
-    elif name == "conga_open":
-        sound = _drop(t, 235, 205, 0.04) * np.exp(-t / 0.12) + 0.06 * hiss(800, 4000) * np.exp(-t / 0.01)
-    else:
-        raise KeyError(name)
-    return sound
+    def fall(seconds: float, start: float = 0.0) -> np.ndarray:
+        return np.where(t >= start, np.exp(-(t - start).clip(0) / seconds), 0)
+
+    def sine(hertz: float) -> np.ndarray:
+        return np.sin(2 * np.pi * hertz * t)
+
+    return {
+        "kick": lambda: _drop(t, 170, 48, 0.035) * fall(0.16) + 0.3 * hiss(700, 9000) * fall(0.006),
+        "snare": lambda: 0.6 * _drop(t, 240, 180, 0.03) * fall(0.07) + 0.3 * hiss(1200, 9000) * fall(0.09),
+        "clap": lambda: 0.35 * hiss(900, 4500) * (fall(0.006) + fall(0.006, 0.011) + fall(0.07, 0.022)),
+        "hat": lambda: 0.3 * hiss(7000, 16000) * fall(0.025),
+        "open_hat": lambda: 0.3 * hiss(7000, 16000) * fall(0.13),
+        "shaker": lambda: 0.3 * hiss(4500, 11000) * (1 - fall(0.006)) * fall(0.03),
+        "brush": lambda: 0.35 * hiss(1500, 7000) * (1 - fall(0.004)) * fall(0.08),
+        "crash": lambda: 0.25 * hiss(3500, 15000) * fall(0.4),
+        "guiro": lambda: 0.4 * hiss(2500, 7500) * (0.5 + 0.5 * sine(95)) ** 3 * fall(0.07),  # a stick over ridges
+        "rim": lambda: (sine(2450) + 0.5 * sine(1720)) * fall(0.02),
+        "cowbell": lambda: (
+            0.5 * sum(np.sin(2 * np.pi * f * k * t) / k for f in (562, 845) for k in (1, 3, 5)) * fall(0.07)
+        ),
+        "conga_slap": lambda: 0.6 * _drop(t, 380, 330, 0.02) * fall(0.035) + 0.15 * hiss(1500, 6000) * fall(0.015),
+        "conga_open": lambda: _drop(t, 235, 205, 0.04) * fall(0.12) + 0.06 * hiss(800, 4000) * fall(0.01),
+    }[name]()
 
 
 def _string(t: np.ndarray, hertz: float, bright: float, damping: float, pluck: float) -> np.ndarray:
@@ -94,28 +86,34 @@ def _tone(name: str, pitch: int, seconds: float) -> np.ndarray:
     t = _time(seconds + release)
     vibrato = 0.004 * np.sin(2 * np.pi * 5.2 * t) * np.clip((t - 0.2) / 0.3, 0, 1)
     turn = 2 * np.pi * hertz * (t + np.cumsum(vibrato) / SAMPLING_RATE)
-    if name == "tom":
-        sound = _drop(t, 1.5 * hertz, hertz, 0.03) * np.exp(-t / 0.15)
-    elif name == "bass":
-        sound = _string(t, hertz, 1.1, 1.6, 0.22)
-    elif name == "guitar":
-        sound = _string(t, hertz, 1.0, 1.7, 0.17)
-    elif name == "piano":
-        sound = _string(t, hertz, 1.2, 1.1, 0.12) + _string(t, 1.0009 * hertz, 1.2, 1.2, 0.12)
-    elif name == "epiano":  # frequency modulation, its index decays as after a hammer's strike
-        sound = np.sin(turn + 1.4 * np.exp(-t / 0.35) * np.sin(turn)) * np.exp(-t / 0.9)
-        sound += 0.1 * np.sin(14 * turn) * np.exp(-t / 0.04)
-    elif name == "bell":
-        sound = np.sin(turn + 1.8 * np.exp(-t / 0.12) * np.sin(3 * turn)) * np.exp(-t / 0.35)
-    elif name == "flute":
-        breath = 0.015 * _noise("flute", len(t) / SAMPLING_RATE, 1500, 6000)
-        sound = np.sin(turn) + 0.25 * np.sin(2 * turn) + 0.08 * np.sin(3 * turn) + breath
-    elif name in ("strings", "pad"):  # three bowed strings, slightly out of tune with each other
-        top = 6000 if name == "strings" else 2500
+
+    def fall(seconds: float) -> np.ndarray:
+        return np.exp(-t / seconds)
+
+    def bowed(top: float) -> np.ndarray:
+        """Three bowed strings, slightly out of tune with each other, with partials up to `top` Hz."""
         partials = range(1, max(2, int(top / hertz)) + 1)
-        sound = sum(np.sin(k * turn * d + k * d) / k**1.3 for d in (0.9975, 1.0, 1.0026) for k in partials) / 3
-    else:
-        raise KeyError(name)
+        return sum(np.sin(k * turn * d + k * d) / k**1.3 for d in (0.9975, 1.0, 1.0026) for k in partials) / 3
+
+    sound = {
+        "tom": lambda: _drop(t, 1.5 * hertz, hertz, 0.03) * fall(0.15),
+        "bass": lambda: _string(t, hertz, 1.1, 1.6, 0.22),
+        "guitar": lambda: _string(t, hertz, 1.0, 1.7, 0.17),
+        "piano": lambda: _string(t, hertz, 1.2, 1.1, 0.12) + _string(t, 1.0009 * hertz, 1.2, 1.2, 0.12),
+        # frequency modulation, its index decays as after a hammer's strike
+        "epiano": lambda: (
+            np.sin(turn + 1.4 * fall(0.35) * np.sin(turn)) * fall(0.9) + 0.1 * np.sin(14 * turn) * fall(0.04)
+        ),
+        "bell": lambda: np.sin(turn + 1.8 * fall(0.12) * np.sin(3 * turn)) * fall(0.35),
+        "flute": lambda: (
+            np.sin(turn)
+            + 0.25 * np.sin(2 * turn)
+            + 0.08 * np.sin(3 * turn)
+            + 0.015 * _noise("flute", len(t) / SAMPLING_RATE, 1500, 6000)
+        ),
+        "strings": lambda: bowed(6000),
+        "pad": lambda: bowed(2500),
+    }[name]()
     return sound * np.minimum(1, t / attack) * np.clip((seconds + release - t) / release, 0, 1)
 
 
