@@ -1,4 +1,4 @@
-"""What the training scripts share beyond `megadance_hf.training`: mistakes as one line, and the way to the Hub."""
+"""What the training scripts share beyond `megadance_hf.training`: opening, mistakes as one line, and the way to the Hub."""
 
 import argparse
 import sys
@@ -8,14 +8,18 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset, Sampler
 from transformers.utils.logging import disable_progress_bar
 
+from megadance_hf import training as library
 from megadance_hf.cli.console import status_of, stoppable
+from megadance_hf.data import EpochSampler, collate
 from megadance_hf.hub.push import check_hub, listing, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.errors_megadance import reason_of
 from megadance_hf.modeling.files_megadance import scratch
+from megadance_hf.training.arguments import read_settings
 from megadance_hf.training.processes import is_first_process, is_main_process, print_once, processes
-from megadance_hf.training.training_data import TrainingData
+from megadance_hf.training.recipes import DataSettings, Kind
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
@@ -43,13 +47,24 @@ def run(main: Callable[[], Any]) -> NoReturn:
     raise SystemExit(status)
 
 
+def read_arguments(
+    parser: argparse.ArgumentParser, kind: Kind, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, library.Recipe, library.TrainingConfig, DataSettings]:
+    """The arguments, and the recipe with its sections `training` and `data`; also checks --output and --push-to-hub."""
+    arguments = parser.parse_args(argv)
+    recipe, training = read_settings(arguments, kind)
+    check_repository(arguments)
+    with recipe.using("data"):
+        return arguments, recipe, training, DataSettings(**recipe.section("data"))
+
+
 def check_repository(arguments: argparse.Namespace) -> None:
     """Check before hours of training that the Hub can be reached and knows the user."""
     if arguments.push_to_hub and not arguments.dry_run and is_main_process():
         check_hub(arguments.push_to_hub)
 
 
-def dry_run(arguments: argparse.Namespace, model: nn.Module, data: Sequence[TrainingData], whole: Any) -> dict:
+def dry_run(arguments: argparse.Namespace, model: nn.Module, data: Sequence[library.TrainingData], whole: Any) -> dict:
     """Print what would be trained on what, and what would be uploaded: `whole`, a model or a pipeline."""
     train, held_out = sum(len(one.train) for one in data), len(data[0].held_out)
     print_once(
@@ -63,12 +78,18 @@ def dry_run(arguments: argparse.Namespace, model: nn.Module, data: Sequence[Trai
     return {}
 
 
-def samples_and_pushes(
+def train_and_publish(
     arguments: argparse.Namespace,
+    model: nn.Module,
+    task: library.Task,
+    windows: Dataset,
+    training: library.TrainingConfig,
+    *parts: tuple[Any, Path],
+    sampler: Sampler | None = None,
     draw: Callable[[nn.Module, int], None] | None = None,
     whole: Callable[[nn.Module], Any] | None = None,
-) -> Callable[[nn.Module, int], None]:
-    """For `train(..., sample=...)`: `draw`, and a push with --push-to-hub; for `whole` see `push_while_training`."""
+) -> dict[str, float]:
+    """Train with samples by `draw`, and pushes with --push-to-hub (for `whole` see `push_while_training`); then `publish`."""
     callbacks = [] if draw is None else [draw]
     if arguments.push_to_hub:
         callbacks.append(push_while_training(arguments.push_to_hub, whole))
@@ -77,7 +98,11 @@ def samples_and_pushes(
         for callback in callbacks:
             callback(model, epoch)
 
-    return sample
+    sampler = EpochSampler(windows, training.seed) if sampler is None else sampler
+    output, resume = arguments.output, arguments.resume
+    report = library.train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
+    publish(arguments, *parts)
+    return report
 
 
 def publish(arguments: argparse.Namespace, *parts: tuple[Any, Path]) -> None:

@@ -12,26 +12,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import check_repository, dry_run, publish, run, samples_and_pushes
+from common import check_repository, dry_run, run, train_and_publish
 
-from megadance_hf.data.augmentation import MusicAugmentation
-from megadance_hf.data.codes import encode_clips
-from megadance_hf.data.prepared import DataError, read_info
-from megadance_hf.data.sampling import EpochSampler, collate
-from megadance_hf.data.segments import CodeSegments
-from megadance_hf.data.statistics import Statistics
+from megadance_hf import MegaDanceForMotionGeneration, MusicToDancePipeline
+from megadance_hf.data import CodeSegments, DataError, MusicAugmentation, Statistics, encode_clips, read_info
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
-from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.models import DEFAULT_MODEL
-from megadance_hf.pipeline import MusicToDancePipeline
+from megadance_hf.training import NewGenreTask, TrainingConfig, TrainingData, TrainingError, dance_sampler
 from megadance_hf.training import arguments as shared
 from megadance_hf.training.checkpoints import check_output
-from megadance_hf.training.config import TrainingConfig, TrainingError
-from megadance_hf.training.loop import train
 from megadance_hf.training.processes import is_main_process, print_once, processes
-from megadance_hf.training.samples import dance_sampler, make_pipeline
-from megadance_hf.training.tasks import NewGenreTask
-from megadance_hf.training.training_data import TrainingData, clips_of_genre, fit_batch, fit_length, validation_windows
+from megadance_hf.training.samples import make_pipeline
+from megadance_hf.training.training_data import clips_of_genre, fit_batch, fit_length, validation_windows
 
 STRETCHES = (0.92, 1.0, 1.08)
 
@@ -126,12 +118,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     task = NewGenreTask(validation, code_noise=0.3, rows=rows)
 
     # training
-    sampler, resume = EpochSampler(windows, training.seed), arguments.resume
     draw = dance_sampler(tokenizer, held_out or clips, output / "samples")
-    sample = samples_and_pushes(arguments, draw, partial(make_pipeline, tokenizer=tokenizer, extractor=extractor))
-    report = train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
-    publish(arguments, (extractor, output), (tokenizer, output / "tokenizer"))
-    return report
+    whole = partial(make_pipeline, tokenizer=tokenizer, extractor=extractor)
+    parts = (extractor, output), (tokenizer, output / "tokenizer")
+    return train_and_publish(arguments, model, task, windows, training, *parts, draw=draw, whole=whole)
 
 
 if __name__ == "__main__":

@@ -6,29 +6,21 @@ torchrun --nproc_per_node 2 examples/train_classifier.py ...   # in several proc
 """
 
 import torch
-from common import check_repository, dry_run, publish, run, samples_and_pushes
+from common import dry_run, read_arguments, run, train_and_publish
 
-from megadance_hf.data.sampling import EpochSampler, collate
+from megadance_hf import MegaDanceClassifierConfig, MegaDanceForGenreClassification
 from megadance_hf.data.segments import SEGMENT_FRAMES, MotionSegments
 from megadance_hf.data.statistics import segment_statistics
-from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
-from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
-from megadance_hf.training.arguments import read_settings, recipe_parser
+from megadance_hf.training import ClassifierTask, read_data
+from megadance_hf.training.arguments import recipe_parser
 from megadance_hf.training.checkpoints import check_output
-from megadance_hf.training.loop import train
-from megadance_hf.training.recipes import DataSettings
-from megadance_hf.training.tasks import ClassifierTask
-from megadance_hf.training.training_data import fit_batch, fit_length, read_data
+from megadance_hf.training.training_data import fit_batch, fit_length
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = recipe_parser(__doc__, "model, data, windows, training")
     parser.add_argument("--data", required=True, help="prepared folder")
-    arguments = parser.parse_args(argv)
-    recipe, training = read_settings(arguments, "classifier")
-    check_repository(arguments)
-    with recipe.using("data"):
-        settings = DataSettings(**recipe.section("data"))
+    arguments, recipe, training, settings = read_arguments(parser, "classifier", argv)
 
     # data
     data = read_data(arguments.data, settings, needs_genre=True)
@@ -52,17 +44,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model.set_statistics(*segment_statistics(MotionSegments(data.train, genres=genres, **options | {"random": False})))
     if arguments.dry_run:
         return dry_run(arguments, model, [data], model)
-
-    # task and training
-    task, sampler, sample = (
-        ClassifierTask(validation),
-        EpochSampler(windows, training.seed),
-        samples_and_pushes(arguments),
-    )
-    output, resume = arguments.output, arguments.resume
-    report = train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
-    publish(arguments)
-    return report
+    return train_and_publish(arguments, model, ClassifierTask(validation), windows, training)
 
 
 if __name__ == "__main__":

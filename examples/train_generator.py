@@ -13,31 +13,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import check_repository, dry_run, publish, run, samples_and_pushes
+from common import dry_run, read_arguments, run, train_and_publish
 
-from megadance_hf.data.augmentation import MusicAugmentation
-from megadance_hf.data.codes import encode_clips
-from megadance_hf.data.sampling import EpochSampler, collate
-from megadance_hf.data.segments import SEGMENT_FRAMES, CodeSegments
-from megadance_hf.data.statistics import Statistics
-from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
-from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training.arguments import load_part, read_settings, recipe_parser
+from megadance_hf import MegaDanceFeatureExtractor, MegaDanceForMotionGeneration, MegaDanceTokenizer
+from megadance_hf.data import CodeSegments, EpochSampler, MusicAugmentation, Statistics, encode_clips
+from megadance_hf.data.segments import SEGMENT_FRAMES
+from megadance_hf.training import GeneratorTask, dance_sampler, read_data
+from megadance_hf.training.arguments import load_part, recipe_parser
 from megadance_hf.training.checkpoints import check_output
-from megadance_hf.training.loop import train
 from megadance_hf.training.processes import is_main_process, processes
-from megadance_hf.training.recipes import DataSettings, GenerationSettings, generator_config
+from megadance_hf.training.recipes import GenerationSettings, generator_config
 from megadance_hf.training.rhythm import check_rhythm, train_rhythm
-from megadance_hf.training.samples import dance_sampler, make_pipeline
-from megadance_hf.training.tasks import GeneratorTask
-from megadance_hf.training.training_data import (
-    fit_batch,
-    fit_length,
-    print_unused_repeats,
-    read_data,
-    validation_windows,
-)
+from megadance_hf.training.samples import make_pipeline
+from megadance_hf.training.training_data import fit_batch, fit_length, print_unused_repeats, validation_windows
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -47,11 +35,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument(
         "--rhythm", metavar="DIR", help="trained generator whose rhythm encoder is taken over instead of training one"
     )
-    arguments = parser.parse_args(argv)
-    recipe, training = read_settings(arguments, "generator")
-    check_repository(arguments)
-    with recipe.using("data"):
-        settings = DataSettings(**recipe.section("data"))
+    arguments, recipe, training, settings = read_arguments(parser, "generator", argv)
     with recipe.using("augmentation"):
         augmentation = MusicAugmentation(**recipe.section("augmentation"))
     with recipe.using("generation"):
@@ -106,11 +90,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # training
     draw = dance_sampler(tokenizer, data.held_out or data.train, output / "samples")
-    sample = samples_and_pushes(arguments, draw, partial(make_pipeline, tokenizer=tokenizer))
-    resume = arguments.resume
-    report = train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
-    publish(arguments, (MegaDanceFeatureExtractor(), output), (tokenizer, output / "tokenizer"))
-    return report
+    parts = (MegaDanceFeatureExtractor(), output), (tokenizer, output / "tokenizer")
+    whole = partial(make_pipeline, tokenizer=tokenizer)
+    return train_and_publish(arguments, model, task, windows, training, *parts, sampler=sampler, draw=draw, whole=whole)
 
 
 if __name__ == "__main__":

@@ -8,31 +8,23 @@ Prepare data with `megadance prepare ballroom RAW OUT`. Stop it whenever you lik
 """
 
 import torch
-from common import check_repository, dry_run, publish, run, samples_and_pushes
+from common import dry_run, read_arguments, run, train_and_publish
 
-from megadance_hf.data.sampling import EpochSampler, collate
-from megadance_hf.data.segments import SEGMENT_FRAMES, MotionSegments
-from megadance_hf.data.statistics import Statistics
-from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
-from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training.arguments import read_settings, recipe_parser
+from megadance_hf import MegaDanceTokenizer, MegaDanceTokenizerConfig
+from megadance_hf.data import MotionSegments, Statistics, collate
+from megadance_hf.data.segments import SEGMENT_FRAMES
+from megadance_hf.training import TokenizerTask, read_data
+from megadance_hf.training.arguments import recipe_parser
 from megadance_hf.training.checkpoints import check_output
-from megadance_hf.training.loop import train
-from megadance_hf.training.recipes import DataSettings
-from megadance_hf.training.tasks import TokenizerTask
-from megadance_hf.training.training_data import fit_batch, fit_length, read_data
+from megadance_hf.training.training_data import fit_batch, fit_length
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = recipe_parser(__doc__, "model, data, windows, task, training")
     parser.add_argument("--data", required=True, nargs="+", help="prepared folders; the first one's validation is used")
-    arguments = parser.parse_args(argv)
-    recipe, training = read_settings(arguments, "tokenizer")
-    check_repository(arguments)
+    arguments, recipe, training, settings = read_arguments(parser, "tokenizer", argv)
     with recipe.using("model"):
         config = MegaDanceTokenizerConfig(**recipe.section("model"))
-    with recipe.using("data"):
-        settings = DataSettings(**recipe.section("data"))
     check_output(arguments.output, arguments.resume, config)
 
     # data
@@ -58,13 +50,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         task = TokenizerTask(data[0].held_out, **recipe.section("task"))
     if arguments.dry_run:
         return dry_run(arguments, model, data, model)
-
-    # training
-    sampler, sample = EpochSampler(windows, training.seed), samples_and_pushes(arguments)
-    output, resume = arguments.output, arguments.resume
-    report = train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
-    publish(arguments)
-    return report
+    return train_and_publish(arguments, model, task, windows, training)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ __getattr__, __all__ = lazy_names(
             "BEAT_SPREAD bar_profile bar_synchrony beat_alignment beat_synchrony motion_beats profile_correlation shift_beats"
         ).split(),
         ".dance_features": ("geometric_features", "kinetic_features", "kinetic_features_aistpp"),
-        ".distributions": ("diversity", "frechet_distance", "normalize_features", "paired_test"),
-        ".genres": ("genre_accuracy", "genre_f1"),
+        ".distributions": ("diversity frechet_distance genre_accuracy genre_f1 normalize_features paired_test").split(),
         ".physics": (
             "FLOOR_HEIGHT FROZEN_SPEED SKATING_DISTANCE foot_skating_ratio foot_speed_on_floor frozen_share jerk largest_step "
             "mean_speed pelvis_bob physical_foot_contact root_drift"

@@ -10,6 +10,8 @@ Raises:
     ValueError: joints of another shape, too few frames, or numbers that are not finite.
 """
 
+from typing import Any
+
 import numpy as np
 
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
@@ -56,10 +58,10 @@ def kinetic_features_aistpp(joints: np.ndarray, fps: float = 60) -> np.ndarray:
     joints = joints - joints[:, :1, :1]
     step = 1 / fps
     frames = joints.shape[1] - 1
-    velocity = _shrinking_mean(np.diff(joints, axis=1) / step, frames)
+    velocity = _smooth(np.diff(joints, axis=1) / step, frames)
     after = (joints[:, 2:] - joints[:, 1:-1]) / step
     before = joints[:, 1:-1] - joints[:, :-2] / step  # sic
-    acceleration = _shrinking_mean((after - before) / step, frames)
+    acceleration = _smooth((after - before) / step, frames)
     return _interleave(velocity, np.linalg.norm(acceleration, axis=-1).mean(1))
 
 
@@ -73,23 +75,12 @@ def _repeat_first(steps: np.ndarray) -> np.ndarray:
     return np.concatenate((steps[:, :1], steps), axis=1)
 
 
-def _running_sum(x: np.ndarray) -> np.ndarray:
-    return np.concatenate((np.zeros_like(x[:, :1]), np.cumsum(x, axis=1)), axis=1)
-
-
-def _smooth(x: np.ndarray) -> np.ndarray:
-    """Mean over five frames, zeros beyond the ends."""
-    total, frames = _running_sum(x), np.arange(x.shape[1])
-    first, last = np.maximum(frames - HALF_WINDOW, 0), np.minimum(frames + HALF_WINDOW + 1, x.shape[1])
-    return (total[:, last] - total[:, first]) / (2 * HALF_WINDOW + 1)
-
-
-def _shrinking_mean(x: np.ndarray, frames: int) -> np.ndarray:
-    """For each of `frames` frames the mean of those of its five neighbours in `x` that exist."""
-    total, centre = _running_sum(x), np.arange(frames)
-    begin = np.clip(centre - HALF_WINDOW, 0, x.shape[1])
-    end = np.clip(centre + HALF_WINDOW + 1, 0, x.shape[1])
-    return (total[:, end] - total[:, begin]) / np.maximum(end - begin, 1)[None, :, None, None]
+def _smooth(x: np.ndarray, frames: int | None = None) -> np.ndarray:
+    """Mean over five frames, zeros beyond the ends; for each of `frames` frames the mean of those five that exist in `x`."""
+    total, centre = np.pad(np.cumsum(x, axis=1), ((0, 0), (1, 0), (0, 0), (0, 0))), np.arange(frames or x.shape[1])
+    begin, end = (np.clip(centre + edge, 0, x.shape[1]) for edge in (-HALF_WINDOW, HALF_WINDOW + 1))
+    counts = np.maximum(end - begin, 1)[None, :, None, None] if frames else 2 * HALF_WINDOW + 1
+    return (total[:, end] - total[:, begin]) / counts
 
 
 # --- geometric -----------------------------------------------------------------------------------------------------------
@@ -157,7 +148,7 @@ def geometric_features(joints: np.ndarray) -> np.ndarray:
         for kind, names, threshold in GEOMETRIC:
             points = [_point(name, now) for name in names.split()]
             past = [_point(name, before) for name in names.split()]
-            columns.append(_RELATIONS[kind](points, past, threshold).mean(1))
+            columns.append(_holds(kind, points, past, threshold).mean(1))
     return np.stack(columns, axis=-1).astype(np.float32)
 
 
@@ -181,40 +172,21 @@ def _speed_along(p, p_past, a, a_past, direction):
     return _along((p - a) - (p_past - a_past), direction) * GEOMETRIC_FPS
 
 
-def _angle(points, past, threshold):
-    first, second = points[1] - points[0], points[3] - points[2]
-    lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
-    degrees = np.degrees(np.arccos(np.clip((first * second).sum(-1) / lengths, -1, 1)))
-    return (degrees > threshold[0]) & (degrees < threshold[1])
-
-
-def _move(points, past, threshold):
-    return _speed_along(points[2], past[2], points[0], past[0], points[1] - points[0]) > threshold
-
-
-def _move_normal(points, past, threshold):
-    normal = np.cross(points[2] - points[0], points[1] - points[0])
-    return _speed_along(points[3], past[3], points[0], past[0], normal) > threshold
-
-
-def _above(points, past, threshold):
-    return _along(points[3] - points[2], points[1] - points[0]) > threshold
-
-
-def _plane(points, past, threshold):
-    normal = np.cross(points[2] - points[0], points[1] - points[0])
-    return _along(points[3] - points[0], normal) > threshold
-
-
-def _fast(points, past, threshold):
-    return np.linalg.norm(points[0] - past[0], axis=-1) * GEOMETRIC_FPS > threshold
-
-
-_RELATIONS = {
-    "angle": _angle,
-    "move": _move,
-    "move_normal": _move_normal,
-    "above": _above,
-    "plane": _plane,
-    "fast": _fast,
-}
+def _holds(kind: str, points: list[np.ndarray], past: list[np.ndarray], threshold: Any) -> np.ndarray:
+    """In which frames a relation of `GEOMETRIC` holds (N, T), of points now and a frame ago, each (N, T, 3)."""
+    if kind == "fast":
+        return np.linalg.norm(points[0] - past[0], axis=-1) * GEOMETRIC_FPS > threshold
+    direction = points[1] - points[0]
+    if kind == "angle":
+        second = points[3] - points[2]
+        lengths = np.linalg.norm(direction, axis=-1) * np.linalg.norm(second, axis=-1)
+        degrees = np.degrees(np.arccos(np.clip((direction * second).sum(-1) / lengths, -1, 1)))
+        return (degrees > threshold[0]) & (degrees < threshold[1])
+    if kind == "above":
+        return _along(points[3] - points[2], direction) > threshold
+    if kind == "move":
+        return _speed_along(points[2], past[2], points[0], past[0], direction) > threshold
+    normal = np.cross(points[2] - points[0], direction)
+    if kind == "plane":
+        return _along(points[3] - points[0], normal) > threshold
+    return _speed_along(points[3], past[3], points[0], past[0], normal) > threshold  # "move_normal"

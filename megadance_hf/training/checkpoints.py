@@ -1,4 +1,4 @@
-"""Checkpoints: what they hold beside weights and optimizer, how they are written and found, whether an output can be used.
+"""Checkpoints: what they hold beside weights and optimizer (progress, average of the weights), how they are written and found, whether an output can be used.
 
     OUTPUT/checkpoints/step-00001200/     Accelerate's files, the average of the weights, the model's configuration
 
@@ -10,12 +10,17 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
 from megadance_hf.modeling.errors_megadance import reading
 
-from .average import WeightAverage
 from .config import TrainingError
 from .log import METRICS
 from .processes import is_sharded
@@ -42,6 +47,51 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+class WeightAverage:
+    """Exponential moving average (EMA) of the trained weights, of this process's part of them.
+
+    torch's `AveragedModel` keeps it, of a list of parameters instead of the model: of a frozen model with few trained weights it
+    then copies only those, and a model that FSDP has sharded cannot be copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.average = AveragedModel(self._local(), multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def _local(self) -> nn.ParameterList:
+        """The weights themselves, not copies; under FSDP the part that this process has."""
+        weights = (p.to_local() if hasattr(p, "to_local") else p.data for p in self.trained)
+        return nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights)
+
+    def update(self) -> None:
+        self.average.update_parameters(self._local())
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within this block the model has the average."""
+        self.swap()
+        yield
+        self.swap()
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange average and weights."""
+        for average, weight in zip(self.average.module, self._local(), strict=True):
+            kept = weight.clone()
+            weight.copy_(average)
+            average.copy_(kept)
+
+    def save(self, path: Path) -> None:
+        torch.save([average.data for average in self.average.module], path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        for average, value in zip(self.average.module, loaded, strict=True):
+            average.copy_(value)
+        self.average.n_averaged.fill_(1)  # else the next update would copy the weights
 
 
 def newest_checkpoint(output_dir: Path) -> Path | None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
@@ -28,8 +29,15 @@ from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.modeling.files_megadance import whole
 from megadance_hf.modeling.progress_megadance import progress_bar
 
-from .average import WeightAverage
-from .checkpoints import CHECKPOINTS, Progress, check_output, load_checkpoint, newest_checkpoint, save_checkpoint
+from .checkpoints import (
+    CHECKPOINTS,
+    Progress,
+    WeightAverage,
+    check_output,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from .config import TrainingConfig, TrainingError
 from .log import METRICS, Means, append_row, plot_curves, truncate_rows
 from .processes import is_sharded, make_accelerator
@@ -63,6 +71,7 @@ class _Trainer:
         self.accelerator = make_accelerator(config, output_dir, unused_parameters=experts)
         self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)
         self.batch = config.batch_size * self.accelerator.num_processes
+        self.windows_per_step = self.batch * config.gradient_accumulation_steps
         self.batches_per_epoch = len(sampler) // self.batch
         if self.batches_per_epoch == 0:
             raise TrainingError(
@@ -191,17 +200,11 @@ class _Trainer:
             if config.keep_best and score < progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
                 if self.main:
-                    _save_weights(weights, self.output_dir / BEST)
+                    with whole(self.output_dir / BEST) as temporary:
+                        save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
 
     def _is_last(self) -> bool:
         return self.progress.epoch == self.config.epochs or self.progress.step >= self.total_steps
-
-    def _report(self, row: dict[str, Any], bar: Any) -> None:
-        if self.main:
-            append_row(self.output_dir / METRICS, row)
-            shown = {k: v for k, v in row.items() if isinstance(v, float) and not k.startswith("train_gradient")}
-            bar.write(f"epoch {row['epoch']:4d}  " + "  ".join(f"{k} {v:.4g}" for k, v in shown.items()))
-        self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=self.progress.step)
 
     # checkpoints
 
@@ -212,7 +215,7 @@ class _Trainer:
         self.accelerator.wait_for_everyone()  # nobody removes anything before all have looked
         if newest is not None:
             load_checkpoint(newest, self.accelerator, self.average)
-            done, now = self.progress, self._windows_per_step()
+            done, now = self.progress, self.windows_per_step
             if done.epoch_step and done.windows_per_step != now:
                 raise TrainingError(
                     f"training.batch_size={self.config.batch_size}: {newest.name} was made in the middle of an epoch with "
@@ -232,12 +235,9 @@ class _Trainer:
         self.task.on_train_begin(self.model, self.windows)
         self.accelerator.wait_for_everyone()
 
-    def _windows_per_step(self) -> int:
-        return self.batch * self.config.gradient_accumulation_steps
-
     def save(self) -> None:
         progress, keep = self.progress, self.config.keep_checkpoints
-        progress.sums, progress.windows_per_step = self.means.reduce(self.accelerator), self._windows_per_step()
+        progress.sums, progress.windows_per_step = self.means.reduce(self.accelerator), self.windows_per_step
         self.means = Means(progress.sums)
         save_checkpoint(self.output_dir, progress.step, self.accelerator, self.average, self.model.config, keep)
 
@@ -289,7 +289,11 @@ class _Trainer:
             row["windows_per_second"] = seen / seconds
             row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
             self._evaluate(row, sample)
-            self._report(row, bar)
+            if self.main:
+                append_row(self.output_dir / METRICS, row)
+                shown = {k: v for k, v in row.items() if isinstance(v, float) and not k.startswith("train_gradient")}
+                bar.write(f"epoch {row['epoch']:4d}  " + "  ".join(f"{k} {v:.4g}" for k, v in shown.items()))
+            self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=progress.step)
             if cut:
                 break
             due = config.save_every_steps and progress.step % config.save_every_steps == 0
@@ -306,8 +310,6 @@ class _Trainer:
             self.average.swap()
         weights = self._weights()
         if self.config.keep_best and best.exists():
-            from safetensors.torch import load_file
-
             with reading(best, "train again from the last checkpoint (--resume), without it", TrainingError):
                 weights = load_file(str(best))
                 if not self.sharded:
@@ -364,10 +366,3 @@ def train(
     for tracker in trainer.accelerator.trackers:
         tracker.finish()
     return trainer.progress.evaluation
-
-
-def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    with whole(path) as temporary:
-        save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
