@@ -7,12 +7,10 @@
 `full` is the paper's tokenizer with random weights. Medians of the runs, measured in turn.
 """
 
-import argparse
-import json
 import statistics
-import time
 
 import torch
+from timing import make_parser, print_report, seconds_of
 
 from megadance_hf import MegaDanceProcessor, MegaDanceTokenizer, MegaDanceTokenizerConfig
 from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
@@ -30,11 +28,9 @@ def build(size: str) -> MegaDanceTokenizer:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, runs=5, threads=2)
     parser.add_argument("--size", choices=("full", "bundled", "tiny"), default="full")
     parser.add_argument("--lengths", type=float, nargs="+", default=[20.0, 180.0, 600.0], help="seconds of dance")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     tokenizer = build(arguments.size)
@@ -53,18 +49,16 @@ def main(argv: list[str] | None = None) -> dict:
         for seconds in arguments.lengths:
             codes = torch.randint(0, tokenizer.config.codebook_size, (2, 1, int(seconds * fps) // step))
             for name, decode in (("whole", whole), ("plain", plain)):
-                began = time.perf_counter()
-                decode(codes)
+                taken = seconds_of(decode, codes)
                 if run:
-                    times.setdefault(f"{name}_{seconds:g}s", []).append(60 * (time.perf_counter() - began) / seconds)
+                    times.setdefault(f"{name}_{seconds:g}s", []).append(60 * taken / seconds)
     report = {
         "size": arguments.size,
         "threads": arguments.threads,
         "runs": arguments.runs,
         "seconds_per_minute": {name: float(f"{statistics.median(found):.3g}") for name, found in times.items()},
     }
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

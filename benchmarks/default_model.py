@@ -6,33 +6,31 @@ The numbers are those of the table in the docs: seconds of compute per second of
 frozen seconds, speed of the feet while on the floor, root drift per minute, mean speed, jerk, the largest step of any joint.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 
 import numpy as np
+from timing import make_parser, print_report
 
 from megadance_hf import metrics
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.video import filmstrip
 
-
-def measure(joints: np.ndarray) -> dict[str, float]:
-    return {
-        "frozen_share": metrics.frozen_share(joints),
-        "foot_speed_on_floor": metrics.foot_speed_on_floor(joints),
-        "root_drift_per_minute": metrics.root_drift(joints),
-        "mean_speed": metrics.mean_speed(joints),
-        "jerk": metrics.jerk(joints),
-        "pelvis_bob": metrics.pelvis_bob(joints),
-        "largest_step": metrics.largest_step(joints),
-    }
+MEASURES = {
+    "frozen_share": metrics.frozen_share,
+    "foot_speed_on_floor": metrics.foot_speed_on_floor,
+    "root_drift_per_minute": metrics.root_drift,
+    "mean_speed": metrics.mean_speed,
+    "jerk": metrics.jerk,
+    "pelvis_bob": metrics.pelvis_bob,
+    "largest_step": metrics.largest_step,
+}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("songs", nargs="+")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--seeds", type=int, default=3, help="dances per song and genre")
@@ -48,17 +46,17 @@ def main(argv: list[str] | None = None) -> dict:
                 began = time.perf_counter()
                 dance = pipe(song, genre=genre, seed=seed, duration=arguments.duration)
                 seconds = time.perf_counter() - began
-                rows.append({"compute_per_second": seconds / dance.seconds, **measure(dance.joints())})
+                measured = {name: measure(dance.joints()) for name, measure in MEASURES.items()}
+                rows.append({"compute_per_second": seconds / dance.seconds, **measured})
                 if arguments.out and len(rows) == 1:
                     Path(arguments.out).mkdir(parents=True, exist_ok=True)
                     filmstrip(dance, Path(arguments.out) / f"{genre}.png", count=8)
         report[genre] = {name: float(np.median([row[name] for row in rows])) for name in rows[0]} | {
             "dances": len(rows)
         }
-    print(json.dumps(report, indent=2))
     if arguments.out:
         (Path(arguments.out) / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ included. `first_npz` is the same with numba's cache empty, as in a fresh instal
 one of `--long` (Linux only). Medians of the runs.
 """
 
-import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
+
+from timing import make_parser, median, print_report, run_python, seconds_of
 
 from megadance_hf.synthetic.composer import write_song
 
@@ -31,22 +30,14 @@ sys.exit(code)
 """
 
 
-def seconds_of(command: list[str], **environment: str) -> float:
-    began = time.perf_counter()
+def start(command: list[str], **environment: str) -> None:
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})
-    return time.perf_counter() - began
-
-
-def peak_mb(arguments: list[str]) -> float:
-    done = subprocess.run([sys.executable, "-c", WITH_PEAK, *arguments], check=True, capture_output=True, text=True)
-    return int(done.stdout.split()[-1]) / 1024
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, runs=5)
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--long", type=float, default=600.0)
-    parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         songs = {}
@@ -66,25 +57,25 @@ def main(argv: list[str] | None = None) -> dict:
             "mp4": [*MEGADANCE, *dance("song", "mp4")],
         }
         for command in commands.values():  # warms up the caches
-            seconds_of(command)
+            start(command)
         times = {name: [] for name in [*commands, "first_npz"]}
         for run in range(arguments.runs):
             for name, command in commands.items():
-                times[name].append(seconds_of(command))
-            times["first_npz"].append(seconds_of(commands["npz"], NUMBA_CACHE_DIR=str(cache / str(run))))
+                times[name].append(seconds_of(start, command))
+            first = partial(start, commands["npz"], NUMBA_CACHE_DIR=str(cache / str(run)))
+            times["first_npz"].append(seconds_of(first))
         peaks = {
-            name: statistics.median(peak_mb(dance(name, "npz")) for _ in range(arguments.runs))
+            name: median([run_python(WITH_PEAK, *dance(name, "npz")) / 1024 for _ in range(arguments.runs)], None)
             for name in ("short", "long")
         }
     report = {
         "song_seconds": arguments.seconds,
         "runs": arguments.runs,
-        **{f"{name}_seconds": round(statistics.median(found), 2) for name, found in times.items()},
-        "peak_mb_20_s": round(peaks["short"]),
-        f"peak_mb_{arguments.long:g}_s": round(peaks["long"]),
+        **{f"{name}_seconds": median(found) for name, found in times.items()},
+        "peak_mb_20_s": peaks["short"],
+        f"peak_mb_{arguments.long:g}_s": peaks["long"],
     }
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,13 @@ torch. `--plain-cold-start` measures plain librosa's as well, once, because it c
 adds at its peak, reading the sound from a 44.1 kHz stereo file (Linux only).
 """
 
-import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
+from timing import make_parser, median, median_ratio, print_report, run_python, seconds_of
 
 from megadance_hf.modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, music_features
 
@@ -86,18 +80,13 @@ def plain_features(waveform: np.ndarray) -> np.ndarray:
 def child(code: str, *arguments: str | Path) -> dict[str, float]:
     """What a new process says that has nothing compiled before."""
     with tempfile.TemporaryDirectory() as empty:
-        command = [sys.executable, "-c", code, *map(str, arguments)]
-        environment = {**os.environ, "NUMBA_CACHE_DIR": empty}
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+        return run_python(code, *arguments, NUMBA_CACHE_DIR=empty)
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, runs=5, threads=2)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--long", type=float, default=600.0, help="seconds of the sound whose memory is measured")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--plain-cold-start", action="store_true")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
@@ -107,9 +96,7 @@ def main(argv: list[str] | None = None) -> dict:
     ours, plain = [], []
     for _ in range(arguments.runs):  # in turn, so that a busy moment strikes both
         for function, times in ((music_features, ours), (plain_features, plain)):
-            began = time.perf_counter()
-            function(music)
-            times.append((time.perf_counter() - began) * 60 / arguments.seconds)
+            times.append(seconds_of(function, music) * 60 / arguments.seconds)
 
     with tempfile.TemporaryDirectory() as folder:
         files = {seconds: Path(folder) / f"{seconds}.wav" for seconds in (20.0, arguments.seconds, arguments.long)}
@@ -120,21 +107,20 @@ def main(argv: list[str] | None = None) -> dict:
         plain_cold = child(PLAIN_CHILD, files[arguments.seconds], __file__) if arguments.plain_cold_start else None
         added = {seconds: child(CHILD, files[seconds], "warm")["added_mb"] for seconds in (20.0, arguments.long)}
     report = {
-        "seconds_per_minute": round(statistics.median(ours), 3),
-        "plain_seconds_per_minute": round(statistics.median(plain), 3),
-        "plain_over_ours": round(statistics.median(b / a for a, b in zip(ours, plain, strict=True)), 2),
+        "seconds_per_minute": median(ours, 3),
+        "plain_seconds_per_minute": median(plain, 3),
+        "plain_over_ours": median_ratio(plain, ours),
         "largest_difference_from_plain": float(difference),
-        "cold_start_seconds": round(statistics.median(run["seconds"] for run in cold), 2),
-        "cold_start_imports_seconds": round(statistics.median(run["imports"] for run in cold), 2),
-        "cold_start_with_extractor_seconds": round(statistics.median(run["with_extractor"] for run in cold), 2),
+        "cold_start_seconds": median([run["seconds"] for run in cold]),
+        "cold_start_imports_seconds": median([run["imports"] for run in cold]),
+        "cold_start_with_extractor_seconds": median([run["with_extractor"] for run in cold]),
         "plain_cold_start_seconds": round(plain_cold["seconds"], 2) if plain_cold else None,
         "peak_mb_20_s": round(added[20.0]),
         f"peak_mb_{arguments.long:g}_s": round(added[arguments.long]),
         "threads": arguments.threads,
         "runs": arguments.runs,
     }
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

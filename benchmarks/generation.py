@@ -18,14 +18,13 @@ as many minutes of short dances, half of them before it and half after: no machi
 and the error of the logits as a share of their spread.
 """
 
-import argparse
 import copy
-import json
 import statistics
 import time
 
 import torch
 import transformers
+from timing import make_parser, median, print_report
 from transformers import LogitsProcessor
 
 from megadance_hf import MegaDanceConfig, MegaDanceForMotionGeneration
@@ -126,12 +125,10 @@ def agreement(models: dict[str, MegaDanceForMotionGeneration], seconds: float) -
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, runs=5, threads=2)
     parser.add_argument("--size", choices=("full", "bundled"), default="full")
     parser.add_argument("--tiny", action="store_true", help="a model of no use, to try this out")
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cases", nargs="+", default=list(CASES))
     arguments = parser.parse_args(argv)
@@ -173,10 +170,9 @@ def main(argv: list[str] | None = None) -> dict:
         if alone != case and alone in seconds:
             report.setdefault("batch_throughput", {})[case] = round(seconds[alone] / seconds[case], 2)
     if over_short:
-        report["over_short"] = {case: round(statistics.median(ratios), 3) for case, ratios in over_short.items()}
+        report["over_short"] = {case: median(ratios, 3) for case, ratios in over_short.items()}
     report["agreement_with_float32"] = agreement(models, 3 * arguments.seconds)
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,18 @@ A step is forward, backward, clipping and Adam. `runs_of_N` is what `EpochSample
 The ratios are medians over rounds that run every kind of batch once.
 """
 
-import argparse
-import json
 import statistics
 import time
 
 import torch
+from timing import make_parser, median, median_ratio, print_report
 
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     for name, value in (("hidden", 128), ("layers", 2), ("batch", 32), ("genres", 16), ("codes", 30), ("runs", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--expand", type=int, default=2, help="width of the Mambas; the ballroom model has 1")
@@ -66,17 +65,15 @@ def main(argv: list[str] | None = None) -> dict:
             duration = step(genre_ids)
             if number:  # the first round allocates memory and Adam's state
                 seconds[name].append(duration)
-    report: dict = {f"{name}_seconds": round(statistics.median(found), 4) for name, found in seconds.items()}
+    report: dict = {f"{name}_seconds": median(found, 4) for name, found in seconds.items()}
     report |= {
         f"{name}_windows_per_second": round(options.batch / statistics.median(s), 1) for name, s in seconds.items()
     }
     for name in list(batches)[1:]:
-        ratios = [other / one for one, other in zip(seconds["one_genre"], seconds[name], strict=True)]
-        report[f"{name}_over_one_genre"] = round(statistics.median(ratios), 2)
+        report[f"{name}_over_one_genre"] = median_ratio(seconds[name], seconds["one_genre"])
     report |= {name: getattr(options, name) for name in ("hidden", "layers", "batch", "genres", "expand", "state")}
     report |= {"device": options.device, "runs": options.runs}
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ model is loaded in a new process, whose memory is read after the imports and aga
 the repeats. The first time, which reads from the disk, is left out.
 """
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
+
+from timing import make_parser, print_report, run_python
 
 from megadance_hf import MegaDanceConfig, MegaDanceForMotionGeneration
 
@@ -42,16 +40,12 @@ print(json.dumps(report))
 
 
 def measure(folder: str, genre: str, more: str, dtype: str, repeats: int) -> dict[str, float]:
-    runs = []
-    for _ in range(repeats + 1):
-        command = [sys.executable, "-c", CHILD, folder, genre, more, dtype]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    runs = [run_python(CHILD, folder, genre, more, dtype) for _ in range(repeats + 1)]
     return {name: statistics.median(run[name] for run in runs[1:]) for name in runs[0]}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("model", nargs="?")
     parser.add_argument("--genre", default="Popping")
     parser.add_argument("--more", default="Wei", help="genre to add to the first")
@@ -66,8 +60,7 @@ def main(argv: list[str] | None = None) -> dict:
             for dtype in ("float32", "bfloat16")
             for name, genre, more in (("one genre", arguments.genre, arguments.more), ("all genres", "", ""))
         }
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

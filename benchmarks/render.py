@@ -7,19 +7,13 @@ its own threads. Both write a song, too. Quality is the PSNR (decibels) of the l
 new process that makes a video of one frame, without and with compiled loops in numba's cache.
 """
 
-import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from timing import make_parser, median_ratio, print_report, run_python, seconds_of
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, NUM_JOINTS
 from megadance_hf.motion.motion import Motion
@@ -114,24 +108,10 @@ def psnr(path: Path, motion: Motion, size: tuple[int, int]) -> float:
     return float(10 * np.log10(255**2 / np.mean(errors)))
 
 
-def seconds_of(function: Callable, *arguments) -> float:
-    began = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - began
-
-
-def cold_start(folder: Path, cache: Path) -> float:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-c", CHILD, str(folder / "cold.mp4")]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return float(done.stdout.split()[-1])
-
-
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, runs=3)
     parser.add_argument("--frames", type=int, default=900)
     parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args(argv)
     size, frames = tuple(arguments.size), arguments.frames
     motion, sound = make_dance(frames), make_sound(frames / RATE)
@@ -152,13 +132,11 @@ def main(argv: list[str] | None = None) -> dict:
             times["encode"].append(seconds_of(encode_again, planes, size) * frames / len(planes))
         sizes = {name: path.stat().st_size for name, path in files.items()}
         quality = psnr(files["ours"], motion, size)
-        cold = [cold_start(folder, folder / "cache") for _ in range(2)]
+        cold = [run_python(CHILD, folder / "cold.mp4", NUMBA_CACHE_DIR=folder / "cache") for _ in range(2)]
     report = {
         "frames_per_second": round(frames / statistics.median(times["ours"]), 1),
         "plain_frames_per_second": round(frames / statistics.median(times["plain"]), 1),
-        "plain_over_ours": round(
-            statistics.median(a / b for a, b in zip(times["plain"], times["ours"], strict=True)), 2
-        ),
+        "plain_over_ours": median_ratio(times["plain"], times["ours"]),
         "drawn_per_second_one_thread": round(frames / statistics.median(times["draw"]), 1),
         "encoded_per_second_one_thread": round(frames / statistics.median(times["encode"]), 1),
         "bytes_a_frame": round(sizes["ours"] / frames),
@@ -171,8 +149,7 @@ def main(argv: list[str] | None = None) -> dict:
         "cores": writer._cores(),
         "runs": arguments.runs,
     }
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

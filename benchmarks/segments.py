@@ -5,13 +5,11 @@
 The plain twin builds each segment from the clip's poses instead of slicing what was computed once.
 """
 
-import argparse
-import json
-import statistics
 import time
 
 import numpy as np
 import torch
+from timing import make_parser, median, median_ratio, print_report
 
 from megadance_hf.data.augmentation import MusicAugmentation
 from megadance_hf.data.clip import Clip
@@ -46,8 +44,7 @@ def rate(make, count: int) -> float:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
+    parser = make_parser(__doc__, runs=5)
     runs = parser.parse_args(argv).runs
     torch.set_num_threads(1)
     clips = [some_clip(number) for number in range(4)]
@@ -66,11 +63,9 @@ def main(argv: list[str] | None = None) -> dict:
         rates["motion"].append(rate(motion.__getitem__, len(motion)))
         rates["codes"].append(rate(codes.__getitem__, len(codes)))
         rates["plain_motion"].append(rate(plain, 96))
-    report: dict = {f"{name}_segments_per_second": round(statistics.median(found)) for name, found in rates.items()}
-    ratios = [fast / slow for fast, slow in zip(rates["motion"], rates["plain_motion"], strict=True)]
-    report |= {"motion_over_plain": round(statistics.median(ratios), 1), "runs": runs}
-    print(json.dumps(report, indent=2))
-    return report
+    report: dict = {f"{name}_segments_per_second": median(found, None) for name, found in rates.items()}
+    report |= {"motion_over_plain": median_ratio(rates["motion"], rates["plain_motion"], 1), "runs": runs}
+    return print_report(report)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@
 Below 1 `compute_per_second_of_music` keeps up with the music. `--fast` does not wait for the music to be played.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 import transformers
+from timing import make_parser, print_report
 
 from megadance_hf import (
     MegaDanceConfig,
@@ -65,7 +64,7 @@ class Player:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", default="ballroom", help="a folder, a bundled model's name, or full")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -103,8 +102,7 @@ def main(argv: list[str] | None = None) -> dict:
             "p95": round(float(np.percentile(values, 95)), 3),
         }
     report["compute_per_second_of_music"] = round(sum(compute) / arguments.seconds, 3)
-    print(json.dumps(report, indent=2))
-    return report
+    return print_report(report)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import pytest
 
 
 @pytest.fixture
-def benchmark_of(repository):
+def benchmark_of(repository, monkeypatch):
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+
     def load(name: str):
         path = Path(repository) / "benchmarks" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)

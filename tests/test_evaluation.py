@@ -15,10 +15,9 @@ from megadance_hf.data.clip import clip_motion
 from megadance_hf.data.prepared import read_prepared, write_prepared
 from megadance_hf.evaluation import run as evaluation
 from megadance_hf.evaluation.dances import excerpts_of
-from megadance_hf.evaluation.protocols import PROTOCOLS, EvaluationError, Protocol
 from megadance_hf.evaluation.run import evaluate
 from megadance_hf.evaluation.scores import NUMBERS
-from megadance_hf.evaluation.tables import ABLATIONS
+from megadance_hf.evaluation.tables import ABLATIONS, PROTOCOLS, EvaluationError, Protocol
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer

@@ -1,8 +1,7 @@
 """The paper's tables on any prepared data set, with baselines, physical numbers and tests of whether the music is used.
 
 run.py             the run: opens data and models, lets them dance, measures, puts the report together
-protocols.py       how the paper evaluates each data set: excerpts, songs, columns
-tables.py          Tables 1 to 4: what each needs, its rows and columns
+tables.py          how the paper evaluates each data set; Tables 1 to 4: what each needs, its rows and columns
 dances.py          excerpts of songs, and the dances that a model generates to them
 conditions.py      right and wrong music, right and wrong genres
 baselines.py       rows that need no generator: ground truth, nearest music, frozen pose, tokenizer
@@ -19,7 +18,7 @@ __getattr__, __all__ = lazy_names(
     __name__,
     {
         ".run": ("Evaluation", "evaluate"),
-        ".protocols": ("EvaluationError", "PROTOCOLS", "Protocol"),
+        ".tables": ("EvaluationError", "PROTOCOLS", "Protocol"),
         ".reports": ("write_report",),
     },
 )

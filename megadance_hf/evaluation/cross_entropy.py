@@ -85,25 +85,18 @@ def _segment_losses(
     """Cross-entropy (segments, 2) of the upper and lower codes of one song."""
     upper, lower = (c[0].to(model.device) for c in (codes.upper_codes, codes.lower_codes))
     length = min(model.config.training_codes, len(upper))
-    starts, losses = list(range(0, len(upper) - length + 1, max(1, length - 1))), []
-    for first in range(0, len(starts), SEGMENTS_AT_ONCE):
-        batch = starts[first : first + SEGMENTS_AT_ONCE]
-        pieces = [torch.stack([stream[s : s + length] for s in batch]) for stream in (upper, lower)]
-        step = FRAMES_PER_CODE
-        cut = [
-            torch.stack([x[0, step * s : step * (s + length)] for s in batch])
-            for x in (features, rhythm)
-            if x is not None
-        ]
-        output = model(
-            cut[0],
-            *pieces,
-            genre_ids=torch.full((len(batch),), genre_id, device=model.device),
-            rhythm=cut[1] if rhythm is not None else None,
-        )
-        scores = []
+    stride, step, losses = max(1, length - 1), FRAMES_PER_CODE, []
+    streams = [stream.unfold(0, length, stride).split(SEGMENTS_AT_ONCE) for stream in (upper, lower)]
+    music, beat = (
+        None if x is None else x[0].unfold(0, step * length, step * stride).mT.contiguous().split(SEGMENTS_AT_ONCE)
+        for x in (features, rhythm)
+    )
+    for number, pieces in enumerate(zip(*streams, strict=True)):
+        genre_ids = torch.full((len(pieces[0]),), genre_id, device=model.device)
+        now = None if beat is None else beat[number]
+        output, scores = model(music[number], *pieces, genre_ids=genre_ids, rhythm=now), []
         for logits, labels in zip((output.upper_logits, output.lower_logits), pieces, strict=True):
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="none")
-            scores.append(loss.view(len(batch), -1).mean(1))
+            scores.append(loss.view(len(labels), -1).mean(1))
         losses.append(torch.stack(scores, dim=1).cpu().numpy())
     return np.concatenate(losses)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from megadance_hf.motion.motion import atomic_path
+from megadance_hf.training.log import load_pyplot
 
 # Which way is better, as the paper's tables mark it.
 ARROWS = {"FID": "↓", "DIV": "↑", "BAS": "↑", "ACC": "↑", "F1": "↑", "SMPL": "↓", "joint": "↓", "world": "↓"}
@@ -82,8 +83,9 @@ def write_report(report: Mapping[str, Any], out: str | Path) -> list[Path]:
     for name, plot in plots.items():
         with atomic_path(out / name) as temporary:
             figure = plot()
+            figure.tight_layout(rect=(0, 0, 1, 0.9 if figure.legends else 1))
             figure.savefig(temporary, dpi=90)
-            _pyplot().close(figure)
+            load_pyplot().close(figure)
         files.append(out / name)
     return files
 
@@ -269,15 +271,6 @@ def _by_genre(report: Mapping[str, Any]) -> str:
 # --- plots ---------------------------------------------------------------------------------------------------------------
 
 
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
 def _colour(row: str) -> str:
     return {"megadance": BLUE, "ground_truth": GREEN}.get(row, GREY)
 
@@ -288,7 +281,7 @@ def _plot_table(table: Mapping[str, Any]) -> Any:
     wide = min(4, len(columns))
     high = math.ceil(len(columns) / wide)
     height = high * (0.7 + 0.3 * len(table["rows"]))
-    figure, axes = _pyplot().subplots(high, wide, figsize=(1.8 + 3 * wide, height), squeeze=False, sharey=True)
+    figure, axes = load_pyplot().subplots(high, wide, figsize=(1.8 + 3 * wide, height), squeeze=False, sharey=True)
     labels = [row["label"] for row in table["rows"]]
     for axis in axes.flat[len(columns) :]:
         axis.axis("off")
@@ -304,14 +297,13 @@ def _plot_table(table: Mapping[str, Any]) -> Any:
         axis.spines[["top", "right", "bottom"]].set_visible(False)
     axes[0, 0].invert_yaxis()  # shared: for all
     figure.suptitle(table["title"])
-    figure.tight_layout()
     return figure
 
 
 def _plot_cross_entropy(losses: Mapping[str, Any]) -> Any:
     """Cross-entropy over the conditions: a line for each song, and their mean."""
     conditions = list(losses["mean"])
-    figure, axis = _pyplot().subplots(figsize=(6.5, 4))
+    figure, axis = load_pyplot().subplots(figsize=(6.5, 4))
     for row in losses["songs"]:
         axis.plot(conditions, [row[c]["sum"] for c in conditions], color=GREY, marker=".", linewidth=1)
     means = [losses["mean"][c]["sum"] for c in conditions]
@@ -323,14 +315,13 @@ def _plot_cross_entropy(losses: Mapping[str, Any]) -> Any:
     axis.set(xlabel="music", ylabel="cross-entropy, nats (both streams)", title="Codes of real dances; grey: each song")
     axis.legend()
     axis.grid(alpha=0.3)
-    figure.tight_layout()
     return figure
 
 
 def _plot_synchrony(rows: Mapping[str, Any]) -> Any:
     """For each measure the dances as they are, next to the same dances moved in time."""
     measures = [m for m in MEASURES if any(row["synchrony"][m] is not None for row in rows.values())]
-    figure, axes = _pyplot().subplots(
+    figure, axes = load_pyplot().subplots(
         1,
         max(1, len(measures)),
         figsize=(2.2 + 3.2 * max(1, len(measures)), 1.2 + 0.36 * len(rows)),
@@ -353,20 +344,19 @@ def _plot_synchrony(rows: Mapping[str, Any]) -> Any:
     axes[0, 0].invert_yaxis()
     if measures:
         axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
     return figure
 
 
 def _plot_confusions(genres: Mapping[str, Any]) -> Any:
     """Confusion matrices of genres asked for and recognised: ground truth, right genre, forced genre."""
-    wanted = [n for n in ("ground_truth, right", "megadance, right", "megadance, forced") if n in genres["confusion"]]
     titles = {
         "ground_truth, right": "ground truth",
         "megadance, right": "right genre",
         "megadance, forced": "forced genre",
     }
+    wanted = [name for name in titles if name in genres["confusion"]]
     size = 1.6 + 0.4 * len(genres["names"])
-    figure, axes = _pyplot().subplots(
+    figure, axes = load_pyplot().subplots(
         1, len(wanted), figsize=(0.8 + (size + 0.3) * len(wanted), size + 0.9), squeeze=False
     )
     for axis, name in zip(axes[0], wanted, strict=True):
@@ -385,7 +375,6 @@ def _plot_confusions(genres: Mapping[str, Any]) -> Any:
         axis.set_title(titles[name], fontsize=10)
         axis.set_xlabel("seen")
     axes[0, 0].set_ylabel("asked for")
-    figure.tight_layout()
     return figure
 
 
@@ -398,7 +387,7 @@ def _plot_profiles(profiles: Mapping[str, Mapping[str, Sequence[float]]]) -> Any
         "shifted": ("MEGADance, music shifted", RED, "-"),
         "zeroed": ("MEGADance, no music", GREY, "-"),
     }
-    figure, axes = _pyplot().subplots(1, len(profiles), figsize=(1 + 4.5 * len(profiles), 3.6), squeeze=False)
+    figure, axes = load_pyplot().subplots(1, len(profiles), figsize=(1 + 4.5 * len(profiles), 3.6), squeeze=False)
     for axis, (genre, found) in zip(axes[0], profiles.items(), strict=True):
         for name, (label, colour, line) in styles.items():
             if name in found:
@@ -407,7 +396,6 @@ def _plot_profiles(profiles: Mapping[str, Mapping[str, Sequence[float]]]) -> Any
         axis.set(title=genre, xlabel="place in the bar", xlim=(0, 1))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("speed about its mean, m/s")
-    figure.tight_layout(rect=(0, 0, 1, 0.9))
     handles = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), fontsize=8, ncols=3, loc="upper center")
     return figure

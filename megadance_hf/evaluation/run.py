@@ -33,10 +33,18 @@ from .baselines import baselines
 from .conditions import MUSIC, other_songs, own_music, wrong_genres, wrong_music
 from .cross_entropy import cross_entropy, music_mean
 from .dances import DANCES_AT_ONCE, Dance, Dancer, Excerpt, excerpts_of
-from .protocols import EvaluationError, Protocol, find_protocol
 from .reconstruction import tokenizer_errors, tokenizer_report
 from .synchrony import compare_music, training_profiles
-from .tables import ABLATIONS, LABELS, check_ablation, choose_tables, paper_tables
+from .tables import (
+    ABLATIONS,
+    LABELS,
+    EvaluationError,
+    Protocol,
+    check_ablation,
+    choose_tables,
+    find_protocol,
+    paper_tables,
+)
 
 
 @dataclass

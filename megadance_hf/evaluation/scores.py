@@ -41,15 +41,9 @@ def physical_numbers(dance: Dance) -> dict[str, float]:
     joints = dance.joints
     floor = ground_translation(torch.from_numpy(dance.poses), torch.from_numpy(dance.translation)).numpy()
     standing = joints + (floor - dance.translation)[:, None]
-    return {
-        "foot_skating_ratio": metrics.foot_skating_ratio(standing),
-        "foot_speed_on_floor": metrics.foot_speed_on_floor(standing),
-        "physical_foot_contact": metrics.physical_foot_contact(standing),
-        "frozen_share": metrics.frozen_share(joints),
-        "mean_speed": metrics.mean_speed(joints),
-        "jerk": metrics.jerk(joints),
-        "largest_step": metrics.largest_step(joints),
-    }
+    feet = (metrics.foot_skating_ratio, metrics.foot_speed_on_floor, metrics.physical_foot_contact)
+    body = (metrics.frozen_share, metrics.mean_speed, metrics.jerk, metrics.largest_step)
+    return {m.__name__: m(standing) for m in feet} | {m.__name__: m(joints) for m in body}
 
 
 def measure_dance(dance: Dance, excerpt: Excerpt, profiles: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -63,17 +63,22 @@ def truncate_rows(path: Path, epoch: int) -> None:
             temporary.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
 
 
-def plot_curves(metrics: Path, picture: Path) -> None:
-    """Draw every number of `metrics.jsonl` over the epochs, all in one PNG."""
+def load_pyplot() -> Any:
+    """matplotlib's `pyplot`, which draws without a screen."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def plot_curves(metrics: Path, picture: Path) -> None:
+    """Draw every number of `metrics.jsonl` over the epochs, all in one PNG."""
     with reading(metrics, error=TrainingError):
         rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     names = sorted({name for row in rows for name in row} - {"epoch", "step"})
-    columns = 4
+    pyplot, columns = load_pyplot(), 4
     lines = math.ceil(len(names) / columns)
     figure, axes = pyplot.subplots(lines, columns, figsize=(4 * columns, 2.6 * lines), squeeze=False)
     for axis in axes.flat[len(names) :]:

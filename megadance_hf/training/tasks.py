@@ -106,6 +106,13 @@ def _batches(windows: Any, indices: Sequence[int], size: int, model: nn.Module) 
         yield {name: value.to(device) for name, value in batch.items()}
 
 
+def _predict(model: nn.Module, batch: dict[str, Tensor], **changed: Tensor | None) -> Any:
+    """A generator's output for a batch, whose codes are the labels; `changed` inputs are instead of the batch's."""
+    names = ("input_features", "genre_ids", "upper_codes", "lower_codes", "rhythm")
+    inputs = {name: batch.get(name) for name in names} | changed
+    return model(**inputs, upper_labels=batch["upper_codes"], lower_labels=batch["lower_codes"])
+
+
 def _require_shares(task: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(task, name) <= 1:
@@ -288,15 +295,7 @@ class GeneratorTask(Task):
             for name, codes in inputs.items():
                 replaced = draws.rand(rows, steps, device=device) < share
                 inputs[name] = torch.where(replaced, draws.randint(size, rows, steps, device=device), codes)
-        output = model(
-            input_features=batch["input_features"],
-            genre_ids=batch["genre_ids"],
-            upper_labels=batch["upper_codes"],
-            lower_labels=batch["lower_codes"],
-            rhythm=batch.get("rhythm"),
-            **inputs,
-        )
-        return output.loss, {}
+        return _predict(model, batch, **inputs).loss, {}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Cross-entropy (sum of both streams) on held-out windows: with their own music, another window's, and none."""
@@ -313,16 +312,8 @@ class GeneratorTask(Task):
                 "loss_without_music": (silence, None if rhythm is None else torch.zeros_like(rhythm)),
             }
             for name, (music, beat) in variants.items():
-                output = model(
-                    input_features=music,
-                    rhythm=beat,
-                    genre_ids=batch["genre_ids"],
-                    upper_codes=batch["upper_codes"],
-                    lower_codes=batch["lower_codes"],
-                    upper_labels=batch["upper_codes"],
-                    lower_labels=batch["lower_codes"],
-                )
-                losses[name].extend([float(output.loss)] * len(features))
+                loss = float(_predict(model, batch, input_features=music, rhythm=beat).loss)
+                losses[name].extend([loss] * len(features))
         return {name: float(np.mean(values)) for name, values in losses.items() if values}
 
 
