@@ -15,14 +15,16 @@ from pathlib import Path
 import numpy as np
 from timing import make_parser, median_ratio, print_report, run_python, seconds_of
 
-from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, NUM_JOINTS
 from megadance_hf.motion.motion import Motion
 from megadance_hf.render import video as writer
 from megadance_hf.render.rasterizer import VIDEO
 from megadance_hf.render.stage import Stage
 from megadance_hf.render.video import render_video
+from megadance_hf.synthetic.choreographer import choreograph
+from megadance_hf.synthetic.composer import compose
+from megadance_hf.synthetic.synthesizer import SAMPLING_RATE
 
-RATE, SOUND_RATE = 30, 44100
+RATE = 30  # frames per second
 CHILD = """
 import sys, time
 import numpy as np
@@ -35,31 +37,6 @@ print(time.perf_counter() - began)
 """
 
 
-def make_dance(frames: int) -> Motion:
-    """Steps across the floor with swinging arms and bending knees, 0.4 m/s on average."""
-    seconds = np.arange(frames) / RATE
-    poses = np.zeros((frames, NUM_JOINTS, 3), np.float32)
-
-    def both(joint: str) -> list[int]:
-        return [JOINT_INDEX[f"left_{joint}"], JOINT_INDEX[f"right_{joint}"]]
-
-    poses[:, JOINT_INDEX["pelvis"], 1] = 0.9 * np.sin(0.8 * seconds)
-    poses[:, both("hip"), 0] = -0.4 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
-    poses[:, both("knee"), 0] = 0.8 * np.maximum(0, np.sin(4 * seconds[:, None] + [0, np.pi]))
-    poses[:, both("shoulder"), 2] = [-0.7, 0.7] + 0.6 * np.sin(3 * seconds[:, None] + [0, 1])
-    poses[:, both("elbow"), 1] = 0.7 * np.sin(5 * seconds[:, None] + [0, 2])
-    translation = np.stack([0.5 * np.sin(0.9 * seconds), 0 * seconds + 0.95, 0.4 * np.sin(0.7 * seconds)], 1)
-    return Motion(poses, translation, fps=RATE, genre="waltz")
-
-
-def make_sound(seconds: float) -> np.ndarray:
-    """A chord and a beat, stereo: float32 (samples, 2)."""
-    at = np.arange(round(seconds * SOUND_RATE)) / SOUND_RATE
-    noise = np.random.default_rng(0).standard_normal((len(at), 2))
-    chord = sum(np.sin(2 * np.pi * frequency * at) for frequency in (220, 275, 330, 1760))
-    return (0.1 * chord[:, None] + 0.2 * np.exp(-(at % 0.5) / 0.05)[:, None] * noise).astype(np.float32)
-
-
 def plain_video(motion: Motion, path: Path, sound: np.ndarray, size: tuple[int, int]) -> None:
     import av
 
@@ -67,7 +44,7 @@ def plain_video(motion: Motion, path: Path, sound: np.ndarray, size: tuple[int, 
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=RATE, options=writer._X264)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
-        audio = container.add_stream("aac", rate=SOUND_RATE, layout="stereo", bit_rate=192_000)
+        audio = container.add_stream("aac", rate=SAMPLING_RATE, layout="stereo", bit_rate=192_000)
         for index in range(len(stage)):
             frame = av.VideoFrame.from_ndarray(stage.draw(index), format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, RATE)
@@ -75,7 +52,7 @@ def plain_video(motion: Motion, path: Path, sound: np.ndarray, size: tuple[int, 
         for sent in range(0, len(sound), 1024):
             block = np.ascontiguousarray(sound[sent : sent + 1024].T)
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, sent, Fraction(1, SOUND_RATE)
+            frame.sample_rate, frame.pts, frame.time_base = SAMPLING_RATE, sent, Fraction(1, SAMPLING_RATE)
             container.mux(audio.encode(frame))
         for stream in (video, audio):
             container.mux(stream.encode(None))
@@ -114,7 +91,10 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--size", type=int, nargs=2, default=(1280, 720), metavar=("WIDTH", "HEIGHT"))
     arguments = parser.parse_args(argv)
     size, frames = tuple(arguments.size), arguments.frames
-    motion, sound = make_dance(frames), make_sound(frames / RATE)
+    seconds = frames / RATE
+    dance, song = choreograph("march", max(1.0, seconds), tempo=96), compose(max(1.0, seconds), tempo=96)
+    sound = song.render()[: round(seconds * SAMPLING_RATE)]
+    motion = Motion(dance.poses[:frames], dance.translation[:frames], fps=RATE, genre="march")
     stage = Stage(motion, size)
     stage.draw(0), stage.draw_planes(0)  # compile the loops
 
@@ -126,7 +106,7 @@ def main(argv: list[str] | None = None) -> dict:
         planes = [stage.draw_planes(index) for index in range(min(frames, 100))]
         for _ in range(arguments.runs):  # alternating, so that a busy moment hits all
             times["plain"].append(seconds_of(plain_video, motion, files["plain"], sound, size))
-            ours = {"music": (sound, SOUND_RATE), "size": size, "progress": False}
+            ours = {"music": (sound, SAMPLING_RATE), "size": size, "progress": False}
             times["ours"].append(seconds_of(lambda ours=ours: render_video(motion, files["ours"], **ours)))
             times["draw"].append(seconds_of(lambda: [stage.draw_planes(index) for index in few]) * frames / len(few))
             times["encode"].append(seconds_of(encode_again, planes, size) * frames / len(planes))

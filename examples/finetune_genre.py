@@ -67,8 +67,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         save_every=5,
         sample_every=20,
     )
-    training = shared.with_limits(training, arguments)
-    shared.check_output_argument(arguments)
+    training = shared.with_run_arguments(training, arguments)
     check_repository(arguments)
     genre, output = arguments.genre, Path(arguments.output)
 

@@ -25,7 +25,7 @@ from megadance_hf.training.processes import is_main_process, processes
 from megadance_hf.training.recipes import GenerationSettings, generator_config
 from megadance_hf.training.rhythm import check_rhythm, train_rhythm
 from megadance_hf.training.samples import make_pipeline
-from megadance_hf.training.training_data import fit_batch, fit_length, print_unused_repeats, validation_windows
+from megadance_hf.training.training_data import fit_batch, fit_length, validation_windows
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -51,8 +51,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_output(output, arguments.resume, config)
     options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, data.train)
     stretches = options.pop("stretches", [1.0])
-    options["repeats"], unused = recipe.repeats("windows", data.genres)
-    print_unused_repeats(unused, "windows")
+    options["repeats"] = recipe.repeats("windows", data.genres)
     statistics = Statistics.from_clips(data.train)
 
     # model

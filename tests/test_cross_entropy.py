@@ -6,8 +6,8 @@ import torch
 from helpers import song, tiny_generator, tiny_tokenizer
 
 from megadance_hf.data.clip import clip_motion
-from megadance_hf.evaluation.conditions import MUSIC
 from megadance_hf.evaluation.cross_entropy import cross_entropy
+from megadance_hf.evaluation.dances import MUSIC
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizerEncoderOutput
 
 

@@ -7,9 +7,10 @@ from helpers import GENRES, song, tiny_generator, tiny_tokenizer
 
 from megadance_hf.data.clip import clip_motion
 from megadance_hf.data.rhythm import bar_phase
-from megadance_hf.evaluation import conditions, dances
-from megadance_hf.evaluation.dances import Dancer, excerpts_of
+from megadance_hf.evaluation import dances
+from megadance_hf.evaluation.dances import Dancer, Excerpt, excerpts_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
+from megadance_hf.modeling.music_features_megadance import BEAT
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.pipeline import MusicToDancePipeline
 
@@ -28,7 +29,7 @@ def excerpts():
 
 def test_dances_have_their_excerpts_lengths_and_seeds(pipe, excerpts):
     counted = []
-    made = Dancer(pipe, 3, 0, counted.append)("right", conditions.own_music(excerpts))
+    made = Dancer(pipe, 3, 0, counted.append)("right", dances.own_music(excerpts))
     assert [(d.excerpt, d.seed, d.genre, len(d.joints)) for d in made] == [
         (index, seed, genre, frames)
         for index, (genre, frames) in enumerate([("waltz", 96), ("rumba", 96), ("chacha", 64)])
@@ -40,7 +41,7 @@ def test_dances_have_their_excerpts_lengths_and_seeds(pipe, excerpts):
 
 
 def test_dances_are_fixed_by_key_and_seed_alone(pipe, excerpts):
-    requests = conditions.own_music(excerpts)
+    requests = dances.own_music(excerpts)
     first, again = (Dancer(pipe, 2, 5)("right", requests) for _ in range(2))
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.poses, other.poses)
@@ -51,7 +52,7 @@ def test_dances_are_fixed_by_key_and_seed_alone(pipe, excerpts):
 def test_batches_are_no_larger_than_allowed(pipe, excerpts, monkeypatch):
     monkeypatch.setattr(dances, "DANCES_AT_ONCE", 4)
     sizes = []
-    Dancer(pipe, 3, 0, sizes.append)("right", conditions.own_music(excerpts))
+    Dancer(pipe, 3, 0, sizes.append)("right", dances.own_music(excerpts))
     assert sizes == [4, 4, 1]
 
 
@@ -71,3 +72,58 @@ def test_an_excerpt_keeps_its_place_in_the_music():
     np.testing.assert_array_equal(later.clip.input_features, whole.input_features[60:140])
     phases = [bar_phase(clip) for clip in (later.clip, whole)]
     np.testing.assert_allclose(phases[0], phases[1][60:140], atol=1e-4)
+
+
+# --- right and wrong music, right and wrong genres ------------------------------------------------------------------------
+
+
+def test_music_is_heard_as_said():
+    one, other = song(1, period=0.4), song(2, frames=120)
+    mean = np.arange(35.0)
+    assert dances.music_as("right", one, other, mean) is one.input_features
+    shifted = dances.music_as("shifted", one, other, mean)
+    np.testing.assert_array_equal(shifted[18:], one.input_features[:-18])  # one and a half beats
+    np.testing.assert_array_equal(dances.music_as("swapped", one, other, mean)[120:240], other.input_features)
+    np.testing.assert_array_equal(dances.music_as("zeroed", one, None, mean), np.tile(mean, (300, 1)))
+
+
+def test_the_shift_needs_no_known_beat():
+    unknown = {"beat_period_s": None, "first_beat_s": None}
+    assert dances.beat_period(song(1, period=0.4, **unknown)) == pytest.approx(0.4)
+    silent = song(1, **unknown)
+    silent.input_features[:, BEAT] = 0
+    shifted = dances.music_as("shifted", silent, None, np.zeros(35))
+    np.testing.assert_array_equal(shifted[21:], silent.input_features[:-21])
+
+
+def test_another_song_is_long_enough_and_of_another_tempo():
+    songs = [song(0), song(1), song(2, period=0.7), song(3, frames=200, period=0.7)]
+    assert dances.other_songs(songs, [300] * 4) == [2, 2, 0, 0]
+    assert dances.other_songs(songs, [200] * 4) == [2, 2, 0, 0]
+    assert dances.other_songs([songs[0], songs[3]], [300, 200]) == [1, 0]  # a short one is better than none
+    same = song(0, genre="rumba")
+    assert dances.same_track(songs[0], same) and not dances.same_track(songs[0], songs[1])
+    assert dances.other_songs([songs[0], same], [300, 300]) == [None, None]
+
+
+def test_wrong_music_is_cut_where_the_excerpt_is():
+    whole = [song(0, 300, 0.4), song(1, 300, 0.6)]
+    excerpts = [excerpts_of([clip], 96, 48)[2] for clip in whole]
+    shifted = dances.wrong_music(excerpts, [1, 0], "shifted", np.zeros(35))
+    np.testing.assert_array_equal(shifted[0][1], whole[0].input_features[96 - 18 : 192 - 18])
+    swapped = dances.wrong_music(excerpts, [1, None], "swapped", np.zeros(35))
+    assert [wish[0] for wish in swapped] == [0]
+    np.testing.assert_array_equal(swapped[0][1], whole[1].input_features[96:192])
+    assert swapped[0][2] == "waltz"
+
+
+def test_wrong_genres_are_four_others_drawn_once():
+    excerpts = [Excerpt(song(n, genre="g0"), song(n)) for n in range(30)]
+    names = [f"g{n}" for n in range(9)]
+    requests = dances.wrong_genres(excerpts, names, 0)
+    by_excerpt = [{genre for index, _, genre in requests if index == n} for n in range(30)]
+    assert all(len(genres) == 4 and "g0" not in genres for genres in by_excerpt)
+    assert set.union(*by_excerpt) == set(names[1:]) and len(set(map(frozenset, by_excerpt))) > 10
+    again = dances.wrong_genres(excerpts, names, 0)
+    assert [w[2] for w in again] == [w[2] for w in requests] != [w[2] for w in dances.wrong_genres(excerpts, names, 1)]
+    assert {genre for _, _, genre in dances.wrong_genres(excerpts[:1], ["g0", "g1", "g2"], 0)} == {"g1", "g2"}

@@ -127,9 +127,10 @@ def test_values_that_cannot_be_name_the_file(tmp_path, place, make, values, mess
         read_recipe(tmp_path / "recipe.yaml", "generator").training()
 
 
-def test_repeats_of_genres_that_the_data_lack(tmp_path):
+def test_repeats_of_genres_that_the_data_lack(tmp_path, capsys):
     file = written(tmp_path, "windows: {repeats: {waltz: 2, samba: 3}}")
-    assert read_recipe(file, "generator").repeats("windows", ["waltz"]) == ({"waltz": 2}, ["samba"])
+    assert read_recipe(file, "generator").repeats("windows", ["waltz"]) == {"waltz": 2}
+    assert capsys.readouterr().out == "windows.repeats: the data have no samba; that changes nothing\n"
     many = read_recipe(file, "generator", ["windows.repeats.waltz=1000000"])
     with pytest.raises(RecipeError, match="windows.repeats.waltz=1000000 is not possible: give 0 to 1000"):
         many.repeats("windows", ["waltz"])

@@ -2,8 +2,7 @@
 
 run.py             the run: opens data and models, lets them dance, measures, puts the report together
 tables.py          how the paper evaluates each data set; Tables 1 to 4: what each needs, its rows and columns
-dances.py          excerpts of songs, and the dances that a model generates to them
-conditions.py      right and wrong music, right and wrong genres
+dances.py          excerpts of songs, right and wrong music and genres, and the dances that a model generates to them
 baselines.py       rows that need no generator: ground truth, nearest music, frozen pose, tokenizer
 scores.py          all numbers of one dance; FID, diversity, genre scores and means of many
 reconstruction.py  errors of the tokenizer (Table 4b)

@@ -61,15 +61,11 @@ class NearestMusic:
             index, start = self._slots[int(((rows - wanted) ** 2).sum(1).argmin())]
             length = wanted.size // features.shape[1] * FRAMES_PER_CODE
             pieces.append(clip_motion(self._clips[index])[start : start + length])
-        return _place_on_floor(np.concatenate(pieces))
-
-
-def _place_on_floor(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Motion (T, 147) -> poses and root path on the floor, as generated dances are."""
-    poses, translation = motion_to_poses(torch.from_numpy(motion))
-    first = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
-    translation = translation - torch.tensor([0.0, float(first[:, 1].min()), 0.0])
-    return poses.numpy(), ground_translation(poses, translation).numpy()
+        poses, translation = motion_to_poses(torch.from_numpy(np.concatenate(pieces)))
+        # on the floor, as generated dances are
+        first = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
+        translation = translation - torch.tensor([0.0, float(first[:, 1].min()), 0.0])
+        return poses.numpy(), ground_translation(poses, translation).numpy()
 
 
 def baselines(
@@ -78,7 +74,7 @@ def baselines(
     """The dances of each baseline, and notes on those that are missing.
 
     Args:
-        others: for each excerpt the index of another one whose dance it gets as well, or None (`conditions.other_songs`).
+        others: for each excerpt the index of another one whose dance it gets as well, or None (`dances.other_songs`).
         training: clips to retrieve from.
     """
     rows: dict[str, list[Dance]] = defaultdict(list)

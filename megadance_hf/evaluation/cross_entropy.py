@@ -11,7 +11,7 @@ from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.metrics import paired_test
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 
-from .conditions import MUSIC, music_as
+from .dances import MUSIC, music_as
 
 SEGMENTS_AT_ONCE = 64
 
@@ -31,7 +31,7 @@ def cross_entropy(
     music, as in training.
 
     Args:
-        others: for each song the index of another one, or None (`conditions.other_songs`).
+        others: for each song the index of another one, or None (`dances.other_songs`).
 
     Returns:
         `songs`: for each song and condition the two streams' mean and their sum; `mean` of those over songs with the

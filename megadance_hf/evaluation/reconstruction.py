@@ -32,9 +32,10 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
     loss has it within millimetres of there. "world" compares them with the root path, integrated from the velocities of each
     segment and starting at the true root position: that is mostly how far the path has drifted.
     """
-    sums, counts = np.zeros(len(TOKENIZER_COLUMNS)), np.zeros(len(TOKENIZER_COLUMNS))
+    sums, frames = np.zeros(len(TOKENIZER_COLUMNS)), 0
     for clip in clips:
         motion, codes = _encode(tokenizer, clip)
+        frames += len(motion)
         rebuilt = tokenizer.decode(codes.upper_codes, codes.lower_codes)[0].float().cpu()
         for first in range(0, len(motion), SEGMENT_FRAMES):
             start = torch.from_numpy(clip.translation[first])
@@ -44,8 +45,7 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
             for column, (made, true) in enumerate((pieces, joints, world)):
                 errors = metrics.reconstruction_errors(made.numpy(), true.numpy())
                 sums[2 * column : 2 * column + 2] += np.array([errors["mse"], errors["mae"]]) * len(made)
-                counts[2 * column : 2 * column + 2] += len(made)
-    return dict(zip(TOKENIZER_COLUMNS, (sums / counts).tolist(), strict=True))
+    return dict(zip(TOKENIZER_COLUMNS, (sums / frames).tolist(), strict=True))
 
 
 @torch.no_grad()

@@ -336,8 +336,7 @@ def _plot_synchrony(rows: Mapping[str, Any]) -> Any:
             axis.barh(
                 heights + offset, values, height=0.38, color=colour, label={"own": "as it is"}.get(key, "moved in time")
             )
-        first, *rest = MEASURES[measure].split(", ")
-        axis.set_title("\n".join([first, *rest]), fontsize=9)
+        axis.set_title(MEASURES[measure].replace(", ", "\n"), fontsize=9)
         axis.axvline(0, color="black", linewidth=0.6)
         axis.set_yticks(heights, labels)
         axis.grid(alpha=0.3, axis="x")

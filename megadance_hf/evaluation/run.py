@@ -30,9 +30,19 @@ from megadance_hf.pipeline import MusicToDancePipeline
 
 from . import scores
 from .baselines import baselines
-from .conditions import MUSIC, other_songs, own_music, wrong_genres, wrong_music
 from .cross_entropy import cross_entropy, music_mean
-from .dances import DANCES_AT_ONCE, Dance, Dancer, Excerpt, excerpts_of
+from .dances import (
+    DANCES_AT_ONCE,
+    MUSIC,
+    Dance,
+    Dancer,
+    Excerpt,
+    excerpts_of,
+    other_songs,
+    own_music,
+    wrong_genres,
+    wrong_music,
+)
 from .reconstruction import tokenizer_errors, tokenizer_report
 from .synchrony import compare_music, training_profiles
 from .tables import (

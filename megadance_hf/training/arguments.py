@@ -79,22 +79,17 @@ def read_settings(arguments: argparse.Namespace, kind: Kind) -> tuple[Recipe, Tr
         RecipeError, TrainingError: one of them cannot be used, or the output cannot.
     """
     recipe = read_recipe(arguments.config, kind, arguments.set)
-    training = with_limits(recipe.training(), arguments)
-    check_output_argument(arguments)
-    return recipe, training
+    return recipe, with_run_arguments(recipe.training(), arguments)
 
 
-def with_limits(training: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
-    """The settings with --epochs and --max-steps."""
+def with_run_arguments(training: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
+    """The settings with --epochs and --max-steps; also checks --output, and tells when --resume finds nothing there."""
     epochs, max_steps = arguments.epochs or training.epochs, arguments.max_steps or training.max_steps
-    return replace(training, epochs=epochs, max_steps=max_steps)
-
-
-def check_output_argument(arguments: argparse.Namespace) -> None:
-    """Check --output before hours of training, and tell when --resume finds nothing there."""
+    training = replace(training, epochs=epochs, max_steps=max_steps)
     check_output(arguments.output, arguments.resume)
     if arguments.resume and not Path(arguments.output, CHECKPOINTS).is_dir():
         print_once(f"--resume: there is no checkpoint in {arguments.output}, training begins at its beginning")
+    return training
 
 
 def load_part(cls: type, source: str, option: str) -> Any:

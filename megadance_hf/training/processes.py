@@ -19,13 +19,9 @@ def processes() -> Any:
     """Accelerate's `PartialState`: this process among all, and its device. Processes without a GPU are joined as well."""
     from accelerate import PartialState
 
-    atexit.register(_destroy_process_group)
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
-
-
-def _destroy_process_group() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
+    atexit.register(state.destroy_process_group)
+    return state
 
 
 def is_main_process() -> bool:

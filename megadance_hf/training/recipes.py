@@ -9,7 +9,7 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from inspect import get_annotations, signature
 from pathlib import Path
@@ -30,6 +30,7 @@ from megadance_hf.modeling.configuration_megadance import (
 from megadance_hf.modeling.errors_megadance import ModelError, reading, reason_of, short
 
 from .config import TrainingConfig
+from .processes import print_once
 from .tasks import GeneratorTask, TokenizerTask
 
 Kind = Literal["tokenizer", "generator", "classifier"]
@@ -177,8 +178,8 @@ class Recipe:
             reason = reason_of(error.__cause__ or error).removeprefix(f"{section}.")
             raise RecipeError(f"{self.source}: {section}.{reason}") from error
 
-    def repeats(self, section: str, genres: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-        """`repeats` of a section for the genres of the data, and the names in it that are not among these.
+    def repeats(self, section: str, genres: Sequence[str]) -> dict[str, int]:
+        """`repeats` of a section for the genres of the data; the names in it that are not among these are printed.
 
         Raises:
             RecipeError: --set names a genre that the data lack, or a number is out of range.
@@ -191,8 +192,9 @@ class Recipe:
             if name not in genres and setting in self.changed:
                 near = _nearest(name, genres)
                 raise RecipeError(f"--set {setting}: no such genre in the data{near}: {', '.join(genres)}")
-        known = {name: times for name, times in repeats.items() if name in genres}
-        return known, [name for name in repeats if name not in genres]
+        if unused := [name for name in repeats if name not in genres]:
+            print_once(f"{section}.repeats: the data have no {', '.join(unused)}; that changes nothing")
+        return {name: times for name, times in repeats.items() if name in genres}
 
 
 def read_recipe(file: str | Path, kind: Kind, changes: Sequence[str] = ()) -> Recipe:
@@ -333,24 +335,16 @@ def _fit(value: Any, kind: Any) -> tuple[bool, Any]:
         fitted = {name: (_fit(name, parts[0]), _fit(one, parts[1])) for name, one in value.items()}
         return all(a[0] and b[0] for a, b in fitted.values()), {a[1]: b[1] for a, b in fitted.values()}
     if kind is float:
-        return _number(value)
+        if isinstance(value, str):  # YAML reads 1e-3 as text
+            with suppress(ValueError):
+                value = float(value)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        return good and abs(value) < float("inf"), value
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool), value
     if kind is type(None):
         return value is None, value
     return isinstance(value, kind), value
-
-
-def _number(value: Any) -> tuple[bool, Any]:
-    """A finite number; YAML reads 1e-3 as text."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return False, value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False, value
-    return abs(value) < float("inf"), value
 
 
 def _described(kind: Any) -> str:

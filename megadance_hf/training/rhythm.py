@@ -23,7 +23,7 @@ from .loop import train
 from .processes import is_main_process, print_once, processes
 from .recipes import Recipe, RecipeError
 from .tasks import RhythmTask
-from .training_data import TrainingData, fit_batch, print_unused_repeats
+from .training_data import TrainingData, fit_batch
 
 # Composed songs that stand in where the data have none with clear beats.
 COMPOSED_SONGS, COMPOSED_SECONDS = 24, 20.0
@@ -97,8 +97,7 @@ def _songs(recipe: Recipe, data: TrainingData) -> tuple[list[Clip], dict[str, An
     with recipe.using("rhythm"):
         if not 0 <= composed <= MOST_SONGS:
             raise ValueError(f"composed_songs={composed} is not possible: give 0 to {MOST_SONGS}")
-    repeats, unused = recipe.repeats("rhythm", data.genres)
-    print_unused_repeats(unused, "rhythm")
+    repeats = recipe.repeats("rhythm", data.genres)
     clear = _clear(data.train)
     known = sum(clip.beat_source == "known" for clip in clear)
     print_once(f"rhythm: beats of {known} clips are known, of {len(clear) - known} clearly heard, of {len(data.train)}")

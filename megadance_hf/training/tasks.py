@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from megadance_hf import metrics
 from megadance_hf.data.clip import clip_motion
 from megadance_hf.data.codes import EncodedClip
 from megadance_hf.data.rhythm import rhythm_labels
 from megadance_hf.data.sampling import collate
 from megadance_hf.modeling.attention_megadance import SlidingWindowAttention
 from megadance_hf.modeling.codecs_megadance import BodyPartCodec
+from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
+from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 
 # Most start codes kept for each genre.
 START_CODES_PER_GENRE = 16
@@ -160,10 +163,6 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
         30 s. `jerk_ratio`, `bob_ratio`: mean over the reconstructions by mean over the clips (1 is right; a ratio per clip would
         divide by zero where a clip does not bob). `upper_codes_used`, `lower_codes_used`: share of the codebook that occurs.
     """
-    from megadance_hf import metrics
-    from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
-    from megadance_hf.modeling.quantizers_megadance import codebook_utilization
-
     step, rows, compared, upper, lower = model.config.frames_per_code, [], [], [], []
     device = model.motion_mean.device
     for clip in clips:
@@ -215,8 +214,6 @@ class ClassifierTask(Task):
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Cross-entropy ("score"), accuracy and macro F1 on held-out windows."""
-        from megadance_hf import metrics
-
         if self.windows is None:
             return {}
         losses, answers, labels = [], [], []

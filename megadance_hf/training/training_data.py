@@ -166,11 +166,6 @@ def fit_batch(training: TrainingConfig, windows: Any, section: str = "training")
     return replace(training, batch_size=size)
 
 
-def print_unused_repeats(names: Sequence[str], section: str) -> None:
-    if names:
-        print_once(f"{section}.repeats: the data have no {', '.join(names)}; that changes nothing")
-
-
 def validation_windows(
     tokenizer: nn.Module,
     clips: Sequence[Clip],
