@@ -1,4 +1,4 @@
-"""What the training scripts share beyond `megadance_hf.training`: opening, mistakes as one line, and the way to the Hub."""
+"""What the training scripts share beyond `megadance_hf.training`: the end of a script, mistakes as one line, and the way to the Hub."""
 
 import argparse
 import sys
@@ -17,9 +17,7 @@ from megadance_hf.data import EpochSampler, collate
 from megadance_hf.hub.push import check_hub, listing, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.errors_megadance import reason_of
 from megadance_hf.modeling.files_megadance import scratch
-from megadance_hf.training.arguments import read_settings
 from megadance_hf.training.processes import is_first_process, is_main_process, print_once, processes
-from megadance_hf.training.recipes import DataSettings, Kind
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
@@ -45,17 +43,6 @@ def run(main: Callable[[], Any]) -> NoReturn:
     if status and is_first_process():
         print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
     raise SystemExit(status)
-
-
-def read_arguments(
-    parser: argparse.ArgumentParser, kind: Kind, argv: Sequence[str] | None
-) -> tuple[argparse.Namespace, library.Recipe, library.TrainingConfig, DataSettings]:
-    """The arguments, and the recipe with its sections `training` and `data`; also checks --output and --push-to-hub."""
-    arguments = parser.parse_args(argv)
-    recipe, training = read_settings(arguments, kind)
-    check_repository(arguments)
-    with recipe.using("data"):
-        return arguments, recipe, training, DataSettings(**recipe.section("data"))
 
 
 def check_repository(arguments: argparse.Namespace) -> None:

@@ -6,13 +6,13 @@ torchrun --nproc_per_node 2 examples/train_classifier.py ...   # in several proc
 """
 
 import torch
-from common import dry_run, read_arguments, run, train_and_publish
+from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceClassifierConfig, MegaDanceForGenreClassification
 from megadance_hf.data.segments import SEGMENT_FRAMES, MotionSegments
 from megadance_hf.data.statistics import segment_statistics
 from megadance_hf.training import ClassifierTask, read_data
-from megadance_hf.training.arguments import recipe_parser
+from megadance_hf.training.arguments import read_settings, recipe_parser
 from megadance_hf.training.checkpoints import check_output
 from megadance_hf.training.training_data import fit_batch, fit_length
 
@@ -20,7 +20,8 @@ from megadance_hf.training.training_data import fit_batch, fit_length
 def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = recipe_parser(__doc__, "model, data, windows, training")
     parser.add_argument("--data", required=True, help="prepared folder")
-    arguments, recipe, training, settings = read_arguments(parser, "classifier", argv)
+    arguments, recipe, training, settings = read_settings(parser, "classifier", argv)
+    check_repository(arguments)
 
     # data
     data = read_data(arguments.data, settings, needs_genre=True)

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import dry_run, read_arguments, run, train_and_publish
+from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceFeatureExtractor, MegaDanceForMotionGeneration, MegaDanceTokenizer
 from megadance_hf.data import CodeSegments, EpochSampler, MusicAugmentation, Statistics, encode_clips
 from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.training import GeneratorTask, dance_sampler, read_data
-from megadance_hf.training.arguments import load_part, recipe_parser
+from megadance_hf.training.arguments import load_part, read_settings, recipe_parser
 from megadance_hf.training.checkpoints import check_output
 from megadance_hf.training.processes import is_main_process, processes
 from megadance_hf.training.recipes import GenerationSettings, generator_config
@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument(
         "--rhythm", metavar="DIR", help="trained generator whose rhythm encoder is taken over instead of training one"
     )
-    arguments, recipe, training, settings = read_arguments(parser, "generator", argv)
+    arguments, recipe, training, settings = read_settings(parser, "generator", argv)
+    check_repository(arguments)
     with recipe.using("augmentation"):
         augmentation = MusicAugmentation(**recipe.section("augmentation"))
     with recipe.using("generation"):

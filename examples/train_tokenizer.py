@@ -8,13 +8,13 @@ Prepare data with `megadance prepare ballroom RAW OUT`. Stop it whenever you lik
 """
 
 import torch
-from common import dry_run, read_arguments, run, train_and_publish
+from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceTokenizer, MegaDanceTokenizerConfig
 from megadance_hf.data import MotionSegments, Statistics, collate
 from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.training import TokenizerTask, read_data
-from megadance_hf.training.arguments import recipe_parser
+from megadance_hf.training.arguments import read_settings, recipe_parser
 from megadance_hf.training.checkpoints import check_output
 from megadance_hf.training.training_data import fit_batch, fit_length
 
@@ -22,7 +22,8 @@ from megadance_hf.training.training_data import fit_batch, fit_length
 def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = recipe_parser(__doc__, "model, data, windows, task, training")
     parser.add_argument("--data", required=True, nargs="+", help="prepared folders; the first one's validation is used")
-    arguments, recipe, training, settings = read_arguments(parser, "tokenizer", argv)
+    arguments, recipe, training, settings = read_settings(parser, "tokenizer", argv)
+    check_repository(arguments)
     with recipe.using("model"):
         config = MegaDanceTokenizerConfig(**recipe.section("model"))
     check_output(arguments.output, arguments.resume, config)

@@ -271,10 +271,6 @@ def _by_genre(report: Mapping[str, Any]) -> str:
 # --- plots ---------------------------------------------------------------------------------------------------------------
 
 
-def _colour(row: str) -> str:
-    return {"megadance": BLUE, "ground_truth": GREEN}.get(row, GREY)
-
-
 def _plot_table(table: Mapping[str, Any]) -> Any:
     """A panel of bars for each column."""
     columns = table["columns"]
@@ -287,7 +283,7 @@ def _plot_table(table: Mapping[str, Any]) -> Any:
         axis.axis("off")
     for axis, column in zip(axes.flat, columns, strict=False):
         values = [row["values"][column] for row in table["rows"]]
-        colours = [_colour(row["row"]) for row in table["rows"]]
+        colours = [{"megadance": BLUE, "ground_truth": GREEN}.get(row["row"], GREY) for row in table["rows"]]
         bars = axis.barh(labels, [0 if v is None else v for v in values], color=colours)
         decimals = DECIMALS.get(column.partition("_")[0], 2)
         axis.bar_label(bars, [_number(value, decimals) for value in values], padding=3, fontsize=8)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from megadance_hf.models import find_model
 from .checkpoints import CHECKPOINTS, check_output
 from .config import TrainingConfig
 from .processes import is_first_process, print_once
-from .recipes import Kind, Recipe, read_recipe
+from .recipes import DataSettings, Kind, Recipe, read_recipe
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,14 +73,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_settings(arguments: argparse.Namespace, kind: Kind) -> tuple[Recipe, TrainingConfig]:
-    """The recipe with the changes of --set, and its section `training` with --epochs and --max-steps.
+def read_settings(
+    parser: argparse.ArgumentParser, kind: Kind, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, Recipe, TrainingConfig, DataSettings]:
+    """The arguments, the recipe with the changes of --set, and its sections `training` and `data`.
 
     Raises:
         RecipeError, TrainingError: one of them cannot be used, or the output cannot.
     """
+    arguments = parser.parse_args(argv)
     recipe = read_recipe(arguments.config, kind, arguments.set)
-    return recipe, with_run_arguments(recipe.training(), arguments)
+    training = with_run_arguments(recipe.training(), arguments)
+    with recipe.using("data"):
+        return arguments, recipe, training, DataSettings(**recipe.section("data"))
 
 
 def with_run_arguments(training: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:

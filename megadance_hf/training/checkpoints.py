@@ -159,9 +159,7 @@ def check_output(output_dir: str | Path, resume: bool, config: Any = None) -> No
                 raise TrainingError(
                     f"output={str(folder)!r} holds a training already ({name}): give another folder, or resume it (--resume)"
                 )
-    above = folder
-    while not above.exists() and above != above.parent:
-        above = above.parent
+    above = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise TrainingError(f"output={str(folder)!r} cannot be written ({above}): give another folder")
     newest = newest_checkpoint(folder) if resume else None
