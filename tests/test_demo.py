@@ -22,8 +22,9 @@ from scipy.spatial.transform import Rotation, Slerp
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.cli import command as cli
 from megadance_hf.demo import server
+from megadance_hf.demo.limits import Limits
 from megadance_hf.demo.server import launch
-from megadance_hf.demo.studio import KEPT_SECONDS, DemoError, Limits, Studio
+from megadance_hf.demo.studio import KEPT_SECONDS, DemoError, Studio
 from megadance_hf.export.stage import WEB
 from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES

@@ -32,7 +32,8 @@ from megadance_hf.datasets_scripts.finedance import (
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix
 from megadance_hf.motion.finedance import LAYOUTS, to_smpl
-from megadance_hf.motion.layouts import SMPLX_PELVIS, LayoutError
+from megadance_hf.motion.layouts import SMPLX_PELVIS
+from megadance_hf.motion.up_axis import LayoutError
 
 
 @pytest.fixture(scope="module")

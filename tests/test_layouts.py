@@ -5,14 +5,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
-from megadance_hf.motion import layouts
-from megadance_hf.motion.layouts import LayoutError, UncertainNote, interpret
+from megadance_hf.motion import layouts, up_axis
+from megadance_hf.motion.layouts import UncertainNote, interpret
 from megadance_hf.motion.motion import Motion
+from megadance_hf.motion.up_axis import LayoutError
 
 pytestmark = pytest.mark.versions
 
 SMPL, SMPLX = np.array(layouts.SMPL_PELVIS), np.array(layouts.SMPLX_PELVIS)
-UP = {axis: layouts.y_up_rotation(axis).T for axis in layouts.UPS}  # from Y up
+UP = {axis: up_axis.y_up_rotation(axis).T for axis in up_axis.UPS}  # from Y up
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_each_layout_gives_the_same_dance_upright_on_the_floor(dance, write):
     assert any("hands at rest" in note for note in found.notes) >= fingers
 
 
-@pytest.mark.parametrize("up", layouts.UPS)
+@pytest.mark.parametrize("up", up_axis.UPS)
 @pytest.mark.parametrize("keys", [("poses", "trans"), ("smpl_poses", "smpl_trans"), ("pose", "transl")])
 def test_any_up_axis_is_detected_and_noted(dance, up, keys):
     found = interpret({**dict(zip(keys, world(dance, up), strict=True)), "fps": 30})
@@ -181,7 +182,7 @@ def test_arguments_take_precedence(dance):
     poses, path = world(dance, "z")
     content = {"poses": poses, "trans": path, "fps": 30}
     lying = interpret(content, up="y")
-    assert layouts.detect_up_axis(joints(lying)) == "z" and not any("turned" in note for note in lying.notes)
+    assert up_axis.detect_up_axis(joints(lying)) == "z" and not any("turned" in note for note in lying.notes)
     told = interpret(content, fps=25, up="+Z")
     assert told.fps == 25 and any("as told" in note for note in told.notes)
     with pytest.raises(LayoutError, match="up='w'.*one of y, z, x"):

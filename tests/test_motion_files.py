@@ -11,7 +11,7 @@ from test_skeletons import names_of, other_bvh
 
 from megadance_hf.cli.command import main
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
-from megadance_hf.motion import layouts
+from megadance_hf.motion import layouts, up_axis
 from megadance_hf.motion.motion import Motion, MotionError
 
 pytestmark = pytest.mark.versions
@@ -23,7 +23,7 @@ def dance(ballroom_dir) -> Motion:
 
 
 def z_up(dance: Motion) -> dict:
-    turned, path = layouts.to_y_up(dance.poses, dance.translation, "-z")  # the way from Y up to Z up
+    turned, path = up_axis.to_y_up(dance.poses, dance.translation, "-z")  # the way from Y up to Z up
     return {
         "smpl_poses": turned.reshape(len(dance), -1),
         "smpl_trans": path,
@@ -180,7 +180,7 @@ def test_folders_and_unknown_suffixes(tmp_path):
 
 
 def test_export_prints_its_notes(tmp_path, dance, capsys):
-    (tmp_path / "take.bvh").write_text(other_bvh(dance, names_of("unreal"), up=layouts.y_up_rotation("z").T))
+    (tmp_path / "take.bvh").write_text(other_bvh(dance, names_of("unreal"), up=up_axis.y_up_rotation("z").T))
     assert main(["export", str(tmp_path / "take.bvh"), "-o", str(tmp_path / "a.npz")]) == 0
     out, err = capsys.readouterr()
     assert "wrote" in out and "take.bvh: turned from Z up to Y up" in err and "fitted to its joints" in err

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, PARENTS, REST_OFFSETS
-from megadance_hf.motion import layouts, skeletons
+from megadance_hf.motion import skeletons, up_axis
 from megadance_hf.motion.humanoid import straightening
 from megadance_hf.motion.motion import Motion, MotionError
 
@@ -217,7 +217,7 @@ def test_channel_orders_and_units(tmp_path, dance, order, scale):
 @pytest.mark.parametrize("rest", ["smpl", "t", "a", "along x"])
 @pytest.mark.parametrize("up", ["y", "z", "-z", "x"])
 def test_rest_poses_and_axes(tmp_path, dance, rest, up):
-    turn = layouts.y_up_rotation(up).T
+    turn = up_axis.y_up_rotation(up).T
     loaded = check(dance, other_bvh(dance, names_of("cmu"), rest=rest, up=turn), tmp_path / "a.bvh")
     assert any("turned from" in note for note in loaded.metadata["notes"]) == (up != "y")
     assert any("estimated" in note for note in loaded.metadata["notes"]) == (rest == "along x")
@@ -237,7 +237,7 @@ def test_position_channels_in_every_bone_and_unused_bones(tmp_path, dance):
 
 def test_our_bvh_as_blender_writes_it(tmp_path, dance):
     """Z up, and rest offsets turned with it."""
-    text = other_bvh(dance, names_of("cmu"), rest="smpl", order="XYZ", scale=1, up=layouts.y_up_rotation("z").T)
+    text = other_bvh(dance, names_of("cmu"), rest="smpl", order="XYZ", scale=1, up=up_axis.y_up_rotation("z").T)
     loaded = check(dance, text, tmp_path / "a.bvh")
     assert "turned from Z up to Y up: that is where the head is above the feet" in loaded.metadata["notes"]
 

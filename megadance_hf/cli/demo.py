@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
     if find_spec("gradio") is None:
         raise CommandError("demo needs gradio: pip install 'megadance-hf[demo]'")
+    from megadance_hf.demo.limits import Limits
     from megadance_hf.demo.server import launch
-    from megadance_hf.demo.studio import Limits
     from megadance_hf.models import DEFAULT_MODEL
 
     quiet_libraries()

@@ -11,7 +11,7 @@ from megadance_hf.modeling.configuration_megadance import MOTION_FPS as FPS
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, ROOT_SIZE, poses_to_motion
 from megadance_hf.modeling.modeling_megadance_classifier import classifier_motion
-from megadance_hf.motion.layouts import on_the_floor
+from megadance_hf.motion.up_axis import on_the_floor
 
 from .beats import ESTIMATED, KNOWN, estimate_beats
 from .noise import find_jumps

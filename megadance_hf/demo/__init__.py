@@ -2,4 +2,4 @@
 
 from megadance_hf._lazy import lazy_names
 
-__getattr__, __all__ = lazy_names(__name__, {".server": ("launch",), ".studio": ("Limits",)})
+__getattr__, __all__ = lazy_names(__name__, {".server": ("launch",), ".limits": ("Limits",)})

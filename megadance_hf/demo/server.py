@@ -32,7 +32,8 @@ from megadance_hf.modeling.files_megadance import Scratch
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
 
-from .studio import NO_ROOM, DemoError, Limits, Studio
+from .limits import Limits
+from .studio import NO_ROOM, DemoError, Studio
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from megadance_hf.render.camera import follow_camera
 from megadance_hf.render.video import render_video
 
 from .curves import dance_curves, song_curves
+from .limits import Limits
 
 NOBODY = "nobody"  # in the list of genres for a second dancer: there is none
 KEPT_SECONDS = 3600.0  # how long a song is kept after its upload, and a dance after it was made
@@ -36,26 +36,6 @@ NO_ROOM = "The server has no room for another song just now: come back in some m
 
 class DemoError(ValueError):
     """Something the visitor can put right; the message is a sentence for people who don't program."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one visitor may ask of the machine.
-
-    Attributes:
-        song_seconds: longest dance; of a longer song the beginning (or the chosen excerpt) is danced.
-        megabytes: largest file to upload.
-        compute_seconds: a dance that takes longer is cancelled.
-        waiting: visitors in the queue; the next one is asked to come back later.
-        disk_megabytes: for the songs and dances of all visitors. The oldest are deleted first; when all of them are younger than
-            `SAFE_SECONDS`, visitors are asked to come back later.
-    """
-
-    song_seconds: float = 120.0
-    megabytes: float = 30.0
-    compute_seconds: float = 300.0
-    waiting: int = 20
-    disk_megabytes: float = 4000.0
 
 
 class Studio:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, JOINT_NAMES, PARENTS
-from megadance_hf.motion import layouts
+from megadance_hf.motion import layouts, up_axis
 from megadance_hf.motion.motion import Motion, MotionError, atomic_path
 
 
@@ -69,7 +69,7 @@ def save_smplx(motion: Motion, path: str | os.PathLike) -> Path:
     keeps its position, so feet may be a few centimetres off the floor.
     """
     path, frames = Path(path), len(motion)
-    to_z_up = layouts.y_up_rotation("z").T
+    to_z_up = up_axis.y_up_rotation("z").T
     poses = np.zeros((frames, 55, 3))
     poses[:, : layouts.BODY_JOINTS] = motion.poses[:, : layouts.BODY_JOINTS]
     poses[:, 0] = (Rotation.from_matrix(to_z_up) * Rotation.from_rotvec(motion.poses[:, 0])).as_rotvec()

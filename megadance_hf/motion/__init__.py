@@ -8,6 +8,6 @@ __getattr__, __all__ = lazy_names(
         ".motion": ("Motion", "MotionError"),
         ".formats": ("KNOWN_SUFFIXES", "register_format"),
         ".bodies": ("BODIES", "body_mesh"),
-        ".layouts": ("LayoutError",),
+        ".up_axis": ("LayoutError",),
     },
 )

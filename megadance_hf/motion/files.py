@@ -17,7 +17,7 @@ import numpy as np
 from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS
 
-from . import finedance, layouts, skeletons
+from . import finedance, layouts, skeletons, up_axis
 from .layouts import LoadedMotion
 from .safe_files import load_npy, load_npz, load_pickle, names_of_npz
 
@@ -40,7 +40,7 @@ def read_motion(path: str | os.PathLike, fps: float | None, up: str | None, erro
     with reading(path, "give a whole file with a motion", error):
         try:
             fps = None if fps is None else layouts.check_rate("fps", fps)
-            up = None if up is None else layouts.check_up(up)
+            up = None if up is None else up_axis.check_up(up)
             return reader(path, fps, up)
         except layouts.LayoutError as cause:
             raise error(f"path={str(path)!r}: {cause}") from None

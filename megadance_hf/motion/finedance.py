@@ -13,7 +13,8 @@ import torch
 
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS, ROTATION_SIZE, rotation_6d_to_axis_angle
 
-from .layouts import BODY_JOINTS, LayoutError
+from .layouts import BODY_JOINTS
+from .up_axis import LayoutError
 
 Hands = Literal["middle", "index", "none"]
 HANDS: tuple[Hands, ...] = get_args(Hands)

@@ -27,8 +27,9 @@ from megadance_hf.modeling.kinematics_megadance import (
 )
 
 from .humanoid import straightening, sum_offsets, t_pose_offsets
-from .layouts import MAX_FRAMES, MAX_SAMPLED_FRAMES, NO_UP_AXIS, LayoutError, axis_label, detect_up_axis, y_up_rotation
+from .layouts import MAX_FRAMES
 from .rotations import rotations_about, shortest_rotations, unit
+from .up_axis import MAX_SAMPLED_FRAMES, NO_UP_AXIS, LayoutError, axis_label, detect_up_axis, y_up_rotation
 
 EXACT_TOLERANCE = 1e-3  # metres: bones of our own skeleton agree with ours to this accuracy
 MAX_BONES = 5000

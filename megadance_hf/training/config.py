@@ -1,6 +1,5 @@
 """The settings of a training."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -20,7 +19,7 @@ class TrainingConfig:
         batch_size: windows per batch and process.
         max_steps: end after this many steps, even within an epoch, and finish as after the last epoch; 0 for no limit.
         learning_rate, betas, weight_decay: of Adam (AdamW when weight_decay > 0).
-        schedule: "constant" (the paper's), "cosine" or "linear" (both decay to 2 % of the learning rate); see `learning_rate_at`.
+        schedule: "constant" (the paper's), "cosine" or "linear" (both decay to 2 % of the learning rate); see `schedule.py`.
         warmup_steps: steps over which the learning rate grows to its full size.
         max_grad_norm: gradient clipping; 0 for none.
         gradient_accumulation_steps: batches per step.
@@ -101,18 +100,3 @@ class TrainingConfig:
             if name not in known:
                 raise TrainingError(f"training.{name} is not a setting; the settings are {', '.join(known)}")
         return cls(**values)
-
-    def learning_rate_at(self, step: int, total_steps: int) -> float:
-        """Learning rate of step `step` of `total_steps`, counted from 0.
-
-        Not transformers' `get_scheduler`: its warm-up begins with a step at rate 0 and it decays only after the warm-up. Here the
-        decay runs over all steps and the warm-up is a factor on top, up to 12 % of the learning rate away from it. And a rate
-        that depends on nothing but the step needs no state in checkpoints, also when a run resumes with more epochs.
-        """
-        factor = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        done = min(1.0, step / max(1, total_steps))
-        if self.schedule == "cosine":
-            factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
-        elif self.schedule == "linear":
-            factor *= 0.02 + 0.98 * (1 - done)
-        return self.learning_rate * factor

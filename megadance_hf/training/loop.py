@@ -41,6 +41,7 @@ from .checkpoints import (
 from .config import TrainingConfig, TrainingError
 from .log import METRICS, Means, append_row, plot_curves, truncate_rows
 from .processes import is_sharded, make_accelerator
+from .schedule import learning_rate_at
 from .tasks import Draws, Task, idle_biases
 
 BEST = "best.safetensors"
@@ -129,7 +130,7 @@ class _Trainer:
         config, progress, accelerator = self.config, self.progress, self.accelerator
         self.task.advance(self.model, progress.step / self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(progress.step, self.total_steps)
+            group["lr"] = learning_rate_at(config, progress.step, self.total_steps)
         left = self.batches_per_epoch - progress.epoch_step * config.gradient_accumulation_steps
         count = min(config.gradient_accumulation_steps, left)  # the last step of an epoch may have fewer batches
         for number in range(count):

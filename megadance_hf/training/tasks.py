@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from megadance_hf import metrics
 from megadance_hf.data.clip import clip_motion
-from megadance_hf.data.codes import EncodedClip
 from megadance_hf.data.rhythm import rhythm_labels
 from megadance_hf.data.sampling import collate
 from megadance_hf.modeling.attention_megadance import SlidingWindowAttention
@@ -21,8 +20,7 @@ from megadance_hf.modeling.codecs_megadance import BodyPartCodec
 from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
 from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 
-# Most start codes kept for each genre.
-START_CODES_PER_GENRE = 16
+from .start_codes import start_codes
 
 
 @dataclass(frozen=True)
@@ -331,14 +329,3 @@ class NewGenreTask(GeneratorTask):
         if self.rows is not None:
             weight = unwrapped(model).base_model.genre_embedding.weight
             weight[: len(self.rows)] = self.rows.to(weight)
-
-
-def start_codes(encoded: Sequence[EncodedClip], genres: Sequence[str]) -> dict[str, list[list[int]]]:
-    """How the training clips of each genre begin: [upper, lower] pairs that a dance may begin with."""
-    result: dict[str, list[list[int]]] = {genre: [] for genre in genres}
-    for item in encoded:
-        pair = [int(item.upper[0][0]), int(item.lower[0][0])]
-        pairs = result[item.clip.genre]
-        if item.stretch == 1.0 and pair not in pairs and len(pairs) < START_CODES_PER_GENRE:
-            pairs.append(pair)
-    return result
