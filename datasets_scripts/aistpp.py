@@ -12,11 +12,12 @@ notes how far it was moved. Without `ignore_list.txt` nothing is ignored, and th
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from megadance_hf.data.card import Card
-from megadance_hf.data.clip import Clip, ClipError, Jumps, put_on_the_floor
+from megadance_hf.data.clip import Clip, ClipError, put_on_the_floor
 from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.prepared import MissingDataError
 from megadance_hf.data.raw_files import read_arrays, read_names
@@ -54,9 +55,8 @@ def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[Raw
         where = f"{str(music)!r} is no folder" if music is not None else f"{str(raw)!r} has no folder music/"
         raise MissingDataError(f"{where}; name the folder with mBR0.wav and the others by --music")
     clips: dict[str, RawClip] = {}
-    ignored: dict[str, str] = {}
-    if not has_list:
-        ignored[IGNORE_LIST] = "missing in the raw folder; sequences with broken tracking are not left out"
+    no_list = "missing in the raw folder; sequences with broken tracking are not left out"
+    ignored = {} if has_list else {IGNORE_LIST: no_list}
     for split, names in listed.items():
         for name in names:
             if name in bad:
@@ -72,20 +72,12 @@ def list_raw(raw: str | Path, music: str | Path | None = None) -> tuple[list[Raw
 
 def make(raw: RawClip) -> Clip:
     """Reads one raw clip."""
-    clip = Clip(
-        id=raw.id,
-        poses=np.empty(0),
-        translation=np.empty(0),
-        genre=_genre(raw.id),
-        split=raw.split,
-        source=f"AIST++ {raw.id}",
-        licence=LICENCE,
-        song=raw.files[1].stem,
-    )
-    clip.poses, clip.translation = read_motion(raw.files[0])
+    genre, (motion, song) = _genre(raw.id), raw.files
+    terms = {"source": f"AIST++ {raw.id}", "licence": LICENCE}
+    clip = Clip(raw.id, *read_motion(motion), genre=genre, split=raw.split, song=song.stem, **terms)
     clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     put_on_the_floor(clip)
-    return add_song(clip, raw.files[1])
+    return add_song(clip, song)
 
 
 def _genre(name: str) -> str:
@@ -112,24 +104,16 @@ def read_motion(file: Path) -> tuple[np.ndarray, np.ndarray]:
     return poses[::step].astype(np.float32), (translation[::step] / scaling[0] + SMPL_PELVIS).astype(np.float32)
 
 
-def prepare(
-    raw: str | Path,
-    out: str | Path,
-    music: str | Path | None = None,
-    jumps: Jumps = "leave_out",
-    num_proc: int = 1,
-    progress: bool = True,
-) -> Report:
+def prepare(raw: str | Path, out: str | Path, music: str | Path | None = None, **options: Any) -> Report:
     """Raw folder -> prepared data set with the cross-modal splits train, validation and test; see `prepare_clips`.
 
     Args:
         raw, out: folders.
         music: the folder with the songs, if they are not in the raw folder.
-        jumps, num_proc, progress: see `prepare_clips`.
+        options: `jumps`, `num_proc`, `progress` of `prepare_clips`.
 
     Raises:
         MissingDataError: the raw folder lacks its splits or its music.
     """
     clips, ignored = list_raw(raw, music)
-    options = {"card": CARD, "genres": GENRES, "jumps": jumps, "ignored": ignored}
-    return prepare_clips(clips, make, out, num_proc=num_proc, progress=progress, **options)
+    return prepare_clips(clips, make, out, card=CARD, genres=GENRES, ignored=ignored, **options)

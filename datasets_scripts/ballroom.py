@@ -7,11 +7,12 @@ seconds for paired clips, `metadata.jsonl` and `splits/{train,test}.txt`.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from megadance_hf.data.card import Card
-from megadance_hf.data.clip import Clip, ClipError, Jumps
+from megadance_hf.data.clip import Clip, ClipError
 from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.raw_files import check_exists, read_names, read_records
 from megadance_hf.data.songs import music_features
@@ -71,35 +72,21 @@ def make(raw: RawClip) -> Clip:
         raise ClipError("metadata.jsonl has no line for it")
     if not record.get("genre"):
         raise ClipError("metadata.jsonl names no genre for it")
-    poses, translation = read_motion(raw.files[0])
-    clip = Clip(
-        id=raw.id,
-        poses=poses,
-        translation=translation,
-        genre=record["genre"],
-        split=raw.split,
-        source=f"Music-to-Dance-Motion-Synthesis, {record.get('source', raw.id)}",
-        licence=LICENCE,
-        song=record.get("source"),
-    )
+    clip = Clip(raw.id, *read_motion(raw.files[0]), genre=record["genre"], split=raw.split, licence=LICENCE)
+    clip.song = record.get("source")
+    clip.source = f"Music-to-Dance-Motion-Synthesis, {record.get('source', raw.id)}"
     if not record.get("paired"):
         return clip
     clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     check_exists(raw.files[1])
     clip.audio = raw.files[1].read_bytes()
     clip.input_features = music_features(clip.audio, len(clip))
-    clip.beat_period_s = record.get("beat_period_s")
-    clip.first_beat_s = record.get("first_beat_s")
-    clip.beats_per_bar = record.get("beats_per_bar")
-    clip.phase_confidence = record.get("phase_confidence")
+    for name in ("beat_period_s", "first_beat_s", "beats_per_bar", "phase_confidence"):
+        setattr(clip, name, record.get(name))
     clip.first_beat_is_downbeat = record.get("start_anchor") == "downbeat" and clip.first_beat_s == 0
     return clip
 
 
-def prepare(
-    raw: str | Path, out: str | Path, jumps: Jumps = "leave_out", num_proc: int = 1, progress: bool = True
-) -> Report:
-    """Raw folder -> prepared data set with the splits train, validation and test; see `prepare_clips`."""
-    return prepare_clips(
-        list_raw(raw), make, out, card=CARD, genres=GENRES, jumps=jumps, num_proc=num_proc, progress=progress
-    )
+def prepare(raw: str | Path, out: str | Path, **options: Any) -> Report:
+    """Raw folder -> prepared data set with the splits train, validation and test; `options` are those of `prepare_clips`."""
+    return prepare_clips(list_raw(raw), make, out, card=CARD, genres=GENRES, **options)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from megadance_hf.data.card import Card
-from megadance_hf.data.clip import Clip, ClipError, Jumps, put_on_the_floor
+from megadance_hf.data.clip import Clip, ClipError, put_on_the_floor
 from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.prepared import DataError, MissingDataError
 from megadance_hf.data.raw_files import check_exists, read_array, read_arrays, read_names
@@ -93,10 +93,9 @@ def _list_numbers(raw: Path, split: Split, hands: Hands) -> tuple[list[RawClip],
         files = (motion, raw / "label_json" / f"{name}.json", song)
         clips.append(RawClip(name, target, files, {"layout": "raw", "hands": hands, "numbered": number is not None}))
     present = {clip.id for clip in clips}
-    for number in sorted(lists["test"]):  # scores on fewer songs are not comparable with the paper's
-        if f"{number:03d}" not in present:
-            ignored[f"{number:03d}"] = "on the published test list, but not in motion/"
-    return clips, ignored
+    missing = [name for number in sorted(lists["test"]) if (name := f"{number:03d}") not in present]
+    # named, since scores on fewer songs are not comparable with the paper's
+    return clips, ignored | dict.fromkeys(missing, "on the published test list, but not in motion/")
 
 
 def _list_processed(raw: Path) -> tuple[list[RawClip], dict[str, str]]:
@@ -104,15 +103,10 @@ def _list_processed(raw: Path) -> tuple[list[RawClip], dict[str, str]]:
     for split in ("test", "train"):  # test songs are never trained on
         for line in read_names(raw, f"{split}.txt", "it names the clips of motion/*.pkl"):
             split_of.setdefault(line.removesuffix(".pkl").removesuffix(".npy"), split)
-    clips = [
-        RawClip(
-            name,
-            split_of[name],
-            (raw / "motion" / f"{name}.pkl", raw / "label" / f"{name}.json", raw / "librosa" / f"{name}.pkl"),
-            {"layout": "processed"},
-        )
-        for name in sorted(split_of)
-    ]
+    clips = []
+    for name in sorted(split_of):
+        files = (raw / "motion" / f"{name}.pkl", raw / "label" / f"{name}.json", raw / "librosa" / f"{name}.pkl")
+        clips.append(RawClip(name, split_of[name], files, {"layout": "processed"}))
     present = sorted(file.stem for file in (raw / "motion").glob("*.pkl"))
     return clips, {name: "in neither train.txt nor test.txt" for name in present if name not in split_of}
 
@@ -138,24 +132,15 @@ def make(raw: RawClip) -> Clip:
     motion, label, music = raw.files
     if raw.record["layout"] == "raw" and not raw.record["numbered"]:
         raise ClipError("its name is no number of FineDance")
-    clip = Clip(
-        id=raw.id,
-        poses=np.empty(0),
-        translation=np.empty(0),
-        genre=read_genre(label),
-        split=raw.split,
-        source=f"FineDance {raw.id}",
-        licence=LICENCE,
-        song=raw.id,
-    )
+    genre, source = read_genre(label), f"FineDance {raw.id}"
     if raw.record["layout"] == "processed":
-        motions = read_arrays(motion, "smpl_poses", "smpl_trans")
-        clip.poses, clip.translation = motions["smpl_poses"], motions["smpl_trans"]
+        poses, translation = read_arrays(motion, "smpl_poses", "smpl_trans").values()
     else:
         hands = raw.record["hands"]
-        clip.poses, clip.translation = to_smpl(read_array(motion), motion.name, hands)
-        clip.translation = clip.translation + np.asarray(SMPLX_PELVIS, np.float32)
-        clip.source += f" (hands: {hands})"
+        poses, translation = to_smpl(read_array(motion), motion.name, hands)
+        translation = translation + np.asarray(SMPLX_PELVIS, np.float32)
+        source += f" (hands: {hands})"
+    clip = Clip(raw.id, poses, translation, genre=genre, split=raw.split, source=source, licence=LICENCE, song=raw.id)
     clip.check(GENRES, jumps="keep")  # a bad motion is found before its song is analysed, which takes seconds
     put_on_the_floor(clip)
     if music.suffix == ".pkl":
@@ -212,9 +197,7 @@ def prepare(
     split: Split = "genre",
     validation: int = 0,
     hands: Hands = "middle",
-    jumps: Jumps = "leave_out",
-    num_proc: int = 1,
-    progress: bool = True,
+    **options: Any,
 ) -> Report:
     """Raw folder of either layout -> prepared data set; see `prepare_clips`.
 
@@ -225,11 +208,10 @@ def prepare(
         validation: train clips to hold out for early stopping where the split has no validation list; 0 trains on all, as the paper
             does. The test split is the same either way.
         hands: the finger whose first joint gives SMPL's hands their rotation, "middle" or "index", or "none".
-        jumps, num_proc, progress: see `prepare_clips`.
+        options: `jumps`, `num_proc`, `progress` of `prepare_clips`.
 
     Raises:
         DataError: an option does not fit, or the raw folder is not FineDance.
     """
     clips, ignored = list_raw(raw, split, validation, hands)
-    options = {"card": CARD, "genres": GENRES, "jumps": jumps, "ignored": ignored}
-    return prepare_clips(clips, make, out, num_proc=num_proc, progress=progress, **options)
+    return prepare_clips(clips, make, out, card=CARD, genres=GENRES, ignored=ignored, **options)

@@ -7,9 +7,10 @@ music: the clips help the tokenizer, and any statistics of motion.
 """
 
 from pathlib import Path
+from typing import Any
 
 from megadance_hf.data.card import Card
-from megadance_hf.data.clip import Clip, Jumps
+from megadance_hf.data.clip import Clip
 from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.raw_files import read_records
 from megadance_hf.datasets_scripts.ballroom import read_motion
@@ -46,23 +47,12 @@ def list_raw(raw: str | Path) -> list[RawClip]:
 def make(raw: RawClip) -> Clip:
     """Reads one raw clip; its genre is None if the source names none."""
     poses, translation = read_motion(raw.files[0])
-    genre = raw.record.get("genre")
-    return Clip(
-        id=raw.id,
-        poses=poses,
-        translation=translation,
-        genre=genre if genre in GENRES else None,
-        split=raw.split,
-        source=raw.record.get("source", ""),
-        licence=raw.record.get("licence", ""),
-        song=next((group[0] for group in GROUPS if raw.id in group), raw.id),  # keeps a group together
-    )
+    texts = {name: raw.record.get(name, "") for name in ("source", "licence")}
+    song = next((group[0] for group in GROUPS if raw.id in group), raw.id)  # keeps a group together
+    genre = raw.record.get("genre") if raw.record.get("genre") in GENRES else None
+    return Clip(raw.id, poses, translation, genre=genre, split=raw.split, song=song, **texts)
 
 
-def prepare(
-    raw: str | Path, out: str | Path, jumps: Jumps = "leave_out", num_proc: int = 1, progress: bool = True
-) -> Report:
-    """Raw folder -> prepared data set with the splits train and test; see `prepare_clips`."""
-    return prepare_clips(
-        list_raw(raw), make, out, card=CARD, genres=GENRES, jumps=jumps, num_proc=num_proc, progress=progress
-    )
+def prepare(raw: str | Path, out: str | Path, **options: Any) -> Report:
+    """Raw folder -> prepared data set with the splits train and test; `options` are those of `prepare_clips`."""
+    return prepare_clips(list_raw(raw), make, out, card=CARD, genres=GENRES, **options)

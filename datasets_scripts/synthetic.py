@@ -6,6 +6,7 @@ beats, bars and genre. A genre is a vocabulary of movements (`choreographer.GENR
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -37,21 +38,12 @@ CARD = Card(
 
 def list_raw(clips: int = 80, seconds: float = 24.0, seed: int = 0) -> list[RawClip]:
     """`clips` clips, the genres in turn."""
-    names = list(GENRES)
-    return [
-        RawClip(
-            f"{names[number % len(names)]}_{number // len(names):03d}",
-            TURNS[number // len(names) % len(TURNS)],
-            (),
-            {
-                "genre": names[number % len(names)],
-                "seconds": float(seconds),
-                "seed": [seed, number],
-                "version": VERSION,
-            },
-        )
-        for number in range(clips)
-    ]
+    names, raws = list(GENRES), []
+    for number in range(clips):
+        turn, index = divmod(number, len(names))
+        record = {"genre": names[index], "seconds": float(seconds), "seed": [seed, number], "version": VERSION}
+        raws.append(RawClip(f"{names[index]}_{turn:03d}", TURNS[turn % len(TURNS)], (), record))
+    return raws
 
 
 def make(raw: RawClip) -> Clip:
@@ -97,14 +89,7 @@ def make(raw: RawClip) -> Clip:
     )
 
 
-def prepare(
-    out: str | Path,
-    clips: int = 80,
-    seconds: float = 24.0,
-    seed: int = 0,
-    num_proc: int = 1,
-    progress: bool = True,
-) -> Report:
+def prepare(out: str | Path, clips: int = 80, seconds: float = 24.0, seed: int = 0, **options: Any) -> Report:
     """Makes the data set in the folder `out`, with the splits train, validation and test; see `prepare_clips`.
 
     Args:
@@ -112,7 +97,7 @@ def prepare(
         clips: how many; with fewer than 25 some genre has no test or no validation clip.
         seconds: length of each, 2 or more.
         seed: another number gives other songs and dances.
-        num_proc, progress: see `prepare_clips`.
+        options: `num_proc`, `progress` of `prepare_clips`.
 
     Raises:
         ValueError: a number out of range.
@@ -120,4 +105,4 @@ def prepare(
     if clips < 1 or seconds < 2 or seed < 0:
         raise ValueError(f"clips={clips}, seconds={seconds}, seed={seed}: give 1 or more, 2 or more, 0 or more")
     raws = list_raw(clips, seconds, seed)
-    return prepare_clips(raws, make, out, card=CARD, genres=list(GENRES), num_proc=num_proc, progress=progress)
+    return prepare_clips(raws, make, out, card=CARD, genres=list(GENRES), **options)

@@ -20,6 +20,7 @@ from helpers import click_song, remember, save_tiny_model, skip_outside_ci, writ
 from megadance_hf import __version__
 from megadance_hf.cli import command as cli
 from megadance_hf.cli import generate, options, outputs
+from megadance_hf.data.preparation import prepare_clips
 from megadance_hf.data.prepared import read_prepared
 from megadance_hf.data.sources import OWN
 from megadance_hf.datasets_scripts import mocap
@@ -315,7 +316,8 @@ def test_prepare_passes_its_options_on(megadance, monkeypatch):
 
         def prepare(signature=signature, name=name, **options):
             signature.bind(**options)
-            defaults = {key: item.default for key, item in signature.parameters.items()}
+            shared = inspect.signature(prepare_clips).parameters
+            defaults = {key: item.default for key, item in {**shared, **signature.parameters}.items()}
             asked[name] = {key: value for key, value in options.items() if value != defaults[key]}
             return "done"
 
@@ -556,7 +558,7 @@ def test_an_error_while_writing_leaves_nothing(megadance, model, song, monkeypat
     from megadance_hf.export import bvh as export
     from megadance_hf.motion.motion import MotionError
 
-    def full(motion, path):
+    def full(motion, path, bones):
         raise MotionError(f"path={str(path)!r} cannot be written: No space left on device")
 
     monkeypatch.setattr(export, "save_bvh", full)
@@ -570,7 +572,7 @@ def test_an_error_while_writing_leaves_nothing(megadance, model, song, monkeypat
 def test_ctrl_c_leaves_nothing(megadance, model, song, monkeypatch):
     from megadance_hf.export import bvh as export
 
-    def interrupted(motion, path):
+    def interrupted(motion, path, bones):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(export, "save_bvh", interrupted)

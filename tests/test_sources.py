@@ -10,6 +10,7 @@ from configparser import ConfigParser
 import pytest
 
 from megadance_hf.cli import command
+from megadance_hf.data.preparation import prepare_clips
 from megadance_hf.data.prepared import read_info, read_prepared
 from megadance_hf.data.sources import GROUP, OWN, Option, SourceError, find_sources
 
@@ -195,7 +196,8 @@ def test_options_are_those_of_the_function(name):
     assert found.source is not None, found.problem
     prepare = found.load()
     parameters, hints = inspect.signature(prepare).parameters, typing.get_type_hints(prepare)
-    expected = {"out", "num_proc", "progress", *(("raw", "jumps") if found.source.has_raw else ())}
+    expected = {"out", "options", *(["raw"] if found.source.has_raw else [])}  # `options` are those of `prepare_clips`:
+    assert {"num_proc", "progress", "jumps"} <= set(inspect.signature(prepare_clips).parameters)
     assert set(parameters) == expected | {option.name for option in found.source.options}
     for option in found.source.options:
         assert option.default == parameters[option.name].default

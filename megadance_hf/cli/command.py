@@ -61,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"megadance {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for subcommand in SUBCOMMANDS:
-        subcommand.add_parser(commands)
+        name, texts = subcommand.__name__.rpartition(".")[2], {"help": subcommand.HELP, "epilog": subcommand.EXAMPLES}
+        command = commands.add_parser(name, description=subcommand.DESCRIPTION, fill=subcommand.add_options, **texts)
+        command.set_defaults(run=subcommand.run)
     return parser
 
 

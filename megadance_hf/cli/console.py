@@ -32,25 +32,23 @@ def stoppable() -> Iterator[None]:
 
     A signal that the process was told to ignore (`nohup`) stays ignored. A second one does not interrupt the cleaning up.
     """
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():  # only there may they be set
-        names = []
-    numbers = [getattr(signal, name) for name in names]
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler == signal.SIG_DFL}
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    may_set = threading.current_thread() is threading.main_thread()
+    ours = [number for number in numbers if may_set and signal.getsignal(number) == signal.SIG_DFL]
+
+    def handle(handler: Any) -> None:
+        for number in ours:
+            signal.signal(number, handler)
 
     def stop(number: int, frame: Any) -> NoReturn:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
+        handle(signal.SIG_IGN)
         raise Stopped(number)
 
-    for number in before:
-        signal.signal(number, stop)
+    handle(stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        handle(signal.SIG_DFL)
 
 
 @contextlib.contextmanager

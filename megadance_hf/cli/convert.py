@@ -2,10 +2,14 @@
 
 import argparse
 import time
-from typing import Any
 
 from .console import quiet_libraries
+from .options import add_values
 
+HELP = "turn the authors' checkpoint into a model folder"
+DESCRIPTION = """\
+Turn a checkpoint of the authors' code into a model folder: safetensors with one file per genre,
+configurations, statistics. Nothing in the checkpoint is executed."""
 EXAMPLES = """\
 examples:
   megadance convert checkpoint.pt finedance --mean mean.pkl --std std.pkl
@@ -13,22 +17,16 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "convert",
-        help="turn the authors' checkpoint into a model folder",
-        description="Turn a checkpoint of the authors' code into a model folder: safetensors with one file per genre,\n"
-        "configurations, statistics. Nothing in the checkpoint is executed.",
-        epilog=EXAMPLES,
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_values(
+        parser,
+        ("checkpoint", "CHECKPOINT", str, None, "their file: generator, tokenizer, classifier, or all"),
+        ("output", "OUT_DIR", str, None, "folder to write; new, or empty"),
+        ("--mean", "FILE", str, None, "their file of means (.pkl, .npy, .npz, .pt)"),
+        ("--std", "FILE", str, None, "their file of standard deviations"),
     )
-    parser.set_defaults(run=run)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="their file: generator, tokenizer, classifier, or all")
-    parser.add_argument("output", metavar="OUT_DIR", help="folder to write; new, or empty")
-    parser.add_argument("--mean", metavar="FILE", help="their file of means (.pkl, .npy, .npz, .pt)")
-    parser.add_argument("--std", metavar="FILE", help="their file of standard deviations")
-    parser.add_argument(
-        "--genres", metavar="NAME", nargs="+", help="genre names in the order of their ids, if not those of the papers"
-    )
+    genres = "genre names in the order of their ids, if not those of the papers"
+    parser.add_argument("--genres", metavar="NAME", nargs="+", help=genres)
 
 
 def run(arguments: argparse.Namespace) -> None:

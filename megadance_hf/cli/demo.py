@@ -3,48 +3,33 @@
 import argparse
 import contextlib
 from importlib.util import find_spec
-from typing import Any
 
 from .console import quiet_libraries
-from .options import POSITIVE, CommandError, add_body_option, add_model_option, number
+from .options import POSITIVE, CommandError, add_body_option, add_model_option, add_values, number
+
+HELP = "serve a web page: upload a song, watch the dance"
+DESCRIPTION = """\
+Serve a web page on which people without Python upload a song, watch the dance in 3D and download its files.
+Stop it with Ctrl-C. One dance is computed at a time; other visitors wait in a queue."""
+EXAMPLES = None
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "demo",
-        help="serve a web page: upload a song, watch the dance",
-        description="Serve a web page on which people without Python upload a song, watch the dance in 3D and download its files.\n"
-        "Stop it with Ctrl-C. One dance is computed at a time; other visitors wait in a queue.",
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
-    parser.add_argument(
-        "--host", metavar="H", help="address to listen at (default: this machine only); 0.0.0.0 for everybody"
+    add_values(
+        parser,
+        ("--host", "H", str, None, "address to listen at (default: this machine only); 0.0.0.0 for everybody"),
+        ("--port", "N", _port, None, "port (default: the first free one from 7860 on)"),
     )
-    parser.add_argument("--port", metavar="N", type=_port, help="port (default: the first free one from 7860 on)")
     add_body_option(parser, "on the page")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
-    parser.add_argument(
-        "--max-seconds",
-        metavar="S",
-        type=number(1),
-        default=120.0,
-        help="longest dance (default 120); longer songs are cut",
-    )
-    parser.add_argument("--max-megabytes", metavar="N", type=POSITIVE, default=30.0, help="largest upload (default 30)")
-    parser.add_argument(
-        "--time-limit",
-        metavar="S",
-        type=POSITIVE,
-        default=300.0,
-        help="stop computing a dance after this many seconds (default 300)",
-    )
-    parser.add_argument(
-        "--max-disk",
-        metavar="N",
-        type=POSITIVE,
-        default=4000.0,
-        help="megabytes for all songs and dances, which are kept for an hour (default 4000); the oldest go first",
+    disk = "megabytes for all songs and dances, which are kept for an hour (default 4000); the oldest go first"
+    add_values(
+        parser,
+        ("--max-seconds", "S", number(1), 120.0, "longest dance (default 120); longer songs are cut"),
+        ("--max-megabytes", "N", POSITIVE, 30.0, "largest upload (default 30)"),
+        ("--time-limit", "S", POSITIVE, 300.0, "stop computing a dance after this many seconds (default 300)"),
+        ("--max-disk", "N", POSITIVE, 4000.0, disk),
     )
 
 

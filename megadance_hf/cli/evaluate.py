@@ -4,12 +4,15 @@ import argparse
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from .console import quiet_libraries
-from .options import COUNT, SEED, CommandError, add_model_option
+from .options import COUNT, SEED, CommandError, add_model_option, add_values
 
 PROTOCOLS = ("finedance", "aistpp")  # repeated, because their home imports torch; a test compares them
+HELP = "measure a model on a prepared data set: the paper's tables, baselines, use of the music"
+DESCRIPTION = """\
+Measure a model on a prepared data set: the paper's tables, beside ground truth and baselines, and whether
+the model uses its music. Writes report.json, tables.md and plots."""
 EXAMPLES = """\
 tables of the paper:
   1   comparison on FineDance (protocol finedance)      4a  generator without an expert, without Mamba
@@ -23,25 +26,18 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="measure a model on a prepared data set: the paper's tables, baselines, use of the music",
-        description="Measure a model on a prepared data set: the paper's tables, beside ground truth and baselines, and whether\n"
-        "the model uses its music. Writes report.json, tables.md and plots.",
-        epilog=EXAMPLES,
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     parser.add_argument("--data", metavar="DIR", required=True, help="prepared data set")
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, required=True, help="which songs, how long the excerpts are, which metrics"
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for the report")
-    parser.add_argument(
-        "--tables", metavar="N,N", help="of 1, 2, 3, 4a, 4b (default: all for which everything needed is given)"
+    add_values(
+        parser,
+        ("--tables", "N,N", str, None, "of 1, 2, 3, 4a, 4b (default: all for which everything needed is given)"),
+        ("--classifier", "DIR", str, None, "trained genre classifier: style features and table 3"),
     )
-    parser.add_argument("--classifier", metavar="DIR", help="trained genre classifier: style features and table 3")
     parser.add_argument(
         "--ablation",
         metavar="NAME=DIR",
@@ -64,14 +60,14 @@ def add_parser(commands: Any) -> None:
         default=["test"],
         help="splits that the songs are from: train, validation, test (default test)",
     )
-    parser.add_argument("--seeds", metavar="N", type=COUNT, default=3, help="dances to each song (default 3)")
-    parser.add_argument("--seed", metavar="N", type=SEED, default=0, help="number that fixes all of them (default 0)")
-    for name, meaning in (
-        ("clip-frames", "frames of an excerpt"),
-        ("clip-stride", "frames between excerpts of a song"),
-        ("songs", "number of songs"),
-    ):
-        parser.add_argument(f"--{name}", metavar="N", type=COUNT, help=f"{meaning} (default: the protocol's)")
+    add_values(
+        parser,
+        ("--seeds", "N", COUNT, 3, "dances to each song (default 3)"),
+        ("--seed", "N", SEED, 0, "number that fixes all of them (default 0)"),
+        ("--clip-frames", "N", COUNT, None, "frames of an excerpt (default: the protocol's)"),
+        ("--clip-stride", "N", COUNT, None, "frames between excerpts of a song (default: the protocol's)"),
+        ("--songs", "N", COUNT, None, "number of songs (default: the protocol's)"),
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

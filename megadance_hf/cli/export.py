@@ -2,11 +2,14 @@
 
 import argparse
 import sys
-from typing import Any
 
-from .options import CommandError, number, song_source
+from .options import CommandError, add_values, number, song_source
 from .outputs import FORMATS, Outputs, add_output_options
 
+HELP = "write a dance in other formats"
+DESCRIPTION = """\
+Write a dance, or the motion in a file of another tool, in other formats. What had to be rotated, moved or
+assumed is reported."""
 EXAMPLES = f"""\
 {FORMATS}examples:
   megadance export dance.npz -o dance.glb -o dance.vrma
@@ -18,35 +21,21 @@ EXAMPLES = f"""\
 """
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "export",
-        help="write a dance in other formats",
-        description="Write a dance, or the motion in a file of another tool, in other formats. What had to be rotated, moved or\n"
-        "assumed is reported.",
-        epilog=EXAMPLES,
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "dance",
-        metavar="DANCE",
-        help="what `generate` wrote, or another tool's .npz, .pkl, .npy, .json or .bvh (AIST++, AMASS, EDGE, BEAT2, FineDance, "
-        "Mixamo, ...)",
-    )
-    parser.add_argument(
-        "--up",
-        metavar="AXIS",
-        help="axis that points up in DANCE: y, z, x, -y, -z or -x (default: from the feet to the head)",
-    )
-    parser.add_argument(
-        "--fps", metavar="N", type=number(1), help="frames per second of DANCE, if the file does not say or is wrong"
+def add_options(parser: argparse.ArgumentParser) -> None:
+    tools = "AIST++, AMASS, EDGE, BEAT2, FineDance, Mixamo, ..."
+    dance = f"what `generate` wrote, or another tool's .npz, .pkl, .npy, .json or .bvh ({tools})"
+    up = "axis that points up in DANCE: y, z, x, -y, -z or -x (default: from the feet to the head)"
+    add_values(
+        parser,
+        ("dance", "DANCE", str, None, dance),
+        ("--up", "AXIS", str, None, up),
+        ("--fps", "N", number(1), None, "frames per second of DANCE, if the file does not say or is wrong"),
     )
     add_output_options(parser)
-    parser.add_argument(
-        "--music", metavar="SONG", help="sound of .mp4 and --bundle: any file that plays, its address, or - for a pipe"
-    )
-    parser.add_argument(
-        "--start", metavar="S", type=number(0), help="second of the song to begin at (default: as DANCE says)"
+    add_values(
+        parser,
+        ("--music", "SONG", str, None, "sound of .mp4 and --bundle: any file that plays, its address, or - for a pipe"),
+        ("--start", "S", number(0), None, "second of the song to begin at (default: as DANCE says)"),
     )
 
 

@@ -1,21 +1,20 @@
 """`megadance generate`: a song in, dances out."""
 
 import argparse
-import contextlib
 import gc
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from typing import Any
 
 from .console import quiet_libraries
-from .options import COUNT, POSITIVE, SEED, add_model_option, number, song_source
+from .options import COUNT, POSITIVE, SEED, add_model_option, add_values, number, song_source
 from .outputs import FORMATS, Outputs, add_output_options
 
 MODES = ("released", "paper", "stream")  # repeated, because their home imports torch; a test compares them
 PRECISIONS = ("float32", "bfloat16", "int8")
 
+HELP = "make a dance to a song"
+DESCRIPTION = "Make a dance to a song. It is as long as the song (or as --duration), to the frame."
 EXAMPLES = f"""\
 {FORMATS}examples:
   megadance generate song.mp3 -o dance.mp4
@@ -29,14 +28,7 @@ The same seed gives the same dance. Without --seed a random one is used and prin
 """
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "generate",
-        help="make a dance to a song",
-        description="Make a dance to a song. It is as long as the song (or as --duration), to the frame.",
-        epilog=EXAMPLES,
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "song",
         metavar="SONG",
@@ -44,21 +36,16 @@ def add_parser(commands: Any) -> None:
         "up to 3 hours, 64 channels, 1 to 768 kHz",
     )
     add_output_options(parser)
-    parser.add_argument(
-        "--genre", metavar="G", help="kind of dance, see `megadance genres` (default: the model's first)"
-    )
+    genre = "kind of dance, see `megadance genres` (default: the model's first)"
+    parser.add_argument("--genre", metavar="G", help=genre)
     add_model_option(parser)
-    parser.add_argument("--seed", metavar="N", type=SEED, help="number that fixes the dance")
-    parser.add_argument("--start", metavar="S", type=number(0), default=0.0, help="second of the song to begin at")
-    parser.add_argument(
-        "--duration", metavar="S", type=POSITIVE, help="seconds to dance (default: to the end of the song)"
-    )
-    parser.add_argument(
-        "--num",
-        metavar="N",
-        type=COUNT,
-        default=1,
-        help="how many dances (default 1); if several, -1, -2, ... are added to the names of the files",
+    num = "how many dances (default 1); if several, -1, -2, ... are added to the names of the files"
+    add_values(
+        parser,
+        ("--seed", "N", SEED, None, "number that fixes the dance"),
+        ("--start", "S", number(0), 0.0, "second of the song to begin at"),
+        ("--duration", "S", POSITIVE, None, "seconds to dance (default: to the end of the song)"),
+        ("--num", "N", COUNT, 1, num),
     )
     parser.add_argument(
         "--mode",
@@ -95,10 +82,12 @@ def run(arguments: argparse.Namespace) -> None:
         waveform, rows = load_excerpt(song, **excerpt)
     for warning in caught:
         print(f"megadance {arguments.command}: {warning.message}", file=sys.stderr)
-    with _no_garbage_collection():
-        from megadance_hf.modeling.genres_megadance import match_genre
-        from megadance_hf.models import DEFAULT_MODEL, load_config
-        from megadance_hf.pipeline import MusicToDancePipeline
+    gc.disable()  # importing makes a million objects and no garbage; looking for some takes a tenth of the time
+    from megadance_hf.modeling.genres_megadance import match_genre
+    from megadance_hf.models import DEFAULT_MODEL, load_config
+    from megadance_hf.pipeline import MusicToDancePipeline
+
+    gc.enable()
     quiet_libraries()
     model = arguments.model or DEFAULT_MODEL
     genres = load_config(model).built_genres
@@ -117,8 +106,10 @@ def run(arguments: argparse.Namespace) -> None:
     else:  # a model with music features of its own
         dances = pipe(song, genre, progress=True, **excerpt, **options)
     dances = dances if isinstance(dances, list) else [dances]
+    # in a locale without UTF-8, Python has surrogates for the bytes of a name that it cannot decode
+    title = song.title and song.title.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     for dance in dances:
-        dance.metadata |= {"song": _decodable(song.title), "start": arguments.start}
+        dance.metadata |= {"song": title, "start": arguments.start}
     began = time.perf_counter()
     lines = outputs.write(dances, song, arguments.start)
     writing, seconds = time.perf_counter() - began, sum(dance.seconds for dance in dances)
@@ -129,18 +120,3 @@ def run(arguments: argparse.Namespace) -> None:
         f"{metadata['seed']}: computed in {metadata['compute_seconds']:.1f} s "
         f"({metadata['compute_seconds'] / seconds:.3f} s per second of dance), files in {writing:.1f} s"
     )
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Importing large libraries makes a million objects and no garbage; looking for some takes a tenth of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _decodable(name: str | None) -> str | None:
-    """A file's name as valid text: in a locale without UTF-8, Python has surrogates for bytes that it cannot decode."""
-    return name and name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

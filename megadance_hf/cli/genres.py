@@ -1,16 +1,12 @@
 """`megadance genres`: which dances a model knows."""
 
 import argparse
-from typing import Any
 
 from .console import quiet_libraries
 from .options import add_model_option
 
-
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("genres", help="list the genres of a model", description="List the genres of a model.")
-    parser.set_defaults(run=run)
-    add_model_option(parser)
+HELP, DESCRIPTION, EXAMPLES = "list the genres of a model", "List the genres of a model.", None
+add_options = add_model_option
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,20 +1,15 @@
 """`megadance info`: what a model is."""
 
 import argparse
-from typing import Any
 
 from .console import quiet_libraries
-from .options import CommandError
+from .options import MODEL, CommandError
+
+HELP, DESCRIPTION, EXAMPLES = "describe a model", "Describe a model: kind, sizes, genres, switches.", None
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "info", help="describe a model", description="Describe a model: kind, sizes, genres, switches."
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "source", metavar="MODEL", nargs="?", help="folder or Hub id (default: the bundled ballroom model)"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="MODEL", nargs="?", help=MODEL)
     parser.add_argument("--model", metavar="MODEL", help="the same, as the other commands have it")
 
 

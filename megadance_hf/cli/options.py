@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+MODEL = "folder or Hub id (default: the bundled ballroom model)"
 BODIES = ("mannequin", "smooth")  # repeated, because their home imports torch; a test compares them
 
 
@@ -37,8 +38,14 @@ def number(lowest: float, *, whole: bool = False, above: bool = False) -> Any:
 COUNT, SEED, POSITIVE = number(1, whole=True), number(0, whole=True), number(0, above=True)
 
 
+def add_values(parser: argparse.ArgumentParser, *rows: tuple[str, str, Any, Any, str]) -> None:
+    """Adds arguments that take a value, from rows of (name, metavar, type, default, help)."""
+    for name, metavar, kind, default, text in rows:
+        parser.add_argument(name, metavar=metavar, type=kind, default=default, help=text)
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="MODEL", help="folder or Hub id (default: the bundled ballroom model)")
+    parser.add_argument("--model", metavar="MODEL", help=MODEL)
 
 
 def add_body_option(parser: argparse.ArgumentParser, where: str) -> None:

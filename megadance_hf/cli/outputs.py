@@ -69,9 +69,8 @@ class Outputs:
         if not files and bundle is None:
             raise CommandError("nothing to write: give -o OUT or --bundle DIR")
         self.bones, self.body = bones, body
-        self.files = _check_files(files, num)
+        self.files = _check_files(files, num, inputs or {})
         self.bundles = _check_bundles(bundle, num) if bundle is not None else []
-        _check_inputs(self.files, inputs or {})
         names = {os.path.abspath(path) for paths in self.files for path in paths}
         if repeated := [path for path in self.bundles if os.path.abspath(path) in names]:
             raise CommandError(f"argument --bundle: {str(repeated[0])!r} is also a file to write: give another name")
@@ -80,17 +79,12 @@ class Outputs:
         """Write all of them, or none: an error on the way leaves nothing behind. Returns a line for each, to be printed."""
         from megadance_hf.modeling.files_megadance import all_or_none
 
+        body, bones = {"body": self.body}, {"bones": self.bones}
+        options = {".mp4": {"music": song, "music_start": start, **body}, ".glb": body, ".bvh": bones}
         with all_or_none(CommandError, "choose another place with -o or --bundle") as temporary:
             for dance, paths in zip(dances, self.files, strict=True):
                 for path in paths:
-                    suffix, options = path.suffix.lower(), {}
-                    if suffix == ".mp4":
-                        options = {"music": song, "music_start": start, "body": self.body}
-                    elif suffix == ".glb":
-                        options = {"body": self.body}
-                    elif suffix == ".bvh" and self.bones != "smpl":
-                        options = {"bones": self.bones}
-                    dance.save(temporary(path), **options)
+                    dance.save(temporary(path), **options.get(path.suffix.lower(), {}))
             for dance, path in zip(dances, self.bundles, strict=False):
                 from megadance_hf.export.bundle import save_bundle
 
@@ -98,8 +92,9 @@ class Outputs:
         return [_line(path) for paths in (*self.files, self.bundles) for path in paths]
 
 
-def _check_files(outputs: Sequence[str], num: int) -> list[list[Path]]:
+def _check_files(outputs: Sequence[str], num: int, inputs: Mapping[str, Any]) -> list[list[Path]]:
     """The files to write, one list for each dance."""
+    from megadance_hf.modeling.audio_megadance import is_same_file
     from megadance_hf.motion.motion import MotionError, check_output
 
     targets = []
@@ -119,19 +114,12 @@ def _check_files(outputs: Sequence[str], num: int) -> list[list[Path]]:
         raise CommandError(f"argument -o: {repeated[0]!r} is to be written twice: give each output another name")
     if folders := [name for name in files if os.path.isdir(name)]:
         raise CommandError(f"argument -o: {folders[0]!r} is a folder: give another name")
+    for path, (argument, source) in itertools.product(itertools.chain.from_iterable(dances), inputs.items()):
+        if is_same_file(path, source):
+            raise CommandError(
+                f"argument -o: {str(path)!r} is {argument} itself, which would be replaced: give another name"
+            )
     return dances
-
-
-def _check_inputs(dances: list[list[Path]], inputs: Mapping[str, Any]) -> None:
-    """Refuse to replace what is read, such as the song."""
-    from megadance_hf.modeling.audio_megadance import is_same_file
-
-    for path in itertools.chain.from_iterable(dances):
-        for argument, source in inputs.items():
-            if is_same_file(path, source):
-                raise CommandError(
-                    f"argument -o: {str(path)!r} is {argument} itself, which would be replaced: give another name"
-                )
 
 
 def _check_bundles(bundle: str, num: int) -> list[Path]:
@@ -164,7 +152,6 @@ def _check_folder(option: str, path: Path) -> None:
 def _line(path: Path) -> str:
     from megadance_hf.modeling.files_megadance import readable_size
 
-    if path.is_dir():
-        sizes = [file.stat().st_size for file in path.iterdir()]
-        return f"wrote {path}{os.sep} ({len(sizes)} files, {readable_size(sum(sizes))})"
-    return f"wrote {path} ({readable_size(path.stat().st_size)})"
+    sizes = [file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])]
+    name, count = (f"{path}{os.sep}", f"{len(sizes)} files, ") if path.is_dir() else (path, "")
+    return f"wrote {name} ({count}{readable_size(sum(sizes))})"

@@ -8,6 +8,8 @@ from megadance_hf.data.sources import InstalledSource, Option, find_sources
 
 from .options import CommandError, is_for_users, number
 
+HELP = "turn a downloaded data set into one to train and measure with"
+DESCRIPTION = "Turn a downloaded data set into a folder of Parquet files to train and measure with."
 EXAMPLES = """\
 examples:
   megadance prepare finedance FineDance prepared/finedance --num-proc 4
@@ -18,28 +20,18 @@ A clip that cannot be used is named and left out. The same command again makes o
 """
 
 
-def add_parser(commands: Any) -> None:
-    commands.add_parser(
-        "prepare",
-        help="turn a downloaded data set into one to train and measure with",
-        description="Turn a downloaded data set into a folder of Parquet files to train and measure with.",
-        epilog=EXAMPLES,
-        fill=_add_sources,
-    )
-
-
-def _add_sources(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     sets = parser.add_subparsers(dest="data_set", metavar="SET", required=True)
     for found in find_sources():
         text = " ".join((found.source.description if found.source else f"cannot be used: {found.problem}").split())
         texts: dict[str, Any] = {"help": text.replace("%", "%%"), "description": f"{text[:1].upper()}{text[1:]}."}
-        sets.add_parser(found.name, fill=partial(_add_options, found=found), **texts)
+        sets.add_parser(found.name, fill=partial(_add_arguments, found=found), **texts)
 
 
-def _add_options(parser: argparse.ArgumentParser, found: InstalledSource) -> None:
+def _add_arguments(parser: argparse.ArgumentParser, found: InstalledSource) -> None:
     if found.source is None:
         parser.exit(2, f"{parser.prog}: error: {found.problem}\n")
-    parser.set_defaults(run=run, found=found)
+    parser.set_defaults(found=found)
     if found.source.has_raw:
         parser.add_argument("raw", metavar="RAW", help="the folder as it was downloaded")
     parser.add_argument("out", metavar="OUT", help="folder to write; an earlier run's is brought up to date")
@@ -84,12 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         check_hub(arguments.push)
     prepare, source = arguments.found.load(), arguments.found.source
-    names = [
-        "out",
-        "num_proc",
-        *(["raw", "jumps"] if source.has_raw else []),
-        *(option.name for option in source.options),
-    ]
+    names = ["out", "num_proc", *(["raw", "jumps"] if source.has_raw else [])]
+    names += [option.name for option in source.options]
     try:
         print(prepare(**{name: getattr(arguments, name) for name in names}))
     except KeyboardInterrupt as stop:

@@ -2,11 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from .console import quiet_libraries
-from .options import CommandError
+from .options import CommandError, add_values
 
+HELP = "upload a model or a prepared data set to the Hub"
+DESCRIPTION = """\
+Upload a model with all it needs (code, card, handler for Inference Endpoints, one file per genre), or a
+prepared data set, to the Hub."""
 EXAMPLES = """\
 examples:
   megadance push runs/generator OWNER/NAME --report runs/report/report.json --licence cc-by-nc-4.0
@@ -16,30 +19,21 @@ Log in first: hf auth login. The card is made from the report; your own README.m
 """
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "push",
-        help="upload a model or a prepared data set to the Hub",
-        description="Upload a model with all it needs (code, card, handler for Inference Endpoints, one file per genre), or a\n"
-        "prepared data set, to the Hub.",
-        epilog=EXAMPLES,
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_values(
+        parser,
+        ("folder", "DIR", str, None, "trained or converted model, tokenizer, classifier; prepared data set"),
+        ("repo", "REPO", str, None, "OWNER/NAME; created if it does not exist"),
     )
-    parser.set_defaults(run=run)
-    parser.add_argument(
-        "folder", metavar="DIR", help="trained or converted model, tokenizer, classifier; prepared data set"
-    )
-    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME; created if it does not exist")
     parser.add_argument("--private", action="store_true", help="create a private repository; a data set's always is")
-    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, created if it does not exist")
-    parser.add_argument("--report", metavar="FILE", help="report.json of `megadance evaluate`, for the card")
-    parser.add_argument("--licence", metavar="ID", help="the Hub's name for it, such as apache-2.0 or cc-by-nc-4.0")
-    parser.add_argument(
-        "--dataset",
-        metavar="REPO",
-        action="append",
-        default=[],
-        help="data set that the model was trained on; may be given several times",
+    add_values(
+        parser,
+        ("--revision", "BRANCH", str, None, "branch to push to, created if it does not exist"),
+        ("--report", "FILE", str, None, "report.json of `megadance evaluate`, for the card"),
+        ("--licence", "ID", str, None, "the Hub's name for it, such as apache-2.0 or cc-by-nc-4.0"),
     )
+    trained_on = "data set that the model was trained on; may be given several times"
+    parser.add_argument("--dataset", metavar="REPO", action="append", default=[], help=trained_on)
     parser.add_argument("--song", metavar="SONG", help="song of the card's sample video (default: one is composed)")
     parser.add_argument("--no-sample", action="store_true", help="no sample video")
     parser.add_argument("--dry-run", action="store_true", help="upload nothing, list the files and their sizes")

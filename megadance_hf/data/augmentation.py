@@ -23,14 +23,10 @@ if TYPE_CHECKING:
     from .statistics import Statistics
 
 
-def _mirror_tables() -> tuple[np.ndarray, np.ndarray]:
-    # With S = diag(-1, 1, 1) a mirrored rotation is S R S: in the two 6D rows the entries with exactly one x index change sign.
-    joints = [ROOT_SIZE + ROTATION_SIZE * joint + k for joint in MIRROR_JOINTS for k in range(ROTATION_SIZE)]
-    sign = [-1.0, 1.0, 1.0] + [1.0, -1.0, -1.0, -1.0, 1.0, 1.0] * NUM_JOINTS
-    return np.array([*range(ROOT_SIZE), *joints]), np.array(sign, dtype=np.float32)
-
-
-MIRROR_CHANNELS, MIRROR_SIGN = _mirror_tables()
+# With S = diag(-1, 1, 1) a mirrored rotation is S R S: in the two 6D rows the entries with exactly one x index change sign.
+_JOINTS = [ROOT_SIZE + ROTATION_SIZE * joint + k for joint in MIRROR_JOINTS for k in range(ROTATION_SIZE)]
+MIRROR_CHANNELS = np.array([*range(ROOT_SIZE), *_JOINTS])
+MIRROR_SIGN = np.array([-1.0, 1.0, 1.0] + [1.0, -1.0, -1.0, -1.0, 1.0, 1.0] * NUM_JOINTS, dtype=np.float32)
 
 
 def mirror_motion(motion: np.ndarray) -> np.ndarray:

@@ -51,22 +51,16 @@ def estimate_beats(features: np.ndarray) -> EstimatedBeats | None:
     steps = np.diff(flags)
     # where a flag is missing, two periods are two beats
     numbers = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(steps / np.median(steps))))])
-    lines = [_line(numbers, flags, index) for index in range(len(flags))]
-    times = np.array([start + slope * number for (slope, start), number in zip(lines, numbers, strict=True)])
+    near = [slice(max(0, index - _NEIGHBOURS), index + _NEIGHBOURS + 1) for index in range(len(flags))]
+    slopes, starts = np.array([np.polyfit(numbers[part], flags[part], 1) for part in near]).T
+    times = starts + slopes * numbers  # of the beats, in frames
     frames = np.arange(len(features)) + _LAG
     position = np.interp(frames, times, numbers)
     before, after = frames < times[0], frames > times[-1]
-    position[before] = numbers[0] + (frames[before] - times[0]) / lines[0][0]
-    position[after] = numbers[-1] + (frames[after] - times[-1]) / lines[-1][0]
+    position[before] = numbers[0] + (frames[before] - times[0]) / slopes[0]
+    position[after] = numbers[-1] + (frames[after] - times[-1]) / slopes[-1]
     period = (times[-1] - times[0]) / numbers[-1] / FPS
     return EstimatedBeats(position, float(period), float((times[0] - _LAG) / FPS), _confidence(features, flags))
-
-
-def _line(numbers: np.ndarray, flags: np.ndarray, index: int) -> tuple[float, float]:
-    """Frames per beat and the frame of beat 0, fitted to the flags around flag `index`."""
-    near = slice(max(0, index - _NEIGHBOURS), index + _NEIGHBOURS + 1)
-    slope, start = np.polyfit(numbers[near], flags[near], 1)
-    return float(slope), float(start)
 
 
 def _confidence(features: np.ndarray, flags: np.ndarray) -> float:

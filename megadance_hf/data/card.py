@@ -52,13 +52,13 @@ def _clips_and_minutes(clips: int, frames: int) -> str:
 
 def noisy_clips(info: dict[str, Any]) -> list[str]:
     """One line per clip with jumps or discontinuities, the worst first."""
-    noisy = {name: n for name, n in info["noise"].items() if n["jumps"] or n["discontinuities"]}
-    order = sorted(noisy, key=lambda name: (-noisy[name]["jumps"], -noisy[name]["discontinuities"], name))
+    noisy = [(name, n) for name, n in info["noise"].items() if n["jumps"] or n["discontinuities"]]
+    noisy.sort(key=lambda clip: (-clip[1]["jumps"], -clip[1]["discontinuities"], clip[0]))
     return [
         f"{name}: {n['jumps']} jumps, {n['discontinuities']} discontinuities; the root's largest step is "
         f"{n['largest_root_step_m']:.2f} m (frame {n['root_frame']}), the largest turn {n['largest_turn_degrees']:.0f} degrees "
         f"({n['turn_joint']}, frame {n['turn_frame']})"
-        for name, n in ((name, noisy[name]) for name in order)
+        for name, n in noisy
     ]
 
 
@@ -79,19 +79,11 @@ def beats_line(info: dict[str, Any]) -> str:
     return line + (f", {without} without" if without else "")
 
 
-def size_category(rows: int) -> str:
-    """The Hub's size category for a number of rows."""
-    limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
-    return next((name for limit, name in limits.items() if rows < limit), "100K<n<1M")
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def card_text(card: Card, info: dict[str, Any]) -> str:
     """The page as Markdown with YAML metadata, as the Hub wants it."""
-    splits = info["splits"]
+    splits, beats = info["splits"], beats_line(info)
+    clips, limits = sum(n["clips"] for n in splits.values()), {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K"}
+    size_category = next((name for limit, name in limits.items() if clips < limit), "100K<n<1M")
     data_files = "\n".join(f"  - split: {split}\n    path: {split}.parquet" for split in splits)
     rows = "\n".join(
         f"| {split} | {n['clips']} | {n['frames'] / FPS / 60:.1f} | {n['paired_clips']} | {n['paired_frames'] / FPS / 60:.1f} |"
@@ -109,7 +101,7 @@ license: {card.licence_id}{licence_name}
 task_categories:
 - other
 size_categories:
-- {size_category(sum(n["clips"] for n in splits.values()))}
+- {size_category}
 tags:
 - music-to-dance
 - motion
@@ -139,7 +131,7 @@ neighbours (a discontinuity); `info.json` has the numbers of every clip.{" The w
 
 {noise}
 
-**Beats.** {_upper(beats_line(info)) or "There is no music"}.
+**Beats.** {beats[:1].upper() + beats[1:] or "There is no music"}.
 
 **Left out.** {len(info.get("left_out", {}))} clips could not be used.
 

@@ -1,5 +1,6 @@
 """A dance clip, the checks that every clip passes, and its motion as the rows that models read."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -124,7 +125,8 @@ class Clip:
             value = getattr(self, name)
             if value is None and name not in ("id", "split", "source", "licence"):
                 continue
-            if not isinstance(value, str) or len(value) > MAX_LETTERS or "\0" in value or not _is_encodable(value):
+            # without unpaired surrogates, which no file can hold
+            if not isinstance(value, str) or len(value) > MAX_LETTERS or re.search("[\0\ud800-\udfff]", value):
                 raise ClipError(f"{name}={str(value)[:80]!r} must be text of {MAX_LETTERS} letters at most")
         if not self.id or not self.id.isprintable():
             raise ClipError(f"id={self.id[:80]!r} must be a name of printable letters")
@@ -149,13 +151,6 @@ class Clip:
                 self.beat_period_s, self.first_beat_s = beats.period_s, beats.first_s
                 self.beat_source, self.beat_confidence = ESTIMATED, beats.confidence
         return self
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        return bool(text.encode("utf-8")) or not text
-    except UnicodeEncodeError:  # an unpaired surrogate
-        return False
 
 
 def as_float32(name: str, values: Any) -> np.ndarray:

@@ -67,8 +67,7 @@ def encode_clips(
     result = []
     for clip in progress_bar(clips, unit="clip", desc="encoding", disable=not progress):
         for factor in stretches:
-            variant = clip if factor == 1.0 else time_stretch(clip, factor)
-            variant = replace(variant, audio=None)
+            variant = replace(clip, audio=None) if factor == 1.0 else time_stretch(clip, factor)
             motion, rhythm = clip_motion(variant), None
             if encode_rhythm is not None and variant.input_features is not None:
                 output = encode_rhythm(torch.from_numpy(variant.input_features[None]).to(device))

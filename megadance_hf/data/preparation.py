@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,7 @@ class Report:
         table = genre_table(self.info)
         widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]))]
         for cells in table:
-            lines.append(
-                "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-            )
+            lines.append("  " + "  ".join(map(str.ljust, cells, widths)).rstrip())
         if "validation" not in self.info["splits"]:
             lines.append("  no clip is in the validation split: training holds whole songs back by itself")
         if beats := beats_line(self.info):
@@ -171,8 +169,9 @@ def prepare_clips(
         with suppress(DataError):  # what is damaged is made again
             for clip in iter_prepared(out, audio=True):
                 same = clip.id in wanted and wanted[clip.id] == done.get(clip.id)
-                if same and not part_of[clip.id].exists() and _usable(clip, genres, jumps):
-                    _write_part(clip, part_of[clip.id])
+                with suppress(ClipError):  # other genres, or jumps, may be asked for now
+                    if same and not part_of[clip.id].exists():
+                        _write_part(clip.check(genres, jumps), part_of[clip.id])
     kept = [raw.id for raw in raws if part_of[raw.id].exists()]
     todo = [raw for raw in raws if not part_of[raw.id].exists()]
     jobs = [(raw, make, tuple(genres), jumps, part_of[raw.id]) for raw in todo]
@@ -204,14 +203,6 @@ def _make_part(
     return None
 
 
-def _usable(clip: Clip, genres: Sequence[str], jumps: Jumps) -> bool:
-    try:
-        clip.check(genres, jumps)
-    except ClipError:
-        return False
-    return True
-
-
 def _write_part(clip: Clip, part: Path) -> None:
     import pyarrow.parquet as pq
 
@@ -226,11 +217,9 @@ def _read_part(part: Path) -> Clip:
 
 def _earlier_run(out: Path) -> dict[str, Any]:
     """`info.json` of a complete earlier run; empty if there is none, or if another version wrote it."""
-    if not (out / INFO_FILE).is_file():
-        return {}
     try:
         info = read_info(out)
-    except DataError:  # damaged: everything is made again
+    except DataError:  # missing or damaged: everything is made again
         return {}
     complete = all((out / f"{split}.parquet").is_file() for split in info["splits"])
     complete &= all(isinstance(info.get(name), dict) for name in ("fingerprints", "left_out"))
@@ -239,7 +228,6 @@ def _earlier_run(out: Path) -> dict[str, Any]:
 
 def _end_with_parent() -> None:
     """Ends a worker as soon as its parent process is gone; it would otherwise work on."""
-
     parent = parent_process()
     assert parent is not None, "called in a worker"
 
@@ -252,32 +240,26 @@ def _end_with_parent() -> None:
 
 def _run(jobs: Sequence[tuple], num_proc: int, progress: bool) -> list[str | None]:
     """The results of `_make_part` in the order of `jobs`."""
-    with progress_bar(total=len(jobs), unit="clip", desc="preparing", disable=not progress) as bar:
-        if num_proc <= 1 or len(jobs) <= 1:
-            results = []
-            for job in jobs:
-                results.append(_make_part(*job))
-                bar.update()
-            return results
-        others = active_children()
-        # spawned, not forked: torch and numba have threads that do not survive a fork
-        with ProcessPoolExecutor(num_proc, get_context("spawn"), initializer=_end_with_parent) as pool:
-            futures = [pool.submit(_make_part, *job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    bar.update()
-            except KeyboardInterrupt:
-                for worker in active_children():  # a clip can take long
-                    if worker not in others:
-                        worker.terminate()
-                pool.shutdown(cancel_futures=True)
-                for folder in {part.parent for *_, part in jobs}:
-                    sweep(folder)
-                raise
-            except BrokenProcessPool:
-                raise DataError(
-                    f"one of num_proc={num_proc} processes died (out of memory?); what was made is kept: "
-                    "run it again with fewer"
-                ) from None
-            return [future.result() for future in futures]
+    bar = partial(progress_bar, total=len(jobs), unit="clip", desc="preparing", disable=not progress)
+    if num_proc <= 1 or len(jobs) <= 1:
+        return [_make_part(*job) for job in bar(jobs)]
+    others = active_children()
+    # spawned, not forked: torch and numba have threads that do not survive a fork
+    with ProcessPoolExecutor(num_proc, get_context("spawn"), initializer=_end_with_parent) as pool:
+        futures = [pool.submit(_make_part, *job) for job in jobs]
+        try:
+            for future in bar(as_completed(futures)):
+                future.result()
+        except KeyboardInterrupt:
+            for worker in active_children():  # a clip can take long
+                if worker not in others:
+                    worker.terminate()
+            pool.shutdown(cancel_futures=True)
+            for folder in {part.parent for *_, part in jobs}:
+                sweep(folder)
+            raise
+        except BrokenProcessPool:
+            raise DataError(
+                f"one of num_proc={num_proc} processes died (out of memory?); what was made is kept: run it again with fewer"
+            ) from None
+        return [future.result() for future in futures]

@@ -5,6 +5,7 @@ One row is one clip: its motion, its music as the encoded file, and the music fe
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
@@ -48,15 +49,11 @@ def features_schema() -> Any:
     """The columns as `datasets.Features`, in the order of `Clip`."""
     from datasets import Audio, Features, List, Value
 
-    def column(name: str) -> Any:
-        if name in _ROWS:
-            return List(List(Value("float32"), length=_ROWS[name]))
-        if name == "audio":
-            # not decoded: `datasets` needs torchcodec for that; soundfile reads the bytes
-            return Audio(decode=False)
-        return Value("string" if name in TEXT_FIELDS else NUMBER_FIELDS[name])
-
-    return Features({item.name: column(item.name) for item in fields(Clip)})
+    # audio is not decoded: `datasets` needs torchcodec for that; soundfile reads the bytes
+    types = dict.fromkeys(TEXT_FIELDS, Value("string")) | {"audio": Audio(decode=False)}
+    types |= {name: Value(kind) for name, kind in NUMBER_FIELDS.items()}
+    types |= {name: List(List(Value("float32"), length=size)) for name, size in _ROWS.items()}
+    return Features({item.name: types[item.name] for item in fields(Clip)})
 
 
 def to_table(clip: Clip) -> Any:
@@ -84,12 +81,10 @@ def from_table(table: Any) -> Iterator[Clip]:
         values: dict[str, Any] = {}
         for name in names:
             scalar = table.column(name)[row]
-            if name in _ROWS:
-                values[name] = (
-                    scalar.values.flatten().to_numpy().reshape(-1, _ROWS[name]).copy() if scalar.is_valid else None
-                )
-            elif name == "audio":
-                values[name] = scalar["bytes"].as_py() if scalar.is_valid else None
+            if name in _ROWS and scalar.is_valid:
+                values[name] = scalar.values.flatten().to_numpy().reshape(-1, _ROWS[name]).copy()
+            elif name == "audio" and scalar.is_valid:
+                values[name] = scalar["bytes"].as_py()
             else:
                 values[name] = scalar.as_py()
         yield Clip(**values).with_beats()  # sets of earlier versions lack the columns of estimated beats
@@ -126,15 +121,14 @@ def write_prepared(
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Any] = {}
-    waiting: dict[str, list[Any]] = {}
-    counts: dict[str, dict[str, Any]] = {}
+    waiting: dict[str, list[Any]] = defaultdict(list)
+    counts: dict[str, dict[str, Any]] = defaultdict(dict)
     noise: dict[str, dict[str, Any]] = {}
     beats: dict[str, float | str | None] = {}
 
     def flush(split: str) -> None:
-        if waiting[split]:
-            writers[split].write_table(pa.concat_tables(waiting[split]).combine_chunks())
-            waiting[split] = []
+        if tables := waiting.pop(split, None):
+            writers[split].write_table(pa.concat_tables(tables).combine_chunks())
 
     with all_or_none(DataError) as beside, ExitStack() as files:
         for clip in clips:
@@ -151,11 +145,10 @@ def write_prepared(
             if clip.split not in writers:
                 place, columns = beside(path / f"{clip.split}.parquet"), features_schema().arrow_schema
                 writers[clip.split] = files.enter_context(pq.ParquetWriter(place, columns, **PARQUET))
-                waiting[clip.split] = []
             waiting[clip.split].append(to_table(clip))
             if sum(table.nbytes for table in waiting[clip.split]) > ROW_GROUP_BYTES:
                 flush(clip.split)
-            _count(counts.setdefault(clip.split, {}), clip)
+            _count(counts[clip.split], clip)
         if not noise:
             raise ClipError("there is no clip to write")
         for split in writers:
@@ -172,10 +165,10 @@ def write_prepared(
 
 
 def _count(counts: dict[str, Any], clip: Clip) -> None:
-    frames = len(clip)
-    for key, value in (("clips", 1), ("frames", frames), ("paired_clips", int(clip.paired))):
+    frames, paired = len(clip), int(clip.paired)
+    sums = {"clips": 1, "frames": frames, "paired_clips": paired, "paired_frames": paired * frames}
+    for key, value in sums.items():
         counts[key] = counts.get(key, 0) + value
-    counts["paired_frames"] = counts.get("paired_frames", 0) + (frames if clip.paired else 0)
     for key, value in (("clips_by_genre", 1), ("frames_by_genre", frames)):
         genre = counts.setdefault(key, {})
         genre[clip.genre or "none"] = genre.get(clip.genre or "none", 0) + value
@@ -195,8 +188,9 @@ def read_info(path: str | Path) -> dict[str, Any]:
         info = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(info, dict):
             raise ValueError(f"it holds a {type(info).__name__}, not an object {{...}}")
-        for name, kind in (("schema", int), ("genres", list), ("splits", dict), ("noise", dict)):
-            if not isinstance(info.get(name), kind) and (name in info or name != "noise"):  # earlier versions have none
+        optional = dict.fromkeys(("noise", "beats", "left_out", "fingerprints", "ignored"), dict)
+        for name, kind in {"schema": int, "genres": list, "splits": dict, **optional}.items():
+            if not isinstance(info.get(name), kind) and (name in info or name not in optional):
                 raise ValueError(f"its {name} is {'missing' if name not in info else short(info[name])}")
         if info.get("fps") != FPS:
             raise ValueError(f"its fps is {info.get('fps')!r}, not {FPS}")
@@ -213,15 +207,9 @@ def read_info(path: str | Path) -> dict[str, Any]:
                     raise ValueError(f"its {split} has {short(counts.get(count))} {count}")
         measured = {item.name for item in fields(Noise)}
         for name, noise in info.get("noise", {}).items():
-            if (
-                not isinstance(noise, dict)
-                or set(noise) != measured
-                or any(isinstance(n, (list, dict, type(None))) for n in noise.values())
-            ):
+            complete = isinstance(noise, dict) and set(noise) == measured
+            if not complete or any(isinstance(n, (list, dict, type(None))) for n in noise.values()):
                 raise ValueError(f"its noise of {name[:60]!r} is {short(noise)}")
-        for name in ("beats", "left_out", "fingerprints", "ignored"):
-            if not isinstance(info.get(name, {}), dict):
-                raise ValueError(f"its {name} is {short(info[name])}")
         return info
 
 
@@ -247,7 +235,10 @@ def _read_split(path: Path, split: str, info: dict[str, Any], audio: bool) -> It
             groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
             if max((group.total_byte_size for group in groups), default=0) > MAX_BYTES:
                 raise ValueError(f"a piece of it promises more than {MAX_BYTES >> 20} MB")
-            columns = _columns_of(file.schema_arrow, audio)
+            names = [item.name for item in fields(Clip) if audio or item.name != "audio"]
+            columns = [name for name in names if name in file.schema_arrow.names]
+            if lacking := [name for name in names if name not in (*columns, *_OPTIONAL)]:
+                raise ValueError(f"it has no column {lacking[0]}")
         for group in range(len(groups)):
             with reading(path, _REMEDY, DataError):
                 table = file.read_row_group(group, columns=columns).select(columns)
@@ -268,17 +259,6 @@ def open_parquet(path: str | Path) -> Any:
 
     limits = {"thrift_string_size_limit": 1 << 26, "thrift_container_size_limit": 1 << 22}
     return pq.ParquetFile(path, page_checksum_verification=True, **limits)
-
-
-def _columns_of(schema: Any, audio: bool) -> list[str]:
-    """The columns to read; raises ValueError if a required one is missing."""
-    names = [item.name for item in fields(Clip) if audio or item.name != "audio"]
-    for name in names:
-        if name not in schema.names:
-            if name in _OPTIONAL:
-                continue
-            raise ValueError(f"it has no column {name}")
-    return [name for name in names if name in schema.names]
 
 
 def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = False) -> list[Clip]:

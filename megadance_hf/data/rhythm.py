@@ -47,8 +47,7 @@ def _knows_bars(clip: Clip) -> bool:
 
 def labels_at(clip: Clip, position: np.ndarray | None) -> np.ndarray:
     """`rhythm_labels` at other beat positions (T',), such as those of a stretched piece of the clip."""
-    beat = np.full(len(clip) if position is None else len(position), np.nan, dtype=np.float32)
-    bar = beat
+    beat = bar = np.full(len(clip) if position is None else len(position), np.nan, dtype=np.float32)
     if position is not None:
         beat = _phase(position)
         bar = _phase(position / clip.beats_per_bar) if _knows_bars(clip) else bar

@@ -59,16 +59,22 @@ class Segments(Dataset):
         """Genre id (len(self),) of every item, without making it; None where items have none."""
         return None
 
-    def _generator(self, index: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, self.epoch, index))
+    def _draw(self, index: int) -> tuple[int, int, np.random.Generator | None]:
+        """Clip and start of an item, and with `random` the generator of its further random numbers."""
+        item, start, choices = self._rows[index % len(self._rows)]
+        if not self.random:
+            return item, start, None
+        generator = np.random.default_rng((self.seed, self.epoch, index))
+        return item, start + int(generator.integers(choices)), generator
 
     def _table(self, lengths: Sequence[int]) -> list[tuple[int, int, int]]:
         """Rows of (clip, start, number of starts to choose from) for clips of these lengths."""
-        rows = []
-        for item, frames in enumerate(lengths):
-            for start in range(0, frames - self.length + 1, self.stride):
-                rows.append((item, start, min(self.stride, frames - self.length + 1 - start) if self.random else 1))
-        return rows
+        starts = [frames - self.length + 1 for frames in lengths]
+        return [
+            (item, start, min(self.stride, end - start) if self.random else 1)
+            for item, end in enumerate(starts)
+            for start in range(0, end, self.stride)
+        ]
 
 
 class MotionSegments(Segments):
@@ -126,12 +132,8 @@ class MotionSegments(Segments):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index = range(len(self))[index]
-        item, start, choices = self._rows[index % len(self._rows)]
-        mirrored = index >= len(self._rows)
-        if self.random:
-            generator = self._generator(index)
-            start += int(generator.integers(choices))
-            mirrored = self.mirror and generator.random() < 0.5
+        item, start, generator = self._draw(index)
+        mirrored = index >= len(self._rows) if generator is None else self.mirror and generator.random() < 0.5
         motion = self._motions[mirrored][item][start : start + self.length]
         if self._labels is None:
             return {"motion": torch.from_numpy(motion)}
@@ -147,16 +149,9 @@ def _genre_index(clip: Clip, genres: Sequence[str]) -> int:
 
 
 def _reflect(clip: Clip, length: int) -> Clip:
-    missing = length - len(clip)
-    if missing <= 0:
-        return clip
-    pad = ((0, missing), (0, 0))
-    return replace(
-        clip, poses=np.pad(clip.poses, pad, mode="reflect"), translation=np.pad(clip.translation, pad, mode="reflect")
-    )
-
-
-_FLAGS = (torch.tensor(False), torch.tensor(True))
+    pad = ((0, max(0, length - len(clip))), (0, 0))
+    poses, translation = (np.pad(rows, pad, mode="reflect") for rows in (clip.poses, clip.translation))
+    return replace(clip, poses=poses, translation=translation)
 
 
 class CodeSegments(Segments):
@@ -227,13 +222,10 @@ class CodeSegments(Segments):
         return np.array([self._genre_ids[row[0]] for row in self._rows])
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        index = range(len(self))[index]
-        group, start, choices = self._rows[index]
+        group, start, generator = self._draw(range(len(self))[index])
         variants = self._groups[group]
-        variant, generator = variants[0], None
-        if self.random:
-            generator = self._generator(index)
-            start += int(generator.integers(choices))
+        variant = variants[0]
+        if generator is not None:
             chosen = variants[generator.integers(len(variants))]
             # the same place in the music of a longer or shorter variant
             start = round(start * chosen.stretch / variant.stretch)
@@ -252,7 +244,7 @@ class CodeSegments(Segments):
             "upper_codes": torch.from_numpy(variant.upper[offset][codes]),
             "lower_codes": torch.from_numpy(variant.lower[offset][codes]),
             "genre_ids": torch.tensor(self._genre_ids[group]),
-            "has_music": _FLAGS[has_music],
+            "has_music": torch.tensor(has_music),
         }
         if self._has_rhythm:
             rhythm = variant.rhythm if has_music else None
@@ -296,8 +288,7 @@ class RhythmSegments(Segments):
         self._music: list[tuple[Clip, np.ndarray, np.ndarray]] = []
         for clip in clips:
             if clip.input_features is not None and len(clip) >= self._span:
-                position = beat_position(clip)
-                if position is not None:
+                if (position := beat_position(clip)) is not None:
                     self._music.append((clip, clip.input_features, position))
         self._rows = self._table([len(clip) - self._span + length for clip, _, _ in self._music])
         if len(self._rows) == 0:
@@ -307,13 +298,10 @@ class RhythmSegments(Segments):
             )
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        index = range(len(self))[index]
-        item, start, choices = self._rows[index]
+        item, start, generator = self._draw(range(len(self))[index])
         clip, features, position = self._music[item]
-        factor, generator = 1.0, None
-        if self.random:
-            generator = self._generator(index)
-            start += int(generator.integers(choices))
+        factor = 1.0
+        if generator is not None:
             factor = float(np.exp(generator.uniform(-1, 1) * np.log(self.tempo)))
         features, position = features[start : start + self._span], position[start : start + self._span]
         if factor != 1.0:

@@ -86,9 +86,7 @@ def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:
     return np.concatenate([features, tail])
 
 
-@lru_cache(maxsize=1)
-def _extractor() -> MegaDanceFeatureExtractor:
-    return MegaDanceFeatureExtractor()
+_extractor = lru_cache(maxsize=1)(MegaDanceFeatureExtractor)
 
 
 def song_features(audio: bytes | str | Path) -> np.ndarray:

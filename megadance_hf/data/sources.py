@@ -123,13 +123,12 @@ def _find(name: str, packages: dict[str, EntryPoint]) -> InstalledSource:
         return InstalledSource(name, both, None, f"the source {name!r} is in {both}: uninstall all but one of them")
     try:
         source = _load(entry, package)
-        if not isinstance(source, Source):
-            raise SourceError(
-                f"the source {name!r} of {package}: {entry.value} is a {type(source).__name__}, not a Source"
-            )
     except SourceError as error:
         return InstalledSource(name, package, None, str(error))
-    return InstalledSource(name, package, source)
+    if isinstance(source, Source):
+        return InstalledSource(name, package, source)
+    problem = f"the source {name!r} of {package}: {entry.value} is a {type(source).__name__}, not a Source"
+    return InstalledSource(name, package, None, problem)
 
 
 def _load(entry: EntryPoint, package: str) -> Any:

@@ -1,5 +1,6 @@
 """Which clips to train on and which to validate on: whole songs, never pieces of one on both sides."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,10 +51,7 @@ def hold_back(clips: Sequence[Clip], share: float = 0.1) -> tuple[list[Clip], li
     genres: dict[int, set] = {}
     for clip, song in zip(clips, songs, strict=True):
         genres.setdefault(song, set()).add(clip.genre)
-    count: dict[Any, int] = {}
-    for found in genres.values():
-        for genre in found:
-            count[genre] = count.get(genre, 0) + 1
+    count = Counter(genre for found in genres.values() for genre in found)
     paired = {song for clip, song in zip(clips, songs, strict=True) if clip.paired}
     candidates = [song for song in genres if not paired or song in paired]
     wanted = min(max(1, round(share * len(candidates))), len(candidates) - 1) if share > 0 else 0
@@ -63,8 +61,7 @@ def hold_back(clips: Sequence[Clip], share: float = 0.1) -> tuple[list[Clip], li
     for song in [*spread, *candidates]:
         if len(held) < wanted and song not in held and all(count[genre] > 1 for genre in genres[song]):
             held.add(song)
-            for genre in genres[song]:
-                count[genre] -= 1
+            count.subtract(genres[song])
     held = held or set(spread[:1])
     train = [clip for clip, song in zip(clips, songs, strict=True) if song not in held]
     return train, [clip for clip, song in zip(clips, songs, strict=True) if song in held]

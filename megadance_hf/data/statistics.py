@@ -42,22 +42,19 @@ class Statistics:
         Raises:
             ValueError: there is no clip.
         """
-        motion, features = _Moments(MOTION_SIZE), _Moments(MUSIC_FEATURE_SIZE)
-        for clip in clips:
-            whole = clip_motion(clip)
-            motion.add(whole)
-            if mirror:
-                motion.add(mirror_motion(whole))
-            if clip.input_features is not None:
-                features.add(clip.input_features)
-        if motion.count == 0:
+        clips = list(clips)
+        if not clips:
             raise ValueError("statistics need at least one clip")
+        motions = map(clip_motion, clips)
+        if mirror:
+            motions = (image for motion in motions for image in (motion, mirror_motion(motion)))
         floor = np.full(MOTION_SIZE, ROTATION_STD_FLOOR)
         floor[:ROOT_SIZE] = VELOCITY_STD_FLOOR
-        motion_mean, motion_std = motion.result(floor)
-        if features.count == 0:
-            return cls(motion_mean, motion_std, torch.zeros(MUSIC_FEATURE_SIZE), torch.ones(MUSIC_FEATURE_SIZE))
-        return cls(motion_mean, motion_std, *features.result(np.full(MUSIC_FEATURE_SIZE, FEATURE_STD_FLOOR)))
+        features = [clip.input_features for clip in clips if clip.input_features is not None]
+        no_music = torch.zeros(MUSIC_FEATURE_SIZE), torch.ones(MUSIC_FEATURE_SIZE)
+        return cls(
+            *_mean_and_std(motions, floor), *(_mean_and_std(features, FEATURE_STD_FLOOR) if features else no_music)
+        )
 
     def buffers(self) -> dict[str, Tensor]:
         """The four tensors by name, for the buffers of a model."""
@@ -66,25 +63,15 @@ class Statistics:
 
 def segment_statistics(segments: "MotionSegments") -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (147,) of every frame of segments with root positions, for the genre classifier."""
-    moments = _Moments(MOTION_SIZE)
-    for index in range(len(segments)):
-        moments.add(segments[index]["motion"].numpy())
-    return moments.result(np.full(MOTION_SIZE, ROTATION_STD_FLOOR))
+    return _mean_and_std((segments[index]["motion"].numpy() for index in range(len(segments))), ROTATION_STD_FLOOR)
 
 
-class _Moments:
-    """Running sums over rows (N, size), in float64."""
-
-    def __init__(self, size: int):
-        self.count, self.sum, self.squares = 0, np.zeros(size), np.zeros(size)
-
-    def add(self, rows: np.ndarray) -> None:
+def _mean_and_std(arrays: Iterable[np.ndarray], floor: np.ndarray | float) -> tuple[Tensor, Tensor]:
+    """Of all rows of arrays (N, size), from sums in float64."""
+    count, total, squares = 0, 0.0, 0.0
+    for rows in arrays:
         rows = rows.astype(np.float64)
-        self.count += len(rows)
-        self.sum += rows.sum(0)
-        self.squares += (rows * rows).sum(0)
-
-    def result(self, floor: np.ndarray) -> tuple[Tensor, Tensor]:
-        mean = self.sum / self.count
-        std = np.maximum(np.sqrt(np.maximum(self.squares / self.count - mean * mean, 0)), floor)
-        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+        count, total, squares = count + len(rows), total + rows.sum(0), squares + (rows * rows).sum(0)
+    mean = total / count
+    std = np.maximum(np.sqrt(np.maximum(squares / count - mean * mean, 0)), floor)
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()

@@ -197,39 +197,18 @@ def build_page(studio: Studio) -> gr.Blocks:
 
         latest = gr.State(None)  # what `Studio.dance` returned, for the visitor's downloads
 
-        def make(
-            song,
-            genre,
-            beside,
-            seconds,
-            start,
-            seed,
-            temperature,
-            mode,
-            request: gr.Request,
-            progress=gr.Progress(),  # noqa: B008
-        ):
+        def make(values, request: gr.Request, progress=gr.Progress()):  # noqa: B008
             def report(share: float, step: str) -> None:
                 check_visitor(request)
                 progress(share, desc=step)
 
             try:
                 check_visitor(request)
-                show = studio.dance(
-                    song,
-                    genre,
-                    beside,
-                    seed=None if seed is None else int(seed),
-                    temperature=temperature,
-                    mode=mode,
-                    start=start,
-                    seconds=seconds,
-                    report=report,
-                )
+                show = studio.dance(**{part.elem_id: value for part, value in values.items()}, report=report)
             except _VisitorLeft:
                 return gr.skip(), gr.skip(), gr.skip(), None
             except Exception as error:
-                return gr.skip(), _in_plain_words(error, song), gr.skip(), None
+                return gr.skip(), _in_plain_words(error, values[song]), gr.skip(), None
             danced = " and ".join(dance["genre"] for dance in show["dances"])
             text = f"{danced.capitalize()}, {show['seconds']:.0f} seconds, seed {show['seed']}."
             text = html.escape(" ".join(filter(None, (text, show["notice"]))))
@@ -249,7 +228,16 @@ def build_page(studio: Studio) -> gr.Blocks:
 
         # One dance at a time: several would only slow each other down. Waiting visitors see their place in the queue.
         shared = {"concurrency_limit": 1, "concurrency_id": "dance", "api_visibility": "private"}
-        inputs = [song, genre, beside, seconds, start, seed, temperature, mode]
+        inputs = {
+            song,
+            genre,
+            beside,
+            seconds,
+            start,
+            seed,
+            temperature,
+            mode,
+        }  # named as the arguments of `Studio.dance`
         made = go.click(make, inputs, [stage, news, downloads, latest], show_progress_on=news, **shared)
         made.then(collect, latest, downloads, show_progress="hidden", **shared)
         page.unload(leave)

@@ -212,16 +212,11 @@ class Studio:
 
     def tidy(self) -> None:
         """Delete songs and dances that have been kept long enough; then, if the disk is full, the oldest."""
-        now = time.time()
-        kept = []
-        for created, size, path in self._kept():
-            if now - created > self.kept_seconds:
-                _remove(path)
-            else:
-                kept.append((created, size, path))
+        now, kept = time.time(), sorted(self._kept())
         used, budget = sum(size for _, size, _ in kept), self.limits.disk_megabytes * 1e6
-        for created, size, path in sorted(kept, key=lambda entry: entry[0]):
-            if used <= budget or now - created < SAFE_SECONDS:
+        for created, size, path in kept:
+            age = now - created
+            if age <= self.kept_seconds and (used <= budget or age < SAFE_SECONDS):
                 break
             _remove(path)
             used -= size
@@ -233,19 +228,15 @@ class Studio:
     def _kept(self) -> list[tuple[float, int, Path]]:
         """Time of creation (seconds since 1970), bytes, and path of each dance and song."""
         entries = []
-        for folder in self.folder.glob("*"):
+        uploads = [] if self.uploads is None else (file for file in self.uploads.rglob("*") if file.is_file())
+        for path in (*self.folder.glob("*"), *uploads):
             try:
-                song = folder / "song.wav"  # the folder's own time changes with each video
-                created = (song if song.is_file() else folder).stat().st_mtime
-                entries.append((created, sum(file.stat().st_size for file in folder.iterdir()), folder))
+                song = path / "song.wav"  # a dance's folder has another time after each video
+                created = (song if song.is_file() else path).stat().st_mtime
+                files = path.iterdir() if path.is_dir() else [path]
+                entries.append((created, sum(file.stat().st_size for file in files), path))
             except OSError:
                 continue  # it has just been deleted
-        for file in [] if self.uploads is None else self.uploads.rglob("*"):
-            try:
-                if file.is_file():
-                    entries.append((file.stat().st_mtime, file.stat().st_size, file))
-            except OSError:
-                continue
         return entries
 
 

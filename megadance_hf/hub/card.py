@@ -131,11 +131,8 @@ def _numbers(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[tuple[
     if isinstance(config, MegaDanceClassifierConfig):
         scores = report["genres"].get("scores", {}).get("ground_truth", {})
         return [(key, f"{key} on real dances, %", scores.get(f"{key}_right")) for key in ("ACC", "F1")]
-    numbers = {}
-    for table in report["tables"].values():
-        for row in table["rows"]:
-            if row["row"] == "megadance":
-                numbers |= row["values"]
+    rows = (row for table in report["tables"].values() for row in table["rows"] if row["row"] == "megadance")
+    numbers = {key: value for row in rows for key, value in row["values"].items()}
     row = report["rows"]["megadance"]
     return [(key, key.replace("_", " "), value) for key, value in numbers.items()] + [
         (key, title, row[key]) for key, (title, _) in reports.PHYSICAL.items()

@@ -323,13 +323,8 @@ def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     with reading(path, error=ConversionError):
-        suffix = path.suffix.lower()
-        if suffix == ".npz":
-            table = load_npz(path)
-        elif suffix in (".pt", ".pth"):
-            table = load_torch(path)
-        else:
-            table = load_pickle(path)
+        loaders = {".npz": load_npz, ".pt": load_torch, ".pth": load_torch}
+        table = loaders.get(path.suffix.lower(), load_pickle)(path)
     if not isinstance(table, Mapping):
         raise ConversionError(f"{path} holds {type(table).__name__}, not a dictionary of arrays")
     return {str(name): np.asarray(value) for name, value in table.items()}
@@ -433,11 +428,9 @@ def convert_checkpoint(
         lines = []
         for folder, _, _, convert, extra in present:
             model = convert(state, statistics, **extra)
-            if folder == "":
-                model.save_pretrained(partial, shard_by_genre=True)
+            model.save_pretrained(partial / folder, **({} if folder else {"shard_by_genre": True}))
+            if not folder:
                 MegaDanceFeatureExtractor().save_pretrained(partial)
-            else:
-                model.save_pretrained(partial / folder)
             lines.append(f"{folder or 'generator'}: {type(model).__name__}, {model.num_parameters():,} parameters")
             del model
     return lines

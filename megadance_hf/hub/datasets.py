@@ -92,12 +92,14 @@ def copy_for_hub(
     """
     folder, target, info = Path(folder), Path(target), read_info(folder)
     keep_audio = info.get("share_audio", False) or not any(n["paired_clips"] for n in info["splits"].values())
+    added = [] if keep_audio else [WITHOUT_AUDIO]
     for sample in samples:
         (target / sample.name).symlink_to(sample.resolve())
+        video = f'<video controls src="{address}/resolve/main/{sample.name}"></video>'
+        added.append(video if sample.suffix == ".mp4" else f"![Moments of a dance]({sample.name})")
     for name in _files(info):
         if name == "README.md":
             text = (folder / name).read_text(encoding="utf-8").replace(PLACE, json.dumps(repo))
-            added = [*([] if keep_audio else [WITHOUT_AUDIO]), *(_show(sample, address) for sample in samples)]
             text = "\n".join([text, *(f"{line}\n" for line in added)])
             (target / name).write_text(text, encoding="utf-8")
         elif keep_audio or not name.endswith(".parquet"):
@@ -108,12 +110,6 @@ def copy_for_hub(
 
 def _files(info: dict[str, Any]) -> list[str]:
     return ["README.md", INFO_FILE, *(f"{split}.parquet" for split in SPLITS if split in info["splits"])]
-
-
-def _show(sample: Path, address: str) -> str:
-    if sample.suffix == ".mp4":
-        return f'<video controls src="{address}/resolve/main/{sample.name}"></video>'
-    return f"![Moments of a dance]({sample.name})"
 
 
 def _copy_without_audio(source: Path, target: Path) -> None:

@@ -223,16 +223,11 @@ def _motion_class(kind: str) -> type:
 
 
 def _npz(dance: dict[str, Any]) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        poses=dance["poses"].reshape(len(dance["poses"]), -1),
-        trans=dance["translation"],
-        fps=np.float64(dance["fps"]),
-        mocap_framerate=np.float64(dance["fps"]),
-        genre=np.array(dance["genre"]),
-        metadata=np.array("{}"),  # these keys tell Motion.load that it is ours: Y up, the pelvis, the floor at 0
-    )
+    file, fps = io.BytesIO(), np.float64(dance["fps"])
+    motion = {"poses": dance["poses"].reshape(len(dance["poses"]), -1), "trans": dance["translation"]}
+    # these keys tell Motion.load that it is ours: Y up, the pelvis, the floor at 0
+    texts = {"genre": np.array(dance["genre"]), "metadata": np.array("{}")}
+    np.savez_compressed(file, **motion, fps=fps, mocap_framerate=fps, **texts)
     return file.getvalue()
 
 

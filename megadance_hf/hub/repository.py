@@ -52,9 +52,8 @@ def open_model(folder: str | os.PathLike) -> Model:
     kind = model_type_of(folder)
     if kind == MegaDanceConfig.model_type:
         return MusicToDancePipeline.from_pretrained(folder, device="cpu")
-    (cls,) = (
-        cls for cls in (MegaDanceTokenizer, MegaDanceForGenreClassification) if kind == cls.config_class.model_type
-    )
+    is_tokenizer = kind == MegaDanceTokenizer.config_class.model_type
+    cls = MegaDanceTokenizer if is_tokenizer else MegaDanceForGenreClassification
     with one_line(folder):
         return load_weights(cls, os.fspath(folder))
 
@@ -170,10 +169,5 @@ def listing(folder: str | os.PathLike, repo: str, kind: str, private: bool | Non
     width = max(map(len, names), default=0)
     lines = [f"  {name:<{width}}  {readable_size(size)}" for name, size in zip(names, sizes, strict=True)]
     visibility = "" if private is None else " (private)" if private else " (public)"
-    return "\n".join(
-        [
-            f"would upload to the {kind} repository {repo}{visibility}:",
-            *lines,
-            f"  {len(files)} files, {readable_size(sum(sizes))}",
-        ]
-    )
+    title = f"would upload to the {kind} repository {repo}{visibility}:"
+    return "\n".join([title, *lines, f"  {len(files)} files, {readable_size(sum(sizes))}"])
