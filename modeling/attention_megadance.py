@@ -84,6 +84,3 @@ class SlidingWindowAttention(nn.Module):
         )
         attended = attended.view(batch, self.num_heads, steps, streams, hidden // self.num_heads)
         return self.o_proj(attended.permute(0, 3, 2, 1, 4).reshape(batch, streams, steps, hidden))
-
-
-__all__ = ["SlidingWindowAttention", "mask_of_new_positions", "sliding_window_mask"]

@@ -79,14 +79,3 @@ def prepare_stepper(model: MegaDanceForMotionGeneration, cache: MegaDanceCache, 
             f"backend={name!r} cannot compute this model as {model.dtype} on {model.device} in this process; use 'auto' or 'torch'"
         )
     return stepper
-
-
-__all__ = [
-    "Backend",
-    "Stepper",
-    "check_backend",
-    "prepare_stepper",
-    "quantization_config",
-    "register_backend",
-    "register_quantization",
-]

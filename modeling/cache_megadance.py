@@ -130,6 +130,3 @@ class ExpertCache:
                 ring[:, :, first : first + until_end] = last[:, :, :until_end]
                 ring[:, :, : kept - until_end] = last[:, :, until_end:]
         return joined[0], joined[1]
-
-
-__all__ = ["STREAMS", "ExpertCache", "MambaState", "MegaDanceCache"]

@@ -109,6 +109,3 @@ class MegaDanceLayer(GradientCheckpointingLayer):
             # The paper does not say how the two results join. Their average keeps the scale of one expert.
             return (universal + special) / 2
         return special
-
-
-__all__ = ["Expert", "FeedForward", "MegaDanceLayer"]

@@ -81,6 +81,3 @@ def causal_convolution(
     for shift in range(width):
         y = torch.addcmul(y, padded[..., shift : shift + steps, :], weight[..., shift : shift + 1, :])
     return y
-
-
-__all__ = ["Mamba", "causal_convolution"]

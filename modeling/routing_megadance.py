@@ -71,6 +71,3 @@ def check_genre_id(index: int, config: MegaDanceConfig) -> None:
             f"genre {genres[index]!r} (id {index}) is not among the genres this model was built with: "
             f"{', '.join(config.built_genres)}; name it in active_genres when loading"
         )
-
-
-__all__ = ["GenreGroup", "Routing", "check_genre_id", "genre_key", "route"]

@@ -120,6 +120,3 @@ def selective_scan(
         needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, delta, A, B, C))
         y, last = _SelectiveScan.apply(*arguments) if needs_grad else _scan_forward(*arguments, keep_states=False)[:2]
     return y.movedim(0, -2), last
-
-
-__all__ = ["selective_scan"]

@@ -30,12 +30,6 @@ def test_mixed_batches(benchmark_of, capsys):
     assert report["genres"] == 4 and report["runs"] == 5
 
 
-def test_segments(benchmark_of, capsys):
-    report = benchmark_of("segments")(["--runs", "1"])
-    assert json.loads(capsys.readouterr().out) == report
-    assert {"codes_segments_per_second", "motion_over_plain"} <= set(report)
-
-
 @pytest.mark.slow
 def test_features(benchmark_of, capsys):
     report = benchmark_of("features")(["--seconds", "8", "--long", "60", "--runs", "1", "--threads", "1"])
