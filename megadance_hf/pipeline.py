@@ -17,7 +17,7 @@ import torch
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from . import auto  # noqa: F401  (registers the model type, which transformers.pipeline asks for)
-from .export.stage import remember
+from .export.notebook import remember
 from .modeling.arguments_megadance import seed_number
 from .modeling.checkpoints_megadance import TOKENIZER_FOLDER
 from .modeling.configuration_megadance import MegaDanceTokenizerConfig

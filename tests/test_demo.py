@@ -25,7 +25,7 @@ from megadance_hf.demo import server
 from megadance_hf.demo.limits import Limits
 from megadance_hf.demo.server import launch
 from megadance_hf.demo.studio import KEPT_SECONDS, DemoError, Studio
-from megadance_hf.export.stage import WEB
+from megadance_hf.export.notebook import WEB
 from megadance_hf.modeling.audio_megadance import AudioError
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 from megadance_hf.motion.bodies import body_mesh, skin

@@ -26,7 +26,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from megadance_hf.export.stage import WEB
+from megadance_hf.export.notebook import WEB
 from megadance_hf.modeling.errors_megadance import reason_of
 from megadance_hf.modeling.files_megadance import Scratch
 from megadance_hf.models import DEFAULT_MODEL

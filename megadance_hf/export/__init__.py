@@ -9,7 +9,7 @@ __getattr__, __all__ = lazy_names(
         ".bvh": ("save_bvh",),
         ".gltf": ("save_glb", "save_vrma"),
         ".smpl_mesh": ("save_smpl_mesh",),
-        ".stage": ("show",),
+        ".notebook": ("show",),
         ".bundle": ("save_bundle",),
     },
 )

@@ -33,8 +33,8 @@ _WRITERS: dict[str, str | Callable[..., Any]] = {
     ".json": "megadance_hf.export.poses:save_joints",
     ".mp4": "megadance_hf.render.video:render_video",
 }
-SHOW = "megadance_hf.export.stage:show"  # Motion.show
-NOTEBOOK_HTML = "megadance_hf.export.stage:notebook_html"  # Motion._repr_html_
+SHOW = "megadance_hf.export.notebook:show"  # Motion.show
+NOTEBOOK_HTML = "megadance_hf.export.notebook:notebook_html"  # Motion._repr_html_
 
 KNOWN_SUFFIXES = _WRITERS.keys()  # a view: registered formats are in it
 

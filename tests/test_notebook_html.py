@@ -17,8 +17,8 @@ from helpers import click_song, save_tiny_model, skip_outside_ci, write_song
 from test_export import random_motion
 
 from megadance_hf import Motion, MusicToDancePipeline
-from megadance_hf.export import stage as module
-from megadance_hf.export.stage import MAX_CELL_SECONDS, SAMPLE_RATE, song_of, stage_page
+from megadance_hf.export import notebook as module
+from megadance_hf.export.notebook import MAX_CELL_SECONDS, SAMPLE_RATE, song_of, stage_page
 from megadance_hf.motion.motion import MotionError
 
 
