@@ -51,12 +51,12 @@ def loops() -> Loops | None:
 def _call(function: Callable, types: Any, *arguments: Any) -> None:
     """Call a compiled function. Its first call with these `types` of weights compiles it or loads it from disk, one
     process at a time: numba numbers the files of machine code, so that two would overwrite each other's."""
-    from .compiled import cache_folder
-
     with _lock:
         if types in _compiled_types:
             function(*arguments)
             return
+        from .compiled import cache_folder
+
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "compiling.lock"):
@@ -82,12 +82,12 @@ class CompiledStepper:
     """The stepper; see `Stepper`."""
 
     def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
-        self.layers = layer_steps(model, cache, CompiledExpert)
+        self.layers = layer_steps(model, cache, CompiledExpert, np.concatenate)
         large = sum(layer.weight.numel() for layer in (model.output_mlp.fc1, model.output_mlp.fc2)) >= LARGE
         self.head = CompiledFeedForward(model.output_mlp) if large else model.output_mlp
 
     def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
-        x = walk(self.layers, hidden_states.detach().float().contiguous(), keep)
+        x = torch.from_numpy(walk(self.layers, _floats(hidden_states), keep))
         return self.head(x[:, :2].to(hidden_states.dtype))
 
 
@@ -95,18 +95,18 @@ class CompiledExpert:
     """What `Expert.forward` computes with a cache, in one call, and in float32 whatever the model's type."""
 
     def __init__(self, expert: Expert, cache: ExpertCache):
-        self.weights, self.cache = arrange(expert), cache
+        weights, self.cache = arrange(expert), cache
+        self.matrices = weights.arrays  # whose addresses the others hold
+        self.arguments = weights.arrays[0][:0, 0], *weights[1:]
         self.states = [_array(state) for state in cache.whole]
-        self.types = (self.weights.arrays[0].dtype, self.states[2].dtype)  # of weights, keys and values
+        self.types = (weights.arrays[0].dtype, self.states[2].dtype)  # of weights, keys and values
 
-    def __call__(self, x: Tensor, keep: int) -> Tensor:
+    def __call__(self, x: np.ndarray, keep: int) -> np.ndarray:
         """[rows, 3, steps, hidden] -> same, or the last `keep` positions when that is not 0."""
         rows, streams, steps, hidden = x.shape
-        output = torch.empty(rows, streams, min(keep or steps, steps), hidden)
-        arrays, *weights = self.weights
+        output = np.empty((rows, streams, min(keep or steps, steps), hidden), np.float32)
         state = *self.states, self.cache.rows.start, self.cache.position
-        arguments = arrays[0][:0, 0], *weights, loops().num_threads(), x.contiguous().numpy(), *state, output.numpy()
-        _call(loops().expert, self.types, *arguments)
+        _call(loops().expert, self.types, *self.arguments, loops().num_threads(), x, *state, output)
         return output
 
 

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from megadance_hf.modeling.cache_megadance import ExpertCache, MegaDanceCache
-from megadance_hf.modeling.experts_megadance import Expert
+from megadance_hf.modeling.cache_megadance import MegaDanceCache
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
-ExpertStep = Callable[[Tensor, int], Tensor]  # hidden states [its rows, 3, time, hidden], positions to keep -> same
+ExpertStep = Callable[
+    [Tensor, int], Tensor
+]  # hidden states [its rows, 3, time, hidden], positions to keep -> same; in numpy for compiled steps
 
 
 class LayerSteps(NamedTuple):
@@ -19,6 +20,7 @@ class LayerSteps(NamedTuple):
     universal: ExpertStep | None
     genres: list[tuple[slice, ExpertStep]]  # and their rows of the batch
     parallel: bool
+    join: Callable  # outputs of the genres' experts to a batch
 
     def __call__(self, x: Tensor, keep: int) -> Tensor:
         """As `MegaDanceLayer.forward`."""
@@ -28,12 +30,12 @@ class LayerSteps(NamedTuple):
             return universal
         source = x if self.parallel else universal
         outputs = [step(source[rows], keep) for rows, step in self.genres]
-        special = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        special = outputs[0] if len(outputs) == 1 else self.join(outputs)
         return (universal + special) / 2 if self.parallel and self.universal is not None else special
 
 
 def layer_steps(
-    model: MegaDanceForMotionGeneration, cache: MegaDanceCache, step_of: Callable[[Expert, ExpertCache], ExpertStep]
+    model: MegaDanceForMotionGeneration, cache: MegaDanceCache, step_of: Callable, join: Callable = torch.cat
 ) -> list[LayerSteps]:
     """The layers of a model, each expert as `step_of` prepares it."""
     layers = []
@@ -44,7 +46,7 @@ def layer_steps(
             for key, rows in cache.routing.groups:
                 genres.append((rows, step_of(layer.genre_experts[key], cache.expert(layer.index, slot, rows))))
         whole = None if universal is None else step_of(universal, cache.expert(layer.index, 0, slice(None)))
-        layers.append(LayerSteps(whole, genres, layer.parallel))
+        layers.append(LayerSteps(whole, genres, layer.parallel, join))
     return layers
 
 
