@@ -69,7 +69,7 @@ def train_and_publish(
     arguments: argparse.Namespace,
     model: nn.Module,
     task: library.Task,
-    windows: Dataset,
+    segments: Dataset,
     training: library.TrainingConfig,
     *parts: tuple[Any, Path],
     sampler: Sampler | None = None,
@@ -85,9 +85,9 @@ def train_and_publish(
         for callback in callbacks:
             callback(model, epoch)
 
-    sampler = EpochSampler(windows, training.seed) if sampler is None else sampler
+    sampler = EpochSampler(segments, training.seed) if sampler is None else sampler
     output, resume = arguments.output, arguments.resume
-    report = library.train(model, task, windows, sampler, collate, training, output, resume=resume, sample=sample)
+    report = library.train(model, task, segments, sampler, collate, training, output, resume=resume, sample=sample)
     publish(arguments, *parts)
     return report
 

@@ -23,7 +23,7 @@ from megadance_hf.training import arguments as shared
 from megadance_hf.training.checkpoints import check_output
 from megadance_hf.training.processes import is_main_process, print_once, processes
 from megadance_hf.training.samples import make_pipeline
-from megadance_hf.training.training_data import clips_of_genre, fit_batch, fit_length, validation_windows
+from megadance_hf.training.training_data import clips_of_genre, fit_batch, fit_length, validation_segments
 
 STRETCHES = (0.92, 1.0, 1.08)
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-4)
     parser.add_argument("--batch-size", metavar="N", type=shared.positive_int, default=16)
     default = "what the model was trained with when not given"
-    parser.add_argument("--length", metavar="N", type=shared.positive_int, help=f"frames of a window; {default}")
+    parser.add_argument("--length", metavar="N", type=shared.positive_int, help=f"frames of a segment; {default}")
     shared.add_run_arguments(parser)
     arguments = parser.parse_args(argv)
     training = TrainingConfig(
@@ -109,18 +109,18 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
     genres, encoders = model.config.genres, {"encode_rhythm": model.model.encode_rhythm, "device": device}
     encoded = encode_clips(tokenizer, clips, stretches=STRETCHES, progress=is_main_process(), **encoders)
-    windows = CodeSegments(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)
-    training = fit_batch(training, windows)
+    segments = CodeSegments(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)
+    training = fit_batch(training, segments)
 
     # task
-    validation = validation_windows(tokenizer, held_out or clips, genres, statistics, length, **encoders)
+    validation = validation_segments(tokenizer, held_out or clips, genres, statistics, length, **encoders)
     task = NewGenreTask(validation, code_noise=0.3, rows=rows)
 
     # training
     draw = dance_sampler(tokenizer, held_out or clips, output / "samples")
     whole = partial(make_pipeline, tokenizer=tokenizer, extractor=extractor)
     parts = (extractor, output), (tokenizer, output / "tokenizer")
-    return train_and_publish(arguments, model, task, windows, training, *parts, draw=draw, whole=whole)
+    return train_and_publish(arguments, model, task, segments, training, *parts, draw=draw, whole=whole)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_output(arguments.output, arguments.resume, config)
     options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, data.train)
     with recipe.using("windows"):
-        windows = MotionSegments(data.train, seed=training.seed, genres=genres, **options)
-    training = fit_batch(training, windows)
+        segments = MotionSegments(data.train, seed=training.seed, genres=genres, **options)
+    training = fit_batch(training, segments)
     validation = None
     if data.held_out:  # all of them, however short
         whole = options | {"random": False, "mirror": False, "short": "reflect"}
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model.set_statistics(*segment_statistics(MotionSegments(data.train, genres=genres, **options | {"random": False})))
     if arguments.dry_run:
         return dry_run(arguments, model, [data], model)
-    return train_and_publish(arguments, model, ClassifierTask(validation), windows, training)
+    return train_and_publish(arguments, model, ClassifierTask(validation), segments, training)
 
 
 if __name__ == "__main__":

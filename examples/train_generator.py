@@ -25,7 +25,7 @@ from megadance_hf.training.processes import is_main_process, processes
 from megadance_hf.training.recipes import GenerationSettings, generator_config
 from megadance_hf.training.rhythm import check_rhythm, train_rhythm
 from megadance_hf.training.samples import make_pipeline
-from megadance_hf.training.training_data import fit_batch, fit_length, validation_windows
+from megadance_hf.training.training_data import fit_batch, fit_length, validation_segments
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
@@ -74,17 +74,17 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # data: the clips as codes
     with recipe.using("windows"):
         encoded = encode_clips(tokenizer, data.train, stretches=stretches, progress=is_main_process(), **encoders)
-        windows = CodeSegments(
+        segments = CodeSegments(
             encoded, data.genres, statistics, augmentation=augmentation, seed=training.seed, **options
         )
-    training = fit_batch(training, windows)
-    # With many genres a freely mixed batch has a few windows for each of many experts, which is slow.
+    training = fit_batch(training, segments)
+    # With many genres a freely mixed batch has a few segments for each of many experts, which is slow.
     with recipe.using("sampler"):
         mixing = {"genre_run": 8 if len(data.genres) > 4 else 1, **recipe.section("sampler")}
-        sampler = EpochSampler(windows, training.seed, **mixing)
+        sampler = EpochSampler(segments, training.seed, **mixing)
 
     # task
-    validation = validation_windows(tokenizer, data.held_out, data.genres, statistics, windows.length, **encoders)
+    validation = validation_segments(tokenizer, data.held_out, data.genres, statistics, segments.length, **encoders)
     with recipe.using("task"):
         task = GeneratorTask(validation, **recipe.section("task"))
 
@@ -92,7 +92,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     draw = dance_sampler(tokenizer, data.held_out or data.train, output / "samples")
     parts = (MegaDanceFeatureExtractor(), output), (tokenizer, output / "tokenizer")
     whole = partial(make_pipeline, tokenizer=tokenizer)
-    return train_and_publish(arguments, model, task, windows, training, *parts, sampler=sampler, draw=draw, whole=whole)
+    return train_and_publish(
+        arguments, model, task, segments, training, *parts, sampler=sampler, draw=draw, whole=whole
+    )
 
 
 if __name__ == "__main__":

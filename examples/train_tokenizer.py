@@ -36,22 +36,22 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     with recipe.using("windows"):
         if options.get("length", SEGMENT_FRAMES) % config.frames_per_code:
             raise ValueError(f"length={options['length']} is not possible: give a multiple of {config.frames_per_code}")
-        windows = MotionSegments(clips, seed=training.seed, **options)
-    training = fit_batch(training, windows)
-    statistics = Statistics.from_clips(clips, mirror=windows.mirror)
+        segments = MotionSegments(clips, seed=training.seed, **options)
+    training = fit_batch(training, segments)
+    statistics = Statistics.from_clips(clips, mirror=segments.mirror)
 
     # model
     torch.manual_seed(training.seed)
     model = MegaDanceTokenizer(config)
     model.set_statistics(statistics.motion_mean, statistics.motion_std)
-    model.calibrate(collate([windows[i] for i in range(0, len(windows), max(1, len(windows) // 64))])["motion"])
+    model.calibrate(collate([segments[i] for i in range(0, len(segments), max(1, len(segments) // 64))])["motion"])
 
     # task
     with recipe.using("task"):
         task = TokenizerTask(data[0].held_out, **recipe.section("task"))
     if arguments.dry_run:
         return dry_run(arguments, model, data, model)
-    return train_and_publish(arguments, model, task, windows, training)
+    return train_and_publish(arguments, model, task, segments, training)
 
 
 if __name__ == "__main__":

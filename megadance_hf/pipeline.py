@@ -211,7 +211,7 @@ class MusicToDancePipeline(DancePipeline):
                 motion is closer to what the model makes of a whole song (see `streaming_megadance.py`).
             guess_codes: number of codes to predict ahead, so that frames can be decoded before those codes are there; each
                 costs a step of the generator. 4 is enough; 2 for a large model that would not keep up; 0 is visibly rough.
-            generate_kwargs: other fields of the generation configuration.
+            generate_kwargs: other fields of the generation configuration, and `backend` as in `generate`.
 
         Yields:
             `Motion`s whose `metadata` has seed, genre, model, `first_frame` (index in the dance), `heard` (seconds of music

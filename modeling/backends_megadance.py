@@ -39,7 +39,13 @@ _QUANTIZATIONS: dict[str, Callable[[], Any]] = {}
 
 
 def register_backend(name: str, backend: Backend) -> None:
-    """Make a backend known as `generate(backend=name)`; "auto" asks the backends in the order in which they were registered."""
+    """Make a backend known as `generate(backend=name)`; "auto" asks the backends in the order in which they were registered.
+
+    Raises:
+        ValueError: the name has a meaning already.
+    """
+    if name in ("auto", "torch"):
+        raise ValueError(f"name={name!r} has a meaning already: give the backend another")
     _BACKENDS[name] = backend
 
 

@@ -214,6 +214,12 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         names = list(dict.fromkeys(match_genre(genre, self.config.genres) for genre in genres))
         names = [name for name in names if name not in self.config.built_genres]
         layers = self.base_model.layers
+        quantizer = getattr(self, "hf_quantizer", None)
+        quantize = getattr(quantizer, "quantize", None)  # of the one that megadance_hf brings
+        if quantizer is not None and quantize is None:
+            raise ValueError(
+                f"genres={names!r}: this model is quantized ({type(quantizer).__name__}); name them in active_genres when loading"
+            )
         tensors = read_experts(source, [genre_key(name) for name in names], **hub)
         experts = {}
         for name in names:
@@ -229,8 +235,8 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
                         f"genres={name!r}: {os.fspath(source)} has no such expert, or it does not fit "
                         f"({str(error).splitlines()[-1].strip()})"
                     ) from None
-                if getattr(self, "is_quantized", False):
-                    self.hf_quantizer.quantize(expert)
+                if quantize is not None:
+                    quantize(expert)
                 experts[index, name] = expert.train(self.training)
         for (index, name), expert in experts.items():
             layers[index].genre_experts[genre_key(name)] = expert
@@ -256,6 +262,10 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         config, base = self.config, self.base_model
         if not (config.use_genre_experts or config.genre_embedding):
             raise ValueError(f"genre={genre!r}: this model has neither genre experts nor a genre embedding to add to")
+        if getattr(self, "hf_quantizer", None) is not None:
+            raise ValueError(
+                f"genre={genre!r}: this model is quantized and can't be trained; load it without quantization"
+            )
         alike = {name for name in config.genres if genre_key(name).casefold() == genre_key(genre).casefold()}
         if alike or not any(character.isalnum() for character in genre):
             raise ValueError(f"genre={genre!r} is known already or no name; the genres are {', '.join(config.genres)}")
@@ -607,8 +617,9 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             "attention_mask": attention_mask,
             "num_frames": num_frames,
         }
-        # A backend, where one serves, computes the layers and the logits; it gives no gradients and no hidden states.
-        inference = not (output_hidden_states or torch.is_grad_enabled() or torch.is_autocast_enabled(self.device.type))
+        # A backend, where one serves, computes the layers and the logits: without gradients, dropout and hidden states.
+        inference = not (self.training or output_hidden_states or torch.is_grad_enabled())
+        inference = inference and not torch.is_autocast_enabled(self.device.type)
         stepper = cache.stepper(self) if cache is not None and inference else None
         if cache is None or stepper is None:
             outputs = self.model(**inputs, output_hidden_states=output_hidden_states, positions_to_keep=logits_to_keep)

@@ -37,6 +37,7 @@ from .arguments_megadance import (
     whole_number,
 )
 from .audio_megadance import AudioError, as_songs, opened
+from .backends_megadance import check_backend
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
 from .errors_megadance import ModelError, one_line, reason_of
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
@@ -282,7 +283,7 @@ class DancePipeline(PushesCode, Pipeline):
                 without batching, up to rounding.
             num_workers: number of threads that read the next songs meanwhile; 0 reads them one after the other.
             generate_kwargs: passed to `model.generate()`: `generator` instead of a seed, `top_p`, `do_sample`,
-                `generation_config`, `logits_processor`, `streamer`, ... Options without effect are refused.
+                `generation_config`, `logits_processor`, `streamer`, `backend`, ... Options without effect are refused.
 
         Returns:
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
@@ -353,6 +354,8 @@ class DancePipeline(PushesCode, Pipeline):
                 raise ValueError(f"{name}: the pipeline gives dances, not codes; use pipe.model.generate() for it")
         if (mode := options.get("mode")) is not None and mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown: give one of {', '.join(MODES)}")
+        if "backend" in options:
+            check_backend(options["backend"])
         own, size = self.model.generation_config, self.model.config.codebook_size
         options = check_generation(options, own, _OPTIONS, size, samples=True, where="the pipeline")
         if "num" in options:
@@ -544,7 +547,8 @@ class DancePipeline(PushesCode, Pipeline):
 # Options of the steps of the pipeline; all others are for generate().
 _PREPROCESS = {"genre", "start", "duration", "start_motion", "sampling_rate"}
 _POSTPROCESS = {"floor"}
-_OPTIONS = {*_PREPROCESS, *_POSTPROCESS, "seed", "generator", "num", "mode", "progress", "logits_processor", "streamer"}
+_GENERATE = {"seed", "generator", "num", "mode", "progress", "logits_processor", "streamer", "backend"}
+_OPTIONS = _PREPROCESS | _POSTPROCESS | _GENERATE
 _MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "upper_codes", "lower_codes"}
 _NO_OUTPUT = {"output_scores", "output_logits", "return_dict_in_generate"}
 

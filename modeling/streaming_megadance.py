@@ -36,6 +36,7 @@ from torch import Tensor
 
 from .arguments_megadance import check_generation, seed_number, whole_number
 from .audio_megadance import AudioError, LiveMix
+from .backends_megadance import check_backend
 from .codecs_megadance import decoder_reach
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import choose
@@ -231,6 +232,7 @@ class CodeStream:
         model: a `MegaDanceForMotionGeneration`.
         genre_id: see `model.genre_id`.
         seed: the same music and the same seed give the same codes.
+        backend: as in `generate`.
         generation: fields of the generation configuration, as `generate` takes them.
 
     Raises:
@@ -240,7 +242,8 @@ class CodeStream:
         codes: [2, n], upper and lower, beginning with the start codes.
     """
 
-    def __init__(self, model: Any, genre_id: int, seed: int, **generation: Any) -> None:
+    def __init__(self, model: Any, genre_id: int, seed: int, backend: str = "auto", **generation: Any) -> None:
+        check_backend(backend)
         self.model = model
         for name in _NOT_STREAMED & generation.keys():
             raise ValueError(f"{name} is no option of a stream: leave it out")
@@ -249,7 +252,7 @@ class CodeStream:
         self._generation, _ = model._prepare_generation_config(None, **generation)
         self._generator = torch.Generator(model.device).manual_seed(seed_number(seed))
         self._genre_ids = torch.tensor([genre_id], device=model.device)
-        self._cache = model.make_cache(self._genre_ids)
+        self._cache = model.make_cache(self._genre_ids, backend)
         self.codes = model._start(None, None, self._genre_ids, 1, self._generation, self._generator)
         self._generation._eos_token_tensor = None  # processors ask for it
         self._processors = model._get_logits_processor(self._generation, input_ids_seq_length=1, device=model.device)

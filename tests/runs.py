@@ -77,20 +77,20 @@ def _split(options: dict, **defaults) -> tuple[TrainingConfig, dict, dict]:
     return TrainingConfig(**settings), model, defaults
 
 
-def _run(model, task, windows, config, output, options):
-    sampler = EpochSampler(windows, config.seed)
-    return train(model, task, windows, sampler, collate, config, output, **options), model
+def _run(model, task, segments, config, output, options):
+    sampler = EpochSampler(segments, config.seed)
+    return train(model, task, segments, sampler, collate, config, output, **options), model
 
 
 def tokenizer_run(output, **options):
     config, sizes, options = _split(options, ema_decay=0.9, learning_rate=3e-3)
-    windows = MotionSegments(clips(), length=64, stride=16, seed=config.seed)
+    segments = MotionSegments(clips(), length=64, stride=16, seed=config.seed)
     torch.manual_seed(0)
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER | sizes))
     statistics = Statistics.from_clips(clips())
     model.set_statistics(statistics.motion_mean, statistics.motion_std)
-    model.calibrate(collate([windows[index] for index in range(4)])["motion"])
-    return _run(model, TokenizerTask(clips()[:1], soft_share=0.2, ramp_share=0.1), windows, config, output, options)
+    model.calibrate(collate([segments[index] for index in range(4)])["motion"])
+    return _run(model, TokenizerTask(clips()[:1], soft_share=0.2, ramp_share=0.1), segments, config, output, options)
 
 
 def vq_run(output, **options):
@@ -103,13 +103,13 @@ def generator_run(output, **options):
     torch.manual_seed(0)
     codec = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER)).eval()
     statistics = Statistics.from_clips(clips())
-    windows = CodeSegments(
+    segments = CodeSegments(
         encode_clips(codec, clips()), GENRES, statistics, length=64, augmentation=MusicAugmentation(), seed=config.seed
     )
     held_out = CodeSegments(encode_clips(codec, clips(2), mirror=False), GENRES, statistics, length=64, random=False)
     model = MegaDanceForMotionGeneration(MegaDanceConfig(**TINY_GENERATOR | sizes))
     model.set_music_statistics(statistics.input_mean, statistics.input_std)
-    return _run(model, GeneratorTask(held_out, code_noise=0.3), windows, config, output, options)
+    return _run(model, GeneratorTask(held_out, code_noise=0.3), segments, config, output, options)
 
 
 def rhythm_run(output, **options):
@@ -120,25 +120,25 @@ def rhythm_run(output, **options):
         replace(clip, **known, beats_per_bar=3 * (n % 2), first_beat_is_downbeat=True) for n, clip in enumerate(clips())
     ]
     statistics = Statistics.from_clips(songs)
-    windows = RhythmSegments(songs, statistics, length=48, augmentation=MusicAugmentation(), tempo=1.2, seed=3)
+    segments = RhythmSegments(songs, statistics, length=48, augmentation=MusicAugmentation(), tempo=1.2, seed=3)
     torch.manual_seed(0)
     model = MegaDanceForMotionGeneration(
         MegaDanceConfig(**TINY_GENERATOR | {"rhythm_size": 8, "rhythm_layers": 2} | sizes)
     )
     model.requires_grad_(False)
     model.model.rhythm_encoder.requires_grad_(True)
-    return _run(model, RhythmTask(songs[:2]), windows, config, output, options)
+    return _run(model, RhythmTask(songs[:2]), segments, config, output, options)
 
 
 def classifier_run(output, **options):
     config, sizes, options = _split(options, learning_rate=1e-3, keep_best=True)
-    windows = MotionSegments(clips(), length=64, seed=3, genres=GENRES)
+    segments = MotionSegments(clips(), length=64, seed=3, genres=GENRES)
     held_out = MotionSegments(clips(2), length=64, random=False, mirror=False, genres=GENRES)
     torch.manual_seed(0)
     labels = {"num_outputs": len(GENRES), "id2label": dict(enumerate(GENRES))}
     model = MegaDanceForGenreClassification(MegaDanceClassifierConfig(**TINY_CLASSIFIER | labels | sizes))
     model.set_statistics(*segment_statistics(held_out))
-    return _run(model, ClassifierTask(held_out), windows, config, output, options)
+    return _run(model, ClassifierTask(held_out), segments, config, output, options)
 
 
 RUNS = {

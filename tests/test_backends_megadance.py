@@ -80,6 +80,9 @@ def test_the_modules_compute_what_a_backend_does_not_give(model, asked):
     torch.testing.assert_close(with_gradient.upper_logits, expected.upper_logits)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         model(MUSIC[:, :32], codes, codes, GENRES, cache=model.make_cache(GENRES, "mine"))
+    model.train()  # with dropout
+    with torch.no_grad():
+        model(MUSIC[:, :32], codes, codes, GENRES, cache=model.make_cache(GENRES, "mine"))
     assert asked == []
 
 
@@ -94,6 +97,9 @@ def test_every_backend_dances_the_same(model, backend):
 
 
 def test_what_cannot_be_is_refused(model, monkeypatch):
+    for name in ("auto", "torch"):
+        with pytest.raises(ValueError, match=f"name='{name}' has a meaning already"):
+            register_backend(name, Backend(lambda model, cache: None))
     with pytest.raises(ValueError, match="backend='gpu' is unknown; use one of auto, torch, cpu, stacked"):
         model.generate(MUSIC, GENRES, backend="gpu")
     monkeypatch.setattr(backends, "_BACKENDS", {"mine": Backend(lambda model, cache: None)})

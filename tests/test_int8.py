@@ -63,6 +63,8 @@ def test_from_pretrained(model, tmp_path):
         whole = MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization="int8")
         expected = whole(music, *codes, genres).upper_logits
         torch.testing.assert_close(loaded(music, *codes, genres).upper_logits, expected)
+    with pytest.raises(ValueError, match="genre='tango': this model is quantized and can't be trained"):
+        loaded.add_genre("tango")
     with pytest.raises(ValueError, match="not serializable"):
         loaded.save_pretrained(tmp_path / "again")
     with pytest.raises(ValueError, match="quantization='int3' is unknown; use one of int8"):

@@ -25,8 +25,9 @@ from helpers import (
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
-from megadance_hf.modeling import music_features_megadance
+from megadance_hf.modeling import backends_megadance, music_features_megadance
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
+from megadance_hf.modeling.backends_megadance import Backend
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
@@ -267,6 +268,19 @@ def test_sampling_options_reach_the_model(pipe, song):
         dance = pipe(song, mode=mode, seed=0)
         assert dance.metadata["mode"] == mode and len(dance) == 75
     assert pipe(song, seed=0).metadata["mode"] == "paper"
+
+
+def test_a_backend_can_be_chosen(pipe, song, monkeypatch):
+    asked = []
+    backend = Backend(lambda model, cache: asked.append(cache.backend))  # can compute nothing
+    monkeypatch.setattr(backends_megadance, "_BACKENDS", {"mine": backend})
+    with pytest.raises(ValueError, match="backend='mine' cannot compute this model"):
+        pipe(song, backend="mine", seed=0)
+    with pytest.raises(ValueError, match="backend='mine' cannot compute this model"):
+        list(pipe.stream([np.ones(22050, np.float32)], 22050, backend="mine", seed=0))
+    assert asked == ["mine", "mine"]
+    with pytest.raises(ValueError, match="backend='gpu' is unknown; use one of auto, torch, mine"):
+        pipe(song, backend="gpu")
 
 
 def test_options_can_come_as_generate_kwargs(pipe, song):

@@ -63,7 +63,7 @@ def test_code_noise_changes_inputs_and_never_labels():
     for name in ("upper", "lower"):
         assert torch.equal(seen[f"{name}_labels"], codes[f"{name}_codes"])
         changed = (seen[f"{name}_codes"] != codes[f"{name}_codes"]).float().mean(1)
-        # a share of its own for each window, up to a half: a quarter on average
+        # a share of its own for each segment, up to a half: a quarter on average
         assert 0.2 < changed.mean() < 0.3 and changed.min() < 0.1 and 0.35 < changed.max() < 0.7
     GeneratorTask([]).loss(Model(), batch, draws(0, 64))
     assert torch.equal(seen["upper_codes"], codes["upper_codes"])

@@ -23,7 +23,7 @@ from megadance_hf.data.sampling import EpochSampler, collate
 from megadance_hf.data.segments import MotionSegments
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.training.checkpoints import check_output
+from megadance_hf.training.checkpoints import Progress, check_output
 from megadance_hf.training.config import TrainingConfig, TrainingError
 from megadance_hf.training.loop import train
 from megadance_hf.training.schedule import learning_rate_at
@@ -67,7 +67,7 @@ def test_the_middle_of_an_epoch_can_be_resumed(tmp_path):
     (checkpoint,) = (tmp_path / "stopped" / "checkpoints").iterdir()
     assert checkpoint.name == "step-00000003" and not (tmp_path / "stopped" / "metrics.jsonl").exists()
     with pytest.raises(
-        TrainingError, match="batch_size=4: step-00000003 was made in the middle of an epoch with 4 win"
+        TrainingError, match="batch_size=4: step-00000003 was made in the middle of an epoch with 4 segments per step"
     ):
         generator_run(tmp_path / "stopped", **settings | {"batch_size": 4}, resume=True)
     generator_run(tmp_path / "stopped", **settings, resume=True)
@@ -407,12 +407,18 @@ def test_fp16_needs_a_gpu(tmp_path, monkeypatch):
         tokenizer_run(tmp_path, mixed_precision="fp16")
 
 
-def test_too_few_windows_for_a_batch(tmp_path):
-    windows = MotionSegments(clips(1, 64), length=64)
+def test_progress_of_earlier_versions_is_understood():
+    progress = Progress()
+    progress.load_state_dict({"step": 7, "epoch_step": 3, "windows_a_step": 12})
+    assert (progress.step, progress.epoch_step, progress.segments_per_step) == (7, 3, 12)
+
+
+def test_too_few_segments_for_a_batch(tmp_path):
+    segments = MotionSegments(clips(1, 64), length=64)
     config = TrainingConfig(epochs=1, batch_size=64)
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER))
-    with pytest.raises(TrainingError, match="1 windows do not fill a batch of batch_size=64"):
-        train(model, TokenizerTask([]), windows, EpochSampler(windows), collate, config, tmp_path)
+    with pytest.raises(TrainingError, match="1 segments do not fill a batch of batch_size=64"):
+        train(model, TokenizerTask([]), segments, EpochSampler(segments), collate, config, tmp_path)
 
 
 # --- trackers and the Hub --------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_clips_of_a_genre_however_it_is_spelt(tmp_path):
     assert clips_of_genre(folder, "validation", "rumba") == []
 
 
-def test_windows_become_as_long_as_half_of_the_clips(capsys):
+def test_segments_become_as_long_as_half_of_the_clips(capsys):
     made = [*clips(2, 120), *clips(1, 60)]
     assert fit_length({"stride": 8}, 64, made) == {"stride": 8, "length": 64}
     assert capsys.readouterr().out == "1 of 3 clips have less than 64 frames and are left out\n"
@@ -70,10 +70,10 @@ def test_windows_become_as_long_as_half_of_the_clips(capsys):
         fit_length({}, 64, clips(1, 12))
 
 
-def test_batches_become_as_large_as_the_windows_can_fill(capsys):
+def test_batches_become_as_large_as_the_segments_can_fill(capsys):
     training = TrainingConfig(batch_size=4)
     assert fit_batch(training, range(4)) is training
     assert fit_batch(training, range(3), "rhythm.training").batch_size == 3
-    assert capsys.readouterr().out == "rhythm.training.batch_size=3 instead of 4: there are 3 windows in all\n"
-    with pytest.raises(TrainingError, match="0 windows are too few for 1 processes"):
+    assert capsys.readouterr().out == "rhythm.training.batch_size=3 instead of 4: there are 3 segments in all\n"
+    with pytest.raises(TrainingError, match="0 segments are too few for 1 processes"):
         fit_batch(training, [])

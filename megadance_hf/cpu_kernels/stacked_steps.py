@@ -4,7 +4,7 @@ The weights of the three Mambas are stacked and those of queries, keys and value
 the modules. It is plain torch, for any device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,7 @@ class StackedExpert:
             [modules[stream] for stream in STREAMS] for modules in (self.expert.mambas, self.expert.mamba_norms)
         )
 
-        def stack(tensors: Sequence[Tensor]) -> Tensor:
+        def stack(tensors: Iterable[Tensor]) -> Tensor:
             return torch.stack(list(tensors))
 
         # [streams, ...]. Small weights are float32 in any model: rounding after each small operation takes time and precision.

@@ -1,17 +1,15 @@
 """What all steppers share: the way of new positions through the experts of each layer."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from megadance_hf.modeling.cache_megadance import MegaDanceCache
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
-ExpertStep = Callable[
-    [Tensor, int], Tensor
-]  # hidden states [its rows, 3, time, hidden], positions to keep -> same; in numpy for compiled steps
+# hidden states [its rows, 3, time, hidden], positions to keep -> same; of compiled steps both are numpy's
+ExpertStep = Callable[[Any, int], Any]
 
 
 class LayerSteps(NamedTuple):
@@ -22,7 +20,7 @@ class LayerSteps(NamedTuple):
     parallel: bool
     join: Callable  # outputs of the genres' experts to a batch
 
-    def __call__(self, x: Tensor, keep: int) -> Tensor:
+    def __call__(self, x: Any, keep: int) -> Any:
         """As `MegaDanceLayer.forward`."""
         is_last = self.parallel or not self.genres
         universal = x if self.universal is None else self.universal(x, keep if is_last else 0)
@@ -50,7 +48,7 @@ def layer_steps(
     return layers
 
 
-def walk(layers: list[LayerSteps], x: Tensor, keep: int) -> Tensor:
+def walk(layers: list[LayerSteps], x: Any, keep: int) -> Any:
     """New positions [batch, 3, time, hidden] through all layers; only the last `keep` come out when that is not 0."""
     for layer in layers[:-1]:
         x = layer(x, 0)

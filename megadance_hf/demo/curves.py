@@ -1,7 +1,9 @@
 """What is plotted below a dance over the time of its song: onsets, beats, speed, and the probability of each genre.
 
-curves = song_curves(features)                     # onset envelope, beats, tempo
-curves = dance_curves(pipe, dance, features)       # speed, and a probability for each genre
+    curves = song_curves(features)                     # onset envelope, beats, tempo
+    curves = dance_curves(pipe, dance, features)       # speed, and a probability for each genre
+
+The page draws them (`export/web/stage.js`).
 """
 
 from typing import Any

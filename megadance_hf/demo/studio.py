@@ -1,8 +1,10 @@
 """What the web page can do, without the page: dances to songs, their files, and how long these are kept.
 
-studio = Studio(pipe, "dances", Limits(song_seconds=60))
-show = studio.dance("song.mp3", "waltz", seed=0)
-for files in studio.files(show["id"]): ...
+    studio = Studio(pipe, "dances", Limits(song_seconds=60))
+    show = studio.dance("song.mp3", "waltz", seed=0)
+    for files in studio.files(show["id"]): ...
+
+`page.py` is the page, `server.py` serves it.
 """
 
 import io

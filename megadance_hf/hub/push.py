@@ -1,6 +1,8 @@
 """Models go to the Hub: once, or regularly while they are trained.
 
-push_to_hub("runs/generator", "OWNER/NAME")          # `megadance push`
+    push_to_hub("runs/generator", "OWNER/NAME")
+
+`megadance push` is the same at the command line.
 """
 
 import logging

@@ -37,7 +37,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.epoch = self.step = self.epoch_step = 0  # epoch_step: steps done in the current epoch
-        self.windows_per_step = 0
+        self.segments_per_step = 0
         self.best_score, self.best_epoch = math.inf, -1
         self.sums: dict[str, tuple[float, int]] = {}  # see `Means`, of the current epoch
         self.evaluation: dict[str, float] = {}
@@ -46,7 +46,8 @@ class Progress:
         return dict(self.__dict__)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        renamed = {"windows_a_step": "segments_per_step"}  # in checkpoints of earlier versions
+        self.__dict__.update({renamed.get(name, name): value for name, value in state.items()})
 
 
 class WeightAverage:

@@ -12,11 +12,11 @@ class TrainingError(ValueError):
 class TrainingConfig:
     """How to train. The paper says "fixed" of the learning rate, without a number; the rest of its recipe is in `examples/configs`.
 
-    A step is one update of the weights. It takes `batch_size * gradient_accumulation_steps` windows in each process.
+    A step is one update of the weights. It takes `batch_size * gradient_accumulation_steps` segments in each process.
 
     Attributes:
-        epochs: passes over the windows.
-        batch_size: windows per batch and process.
+        epochs: passes over the segments.
+        batch_size: segments per batch and process.
         max_steps: end after this many steps, even within an epoch, and finish as after the last epoch; 0 for no limit.
         learning_rate, betas, weight_decay: of Adam (AdamW when weight_decay > 0).
         schedule: "constant" (the paper's), "cosine" or "linear" (both decay to 2 % of the learning rate); see `schedule.py`.

@@ -7,7 +7,7 @@ A run that is stopped and resumed ends bit for bit as one that was not: order an
 index), dropout from (seed, step, process), and a checkpoint holds everything else.
 
 Several processes (torchrun, `accelerate launch`) train to the weights of one process with the batches of all of them, up to
-rounding: a step takes the same windows in the same order, with the same random numbers of data, augmentation and task (`Draws`),
+rounding: a step takes the same segments in the same order, with the same random numbers of data, augmentation and task (`Draws`),
 and batch statistics are those of the whole step. Only dropout inside a model differs: each process draws its own.
 """
 
@@ -59,24 +59,24 @@ class _Trainer:
         self,
         model: nn.Module,
         task: Task,
-        windows: Dataset,
+        segments: Dataset,
         sampler: Sampler,
         collate: Callable,
         config: TrainingConfig,
         output_dir: Path,
     ) -> None:
-        self.model, self.task, self.windows, self.sampler, self.collate = model, task, windows, sampler, collate
+        self.model, self.task, self.segments, self.sampler, self.collate = model, task, segments, sampler, collate
         self.config, self.output_dir = config, output_dir
         # a batch without a genre leaves that genre's experts without gradients
         experts = any("genre_experts" in name for name, p in model.named_parameters() if p.requires_grad)
         self.accelerator = make_accelerator(config, output_dir, unused_parameters=experts)
         self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)
         self.batch = config.batch_size * self.accelerator.num_processes
-        self.windows_per_step = self.batch * config.gradient_accumulation_steps
+        self.segments_per_step = self.batch * config.gradient_accumulation_steps
         self.batches_per_epoch = len(sampler) // self.batch
         if self.batches_per_epoch == 0:
             raise TrainingError(
-                f"{len(windows)} windows do not fill a batch of batch_size={config.batch_size} in each of "
+                f"{len(segments)} segments do not fill a batch of batch_size={config.batch_size} in each of "
                 f"{self.accelerator.num_processes} processes; use a smaller batch_size"
             )
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.gradient_accumulation_steps)
@@ -110,13 +110,13 @@ class _Trainer:
     # one step
 
     def _batches(self, first: int) -> Iterator[dict[str, Tensor]]:
-        """This process's batches of the epoch from step `first` on. Windows that do not fill a batch of all processes are left out."""
+        """This process's batches of the epoch from step `first` on. Segments that do not fill a batch of all processes are left out."""
         config, processes = self.config, self.accelerator.num_processes
         batches = list(BatchSampler(self.sampler, config.batch_size, drop_last=True))
         own = batches[self.accelerator.process_index : len(batches) // processes * processes : processes]
-        # A loader for each epoch: its workers then have the epoch of the windows, and begin where a resumed run does.
+        # A loader for each epoch: its workers then have the epoch of the segments, and begin where a resumed run does.
         loader = DataLoader(
-            self.windows,
+            self.segments,
             batch_sampler=own[first * config.gradient_accumulation_steps :],
             collate_fn=self.collate,
             num_workers=config.num_workers,
@@ -126,7 +126,7 @@ class _Trainer:
         return iter(loader)
 
     def _step(self, batches: Iterator[dict[str, Tensor]]) -> int:
-        """One update of the weights; how many windows all processes took for it."""
+        """One update of the weights; how many segments all processes took for it."""
         config, progress, accelerator = self.config, self.progress, self.accelerator
         self.task.advance(self.model, progress.step / self.total_steps)
         for group in self.optimizer.param_groups:
@@ -216,11 +216,11 @@ class _Trainer:
         self.accelerator.wait_for_everyone()  # nobody removes anything before all have looked
         if newest is not None:
             load_checkpoint(newest, self.accelerator, self.average)
-            done, now = self.progress, self.windows_per_step
-            if done.epoch_step and done.windows_per_step != now:
+            done, now = self.progress, self.segments_per_step
+            if done.epoch_step and done.segments_per_step != now:
                 raise TrainingError(
                     f"training.batch_size={self.config.batch_size}: {newest.name} was made in the middle of an epoch with "
-                    f"{done.windows_per_step} windows per step, now there are {now}; resume with as many"
+                    f"{done.segments_per_step} segments per step, now there are {now}; resume with as many"
                 )
             self.means = Means(done.sums)
         if self.main:
@@ -233,12 +233,12 @@ class _Trainer:
                     (self.output_dir / name).unlink(missing_ok=True)
             else:
                 truncate_rows(self.output_dir / METRICS, self.progress.epoch)
-        self.task.on_train_begin(self.model, self.windows)
+        self.task.on_train_begin(self.model, self.segments)
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
         progress, keep = self.progress, self.config.keep_checkpoints
-        progress.sums, progress.windows_per_step = self.means.reduce(self.accelerator), self.windows_per_step
+        progress.sums, progress.segments_per_step = self.means.reduce(self.accelerator), self.segments_per_step
         self.means = Means(progress.sums)
         save_checkpoint(self.output_dir, progress.step, self.accelerator, self.average, self.model.config, keep)
 
@@ -329,7 +329,7 @@ class _Trainer:
 def train(
     model: nn.Module,
     task: Task,
-    windows: Dataset,
+    segments: Dataset,
     sampler: Sampler,
     collate: Callable,
     config: TrainingConfig,
@@ -347,7 +347,7 @@ def train(
         model: a PreTrainedModel. It is trained in place and ends with the weights that were saved (under FSDP it stays sharded:
             load what was saved).
         task: see `Task`.
-        windows, sampler, collate: see `megadance_hf.data`; the sampler's `set_epoch` is called before each epoch.
+        segments, sampler, collate: see `megadance_hf.data`; the sampler's `set_epoch` is called before each epoch.
         config: see `TrainingConfig`.
         output_dir: made when missing; without `resume` it must hold no training yet.
         resume: continue from the newest checkpoint there; from the start when there is none.
@@ -358,9 +358,9 @@ def train(
         The last evaluation.
 
     Raises:
-        TrainingError: a setting that cannot be used with this model, these windows or this machine.
+        TrainingError: a setting that cannot be used with this model, these segments or this machine.
     """
-    trainer = _Trainer(model, task, windows, sampler, collate, config, Path(output_dir))
+    trainer = _Trainer(model, task, segments, sampler, collate, config, Path(output_dir))
     trainer.begin(resume)
     if trainer.run(stop_after_steps, sample):
         trainer.finish()

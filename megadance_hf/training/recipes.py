@@ -93,13 +93,13 @@ class GenerationSettings:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not possible: give {remedy}")
 
 
-_WINDOWS = ("clips", "encoded", "genres", "statistics", "augmentation", "seed", "random", "self")
+_NO_SETTINGS = ("clips", "encoded", "genres", "statistics", "augmentation", "seed", "random", "self")
 _TRAINING = typing.get_type_hints(TrainingConfig)
 SECTIONS: dict[str, dict[str, Any]] = {
     "tokenizer": {
         "model": _of_config(MegaDanceTokenizerConfig, "fps"),
         "data": _arguments_of(DataSettings),
-        "windows": _arguments_of(MotionSegments, *_WINDOWS),
+        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS),
         "task": _arguments_of(TokenizerTask, "clips"),
         "training": _TRAINING,
     },
@@ -109,21 +109,21 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "rhythm": {
             "composed_songs": int,
             "repeats": Mapping[str, int],
-            "windows": _arguments_of(RhythmSegments, *_WINDOWS),
+            "windows": _arguments_of(RhythmSegments, *_NO_SETTINGS),
             "augmentation": _arguments_of(MusicAugmentation),
             "training": _TRAINING,
         },
-        "windows": {**_arguments_of(CodeSegments, *_WINDOWS), "stretches": Sequence[float]},
+        "windows": {**_arguments_of(CodeSegments, *_NO_SETTINGS), "stretches": Sequence[float]},
         "sampler": _arguments_of(EpochSampler, "segments", "seed"),
         "augmentation": _arguments_of(MusicAugmentation),
-        "task": _arguments_of(GeneratorTask, "windows", "batch_size"),
+        "task": _arguments_of(GeneratorTask, "segments", "batch_size"),
         "training": _TRAINING,
         "generation": _arguments_of(GenerationSettings),
     },
     "classifier": {
         "model": _of_config(MegaDanceClassifierConfig, "fps"),
         "data": _arguments_of(DataSettings),
-        "windows": _arguments_of(MotionSegments, *_WINDOWS),
+        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS),
         "training": _TRAINING,
     },
 }

@@ -75,12 +75,12 @@ def train_rhythm(
         augmentation = MusicAugmentation(**recipe.section("rhythm.augmentation"))
     songs, options = _songs(recipe, data)
     with recipe.using("rhythm.windows"):
-        windows = RhythmSegments(songs, statistics, augmentation=augmentation, seed=training.seed, **options)
-    training = fit_batch(training, windows, "rhythm.training")
+        segments = RhythmSegments(songs, statistics, augmentation=augmentation, seed=training.seed, **options)
+    training = fit_batch(training, segments, "rhythm.training")
     model.requires_grad_(False)
     model.model.rhythm_encoder.requires_grad_(True)
-    task, sampler = RhythmTask(_clear(data.held_out)), EpochSampler(windows, training.seed)
-    train(model, task, windows, sampler, collate, training, output, resume=resume)
+    task, sampler = RhythmTask(_clear(data.held_out)), EpochSampler(segments, training.seed)
+    train(model, task, segments, sampler, collate, training, output, resume=resume)
     model = MegaDanceForMotionGeneration.from_pretrained(output)  # under FSDP the one that was trained is sharded
     model.model.rhythm_encoder.requires_grad_(False)
     return model.to(processes().device)
@@ -92,7 +92,7 @@ def _clear(clips: Sequence[Clip]) -> list[Clip]:
 
 
 def _songs(recipe: Recipe, data: TrainingData) -> tuple[list[Clip], dict[str, Any]]:
-    """Songs with beats to learn from, the data's and composed ones, and the options of their windows."""
+    """Songs with beats to learn from, the data's and composed ones, and the options of their segments."""
     options, composed = recipe.section("rhythm.windows"), recipe.section("rhythm").get("composed_songs", 0)
     with recipe.using("rhythm"):
         if not 0 <= composed <= MOST_SONGS:
@@ -102,7 +102,7 @@ def _songs(recipe: Recipe, data: TrainingData) -> tuple[list[Clip], dict[str, An
     known = sum(clip.beat_source == "known" for clip in clear)
     print_once(f"rhythm: beats of {known} clips are known, of {len(clear) - known} clearly heard, of {len(data.train)}")
     wanted, tempo, seconds = options.get("length", 320), max(1.0, options.get("tempo", 1.0)), 40.0
-    # one frame more than the fastest window has, as windows take it
+    # one frame more than the fastest segment has, as segments take it
     length = fitting_length([math.floor((len(clip) - 1) / tempo) for clip in clear], wanted, least=SHORTEST_RHYTHM)
     if length is None and not composed:
         composed, seconds = COMPOSED_SONGS, COMPOSED_SECONDS

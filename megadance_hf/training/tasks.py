@@ -25,9 +25,9 @@ from .start_codes import start_codes
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers for this process's rows of a step's windows.
+    """Random numbers for this process's rows of a step's segments.
 
-    They are drawn for all windows of the step, so a window gets the same numbers however many processes share the step.
+    They are drawn for all segments of the step, so a segment gets the same numbers however many processes share the step.
 
     Attributes:
         generator: in the same state in every process.
@@ -53,11 +53,11 @@ class Draws:
 class Task:
     """What is special about training one model. A task of your own overrides `loss`, and what else it needs."""
 
-    def on_train_begin(self, model: nn.Module, windows: Any) -> None:
-        """Called once, before the first step, with the windows to train on: for what a model takes from its data besides weights."""
+    def on_train_begin(self, model: nn.Module, segments: Any) -> None:
+        """Called once, before the first step, with the segments to train on: for what a model takes from its data besides weights."""
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to minimise, a mean over the batch's windows, and numbers to log. Random numbers come from `draws`."""
+        """The loss to minimise, a mean over the batch's segments, and numbers to log. Random numbers come from `draws`."""
         raise NotImplementedError
 
     def advance(self, model: nn.Module, progress: float) -> None:
@@ -99,11 +99,11 @@ def idle_biases(model: nn.Module) -> list[tuple[nn.Parameter, slice]]:
     return [(bias, part) for bias, part in found if bias.requires_grad]
 
 
-def _batches(windows: Any, indices: Sequence[int], size: int, model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Batches of some windows, in their order, on the model's device."""
+def _batches(segments: Any, indices: Sequence[int], size: int, model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Batches of some segments, in their order, on the model's device."""
     device = next(model.parameters()).device
     for first in range(0, len(indices), size):
-        batch = collate([windows[index] for index in indices[first : first + size]])
+        batch = collate([segments[index] for index in indices[first : first + size]])
         yield {name: value.to(device) for name, value in batch.items()}
 
 
@@ -199,11 +199,11 @@ class ClassifierTask(Task):
     """Training of [`MegaDanceForGenreClassification`].
 
     Attributes:
-        windows: held-out `MotionSegments` with genres; when None nothing is evaluated.
-        batch_size: windows per batch in evaluation.
+        segments: held-out `MotionSegments` with genres; when None nothing is evaluated.
+        batch_size: segments per batch in evaluation.
     """
 
-    windows: Any
+    segments: Any
     batch_size: int = 64
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -211,11 +211,11 @@ class ClassifierTask(Task):
         return output.loss, {"accuracy": (output.logits.argmax(-1) == batch["labels"]).float().mean()}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Cross-entropy ("score"), accuracy and macro F1 on held-out windows."""
-        if self.windows is None:
+        """Cross-entropy ("score"), accuracy and macro F1 on held-out segments."""
+        if self.segments is None:
             return {}
         losses, answers, labels = [], [], []
-        for batch in _batches(self.windows, range(len(self.windows)), self.batch_size, model):
+        for batch in _batches(self.segments, range(len(self.segments)), self.batch_size, model):
             output = model(**batch)
             losses.extend([float(output.loss)] * len(batch["labels"]))
             answers.extend(output.logits.argmax(-1).tolist())
@@ -236,7 +236,7 @@ class RhythmTask(Task):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         labels = batch["rhythm_labels"]
-        # The model's loss is a mean over known phases, and the processes' windows may differ in how many they have.
+        # The model's loss is a mean over known phases, and the processes' segments may differ in how many they have.
         known = (~labels.isnan()).sum().clamp(min=1).float()
         weight = known / mean_over_processes(known)
         return model(batch["input_features"], rhythm_labels=labels).loss * weight, {}
@@ -260,24 +260,24 @@ class GeneratorTask(Task):
     """Training of [`MegaDanceForMotionGeneration`] (paper, section 3.3). It also sets the model's start codes.
 
     Attributes:
-        windows: held-out `CodeSegments`; the cross-entropy on them is the "score". When None nothing is evaluated.
-        code_noise: up to this share of a window's input codes is replaced by random ones; the share is drawn anew for each
-            window. Not in the paper (section 3.3): the model then relies less on the codes so far and more on the music, overfits
+        segments: held-out `CodeSegments`; the cross-entropy on them is the "score". When None nothing is evaluated.
+        code_noise: up to this share of a segment's input codes is replaced by random ones; the share is drawn anew for each
+            segment. Not in the paper (section 3.3): the model then relies less on the codes so far and more on the music, overfits
             less on small data sets, and recovers from its own mistakes in generation.
-        batch_size: windows per batch in evaluation.
+        batch_size: segments per batch in evaluation.
     """
 
-    windows: Any
+    segments: Any
     code_noise: float = 0.0
     batch_size: int = 64
 
     def __post_init__(self) -> None:
         _require_shares(self, "code_noise")
 
-    def on_train_begin(self, model: nn.Module, windows: Any) -> None:
+    def on_train_begin(self, model: nn.Module, segments: Any) -> None:
         """Set `generation_config.start_codes` from the training clips; genres that have none keep theirs."""
         known = getattr(model.generation_config, "start_codes", None) or {}
-        found = start_codes(windows.encoded, windows.genres)
+        found = start_codes(segments.encoded, segments.genres)
         model.generation_config.start_codes = {genre: codes or known.get(genre, []) for genre, codes in found.items()}
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -293,14 +293,14 @@ class GeneratorTask(Task):
         return _predict(model, batch, **inputs).loss, {}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Cross-entropy (sum of both streams) on held-out windows: with their own music, another window's, and none."""
-        if self.windows is None:
+        """Cross-entropy (sum of both streams) on held-out segments: with their own music, another segment's, and none."""
+        if self.segments is None:
             return {}
         losses: dict[str, list[float]] = {"score": [], "loss_swapped_music": [], "loss_without_music": []}
-        paired = [i for i in range(len(self.windows)) if bool(self.windows[i]["has_music"])]
-        for batch in _batches(self.windows, paired, self.batch_size, model):
+        paired = [i for i in range(len(self.segments)) if bool(self.segments[i]["has_music"])]
+        for batch in _batches(self.segments, paired, self.batch_size, model):
             features, rhythm = batch["input_features"], batch.get("rhythm")
-            silence = self.windows.statistics.input_mean.to(features).expand_as(features)
+            silence = self.segments.statistics.input_mean.to(features).expand_as(features)
             variants = {
                 "score": (features, rhythm),
                 "loss_swapped_music": (features.flip(0), None if rhythm is None else rhythm.flip(0)),

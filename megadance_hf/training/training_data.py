@@ -1,4 +1,4 @@
-"""Clips of a prepared data set to train on and to evaluate on, and settings that fit them: window length, batch size."""
+"""Clips of a prepared data set to train on and to evaluate on, and settings that fit them: segment length, batch size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -130,10 +130,10 @@ def clips_of_genre(folder: str, split: str, genre: str) -> list[Clip]:
 
 
 def fit_length(options: dict[str, Any], default: int, clips: Sequence[Clip]) -> dict[str, Any]:
-    """Options of windows with a length that half of the clips have; a shorter length and clips left out are printed.
+    """Options of segments with a length that half of the clips have; a shorter length and clips left out are printed.
 
     Raises:
-        DataError: the clips are too short for any window.
+        DataError: the clips are too short for any segment.
     """
     wanted = options.get("length", default)
     if options.get("short") == "reflect":
@@ -150,23 +150,25 @@ def fit_length(options: dict[str, Any], default: int, clips: Sequence[Clip]) -> 
     return options | {"length": length}
 
 
-def fit_batch(training: TrainingConfig, windows: Any, section: str = "training") -> TrainingConfig:
-    """The settings with a batch size that the windows can fill.
+def fit_batch(training: TrainingConfig, segments: Any, section: str = "training") -> TrainingConfig:
+    """The settings with a batch size that the segments can fill.
 
     Raises:
-        TrainingError: there are fewer windows than processes.
+        TrainingError: there are fewer segments than processes.
     """
     number = processes().num_processes
-    if len(windows) >= training.batch_size * number:
+    if len(segments) >= training.batch_size * number:
         return training
-    if len(windows) < number:
-        raise TrainingError(f"{len(windows)} windows are too few for {number} processes: use fewer, or more data")
-    size = len(windows) // number
-    print_once(f"{section}.batch_size={size} instead of {training.batch_size}: there are {len(windows)} windows in all")
+    if len(segments) < number:
+        raise TrainingError(f"{len(segments)} segments are too few for {number} processes: use fewer, or more data")
+    size = len(segments) // number
+    print_once(
+        f"{section}.batch_size={size} instead of {training.batch_size}: there are {len(segments)} segments in all"
+    )
     return replace(training, batch_size=size)
 
 
-def validation_windows(
+def validation_segments(
     tokenizer: nn.Module,
     clips: Sequence[Clip],
     genres: Sequence[str],
@@ -176,7 +178,7 @@ def validation_windows(
     encode_rhythm: Callable[[Tensor], Tensor | None] | None = None,
     device: str | torch.device = "cpu",
 ) -> CodeSegments | None:
-    """Windows of held-out clips for a generator, shorter than `length` where most clips are; None where no window fits."""
+    """Segments of held-out clips for a generator, shorter than `length` where most clips are; None where no segment fits."""
     shorter = fitting_length([len(clip) for clip in clips], length)
     if shorter is None:
         return None
