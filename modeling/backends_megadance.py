@@ -1,15 +1,15 @@
 """Where something faster than the modules comes in, behind one interface.
 
-A backend computes new positions of a dance from embeddings to logits and updates the same cache as the modules do. It is asked once for
-each dance (`prepare`); where no backend serves, the modules compute. A package registers its backends when it is imported; where only this
-folder is there, as remote code, none is. `generate(backend=...)` chooses.
+A backend computes new positions of a dance from embeddings to the last layer's output, may bring a head of its own, and updates the same
+cache as the modules do. It is asked once for each dance (`prepare`); where no backend serves, the modules compute. A package registers
+its backends when it is imported; where only this folder is there, as remote code, none is. `generate(backend=...)` chooses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,9 +17,20 @@ if TYPE_CHECKING:
     from .cache_megadance import MegaDanceCache
     from .modeling_megadance import MegaDanceForMotionGeneration
 
-# hidden states [batch sorted by genre, 3, time, hidden] and the number of last positions to keep (0: all)
-# -> logits [batch, 2, kept, codebook_size]
-Stepper = Callable[["Tensor", int], "Tensor"]
+
+class Stepper(Protocol):
+    """What a backend computes new positions of a dance with.
+
+    Attributes:
+        head: the model's head, `model.output_mlp`, or what computes the same (`code_head_megadance.py`).
+    """
+
+    head: Any
+
+    def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
+        """Hidden states [batch sorted by genre, 3, time, hidden] -> those of the two code streams that the head scores, [batch, 2,
+        kept, hidden]: the last `keep` positions, or all of them when that is 0."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class MambaState(NamedTuple):
 class MegaDanceCache:
     """The state of a batch of dances, allocated once and written in place: its size does not depend on their length.
 
-    A dance uses one genre, so a layer keeps the state of at most two experts, however many genres there are. Rows are in the order in
-    which the batch is sorted by genre.
+    A dance uses one genre, so a layer keeps the state of at most two experts, however many genres there are; of Mambas that experts share,
+    one state. Rows are in the order in which the batch is sorted by genre.
 
     Args:
         config: of the model.
@@ -36,7 +36,7 @@ class MegaDanceCache:
         backend: what computes with it, see `generate`.
 
     Attributes:
-        conv: [layers, experts, 3, batch, conv_kernel - 1, inner]. ssm: [layers, experts, 3, batch, state, inner].
+        conv: [layers, experts or 1, 3, batch, conv_kernel - 1, inner]. ssm: [layers, experts or 1, 3, batch, state, inner].
         keys, values: [layers, experts, batch, heads, context, 3, head size], rings: position p lies in slot p % context.
         position: positions seen so far.
     """
@@ -47,8 +47,9 @@ class MegaDanceCache:
         experts = (config.num_hidden_layers, int(config.use_universal_experts) + int(config.use_genre_experts))
         heads = config.num_attention_heads
         ring = (*experts, batch, heads, config.context_codes, streams, config.hidden_size // heads)
-        self.conv = torch.zeros(*experts, streams, batch, config.conv_kernel - 1, config.inner_size, device=device)
-        self.ssm = torch.zeros(*experts, streams, batch, config.state_size, config.inner_size, device=device)
+        mambas = experts if config.mamba_placement == "experts" else (config.num_hidden_layers, 1)
+        self.conv = torch.zeros(*mambas, streams, batch, config.conv_kernel - 1, config.inner_size, device=device)
+        self.ssm = torch.zeros(*mambas, streams, batch, config.state_size, config.inner_size, device=device)
         self.keys = torch.zeros(ring, device=device, dtype=dtype)
         self.values = torch.zeros(ring, device=device, dtype=dtype)
         self.position = 0
@@ -98,7 +99,13 @@ class ExpertCache:
     def __init__(self, cache: MegaDanceCache, layer: int, slot: int, rows: slice):
         self._cache = cache
         self.rows = slice(*rows.indices(len(cache.genre_ids)))
-        self.whole = tuple(state[layer, slot] for state in (cache.conv, cache.ssm, cache.keys, cache.values))
+        mamba = min(slot, cache.conv.shape[1] - 1)  # one for all experts of a layer where they share it
+        self.whole = (
+            cache.conv[layer, mamba],
+            cache.ssm[layer, mamba],
+            cache.keys[layer, slot],
+            cache.values[layer, slot],
+        )
         self.conv, self.ssm = (state[:, self.rows] for state in self.whole[:2])
         self.keys, self.values = (state[self.rows] for state in self.whole[2:])
 

@@ -1,7 +1,7 @@
 """Configurations: every shape, switch, rate and loss weight of the models, typed and validated.
 
-Where the paper's text and its released checkpoints differ, a switch offers both. The defaults are the paper's full size in the
-released arrangement; `MegaDanceConfig.paper()` and `MegaDanceTokenizerConfig.paper()` set every switch to the paper's text.
+Where the paper's text and the authors' two releases differ, a switch offers all. The defaults are the paper's full size in the
+arrangement of the 2025 release; `MegaDanceConfig.paper()`, `.released_2025()` and `.released_2026()` set every switch.
 """
 
 import copy
@@ -254,12 +254,40 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
             _require(self, "rest_offsets", shape_fits, f"give {NUM_JOINTS} rows of 3 numbers (metres)", "...")
 
 
+PAPER_LEVELS = (7, 5, 5, 5, 5)  # A.1
+# The switches in which the paper and the releases differ from each other, ...
+_ARRANGEMENTS: dict[str, dict[str, Any]] = {
+    "paper": {
+        **{"code_head": "joint", "mamba_placement": "experts", "norm_per_stream": False, "genre_embedding": True},
+        **{"expert_composition": "parallel", "music_lookahead": 1, "mlp_activation": "gelu"},
+    },
+    "released_2025": {
+        **{"code_head": "joint", "mamba_placement": "experts", "norm_per_stream": False, "genre_embedding": False},
+        **{"expert_composition": "sequential", "music_lookahead": 0, "mlp_activation": "none"},
+    },
+    "released_2026": {
+        **{"code_head": "factorised", "mamba_placement": "layers", "norm_per_stream": True, "genre_embedding": False},
+        **{"expert_composition": "sequential", "music_lookahead": 0, "mlp_activation": "none"},
+    },
+}
+# ... and those that none of them has, with the value of all three.
+_OWN_SWITCHES: dict[str, Any] = {
+    **{"level_decoding": "independent", "music_reduction": "stride", "music_columns": None, "music_to_codes": False},
+    **{"rhythm_size": 0, "use_universal_experts": True, "use_genre_experts": True, "use_mamba": True},
+}
+
+
 @strict
 class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     r"""Configuration of [`MegaDanceModel`] and [`MegaDanceForMotionGeneration`] (paper, section 3.3).
 
     Args:
         codebook_size (`int`): codes of each body part.
+        code_head (`"joint"` or `"factorised"`): one embedding and one softmax over the codebook (paper; 2025 release), or one for
+            each level of the quantizer (2026 release); see `code_head_megadance.py`.
+        levels (`list[int]`, *optional*): of the tokenizer, for a factorised head; (7, 5, 5, 5, 5) for 4375 codes when None.
+        level_decoding (`"independent"` or `"sequential"`): a factorised head's levels are independent given the past (2026
+            release), or each sees the levels before it (ours).
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size (`int`): the transformer.
         state_size, conv_kernel, expand, time_step_rank (`int`): the Mambas; a rank of None is `hidden_size / 16`.
         music_feature_size (`int`): columns of `input_features`.
@@ -279,8 +307,11 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         expert_composition (`"sequential"` or `"parallel"`): the genre expert takes the universal expert's output
             (released code), or both take the same input and their outputs are averaged (the paper's text).
         use_universal_experts, use_genre_experts, use_mamba (`bool`): the ablations of Table 4a.
+        mamba_placement (`"experts"` or `"layers"`): Mambas in every expert (paper; 2025 release), or one for each stream and layer,
+            shared by all genres, before the experts, which are attention blocks then (2026 release).
+        norm_per_stream (`bool`): each stream has its own norms before attention and feed-forward net (2026 release).
         genre_embedding (`bool`): also add a learned vector per genre to every position (appendix A.1).
-        dropout (`float`): 0.25 in the paper, 0.4 in the released code.
+        dropout (`float`): 0.25 in the paper, 0.4 in both releases.
         context_codes (`int`): span of attention, in codes; also the length of generation's sliding window.
         slide_codes (`int`): codes that generation adds before its window slides, in mode `paper`.
         training_codes (`int`): codes of a training segment.
@@ -293,6 +324,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     _optional = (
         *("time_step_rank", "dropout", "rhythm_dropout", "initializer_range", "training_codes", "active_genres"),
         "use_cache",
+        # of models saved by earlier versions, which had no such choice
+        *("code_head", "levels", "level_decoding", "mamba_placement", "norm_per_stream"),
     )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceConfig",
@@ -303,6 +336,9 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     keys_to_ignore_at_inference = ["cache"]
 
     codebook_size: int = 4375
+    code_head: Literal["joint", "factorised"] = "joint"
+    levels: list[int] | tuple[int, ...] | None = None
+    level_decoding: Literal["independent", "sequential"] = "independent"
     hidden_size: int = 512
     num_hidden_layers: int = 6
     num_attention_heads: int = 8
@@ -326,6 +362,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     use_universal_experts: bool = True
     use_genre_experts: bool = True
     use_mamba: bool = True
+    mamba_placement: Literal["experts", "layers"] = "experts"
+    norm_per_stream: bool = False
     genre_embedding: bool = False
     dropout: float = 0.25
     layer_norm_eps: float = 1e-5
@@ -344,6 +382,10 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.time_step_rank is None:
             self.time_step_rank = math.ceil(self.hidden_size / 16)
+        if self.code_head == "factorised" and self.levels is None and self.codebook_size == math.prod(PAPER_LEVELS):
+            self.levels = PAPER_LEVELS
+        if self.levels is not None:
+            self.levels = list(self.levels)
         if self.active_genres is not None:
             self.active_genres = list(self.active_genres)
         if self.music_columns is not None:
@@ -354,20 +396,29 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
 
     @classmethod
     def paper(cls, **overrides) -> "MegaDanceConfig":
-        """Every switch set to the paper's text."""
-        switches = {
-            "expert_composition": "parallel",
-            "genre_embedding": True,
-            "music_lookahead": 1,
-            "mlp_activation": "gelu",
-            "dropout": 0.25,
-        }
-        return cls(**{**switches, **overrides})
+        """Every switch and size set to the paper's text."""
+        return cls(**{**_ARRANGEMENTS["paper"], "dropout": 0.25, **overrides})
 
     @classmethod
-    def released(cls, **overrides) -> "MegaDanceConfig":
-        """Every switch set to the released code."""
-        return cls(**{"dropout": 0.4, **overrides})
+    def released_2025(cls, **overrides) -> "MegaDanceConfig":
+        """Every switch and size set to the authors' release of November 2025."""
+        return cls(**{**_ARRANGEMENTS["released_2025"], "dropout": 0.4, **overrides})
+
+    released = released_2025  # its name when it was the only one
+
+    @classmethod
+    def released_2026(cls, **overrides) -> "MegaDanceConfig":
+        """Every switch and size set to the authors' release of 2026."""
+        return cls(**{**_ARRANGEMENTS["released_2026"], "num_hidden_layers": 8, "dropout": 0.4, **overrides})
+
+    @property
+    def arrangement(self) -> str:
+        """ "paper", "released_2025" or "released_2026" where all switches are theirs, whatever the sizes; else "own"."""
+        own = {name: getattr(self, name) for name in _OWN_SWITCHES}
+        for name, switches in _ARRANGEMENTS.items():
+            if own == _OWN_SWITCHES and all(getattr(self, switch) == value for switch, value in switches.items()):
+                return name
+        return "own"
 
     @property
     def built_genres(self) -> list[str]:
@@ -399,6 +450,21 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         _require(self, "music_lookahead", self.music_lookahead in (0, 1), "use 0 or 1")
         largest = MAX_SIZES["hidden_size"]
         _require(self, "rhythm_size", 0 <= self.rhythm_size <= largest, f"use 0 (no rhythm encoder) to {largest}")
+
+    def validate_levels(self):
+        fits = self.code_head == "factorised" or self.level_decoding == "independent"
+        _require(self, "level_decoding", fits, 'it is for code_head="factorised"; leave it out')
+        if self.levels is None:
+            _require(self, "levels", self.code_head == "joint", "a factorised head needs the tokenizer's")
+            return
+        _require(self, "levels", self.code_head == "factorised", 'it is for code_head="factorised"; leave it out')
+        remedy = f"numbers of 2 or more whose product is codebook_size={self.codebook_size}"
+        _require(self, "levels", all(level >= 2 for level in self.levels), f"give {remedy}")
+        _require(self, "levels", math.prod(self.levels) == self.codebook_size, f"give {remedy}")
+
+    def validate_mamba_placement(self):
+        fits = self.use_mamba or self.mamba_placement == "experts"
+        _require(self, "mamba_placement", fits, "there is no Mamba with use_mamba=False; leave it out")
 
     def validate_music_columns(self):
         columns = self.music_columns

@@ -3,8 +3,6 @@
 Tensors keep the streams apart as [batch, 3, time, hidden]; attention joins them, which is the paper's concatenation along time.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -13,7 +11,7 @@ from .attention_megadance import SlidingWindowAttention
 from .cache_megadance import STREAMS, ExpertCache, MegaDanceCache
 from .configuration_megadance import MegaDanceConfig
 from .mamba_megadance import Mamba
-from .routing_megadance import GenreGroup, genre_key
+from .routing_megadance import Routing, genre_key
 
 
 class FeedForward(nn.Module):
@@ -29,19 +27,49 @@ class FeedForward(nn.Module):
         return self.fc2(self.act(self.fc1(hidden_states)))
 
 
+class StreamNorms(nn.ModuleDict):
+    """A norm of its own for each stream (2026 release)."""
+
+    def __init__(self, config: MegaDanceConfig):
+        super().__init__({stream: nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) for stream in STREAMS})
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """[batch, 3, time, hidden] -> same."""
+        streams = zip(STREAMS, hidden_states.unbind(1), strict=True)
+        return torch.stack([self[stream](x) for stream, x in streams], dim=1)
+
+
+def stream_mambas(config: MegaDanceConfig) -> nn.ModuleDict:
+    """A Mamba for each stream."""
+    return nn.ModuleDict({stream: Mamba(config) for stream in STREAMS})
+
+
+def mix_in_time(
+    mambas: nn.ModuleDict, norms: StreamNorms, hidden_states: torch.Tensor, cache: ExpertCache | None
+) -> torch.Tensor:
+    """Each stream through its own Mamba: [batch, 3, time, hidden] -> same."""
+    mixed = [
+        mambas[stream](x, None if cache is None else cache.mamba(index))
+        for index, (stream, x) in enumerate(zip(STREAMS, hidden_states.unbind(1), strict=True))
+    ]
+    # the norm comes after the sum here (released code; the paper does not say)
+    return norms(hidden_states + torch.stack(mixed, dim=1))
+
+
 class Expert(nn.Module):
-    """A Mamba-Transformer block."""
+    """A Mamba-Transformer block; without Mambas where the layer has them (`mamba_placement`)."""
 
     def __init__(self, config: MegaDanceConfig):
         super().__init__()
 
-        def norm() -> nn.LayerNorm:
-            return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        def norm() -> nn.Module:
+            per_stream = config.norm_per_stream
+            return StreamNorms(config) if per_stream else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-        self.use_mamba = config.use_mamba
+        self.use_mamba = config.use_mamba and config.mamba_placement == "experts"
         if self.use_mamba:
-            self.mambas = nn.ModuleDict({stream: Mamba(config) for stream in STREAMS})
-            self.mamba_norms = nn.ModuleDict({stream: norm() for stream in STREAMS})
+            self.mambas = stream_mambas(config)
+            self.mamba_norms = StreamNorms(config)
         self.attention_norm = norm()
         self.attention = SlidingWindowAttention(config)
         self.mlp_norm = norm()
@@ -49,23 +77,29 @@ class Expert(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, cache: ExpertCache | None = None, keep: int = 0
+        self,
+        hidden_states: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: ExpertCache | None = None,
+        keep: int = 0,
+        attentions: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """[batch, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
+        """[batch, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0.
+
+        The attention weights are added to `attentions` where that is given.
+        """
         if self.use_mamba:
-            streams = []
-            for index, (stream, x) in enumerate(zip(STREAMS, hidden_states.unbind(1), strict=True)):
-                mixed = self.mambas[stream](x, None if cache is None else cache.mamba(index))
-                # the norm comes after the sum here (released code; the paper does not say)
-                streams.append(self.mamba_norms[stream](x + mixed))
-            hidden_states = torch.stack(streams, dim=1)
-        attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep)
+            hidden_states = mix_in_time(self.mambas, self.mamba_norms, hidden_states, cache)
+        attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep, attentions)
         hidden_states = hidden_states[:, :, -keep:] + self.dropout(attended)
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
 
 
 class MegaDanceLayer(GradientCheckpointingLayer):
-    """Universal expert and genre experts (section 3.3.1); whole sequences are routed by their genre."""
+    """Universal expert and genre experts (section 3.3.1); whole sequences are routed by their genre.
+
+    With `mamba_placement="layers"` one Mamba for each stream, shared by all genres, comes before both (2026 release).
+    """
 
     def __init__(self, config: MegaDanceConfig, index: int):
         super().__init__()
@@ -73,6 +107,10 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         # Sharded training (FSDP) needs a gradient of every weight from every process, also where a genre is absent.
         self.every_expert_joins = False
         self.parallel = config.expert_composition == "parallel"
+        self.use_mamba = config.use_mamba and config.mamba_placement == "layers"
+        if self.use_mamba:
+            self.mambas = stream_mambas(config)
+            self.mamba_norms = StreamNorms(config)
         self.universal_expert = Expert(config) if config.use_universal_experts else None
         self.genre_experts = None
         if config.use_genre_experts:
@@ -81,31 +119,58 @@ class MegaDanceLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        groups: Sequence[GenreGroup],
+        routing: Routing,
         mask: torch.Tensor | None = None,
         cache: MegaDanceCache | None = None,
         keep: int = 0,
+        attentions: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """[batch sorted by genre, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0."""
-        universal = hidden_states
+        """[batch sorted by genre, 3, time, hidden] -> same, or only the last `keep` positions when that is not 0.
+
+        The layer's attention weights, [batch, experts, heads, queries, keys], are added to `attentions` where that is given.
+        """
+        universal_state = None if cache is None else cache.expert(self.index, 0, slice(None))
+        if self.use_mamba:
+            hidden_states = mix_in_time(self.mambas, self.mamba_norms, hidden_states, universal_state)
+        weights: list[torch.Tensor] | None = None if attentions is None else []
+        universal, special = hidden_states, None
         if self.universal_expert is not None:
-            state = None if cache is None else cache.expert(self.index, 0, slice(None))
             is_last = self.parallel or self.genre_experts is None
-            universal = self.universal_expert(hidden_states, mask, state, keep if is_last else 0)
-        if self.genre_experts is None:
+            universal = self.universal_expert(hidden_states, mask, universal_state, keep if is_last else 0, weights)
+        if self.genre_experts is not None:
+            source = hidden_states if self.parallel else universal
+            special = self._genre_experts(source, routing, mask, cache, keep, weights)
+        if attentions is not None and weights is not None:
+            attentions.append(torch.stack(weights, dim=1))
+        if special is None:
             return universal
-        slot = int(self.universal_expert is not None)
-        source = hidden_states if self.parallel else universal
-        outputs = []
-        for key, rows in groups:
-            state = None if cache is None else cache.expert(self.index, slot, rows)
-            outputs.append(self.genre_experts[key](source[rows], mask, state, keep))
-        special = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        if self.every_expert_joins and self.training:
-            used = {key for key, _ in groups}
-            absent = [expert for key, expert in self.genre_experts.items() if key not in used]
-            special = special + 0 * sum(weight.sum() for expert in absent for weight in expert.parameters())
         if self.parallel and self.universal_expert is not None:
             # The paper does not say how the two results join. Their average keeps the scale of one expert.
             return (universal + special) / 2
         return special
+
+    def _genre_experts(
+        self,
+        hidden_states: torch.Tensor,
+        routing: Routing,
+        mask: torch.Tensor | None,
+        cache: MegaDanceCache | None,
+        keep: int,
+        attentions: list[torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """Each genre's expert on its rows."""
+        assert self.genre_experts is not None
+        slot = int(self.universal_expert is not None)
+        outputs: list[torch.Tensor] = []
+        weights: list[torch.Tensor] | None = None if attentions is None else []
+        for key, rows in routing.groups:
+            state = None if cache is None else cache.expert(self.index, slot, rows)
+            outputs.append(self.genre_experts[key](routing.select(hidden_states, rows), mask, state, keep, weights))
+        joined = routing.join(outputs)
+        if attentions is not None and weights is not None:
+            attentions.append(routing.join(weights))
+        if self.every_expert_joins and self.training:
+            used = {key for key, _ in routing.groups}
+            absent = [expert for key, expert in self.genre_experts.items() if key not in used]
+            joined = joined + 0 * sum(weight.sum() for expert in absent for weight in expert.parameters())
+        return joined

@@ -59,9 +59,9 @@ class MegaDanceGenerateOutput(ModelOutput):
     Args:
         upper_codes, lower_codes: [batch, codes]; beyond an item's length its last code is repeated.
         lengths: [batch], codes of each item.
-        upper_logits, lower_logits: [batch, generated codes, codebook_size] before the logits processors, with
-            `output_logits=True`.
-        upper_scores, lower_scores: the same after them, with `output_scores=True`.
+        upper_logits, lower_logits: with `output_logits=True`, what `forward` gives for the generated codes: [batch, generated codes,
+            codebook_size], or of a factorised head the levels' logits side by side, [batch, generated codes, sum(levels)].
+        upper_scores, lower_scores: [batch, generated codes, codebook_size] after the logits processors, with `output_scores=True`.
         num_frames: [batch], frames of each item's music, where `generate` was told them.
         genre_ids: [batch].
     """
@@ -210,17 +210,19 @@ class MegaDanceGenerationMixin(GenerationMixin):
             )
         cache = self.make_cache(genre_ids, backend) if use_cache else None
         steps = self._window_logits(music, codes, genre_ids, mode, known, total, cache)
-        for index, logits in steps:
-            scores = processors(codes[:, :index], logits)
-            if scores.shape != logits.shape:
+        for index, code_scores, logits, states in steps:
+            scores = processors(codes[:, :index], code_scores)
+            if scores.shape != code_scores.shape:
                 raise ValueError(
-                    f"logits_processor gave scores of shape {tuple(scores.shape)}: give {tuple(logits.shape)}, as it got them"
+                    f"logits_processor gave scores of shape {tuple(scores.shape)}: give {tuple(code_scores.shape)}, as it got them"
                 )
             new = choose(scores, generation_config.do_sample, generator)
             ended = (index >= lengths).repeat(2)
             codes[:, index] = torch.where(ended, codes[:, index - 1], new)
             if generation_config.output_logits:
-                all_logits.append(logits)
+                if config.level_decoding == "sequential":  # a level's logits depend on the levels that were chosen
+                    logits = self.output_mlp(states, codes[:, index])
+                all_logits.append(logits.float())
             if generation_config.output_scores:
                 all_scores.append(scores)
             if streamer is not None:
@@ -238,7 +240,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
         return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *scored, frames, genre_ids)
 
     def _window_logits(self, music, codes, genre_ids, mode, known, total, cache):
-        """Yield (index, logits [2 * batch, codebook_size]) of each code to come; the caller fills `codes[:, index]`."""
+        """Yield the index of each code to come, the scores of codes [2 * batch, codebook_size], the head's logits and what it made
+        these of [2 * batch, hidden]; the caller fills `codes[:, index]`."""
         config = self.config
         upper, lower = codes.chunk(2)  # views
         cache_start = None
@@ -261,11 +264,20 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     genre_ids=genre_ids,
                     cache=cache,
                     logits_to_keep=1,
+                    output_code_scores=True,
                 )
-            logits = torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
-            if self.dtype == torch.float16 and logits.isnan().any():
+            scores, logits, states = (
+                torch.cat(tuple(streams))[:, -1]
+                for streams in (
+                    (outputs.upper_scores, outputs.lower_scores),
+                    (outputs.upper_logits, outputs.lower_logits),
+                    outputs.code_states.unbind(1),
+                )
+            )
+            scores = scores.float()
+            if self.dtype == torch.float16 and scores.isnan().any():
                 raise ValueError("dtype=float16: numbers of this model are too large for it; use bfloat16 or float32")
-            yield index, logits
+            yield index, scores, logits, states
 
     def _code_lengths(self, features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Whole code steps of music of each item, [batch]."""

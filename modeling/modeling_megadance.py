@@ -1,7 +1,8 @@
 """The generator: codes of both body halves from music, with universal and genre experts (paper, section 3.3).
 
 Three streams (upper-body codes, lower-body codes, music), one vector per code step each, pass through layers of experts.
-An expert is a whole Mamba-attention-feed-forward block (`experts_megadance.py`).
+An expert is a whole Mamba-attention-feed-forward block (`experts_megadance.py`); codes are embedded and scored in
+`code_head_megadance.py`.
 """
 
 import copy
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from .arguments_megadance import need_codes, need_counts, need_tensors
 from .attention_megadance import mask_of_new_positions
@@ -31,6 +31,7 @@ from .checkpoints_megadance import (
     remember_source,
     save_by_genre,
 )
+from .code_head_megadance import IGNORED, code_embedding, code_head
 from .configuration_megadance import MegaDanceConfig
 from .errors_megadance import ModelError
 from .experts_megadance import Expert, FeedForward, MegaDanceLayer
@@ -40,6 +41,8 @@ from .genres_megadance import match_genre
 from .mamba_megadance import Mamba
 from .rhythm_megadance import RhythmEncoder
 from .routing_megadance import Routing, check_genre_id, genre_key, route
+
+logger = logging.get_logger(__name__)
 
 _MISSING = (
     "a forward pass scores given codes (model(..., upper_codes=..., lower_codes=..., genre_ids=...)); to dance to music use "
@@ -63,11 +66,13 @@ class MegaDanceModelOutput(OutputWithCache):
         last_hidden_state: [batch, 3, time, hidden]; streams in the order upper, lower, music.
         cache: the [`MegaDanceCache`], when one was used.
         hidden_states: what entered the first layer and what each layer gave, shaped like `last_hidden_state`.
+        attentions: of each layer [batch, experts, heads, 3 time, 3 time]; the universal expert first, streams one after the other.
     """
 
     last_hidden_state: torch.Tensor | None = None
     cache: MegaDanceCache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -76,9 +81,13 @@ class MegaDanceMotionGenerationOutput(OutputWithCache):
 
     Args:
         loss: mean cross-entropy of the upper plus that of the lower stream, when labels were given, plus `rhythm_loss`.
-        upper_logits, lower_logits: [batch, time, codebook_size]; position i scores code i + 1.
-        cache, hidden_states: as in [`MegaDanceModelOutput`].
+        upper_logits, lower_logits: [batch, time, codebook_size], or of a factorised head the levels' logits side by side,
+            [batch, time, sum(levels)]; position i scores code i + 1.
+        cache, hidden_states, attentions: as in [`MegaDanceModelOutput`].
         rhythm_loss: mean squared error of the rhythm encoder, when `rhythm_labels` were given.
+        upper_scores, lower_scores: [batch, time, codebook_size], with `output_code_scores=True`: scores of whole codes, whatever
+            the head.
+        code_states: [batch, 2, time, hidden], with `output_code_scores=True`: what the head scored.
     """
 
     loss: torch.Tensor | None = None
@@ -86,7 +95,11 @@ class MegaDanceMotionGenerationOutput(OutputWithCache):
     lower_logits: torch.Tensor | None = None
     cache: MegaDanceCache | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
     rhythm_loss: torch.Tensor | None = None
+    upper_scores: torch.Tensor | None = None
+    lower_scores: torch.Tensor | None = None
+    code_states: torch.Tensor | None = None
 
 
 class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
@@ -295,9 +308,37 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
 
         `backend` as in `generate`.
         """
-        return MegaDanceCache(
-            self.config, genre_ids.to(self.device), self.base_model.upper_embedding.weight.dtype, backend
-        )
+        return MegaDanceCache(self.config, genre_ids.to(self.device), self.base_model.embedding_dtype, backend)
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, *args, **kwargs) -> str:
+        """Refuses what transformers takes for any model, but does not compute these."""
+        if requested_attention is not None and requested_attention.startswith("paged|"):
+            raise ValueError(f"attn_implementation={requested_attention!r} is for text; use 'sdpa' or 'eager'")
+        return super().get_correct_attn_implementation(requested_attention, *args, **kwargs)
+
+    def resize_token_embeddings(self, *args, **kwargs):
+        raise ValueError("the motion tokenizer determines the codes, codebook_size: train a model for another one")
+
+    def _cache_for(
+        self, genre_ids: torch.Tensor | None, cache: MegaDanceCache | None, use_cache: bool | None
+    ) -> MegaDanceCache | None:
+        """The cache of this call: the given one, a new one where it is asked for, or None."""
+        checkpointing = self.training and any(layer.gradient_checkpointing for layer in self.base_model.layers)
+        if checkpointing and (cache is not None or use_cache):
+            if cache is not None:
+                raise ValueError("cache can't go together with gradient checkpointing: leave it out in training")
+            logger.warning_once("`use_cache=True` can't go together with gradient checkpointing: no cache is made.")
+            return None
+        if cache is not None or genre_ids is None or use_cache is False:
+            return cache
+        if use_cache:
+            return self.make_cache(genre_ids)
+        by_config = self.config.use_cache and not (self.training or torch.is_grad_enabled())
+        return self.make_cache(genre_ids, "torch") if by_config else None
+
+    def _asked(self, name: str, value: bool | None) -> bool:
+        """An argument of `forward`, or where it is None the configuration's."""
+        return bool(getattr(self.config, name) if value is None else value)
 
     def genre_id(self, genre: str) -> int:
         """Id of a genre name, for `genre_ids`, spelled as `match_genre` allows.
@@ -338,8 +379,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         if len(set(keys)) < len(keys):
             raise ValueError(f"id2label={config.genres!r}: genres must differ in letters, digits or underscores")
         hidden = config.hidden_size
-        self.upper_embedding = nn.Embedding(config.codebook_size, hidden)
-        self.lower_embedding = nn.Embedding(config.codebook_size, hidden)
+        self.upper_embedding = code_embedding(config)
+        self.lower_embedding = code_embedding(config)
         self.rhythm_encoder = RhythmEncoder(config) if config.rhythm_size else None
         self.music_mlp = FeedForward(config.music_step_size, config.music_hidden_size, hidden, config.mlp_activation)
         self.genre_embedding = nn.Embedding(len(keys), hidden) if config.genre_embedding else None
@@ -348,6 +389,15 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         self.register_buffer("music_mean", torch.zeros(config.music_feature_size))
         self.register_buffer("music_std", torch.ones(config.music_feature_size))
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Of the upper body; there are two. peft asks for it, to let gradients into a frozen model."""
+        return self.upper_embedding
+
+    @property
+    def embedding_dtype(self) -> torch.dtype:
+        """The type that hidden states begin with."""
+        return next(self.upper_embedding.parameters()).dtype
 
     def set_music_statistics(self, mean, std) -> None:
         """Set what raw features are normalised with: `(features - mean) / std`, each of `music_feature_size` numbers."""
@@ -377,7 +427,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             return None
         features = self._normalize_music(input_features)
         mask = None if attention_mask is None else attention_mask.to(features.device)
-        return self.rhythm_encoder(features.to(self.upper_embedding.weight.dtype), mask)
+        return self.rhythm_encoder(features.to(self.embedding_dtype), mask)
 
     def encode_music(self, input_features: torch.Tensor, rhythm: torch.Tensor | None = None) -> torch.Tensor:
         """The music as each position gets it: raw [batch, frames, music_feature_size] -> [batch, whole code steps, hidden].
@@ -424,7 +474,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             if available == steps:
                 music = torch.cat((music, music[:, -1:]), dim=1)
             music = music[:, 1:]  # position i, which predicts code i + 1, gets step i + 1
-        return music.to(self.upper_embedding.weight.dtype)
+        return music.to(self.embedding_dtype)
 
     def forward(
         self,
@@ -433,20 +483,26 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         lower_codes: torch.Tensor | None = None,
         genre_ids: torch.Tensor | None = None,
         cache: MegaDanceCache | None = None,
-        use_cache: bool = False,
-        output_hidden_states: bool = False,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
         rhythm: torch.Tensor | None = None,
         positions_to_keep: int = 0,
         music_embeds: torch.Tensor | None = None,
         past_key_values: MegaDanceCache | None = None,
         attention_mask: torch.Tensor | None = None,
         num_frames: Sequence[int] | None = None,
-    ) -> MegaDanceModelOutput:
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> MegaDanceModelOutput | tuple:
         """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
         positions when that is not 0, and nothing is computed for the others that these do not need."""
-        cache = _one_cache(cache, past_key_values)
-        if cache is None and use_cache and genre_ids is not None:
-            cache = self.make_cache(genre_ids)
+        cache = self._cache_for(genre_ids, _one_cache(cache, past_key_values), use_cache)
+        output_hidden_states = self._asked("output_hidden_states", output_hidden_states)
+        attentions: list[torch.Tensor] | None = [] if self._asked("output_attentions", output_attentions) else None
+        if attentions is not None and cache is not None and cache.position > 0:
+            raise ValueError(
+                "output_attentions=True: a cache has no attention of the positions before; give all codes without one"
+            )
         hidden, routing = self.embed(
             input_features, upper_codes, lower_codes, genre_ids, cache, rhythm, music_embeds, attention_mask, num_frames
         )
@@ -455,13 +511,18 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         all_hidden = [routing.restore(hidden)] if output_hidden_states else []
         for layer in self.layers:
             keep = positions_to_keep if layer is self.layers[-1] else 0
-            hidden = layer(hidden, routing.groups, mask, cache, keep)
+            hidden = layer(hidden, routing, mask, cache, keep, attentions)
             if output_hidden_states:
                 all_hidden.append(routing.restore(hidden))
         if cache is not None:
             cache.position += steps
-        hidden_states = tuple(all_hidden) if output_hidden_states else None
-        return MegaDanceModelOutput(routing.restore(hidden), cache, hidden_states)
+        output = MegaDanceModelOutput(
+            routing.restore(hidden),
+            cache,
+            tuple(all_hidden) if output_hidden_states else None,
+            None if attentions is None else tuple(routing.restore(weights) for weights in attentions),
+        )
+        return output if self._asked("return_dict", return_dict) else output.to_tuple()
 
     def embed(
         self,
@@ -506,11 +567,12 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 f"music_embeds has shape {tuple(music_embeds.shape)}; these codes need "
                 f"{(batch, steps, self.config.hidden_size)}"
             )
-        if cache is None and upper_codes.device.type == "cpu":  # on other devices looking would be waiting
+        checks = not torch.compiler.is_compiling()
+        if checks and cache is None and upper_codes.device.type == "cpu":  # on other devices looking would be waiting
             for name, codes in (("upper_codes", upper_codes), ("lower_codes", lower_codes)):
                 if not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
                     raise ValueError(f"{name} has codes outside 0 to {self.config.codebook_size - 1}")
-        if cache is not None and not torch.equal(cache.genre_ids, genre_ids):
+        if checks and cache is not None and not torch.equal(cache.genre_ids, genre_ids):
             raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
 
         if input_features is not None:
@@ -530,13 +592,12 @@ class MegaDanceModel(MegaDancePreTrainedModel):
 class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGenerationMixin):
     """The generator with its output layers: next upper-body and lower-body codes from the codes so far and the music."""
 
+    accepts_loss_kwargs = True  # Trainer gives num_items_in_batch
+
     def __init__(self, config: MegaDanceConfig):
         super().__init__(config)
         self.model = MegaDanceModel(config)
-        # one for both streams
-        self.output_mlp = FeedForward(
-            config.hidden_size, config.output_hidden_size, config.codebook_size, config.mlp_activation
-        )
+        self.output_mlp = code_head(config)  # one for both streams
         # the one that transformers derives from the configuration would not keep fields of its own when loaded
         self.generation_config = GenerationConfig(mode="paper", start_codes={})
         self.post_init()
@@ -554,30 +615,38 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         upper_labels: torch.Tensor | None = None,
         lower_labels: torch.Tensor | None = None,
         cache: MegaDanceCache | None = None,
-        use_cache: bool = False,
+        use_cache: bool | None = None,
         logits_to_keep: int = 0,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool | None = None,
         rhythm: torch.Tensor | None = None,
         rhythm_labels: torch.Tensor | None = None,
         music_embeds: torch.Tensor | None = None,
         past_key_values: MegaDanceCache | None = None,
         attention_mask: torch.Tensor | None = None,
         num_frames: Sequence[int] | None = None,
-    ) -> MegaDanceMotionGenerationOutput:
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_code_scores: bool = False,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> MegaDanceMotionGenerationOutput | tuple:
         """Score the next codes.
 
         Args:
             input_features: [batch, frames, music_feature_size], raw features at `config.fps`; `frames_per_code` frames
                 per code. Position i gets music step i, or i + 1 with `music_lookahead=1`; where no step is left for the last
                 position (its prediction lies beyond the music), it gets the last one again. One more step may be given then.
-            upper_codes, lower_codes: [batch, time], 0 to codebook_size - 1. With a cache, only the new ones.
+            upper_codes, lower_codes: [batch, time], 0 to codebook_size - 1. With a cache, only the new ones. `labels`, which
+                are the same, when None.
             genre_ids: [batch], see [`~MegaDancePreTrainedModel.genre_id`].
             upper_labels, lower_labels: [batch, time]: the codes themselves; they are shifted here, so that position i
                 is compared with label i + 1. -100 is left out.
             cache: of the positions before these, see `make_cache`; overwritten in place.
-            use_cache: make a cache when none is given. Inference only: no gradient flows through a cache.
+            use_cache: make a cache when none is given; as `config.use_cache` says when None, where no gradient is computed.
+                Inference only: no gradient flows through a cache.
             logits_to_keep: only the last so many positions' logits; 0 for all.
-            output_hidden_states: also give what each layer makes.
+            output_hidden_states, output_attentions, return_dict: as in transformers; the configuration's when None. Attention
+                weights are computed eagerly.
             rhythm: [batch, frames, 4], what `model.encode_rhythm` reads from the whole song, or known phases as
                 `phase_vectors` writes them; read from these `input_features` when None. Without meaning for a model
                 without rhythm encoder.
@@ -590,22 +659,33 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 else needs it: what follows a code never changes it.
             num_frames: [batch], as the processor counts the songs' frames; only its length is looked at, so that
                 `model(**processor(...), upper_codes=..., lower_codes=...)` works.
+            labels: [batch, 2, time], `upper_labels` and `lower_labels` in one tensor, as `Trainer` wants them.
+            output_code_scores: also score whole codes (`upper_scores`, `lower_scores`) where a factorised head scores levels.
+            num_items_in_batch: labels of all the batches that make one step, of both streams; the loss is their sum, divided by
+                half of it, instead of the mean. `Trainer` gives it when it accumulates gradients.
 
         Raises:
             ValueError: codes or genres are missing, shapes that do not fit, a genre that is unknown or not built.
         """
+        if labels is not None:
+            upper_labels, lower_labels = self._labels(labels, upper_labels, lower_labels)
+            if upper_codes is None and lower_codes is None:
+                upper_codes, lower_codes = labels.unbind(1)
+        for name, given in (("upper_labels", upper_labels), ("lower_labels", lower_labels)):
+            if given is not None and upper_codes is not None and given.shape != upper_codes.shape:
+                raise ValueError(f"{name} has shape {tuple(given.shape)}, but upper_codes {tuple(upper_codes.shape)}")
         if (upper_labels is not None or lower_labels is not None) and logits_to_keep:
             raise ValueError(f"logits_to_keep={logits_to_keep} can't go together with labels; leave one of them out")
-        cache = _one_cache(cache, past_key_values)
+        as_dict = self._asked("return_dict", return_dict)
         rhythm_loss = None
         if rhythm_labels is not None:
             need_tensors("give the music whose rhythm is known", input_features=input_features)
             assert input_features is not None
             rhythm_loss = self._rhythm_loss(input_features, rhythm_labels, attention_mask)
             if upper_codes is None:
-                return MegaDanceMotionGenerationOutput(rhythm_loss, rhythm_loss=rhythm_loss)
-        if cache is None and use_cache and genre_ids is not None:
-            cache = self.make_cache(genre_ids)
+                output = MegaDanceMotionGenerationOutput(rhythm_loss, rhythm_loss=rhythm_loss)
+                return output if as_dict else output.to_tuple()
+        cache = self._cache_for(genre_ids, _one_cache(cache, past_key_values), use_cache)
         inputs: dict[str, Any] = {
             "input_features": input_features,
             "upper_codes": upper_codes,
@@ -617,34 +697,102 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             "attention_mask": attention_mask,
             "num_frames": num_frames,
         }
-        # A backend, where one serves, computes the layers and the logits: without gradients, dropout and hidden states.
-        inference = not (self.training or output_hidden_states or torch.is_grad_enabled())
+        output_hidden_states = self._asked("output_hidden_states", output_hidden_states)
+        output_attentions = self._asked("output_attentions", output_attentions)
+        # A backend, where one serves, computes the layers and the head: without gradients, dropout and inner values.
+        inference = not (self.training or output_hidden_states or output_attentions or torch.is_grad_enabled())
         inference = inference and not torch.is_autocast_enabled(self.device.type)
         stepper = cache.stepper(self) if cache is not None and inference else None
         if cache is None or stepper is None:
-            outputs = self.model(**inputs, output_hidden_states=output_hidden_states, positions_to_keep=logits_to_keep)
-            logits = self.output_mlp(outputs.last_hidden_state[:, :2, -logits_to_keep:])  # -0: all
+            outputs = self.model(
+                **inputs,
+                use_cache=False,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+                positions_to_keep=logits_to_keep,
+                return_dict=True,
+            )
+            states = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
+            head = self.output_mlp
         else:
             hidden, routing = self.model.embed(**inputs)
-            logits = routing.restore(stepper(hidden, logits_to_keep))
+            states = routing.restore(stepper(hidden, logits_to_keep))
             cache.position += hidden.shape[2]
-            outputs = MegaDanceModelOutput()
+            outputs, head = MegaDanceModelOutput(), stepper.head
+        next_codes = None
+        if self.config.level_decoding == "sequential":
+            next_codes = self._next_codes(upper_codes, lower_codes, upper_labels, lower_labels, states.shape[2])
+        logits = head(states, next_codes)
         upper_logits, lower_logits = logits.unbind(1)
         losses = [
-            F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+            self._code_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)
             for logits, labels in ((upper_logits, upper_labels), (lower_logits, lower_labels))
             if labels is not None
         ]
         if rhythm_loss is not None:
             losses.append(rhythm_loss)
-        return MegaDanceMotionGenerationOutput(
+        output = MegaDanceMotionGenerationOutput(
             sum(losses) if losses else None,
             upper_logits,
             lower_logits,
             cache,
             outputs.hidden_states,
+            outputs.attentions,
             rhythm_loss,
         )
+        if output_code_scores:
+            scores = logits if self.config.code_head == "joint" else head.over_codes(states)
+            output.upper_scores, output.lower_scores = scores.unbind(1)
+            output.code_states = states
+        return output if as_dict else output.to_tuple()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The last layer of the head."""
+        return self.output_mlp.fc2
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.output_mlp.fc2 = new_embeddings
+
+    @staticmethod
+    def _labels(
+        labels: torch.Tensor, upper_labels: torch.Tensor | None, lower_labels: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if upper_labels is not None or lower_labels is not None:
+            raise ValueError("labels holds both streams; leave upper_labels and lower_labels out")
+        need_codes(labels=labels)
+        if labels.dim() != 3 or labels.shape[1] != 2:
+            raise ValueError(
+                f"labels has shape {tuple(labels.shape)}; expected (batch, 2, codes), the upper body first"
+            )
+        upper, lower = labels.unbind(1)
+        return upper, lower
+
+    @staticmethod
+    def _next_codes(
+        upper_codes: torch.Tensor | None,
+        lower_codes: torch.Tensor | None,
+        upper_labels: torch.Tensor | None,
+        lower_labels: torch.Tensor | None,
+        steps: int,
+    ) -> torch.Tensor:
+        """The code that each of the last `steps` positions scores, [batch, 2, steps]: the label, where there is none the code
+        that follows, and -1 for the last position."""
+        streams = []
+        for codes, labels in ((upper_codes, upper_labels), (lower_codes, lower_labels)):
+            assert codes is not None
+            following = codes if labels is None else torch.where(labels == IGNORED, codes, labels)
+            streams.append(nn.functional.pad(following[:, 1:], (0, 1), value=-1)[:, -steps:])
+        return torch.stack(streams, dim=1)
+
+    def _code_loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None
+    ) -> torch.Tensor:
+        """Mean cross-entropy of the codes of one stream, whose logits and labels are already next to each other."""
+        total = self.output_mlp.cross_entropy(logits, labels).sum()
+        if num_items_in_batch is None:
+            return total / (labels != IGNORED).sum()
+        count = torch.as_tensor(num_items_in_batch, device=total.device)
+        return 2 * total / count  # there are two streams, and the loss is the sum of their means
 
     def _rhythm_loss(
         self, input_features: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor | None

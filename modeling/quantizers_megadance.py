@@ -12,7 +12,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -158,6 +158,20 @@ class ScalarNorm(nn.BatchNorm1d):
         return centred * (variance[:, None] + self.eps).rsqrt()
 
 
+def _radix(levels: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([math.prod(levels[:digit]) for digit in range(len(levels))], device=device)
+
+
+def digits_to_codes(digits: Tensor, levels: Sequence[int]) -> Tensor:
+    """Digits (..., n) of 0 to L-1 -> codes (...), mixed-radix numbers, least significant digit first."""
+    return (digits.long() * _radix(levels, digits.device)).sum(-1)
+
+
+def codes_to_digits(codes: Tensor, levels: Sequence[int]) -> Tensor:
+    """Codes (...) -> digits (..., n)."""
+    return (codes[..., None] // _radix(levels, codes.device)) % torch.tensor(tuple(levels), device=codes.device)
+
+
 class FiniteScalarQuantizer(Quantizer):
     """Finite scalar quantization (Mentzer et al. 2023; paper, Eq. 1): a few bounded scalars, each rounded to a level.
 
@@ -182,9 +196,6 @@ class FiniteScalarQuantizer(Quantizer):
         # made when needed: a buffer would hold garbage after loading through the meta device
         return torch.tensor(self.levels, device=device)
 
-    def _radix(self, device: torch.device) -> Tensor:
-        return torch.tensor([math.prod(self.levels[:digit]) for digit in range(len(self.levels))], device=device)
-
     def scalars(self, hidden: Tensor) -> Tensor:
         """Vectors (batch, steps, code_size) -> scalars (batch, steps, digits) before they are bounded and rounded."""
         scalars = self.project_in(hidden).float()
@@ -199,11 +210,11 @@ class FiniteScalarQuantizer(Quantizer):
 
     def digits_to_codes(self, digits: Tensor) -> Tensor:
         """Digits (..., n) of 0 to L-1 -> codes (...)."""
-        return (digits.long() * self._radix(digits.device)).sum(-1)
+        return digits_to_codes(digits, self.levels)
 
     def codes_to_digits(self, codes: Tensor) -> Tensor:
         """Codes (...) -> digits (..., n)."""
-        return (codes[..., None] // self._radix(codes.device)) % self._levels(codes.device)
+        return codes_to_digits(codes, self.levels)
 
     def digits_to_values(self, digits: Tensor) -> Tensor:
         """Digits (..., n) -> values in [-1, 1]."""

@@ -14,10 +14,10 @@ def genre_key(genre: str) -> str:
 
 
 class GenreGroup(NamedTuple):
-    """Neighbouring rows of the sorted batch that share a genre."""
+    """The rows of the sorted batch that share a genre: neighbours, or under `torch.compile` a mask, [batch]."""
 
     key: str
-    rows: slice
+    rows: slice | torch.Tensor
 
 
 class Routing(NamedTuple):
@@ -29,8 +29,8 @@ class Routing(NamedTuple):
     """
 
     groups: list[GenreGroup]
-    order: torch.Tensor | None
-    inverse: torch.Tensor | None
+    order: torch.Tensor | None = None
+    inverse: torch.Tensor | None = None
 
     def sort(self, x: torch.Tensor) -> torch.Tensor:
         """Rows in the order of `groups`."""
@@ -40,13 +40,35 @@ class Routing(NamedTuple):
         """Sorted rows in the order in which they came."""
         return x if self.inverse is None else x[self.inverse]
 
+    def select(self, x: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
+        """The rows of `x` that a group's expert computes: its own, or all of them where the group is a mask."""
+        return x[rows] if isinstance(rows, slice) else x
+
+    def join(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        """What the groups' experts gave, in the order of `groups`, as one batch."""
+        joined = parts[0]
+        if len(parts) == 1:
+            return joined
+        if isinstance(self.groups[0].rows, slice):
+            return torch.cat(parts)
+        for (_, mask), part in zip(self.groups[1:], parts[1:], strict=True):
+            joined = torch.where(mask.view(-1, *[1] * (part.dim() - 1)), part, joined)
+        return joined
+
 
 def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
     """Sort a batch, `genre_ids` [batch], by genre.
 
+    Under `torch.compile` shapes must not depend on what is in a tensor: each expert that is built then computes the whole batch, and its
+    rows are chosen afterwards. `active_genres` of
+    `from_pretrained`, or a cache, which is routed beforehand, spare that.
+
     Raises:
-        ValueError: an id is no genre, or its expert is not built.
+        ValueError: an id is no genre, or its expert is not built. Unnoticed under `torch.compile`.
     """
+    if torch.compiler.is_compiling():
+        ids = [(genre_key(genre), config.genres.index(genre)) for genre in config.built_genres]
+        return Routing([GenreGroup(key, genre_ids == index) for key, index in ids])
     ids = genre_ids.tolist()
     groups, start = [], 0
     for index in sorted(set(ids)):
@@ -55,7 +77,7 @@ def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
         groups.append(GenreGroup(genre_key(config.genres[index]), slice(start, stop)))
         start = stop
     if sorted(ids) == ids:
-        return Routing(groups, None, None)
+        return Routing(groups)
     order = torch.argsort(genre_ids, stable=True)
     return Routing(groups, order, torch.argsort(order))
 

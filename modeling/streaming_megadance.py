@@ -274,9 +274,10 @@ class CodeStream:
             cache=self._cache,
             logits_to_keep=1,
             rhythm=None if rhythm is None else rhythm[None],
+            output_code_scores=True,
         )
-        logits = torch.cat((outputs.upper_logits, outputs.lower_logits))[:, -1].float()
-        scores = self._processors(self.codes, logits)
+        scores = torch.cat((outputs.upper_scores, outputs.lower_scores))[:, -1].float()
+        scores = self._processors(self.codes, scores)
         new = choose(scores, self._generation.do_sample, self._generator)[:, None]
         self.codes = torch.cat((self.codes, new), dim=1)
 

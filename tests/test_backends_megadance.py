@@ -36,10 +36,10 @@ def asked(monkeypatch):
 
         def step(hidden_states, keep):
             events.append(tuple(hidden_states.shape))
-            logits = torch.zeros(len(hidden_states), 2, keep or hidden_states.shape[2], 15)
-            logits[..., 3] = 1  # the code that it always chooses
-            return logits
+            return hidden_states[:, :2, -keep:]
 
+        # code 3 whatever comes
+        step.head = lambda states, next_codes: torch.eye(15)[3].expand(*states.shape[:-1], 15)
         return step
 
     register_backend("mine", Backend(prepare))

@@ -68,7 +68,7 @@ def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepp
     """None without numba, on other devices, in a forked process (which numba's threads would end), for experts without
     Mamba and for weights of other types."""
     layers = model.base_model.layers
-    if model.device.type != "cpu" or in_forked_process() or not model.config.use_mamba or loops() is None:
+    if model.device.type != "cpu" or in_forked_process() or _is_other(model.config) or loops() is None:
         return None
     weights = [layer.weight.data for layer in layers.modules() if hasattr(layer, "out_features")]
     if len({weight.dtype for weight in weights}) != 1 or not {weights[0].dtype, model.dtype} <= WEIGHT_TYPES:
@@ -78,17 +78,22 @@ def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepp
     return CompiledStepper(model, cache)
 
 
+def _is_other(config) -> bool:
+    return not config.use_mamba or config.mamba_placement != "experts" or config.norm_per_stream
+
+
 class CompiledStepper:
     """The stepper; see `Stepper`."""
 
     def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
         self.layers = layer_steps(model, cache, CompiledExpert, np.concatenate)
-        large = sum(layer.weight.numel() for layer in (model.output_mlp.fc1, model.output_mlp.fc2)) >= LARGE
+        joint = model.config.code_head == "joint"
+        large = joint and sum(layer.weight.numel() for layer in (model.output_mlp.fc1, model.output_mlp.fc2)) >= LARGE
         self.head = CompiledFeedForward(model.output_mlp) if large else model.output_mlp
 
     def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
         x = torch.from_numpy(walk(self.layers, _floats(hidden_states), keep))
-        return self.head(x[:, :2].to(hidden_states.dtype))
+        return x[:, :2].to(hidden_states.dtype)
 
 
 class CompiledExpert:
@@ -111,13 +116,13 @@ class CompiledExpert:
 
 
 class CompiledFeedForward:
-    """What `FeedForward.forward` computes."""
+    """What `JointHead.forward` computes."""
 
     def __init__(self, mlp: FeedForward):
         self.layers, self.act = [_product_arguments(layer) for layer in (mlp.fc1, mlp.fc2)], mlp.act
         self.sizes = [len(layer.weight) for layer in (mlp.fc1, mlp.fc2)]
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, next_codes: Tensor | None = None) -> Tensor:
         """[..., inputs] -> [..., outputs], in the type of `x`."""
         rows = _floats(x).reshape(1, -1, x.shape[-1])
         middle, output = (torch.empty(1, rows.shape[1], size) for size in self.sizes)

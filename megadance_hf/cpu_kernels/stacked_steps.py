@@ -24,6 +24,8 @@ from .walk import layer_steps, walk
 def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
     """None where weights are quantized."""
     layers = [module for module in model.base_model.layers.modules() if hasattr(module, "out_features")]
+    if model.config.mamba_placement != "experts" or model.config.norm_per_stream:
+        return None
     if not all(type(layer) is nn.Linear and type(layer.weight.data) is Tensor for layer in layers):
         return None
     return StackedStepper(model, cache)
@@ -33,7 +35,7 @@ class StackedStepper:
     """The stepper; see `Stepper`."""
 
     def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
-        self.cache, self.context, self.output_mlp = cache, model.config.context_codes, model.output_mlp
+        self.cache, self.context, self.head = cache, model.config.context_codes, model.output_mlp
         self.mask: Tensor | None = None
         self.layers = layer_steps(model, cache, lambda expert, state: StackedExpert(expert, state, self))
 
@@ -41,7 +43,7 @@ class StackedStepper:
         steps, streams = hidden_states.shape[2], len(STREAMS)
         past, device = self.cache.position, hidden_states.device
         self.mask = mask_of_new_positions(steps, past, self.context, streams, device)
-        return self.output_mlp(walk(self.layers, hidden_states, keep)[:, :2])
+        return walk(self.layers, hidden_states, keep)[:, :2]
 
 
 class StackedExpert:

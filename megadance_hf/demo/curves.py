@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
@@ -86,8 +85,7 @@ def genre_curve(pipe: MusicToDancePipeline, dance: Motion, features: np.ndarray)
             output = model(music_segments, upper, lower, genre_ids=ids, rhythm=rhythm_segments)
             likelihoods = 0
             for logits, labels in ((output.upper_logits, upper), (output.lower_logits, lower)):
-                log_probabilities = F.log_softmax(logits[:, :-1].float(), -1)
-                likelihoods = likelihoods + log_probabilities.gather(-1, labels[:, 1:, None])[..., 0]
+                likelihoods = likelihoods - model.output_mlp.cross_entropy(logits[:, :-1], labels[:, 1:])
             for start, segment in zip(batch, likelihoods.cpu(), strict=True):  # segment: [length - 1]
                 skipped = 0 if start == 0 else length - 1 - stride
                 scores[row, start + skipped : start + length - 1] = segment[skipped:]

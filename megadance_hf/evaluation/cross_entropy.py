@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.metrics import paired_test
@@ -96,7 +95,6 @@ def _segment_losses(
         now = None if beat is None else beat[number]
         output, scores = model(music[number], *pieces, genre_ids=genre_ids, rhythm=now), []
         for logits, labels in zip((output.upper_logits, output.lower_logits), pieces, strict=True):
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="none")
-            scores.append(loss.view(len(labels), -1).mean(1))
+            scores.append(model.output_mlp.cross_entropy(logits[:, :-1], labels[:, 1:]).mean(1))
         losses.append(torch.stack(scores, dim=1).cpu().numpy())
     return np.concatenate(losses)
