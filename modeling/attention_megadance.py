@@ -18,15 +18,18 @@ def sliding_window_mask(query_positions: torch.Tensor, key_positions: torch.Tens
 
 
 def mask_of_new_positions(
-    steps: int, past: int, context: int, streams: int, device: torch.device
+    steps: int, past: int, context: int, streams: int, device: torch.device, cached: bool = False
 ) -> torch.Tensor | None:
     """The mask of positions that follow `past` others: [steps * streams, (cached positions + steps) * streams].
 
     Cached positions are in the order of the cache's ring; the streams of a position are neighbours, and all see the same. None for a single
-    position, from which nothing is hidden.
+    position, from which nothing is hidden, unless it is `cached` under `torch.compile`: then it gets the whole ring.
     """
     if steps == 1:
-        return None
+        if not (cached and torch.compiler.is_compiling()):
+            return None
+        filled = torch.arange(context, device=device) <= past
+        return filled.repeat_interleave(streams).expand(streams, -1)
     queries = torch.arange(past, past + steps, device=device)
     ring = torch.arange(min(past, context), device=device)
     if past > context:  # slot s holds the latest position p < past with p % context == s

@@ -4,6 +4,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from transformers.cache_utils import Cache
 
 from .backends_megadance import Stepper, prepare_stepper
 from .configuration_megadance import MegaDanceConfig
@@ -23,7 +24,7 @@ class MambaState(NamedTuple):
     ssm: torch.Tensor  # [batch, state, inner]
 
 
-class MegaDanceCache:
+class MegaDanceCache(Cache):
     """The state of a batch of dances, allocated once and written in place: its size does not depend on their length.
 
     A dance uses one genre, so a layer keeps the state of at most two experts, however many genres there are; of Mambas that experts share,
@@ -42,6 +43,7 @@ class MegaDanceCache:
     """
 
     def __init__(self, config: MegaDanceConfig, genre_ids: torch.Tensor, dtype: torch.dtype, backend: str = "auto"):
+        super().__init__(layers=[])  # transformers' layers hold keys and values alone
         device, batch, streams = genre_ids.device, genre_ids.shape[0], len(STREAMS)
         self.config, self.backend = config, backend
         experts = (config.num_hidden_layers, int(config.use_universal_experts) + int(config.use_genre_experts))
@@ -57,13 +59,87 @@ class MegaDanceCache:
 
     def _begin(self, genre_ids: torch.Tensor) -> None:
         self.genre_ids, self.routing = genre_ids.clone(), route(genre_ids, self.config)
-        self._experts: dict[tuple, ExpertCache] = {}
+        self._make_views()
         self._stepper: Stepper | None = None
         self._prepared_by = -1  # the process that has asked the backends
 
-    def get_seq_length(self) -> int:
+    def __len__(self) -> int:
+        return self.config.num_hidden_layers
+
+    def _make_views(self) -> None:
+        parts = [
+            (0, slice(None)),
+            *((slot, rows) for slot in range(self.keys.shape[1]) for _, rows in self.routing.groups),
+        ]
+        self._experts = {
+            (layer, slot, rows.start, rows.stop): ExpertCache(self, layer, slot, rows)
+            for layer in range(len(self))
+            for slot, rows in parts
+        }
+
+    def __getstate__(self) -> dict:
+        # a copy makes its own views, and asks the backends itself
+        return {**vars(self), "_experts": {}, "_stepper": None, "_prepared_by": -1}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._make_views()
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions seen so far (of each stream)."""
         return self.position
+
+    def get_max_cache_shape(self, layer_idx: int = 0) -> int:
+        """-1: there is no longest dance."""
+        return -1
+
+    get_max_length = get_max_cache_shape  # its name since transformers 5.22
+
+    @property
+    def is_initialized(self) -> bool:
+        return True
+
+    @property
+    def is_sliding(self) -> list[bool]:
+        return [True] * len(self)
+
+    @property
+    def is_compileable(self) -> bool:
+        return True
+
+    @property
+    def max_batch_size(self) -> int:
+        return len(self.genre_ids)
+
+    @property
+    def max_cache_len(self) -> int:
+        """Positions whose keys and values are kept."""
+        return self.config.context_codes
+
+    def update(self, *args, **kwargs):
+        raise ValueError("this cache is filled by the model: give it as `cache` of forward")
+
+    def crop(self, *args, **kwargs):
+        raise ValueError("the state of a Mamba can't be taken back: copy the cache before, with copy.deepcopy")
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows of the batch, in this order."""
+        device = self.genre_ids.device
+        chosen = torch.arange(len(self.genre_ids), device=device)[indices.to(device)]
+        rows = chosen if self.routing.inverse is None else self.routing.inverse[chosen]
+        rows = route(self.genre_ids[chosen], self.config).sort(rows)
+        self.conv, self.ssm = (state.index_select(3, rows) for state in (self.conv, self.ssm))
+        self.keys, self.values = (state.index_select(2, rows) for state in (self.keys, self.values))
+        self._begin(self.genre_ids[chosen])
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Take each row from the row that `beam_idx` [batch] names."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row, the copies beside each other."""
+        rows = torch.arange(len(self.genre_ids), device=self.genre_ids.device)
+        self.batch_select_indices(rows.repeat_interleave(repeats))
 
     def reset(self, genre_ids: torch.Tensor | None = None) -> None:
         """Forget everything; `genre_ids` of the same batch size may change."""
@@ -75,10 +151,7 @@ class MegaDanceCache:
 
     def expert(self, layer: int, slot: int, rows: slice) -> "ExpertCache":
         """The part of one expert: `slot` 0 is the first expert of the layer, `rows` its part of the batch."""
-        key = (layer, slot, rows.start, rows.stop)
-        if key not in self._experts:
-            self._experts[key] = ExpertCache(self, layer, slot, rows)
-        return self._experts[key]
+        return self._experts[layer, slot, rows.start, rows.stop]
 
     def stepper(self, model: "MegaDanceForMotionGeneration") -> Stepper | None:
         """What a backend computes with; None: the modules do. Asked once, and once more in a process that is forked."""
@@ -120,8 +193,14 @@ class ExpertCache:
 
     def extend(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Remember the keys and values of new positions, [batch, heads, time, 3, head size]; returns those of all positions that these
-        may attend to. The order of past positions is that of the ring."""
+        may attend to. The order of past positions is that of the ring. Of a single position under `torch.compile` it returns the whole
+        ring, for a mask to choose from: its shape is then the same at every position."""
         context, steps = self.keys.shape[2], key.shape[2]
+        if steps == 1 and torch.compiler.is_compiling():
+            is_new = (torch.arange(context, device=key.device) == self.position % context).view(-1, 1, 1)
+            for ring, new in ((self.keys, key), (self.values, value)):
+                ring.copy_(torch.where(is_new, new.detach(), ring))
+            return self.keys, self.values
         past = min(self.position, context)
         kept = min(steps, context)  # of the new ones, only the last `context` can ever be attended to again
         first = (self.position + steps - kept) % context

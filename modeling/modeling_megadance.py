@@ -507,7 +507,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             input_features, upper_codes, lower_codes, genre_ids, cache, rhythm, music_embeds, attention_mask, num_frames
         )
         steps, past = hidden.shape[2], 0 if cache is None else cache.position
-        mask = mask_of_new_positions(steps, past, self.config.context_codes, len(STREAMS), hidden.device)
+        context, cached = self.config.context_codes, cache is not None
+        mask = mask_of_new_positions(steps, past, context, len(STREAMS), hidden.device, cached)
         all_hidden = [routing.restore(hidden)] if output_hidden_states else []
         for layer in self.layers:
             keep = positions_to_keep if layer is self.layers[-1] else 0
@@ -699,9 +700,9 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         }
         output_hidden_states = self._asked("output_hidden_states", output_hidden_states)
         output_attentions = self._asked("output_attentions", output_attentions)
-        # A backend, where one serves, computes the layers and the head: without gradients, dropout and inner values.
+        # A backend, where one serves, computes the layers and the head: without gradients, dropout and inner values, and not in a graph.
         inference = not (self.training or output_hidden_states or output_attentions or torch.is_grad_enabled())
-        inference = inference and not torch.is_autocast_enabled(self.device.type)
+        inference = inference and not (torch.compiler.is_compiling() or torch.is_autocast_enabled(self.device.type))
         stepper = cache.stepper(self) if cache is not None and inference else None
         if cache is None or stepper is None:
             outputs = self.model(
