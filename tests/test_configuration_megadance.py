@@ -62,6 +62,27 @@ def test_paper_and_released_switches_differ():
     assert (paper.joint_loss_root, released.joint_loss_root) == ("integrated", "velocity")
 
 
+def test_arrangements_have_names():
+    made = {
+        "paper": MegaDanceConfig.paper(),
+        "released_2025": MegaDanceConfig.released_2025(),
+        "released_2026": MegaDanceConfig.released_2026(),
+    }
+    for name, config in made.items():
+        assert config.arrangement == name
+    assert MegaDanceConfig.released(hidden_size=64).arrangement == "released_2025"
+    assert (
+        MegaDanceConfig.released_2026(num_hidden_layers=2, levels=[3, 5], codebook_size=15).arrangement
+        == "released_2026"
+    )
+    assert MegaDanceConfig.paper(use_mamba=False).arrangement == "own"
+    assert MegaDanceConfig.released_2026(level_decoding="sequential").arrangement == "own"
+    assert MegaDanceConfig.released_2025(norm_per_stream=True).arrangement == "own"
+    new = made["released_2026"]
+    assert (new.num_hidden_layers, new.dropout, new.levels) == (8, 0.4, [7, 5, 5, 5, 5])
+    assert made["paper"].levels is None
+
+
 def test_music_step_size_follows_the_reduction():
     assert MegaDanceConfig(music_reduction="stride").music_step_size == 35
     assert MegaDanceConfig(music_reduction="mean").music_step_size == 35
@@ -115,6 +136,13 @@ def test_save_and_load(config, tmp_path):
         (MegaDanceConfig, {"music_lookahead": 2}, "music_lookahead=2"),
         (MegaDanceConfig, {"training_codes": 1}, "training_codes=1"),
         (MegaDanceConfig, {"expert_composition": "both"}, "expert_composition"),
+        (MegaDanceConfig, {"code_head": "levels"}, "code_head"),
+        (MegaDanceConfig, {"code_head": "factorised", "codebook_size": 15}, "levels=None.*needs the tokenizer's"),
+        (MegaDanceConfig, {"code_head": "factorised", "levels": [7, 5]}, "levels=.*product is codebook_size=4375"),
+        (MegaDanceConfig, {"code_head": "factorised", "levels": [4375, 1]}, "levels=.*numbers of 2 or more"),
+        (MegaDanceConfig, {"levels": [7, 5, 5, 5, 5]}, "levels=.*leave it out"),
+        (MegaDanceConfig, {"level_decoding": "sequential"}, "level_decoding='sequential'.*factorised"),
+        (MegaDanceConfig, {"use_mamba": False, "mamba_placement": "layers"}, "mamba_placement='layers'.*no Mamba"),
         (MegaDanceConfig, {"use_universal_experts": False, "use_genre_experts": False}, "use_universal_experts"),
         (MegaDanceConfig, {"id2label": {0: "waltz", 1: "waltz"}}, "id2label"),
         (MegaDanceConfig, {"id2label": {1: "waltz", 2: "rumba"}}, "id2label.*0 to 1"),
