@@ -210,7 +210,10 @@ class ExpertCache:
             last = new[:, :, steps - kept :].detach()
             if steps == 1:
                 ring[:, :, first] = last[:, :, 0]
-                joined.append(ring[:, :, : min(self.position + 1, context)])
+                seen = ring[:, :, : min(self.position + 1, context)]
+                if new.requires_grad:  # the ring has no gradient
+                    seen = torch.cat((seen[:, :, :first], new, seen[:, :, first + 1 :]), dim=2)
+                joined.append(seen)
             else:
                 joined.append(torch.cat((ring[:, :, :past], new), dim=2) if past > 0 else new)
                 ring[:, :, first : first + until_end] = last[:, :, :until_end]

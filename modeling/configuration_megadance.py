@@ -317,6 +317,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         training_codes (`int`): codes of a training segment.
         genres are given as `id2label` / `label2id`; FineDance's sixteen by default.
         active_genres (`list[str]`, *optional*): build only these genres' experts; all of them when None.
+        use_cache (`bool`): whether `forward` gives a cache outside of training; `generate()` has a setting of its own.
         fps, frames_per_code (`int`): rates; a code step lasts `frames_per_code / fps` seconds.
     """
 
@@ -333,7 +334,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         "AutoFeatureExtractor": "feature_extraction_megadance.MegaDanceFeatureExtractor",
         "AutoProcessor": "processing_megadance.MegaDanceProcessor",
     }
-    keys_to_ignore_at_inference = ["cache"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]
 
     codebook_size: int = 4375
     code_head: Literal["joint", "factorised"] = "joint"
@@ -374,7 +375,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     fps: int = MOTION_FPS
     frames_per_code: int = FRAMES_PER_CODE
     active_genres: list[str] | tuple[str, ...] | None = None
-    use_cache: bool = True
+    use_cache: bool = False
 
     def __post_init__(self, **kwargs):
         if task_is_registered():  # otherwise transformers would ask to trust a pipeline that is not needed

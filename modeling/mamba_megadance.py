@@ -54,7 +54,10 @@ class Mamba(nn.Module):
         dt, B, C = self.x_proj(u).split((rank, states, states), dim=-1)
         delta = F.softplus(self.dt_proj(dt).float())
         A = -torch.exp(self.A_log.float())
-        y, last = selective_scan(u, delta, A, B, C, None if state is None else state.ssm)
+        before = None if state is None else state.ssm
+        if before is not None and torch.is_grad_enabled():
+            before = before.clone()  # the backward pass needs it, and it is overwritten
+        y, last = selective_scan(u, delta, A, B, C, before)
         if state is not None:
             state.ssm.copy_(last)
         return self.out_proj(((y + u * self.D) * F.silu(gate)).to(hidden_states.dtype))

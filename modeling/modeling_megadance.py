@@ -333,7 +333,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             return cache
         if use_cache:
             return self.make_cache(genre_ids)
-        by_config = self.config.use_cache and not (self.training or torch.is_grad_enabled())
+        by_config = self.config.use_cache and not self.training
         return self.make_cache(genre_ids, "torch") if by_config else None
 
     def _asked(self, name: str, value: bool | None) -> bool:
@@ -643,8 +643,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             upper_labels, lower_labels: [batch, time]: the codes themselves; they are shifted here, so that position i
                 is compared with label i + 1. -100 is left out.
             cache: of the positions before these, see `make_cache`; overwritten in place.
-            use_cache: make a cache when none is given; as `config.use_cache` says when None, where no gradient is computed.
-                Inference only: no gradient flows through a cache.
+            use_cache: make a cache when none is given; when None, outside of training as `config.use_cache` says. No gradient
+                flows into positions of earlier calls.
             logits_to_keep: only the last so many positions' logits; 0 for all.
             output_hidden_states, output_attentions, return_dict: as in transformers; the configuration's when None. Attention
                 weights are computed eagerly.

@@ -96,6 +96,24 @@ def test_reset_forgets(model, dance):
     torch.testing.assert_close(again, fresh)
 
 
+def test_gradients_of_one_position_do_not_depend_on_a_cache(model, dance):
+    step, gradients = dance(0, 1), []
+    for options in ({}, {"use_cache": True}):
+        model.zero_grad()
+        model(**step, genre_ids=GENRES, **options).upper_logits.square().sum().backward()
+        gradients.append([weight.grad for weight in model.parameters() if weight.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_configuration_asks_for_a_cache(model, dance):
+    inputs = {**dance(0, 3), "genre_ids": GENRES}
+    assert model(**inputs).cache is None
+    model.config.use_cache = True
+    assert model(**inputs).cache.get_seq_length() == 3 and model(**inputs, use_cache=False).cache is None
+    assert model.train()(**inputs).cache is None
+
+
 def test_what_a_state_cannot_do_is_refused(model, dance):
     cache = filled(model, dance)
     with pytest.raises(ValueError, match="can't be taken back: copy the cache before"):
