@@ -64,3 +64,26 @@ def load_config(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> MegaDan
                 f"model={os.fspath(model)!r} is of type {kind!r}: give a {MegaDanceConfig.model_type!r} generator"
             )
         return MegaDanceConfig.from_pretrained(source, **hub)
+
+
+# How texts name the arrangements of a `MegaDanceConfig`.
+ARRANGEMENTS = {
+    "paper": "as in the paper",
+    "released_2025": "as in the authors' release of 2025",
+    "released_2026": "as in the authors' release of 2026",
+    "own": "unlike the paper and both releases of its authors",
+}
+
+
+def describe_arrangement(config: MegaDanceConfig) -> dict[str, str]:
+    """The switches in which the paper and the authors' two releases differ, in words."""
+    head = f"one softmax over {config.codebook_size} codes"
+    if config.levels is not None:
+        levels = ", ".join(map(str, config.levels))
+        head = f"one softmax per level of the quantizer ({levels}), {config.level_decoding}"
+    mamba = {"experts": "in every expert", "layers": "one per layer and stream, shared by all genres"}
+    return {
+        "arrangement": f"{config.arrangement}, {ARRANGEMENTS[config.arrangement]}",
+        "code head": head,
+        "Mamba": mamba[config.mamba_placement] if config.use_mamba else "none",
+    }

@@ -29,7 +29,7 @@ from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from .modeling.pipeline_megadance import DancePipeline, find_device, load_weights
 from .modeling.remote_code_megadance import TASK
 from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
-from .models import DEFAULT_MODEL, find_model, load_config
+from .models import DEFAULT_MODEL, describe_arrangement, find_model, load_config
 from .motion.motion import Motion, MotionError
 from .processor import MegaDanceProcessor
 
@@ -61,8 +61,9 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
         "model": source,
         "genres": ", ".join(config.built_genres),
         "generator": f"{generator.num_parameters():,} parameters, {generator.num_active_parameters():,} of them for one genre",
+        **describe_arrangement(config),
         "layers": f"{config.num_hidden_layers} of width {config.hidden_size}, {' and '.join(experts)} experts, "
-        f"{config.expert_composition}, {'with' if config.use_mamba else 'without'} Mamba",
+        f"{config.expert_composition}",
         "music": f"{config.music_feature_size} features at {config.fps} frames/s, reduced by {config.music_reduction!r}, "
         f"lookahead {config.music_lookahead}",
         "codes": f"{codec.codebook_size} for the upper and as many for the lower body, {config.frames_per_code} frames each, "

@@ -7,31 +7,26 @@ import numpy as np
 import torch
 
 
-def block() -> dict[str, tuple[int, ...]]:
-    """One expert of hidden size 16 (8 heads of 2), under official names."""
+def attention_block(*norms: str) -> dict[str, tuple[int, ...]]:
+    """Attention, norms and feed-forward net of hidden size 16 (8 heads of 2), under official names."""
     shapes = {"attn.mask": (1, 1, 29, 29)}
-    for norm in ("ln1", "ln2", "mamba.norm1", "mamba.norm2", "mamba.norm3"):
+    for norm in norms:
         shapes |= {f"{norm}.weight": (16,), f"{norm}.bias": (16,)}
-    for linear, size in {
-        "attn.key": (16, 16),
-        "attn.query": (16, 16),
-        "attn.value": (16, 16),
-        "attn.proj": (16, 16),
-    }.items():
-        shapes |= {f"{linear}.weight": size, f"{linear}.bias": size[:1]}
-    shapes |= {"mlp.0.weight": (24, 16), "mlp.0.bias": (24,), "mlp.2.weight": (16, 24), "mlp.2.bias": (16,)}
-    for mamba in ("mamba.mamba1", "mamba.mamba2", "mamba.mamba3"):
-        shapes |= {
-            f"{mamba}.A_log": (32, 4),
-            f"{mamba}.D": (32,),
-            f"{mamba}.in_proj.weight": (64, 16),
-            f"{mamba}.conv1d.weight": (32, 1, 4),
-            f"{mamba}.conv1d.bias": (32,),
-            f"{mamba}.x_proj.weight": (9, 32),
-            f"{mamba}.dt_proj.weight": (32, 1),
-            f"{mamba}.dt_proj.bias": (32,),
-            f"{mamba}.out_proj.weight": (16, 32),
-        }
+    for part in ("key", "query", "value", "proj"):
+        shapes |= linear(f"attn.{part}", 16, 16)
+    return shapes | linear("mlp.0", 16, 24) | linear("mlp.2", 24, 16)
+
+
+def mambas(name: str) -> dict[str, tuple[int, ...]]:
+    """One for each stream, and the norms behind them."""
+    shapes = {}
+    for stream in (1, 2, 3):
+        mamba = f"{name}.mamba{stream}"
+        shapes |= {f"{name}.norm{stream}.weight": (16,), f"{name}.norm{stream}.bias": (16,)}
+        shapes |= {f"{mamba}.A_log": (32, 4), f"{mamba}.D": (32,), f"{mamba}.in_proj.weight": (64, 16)}
+        shapes |= {f"{mamba}.conv1d.weight": (32, 1, 4), f"{mamba}.conv1d.bias": (32,)}
+        shapes |= {f"{mamba}.x_proj.weight": (9, 32), **linear(f"{mamba}.dt_proj", 1, 32)}
+        shapes |= {f"{mamba}.out_proj.weight": (16, 32)}
     return shapes
 
 
@@ -45,15 +40,31 @@ def fill(shapes: dict[str, tuple[int, ...]], prefix: str = "") -> dict[str, torc
 
 
 def official_generator(prefix: str = "", codes: int = 27, genres: int = 2) -> dict[str, torch.Tensor]:
-    """Two layers of width 16."""
+    """Two layers of width 16, as in the release of 2025."""
     shapes = {f"dance_decoder.pose_{part}_emb.weight": (codes, 16) for part in ("up", "down")}
+    return _generator(prefix, shapes, codes, genres, attention_block("ln1", "ln2") | mambas("mamba"), {})
+
+
+def official_generator_2026(
+    prefix: str = "", levels: tuple[int, ...] = (3, 3, 3), genres: int = 2, layers: int = 2
+) -> dict[str, torch.Tensor]:
+    """Layers of width 16, as in the release of 2026."""
+    tables = [(part, index, level) for part in ("up", "down") for index, level in enumerate(levels)]
+    shapes = {f"dance_decoder.pose_{part}_emb.{index}.weight": (level, 16) for part, index, level in tables}
+    norms = [f"ln{norm}.ln{stream}" for norm in (1, 2) for stream in (1, 2, 3)]
+    return _generator(prefix, shapes, sum(levels), genres, attention_block(*norms), mambas("global_mamba"), layers)
+
+
+def _generator(
+    prefix: str, shapes: dict, outputs: int, genres: int, expert: dict, layer_parts: dict, layers: int = 2
+) -> dict:
     shapes |= linear("dance_decoder.music_MLP.0", 35, 8) | linear("dance_decoder.music_MLP.1", 8, 16)
-    shapes |= linear("dance_decoder.MLP_Output.0", 16, 12) | linear("dance_decoder.MLP_Output.1", 12, codes)
-    for layer in range(2):
-        for expert in ("global_swab", *(f"genre_swab.{genre}" for genre in range(genres))):
-            shapes |= {
-                f"dance_decoder.decoder_layers.{layer}.{expert}.{name}": shape for name, shape in block().items()
-            }
+    shapes |= linear("dance_decoder.MLP_Output.0", 16, 12) | linear("dance_decoder.MLP_Output.1", 12, outputs)
+    for layer in range(layers):
+        parts = dict(layer_parts)
+        for name in ("global_swab", *(f"genre_swab.{genre}" for genre in range(genres))):
+            parts |= {f"{name}.{part}": shape for part, shape in expert.items()}
+        shapes |= {f"dance_decoder.decoder_layers.{layer}.{name}": shape for name, shape in parts.items()}
     return fill(shapes, prefix)
 
 
@@ -119,3 +130,21 @@ def write_checkpoint(path: Path) -> Path:
     state = official_generator("gpt.", 4375, 16) | official_tokenizer("fsq.") | official_classifier("cls_model.")
     torch.save({"model": state}, path)
     return path
+
+
+def write_download_2026(folder: Path) -> None:
+    """The folders `output` and `Pretrained` of the release of 2026, with sixteen genres and the full codebook."""
+    tokenizer, classifier = official_tokenizer(), official_classifier()
+    generator = official_generator_2026("gpt.", (7, 5, 5, 5, 5), 16)
+    for part, prefix in ((tokenizer, "fsq."), (classifier, "cls_model.")):
+        generator |= {prefix + name: value for name, value in part.items()}
+    for name, state in {"gpt/90": generator, "fsq/120": tokenizer, "cls/30": classifier}.items():
+        (folder / "output" / name / "Model").mkdir(parents=True)
+        torch.save({"model": state}, folder / "output" / name / "Model" / "model.pth")
+    for number, part in enumerate(("", "cls")):
+        (folder / "Pretrained" / part).mkdir(parents=True, exist_ok=True)
+        motion = ("smpl_trans", "smpl_poses") if part else ("smpl_trans", "smpl_root_vel", "smpl_poses")
+        for kind, value in (("mean", 0.25 + number), ("std", 2.0 + number)):
+            table = {f"{name}_{kind}": torch.tensor(value) for name in motion}
+            table[f"music_librosa_{kind}"] = torch.arange(1.0, 36)
+            torch.save(table, folder / "Pretrained" / part / f"{kind}.pt")

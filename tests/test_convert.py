@@ -1,13 +1,26 @@
 """The authors' checkpoints: read whole or refused, never run. Their numbers are compared in test_parity.py."""
 
+import json
 import pickle
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from official import official_classifier, official_generator, official_tokenizer, statistics, write_statistics
+from official import (
+    official_classifier,
+    official_generator,
+    official_generator_2026,
+    official_tokenizer,
+    statistics,
+    write_download_2026,
+    write_statistics,
+)
 
+from megadance_hf import MusicToDancePipeline
 from megadance_hf.cli import command as cli
 from megadance_hf.hub.convert import (
     ConversionError,
@@ -21,13 +34,17 @@ from megadance_hf.hub.convert import (
     read_statistics,
     tokenizer_name,
 )
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.genres_megadance import AISTPP_GENRES, FINEDANCE_GENRES
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.models import find_model, load_config
 from megadance_hf.motion.safe_files import FileError, load_pickle
 
 CONVERTERS = {
     "generator": (convert_released_generator, official_generator, "gpt.", generator_name),
+    "generator of 2026": (convert_released_generator, official_generator_2026, "gpt.", generator_name),
     "tokenizer": (convert_released_tokenizer, official_tokenizer, "fsq.", tokenizer_name),
     "classifier": (convert_released_classifier, official_classifier, "cls_model.", classifier_name),
 }
@@ -35,7 +52,8 @@ CONVERTERS = {
 
 def everything() -> dict[str, torch.Tensor]:
     state = {}
-    for _, make, prefix, _ in CONVERTERS.values():
+    for name in ("generator", "tokenizer", "classifier"):
+        _, make, prefix, _ = CONVERTERS[name]
         state |= make(prefix)
     return state
 
@@ -88,7 +106,7 @@ def test_a_state_dict_is_found_however_it_was_packed(tmp_path, packed):
     [
         (
             {"optimizer": {}, "epoch": 3},
-            "holds no state dict, .*under one of model, state_dict, .*; it has epoch, optimizer",
+            "holds no state dict, .*under one of model, state_dict, .*; it has epoch, optimizer: .*state of an optimizer",
         ),
         ({"state_dict": {}}, "holds no state dict"),
         ([1, 2], "holds no state dict"),
@@ -114,6 +132,9 @@ def test_sizes_are_read_off_the_shapes():
     )
     assert (config.state_size, config.conv_kernel, config.expand, config.time_step_rank) == (4, 4, 2, 1)
     assert (config.music_hidden_size, config.output_hidden_size, config.genres) == (8, 12, ["genre0", "genre1"])
+    config = convert_released_generator(official_generator_2026(levels=(5, 2, 3), genres=10)).config
+    assert (config.codebook_size, config.levels, config.num_hidden_layers, config.state_size) == (30, [5, 2, 3], 2, 4)
+    assert config.arrangement == "released_2026" and config.genres == list(AISTPP_GENRES)
     named = convert_released_generator(official_generator(), id2label={0: "waltz", 1: "rumba"})
     assert named.config.genres == ["waltz", "rumba"] and named.generation_config.mode == "released"
     config = convert_released_tokenizer(official_tokenizer()).config
@@ -128,6 +149,16 @@ def test_sizes_are_read_off_the_shapes():
     )
 
 
+def test_how_far_attention_sees_is_read_off_the_mask():
+    state = official_generator_2026()
+    steps = torch.arange(29)
+    behind = steps[:, None] - steps
+    for window, expected in ((9, 9), (29, 22)):  # a mask that hides nothing of the past says nothing
+        hidden = (behind < 0) | (behind >= window)
+        state |= {name: hidden[None, None] for name in state if name.endswith("attn.mask")}
+        assert convert_released_generator(state).config.context_codes == expected
+
+
 @pytest.mark.parametrize("which", CONVERTERS)
 def test_every_tensor_arrives_where_its_name_says(which):
     convert, make, prefix, rename = CONVERTERS[which]
@@ -137,7 +168,7 @@ def test_every_tensor_arrives_where_its_name_says(which):
     names = ["genre0", "genre1"]
     for official, tensor in make().items():
         if not re.search(r"attn\.mask|MLP_keypoint", official):
-            name = generator_name(official, names) if which == "generator" else rename(official)
+            name = generator_name(official, names) if rename is generator_name else rename(official)
             assert torch.equal(ours.pop(name), tensor), official
     assert {name.split(".")[-1] for name in ours} <= {"music_mean", "music_std", "motion_mean", "motion_std"}
     assert all(
@@ -156,6 +187,14 @@ def test_statistics_become_buffers():
         (classifier.motion_mean, ["smpl_trans_mean", "smpl_poses_mean"]),
     ):
         np.testing.assert_allclose(buffer, np.concatenate([tables[0][part] for part in parts]), rtol=1e-6)
+    one = ({"music_librosa_mean": 2.0}, {"music_librosa_std": torch.tensor([3.0])})
+    generator = convert_released_generator(official_generator_2026(), one)
+    assert torch.equal(generator.model.music_mean, torch.full((35,), 2.0))
+    assert torch.equal(generator.model.music_std, torch.full((35,), 3.0))
+    tables[0]["smpl_root_vel_mean"], tables[1]["smpl_poses_std"] = np.float32(4), np.array(5)
+    tokenizer = convert_released_tokenizer(official_tokenizer(), tables)
+    assert torch.equal(tokenizer.motion_mean[:3], torch.full((3,), 4.0))
+    assert torch.equal(tokenizer.motion_std[3:], torch.full((144,), 5.0))
     with pytest.raises(ConversionError, match="mean file lacks music_librosa_mean"):
         convert_released_generator(official_generator(), ({}, {}))
     tables[1]["music_librosa_std"][3] = 0
@@ -186,7 +225,51 @@ def test_a_damaged_state_dict_is_one_clear_error(which, damage):
         convert(state)
 
 
+def of_both_releases(state):
+    state["dance_decoder.pose_up_emb.weight"] = torch.ones(27, 16)
+
+
+def without_layer_mambas(state):
+    for name in [name for name in state if "global_mamba" in name]:
+        del state[name]
+
+
+def with_joint_output(state):
+    state["dance_decoder.MLP_Output.1.weight"] = torch.ones(27, 12)
+
+
+def without_the_last_genre(state):
+    for name in [name for name in state if "layers.1.genre_swab.1." in name]:
+        del state[name]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of_both_releases, r"mixes .* \(2025: dance_decoder.pose_up_emb.weight; 2026: dance_decoder.decoder_layers"),
+        (without_layer_mambas, r"lacks dance_decoder.decoder_layers.0.global_mamba.mamba1.A_log"),
+        (with_joint_output, r"misshapen: dance_decoder.MLP_Output.1.weight \(27, 12\) instead of \(9, 12\)"),
+        (without_the_last_genre, "missing: model.layers.1.genre_experts.genre_genre1"),
+        (
+            lambda state: state.update({"dance_decoder.pose_up_emb.0.weight": torch.ones(3)}),
+            r"pose_up_emb.0.weight of shape \(3,\) instead of 2 dimensions",
+        ),
+        (
+            lambda state: state.update({"dance_decoder.pose_up_emb.0.weight": torch.ones(3, 15)}),
+            "no such network is possible: .*hidden_size=15",
+        ),
+    ],
+)
+def test_halves_of_a_release(change, message):
+    state = official_generator_2026()
+    change(state)
+    with pytest.raises(ConversionError, match=message):
+        convert_released_generator(state)
+
+
 def test_a_state_dict_of_something_else():
+    with pytest.raises(ConversionError, match="3 genres are named, but the checkpoint has 2"):
+        convert_released_generator(official_generator(), id2label=dict(enumerate("abc")))
     with pytest.raises(ConversionError, match="lacks dance_decoder.pose_up_emb.weight"):
         convert_released_generator({"weight": torch.ones(2)})
     with pytest.raises(ConversionError, match="none of the three networks: optimizer.step"):
@@ -218,7 +301,154 @@ def test_the_command_writes_a_folder_that_opens(checkpoint, files, tmp_path, cap
 def test_a_file_of_one_network_without_prefix(tmp_path, which):
     torch.save(CONVERTERS[which][1](), tmp_path / "one.pt")
     lines = convert_checkpoint(tmp_path / "one.pt", tmp_path / "out")
-    assert len(lines) == 1 and lines[0].startswith(which)
+    assert len(lines) == 1 and lines[0].startswith(which.partition(" ")[0])
+
+
+def test_the_download_of_2026_takes_one_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_download_2026(tmp_path)
+    assert cli.main(["convert", "output", "out", "--mean", "Pretrained/mean.pt", "--std", "Pretrained/std.pt"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "arrangement: released_2026" in lines[0] and "statistics of Pretrained/mean.pt" in lines[0]
+    assert lines[2].startswith("classifier: ") and lines[2].endswith("statistics of Pretrained/cls/mean.pt")
+    pipe = MusicToDancePipeline.from_pretrained("out", device="cpu")
+    assert pipe.model.config.arrangement == "released_2026" and pipe.model.config.genres == list(FINEDANCE_GENRES)
+    assert pipe.tokenizer.config.levels == pipe.model.config.levels == [7, 5, 5, 5, 5]
+    assert torch.equal(pipe.tokenizer.motion_mean, torch.full((147,), 0.25))
+    assert torch.equal(pipe.model.model.music_std, torch.arange(1.0, 36))
+    classifier = MegaDanceForGenreClassification.from_pretrained("out/classifier")
+    assert torch.equal(classifier.motion_std, torch.full((147,), 3.0))
+    # the same from the generator's file alone, and with the classifier's statistics named
+    cls = {f"classifier_{kind}": f"Pretrained/cls/{kind}.pt" for kind in ("mean", "std")}
+    convert_checkpoint(
+        "output/gpt/90/Model/model.pth", "again", mean="Pretrained/mean.pt", std="Pretrained/std.pt", **cls
+    )
+    for file in [path.relative_to("out") for path in Path("out").rglob("*.safetensors")]:
+        assert (Path("out") / file).read_bytes() == (Path("again") / file).read_bytes(), file
+
+
+def test_which_of_several_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_download_2026(tmp_path)
+    separate = [f"output/{name}/Model/model.pth" for name in ("fsq/120", "cls/30")]
+    lines = convert_checkpoint(separate, "two")
+    assert [line.partition(":")[0] for line in lines] == ["tokenizer", "classifier"]
+    Path("output/gpt/50/Model").mkdir(parents=True)
+    Path("output/gpt/50/Model/model.pth").write_bytes(Path("output/gpt/90/Model/model.pth").read_bytes())
+    with pytest.raises(ConversionError, match="a generator in output/gpt/50/Model/model.pth and output/gpt/90.*one of"):
+        convert_checkpoint("output", "three")
+    with pytest.raises(ConversionError, match="Pretrained is a folder without a model.pth"):
+        convert_checkpoint("Pretrained", "three")
+    with pytest.raises(ConversionError, match="--classifier-mean and --classifier-std belong together"):
+        convert_checkpoint(separate, "three", classifier_mean="Pretrained/cls/mean.pt")
+    assert not Path("three").exists()
+
+
+def test_the_tokenizer_gets_the_generator_s_levels(tmp_path):
+    state = official_generator_2026("gpt.", levels=(3, 5, 3, 3, 3)) | official_tokenizer("fsq.")
+    torch.save({"state_dict": state}, tmp_path / "model.pth")
+    convert_checkpoint(tmp_path / "model.pth", tmp_path / "out")
+    assert MegaDanceTokenizer.from_pretrained(tmp_path / "out" / "tokenizer").config.levels == [3, 5, 3, 3, 3]
+
+
+def test_folders_of_earlier_versions_open(tmp_path, checkpoint):
+    """Their configuration lacks the switches that came with the release of 2026."""
+    convert_checkpoint(checkpoint, tmp_path / "new")
+    (tmp_path / "old").symlink_to(tmp_path / "new")
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    for name in ("code_head", "levels", "level_decoding", "mamba_placement", "norm_per_stream"):
+        del config[name]
+    (tmp_path / "new" / "config.json").write_text(json.dumps(config))
+    opened = MegaDanceForMotionGeneration.from_pretrained(tmp_path / "old")
+    assert opened.config.arrangement == "released_2025"
+    expected = convert_released_generator(official_generator()).state_dict()
+    found = opened.state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(value, found[name]) for name, value in expected.items())
+    bundled = json.loads((find_model() / Path("config.json")).read_text())
+    assert "code_head" not in bundled and load_config().code_head == "joint"
+
+
+OTHER_FILES = {
+    "statistics": (
+        lambda path: torch.save({"smpl_trans_mean": torch.zeros(())}, path),
+        "it looks like statistics, which --mean",
+    ),
+    "the body model": (
+        lambda path: path.write_bytes(pickle.dumps({"v_template": np.zeros((2, 3)), "bs_type": Bomb()})),
+        "nothing in it was run.*: it looks like the body model",
+    ),
+    "EDGE": (
+        lambda path: torch.save({"ema_state_dict": {"null_cond_embed": torch.ones(1)}, "normalizer": Bomb()}, path),
+        "nothing in it was run.*: it looks like a checkpoint of EDGE",
+    ),
+    "Lightning": (
+        lambda path: torch.save({"pytorch-lightning_version": "2", "state_dict": {"net.a": torch.ones(1)}}, path),
+        "names begin with a: it looks like a checkpoint of another model's Lightning trainer",
+    ),
+    "an optimizer": (lambda path: torch.save(torch.optim.Adam([torch.ones(1)]).state_dict(), path), "an optimizer"),
+    "this package's": (
+        lambda path: torch.save({"model.layers.0.universal_expert.mlp.fc1.bias": torch.ones(1)}, path),
+        "a model of this package, which needs no conversion",
+    ),
+    "a motion": (
+        lambda path: path.write_bytes(pickle.dumps({"smpl_poses": np.zeros((9, 72))})),
+        "it looks like a motion",
+    ),
+    "nothing known": (lambda path: torch.save({"encoder.0": torch.ones(1)}, path), "its names begin with encoder.0$"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_what_other_files_are(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    write, message = OTHER_FILES[kind]
+    write(tmp_path / "other.pt")
+    with pytest.raises(ConversionError, match=message):
+        convert_checkpoint("other.pt", "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pt"], "nothing was run or written"
+
+
+# Resident memory, mapped pages included, at the peak of converting, and with one genre open, beyond what the imports take.
+MEASURE = """
+import re, sys
+from pathlib import Path
+import torch
+from megadance_hf import MegaDanceForMotionGeneration
+from megadance_hf.hub.convert import convert_checkpoint
+
+def resident(kind):
+    return int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+
+before = resident("VmRSS")
+if sys.argv[1] == "convert":
+    convert_checkpoint("model.pth", "out")
+else:
+    model = MegaDanceForMotionGeneration.from_pretrained("out", active_genres=["Popping"])
+    sum(parameter.detach().sum() for parameter in model.parameters())
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_at_full_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with torch.device("meta"):
+        model = MegaDanceForMotionGeneration(MegaDanceConfig.released_2026())
+    assert model.num_parameters() == 470_492_187
+    official = official_generator_2026(levels=(7, 5, 5, 5, 5), genres=16, layers=8)
+    names = {generator_name(name): name for name in official}
+    state = {names[name]: torch.full(value.shape, 0.5) for name, value in model.named_parameters()}
+    torch.save({"model": state}, "model.pth")
+    size = Path("model.pth").stat().st_size
+    del state
+
+    def measured(what: str) -> int:
+        command = [sys.executable, "-c", MEASURE, what]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+    assert measured("convert") < 1.3 * size
+    assert measured("open") < 400e6
 
 
 class Bomb:
@@ -326,6 +556,13 @@ def test_nothing_else_is(tmp_path, monkeypatch, raw, message):
     with pytest.raises(ConversionError, match="cannot be read"):
         read_statistics(tmp_path / "file.pkl")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_statistics_of_torch_with_numpy_s_numbers(tmp_path):
+    table = {"smpl_poses_std": np.float32(0.5), "music_librosa_std": np.arange(35.0), "smpl_trans_std": 2}
+    torch.save(table, tmp_path / "std.pt")
+    found = read_statistics(tmp_path / "std.pt")
+    assert all(np.array_equal(found[name], value) for name, value in table.items()) and len(found) == 3
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pkl", ".pt", ".npy"])

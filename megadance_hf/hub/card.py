@@ -17,6 +17,7 @@ from megadance_hf.modeling.configuration_megadance import (
     MegaDanceTokenizerConfig,
 )
 from megadance_hf.modeling.remote_code_megadance import TASK
+from megadance_hf.models import describe_arrangement
 
 from . import handler
 from .connection import HubError
@@ -193,6 +194,10 @@ def _about(config: PreTrainedConfig, data: Mapping[str, Any]) -> str:
     lines = []
     if genres := getattr(config, "built_genres", None) or getattr(config, "genres", None):
         lines.append(f"**Genres.** {', '.join(genres)}.")
+    if isinstance(config, MegaDanceConfig):
+        arrangement, *switches = describe_arrangement(config).items()
+        details = "; ".join(f"{name}: {value}" for name, value in switches)
+        lines.append(f"**Arrangement.** {arrangement[1]} ({details}).")
     trained = ", ".join(f"[{name}](https://huggingface.co/datasets/{name})" for name in data.get("datasets", ()))
     lines.append(f"**Data.** {trained or 'Not stated'}.")
     licence = data["license"] if data["license"] != "other" else data["license_name"]

@@ -1,42 +1,49 @@
-"""The authors' released checkpoint -> a model folder of this package.
+"""The authors' released checkpoints -> a model folder of this package.
 
-    megadance convert checkpoint.pt OUT_DIR --mean mean.pkl --std std.pkl
+    megadance convert output OUT_DIR --mean Pretrained/mean.pt --std Pretrained/std.pt
 
-A stage-2 checkpoint of theirs is `{"model": state_dict}` of a trainer that holds all three networks, so names begin with
+Both releases are recognised by the names of their generators' tensors (`_RELEASES`); tokenizer and classifier are the same in both. A stage-2
+checkpoint of theirs is `{"model": state_dict}` of a trainer that holds all three networks, so names begin with
 `gpt.`, `fsq.` or `cls_model.`. State dicts under other names (`state_dict` of Lightning, ...), or with the prefixes of DDP and
 torch.compile (`module.`, `_orig_mod.`), are found as well. Every name is translated, ignored on purpose (`_IGNORED`), or listed in
 an error. Sizes are inferred from the shapes. Nothing in a file is executed: checkpoints are opened with
 `torch.load(weights_only=True)`, and memory-mapped, so that converting needs little more memory than the size of the file.
 """
 
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from megadance_hf.modeling.cache_megadance import STREAMS
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
     MegaDanceTokenizerConfig,
 )
-from megadance_hf.modeling.errors_megadance import reading
+from megadance_hf.modeling.errors_megadance import reading, reason_of
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.files_megadance import whole
 from megadance_hf.modeling.genres_megadance import AISTPP_GENRES, FINEDANCE_GENRES
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration, genre_key
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.motion.safe_files import load_npz, load_pickle, load_torch
+from megadance_hf.models import describe_arrangement
+from megadance_hf.motion.safe_files import load_npz, load_pickle, load_torch, text_in_pickle
 
 Statistics = tuple[Mapping[str, Any], Mapping[str, Any]]
 
 PREFIXES = GENERATOR_PREFIX, TOKENIZER_PREFIX, CLASSIFIER_PREFIX = "gpt.", "fsq.", "cls_model."
+# Sizes of the parts of a frame; music has as many columns as the generator takes.
+_PARTS = {"smpl_root_vel": 3, "smpl_trans": 3, "smpl_poses": 144}
 RELEASED_HEADS = 8  # the number of attention heads cannot be inferred from the shapes
 RELEASED_LEVELS = {5: (7, 5, 5, 5, 5), 4: (7, 5, 5, 5)}  # by the number of scalars in a code
 
@@ -47,6 +54,12 @@ class ConversionError(ValueError):
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
+
+def _stream(match: re.Match) -> str:
+    return STREAMS[int(match[2]) - 1]
+
+
+_MAMBA_PARTS = {"mamba": "mambas", "norm": "mamba_norms"}
 # Official name -> name here, applied in this order.
 _GENERATOR_NAMES = (
     (r"^dance_decoder\.", ""),
@@ -58,20 +71,17 @@ _GENERATOR_NAMES = (
     (r"^MLP_Output\.1", "output_mlp.fc2"),
     (r"^decoder_layers", "model.layers"),
     (r"\.global_swab\.", ".universal_expert."),
-    (r"\.ln1\.", ".attention_norm."),
-    (r"\.ln2\.", ".mlp_norm."),
     (r"\.attn\.query\.", ".attention.q_proj."),
     (r"\.attn\.key\.", ".attention.k_proj."),
     (r"\.attn\.value\.", ".attention.v_proj."),
     (r"\.attn\.proj\.", ".attention.o_proj."),
     (r"\.mlp\.0\.", ".mlp.fc1."),
     (r"\.mlp\.2\.", ".mlp.fc2."),
-    (r"\.mamba\.mamba1\.", ".mambas.upper."),
-    (r"\.mamba\.mamba2\.", ".mambas.lower."),
-    (r"\.mamba\.mamba3\.", ".mambas.music."),
-    (r"\.mamba\.norm1\.", ".mamba_norms.upper."),
-    (r"\.mamba\.norm2\.", ".mamba_norms.lower."),
-    (r"\.mamba\.norm3\.", ".mamba_norms.music."),
+    # 2026: a norm for each stream, and one Mamba a layer; 2025: neither
+    (r"\.ln([12])\.ln([123])\.", lambda m: f".ln{m[1]}.{_stream(m)}."),
+    (r"\.ln1\.", ".attention_norm."),
+    (r"\.ln2\.", ".mlp_norm."),
+    (r"\.(?:global_)?mamba\.(mamba|norm)([123])\.", lambda m: f".{_MAMBA_PARTS[m[1]]}.{_stream(m)}."),
 )
 # Their layers are numbered: layer n of an encoder has its strided convolution as `n.0` and its blocks as `n.1`; layer n of a decoder,
 # counted from 1, has its blocks as `n.0` and its upsampling as `n.1`.
@@ -129,12 +139,13 @@ def classifier_name(official: str) -> str:
 def convert_released_generator(
     state_dict: Mapping[str, Tensor], statistics: Statistics | None = None, **overrides: Any
 ) -> MegaDanceForMotionGeneration:
-    """The released generator as a model in evaluation mode. It generates in mode `released` and greedily, as theirs.
+    """The generator of either release as a model in evaluation mode. It generates in mode `released` and greedily, as theirs.
 
     Args:
         state_dict: official names, with or without the trainer's prefix `gpt.` (with it, other names are ignored). Tensors are
             shared, not copied.
-        statistics: the authors' mean and std dictionaries; identity when None.
+        statistics: the authors' mean and std dictionaries, each with `<part>_mean` or `<part>_std`: a row, or one number for all of it.
+            Identity when None.
         overrides: of the configuration, such as `num_attention_heads` (8 when not given) and `id2label` (FineDance's names for 16
             genres, AIST++'s for 10, else `genre0`, `genre1`, ...).
 
@@ -142,33 +153,45 @@ def convert_released_generator(
         ConversionError: missing, unknown, misshapen or non-finite tensors, all of them listed.
     """
     state = _network(state_dict, GENERATOR_PREFIX)
-    embedding = _shape(state, "dance_decoder.pose_up_emb.weight")
     layer = "dance_decoder.decoder_layers"
-    block = f"{layer}.0.global_swab"
-    inner, state_size = _shape(state, f"{block}.mamba.mamba1.A_log")
-    hidden, music, output = embedding[1], "dance_decoder.music_MLP.0.weight", "dance_decoder.MLP_Output.0.weight"
+    if _release_of(state) == "2026":
+        make, mamba = MegaDanceConfig.released_2026, f"{layer}.0.global_mamba.mamba1"
+        levels = _count(state, r"^dance_decoder\.pose_up_emb\.(\d+)\.weight$")
+        tables = [_shape(state, f"dance_decoder.pose_up_emb.{level}.weight", 2) for level in range(levels)]
+        head = {"levels": [rows for rows, _ in tables], "codebook_size": math.prod(rows for rows, _ in tables)}
+    else:
+        make, mamba = MegaDanceConfig.released_2025, f"{layer}.0.global_swab.mamba.mamba1"
+        tables = [_shape(state, "dance_decoder.pose_up_emb.weight", 2)]
+        head = {"codebook_size": tables[0][0]}
+    hidden = tables[0][1]
+    inner, state_size = _shape(state, f"{mamba}.A_log", 2)
+    music_hidden, music = _shape(state, "dance_decoder.music_MLP.0.weight", 2)
     num_genres = _count(state, rf"^{re.escape(layer)}\.\d+\.genre_swab\.(\d+)\.")
     known = {len(names): names for names in (FINEDANCE_GENRES, AISTPP_GENRES)}
     names = known.get(num_genres, tuple(f"genre{index}" for index in range(num_genres)))
-    config = MegaDanceConfig.released(
+    config = _config(
+        make,
         **{
-            "codebook_size": embedding[0],
+            **head,
             "hidden_size": hidden,
             "num_hidden_layers": _count(state, rf"^{re.escape(layer)}\.(\d+)\."),
             "num_attention_heads": RELEASED_HEADS,
-            "intermediate_size": _shape(state, f"{block}.mlp.0.weight")[0],
+            "intermediate_size": _shape(state, f"{layer}.0.global_swab.mlp.0.weight", 2)[0],
             "state_size": state_size,
-            "conv_kernel": _shape(state, f"{block}.mamba.mamba1.conv1d.weight")[-1],
-            "expand": inner // hidden,
-            "time_step_rank": _shape(state, f"{block}.mamba.mamba1.x_proj.weight")[0] - 2 * state_size,
-            "music_feature_size": _shape(state, music)[1],
-            "music_hidden_size": _shape(state, music)[0],
-            "output_hidden_size": _shape(state, output)[0],
+            "conv_kernel": _shape(state, f"{mamba}.conv1d.weight", 3)[-1],
+            "expand": inner // max(hidden, 1),
+            "time_step_rank": _shape(state, f"{mamba}.x_proj.weight", 2)[0] - 2 * state_size,
+            "music_feature_size": music,
+            "music_hidden_size": music_hidden,
+            "output_hidden_size": _shape(state, "dance_decoder.MLP_Output.0.weight", 2)[0],
             "id2label": dict(enumerate(names)),
+            **_context(state, f"{layer}.0.global_swab.attn.mask"),
             **overrides,
-        }
+        },
     )
-    mean, std = _mean_and_std(statistics, ("music_librosa",), config.music_feature_size)
+    if len(config.genres) != num_genres:
+        raise ConversionError(f"{len(config.genres)} genres are named, but the checkpoint has {num_genres}: name each")
+    mean, std = _mean_and_std(statistics, {"music_librosa": music})
     model = _loaded(
         MegaDanceForMotionGeneration,
         config,
@@ -186,43 +209,49 @@ def convert_released_tokenizer(
 ) -> MegaDanceTokenizer:
     """The released tokenizer. Arguments and errors as for the generator; the prefix is `fsq.`.
 
-    `levels` are (7, 5, 5, 5, 5) for codes of five scalars unless given: they cannot be inferred from the shapes.
+    `levels` are (7, 5, 5, 5, 5) for codes of five scalars unless given: they cannot be inferred from its shapes, but from those of a
+    generator of 2026.
     """
     state = _network(state_dict, TOKENIZER_PREFIX)
     encoder = "Pose_UP_Encoder.encoders.0.level_blocks.0.model"
-    scalars, code = _shape(state, "Pose_UP_Quantizer.bottleneck.project_in.weight")
-    config = MegaDanceTokenizerConfig(
+    scalars, code = _shape(state, "Pose_UP_Quantizer.bottleneck.project_in.weight", 2)
+    config = _config(
+        MegaDanceTokenizerConfig,
         **{
             "levels": RELEASED_LEVELS.get(scalars, (5,) * scalars),
-            "hidden_size": _shape(state, f"{encoder}.0.0.weight")[0],
+            "hidden_size": _shape(state, f"{encoder}.0.0.weight", 3)[0],
             "code_size": code,
             "num_downsamples": _count(state, rf"^{re.escape(encoder)}\.(\d+)\.0\."),
             "residual_depth": _count(state, rf"^{re.escape(encoder)}\.0\.1\.model\.(\d+)\."),
             **overrides,
-        }
+        },
     )
-    mean, std = _mean_and_std(statistics, ("smpl_root_vel", "smpl_poses"), 147)
+    mean, std = _mean_and_std(statistics, {part: _PARTS[part] for part in ("smpl_root_vel", "smpl_poses")})
     return _loaded(MegaDanceTokenizer, config, state, tokenizer_name, {"motion_mean": mean, "motion_std": std})
 
 
 def convert_released_classifier(
     state_dict: Mapping[str, Tensor], statistics: Statistics | None = None, **overrides: Any
 ) -> MegaDanceForGenreClassification:
-    """The released genre classifier. Arguments and errors as for the generator; the prefix is `cls_model.`."""
+    """The released genre classifier. Arguments and errors as for the generator; the prefix is `cls_model.`.
+
+    `statistics` are its own in the 2026 release (`cls/mean.pt`, `cls/std.pt`).
+    """
     state = _network(state_dict, CLASSIFIER_PREFIX)
     former = "dance_encoder.dance_encoder.Dance_Former_"
-    config = MegaDanceClassifierConfig(
+    config = _config(
+        MegaDanceClassifierConfig,
         **{
-            "hidden_size": _shape(state, "dance_encoder.MLP_input.0.weight")[0],
+            "hidden_size": _shape(state, "dance_encoder.MLP_input.0.weight", 2)[0],
             "num_hidden_layers": _count(state, rf"^{re.escape(former)}(\d+)\."),
             "num_attention_heads": RELEASED_HEADS,
-            "intermediate_size": _shape(state, f"{former}0.layer.layers.0.linear1.weight")[0],
-            "output_hidden_size": _shape(state, "dance_encoder.MLP_output.0.weight")[0],
-            "num_outputs": _shape(state, "dance_encoder.MLP_output.1.weight")[0],
+            "intermediate_size": _shape(state, f"{former}0.layer.layers.0.linear1.weight", 2)[0],
+            "output_hidden_size": _shape(state, "dance_encoder.MLP_output.0.weight", 2)[0],
+            "num_outputs": _shape(state, "dance_encoder.MLP_output.1.weight", 2)[0],
             **overrides,
-        }
+        },
     )
-    mean, std = _mean_and_std(statistics, ("smpl_trans", "smpl_poses"), 147)
+    mean, std = _mean_and_std(statistics, {part: _PARTS[part] for part in ("smpl_trans", "smpl_poses")})
     return _loaded(
         MegaDanceForGenreClassification, config, state, classifier_name, {"motion_mean": mean, "motion_std": std}
     )
@@ -237,10 +266,49 @@ def _network(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
     return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
 
 
-def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+# Names of tensors that one release of the generator has and the other has not.
+_RELEASES = {
+    "2025": r"\.pose_(up|down)_emb\.weight$|_swab(\.\d+)?\.(mamba\.|ln[12]\.(weight|bias)$)",
+    "2026": r"\.pose_(up|down)_emb\.\d+\.weight$|\.global_mamba\.|_swab(\.\d+)?\.ln[12]\.ln[123]\.",
+}
+
+
+def _release_of(state: Mapping[str, Tensor]) -> str:
+    """Which release a generator is of."""
+    found = {release: [name for name in state if re.search(names, name)] for release, names in _RELEASES.items()}
+    if all(found.values()):
+        parts = "; ".join(f"{release}: {_listed(names, 3)}" for release, names in found.items())
+        raise ConversionError(f"the checkpoint mixes the authors' two releases of the generator ({parts})")
+    if not any(found.values()):
+        lacking = "dance_decoder.pose_up_emb.weight (release of 2025) and dance_decoder.pose_up_emb.0.weight (2026)"
+        raise ConversionError(f"the checkpoint lacks {lacking}: it is not of this network, or not complete")
+    return "2026" if found["2026"] else "2025"
+
+
+def _config(make: Callable[..., Any], **values: Any) -> Any:
+    """A configuration, if such sizes are possible."""
+    try:
+        return make(**values)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise ConversionError(f"no such network is possible: {reason_of(error)}") from error
+
+
+def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
     if name not in state:
         raise ConversionError(f"the checkpoint lacks {name}: it is not of this network, or not complete")
-    return tuple(state[name].shape)
+    shape = tuple(state[name].shape)
+    if len(shape) != dimensions:
+        raise ConversionError(f"the checkpoint has {name} of shape {shape} instead of {dimensions} dimensions")
+    return shape
+
+
+def _context(state: Mapping[str, Tensor], name: str) -> dict[str, int]:
+    """How many codes attention sees, if a mask (True: hidden) tells; one of a short training window does not."""
+    mask = state.get(name)
+    if mask is None or mask.dtype != torch.bool or mask.dim() != 4 or not len(mask.flatten()):
+        return {}
+    visible = int((~mask[0, 0, -1]).sum())
+    return {"context_codes": visible} if 0 < visible < mask.shape[-1] else {}
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -295,28 +363,36 @@ def _loaded(
 # --- statistics ----------------------------------------------------------------------------------------------------------
 
 
-def _mean_and_std(statistics: Statistics | None, parts: tuple[str, ...], size: int) -> tuple[Tensor, Tensor]:
-    """Mean and std (size,), concatenated from `<part>_mean` and `<part>_std`."""
+def _mean_and_std(statistics: Statistics | None, parts: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    """Mean and std, concatenated from `<part>_mean` and `<part>_std`; `parts` has the size of each part."""
     if statistics is None:
-        return torch.zeros(size), torch.ones(size)
-    result = []
-    for table, kind in zip(statistics, ("mean", "std"), strict=True):
-        values = []
-        for part in parts:
-            name = f"{part}_{kind}"
-            if name not in table:
-                raise ConversionError(f"the {kind} file lacks {name}; it has {_listed(list(table))}")
-            values.append(np.asarray(table[name], dtype=np.float32).ravel())
-        row = torch.from_numpy(np.concatenate(values))
-        if len(row) != size or not torch.isfinite(row).all() or (kind == "std" and not (row > 0).all()):
-            what = "finite numbers above 0" if kind == "std" else "finite numbers"
-            raise ConversionError(f"{' and '.join(f'{part}_{kind}' for part in parts)} must be {size} {what}")
-        result.append(row)
-    return result[0], result[1]
+        return torch.zeros(sum(parts.values())), torch.ones(sum(parts.values()))
+    tables = zip(statistics, ("mean", "std"), strict=True)
+    mean, std = (torch.cat([_row(table, part, kind, size) for part, size in parts.items()]) for table, kind in tables)
+    return mean, std
+
+
+def _row(table: Mapping[str, Any], part: str, kind: str, size: int) -> Tensor:
+    """(size,) from a row, or from one number for all of it."""
+    name = f"{part}_{kind}"
+    if name not in table:
+        raise ConversionError(f"the {kind} file lacks {name}; it has {_listed(list(table))}: {_looks_like(table)}")
+    try:
+        row = torch.from_numpy(_array(table[name]).astype(np.float32).ravel())
+    except (TypeError, ValueError):
+        row = torch.empty(0)
+    if len(row) not in (1, size) or not torch.isfinite(row).all() or (kind == "std" and not (row > 0).all()):
+        what = "finite numbers above 0" if kind == "std" else "finite numbers"
+        raise ConversionError(f"{name} must be {size} {what}, or one for all")
+    return row.expand(size).clone()
+
+
+def _array(value: Any) -> np.ndarray:
+    return value.detach().float().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
 def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """One of the authors' mean and std files: a dictionary of arrays in `.npz`, `.npy`, `.pkl` or `.pt`.
+    """One of the authors' mean and std files: a dictionary of arrays, tensors or numbers in `.npz`, `.npy`, `.pkl` or `.pt`.
 
     Raises:
         ConversionError: not such a file, or a pickle that holds more than arrays and plain containers.
@@ -325,9 +401,9 @@ def read_statistics(path: str | os.PathLike) -> dict[str, np.ndarray]:
     with reading(path, error=ConversionError):
         loaders = {".npz": load_npz, ".pt": load_torch, ".pth": load_torch}
         table = loaders.get(path.suffix.lower(), load_pickle)(path)
-    if not isinstance(table, Mapping):
-        raise ConversionError(f"{path} holds {type(table).__name__}, not a dictionary of arrays")
-    return {str(name): np.asarray(value) for name, value in table.items()}
+        if not isinstance(table, Mapping):
+            raise ConversionError(f"{path} holds {type(table).__name__}, not a dictionary of arrays")
+        return {str(name): _array(value) for name, value in table.items()}
 
 
 # --- a whole checkpoint ----------------------------------------------------------------------------------------------------
@@ -337,16 +413,47 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     """The state dict of an authors' checkpoint, its tensors memory-mapped. Nothing in the file is executed.
 
     Raises:
-        ConversionError: not there, not readable, or not a checkpoint.
+        ConversionError: not there, not readable, or no checkpoint of theirs; the message says what it seems to be.
     """
-    with reading(path, error=ConversionError):
-        content = load_torch(path)
+    try:
+        with reading(path, error=ConversionError):
+            content = load_torch(path)
+    except ConversionError as error:
+        raise ConversionError(f"{error}{_looks_like(text_in_pickle(path))}") from error
     state = _find_state_dict(content)
+    keys = list(map(str, content)) if isinstance(content, Mapping) else []
     if state is None:
-        keys = f"; it has {_listed(list(map(str, content)))}" if isinstance(content, Mapping) and content else ""
+        has = f"; it has {_listed(keys)}" if keys else ""
         containers = ", ".join(_CONTAINERS)
-        raise ConversionError(f"{path} holds no state dict, neither at its top nor under one of {containers}{keys}")
-    return _without_wrappers(state)
+        raise ConversionError(
+            f"{path} holds no state dict, neither at its top nor under one of {containers}{has}{_looks_like(keys)}"
+        )
+    state = _without_wrappers(state)
+    if not any(name.startswith((*PREFIXES, *_OWN_NAMES)) for name in state):
+        begins = _listed(list(state), 3)
+        raise ConversionError(
+            f"{path} has none of the three networks; its names begin with {begins}{_looks_like([*keys, *state])}"
+        )
+    return state
+
+
+# What other files are known by: names in them, and what such a file is.
+_OTHER_FILES = (
+    (r"(smpl|music)_\w+_(mean|std)$", "statistics, which --mean and --std take"),
+    (r"(v_template|shapedirs|J_regressor|kintree_table)$", "the body model (SMPL), which is not needed"),
+    (r"smpl_(poses|trans)$", "a motion"),
+    (r"model\.layers\.\d+\.(universal_expert|genre_experts)\.", "a model of this package, which needs no conversion"),
+    (r"(\w+\.)*(seqTransDecoder|null_cond_embed|cond_projection)\b", "a checkpoint of EDGE"),
+    (r"pytorch-lightning_version$", "a checkpoint of another model's Lightning trainer"),
+    (r"(optimizer|optimizer_state_dict|param_groups)$", "the state of an optimizer"),
+)
+
+
+def _looks_like(names: Iterable[str]) -> str:
+    """What a file with these names seems to be, as the end of a message; nothing if that is not known."""
+    names = list(map(str, names))
+    known = (kind for pattern, kind in _OTHER_FILES if any(re.match(pattern, name) for name in names))
+    return next((f": it looks like {kind}" for kind in known), "")
 
 
 # Keys under which trainers store a state dict, beside optimizer and epoch.
@@ -382,20 +489,81 @@ def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
+class _Network(NamedTuple):
+    """One of the three in a checkpoint: the trainer's prefix, how its own names begin, the subfolder that it is written to."""
+
+    prefix: str
+    own: tuple[str, ...]
+    folder: str
+    convert: Callable[..., PreTrainedModel]
+
+    def part_of(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Its tensors; none where the checkpoint lacks it."""
+        begin = self.prefix if any(name.startswith(PREFIXES) for name in state) else self.own
+        return _network(state, self.prefix) if any(name.startswith(begin) for name in state) else {}
+
+
+_NETWORKS = {
+    "generator": _Network(GENERATOR_PREFIX, ("dance_decoder.",), "", convert_released_generator),
+    "tokenizer": _Network(TOKENIZER_PREFIX, ("Pose_",), "tokenizer", convert_released_tokenizer),
+    "classifier": _Network(CLASSIFIER_PREFIX, ("dance_encoder.",), "classifier", convert_released_classifier),
+}
+_OWN_NAMES = tuple(begin for network in _NETWORKS.values() for begin in network.own)
+
+
+def _find_networks(checkpoints: Sequence[str | os.PathLike]) -> dict[str, tuple[Path, dict[str, Tensor]]]:
+    """The file and the tensors of each network that these files and folders hold.
+
+    A generator's file also holds the tokenizer and the classifier that it was trained with; these come before others.
+    """
+    found: dict[str, list[tuple[Path, dict[str, Tensor]]]] = {name: [] for name in _NETWORKS}
+    for path in map(Path, checkpoints):
+        files = sorted(path.rglob("model.pth")) if path.is_dir() else [path]
+        if not files:
+            raise ConversionError(
+                f"{path} is a folder without a model.pth: give the checkpoint, or the authors' output/"
+            )
+        for file in files:
+            state = read_checkpoint(file)
+            for name, network in _NETWORKS.items():
+                if part := network.part_of(state):
+                    found[name].append((file, part))
+    result = {}
+    for name, parts in found.items():
+        parts = [part for part in parts if "generator" in result and part[0] == result["generator"][0]] or parts
+        if len(parts) > 1:
+            files = " and ".join(str(file) for file, _ in parts)
+            raise ConversionError(f"there is a {name} in {files}: give one of them")
+        if parts:
+            result[name] = parts[0]
+    return result
+
+
+def _read_pair(option: str, mean: str | os.PathLike | None, std: str | os.PathLike | None) -> Statistics | None:
+    if (mean is None) != (std is None):
+        raise ConversionError(f"--{option}mean and --{option}std belong together: give both files, or neither")
+    return None if mean is None or std is None else (read_statistics(mean), read_statistics(std))
+
+
 def convert_checkpoint(
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | Sequence[str | os.PathLike],
     output_dir: str | os.PathLike,
     *,
     mean: str | os.PathLike | None = None,
     std: str | os.PathLike | None = None,
+    classifier_mean: str | os.PathLike | None = None,
+    classifier_std: str | os.PathLike | None = None,
     genres: list[str] | None = None,
 ) -> list[str]:
-    """Convert a file and write a model folder: the generator, `tokenizer/`, `classifier/`, the feature extractor.
+    """Convert checkpoints and write a model folder: the generator, `tokenizer/`, `classifier/`, the feature extractor.
 
     Args:
-        checkpoint: the authors' file; it may hold one, two or all three networks.
+        checkpoint: the authors' file, which may hold one, two or all three networks; or several; or a folder, such as their
+            `output/`, in which each `model.pth` is taken.
         output_dir: must not exist yet, or be empty. All of it is written, or nothing.
         mean, std: the authors' files; both or none.
+        classifier_mean, classifier_std: the classifier's own; those in the folder `cls` beside the others when None, and where
+            there is no such folder, the others.
         genres: names of the generator's genres in the order of their ids, when they are not FineDance's or AIST++'s.
 
     Returns:
@@ -407,30 +575,33 @@ def convert_checkpoint(
     output_dir = Path(output_dir)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise ConversionError(f"OUT_DIR={str(output_dir)!r} is not empty; choose a new folder")
-    if (mean is None) != (std is None):
-        raise ConversionError("--mean and --std belong together: give both files, or neither")
-    statistics = None if mean is None else (read_statistics(mean), read_statistics(std))
-    state = read_checkpoint(checkpoint)
-    options = {} if genres is None else {"id2label": dict(enumerate(genres))}
-    prefixed = any(name.startswith(PREFIXES) for name in state)
-    kinds = (
-        ("", GENERATOR_PREFIX, "dance_decoder.", convert_released_generator, options),
-        ("tokenizer", TOKENIZER_PREFIX, "Pose_", convert_released_tokenizer, {}),
-        ("classifier", CLASSIFIER_PREFIX, "dance_encoder.", convert_released_classifier, {}),
-    )
-    present = [kind for kind in kinds if any(name.startswith(kind[1] if prefixed else kind[2]) for name in state)]
-    if not present:
-        raise ConversionError(
-            f"{checkpoint} has none of the three networks; its names begin with {_listed(list(state), 3)}"
-        )
+    if mean is not None and std is not None and classifier_mean is None and classifier_std is None:
+        beside = [Path(path).parent / "cls" / Path(path).name for path in (mean, std)]
+        if all(path.is_file() for path in beside):
+            classifier_mean, classifier_std = beside
+    pairs = dict.fromkeys(_NETWORKS, (mean, _read_pair("", mean, std)))
+    if (own := _read_pair("classifier-", classifier_mean, classifier_std)) is not None:
+        pairs["classifier"] = (classifier_mean, own)
+    networks = _find_networks([checkpoint] if isinstance(checkpoint, str | os.PathLike) else checkpoint)
+    options: dict[str, dict[str, Any]] = {name: {} for name in _NETWORKS}
+    if genres is not None:
+        options["generator"]["id2label"] = dict(enumerate(genres))
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with whole(output_dir, ConversionError) as partial:
         lines = []
-        for folder, _, _, convert, extra in present:
-            model = convert(state, statistics, **extra)
+        for name, (file, state) in networks.items():
+            folder, (source, statistics) = _NETWORKS[name].folder, pairs[name]
+            try:
+                model = _NETWORKS[name].convert(state, statistics, **options[name])
+            except ConversionError as error:
+                raise ConversionError(f"{file}: {error}") from error
             model.save_pretrained(partial / folder, **({} if folder else {"shard_by_genre": True}))
-            if not folder:
+            notes = [f"{name}: {type(model).__name__}, {model.num_parameters():,} parameters"]
+            if name == "generator":
                 MegaDanceFeatureExtractor().save_pretrained(partial)
-            lines.append(f"{folder or 'generator'}: {type(model).__name__}, {model.num_parameters():,} parameters")
+                notes += [f"{key}: {value}" for key, value in describe_arrangement(model.config).items()]
+                if model.config.levels is not None:
+                    options["tokenizer"]["levels"] = model.config.levels
+            lines.append("; ".join([*notes, "no statistics" if source is None else f"statistics of {source}"]))
             del model
     return lines

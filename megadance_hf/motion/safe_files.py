@@ -8,10 +8,13 @@ Every error is a `FileError` of one line that names the file; `reading(path, err
 """
 
 import codecs
+import contextlib
 import io
+import itertools
 import math
 import os
 import pickle
+import pickletools
 import re
 import struct
 import warnings
@@ -627,7 +630,10 @@ def load_torch(path: str | os.PathLike) -> Any:
                 # memory-mapped, a tensor's storage is part of the file; copied, it would be as long as the pickle claims
                 return torch.load(path, mmap=True, **options)
             return torch.load(path, **options)  # torch's format before 1.6
-        except pickle.UnpicklingError as error:  # torch's message recommends to run the file
+        except pickle.UnpicklingError as error:
+            with contextlib.suppress(FileError):  # numpy's arrays instead of tensors, which torch would need to trust
+                return load_pickle(_pickle_of(Path(path)))
+            # torch's message recommends to run the file
             asked = re.search(r"GLOBAL (\S+)", str(error))
             what = f"asks for {asked[1][:80]}" if asked else "holds something else"
             raise ValueError(f"it {what}; only tensors and plain containers are read, nothing in it was run") from error
@@ -638,4 +644,28 @@ def load_torch(path: str | os.PathLike) -> Any:
             raise ValueError(f"it is no checkpoint of torch, or is cut off: {reason}") from error
 
 
-__all__ = ["FileError", "load_npy", "load_npz", "load_pickle", "load_torch", "names_of_npz"]
+def _pickle_of(path: Path) -> BinaryIO:
+    """The pickle in a file of `torch.save`; any other file as it is."""
+    if not zipfile.is_zipfile(path):
+        _check_file(path)
+        return io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        with archive.open(names[0] if names else "data.pkl") as file:
+            return io.BytesIO(file.read(MAX_SMALL))
+
+
+def text_in_pickle(path: str | os.PathLike) -> list[str]:
+    """The texts in a pickle or a file of `torch.save`, such as keys and names of tensors, as far as it can be read; nothing is run.
+
+    They say what a file is that no loader takes.
+    """
+    texts: list[str] = []
+    with contextlib.suppress(Exception):
+        for _, argument, _ in itertools.islice(pickletools.genops(_pickle_of(Path(path))), MAX_OPCODES):
+            if isinstance(argument, str):
+                texts.append(argument)
+    return texts
+
+
+__all__ = ["FileError", "load_npy", "load_npz", "load_pickle", "load_torch", "names_of_npz", "text_in_pickle"]
