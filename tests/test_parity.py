@@ -106,6 +106,19 @@ class Generator:
         assert torch.equal(result.upper_codes, self.array(f"{case}_codes_up"))
         assert torch.equal(result.lower_codes, self.array(f"{case}_codes_down"))
 
+    def hooks(self, keep: Callable) -> list:
+        """Hooks that keep values inside the first layer under the names of the fixtures."""
+        expert = self.model.model.layers[0].universal_expert
+        # attention's input is normalised, so what it normalises is caught at the norm
+        return [
+            expert.mambas["upper"].register_forward_hook(keep("layer0_global_mamba1_raw")),
+            expert.attention_norm.register_forward_pre_hook(
+                lambda module, args: keep("layer0_global_after_mamba_norm")(module, (), args[0])
+            ),
+            expert.attention.register_forward_hook(keep("layer0_global_attn_raw")),
+            expert.register_forward_hook(keep("layer0_global_out")),
+        ]
+
     def check_hidden(self) -> None:
         """Values inside the first layer, and what leaves the last one, of one item."""
         caught = {}
@@ -113,16 +126,7 @@ class Generator:
         def keep(name):
             return lambda module, args, output: caught.__setitem__(name, output)
 
-        expert = self.model.model.layers[0].universal_expert
-        # attention's input is normalised, so what it normalises is caught at the norm
-        hooks = [
-            expert.mambas["upper"].register_forward_hook(keep("layer0_global_mamba1_raw")),
-            expert.attention_norm.register_forward_pre_hook(
-                lambda module, args: caught.__setitem__("layer0_global_after_mamba_norm", args[0])
-            ),
-            expert.attention.register_forward_hook(keep("layer0_global_attn_raw")),
-            expert.register_forward_hook(keep("layer0_global_out")),
-        ]
+        hooks = self.hooks(keep)
         row = int((self.array("t22_genre") < self.array("t22_genre")[0]).sum())  # place of item 0 when sorted by genre
         with torch.no_grad():
             hidden = self.forward("t22", output_hidden_states=True).hidden_states
@@ -420,6 +424,13 @@ def test_the_whole_chain(parity, reduced):
     )
     tokenizer = convert_released_tokenizer(filled_state(codec_info), statistics, rest_offsets=offsets.tolist())
     classifier = convert_released_classifier(filled_state(classifier_info), statistics)
+    check_chain(arrays, info, generator, tokenizer, classifier)
+
+
+def check_chain(arrays: dict[str, np.ndarray], info: dict, generator, tokenizer, classifier) -> None:
+    """From music features and start codes, all of them numbers of codes, to scores."""
+    rest = torch.from_numpy(arrays["rest_joints"])
+    offsets = torch.tensor(tokenizer.config.rest_offsets)
     with torch.no_grad():
         features = torch.from_numpy(arrays["music_raw"]).float()
         heard = (features[:, ::8] - generator.model.music_mean) / generator.model.music_std
@@ -435,7 +446,7 @@ def test_the_whole_chain(parity, reduced):
         poses, translation = motion_to_poses(motion, torch.from_numpy(arrays["init_trans"][:, 0]))
         close(translation, torch.from_numpy(arrays["trans"]))
         close(poses.flatten(2), torch.from_numpy(arrays["axis_angle"]))
-        joints = motion_to_joints(motion, translation + torch.from_numpy(rest[0]), torch.from_numpy(offsets))
+        joints = motion_to_joints(motion, translation + rest[0], offsets)
         close(joints, torch.from_numpy(arrays["joints"]))
         style = classifier(torch.cat((translation, motion[..., 3:]), dim=-1)).logits
         torch.testing.assert_close(style, torch.from_numpy(arrays["style"]), atol=1e-5, rtol=0)
