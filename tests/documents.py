@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import write_song
-from official import write_checkpoint, write_statistics
+from official import write_checkpoint, write_download_2026, write_statistics
 
 from megadance_hf import Motion
 from megadance_hf.cli import command as cli
@@ -161,7 +161,7 @@ def run_megadance(command: str, workplace: Path, request, monkeypatch, capsys) -
 
         monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
     if "--model finedance" in command and not Path("finedance").exists():  # the line before makes it
-        convert_checkpoint("checkpoint.pt", "finedance", mean="mean.pkl", std="std.pkl")
+        convert_checkpoint("output", "finedance", mean="Pretrained/mean.pt", std="Pretrained/std.pt")
     assert cli.main(words[1:]) == 0, capsys.readouterr().err
     for name in [after for word, after in zip(words, words[1:], strict=False) if word == "-o"]:
         names = [name]
@@ -234,6 +234,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_checkpoint(tmp_path / "checkpoint.pt")
     write_statistics(tmp_path)
+    write_download_2026(tmp_path)
     for name in ("song.mp3", "other.wav"):
         write_song(tmp_path / name, seconds=4)
     time = np.arange(96)[:, None] / 30

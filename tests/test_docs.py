@@ -127,14 +127,14 @@ def test_python_blocks_use_only_public_names(page):
 
 def test_the_table_of_switches_is_true():
     text = BY_NAME["docs/paper_and_code.md"].text
-    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| (?:`([^`]+)`|unsaid) \|", text, re.MULTILINE)
-    assert len(rows) == 9
-    for field, released, paper in rows:
-        kind = MegaDanceConfig if hasattr(MegaDanceConfig(), field) else MegaDanceTokenizerConfig
-        released_config = kind.released() if kind is MegaDanceConfig else kind()
-        assert str(getattr(released_config, field)) == released, field
-        if paper:
-            assert str(getattr(kind.paper(), field)) == paper, field
+    column = r" (?:`([^`]+)`|unsaid) \|"
+    rows = re.findall(rf"^\| `(\w+)` \|{column * 3}", text, re.MULTILINE)
+    assert len(rows) == 13
+    generators = [MegaDanceConfig.released_2026(), MegaDanceConfig.released_2025(), MegaDanceConfig.paper()]
+    tokenizers = [MegaDanceTokenizerConfig(), MegaDanceTokenizerConfig(), MegaDanceTokenizerConfig.paper()]
+    for field, *values in rows:
+        for config, value in zip(generators if hasattr(generators[0], field) else tokenizers, values, strict=True):
+            assert not value or str(getattr(config, field)) == value, field
 
 
 # `path`, or `path` (`Name`, `other_name`): a file or folder of the repository, and what it has.

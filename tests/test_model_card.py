@@ -12,6 +12,7 @@ from megadance_hf.evaluation import reports
 from megadance_hf.evaluation.run import evaluate
 from megadance_hf.hub.card import model_card
 from megadance_hf.hub.connection import HubError
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 
 REPO = "anna/dance"
@@ -65,6 +66,15 @@ def test_a_card_from_an_evaluation(pipe, report):
     assert report["settings"]["data"] not in text and report["settings"]["model"] not in text, (
         "no paths of this machine"
     )
+
+
+def test_a_card_says_which_arrangement_a_model_has():
+    text = str(model_card(MegaDanceConfig.released_2026(), repo=REPO))
+    assert card_errors(text, "model") == []
+    assert (
+        "**Arrangement.** released_2026, as in the authors' release of 2026 (code head: one softmax per level" in text
+    )
+    assert "Mamba: one per layer and stream" in text
 
 
 @pytest.mark.parametrize("model", [tiny_tokenizer(), tiny_classifier()], ids=["tokenizer", "classifier"])

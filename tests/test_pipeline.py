@@ -28,13 +28,14 @@ from transformers import GenerationConfig
 from megadance_hf.modeling import backends_megadance, music_features_megadance
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.backends_megadance import Backend
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
-from megadance_hf.models import DEFAULT_MODEL, bundled_models, find_model, load_config
+from megadance_hf.models import DEFAULT_MODEL, bundled_models, describe_arrangement, find_model, load_config
 from megadance_hf.motion.motion import Motion, MotionError
 from megadance_hf.pipeline import TASK, MusicToDancePipeline, describe_model
 from megadance_hf.synthetic.composer import compose
@@ -589,6 +590,32 @@ def test_description_is_read_from_the_configurations(pipe, folder):
     assert lines["genres"] == "chacha, rumba, waltz" and lines["model"] == str(folder)
     assert f"{pipe.model.num_parameters():,} parameters" in lines["generator"]
     assert load_config(folder).built_genres == list(GENRES)
+    assert lines.items() >= describe_arrangement(load_config(folder)).items()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            MegaDanceConfig.paper(codebook_size=27),
+            ["paper, as in the paper", "one softmax over 27 codes", "in every expert"],
+        ),
+        (
+            MegaDanceConfig.released_2026(),
+            [
+                "released_2026, as in the authors' release of 2026",
+                "one softmax per level of the quantizer (7, 5, 5, 5, 5), independent",
+                "one per layer and stream, shared by all genres",
+            ],
+        ),
+        (
+            MegaDanceConfig(use_mamba=False),
+            ["own, unlike the paper and both releases of its authors", "one softmax over 4375 codes", "none"],
+        ),
+    ],
+)
+def test_the_arrangement_in_words(config, expected):
+    assert describe_arrangement(config) == dict(zip(("arrangement", "code head", "Mamba"), expected, strict=True))
 
 
 # --- the bundled model -----------------------------------------------------------------------------------------------
