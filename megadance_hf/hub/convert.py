@@ -376,7 +376,7 @@ def _row(table: Mapping[str, Any], part: str, kind: str, size: int) -> Tensor:
     """(size,) from a row, or from one number for all of it."""
     name = f"{part}_{kind}"
     if name not in table:
-        raise ConversionError(f"the {kind} file lacks {name}; it has {_listed(list(table))}: {_looks_like(table)}")
+        raise ConversionError(f"the {kind} file lacks {name}; it has {_listed(list(table))}")
     try:
         row = torch.from_numpy(_array(table[name]).astype(np.float32).ravel())
     except (TypeError, ValueError):
@@ -439,6 +439,10 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
 
 # What other files are known by: names in them, and what such a file is.
 _OTHER_FILES = (
+    (
+        r"(gpt\.|fsq\.|cls_model\.)?(dance_decoder|Pose_|dance_encoder)",
+        "the authors' own, with more in it than tensors",
+    ),
     (r"(smpl|music)_\w+_(mean|std)$", "statistics, which --mean and --std take"),
     (r"(v_template|shapedirs|J_regressor|kintree_table)$", "the body model (SMPL), which is not needed"),
     (r"smpl_(poses|trans)$", "a motion"),

@@ -631,8 +631,9 @@ def load_torch(path: str | os.PathLike) -> Any:
                 return torch.load(path, mmap=True, **options)
             return torch.load(path, **options)  # torch's format before 1.6
         except pickle.UnpicklingError as error:
-            with contextlib.suppress(FileError):  # numpy's arrays instead of tensors, which torch would need to trust
-                return load_pickle(_pickle_of(Path(path)))
+            with contextlib.suppress(Exception):  # numpy's arrays instead of tensors, which torch would have to trust
+                if isinstance(content := load_pickle(_pickle_of(Path(path))), dict):
+                    return content
             # torch's message recommends to run the file
             asked = re.search(r"GLOBAL (\S+)", str(error))
             what = f"asks for {asked[1][:80]}" if asked else "holds something else"
@@ -662,9 +663,10 @@ def text_in_pickle(path: str | os.PathLike) -> list[str]:
     """
     texts: list[str] = []
     with contextlib.suppress(Exception):
-        for _, argument, _ in itertools.islice(pickletools.genops(_pickle_of(Path(path))), MAX_OPCODES):
-            if isinstance(argument, str):
-                texts.append(argument)
+        file = _pickle_of(Path(path))
+        for _ in range(5):  # torch's files before 1.6 are several pickles, one behind the other
+            operations = itertools.islice(pickletools.genops(file), MAX_OPCODES // 5)
+            texts.extend(argument for _, argument, _ in operations if isinstance(argument, str))
     return texts
 
 
