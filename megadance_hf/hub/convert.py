@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -305,7 +305,7 @@ def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int
 def _context(state: Mapping[str, Tensor], name: str) -> dict[str, int]:
     """How many codes attention sees, if a mask (True: hidden) tells; one of a short training window does not."""
     mask = state.get(name)
-    if mask is None or mask.dtype != torch.bool or mask.dim() != 4 or not len(mask.flatten()):
+    if mask is None or mask.dtype != torch.bool or mask.dim() != 4 or not mask.numel():
         return {}
     visible = int((~mask[0, 0, -1]).sum())
     return {"context_codes": visible} if 0 < visible < mask.shape[-1] else {}
@@ -429,7 +429,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
             f"{path} holds no state dict, neither at its top nor under one of {containers}{has}{_looks_like(keys)}"
         )
     state = _without_wrappers(state)
-    if not any(name.startswith((*PREFIXES, *_OWN_NAMES)) for name in state):
+    if not any(name.startswith(_BEGINNINGS) for name in state):
         begins = _listed(list(state), 3)
         raise ConversionError(
             f"{path} has none of the three networks; its names begin with {begins}{_looks_like([*keys, *state])}"
@@ -493,26 +493,13 @@ def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-class _Network(NamedTuple):
-    """One of the three in a checkpoint: the trainer's prefix, how its own names begin, the subfolder that it is written to."""
-
-    prefix: str
-    own: tuple[str, ...]
-    folder: str
-    convert: Callable[..., PreTrainedModel]
-
-    def part_of(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Its tensors; none where the checkpoint lacks it."""
-        begin = self.prefix if any(name.startswith(PREFIXES) for name in state) else self.own
-        return _network(state, self.prefix) if any(name.startswith(begin) for name in state) else {}
-
-
-_NETWORKS = {
-    "generator": _Network(GENERATOR_PREFIX, ("dance_decoder.",), "", convert_released_generator),
-    "tokenizer": _Network(TOKENIZER_PREFIX, ("Pose_",), "tokenizer", convert_released_tokenizer),
-    "classifier": _Network(CLASSIFIER_PREFIX, ("dance_encoder.",), "classifier", convert_released_classifier),
+# The trainer's prefix of each network, how its own names begin, and its converter.
+_NETWORKS: dict[str, tuple[str, str, Callable[..., PreTrainedModel]]] = {
+    "generator": (GENERATOR_PREFIX, "dance_decoder.", convert_released_generator),
+    "tokenizer": (TOKENIZER_PREFIX, "Pose_", convert_released_tokenizer),
+    "classifier": (CLASSIFIER_PREFIX, "dance_encoder.", convert_released_classifier),
 }
-_OWN_NAMES = tuple(begin for network in _NETWORKS.values() for begin in network.own)
+_BEGINNINGS = (*PREFIXES, *(own for _, own, _ in _NETWORKS.values()))
 
 
 def _find_networks(checkpoints: Sequence[str | os.PathLike]) -> dict[str, tuple[Path, dict[str, Tensor]]]:
@@ -529,9 +516,10 @@ def _find_networks(checkpoints: Sequence[str | os.PathLike]) -> dict[str, tuple[
             )
         for file in files:
             state = read_checkpoint(file)
-            for name, network in _NETWORKS.items():
-                if part := network.part_of(state):
-                    found[name].append((file, part))
+            prefixed = any(name.startswith(PREFIXES) for name in state)
+            for name, (prefix, own, _) in _NETWORKS.items():
+                if any(tensor.startswith(prefix if prefixed else own) for tensor in state):
+                    found[name].append((file, _network(state, prefix)))
     result = {}
     for name, parts in found.items():
         parts = [part for part in parts if "generator" in result and part[0] == result["generator"][0]] or parts
@@ -594,14 +582,16 @@ def convert_checkpoint(
     with whole(output_dir, ConversionError) as partial:
         lines = []
         for name, (file, state) in networks.items():
-            folder, (source, statistics) = _NETWORKS[name].folder, pairs[name]
+            source, statistics = pairs[name]
             try:
-                model = _NETWORKS[name].convert(state, statistics, **options[name])
+                model = _NETWORKS[name][-1](state, statistics, **options[name])
             except ConversionError as error:
                 raise ConversionError(f"{file}: {error}") from error
-            model.save_pretrained(partial / folder, **({} if folder else {"shard_by_genre": True}))
             notes = [f"{name}: {type(model).__name__}, {model.num_parameters():,} parameters"]
-            if name == "generator":
+            if name != "generator":
+                model.save_pretrained(partial / name)
+            else:
+                model.save_pretrained(partial, shard_by_genre=True)
                 MegaDanceFeatureExtractor().save_pretrained(partial)
                 notes += [f"{key}: {value}" for key, value in describe_arrangement(model.config).items()]
                 if model.config.levels is not None:
