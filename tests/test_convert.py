@@ -149,6 +149,17 @@ def test_sizes_are_read_off_the_shapes():
     )
 
 
+def test_a_converted_model_of_other_sizes_generates_the_same_with_a_cache_and_without():
+    model = convert_released_generator(official_generator_2026(levels=(5, 2, 3), genres=3, layers=3))
+    features, genres = torch.randn(3, 8 * 40, 35), torch.tensor([2, 0, 1])
+    cached, anew = (model.generate(features, genres, use_cache=cache, output_logits=True) for cache in (True, False))
+    assert cached.upper_codes.shape == (3, 40) and cached.upper_logits.shape == (3, 39, 10)
+    torch.testing.assert_close(cached.upper_logits, anew.upper_logits, atol=1e-5, rtol=0)
+    assert torch.equal(cached.upper_codes, anew.upper_codes) and torch.equal(cached.lower_codes, anew.lower_codes)
+    digits = [level.argmax(-1) for level in cached.upper_logits.split((5, 2, 3), dim=-1)]
+    assert torch.equal(cached.upper_codes[:, 1:], digits[0] + 5 * digits[1] + 10 * digits[2])
+
+
 def test_how_far_attention_sees_is_read_off_the_mask():
     state = official_generator_2026()
     steps = torch.arange(29)
