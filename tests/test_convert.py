@@ -221,6 +221,8 @@ BROKEN = {
     ),
     "misshapen": (lambda state, name: state.update({name: state[name][:-1]}), r"misshapen: .* instead of"),
     "nan": (lambda state, name: state[name].view(-1)[0].fill_(torch.nan), "not finite: "),
+    "infinite": (lambda state, name: state[name].view(-1)[-1].fill_(-torch.inf), "not finite: "),
+    "whole numbers": (lambda state, name: state.update({name: state[name].long()}), "not floating-point: "),
 }
 
 

@@ -338,7 +338,7 @@ def _loaded(
         model = cls(config)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in buffers}
     ours: dict[str, Tensor] = {}
-    problems: dict[str, list[str]] = {"unknown": [], "misshapen": [], "not finite": []}
+    problems: dict[str, list[str]] = {kind: [] for kind in ("unknown", "misshapen", "not floating-point", "not finite")}
     for official, tensor in state.items():
         if any(re.search(pattern, official) for pattern in _IGNORED):
             continue
@@ -347,7 +347,9 @@ def _loaded(
             problems["unknown"].append(official)
         elif tuple(tensor.shape) != expected[name]:
             problems["misshapen"].append(f"{official} {tuple(tensor.shape)} instead of {expected[name]}")
-        elif not torch.isfinite(tensor).all():
+        elif not tensor.is_floating_point():
+            problems["not floating-point"].append(official)
+        elif tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():  # faster than isfinite of all
             problems["not finite"].append(official)
         else:
             ours[name] = tensor
