@@ -17,12 +17,19 @@ from megadance_hf.data.segments import CodeSegments, MotionSegments
 from megadance_hf.data.statistics import Statistics, released_motion_statistics
 from megadance_hf.data.windows import window_starts
 from megadance_hf.datasets_scripts import finedance
-from megadance_hf.hub.convert import convert_released_classifier, convert_released_tokenizer, tokenizer_name
+from megadance_hf.hub.convert import (
+    convert_released_classifier,
+    convert_released_generator,
+    convert_released_tokenizer,
+    generator_name,
+    tokenizer_name,
+)
 from megadance_hf.modeling.genres_megadance import FINEDANCE_GENRES
 from megadance_hf.modeling.kinematics_megadance import PARENTS, motion_to_joints
 from megadance_hf.training.adan import Adan
 from megadance_hf.training.recipes import Recipe, read_recipe
 from megadance_hf.training.schedule import learning_rate_at
+from megadance_hf.training.tasks import Draws, GeneratorTask
 
 # ---------------------------------------------------------------------------------------------- training2026_reduced
 
@@ -213,6 +220,22 @@ def test_generator_windows(training, generator_batch, statistics):
         codes = (arrays[f"gpt_windows_codes_{name}"] * [1, 7, 35, 175, 875]).sum(-1)
         np.testing.assert_array_equal(generator_batch[f"{stream}_codes"], codes)
     assert generator_batch["genre_ids"].tolist() == info["gpt_labels"]
+
+
+@pytest.mark.slow
+def test_losses_of_generator_windows(training, parity, generator_batch, statistics):
+    info, weights = training[1], parity("2026/gpt2026_reduced")[1]
+    genres = FINEDANCE_GENRES[: weights["structure"]["genre_experts_per_layer"]]
+    model = convert_released_generator(filled_state(weights), id2label=dict(enumerate(genres)))
+    model.set_music_statistics(statistics.input_mean, statistics.input_std)
+    loss, _ = GeneratorTask(None).loss(model, generator_batch, Draws(torch.Generator(), 0, 2))
+    assert loss.item() == pytest.approx(info["gpt_loss"], abs=1e-4)
+    loss.backward()
+    parameters = dict(model.named_parameters())
+    for name, norm in info["gpt_gradient_l2"].items():
+        if not name.endswith("attn.key.bias"):  # its true gradient is zero
+            gradient = parameters[generator_name(name, genres)].grad
+            assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-7), name
 
 
 @pytest.mark.slow
