@@ -260,12 +260,14 @@ def tiny(kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "classifier", "generator"])
-@pytest.mark.parametrize("size", ["small", "ballroom", "paper"])
+@pytest.mark.parametrize("size", ["small", "ballroom", "paper", "released_2026"])
 def test_every_recipe_trains_on_data_without_beats_and_validation(
     repository, script, finedance_set, codec, tmp_path, monkeypatch, size, kind
 ):
     arguments = ["--config", repository / "examples" / "configs" / f"{size}_{kind}.yaml", "--data", finedance_set]
-    arguments += ["--output", tmp_path / "out", "--max-steps", 1, *tiny(kind)]
+    arguments += ["--output", tmp_path / "out", "--max-steps", 2, *tiny(kind)]
+    if size == "released_2026":
+        arguments.append("--set=data.hold_back=0.1")
     if kind == "generator":
         arguments += ["--tokenizer", codec]
         monkeypatch.setattr(rhythm, "COMPOSED_SONGS", 1)
@@ -275,10 +277,14 @@ def test_every_recipe_trains_on_data_without_beats_and_validation(
     assert status == 0, error
     assert "no validation split: held back to measure by are 1 of 3 songs (002)" in output
     assert (tmp_path / "out" / "model.safetensors").is_file() and (tmp_path / "out" / "curves.png").is_file()
-    assert ("beats of 0 clips are known" in output) == (kind == "generator" and size != "paper")
+    has_rhythm = kind == "generator" and size in ("small", "ballroom")
+    assert ("beats of 0 clips are known" in output) == has_rhythm
     if kind == "generator":
         pipe = MusicToDancePipeline.from_pretrained(tmp_path / "out")
-        assert (pipe.model.config.rhythm_size > 0) == (size != "paper")
+        assert (pipe.model.config.rhythm_size > 0) == has_rhythm
+        if size == "released_2026":
+            assert pipe.model.config.levels == pipe.tokenizer.config.levels
+            assert pipe.model.config.arrangement == "released_2026"
     again, _, error = script(f"train_{kind}", *arguments)
     assert again == 2 and error.count("\n") == 1 and "give another folder, or resume it (--resume)" in error
 
