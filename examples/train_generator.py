@@ -41,6 +41,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_repository(arguments)
     with recipe.using("augmentation"):
         augmentation = MusicAugmentation(**recipe.section("augmentation"))
+        changes = {name: value for name, value in recipe.section("augmentation").items() if value}
+        if changes and recipe.section("windows").get("random") is False:
+            name, value = next(iter(changes.items()))
+            raise ValueError(f"{name}={value} is not possible: with windows.random=false music stays as it is; give 0")
     with recipe.using("generation"):
         GenerationSettings(**recipe.section("generation"))
     with recipe.using("validation"):

@@ -340,6 +340,11 @@ def test_segments_end_where_the_muq_features_do():
     assert len(MotionSegments(clips, 120, 8, mirror=False, short="reflect", until_muq=True)) == 2
 
 
+def test_segments_with_genres_are_not_isolated():
+    with pytest.raises(ValueError, match="isolated=True is about velocities"):
+        MotionSegments([dance()], 16, genres=GENRES, isolated=True)
+
+
 def test_isolated_segments_end_with_a_stop():
     clip = ruler(frames=60, music=False)
     whole, isolated = (MotionSegments([clip], 16, 8, random=False, isolated=alone) for alone in (False, True))

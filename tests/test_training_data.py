@@ -111,3 +111,5 @@ def test_held_out_clips_are_cut_as_the_recipe_says(capsys):
     for name in ("length", "stride"):
         with pytest.raises(ValueError, match=f"{name}=100 is not possible: give a multiple of 8, or 0"):
             ValidationSettings(**{name: 100})
+    with pytest.raises(ValueError, match="drop_marked=True is not possible: it is of windows; give a length"):
+        ValidationSettings(drop_marked=True)

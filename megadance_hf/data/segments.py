@@ -131,6 +131,8 @@ class MotionSegments(Segments):
         isolated: bool = False,
     ):
         super().__init__(length, stride, random, seed, drop_marked, until_muq)
+        if isolated and genres is not None:
+            raise ValueError("isolated=True is about velocities, which segments with genres do not have; leave it out")
         if short not in ("leave_out", "reflect"):
             raise ValueError(f"short={short!r} is neither 'leave_out' nor 'reflect'")
         self.mirror, self.isolated = mirror, isolated
@@ -153,12 +155,12 @@ class MotionSegments(Segments):
         item, start, generator = self._draw(index)
         mirrored = index >= len(self._rows) if generator is None else self.mirror and generator.random() < 0.5
         motion = self._motions[mirrored][item][start : start + self.length]
-        if self._labels is None and not self.isolated:
+        if self._labels is None:
+            if self.isolated:
+                motion = motion.copy()
+                motion[-1, :ROOT_SIZE] = 0
             return {"motion": torch.from_numpy(motion)}
         motion = motion.copy()
-        if self._labels is None:
-            motion[-1, :ROOT_SIZE] = 0
-            return {"motion": torch.from_numpy(motion)}
         motion[:, [0, 2]] -= motion[0, [0, 2]]
         return {"motion": torch.from_numpy(motion), "labels": torch.tensor(self._labels[item])}
 

@@ -92,9 +92,12 @@ class ValidationSettings:
 
     def __post_init__(self) -> None:
         for name in ("length", "stride"):
-            if getattr(self, name) < 0 or getattr(self, name) % FRAMES_PER_CODE:
-                value = getattr(self, name)
+            value = getattr(self, name)
+            if value < 0 or value % FRAMES_PER_CODE:
                 raise ValueError(f"{name}={value!r} is not possible: give a multiple of {FRAMES_PER_CODE}, or 0")
+        for name in ("stride", "drop_marked", "until_muq"):
+            if getattr(self, name) and not self.length:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not possible: it is of windows; give a length")
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "classifier": {
         "model": _of_config(MegaDanceClassifierConfig, "fps"),
         "data": _arguments_of(DataSettings),
-        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS),
+        # the classifier knows no velocities, which isolated windows are about
+        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS, "isolated"),
         "validation": _arguments_of(ValidationSettings),
         "training": _TRAINING,
     },
