@@ -206,7 +206,10 @@ def _with_authors_music(clip: Clip, whole_codes: bool, music: Path, *others: Pat
     cut_to_music(clip, features[: len(features) // FRAMES_PER_CODE * FRAMES_PER_CODE] if whole_codes else features)
     for file in others:
         if file.parent.name == "muq":
-            clip.muq_frames = len(read_arrays(file, "music")["music"])
+            rows = read_arrays(file, "music")["music"]
+            if rows.ndim == 0:
+                raise ClipError(f"muq/{file.name} has a single number, expected (rows, columns)")
+            clip.muq_frames = len(rows)
         elif file.parent.name == "anomaly":
             clip.marked_frames = read_marked_frames(file)
         else:

@@ -410,6 +410,9 @@ def test_a_file_of_the_download_that_is_missing(download, tmp_path):
     (download / "FineDance" / "muq" / "017.pkl").unlink()
     report = prepare(download, tmp_path / "out", layout="authors", progress=False)
     assert report.left_out == {"017": "muq/017.pkl is missing"}
+    write_pickle(download / "FineDance" / "muq" / "017.pkl", {"music": np.float32(3)})
+    report = prepare(download, tmp_path / "out", layout="authors", progress=False)
+    assert report.left_out == {"017": "muq/017.pkl has a single number, expected (rows, columns)"}
 
 
 # --- faults --------------------------------------------------------------------------------------------------------
