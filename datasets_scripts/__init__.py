@@ -10,6 +10,12 @@ FINEDANCE = Source(
     prepare="megadance_hf.datasets_scripts.finedance:prepare",
     options=(
         Option(
+            "layout",
+            "how RAW is laid out (default auto: by its files)",
+            choices=("auto", "downloaded", "authors"),
+            default="auto",
+        ),
+        Option(
             "split",
             "published lists: all genres in the test (default; the paper's), or dancers who are in no other split",
             choices=("genre", "dancer"),

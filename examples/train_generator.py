@@ -17,19 +17,21 @@ from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceFeatureExtractor, MegaDanceForMotionGeneration, MegaDanceTokenizer
 from megadance_hf.data import CodeSegments, EpochSampler, MusicAugmentation, Statistics, encode_clips
-from megadance_hf.data.segments import SEGMENT_FRAMES
+from megadance_hf.data.segments import SEGMENT_FRAMES, SEGMENT_STRIDE
 from megadance_hf.training import GeneratorTask, dance_sampler, read_data
 from megadance_hf.training.arguments import load_part, read_settings, recipe_parser
 from megadance_hf.training.checkpoints import check_output
 from megadance_hf.training.processes import is_main_process, processes
-from megadance_hf.training.recipes import GenerationSettings, generator_config
+from megadance_hf.training.recipes import GenerationSettings, ValidationSettings, generator_config
 from megadance_hf.training.rhythm import check_rhythm, train_rhythm
 from megadance_hf.training.samples import make_pipeline
-from megadance_hf.training.training_data import fit_batch, fit_length, validation_segments
+from megadance_hf.training.training_data import fit_batch, fit_length, report_dropped, validation_segments
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = recipe_parser(__doc__, "model, data, rhythm, windows, sampler, augmentation, task, training, generation")
+    parser = recipe_parser(
+        __doc__, "model, data, rhythm, windows, validation, sampler, augmentation, task, training, generation"
+    )
     parser.add_argument("--data", required=True, help="prepared folder")
     parser.add_argument("--tokenizer", required=True, help="folder of a trained tokenizer")
     parser.add_argument(
@@ -39,8 +41,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_repository(arguments)
     with recipe.using("augmentation"):
         augmentation = MusicAugmentation(**recipe.section("augmentation"))
+        changes = {name: value for name, value in recipe.section("augmentation").items() if value}
+        if changes and recipe.section("windows").get("random") is False:
+            name, value = next(iter(changes.items()))
+            raise ValueError(f"{name}={value} is not possible: with windows.random=false music stays as it is; give 0")
     with recipe.using("generation"):
         GenerationSettings(**recipe.section("generation"))
+    with recipe.using("validation"):
+        measured = ValidationSettings(**recipe.section("validation"))
 
     # What can be wrong is found before anything slow: the models, the data, and whether they fit one another.
     device, output = processes().device, Path(arguments.output)
@@ -51,9 +59,16 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_rhythm(recipe, config, teacher, arguments.rhythm)
     check_output(output, arguments.resume, config)
     options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, data.train)
-    stretches = options.pop("stretches", [1.0])
+    report_dropped(data.train, options)
+    variants = {"stretches": options.pop("stretches", [1.0]), "mirror": options.pop("mirror", True)}
+    if options.pop("isolated", False):
+        cut = {name: options[name] for name in ("length", "stride", "drop_marked", "until_muq") if name in options}
+        variants["windows"] = {"stride": SEGMENT_STRIDE, **cut}
     options["repeats"] = recipe.repeats("windows", data.genres)
-    statistics = Statistics.from_clips(data.train)
+    if settings.statistics == "released":  # the tokenizer's, whose windows they are
+        statistics = Statistics.released(data.train, min(options["length"], SEGMENT_FRAMES), SEGMENT_STRIDE)
+    else:
+        statistics = Statistics.from_clips(data.train)
 
     # model
     torch.manual_seed(training.seed)
@@ -73,7 +88,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # data: the clips as codes
     with recipe.using("windows"):
-        encoded = encode_clips(tokenizer, data.train, stretches=stretches, progress=is_main_process(), **encoders)
+        encoded = encode_clips(tokenizer, data.train, progress=is_main_process(), **variants, **encoders)
         segments = CodeSegments(
             encoded, data.genres, statistics, augmentation=augmentation, seed=training.seed, **options
         )
@@ -84,7 +99,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         sampler = EpochSampler(segments, training.seed, **mixing)
 
     # task
-    validation = validation_segments(tokenizer, data.held_out, data.genres, statistics, segments.length, **encoders)
+    validation = validation_segments(
+        tokenizer, data.held_out, data.genres, statistics, segments.length, measured, **encoders
+    )
     with recipe.using("task"):
         task = GeneratorTask(validation, **recipe.section("task"))
 

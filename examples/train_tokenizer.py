@@ -16,11 +16,12 @@ from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.training import TokenizerTask, read_data
 from megadance_hf.training.arguments import read_settings, recipe_parser
 from megadance_hf.training.checkpoints import check_output
-from megadance_hf.training.training_data import fit_batch, fit_length
+from megadance_hf.training.recipes import ValidationSettings
+from megadance_hf.training.training_data import fit_batch, fit_length, held_out_windows, report_dropped
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = recipe_parser(__doc__, "model, data, windows, task, training")
+    parser = recipe_parser(__doc__, "model, data, windows, validation, task, training")
     parser.add_argument("--data", required=True, nargs="+", help="prepared folders; the first one's validation is used")
     arguments, recipe, training, settings = read_settings(parser, "tokenizer", argv)
     check_repository(arguments)
@@ -33,12 +34,18 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     data += [read_data(folder, validation=False) for folder in arguments.data[1:]]
     clips = [clip for one in data for clip in one.train]
     options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, clips)
+    report_dropped(clips, options)
+    with recipe.using("validation"):
+        held_out = held_out_windows(data[0].held_out, ValidationSettings(**recipe.section("validation")))
     with recipe.using("windows"):
         if options.get("length", SEGMENT_FRAMES) % config.frames_per_code:
             raise ValueError(f"length={options['length']} is not possible: give a multiple of {config.frames_per_code}")
         segments = MotionSegments(clips, seed=training.seed, **options)
     training = fit_batch(training, segments)
-    statistics = Statistics.from_clips(clips, mirror=segments.mirror)
+    if settings.statistics == "released":
+        statistics = Statistics.released(clips, segments.length, segments.stride)
+    else:
+        statistics = Statistics.from_clips(clips, mirror=segments.mirror)
 
     # model
     torch.manual_seed(training.seed)
@@ -48,7 +55,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # task
     with recipe.using("task"):
-        task = TokenizerTask(data[0].held_out, **recipe.section("task"))
+        task = TokenizerTask(held_out, **recipe.section("task"))
     if arguments.dry_run:
         return dry_run(arguments, model, data, model)
     return train_and_publish(arguments, model, task, segments, training)

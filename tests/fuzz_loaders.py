@@ -460,7 +460,14 @@ class RawLoader(Loader):
         shutil.rmtree(aist / "music")
         (aist / "music").mkdir()
         rows = np.concatenate([np.zeros((20, 33)), np.ones((20, 2))], 1).astype(np.float32)
-        make_finedance_processed(folder / "finedance", {"001@0": clip, "002@0": clip}, {"001@0": rows, "002@0": rows})
+        both = ("001@0", "002@0")
+        made = (
+            dict.fromkeys(both, clip),
+            dict.fromkeys(both, rows),
+            dict.fromkeys(both, 20),
+            dict.fromkeys(both, "3\n9\n"),
+        )
+        make_finedance_processed(folder / "finedance", *made)
         for name in ("mocap", "ballroom"):
             (folder / name / "motions").mkdir(parents=True)
             (folder / name / "splits").mkdir()

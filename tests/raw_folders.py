@@ -121,20 +121,36 @@ def make_finedance(
     return folder
 
 
-def make_finedance_processed(folder: Path, clips: Mapping[str, RealClip], features: Mapping[str, np.ndarray]) -> Path:
-    """The authors' preprocessed layout, the last quarter of the clips for testing; `features` (rows, 35) by name."""
-    for name in ("motion", "librosa", "label"):
+def make_finedance_processed(
+    folder: Path,
+    clips: Mapping[str, RealClip],
+    features: Mapping[str, np.ndarray],
+    muq: Mapping[str, int] | None = None,
+    marked: Mapping[str, str] | None = None,
+    styles: Mapping[str, str] | None = None,
+) -> Path:
+    """The authors' preprocessed layout, the last quarter of the clips for testing; `features` (rows, 35) by name.
+
+    With `muq`, numbers of rows, and `marked`, texts of anomaly/, it is their download of 2026: all but the lists is in FineDance/.
+    """
+    lists, folder = folder, folder if muq is None else folder / "FineDance"
+    for name in ("motion", "librosa", "label", *(() if muq is None else ("muq", "anomaly"))):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, rows in (muq or {}).items():
+        write_pickle(folder / "muq" / f"{name}.pkl", {"music": np.zeros((rows, 4), np.float32)})
+    for name, text in (marked or {}).items():
+        (folder / "anomaly" / f"{name}.txt").write_text(text, encoding="utf-8")
     for index, (name, clip) in enumerate(clips.items()):
         write_pickle(folder / "motion" / f"{name}.pkl", {"smpl_poses": clip.poses, "smpl_trans": clip.translation})
         write_pickle(folder / "librosa" / f"{name}.pkl", {"music": features[name]})
-        label = {"style1": "Street", "style2": FINEDANCE_STYLES[index % len(FINEDANCE_STYLES)]}
+        style = (styles or {}).get(name, FINEDANCE_STYLES[index % len(FINEDANCE_STYLES)])
+        label = {"style1": "Street", "style2": style}
         (folder / "label" / f"{name}.json").write_text(json.dumps(label), encoding="utf-8")
     names = list(clips)
     last = len(names) - max(1, len(names) // 4)
     for split, part in (("train", names[:last]), ("test", names[last:])):
-        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in part), encoding="utf-8")
-    return folder
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in part), encoding="utf-8")
+    return lists
 
 
 # --- AIST++ --------------------------------------------------------------------------------------------------------

@@ -260,12 +260,14 @@ def tiny(kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "classifier", "generator"])
-@pytest.mark.parametrize("size", ["small", "ballroom", "paper"])
+@pytest.mark.parametrize("size", ["small", "ballroom", "paper", "released_2026"])
 def test_every_recipe_trains_on_data_without_beats_and_validation(
     repository, script, finedance_set, codec, tmp_path, monkeypatch, size, kind
 ):
     arguments = ["--config", repository / "examples" / "configs" / f"{size}_{kind}.yaml", "--data", finedance_set]
-    arguments += ["--output", tmp_path / "out", "--max-steps", 1, *tiny(kind)]
+    arguments += ["--output", tmp_path / "out", "--max-steps", 2, *tiny(kind)]
+    if size == "released_2026":
+        arguments.append("--set=data.hold_back=0.1")
     if kind == "generator":
         arguments += ["--tokenizer", codec]
         monkeypatch.setattr(rhythm, "COMPOSED_SONGS", 1)
@@ -275,10 +277,14 @@ def test_every_recipe_trains_on_data_without_beats_and_validation(
     assert status == 0, error
     assert "no validation split: held back to measure by are 1 of 3 songs (002)" in output
     assert (tmp_path / "out" / "model.safetensors").is_file() and (tmp_path / "out" / "curves.png").is_file()
-    assert ("beats of 0 clips are known" in output) == (kind == "generator" and size != "paper")
+    has_rhythm = kind == "generator" and size in ("small", "ballroom")
+    assert ("beats of 0 clips are known" in output) == has_rhythm
     if kind == "generator":
         pipe = MusicToDancePipeline.from_pretrained(tmp_path / "out")
-        assert (pipe.model.config.rhythm_size > 0) == (size != "paper")
+        assert (pipe.model.config.rhythm_size > 0) == has_rhythm
+        if size == "released_2026":
+            assert pipe.model.config.levels == pipe.tokenizer.config.levels
+            assert pipe.model.config.arrangement == "released_2026"
     again, _, error = script(f"train_{kind}", *arguments)
     assert again == 2 and error.count("\n") == 1 and "give another folder, or resume it (--resume)" in error
 
@@ -407,6 +413,19 @@ CONFIG = "examples/configs/small_{}.yaml"
             {"--config": "examples/configs/paper_generator.yaml", "--set": "model.rhythm_size=8"},
             "model.rhythm_size=8 needs a section rhythm",
         ),
+        (
+            "train_generator",
+            {"--config": "examples/configs/paper_generator.yaml", "--set": "augmentation.dropout=0.2"},
+            "augmentation.dropout=0.2 is not possible: with windows.random=false music stays as it is; give 0",
+        ),
+        (
+            "train_generator",
+            {"--config": "examples/configs/released_2026_generator.yaml", "--set": "model.levels=[3, 5]"},
+            "model.levels=[3, 5], but --tokenizer",
+        ),
+        ("train_classifier", {"--set": "windows.isolated=true"}, "windows.isolated is not a setting"),
+        ("train_classifier", {"--set": "validation.stride=8"}, "validation.stride=8 is not possible: it is of windows"),
+        ("train_tokenizer", {"--set": "training.betas=[0.9, 0.9, 0.9]"}, "adamw takes two numbers from 0 to below 1"),
         ("finetune_genre", {"--genre": "polka"}, "has no training clip of it; its genres are Dai, ShenYun"),
         ("finetune_genre", {"--genre": "Breaking", "--like": "polka"}, "--genre 'Breaking': genre='polka' is unknown"),
         ("finetune_genre", {"--genre": "Breaking", "--length": "100"}, "--length 100: give a multiple of 8"),

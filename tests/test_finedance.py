@@ -1,6 +1,7 @@
 """FineDance: raw folders in exactly the users' layouts, made from real dances; poses, genres, splits and every fault."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -294,6 +295,124 @@ def test_the_preprocessed_layout_needs_its_lists(clips, real_features, tmp_path)
     (raw / "test.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no test.txt; it names the clips of motion/\*.pkl"):
         list_raw(raw)
+
+
+# --- the authors' download of 2026 -----------------------------------------------------------------------------------
+
+MARKS = {"001": "40\n7\n40\n", "017": "", "150": "3\n200\n"}
+
+
+@pytest.fixture
+def download(clips, real_features, tmp_path):
+    names = ["001", "017", "150", "201"]
+    features = dict.fromkeys(names, real_features) | {"017": real_features[:70]}
+    muq = {"001": 81, "017": 90, "150": 200, "201": 90}
+    return make_finedance_processed(tmp_path / "raw", dict(zip(names, clips, strict=True)), features, muq, MARKS)
+
+
+def test_the_download_of_2026(clips, real_features, download, tmp_path):
+    report = prepare(download, tmp_path / "out", layout="authors", progress=False)
+    assert report.left_out == {} and report.ignored == {}
+    found = {clip.id: clip for clip in read_prepared(tmp_path / "out", audio=True)}
+    assert {name: clip.split for name, clip in found.items()} == {
+        **{"001": "train", "017": "train", "150": "train", "201": "test"},
+    }
+    # a clip ends with its motion, or at the last whole code of its music
+    lengths = {"001": 88, "017": 64, "150": 88, "201": 88}
+    assert {name: len(clip) for name, clip in found.items()} == lengths and len(real_features) == 90
+    assert {name: clip.muq_frames for name, clip in found.items()} == {"001": 81, "017": 90, "150": 200, "201": 90}
+    assert [found[name].marked_frames for name in lengths] == [[7, 40], [], [3, 200], None]
+    for name, real in zip(lengths, clips, strict=True):
+        np.testing.assert_array_equal(found[name].poses, real.poses[: lengths[name]])
+        assert found[name].audio is None
+    assert "2 of 4 clips have frames that the source marks as bad" in str(report)
+    assert "001: 2 marked frames\n" in str(report) and "150: 1 marked frames, 1 beyond its end" in str(report)
+
+
+def test_a_changed_mark_makes_its_clip_again(download, tmp_path):
+    prepare(download, tmp_path / "out", layout="authors", progress=False)
+    assert prepare(download, tmp_path / "out", layout="authors", progress=False).made == []
+    (download / "FineDance" / "anomaly" / "201.txt").write_text("5")
+    assert prepare(download, tmp_path / "out", layout="authors", progress=False).made == ["201"]
+    assert read_prepared(tmp_path / "out", "test")[0].marked_frames == [5]
+
+
+@pytest.mark.parametrize("lists", ["beside", "inside"])
+@pytest.mark.parametrize("given", ["the folder that holds it", "FineDance"])
+@pytest.mark.parametrize("layout", ["authors", "auto"])
+def test_where_the_download_may_lie(download, lists, given, layout):
+    inner = download / "FineDance"
+    if lists == "inside":
+        for name in ("train.txt", "test.txt"):
+            (download / name).rename(inner / name)
+    listed, _ = list_raw(inner if given == "FineDance" else download, layout=layout)
+    assert [(clip.id, clip.split) for clip in listed] == [
+        *((name, "train") for name in ("001", "017", "150")),
+        ("201", "test"),
+    ]
+    assert {file.parent.parent for clip in listed for file in clip.files} == {inner}
+    assert all(clip.record["whole_codes"] == (layout == "authors") for clip in listed)
+
+
+def test_sound_of_the_download_is_the_song(clips, real_features, download, tmp_path):
+    (download / "FineDance" / "music").mkdir()
+    make_finedance(tmp_path / "other", {"001": clips[0]})
+    (tmp_path / "other" / "music_wav" / "001.wav").rename(download / "FineDance" / "music" / "001.wav")
+    prepare(download, tmp_path / "out", layout="authors", progress=False)
+    found = {clip.id: clip for clip in read_prepared(tmp_path / "out", audio=True)}
+    waveform, rate = load_audio(found["001"].audio, sampling_rate=None)
+    assert rate == clips[0].rate and len(waveform) / rate == pytest.approx(88 / 30, abs=0.01)
+    assert found["017"].audio is None
+    assert "music features as the authors computed them, sound from music/" in found["001"].source
+    np.testing.assert_array_equal(found["001"].input_features, real_features[:88])
+
+
+@pytest.mark.parametrize("missing", ["librosa", "muq", "label", "anomaly", "train.txt", "test.txt"])
+def test_what_the_download_lacks_is_named(download, missing):
+    place = download if missing.endswith(".txt") else download / "FineDance"
+    (place / missing).rename(tmp := download / "elsewhere")
+    shown = missing if missing.endswith(".txt") else f"{missing}/"
+    with pytest.raises(
+        FileNotFoundError, match=f"layout='authors': .*FineDance' has no {shown}; give the folder"
+    ) as caught:
+        list_raw(download, layout="authors")
+    assert "\n" not in str(caught.value) and tmp.exists()
+    if not missing.endswith(".txt"):
+        list_raw(download)  # what is there tells the layout
+
+
+def test_a_layout_that_does_not_fit(clips, real_features, download, tmp_path):
+    raw = make_finedance(tmp_path / "as downloaded", {"001": clips[0]})
+    with pytest.raises(
+        DataError, match="layout='authors': .* has no librosa/, muq/, label/, anomaly/, train.txt, test.txt; "
+    ):
+        list_raw(raw, layout="authors")
+    assert list_raw(raw, layout="downloaded")[0][0].record["layout"] == "raw"
+    with pytest.raises(
+        DataError, match=r"layout='downloaded': .* has no motion/\*.npy; leave the layout out, or give auto"
+    ):
+        list_raw(download, layout="downloaded")
+    with pytest.raises(DataError, match="layout='2026' is not known: give auto, downloaded or authors"):
+        list_raw(download, layout="2026")
+
+
+@pytest.mark.parametrize("text", ["12\n1.5\n", "-1", "seven", "1e3", "9" * 20, "3 4", "٣"])
+def test_marks_that_are_no_frame_numbers(download, tmp_path, text):
+    (download / "FineDance" / "anomaly" / "017.txt").write_text(text, encoding="utf-8")
+    report = prepare(download, tmp_path / "out", layout="authors", progress=False)
+    assert list(report.left_out) == ["017"]
+    assert re.fullmatch(
+        r"anomaly/017.txt: line \d is '.*', not the number of a frame \(0, 1, ...\)", report.left_out["017"]
+    )
+
+
+def test_a_file_of_the_download_that_is_missing(download, tmp_path):
+    (download / "FineDance" / "muq" / "017.pkl").unlink()
+    report = prepare(download, tmp_path / "out", layout="authors", progress=False)
+    assert report.left_out == {"017": "muq/017.pkl is missing"}
+    write_pickle(download / "FineDance" / "muq" / "017.pkl", {"music": np.float32(3)})
+    report = prepare(download, tmp_path / "out", layout="authors", progress=False)
+    assert report.left_out == {"017": "muq/017.pkl has a single number, expected (rows, columns)"}
 
 
 # --- faults --------------------------------------------------------------------------------------------------------

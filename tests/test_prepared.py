@@ -70,6 +70,27 @@ def test_row_groups_change_nothing(tmp_path_factory, shapes, group_bytes):
         assert_equal(got, expected)
 
 
+def test_marked_frames_are_kept_and_told(tmp_path):
+    marks = {"a": [3, 19, 25], "b": [], "c": None}
+    clips = [make_clip(name, marked_frames=frames, muq_frames=18 if frames else None) for name, frames in marks.items()]
+    info = write(tmp_path, clips)
+    assert info["marked"] == read_info(tmp_path)["marked"] == {"a": {"frames": 2, "beyond_end": 1}}
+    found = read_prepared(tmp_path)
+    assert {clip.id: clip.marked_frames for clip in found} == marks
+    assert [clip.muq_frames for clip in found] == [18, None, None]
+    card = (tmp_path / "README.md").read_text()
+    assert "1 of 3 clips have frames that the source marks as bad" in card
+    assert "- a: 2 marked frames, 1 beyond its end" in card
+
+
+def test_sets_of_before_frames_were_marked_are_read(tmp_path):
+    write(tmp_path, [make_clip()])
+    _table(lambda table: table.drop_columns(["marked_frames", "muq_frames"]))(tmp_path)
+    _info(marked=...)(tmp_path)
+    (clip,) = read_prepared(tmp_path)
+    assert clip.marked_frames is None and clip.muq_frames is None
+
+
 @pytest.mark.versions
 @pytest.mark.parametrize("by_name", [True, False])
 def test_load_dataset_reads_the_folder(tmp_path, by_name):
@@ -185,6 +206,7 @@ DAMAGES = {
         "a split that leads away": _info(splits={"../train": {"clips": 1}}),
         "a split without counts": _info(splits={"train": {}}),
         "noise that is text": _info(noise="loud"),
+        "marks that are text": _info(marked={"clip1": {"frames": "many", "beyond_end": 0}}),
         "another number of clips": lambda folder: _info(
             splits={**(splits := read_info(folder)["splits"]), "train": {**splits["train"], "clips": 9}}
         )(folder),
@@ -198,6 +220,9 @@ DAMAGES = {
         "poses that are text": _column("poses", ["x"] * 3),
         "NaN": _column("translation", [[[float("nan")] * 3] * 24] * 3),
         "other lengths": _column("translation", [[[0.0] * 3] * 20] * 3),
+        "marks before the beginning": _column("marked_frames", [[-1]] * 3),
+        "marks out of order": _column("marked_frames", [[5, 3]] * 3),
+        "no MuQ": _column("muq_frames", [0] * 3),
         "no such genre": _column("genre", ["tango"] * 3),
         "another split": _column("split", ["test"] * 3),
         "another rate": _column("fps", [60.0] * 3),

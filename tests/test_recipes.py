@@ -19,7 +19,7 @@ def written(tmp_path, text: str | bytes):
 
 def test_the_recipes_that_come_along_are_read(repository):
     files = sorted((repository / "examples" / "configs").glob("*.yaml"))
-    assert len(files) == 9
+    assert len(files) == 12
     for file in files:
         recipe = read_recipe(file, file.stem.rsplit("_", 1)[1])
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -311,3 +311,62 @@ def test_segments_with_genres_hold_positions_that_begin_at_the_origin(random):
 )
 def test_segments_fit_half_of_the_clips(lengths, length):
     assert fitting_length(lengths, 240) == length
+
+
+def place(item) -> int:
+    """First frame of a segment of a ruler."""
+    return round(float(item["motion"][1, 0]) / TICK) - 1
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_segments_without_marked_frames(random):
+    clip = ruler(frames=100, music=False, marked_frames=[40, 200])
+    segments = MotionSegments([clip], 16, 8, mirror=False, random=random, drop_marked=True)
+    free = {start for start in range(85) if not start <= 40 < start + 16}
+    seen = set()
+    for epoch in range(150 if random else 1):
+        segments.set_epoch(epoch)
+        seen |= {place(item) for item in segments}
+    assert seen == {start for start in free if random or start % 8 == 0}
+    with pytest.raises(ValueError, match="none of 1 clips has 80 frames without a marked one; use a smaller length"):
+        MotionSegments([clip], 80, drop_marked=True)
+
+
+def test_segments_end_where_the_muq_features_do():
+    clips = [ruler("a", 100, music=False, muq_frames=63), ruler("b", 100, music=False)]
+    segments = MotionSegments(clips, 16, 8, mirror=False, random=False, until_muq=True)
+    assert [place(item) for item in segments] == [*range(0, 41, 8), *range(0, 81, 8)]
+    # a clip that is played forth and back has no such end
+    assert len(MotionSegments(clips, 120, 8, mirror=False, short="reflect", until_muq=True)) == 2
+
+
+def test_segments_with_genres_are_not_isolated():
+    with pytest.raises(ValueError, match="isolated=True is about velocities"):
+        MotionSegments([dance()], 16, genres=GENRES, isolated=True)
+
+
+def test_isolated_segments_end_with_a_stop():
+    clip = ruler(frames=60, music=False)
+    whole, isolated = (MotionSegments([clip], 16, 8, random=False, isolated=alone) for alone in (False, True))
+    for with_end, without in zip(whole, isolated, strict=True):
+        assert without["motion"][-1, :3].eq(0).all() and with_end["motion"][-1, 0] != 0
+        assert torch.equal(with_end["motion"][:-1], without["motion"][:-1])
+        assert torch.equal(with_end["motion"][:, 3:], without["motion"][:, 3:])
+
+
+def test_no_variant_of_a_code_segment_has_a_marked_frame():
+    clip = ruler(frames=400, marked_frames=[150, 290])
+    encoded = encode_clips(ruler_encode, [clip], mirror=False, stretches=(0.8, 1.0, 1.25))
+    statistics = Statistics.from_clips([clip])
+    segments = CodeSegments(encoded, GENRES, statistics, length=80, stride=16, drop_marked=True)
+    every = CodeSegments(encoded, GENRES, statistics, length=80, stride=16)
+    assert len(segments) < len(every)
+    speeds = set()
+    for epoch in range(6):
+        segments.set_epoch(epoch)
+        for item in segments:
+            frames = item["input_features"][:, 0].numpy()
+            speeds.add(round(float(frames[70] - frames[0]) / 70, 1))
+            for marked in clip.marked_frames:
+                assert not frames[0] + 1 < marked < frames[-1] - 1  # a stretched mark may move by half a frame
+    assert len(speeds) == 3

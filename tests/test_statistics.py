@@ -48,3 +48,28 @@ def test_statistics_without_music_and_without_clips():
     assert statistics.input_mean.eq(0).all() and statistics.input_std.eq(1).all()
     with pytest.raises(ValueError, match="at least one clip"):
         Statistics.from_clips([])
+
+
+def test_released_statistics_are_those_of_windows():
+    """One number for all velocities, one for all rotations, every window counted."""
+    clips = [dance("a", 90, 1), dance("b", 40, 2, music=False), dance("c", 75, 3)]
+    windows = []
+    for clip in clips:
+        for start in range(0, len(clip) - 32 + 1, 8):
+            window = clip_motion(clip)[start : start + 32].astype(np.float64)
+            window[-1, :3] = 0
+            windows.append(window)
+    statistics = Statistics.released(clips, 32, 8)
+    rows = np.concatenate(windows)
+    for columns in (slice(0, 3), slice(3, 147)):
+        np.testing.assert_allclose(statistics.motion_mean[columns], rows[:, columns].mean(), rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(statistics.motion_std[columns], rows[:, columns].std(ddof=1), rtol=1e-5)
+    music = [c.input_features[s : s + 32] for c in (clips[0], clips[2]) for s in range(0, len(c) - 31, 8)]
+    rows = np.concatenate(music).astype(np.float64)
+    np.testing.assert_allclose(statistics.input_mean, rows.mean(0), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(statistics.input_std, rows.std(0, ddof=1), rtol=1e-5)
+    still = dance(frames=40)
+    still.input_features[:] = 3
+    assert Statistics.released([still], 32, 8).input_std.gt(0).all()
+    with pytest.raises(ValueError, match="none of 1 clips has 240 frames; use a smaller length"):
+        Statistics.released([still], 240, 16)

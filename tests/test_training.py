@@ -293,6 +293,77 @@ def test_the_best_weights_are_kept(tmp_path):
     assert all(torch.equal(value, best[name]) for name, value in model.state_dict().items())
 
 
+def test_the_weights_of_an_epoch_are_kept(tmp_path):
+    settings = {"keep_best": False, "save_every": 1, "keep_checkpoints": 9}
+    generator_run(tmp_path / "three", epochs=3, schedule="constant", **settings)
+    _, model = generator_run(
+        tmp_path / "five", epochs=5, schedule="constant", keep_epoch=3, evaluate_every=2, **settings
+    )
+    assert same_weights(tmp_path / "three" / "model.safetensors", tmp_path / "five" / "model.safetensors")
+    saved = load_file(str(tmp_path / "five" / "model.safetensors"))
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+    assert [row["epoch"] for row in rows(tmp_path / "five") if "score" in row] == [2, 4, 5]
+    generator_run(
+        tmp_path / "two", epochs=2, schedule="constant", keep_epoch=3, **settings
+    )  # not reached: the last ones
+    end = tmp_path / "two" / "checkpoints" / f"step-{rows(tmp_path / 'two')[-1]['step']:08d}"
+    assert same_weights(end / "model.safetensors", tmp_path / "two" / "model.safetensors")
+
+
+def test_the_last_batch_of_an_epoch_may_be_smaller(tmp_path):
+    sizes = []
+
+    class Counts(TokenizerTask):
+        def loss(self, model, batch, draws):
+            sizes.append(len(batch["motion"]))
+            return super().loss(model, batch, draws)
+
+    segments = MotionSegments(clips(), length=64, stride=16)
+    assert len(segments) == 16
+    for drop_last, expected in ((True, [6, 6]), (False, [6, 6, 4])):
+        sizes.clear()
+        model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER))
+        config = TrainingConfig(epochs=2, batch_size=6, drop_last=drop_last, save_every_steps=2)
+        train(model, Counts([]), segments, EpochSampler(segments), collate, config, tmp_path / str(drop_last))
+        assert sizes == 2 * expected and rows(tmp_path / str(drop_last))[-1]["step"] == len(sizes)
+
+
+def experts_moved(folder) -> dict[str, bool]:
+    """Whether each genre's experts changed from the first step to the last."""
+    first, *_, last = sorted((folder / "checkpoints").iterdir())
+    before, after = (load_file(str(end / "model.safetensors")) for end in (first, last))
+    names = [name for name in before if "genre_experts" in name and "weight" in name]
+    return {
+        genre: any(not torch.equal(before[name], after[name]) for name in names if f"genre_{genre}" in name)
+        for genre in GENRES
+    }
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "betas"), [("adamw", [0.9, 0.99]), ("adam", [0.5, 0.999]), ("adan", [0.02, 0.08, 0.01])]
+)
+def test_absent_genres_stay_or_decay(tmp_path, optimizer, betas):
+    """The clips are of two genres of four."""
+    settings = {"optimizer": optimizer, "betas": betas, "weight_decay": 0.1, "epochs": 1}
+    settings |= {"save_every_steps": 1, "keep_checkpoints": 99}
+    generator_run(tmp_path / "skip", **settings)
+    assert experts_moved(tmp_path / "skip") == {"waltz": True, "rumba": True, "tango": False, "samba": False}
+    generator_run(tmp_path / "zero", **settings, missing_gradients="zero")
+    assert experts_moved(tmp_path / "zero") == dict.fromkeys(GENRES, True)
+
+
+def test_a_stopped_run_with_adan_goes_on_bit_for_bit(tmp_path):
+    settings = {"optimizer": "adan", "betas": [0.02, 0.08, 0.01], "missing_gradients": "zero", "drop_last": False}
+    settings |= {"schedule": "step", "step_epochs": 1, "epochs": 3, "batch_size": 5}
+    generator_run(tmp_path / "whole", **settings)
+    generator_run(tmp_path / "stopped", **settings, stop_after_steps=6)
+    generator_run(tmp_path / "stopped", **settings, resume=True)
+    assert same_weights(tmp_path / "whole" / "model.safetensors", tmp_path / "stopped" / "model.safetensors")
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "stopped")
+    rates = [row["learning_rate"] for row in rows(tmp_path / "whole")]
+    np.testing.assert_allclose(rates, [3e-4 * 0.33**epoch for epoch in range(3)])
+
+
 def test_the_average_is_what_is_measured_and_saved(tmp_path):
     """Against the plain twin: the average written down step by step."""
     seen = []
@@ -370,6 +441,8 @@ def test_learning_rates_of_the_schedules():
     assert rates() == [1, 1, 1, 1, 1]
     assert rates(schedule="linear") == [1, 0.755, 0.51, 0.265, 0.02]
     assert rates(schedule="cosine") == [1, 0.8565, 0.51, 0.1635, 0.02]
+    config = TrainingConfig(learning_rate=1.0, schedule="step", step_epochs=2, step_factor=0.5)
+    assert [learning_rate_at(config, 3 * epoch, 15, epoch) for epoch in range(5)] == [1, 1, 0.5, 0.5, 0.25]
     assert rates(schedule="linear", warmup_steps=2) == [0.5, 0.755, 0.51, 0.265, 0.02]
 
 
@@ -384,10 +457,17 @@ def test_bf16_after_full_precision_in_one_process(tmp_path):
     [
         ({"learningrate": 1}, "training.learningrate is not a setting; the settings are epochs, batch_size"),
         ({"learning_rate": "1e-3"}, "training.learning_rate='1e-3': give a number of 0 or more; in YAML write 1.0e-3"),
-        ({"schedule": "cosin"}, "training.schedule='cosin': give one of constant, cosine, linear"),
+        ({"schedule": "cosin"}, "training.schedule='cosin': give one of constant, cosine, linear, step"),
         ({"mixed_precision": "fp8"}, "training.mixed_precision='fp8': give one of no, bf16, fp16"),
         ({"batch_size": 0}, "training.batch_size=0: give a whole number of 1 or more"),
         ({"ema_decay": 1.0}, "training.ema_decay=1.0: give a number from 0 to below 1"),
+        ({"optimizer": "sgd"}, "training.optimizer='sgd': give one of adam, adamw, adan"),
+        ({"betas": [0.1, 0.2, 0.3]}, "training.betas=[0.1, 0.2, 0.3]: adamw takes two numbers from 0 to below 1"),
+        ({"betas": [0.9, 1.0]}, "training.betas=[0.9, 1.0]: adamw takes two numbers from 0 to below 1"),
+        ({"optimizer": "adan"}, "training.betas=(0.9, 0.99): adan takes three numbers above 0, to 1, such as [0.02,"),
+        ({"optimizer": "adan", "betas": [0.0, 0.1, 0.1]}, "adan takes three numbers above 0, to 1"),
+        ({"missing_gradients": "none"}, "training.missing_gradients='none': give one of skip, zero"),
+        ({"keep_best": True, "keep_epoch": 3}, "training.keep_epoch=3: keep_best keeps another one; give one of them"),
         ({"trackers": "wandb"}, "training.trackers='wandb': give a list of names"),
     ],
 )

@@ -8,8 +8,16 @@ from runs import GENRES, clips
 from megadance_hf.data.card import Card
 from megadance_hf.data.prepared import DataError, write_prepared
 from megadance_hf.training.config import TrainingConfig, TrainingError
-from megadance_hf.training.recipes import DataSettings
-from megadance_hf.training.training_data import clips_of_genre, fit_batch, fit_length, read_data
+from megadance_hf.training.recipes import DataSettings, ValidationSettings
+from megadance_hf.training.training_data import (
+    clips_of_genre,
+    cut_held_out,
+    fit_batch,
+    fit_length,
+    held_out_windows,
+    read_data,
+    report_dropped,
+)
 
 
 def prepared(folder, made) -> str:
@@ -77,3 +85,31 @@ def test_batches_become_as_large_as_the_segments_can_fill(capsys):
     assert capsys.readouterr().out == "rhythm.training.batch_size=3 instead of 4: there are 3 segments in all\n"
     with pytest.raises(TrainingError, match="0 segments are too few for 1 processes"):
         fit_batch(training, [])
+
+
+def test_dropped_windows_are_told_by_clip(capsys):
+    marked = {0: [50], 1: None, 2: [10, 110]}
+    made = [replace(clip, marked_frames=marked.get(number)) for number, clip in enumerate(clips())]
+    report_dropped(made, {"length": 64, "stride": 16, "drop_marked": True})
+    line = "windows.drop_marked: 6 of 16 windows have a marked frame and are left out (clip0 4, clip2 2)\n"
+    assert capsys.readouterr().out == line
+    report_dropped(made, {"length": 64, "stride": 16})
+    assert capsys.readouterr().out == ""
+
+
+def test_held_out_clips_are_cut_as_the_recipe_says(capsys):
+    made = [replace(clip, marked_frames=[70] if number == 1 else None) for number, clip in enumerate(clips(2))]
+    assert cut_held_out(made, ValidationSettings()) == (made, None)
+    settings = ValidationSettings(length=64, stride=48, drop_marked=True)
+    pieces = held_out_windows(made, settings)
+    assert ids(pieces) == ["clip0@0", "clip0@48", "clip1@0"] and {len(piece) for piece in pieces} == {64}
+    assert ids(held_out_windows(made, ValidationSettings(length=40))) == [
+        f"clip{n}@{s}" for n in (0, 1) for s in (0, 40, 80)
+    ]
+    assert held_out_windows(made, ValidationSettings(length=1024)) == made
+    assert "validation.length=1024: no held-out clip has such a window" in capsys.readouterr().out
+    for name in ("length", "stride"):
+        with pytest.raises(ValueError, match=f"{name}=100 is not possible: give a multiple of 8, or 0"):
+            ValidationSettings(**{name: 100})
+    with pytest.raises(ValueError, match="drop_marked=True is not possible: it is of windows; give a length"):
+        ValidationSettings(drop_marked=True)

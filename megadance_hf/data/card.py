@@ -62,6 +62,13 @@ def noisy_clips(info: dict[str, Any]) -> list[str]:
     ]
 
 
+def marked_clips(info: dict[str, Any]) -> list[str]:
+    """One line per clip with frames that its source marks as bad, most of them first."""
+    marked = sorted(info.get("marked", {}).items(), key=lambda clip: (-clip[1]["frames"], clip[0]))
+    beyond = (f", {n['beyond_end']} beyond its end" if n["beyond_end"] else "" for _, n in marked)
+    return [f"{name}: {n['frames']} marked frames{rest}" for (name, n), rest in zip(marked, beyond, strict=True)]
+
+
 def beats_line(info: dict[str, Any]) -> str:
     """How many clips with music have known and estimated beats, and the confidence of these; empty without music."""
     beats = info.get("beats", {}).values()
@@ -93,6 +100,7 @@ def card_text(card: Card, info: dict[str, Any]) -> str:
     by_genre = "\n".join(f"| {' | '.join(cells)} |" for cells in [table[0], ["---"] * len(table[0]), *table[1:]])
     noisy = noisy_clips(info)
     noise = "\n".join(f"- {line}" for line in noisy[:NAMED_CLIPS])
+    marked = "\n".join(f"- {line}" for line in marked_clips(info))
     licence_name = f"\nlicense_name: {card.licence_name}" if card.licence_id == "other" else ""
     left_out = "\n".join(f"- {name}: {reason}" for name, reason in info.get("left_out", {}).items())
     return f"""---
@@ -131,6 +139,10 @@ neighbours (a discontinuity); `info.json` has the numbers of every clip.{" The w
 
 {noise}
 
+**Marked frames.** {len(info.get("marked", {}))} of {len(info["noise"])} clips have frames that the source marks as bad.
+
+{marked}
+
 **Beats.** {beats[:1].upper() + beats[1:] or "There is no music"}.
 
 **Left out.** {len(info.get("left_out", {}))} clips could not be used.
@@ -140,7 +152,8 @@ neighbours (a discontinuity); `info.json` has the numbers of every clip.{" The w
 One row is one clip at {FPS} frames per second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
 pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, {FEATURE_SIZE}; null without music), `genre`, `split`, `source`,
 `licence`, `song`; `beat_source` ("known" or "estimated", then with `beat_confidence` from 0 to 1), `beat_period_s`, `first_beat_s`, and for known
-beats `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`.
+beats `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`; `marked_frames`, frames that the source marks as bad, and `muq_frames`, rows of
+MuQ features, where the source has these.
 
 ```python
 from datasets import load_dataset

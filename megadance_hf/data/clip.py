@@ -31,7 +31,10 @@ NUMBER_FIELDS = {
     "beats_per_bar": "int32",
     "first_beat_is_downbeat": "bool",
     "beat_confidence": "float32",
+    "muq_frames": "int32",
 }
+# Frame numbers are smaller: a day of dance has fewer frames.
+MOST_FRAMES = 30 * 86400
 # What happens to a clip that jumps (see noise.py): it is left out, or kept and reported.
 Jumps = Literal["leave_out", "keep"]
 
@@ -61,6 +64,10 @@ class Clip:
             not name it: clips whose music begins alike then count as one song.
         beat_source: "known" or "estimated" (from the features, see `beats.py`); None without beats.
         beat_confidence: of estimated beats, 0 to 1.
+        muq_frames: rows of the MuQ features that the authors' preprocessing made of the music; no model reads these features, but
+            the released loaders end their windows where they end (`windows.py`). None where the source has none.
+        marked_frames: frames that the source marks as bad, ascending; some may lie beyond the end of the clip. None where the source
+            marks nothing. (What this package finds in the motion by itself is in `noise.py`.)
     """
 
     id: str
@@ -81,6 +88,8 @@ class Clip:
     song: str | None = None
     beat_source: str | None = None
     beat_confidence: float | None = None
+    muq_frames: int | None = None
+    marked_frames: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -141,6 +150,12 @@ class Clip:
             raise ClipError(f"fps={self.fps!r} must be {FPS}, the rate of every prepared clip")
         if self.beats_per_bar is not None and not 1 <= self.beats_per_bar <= 64:
             raise ClipError(f"beats_per_bar={self.beats_per_bar!r} must be 1 to 64, or None")
+        if self.muq_frames is not None and not 1 <= self.muq_frames <= MOST_FRAMES:
+            raise ClipError(f"muq_frames={self.muq_frames!r} must be 1 to {MOST_FRAMES}, or None")
+        if (marked := self.marked_frames) is not None:
+            numbers = isinstance(marked, list) and all(type(frame) is int for frame in marked)
+            if not numbers or marked != sorted(set(marked)) or not all(0 <= frame < MOST_FRAMES for frame in marked):
+                raise ClipError(f"marked_frames={str(marked)[:80]} must be an ascending list of frame numbers, or None")
 
     def with_beats(self) -> "Clip":
         """The clip itself; beats that the source does not state are estimated from the music features."""
@@ -192,14 +207,16 @@ def put_on_the_floor(clip: Clip) -> None:
     clip.source = "; ".join([clip.source, *notes])
 
 
-def clip_motion(clip: Clip) -> np.ndarray:
+def clip_motion(clip: Clip, end: Literal["moving", "still"] = "moving") -> np.ndarray:
     """Motion (T, 147) float32 of a whole clip, so that every segment cut from it has true root velocities.
 
-    The velocity after the last frame is unknown and repeats the one before; zero, as in `root_velocity`, would be a stop.
+    The velocity after the last frame is unknown. It repeats the one before, or with `end="still"` it is zero as in the released
+    code, which is a stop.
     """
     poses = torch.from_numpy(clip.poses).unflatten(-1, (NUM_JOINTS, 3))
     motion = poses_to_motion(poses, torch.from_numpy(clip.translation))
-    motion[-1, :ROOT_SIZE] = motion[-2, :ROOT_SIZE]
+    if end == "moving":
+        motion[-1, :ROOT_SIZE] = motion[-2, :ROOT_SIZE]
     return motion.numpy()
 
 

@@ -1,7 +1,8 @@
 """Noise of recorded motion: jumps and discontinuities (dataset noise; paper, appendix A.4).
 
 From one frame to the next the root moves by some metres and every joint turns by some degrees. A *jump* is more than a body can do; a
-*discontinuity* is much larger than the steps before and after it, as a splice or a lost marker causes.
+*discontinuity* is much larger than the steps before and after it, as a splice or a lost marker causes. Frames that the source itself
+marks as bad are another thing, which people decided: `Clip.marked_frames`.
 """
 
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ from megadance_hf.modeling.errors_megadance import reading, reason_of
 from megadance_hf.modeling.files_megadance import sweep, whole
 from megadance_hf.modeling.progress_megadance import progress_bar
 
-from .card import NAMED_CLIPS, Card, beats_line, genre_table, noisy_clips
+from .card import NAMED_CLIPS, Card, beats_line, genre_table, marked_clips, noisy_clips
 from .clip import Clip, ClipError, Jumps
 from .prepared import (
     INFO_FILE,
@@ -110,6 +110,9 @@ class Report:
         lines += [f"    {line}" for line in noisy[:NAMED_CLIPS]]
         if len(noisy) > NAMED_CLIPS:
             lines.append(f"    and {len(noisy) - NAMED_CLIPS} more, see {INFO_FILE}")
+        if marked := marked_clips(self.info):
+            lines.append(f"  {len(marked)} of {len(self.info['noise'])} clips have frames that the source marks as bad")
+            lines += [f"    {line}" for line in marked]
         for reason in sorted(set(self.ignored.values())):
             names = [name for name, why in self.ignored.items() if why == reason]
             shown = ", ".join(names[:NAMED_CLIPS]) + (", ..." if len(names) > NAMED_CLIPS else "")

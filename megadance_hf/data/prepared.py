@@ -32,7 +32,8 @@ MAX_BYTES = 1 << 30
 _REMEDY = "prepare or fetch the data set again"
 # Checksums find a flipped bit that would otherwise be trained on.
 PARQUET = {"compression": "zstd", "write_page_checksum": True}
-_OPTIONAL = ("song", "beat_source", "beat_confidence")  # sets of earlier versions have none
+# sets of earlier versions have none
+_OPTIONAL = ("song", "beat_source", "beat_confidence", "muq_frames", "marked_frames")
 _ROWS = {"poses": POSE_SIZE, "translation": 3, "input_features": MUSIC_FEATURE_SIZE}
 
 
@@ -53,6 +54,7 @@ def features_schema() -> Any:
     types = dict.fromkeys(TEXT_FIELDS, Value("string")) | {"audio": Audio(decode=False)}
     types |= {name: Value(kind) for name, kind in NUMBER_FIELDS.items()}
     types |= {name: List(List(Value("float32"), length=size)) for name, size in _ROWS.items()}
+    types["marked_frames"] = List(Value("int32"))
     return Features({item.name: types[item.name] for item in fields(Clip)})
 
 
@@ -125,6 +127,7 @@ def write_prepared(
     counts: dict[str, dict[str, Any]] = defaultdict(dict)
     noise: dict[str, dict[str, Any]] = {}
     beats: dict[str, float | str | None] = {}
+    marked: dict[str, dict[str, int]] = {}
 
     def flush(split: str) -> None:
         if tables := waiting.pop(split, None):
@@ -140,6 +143,9 @@ def write_prepared(
                 raise ClipError(f"clip {clip.id!r}: {error}") from error
             clip.with_beats()
             noise[clip.id] = asdict(measure_noise(clip.poses, clip.translation))
+            if clip.marked_frames:
+                inside = sum(frame < len(clip) for frame in clip.marked_frames)
+                marked[clip.id] = {"frames": inside, "beyond_end": len(clip.marked_frames) - inside}
             if clip.paired:
                 beats[clip.id] = clip.beat_confidence if clip.beat_source == ESTIMATED else clip.beat_source
             if clip.split not in writers:
@@ -155,7 +161,7 @@ def write_prepared(
             flush(split)
         splits = {split: counts[split] for split in SPLITS if split in counts}
         info = {"schema": SCHEMA_VERSION, "fps": FPS, "genres": list(genres), "splits": splits, "jumps": jumps}
-        info |= {"share_audio": card.share_audio, "noise": noise, "beats": beats, **(extra or {})}
+        info |= {"share_audio": card.share_audio, "noise": noise, "beats": beats, "marked": marked, **(extra or {})}
         beside(path / "README.md").write_text(card_text(card, info), encoding="utf-8")
         text = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
         beside(path / INFO_FILE).write_text(text, encoding="utf-8")
@@ -188,7 +194,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
         info = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(info, dict):
             raise ValueError(f"it holds a {type(info).__name__}, not an object {{...}}")
-        optional = dict.fromkeys(("noise", "beats", "left_out", "fingerprints", "ignored"), dict)
+        optional = dict.fromkeys(("noise", "beats", "marked", "left_out", "fingerprints", "ignored"), dict)
         for name, kind in {"schema": int, "genres": list, "splits": dict, **optional}.items():
             if not isinstance(info.get(name), kind) and (name in info or name not in optional):
                 raise ValueError(f"its {name} is {'missing' if name not in info else short(info[name])}")
@@ -210,6 +216,10 @@ def read_info(path: str | Path) -> dict[str, Any]:
             complete = isinstance(noise, dict) and set(noise) == measured
             if not complete or any(isinstance(n, (list, dict, type(None))) for n in noise.values()):
                 raise ValueError(f"its noise of {name[:60]!r} is {short(noise)}")
+        for name, counts in info.get("marked", {}).items():
+            complete = isinstance(counts, dict) and set(counts) == {"frames", "beyond_end"}
+            if not complete or any(type(n) is not int for n in counts.values()):
+                raise ValueError(f"its marked frames of {name[:60]!r} are {short(counts)}")
         return info
 
 

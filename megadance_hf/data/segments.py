@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
+from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE
 from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE
 
 from .augmentation import MusicAugmentation, blend_frames, mirror_motion, stretch_features, stretched_frames
@@ -26,6 +27,7 @@ from .clip import Clip, clip_motion, clip_positions
 from .codes import EncodedClip
 from .rhythm import beat_position, labels_at
 from .statistics import Statistics
+from .windows import free_starts, usable_frames
 
 # A training segment (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.
 SEGMENT_FRAMES = 240
@@ -36,15 +38,19 @@ class Segments(Dataset):
     """Which frames item `index` holds; subclasses fill `_rows` from `_table`.
 
     Every clip is cut every `stride` frames. With `random`, each epoch has every such segment once, shifted by less than a stride, so that
-    every start occurs while an epoch still covers the data evenly. Without, there are exactly the segments of the cuts.
+    every start occurs while an epoch still covers the data evenly. Without, there are exactly the segments of the cuts. With
+    `drop_marked` no segment has a marked frame; with `until_muq` clips end as in `window_starts`.
     """
 
-    _rows: list[tuple[int, int, int]]
+    _rows: list[tuple[int, Sequence[int]]]
 
-    def __init__(self, length: int, stride: int, random: bool, seed: int):
+    def __init__(
+        self, length: int, stride: int, random: bool, seed: int, drop_marked: bool = False, until_muq: bool = False
+    ):
         if length < 1 or stride < 1:
             raise ValueError(f"length={length} and stride={stride} must be at least 1")
         self.length, self.stride, self.random, self.seed = length, stride, random, seed
+        self.drop_marked, self.until_muq = drop_marked, until_muq
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -61,20 +67,28 @@ class Segments(Dataset):
 
     def _draw(self, index: int) -> tuple[int, int, np.random.Generator | None]:
         """Clip and start of an item, and with `random` the generator of its further random numbers."""
-        item, start, choices = self._rows[index % len(self._rows)]
+        item, starts = self._rows[index % len(self._rows)]
         if not self.random:
-            return item, start, None
+            return item, starts[0], None
         generator = np.random.default_rng((self.seed, self.epoch, index))
-        return item, start + int(generator.integers(choices)), generator
+        return item, starts[int(generator.integers(len(starts)))], generator
 
-    def _table(self, lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Rows of (clip, start, number of starts to choose from) for clips of these lengths."""
-        starts = [frames - self.length + 1 for frames in lengths]
-        return [
-            (item, start, min(self.stride, end - start) if self.random else 1)
-            for item, end in enumerate(starts)
-            for start in range(0, end, self.stride)
-        ]
+    def _table(self, clips: Sequence[Clip], spare: int = 0) -> list[tuple[int, Sequence[int]]]:
+        """Rows of (clip, starts to choose from); a segment needs `spare` more frames than `length`."""
+        rows = []
+        for item, clip in enumerate(clips):
+            end = usable_frames(clip, self.until_muq) - self.length - spare + 1
+            for start in range(0, end, self.stride):
+                starts: Sequence[int] = range(start, min(start + self.stride, end) if self.random else start + 1)
+                if self.drop_marked:
+                    starts = free_starts(clip, starts, self.length)
+                if starts:
+                    rows.append((item, starts))
+        return rows
+
+    def _no_segment(self, clips: str) -> ValueError:
+        unmarked = " without a marked one" if self.drop_marked else ""
+        return ValueError(f"none of {clips} has {self.length} frames{unmarked}; use a smaller length")
 
 
 class MotionSegments(Segments):
@@ -94,6 +108,9 @@ class MotionSegments(Segments):
             forwards and backwards until the segment is full. Holding the last pose would teach the model to freeze.
         seed: of all randomness, together with epoch and index.
         genres: names in the order of their ids.
+        drop_marked: leave out segments with a frame that the source marks as bad.
+        until_muq: clips end where their MuQ features end, at a whole code.
+        isolated: a segment is cut from its clip before its velocities are made, so the last one is zero, as in the released loaders.
 
     Raises:
         ValueError: no segment fits into any clip, or a clip's genre is not in `genres`.
@@ -109,11 +126,16 @@ class MotionSegments(Segments):
         short: Literal["leave_out", "reflect"] = "leave_out",
         seed: int = 0,
         genres: Sequence[str] | None = None,
+        drop_marked: bool = False,
+        until_muq: bool = False,
+        isolated: bool = False,
     ):
-        super().__init__(length, stride, random, seed)
+        super().__init__(length, stride, random, seed, drop_marked, until_muq)
+        if isolated and genres is not None:
+            raise ValueError("isolated=True is about velocities, which segments with genres do not have; leave it out")
         if short not in ("leave_out", "reflect"):
             raise ValueError(f"short={short!r} is neither 'leave_out' nor 'reflect'")
-        self.mirror = mirror
+        self.mirror, self.isolated = mirror, isolated
         self.left_out = [clip.id for clip in clips if len(clip) < length and short == "leave_out"]
         used = [_reflect(clip, length) for clip in clips if len(clip) >= length or short == "reflect"]
         self.clip_ids = [clip.id for clip in used]
@@ -121,11 +143,9 @@ class MotionSegments(Segments):
         self._labels = None if genres is None else [_genre_index(clip, genres) for clip in used]
         motions = [clip_motion(clip) if genres is None else clip_positions(clip) for clip in used]
         self._motions = [motions, [mirror_motion(motion) for motion in motions] if mirror else []]
-        self._rows = self._table([len(motion) for motion in motions])
+        self._rows = self._table(used)
         if len(self._rows) == 0:
-            raise ValueError(
-                f"none of {len(clips)} clips has {length} frames; use a smaller length, or short='reflect'"
-            )
+            raise ValueError(f"{self._no_segment(f'{len(clips)} clips')}, or short='reflect'")
 
     def __len__(self) -> int:
         return len(self._rows) * (2 if self.mirror and not self.random else 1)
@@ -136,6 +156,9 @@ class MotionSegments(Segments):
         mirrored = index >= len(self._rows) if generator is None else self.mirror and generator.random() < 0.5
         motion = self._motions[mirrored][item][start : start + self.length]
         if self._labels is None:
+            if self.isolated:
+                motion = motion.copy()
+                motion[-1, :ROOT_SIZE] = 0
             return {"motion": torch.from_numpy(motion)}
         motion = motion.copy()
         motion[:, [0, 2]] -= motion[0, [0, 2]]
@@ -151,7 +174,8 @@ def _genre_index(clip: Clip, genres: Sequence[str]) -> int:
 def _reflect(clip: Clip, length: int) -> Clip:
     pad = ((0, max(0, length - len(clip))), (0, 0))
     poses, translation = (np.pad(rows, pad, mode="reflect") for rows in (clip.poses, clip.translation))
-    return replace(clip, poses=poses, translation=translation)
+    muq_frames = clip.muq_frames if len(clip) >= length else None
+    return replace(clip, poses=poses, translation=translation, muq_frames=muq_frames)
 
 
 class CodeSegments(Segments):
@@ -172,6 +196,7 @@ class CodeSegments(Segments):
         augmentation: of the music; None leaves the features as they are.
         repeats: how often segments of a genre come in an epoch (default 1), each time with other random numbers; for genres with
             little data.
+        drop_marked, until_muq: see `MotionSegments`.
 
     Raises:
         ValueError: a clip's genre is not in `genres`, or no segment fits into any clip.
@@ -188,8 +213,10 @@ class CodeSegments(Segments):
         augmentation: MusicAugmentation | None = None,
         repeats: Mapping[str, int] | None = None,
         seed: int = 0,
+        drop_marked: bool = False,
+        until_muq: bool = False,
     ):
-        super().__init__(length, stride, random, seed)
+        super().__init__(length, stride, random, seed, drop_marked, until_muq)
         if length % FRAMES_PER_CODE:
             raise ValueError(f"length={length} must be a multiple of {FRAMES_PER_CODE}")
         ids = {item.clip.id: _genre_index(item.clip, genres) for item in encoded}
@@ -203,9 +230,9 @@ class CodeSegments(Segments):
         # the variant nearest to the clip itself leads its group: segments are counted on it
         self._groups = [sorted(group, key=lambda v: (v.mirrored, abs(v.stretch - 1))) for group in groups.values()]
         self._genre_ids = [ids[group[0].clip.id] for group in self._groups]
-        rows = self._table([len(group[0].clip) for group in self._groups])
+        rows = self._table([group[0].clip for group in self._groups])
         if len(rows) == 0:
-            raise ValueError(f"none of {len(encoded)} encoded clips has {length} frames; use a smaller length")
+            raise self._no_segment(f"{len(encoded)} encoded clips")
         for name, number in (repeats or {}).items():
             if number < 0:
                 raise ValueError(f"repeats.{name}={number!r}: give 0 or more")
@@ -227,10 +254,10 @@ class CodeSegments(Segments):
         variant = variants[0]
         if generator is not None:
             chosen = variants[generator.integers(len(variants))]
-            # the same place in the music of a longer or shorter variant
-            start = round(start * chosen.stretch / variant.stretch)
-            start = min(start, len(chosen.clip) - self.length)
-            variant = chosen
+            # the same place in the music of a longer or shorter variant, unless a marked frame lies there
+            place = min(round(start * chosen.stretch / variant.stretch), len(chosen.clip) - self.length)
+            if not self.drop_marked or free_starts(chosen.clip, [place], self.length):
+                variant, start = chosen, place
         clip = variant.clip
         frames = slice(start, start + self.length)
         step, offset = divmod(start, FRAMES_PER_CODE)
@@ -290,7 +317,7 @@ class RhythmSegments(Segments):
             if clip.input_features is not None and len(clip) >= self._span:
                 if (position := beat_position(clip)) is not None:
                     self._music.append((clip, clip.input_features, position))
-        self._rows = self._table([len(clip) - self._span + length for clip, _, _ in self._music])
+        self._rows = self._table([clip for clip, _, _ in self._music], self._span - length)
         if len(self._rows) == 0:
             raise ValueError(
                 f"none of {len(clips)} clips has music with beats that are known or clear and {self._span} frames; use a "

@@ -1,6 +1,6 @@
 """Mean and standard deviation by which the models normalise motion and music features."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, ROOT_SIZE
 
 from .augmentation import mirror_motion
 from .clip import Clip, clip_motion
+from .windows import window_starts
 
 if TYPE_CHECKING:
     from .segments import MotionSegments
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 ROTATION_STD_FLOOR = 0.05
 VELOCITY_STD_FLOOR = 0.001
 FEATURE_STD_FLOOR = 0.01
+# The released statistics have none; a column that never changes must be divided by something all the same.
+RELEASED_STD_FLOOR = 1e-6
+# Columns that share a mean and a standard deviation in the released statistics.
+RELEASED_PARTS = (slice(0, ROOT_SIZE), slice(ROOT_SIZE, MOTION_SIZE))
 
 
 @dataclass(frozen=True)
@@ -56,22 +61,62 @@ class Statistics:
             *_mean_and_std(motions, floor), *(_mean_and_std(features, FEATURE_STD_FLOOR) if features else no_music)
         )
 
+    @classmethod
+    def released(cls, clips: Sequence[Clip], length: int, stride: int) -> "Statistics":
+        """Statistics as the released tokenizer's loader makes them, of windows of `length` frames every `stride`.
+
+        Frames count as often as windows have them, and the last velocity of a window is zero. One mean and standard deviation is for
+        all velocities, one for all rotations; music has them by column.
+
+        Raises:
+            ValueError: no window fits into any clip.
+        """
+        windows = [(clip, start) for clip in clips for start in window_starts(clip, length, stride)]
+        if not windows:
+            raise ValueError(f"none of {len(clips)} clips has {length} frames; use a smaller length")
+        features = [c.input_features[start : start + length] for c, start in windows if c.input_features is not None]
+        no_music = torch.zeros(MUSIC_FEATURE_SIZE), torch.ones(MUSIC_FEATURE_SIZE)
+        motion = released_motion_statistics(_windows_of_motion(clips, length, stride))
+        return cls(*motion, *(_mean_and_std(features, RELEASED_STD_FLOOR, 1) if features else no_music))
+
     def buffers(self) -> dict[str, Tensor]:
         """The four tensors by name, for the buffers of a model."""
         return dict(self.__dict__)
 
 
-def segment_statistics(segments: "MotionSegments") -> tuple[Tensor, Tensor]:
+def _windows_of_motion(clips: Iterable[Clip], length: int, stride: int) -> Iterator[np.ndarray]:
+    for clip in clips:
+        motion = clip_motion(clip)
+        for start in window_starts(clip, length, stride):
+            window = motion[start : start + length].copy()
+            window[-1, :ROOT_SIZE] = 0
+            yield window
+
+
+def segment_statistics(segments: "MotionSegments", released: bool = False) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (147,) of every frame of segments with root positions, for the genre classifier."""
-    return _mean_and_std((segments[index]["motion"].numpy() for index in range(len(segments))), ROTATION_STD_FLOOR)
+    windows = (segments[index]["motion"].numpy() for index in range(len(segments)))
+    return released_motion_statistics(windows) if released else _mean_and_std(windows, ROTATION_STD_FLOOR)
 
 
-def _mean_and_std(arrays: Iterable[np.ndarray], floor: np.ndarray | float) -> tuple[Tensor, Tensor]:
-    """Of all rows of arrays (N, size), from sums in float64."""
+def released_motion_statistics(windows: Iterable[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (147,) of motions (N, 147): one number for the root's columns, one for all rotations."""
+    return _mean_and_std(windows, RELEASED_STD_FLOOR, 1, RELEASED_PARTS)
+
+
+def _mean_and_std(
+    arrays: Iterable[np.ndarray], floor: np.ndarray | float, ddof: int = 0, parts: Sequence[slice] = ()
+) -> tuple[Tensor, Tensor]:
+    """Of all rows of arrays (N, size), from sums in float64; the columns of a part share theirs."""
     count, total, squares = 0, 0.0, 0.0
     for rows in arrays:
         rows = rows.astype(np.float64)
         count, total, squares = count + len(rows), total + rows.sum(0), squares + (rows * rows).sum(0)
-    mean = total / count
-    std = np.maximum(np.sqrt(np.maximum(squares / count - mean * mean, 0)), floor)
+    counts = np.full_like(total, count)
+    for part in parts:
+        for sums in (counts, total, squares):
+            sums[part] = sums[part].sum()
+    mean = total / counts
+    variance = (squares / counts - mean * mean) * (counts / (counts - ddof))
+    std = np.maximum(np.sqrt(np.maximum(variance, 0)), floor)
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()

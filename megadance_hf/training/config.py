@@ -18,8 +18,15 @@ class TrainingConfig:
         epochs: passes over the segments.
         batch_size: segments per batch and process.
         max_steps: end after this many steps, even within an epoch, and finish as after the last epoch; 0 for no limit.
-        learning_rate, betas, weight_decay: of Adam (AdamW when weight_decay > 0).
-        schedule: "constant" (the paper's), "cosine" or "linear" (both decay to 2 % of the learning rate); see `schedule.py`.
+        optimizer: "adamw", "adam" (the paper's; with weight_decay it adds an L2 penalty to the gradients) or "adan" (the 2026
+            release's; see `adan.py`).
+        learning_rate, weight_decay, eps: of the optimizer.
+        betas: of the optimizer: two numbers, the share of the old value, for Adam and AdamW, three for Adan, the share of the new value.
+        missing_gradients: what becomes of weights that get no gradient in a step, such as the experts of genres that the batch lacks:
+            "skip" leaves them as they are; "zero" takes a gradient of zero, so that weight decay and momentum move them, as in the 2026
+            release.
+        schedule: "constant" (the paper's), "cosine" or "linear" (both decay to 2 % of the learning rate), or "step": times
+            `step_factor` every `step_epochs` epochs; see `schedule.py`.
         warmup_steps: steps over which the learning rate grows to its full size.
         max_grad_norm: gradient clipping; 0 for none.
         gradient_accumulation_steps: batches per step.
@@ -28,6 +35,8 @@ class TrainingConfig:
         mixed_precision: "no", "bf16" or "fp16" (which needs a GPU).
         ema_decay: decay of the moving average of the weights, which is then evaluated and saved instead of them; 0 for none.
         keep_best: save the weights with the best "score" instead of the last ones.
+        keep_epoch: save the weights after this epoch, if it is reached, instead of the last ones; 0 for the last ones.
+        drop_last: leave out the segments of an epoch that do not fill a batch; False needs a single process.
         seed: of data, augmentation, dropout and the initial weights.
         num_workers: processes that load batches, per training process; 0 loads them in the training process itself, which is
             enough for data in memory. It changes no number.
@@ -44,10 +53,15 @@ class TrainingConfig:
     epochs: int = 80
     batch_size: int = 64
     max_steps: int = 0
+    optimizer: Literal["adam", "adamw", "adan"] = "adamw"
     learning_rate: float = 3e-4
-    betas: tuple[float, float] | list[float] = (0.9, 0.99)
+    betas: tuple[float, ...] | list[float] = (0.9, 0.99)
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    eps: float = 1e-8
+    missing_gradients: Literal["skip", "zero"] = "skip"
+    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
+    step_epochs: int = 5
+    step_factor: float = 0.33
     warmup_steps: int = 0
     max_grad_norm: float = 1.0
     gradient_accumulation_steps: int = 1
@@ -55,6 +69,8 @@ class TrainingConfig:
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     ema_decay: float = 0.0
     keep_best: bool = False
+    keep_epoch: int = 0
+    drop_last: bool = True
     seed: int = 0
     num_workers: int = 0
     evaluate_every: int = 1
@@ -66,7 +82,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         at_least_one = {"epochs", "batch_size", "gradient_accumulation_steps", "evaluate_every", "save_every"}
-        at_least_one.add("keep_checkpoints")
+        at_least_one |= {"keep_checkpoints", "step_epochs"}
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if kind is int:
@@ -85,7 +101,16 @@ class TrainingConfig:
                     self.mixed_precision = value = "no"
                 self._require(value in choices, name, f"give one of {', '.join(choices)}")
         self._require(self.ema_decay < 1, "ema_decay", "give a number from 0 to below 1")
-        self._require(len(self.betas) == 2, "betas", "give two numbers")
+        numbers = all(isinstance(beta, int | float) and not isinstance(beta, bool) for beta in self.betas)
+        if self.optimizer == "adan":
+            fits = numbers and len(self.betas) == 3 and all(0 < beta <= 1 for beta in self.betas)
+            self._require(fits, "betas", "adan takes three numbers above 0, to 1, such as [0.02, 0.08, 0.01]")
+        else:
+            fits = numbers and len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+            self._require(fits, "betas", f"{self.optimizer} takes two numbers from 0 to below 1")
+        self._require(
+            not (self.keep_best and self.keep_epoch), "keep_epoch", "keep_best keeps another one; give one of them"
+        )
         self._require(not isinstance(self.trackers, str), "trackers", "give a list of names")
 
     def _require(self, condition: bool, name: str, remedy: str) -> None:

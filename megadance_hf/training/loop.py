@@ -29,6 +29,7 @@ from megadance_hf.modeling.errors_megadance import reading
 from megadance_hf.modeling.files_megadance import whole
 from megadance_hf.modeling.progress_megadance import progress_bar
 
+from .adan import Adan
 from .checkpoints import (
     CHECKPOINTS,
     Progress,
@@ -52,6 +53,21 @@ def _seed_of(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer of the weights of `model` that are trained."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    common = {
+        "lr": config.learning_rate,
+        "betas": tuple(config.betas),
+        "eps": config.eps,
+        "weight_decay": config.weight_decay,
+    }
+    if config.optimizer == "adan":
+        return Adan(trained, **common)
+    optimizer_class = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return optimizer_class(trained, **common, fused=True)  # on a CPU four times as fast
+
+
 class _Trainer:
     """State of one training; `train` is its interface."""
 
@@ -73,7 +89,13 @@ class _Trainer:
         self.main, self.sharded = self.accelerator.is_main_process, is_sharded(self.accelerator)
         self.batch = config.batch_size * self.accelerator.num_processes
         self.segments_per_step = self.batch * config.gradient_accumulation_steps
+        if not config.drop_last and self.accelerator.num_processes > 1:
+            raise TrainingError(
+                f"training.drop_last=False: {self.accelerator.num_processes} processes take whole batches only; set it to true"
+            )
         self.batches_per_epoch = len(sampler) // self.batch
+        if not config.drop_last:
+            self.batches_per_epoch = math.ceil(len(sampler) / self.batch)
         if self.batches_per_epoch == 0:
             raise TrainingError(
                 f"{len(segments)} segments do not fill a batch of batch_size={config.batch_size} in each of "
@@ -89,19 +111,11 @@ class _Trainer:
             # transformers' name for it, and the one before that
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
-        optimizer_class = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
-        optimizer = optimizer_class(
-            [parameter for parameter in model.parameters() if parameter.requires_grad],
-            lr=config.learning_rate,
-            betas=tuple(config.betas),
-            weight_decay=config.weight_decay,
-            fused=True,  # on a CPU four times as fast
-        )
         self.idle = [] if self.sharded else idle_biases(model)
         for module in model.modules():
             if hasattr(module, "every_expert_joins"):
                 module.every_expert_joins = self.sharded
-        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.wrapped, self.optimizer = self.accelerator.prepare(model, make_optimizer(model, config))
         self.progress = Progress()
         self.accelerator.register_for_checkpointing(self.progress)
         self.average = WeightAverage(self.wrapped, config.ema_decay) if config.ema_decay else None
@@ -112,7 +126,7 @@ class _Trainer:
     def _batches(self, first: int) -> Iterator[dict[str, Tensor]]:
         """This process's batches of the epoch from step `first` on. Segments that do not fill a batch of all processes are left out."""
         config, processes = self.config, self.accelerator.num_processes
-        batches = list(BatchSampler(self.sampler, config.batch_size, drop_last=True))
+        batches = list(BatchSampler(self.sampler, config.batch_size, drop_last=config.drop_last))
         own = batches[self.accelerator.process_index : len(batches) // processes * processes : processes]
         # A loader for each epoch: its workers then have the epoch of the segments, and begin where a resumed run does.
         loader = DataLoader(
@@ -130,9 +144,12 @@ class _Trainer:
         config, progress, accelerator = self.config, self.progress, self.accelerator
         self.task.advance(self.model, progress.step / self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(config, progress.step, self.total_steps)
+            group["lr"] = learning_rate_at(config, progress.step, self.total_steps, progress.epoch)
         left = self.batches_per_epoch - progress.epoch_step * config.gradient_accumulation_steps
-        count = min(config.gradient_accumulation_steps, left)  # the last step of an epoch may have fewer batches
+        count, seen = (
+            min(config.gradient_accumulation_steps, left),
+            0,
+        )  # the last step of an epoch may have fewer batches
         for number in range(count):
             slot = number * accelerator.num_processes + accelerator.process_index
             torch.manual_seed(_seed_of(config.seed, progress.step, slot))
@@ -143,6 +160,11 @@ class _Trainer:
                 loss, values = self.task.loss(self.wrapped, batch, draws)
                 accelerator.backward(loss / count)
             self.means.add({"loss": loss, **values})
+            seen += len(next(iter(batch.values()))) * accelerator.num_processes
+        if config.missing_gradients == "zero":
+            for parameter in self.wrapped.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
         for bias, part in self.idle:
             if bias.grad is not None:
                 bias.grad[part] = 0
@@ -155,7 +177,7 @@ class _Trainer:
         progress.epoch_step += 1
         if self.average is not None:
             self.average.update()
-        return count * self.batch
+        return seen
 
     # between epochs
 
@@ -177,8 +199,9 @@ class _Trainer:
 
         config, progress, last = self.config, self.progress, self._is_last()
         measure = last or progress.epoch % config.evaluate_every == 0
+        keep = progress.epoch == config.keep_epoch
         draw = sample is not None and config.sample_every and (last or progress.epoch % config.sample_every == 0)
-        if not (measure or draw):
+        if not (measure or draw or keep):
             return
         with nullcontext() if self.average is None else self.average.applied():
             weights = self._weights()
@@ -193,16 +216,15 @@ class _Trainer:
                     if draw:
                         sample(model, progress.epoch)
             broadcast_object_list(report)
-            if not measure:
-                return
-            progress.evaluation = report[0]
-            row.update(report[0])
-            score = report[0].get("score", math.inf)
-            if config.keep_best and score < progress.best_score:
-                progress.best_score, progress.best_epoch = score, progress.epoch
-                if self.main:
-                    with whole(self.output_dir / BEST) as temporary:
-                        save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
+            if measure:
+                progress.evaluation = report[0]
+                row.update(report[0])
+                score = report[0].get("score", math.inf)
+                if config.keep_best and score < progress.best_score:
+                    progress.best_score, progress.best_epoch, keep = score, progress.epoch, True
+            if keep and self.main:
+                with whole(self.output_dir / BEST) as temporary:
+                    save_file({name: value.contiguous() for name, value in weights.items()}, str(temporary))
 
     def _is_last(self) -> bool:
         return self.progress.epoch == self.config.epochs or self.progress.step >= self.total_steps
@@ -310,7 +332,7 @@ class _Trainer:
         if self.average is not None:
             self.average.swap()
         weights = self._weights()
-        if self.config.keep_best and best.exists():
+        if (self.config.keep_best or self.config.keep_epoch) and best.exists():
             with reading(best, "train again from the last checkpoint (--resume), without it", TrainingError):
                 weights = load_file(str(best))
                 if not self.sharded:

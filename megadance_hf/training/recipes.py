@@ -60,17 +60,44 @@ def _of_config(config: type, *given: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is held back for evaluation where the data have no validation split.
+    """What is held back for evaluation where the data have no validation split, and how numbers are normalised.
 
     Attributes:
         hold_back: share of the songs, 0 to below 1; 0 trains on all of them, as the paper does, and evaluates nothing.
+        statistics: means and standard deviations by column over all frames, with floors ("per_column"), or as the released loaders make
+            them ("released"; see `Statistics.released`). The tokenizer's become the generator's only for music: use the same for both.
     """
 
     hold_back: float = 0.1
+    statistics: Literal["per_column", "released"] = "per_column"
 
     def __post_init__(self) -> None:
         if not 0 <= self.hold_back < 1:
             raise ValueError(f"hold_back={self.hold_back!r} is not possible: give a share from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """Windows that are cut out of held-out clips to measure by, by `window_starts`; without a `length` the clips are measured whole, or
+    in segments as long as those of the training.
+
+    Attributes:
+        length, stride, drop_marked, until_muq: see `window_starts`; a stride of 0 is the length.
+    """
+
+    length: int = 0
+    stride: int = 0
+    drop_marked: bool = False
+    until_muq: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("length", "stride"):
+            value = getattr(self, name)
+            if value < 0 or value % FRAMES_PER_CODE:
+                raise ValueError(f"{name}={value!r} is not possible: give a multiple of {FRAMES_PER_CODE}, or 0")
+        for name in ("stride", "drop_marked", "until_muq"):
+            if getattr(self, name) and not self.length:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not possible: it is of windows; give a length")
 
 
 @dataclass(frozen=True)
@@ -93,13 +120,14 @@ class GenerationSettings:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not possible: give {remedy}")
 
 
-_NO_SETTINGS = ("clips", "encoded", "genres", "statistics", "augmentation", "seed", "random", "self")
+_NO_SETTINGS = ("clips", "encoded", "genres", "statistics", "augmentation", "seed", "self")
 _TRAINING = typing.get_type_hints(TrainingConfig)
 SECTIONS: dict[str, dict[str, Any]] = {
     "tokenizer": {
         "model": _of_config(MegaDanceTokenizerConfig, "fps"),
         "data": _arguments_of(DataSettings),
         "windows": _arguments_of(MotionSegments, *_NO_SETTINGS),
+        "validation": _arguments_of(ValidationSettings),
         "task": _arguments_of(TokenizerTask, "clips"),
         "training": _TRAINING,
     },
@@ -109,11 +137,17 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "rhythm": {
             "composed_songs": int,
             "repeats": Mapping[str, int],
-            "windows": _arguments_of(RhythmSegments, *_NO_SETTINGS),
+            "windows": _arguments_of(RhythmSegments, *_NO_SETTINGS, "random"),
             "augmentation": _arguments_of(MusicAugmentation),
             "training": _TRAINING,
         },
-        "windows": {**_arguments_of(CodeSegments, *_NO_SETTINGS), "stretches": Sequence[float]},
+        "windows": {
+            **_arguments_of(CodeSegments, *_NO_SETTINGS),
+            "stretches": Sequence[float],
+            "mirror": bool,
+            "isolated": bool,
+        },
+        "validation": _arguments_of(ValidationSettings),
         "sampler": _arguments_of(EpochSampler, "segments", "seed"),
         "augmentation": _arguments_of(MusicAugmentation),
         "task": _arguments_of(GeneratorTask, "segments", "batch_size"),
@@ -123,7 +157,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "classifier": {
         "model": _of_config(MegaDanceClassifierConfig, "fps"),
         "data": _arguments_of(DataSettings),
-        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS),
+        # the classifier knows no velocities, which isolated windows are about
+        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS, "isolated"),
+        "validation": _arguments_of(ValidationSettings),
         "training": _TRAINING,
     },
 }
@@ -384,7 +420,7 @@ def generator_config(
         genres: of the data.
 
     Raises:
-        ModelError: a code of the tokenizer has another number of frames, or the recipe another number of codes.
+        ModelError: a code of the tokenizer has another number of frames, or the recipe another number of codes or levels.
     """
     settings = recipe.section("model")
     if tokenizer.frames_per_code != FRAMES_PER_CODE:
@@ -397,10 +433,17 @@ def generator_config(
             f"model.codebook_size={settings['codebook_size']}, but --tokenizer {source} has {tokenizer.codebook_size} codes: "
             "leave it out, the tokenizer's number is taken"
         )
-    given = {
+    levels = list(tokenizer.levels)
+    if settings.get("levels") not in (None, levels):
+        raise ModelError(
+            f"model.levels={settings['levels']}, but --tokenizer {source} has {levels}: leave them out, the tokenizer's are taken"
+        )
+    given: dict[str, Any] = {
         "codebook_size": tokenizer.codebook_size,
         "frames_per_code": FRAMES_PER_CODE,
         "id2label": dict(enumerate(genres)),
     }
+    if settings.get("code_head") == "factorised":
+        given["levels"] = levels
     with recipe.using("model"):
         return MegaDanceConfig(**settings | given)

@@ -14,6 +14,6 @@ def start_codes(encoded: Sequence[EncodedClip], genres: Sequence[str]) -> dict[s
     for item in encoded:
         pair = [int(item.upper[0][0]), int(item.lower[0][0])]
         pairs = result[item.clip.genre]
-        if item.stretch == 1.0 and pair not in pairs and len(pairs) < START_CODES_PER_GENRE:
+        if item.stretch == 1.0 and item.start == 0 and pair not in pairs and len(pairs) < START_CODES_PER_GENRE:
             pairs.append(pair)
     return result

@@ -1,7 +1,7 @@
 """Clips of a prepared data set to train on and to evaluate on, and settings that fit them: segment length, batch size."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -10,14 +10,18 @@ from torch import Tensor, nn
 from megadance_hf.data.clip import Clip
 from megadance_hf.data.codes import encode_clips
 from megadance_hf.data.prepared import DataError, read_info, read_prepared
-from megadance_hf.data.segments import CodeSegments, fitting_length
+from megadance_hf.data.segments import SEGMENT_STRIDE, CodeSegments, fitting_length
 from megadance_hf.data.splits import hold_back, songs_of
 from megadance_hf.data.statistics import Statistics
+from megadance_hf.data.windows import cut_clip, window_starts
 from megadance_hf.modeling.genres_megadance import GenreError, match_genre
 
 from .config import TrainingConfig, TrainingError
 from .processes import print_once, processes
-from .recipes import DataSettings
+from .recipes import DataSettings, ValidationSettings
+
+# Clips with dropped windows beyond this number are only counted.
+NAMED_CLIPS = 10
 
 
 @dataclass
@@ -150,6 +154,43 @@ def fit_length(options: dict[str, Any], default: int, clips: Sequence[Clip]) -> 
     return options | {"length": length}
 
 
+def report_dropped(clips: Sequence[Clip], options: dict[str, Any]) -> None:
+    """Print how many windows are left out for a marked frame, by clip; `options` are those of segments."""
+    if not options.get("drop_marked"):
+        return
+    cut = (options["length"], options.get("stride", SEGMENT_STRIDE))
+    until_muq = options.get("until_muq", False)
+    counts = {clip.id: [len(window_starts(clip, *cut, drop, until_muq)) for drop in (False, True)] for clip in clips}
+    dropped = {name: total - free for name, (total, free) in counts.items() if total > free}
+    shown = ", ".join(f"{name} {count}" for name, count in list(dropped.items())[:NAMED_CLIPS])
+    more = f" and {len(dropped) - NAMED_CLIPS} more clips" if len(dropped) > NAMED_CLIPS else ""
+    total = sum(total for total, _ in counts.values())
+    clip_by_clip = f" ({shown}{more})" if dropped else ""
+    print_once(
+        f"windows.drop_marked: {sum(dropped.values())} of {total} windows have a marked frame and are left out{clip_by_clip}"
+    )
+
+
+def cut_held_out(clips: Sequence[Clip], settings: ValidationSettings) -> tuple[list[Clip], dict[str, Any] | None]:
+    """Held-out clips that have a window of section `validation`, and how these are cut; all clips and None without such a section."""
+    if not settings.length:
+        return list(clips), None
+    windows = asdict(settings) | {"stride": settings.stride or settings.length}
+    long_enough = [clip for clip in clips if window_starts(clip, **windows)]
+    if clips and not long_enough:
+        print_once(
+            f"validation.length={settings.length}: no held-out clip has such a window; they are measured as they are"
+        )
+        return list(clips), None
+    return long_enough, windows
+
+
+def held_out_windows(clips: Sequence[Clip], settings: ValidationSettings) -> list[Clip]:
+    """The windows of held-out clips that section `validation` asks for, or the clips."""
+    clips, windows = cut_held_out(clips, settings)
+    return clips if windows is None else [piece for clip in clips for _, piece in cut_clip(clip, **windows)]
+
+
 def fit_batch(training: TrainingConfig, segments: Any, section: str = "training") -> TrainingConfig:
     """The settings with a batch size that the segments can fill.
 
@@ -174,13 +215,18 @@ def validation_segments(
     genres: Sequence[str],
     statistics: Statistics,
     length: int,
+    settings: ValidationSettings | None = None,
     *,
     encode_rhythm: Callable[[Tensor], Tensor | None] | None = None,
     device: str | torch.device = "cpu",
 ) -> CodeSegments | None:
-    """Segments of held-out clips for a generator, shorter than `length` where most clips are; None where no segment fits."""
-    shorter = fitting_length([len(clip) for clip in clips], length)
-    if shorter is None:
+    """Segments of held-out clips for a generator, shorter than `length` where most clips are; None where no segment fits.
+
+    Where `settings` have a length, they are its windows instead.
+    """
+    clips, windows = cut_held_out(clips, settings or ValidationSettings())
+    shorter = fitting_length([len(clip) for clip in clips], length) if windows is None else windows["length"]
+    if shorter is None or not clips:
         return None
-    encoded = encode_clips(tokenizer, clips, mirror=False, encode_rhythm=encode_rhythm, device=device)
+    encoded = encode_clips(tokenizer, clips, mirror=False, windows=windows, encode_rhythm=encode_rhythm, device=device)
     return CodeSegments(encoded, genres, statistics, shorter, stride=max(8, shorter // 2), random=False)
