@@ -82,7 +82,7 @@ class MegaDanceCache(Cache):
         return {**vars(self), "_experts": {}, "_stepper": None, "_prepared_by": -1}
 
     def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._make_views()
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

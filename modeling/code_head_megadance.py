@@ -11,6 +11,8 @@ The digits of a code are independent given the past (`level_decoding="independen
 (`"sequential"`), which can express every distribution that the joint softmax can.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,7 +27,7 @@ IGNORED = -100  # a label without loss, as everywhere in torch
 class LevelEmbedding(nn.ModuleList):
     """The sum of a vector for each digit of a code."""
 
-    def __init__(self, levels: list[int], size: int):
+    def __init__(self, levels: Sequence[int], size: int):
         super().__init__(nn.Embedding(level, size) for level in levels)
         self.levels = tuple(levels)
 

@@ -751,7 +751,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         """The last layer of the head."""
         return self.output_mlp.fc2
 
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         self.output_mlp.fc2 = new_embeddings
 
     @staticmethod

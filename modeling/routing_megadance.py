@@ -1,7 +1,7 @@
 """Which expert computes what: whole sequences are routed by their genre (paper, section 3.3.1)."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,7 @@ class GenreGroup(NamedTuple):
     """The rows of the sorted batch that share a genre: neighbours, or under `torch.compile` a mask, [batch]."""
 
     key: str
-    rows: slice | torch.Tensor
+    rows: Any  # a slice, or a tensor
 
 
 class Routing(NamedTuple):
@@ -67,8 +67,8 @@ def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
         ValueError: an id is no genre, or its expert is not built. Unnoticed under `torch.compile`.
     """
     if torch.compiler.is_compiling():
-        ids = [(genre_key(genre), config.genres.index(genre)) for genre in config.built_genres]
-        return Routing([GenreGroup(key, genre_ids == index) for key, index in ids])
+        built = [(genre_key(genre), config.genres.index(genre)) for genre in config.built_genres]
+        return Routing([GenreGroup(key, genre_ids == index) for key, index in built])
     ids = genre_ids.tolist()
     groups, start = [], 0
     for index in sorted(set(ids)):

@@ -74,6 +74,13 @@ def test_an_excerpt_keeps_its_place_in_the_music():
     np.testing.assert_allclose(phases[0], phases[1][60:140], atol=1e-4)
 
 
+def test_excerpts_with_a_marked_frame_are_left_out():
+    whole = song(0, 260, 0.7, "rumba")
+    whole.marked_frames = [100, 400]  # the second lies beyond its end
+    assert [item.start for item in excerpts_of([whole], 80, 40)] == [0, 120, 160]
+    assert excerpts_of([whole], 104) == []
+
+
 # --- right and wrong music, right and wrong genres ------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import torch
 
 from megadance_hf.data.clip import Clip
 from megadance_hf.data.splits import begin_alike
+from megadance_hf.data.windows import free_starts
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.kinematics_megadance import NUM_JOINTS
 from megadance_hf.motion.motion import Motion
@@ -68,12 +69,13 @@ def cut(clip: Clip, start: int, frames: int) -> Clip:
 def excerpts_of(clips: Sequence[Clip], length: int, stride: int | None = None) -> list[Excerpt]:
     """Excerpts of `length` frames of each clip, one every `stride` frames, or only the first when None.
 
-    A shorter clip gives one excerpt of all its whole codes; frames after the last whole code are dropped.
+    A shorter clip gives one excerpt of all its whole codes; frames after the last whole code are dropped. Excerpts with a marked frame
+    are left out, as in the release of 2026.
     """
     excerpts = []
     for clip in clips:
         frames = min(length, len(clip)) // FRAMES_PER_CODE * FRAMES_PER_CODE
-        starts = range(0, len(clip) - frames + 1, stride) if stride else (0,)
+        starts = free_starts(clip, range(0, len(clip) - frames + 1, stride) if stride else (0,), frames)
         excerpts.extend(Excerpt(cut(clip, start, frames), clip, start) for start in starts)
     return excerpts
 

@@ -134,7 +134,12 @@ def evaluate(
     if not candidates:
         raise EvaluationError(f"data={str(data)!r} has no clip with music in {', '.join(splits)}: give other splits")
     training = _read(data, ["train"]) if "train" in info["splits"] else []
-    excerpts = excerpts_of(_select(candidates, protocol.songs), protocol.clip_frames, protocol.clip_stride)
+    selected = _select(candidates, protocol.songs)
+    excerpts = excerpts_of(selected, protocol.clip_frames, protocol.clip_stride)
+    if not excerpts:
+        raise EvaluationError(
+            f"data={str(data)!r}: every excerpt of {protocol.clip_frames} frames has a marked frame: give a smaller --clip-frames"
+        )
     pipe = (
         model if isinstance(model, MusicToDancePipeline) else MusicToDancePipeline.from_pretrained(model, device=device)
     )
@@ -202,6 +207,10 @@ def evaluate(
         name: tokenizer_errors(item, evaluated) for name, item in {"megadance": pipe.tokenizer, **tokenizers}.items()
     }
 
+    left_out = [
+        clip.id for clip in selected if clip.marked_frames and clip.id not in {item.song.id for item in excerpts}
+    ]
+    notes += [f"{name} has a marked frame in every excerpt, and is left out" for name in left_out]
     notes += [
         f"{item.clip.id} ({len(item.clip)} frames) is shorter than {protocol.clip_frames} frames"
         for item in excerpts
