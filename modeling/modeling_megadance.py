@@ -390,6 +390,11 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         self.register_buffer("music_std", torch.ones(config.music_feature_size))
         self.post_init()
 
+    def generate(self, *args, **kwargs):
+        raise ValueError(
+            "MegaDanceModel has no head to generate with: load MegaDanceForMotionGeneration or AutoModelForCausalLM"
+        )
+
     def get_input_embeddings(self) -> nn.Module:
         """Of the upper body; there are two. peft asks for it, to let gradients into a frozen model."""
         return self.upper_embedding
