@@ -6,8 +6,9 @@ An expert is a whole Mamba-attention-feed-forward block (`experts_megadance.py`)
 """
 
 import copy
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -595,6 +596,14 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         return routing.sort(hidden), routing
 
 
+def _labels_in_one(forward: Callable) -> Callable:
+    """Show only `labels` in the signature: `Trainer` evaluates batches that have every argument with "label" in its name."""
+    signature = inspect.signature(forward)
+    shown = [one for name, one in signature.parameters.items() if not name.endswith("_labels")]
+    forward.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    return forward
+
+
 class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGenerationMixin):
     """The generator with its output layers: next upper-body and lower-body codes from the codes so far and the music."""
 
@@ -602,6 +611,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
 
     def __init__(self, config: MegaDanceConfig):
         super().__init__(config)
+        self.loss_type = "ForCausalLM"  # Trainer counts no first labels then, which are not compared with anything
         self.model = MegaDanceModel(config)
         self.output_mlp = code_head(config)  # one for both streams
         # the one that transformers derives from the configuration would not keep fields of its own when loaded
@@ -612,6 +622,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         """See [`MegaDanceModel.set_music_statistics`]."""
         self.model.set_music_statistics(mean, std)
 
+    @_labels_in_one
     def forward(
         self,
         input_features: torch.Tensor | None = None,
@@ -665,7 +676,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 else needs it: what follows a code never changes it.
             num_frames: [batch], as the processor counts the songs' frames; only its length is looked at, so that
                 `model(**processor(...), upper_codes=..., lower_codes=...)` works.
-            labels: [batch, 2, time], `upper_labels` and `lower_labels` in one tensor, as `Trainer` wants them.
+            labels: [batch, 2, time], `upper_labels` and `lower_labels` in one tensor, as `Trainer` wants them (for other labels name
+                them in its `label_names`).
             output_code_scores: also score whole codes (`upper_scores`, `lower_scores`) where a factorised head scores levels.
             num_items_in_batch: labels of all the batches that make one step, of both streams; the loss is their sum, divided by
                 half of it, instead of the mean. `Trainer` gives it when it accumulates gradients.
