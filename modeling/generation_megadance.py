@@ -289,6 +289,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     cache=cache,
                     logits_to_keep=1,
                     output_code_scores=True,
+                    return_dict=True,
                 )
             scores, logits, states = (
                 torch.cat(tuple(streams))[:, -1]

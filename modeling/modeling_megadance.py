@@ -145,6 +145,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             GenreError: a genre that the model does not know; the message lists them.
             ValueError: the checkpoint lacks a genre's experts: an error, never random weights.
         """
+        _check_attention(kwargs.get("attn_implementation"))
         if quantization is not None:
             kwargs["quantization_config"] = quantization_config(quantization)
         source = pretrained_model_name_or_path
@@ -311,11 +312,16 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         """
         return MegaDanceCache(self.config, genre_ids.to(self.device), self.base_model.embedding_dtype, backend)
 
-    def get_correct_attn_implementation(self, requested_attention: str | None, *args, **kwargs) -> str:
-        """Refuses what transformers takes for any model, but does not compute these."""
-        if requested_attention is not None and requested_attention.startswith("paged|"):
-            raise ValueError(f"attn_implementation={requested_attention!r} is for text; use 'sdpa' or 'eager'")
-        return super().get_correct_attn_implementation(requested_attention, *args, **kwargs)
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args, **kwargs) -> str:
+        _check_attention(attn_implementation)
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Of the upper body; there are two. peft asks for it, to let gradients into a frozen model."""
+        return self.base_model.upper_embedding
+
+    def set_input_embeddings(self, value: nn.Module):
+        raise ValueError("there are two input embeddings: set model.upper_embedding and model.lower_embedding")
 
     def resize_token_embeddings(self, *args, **kwargs):
         raise ValueError("the motion tokenizer determines the codes, codebook_size: train a model for another one")
@@ -359,6 +365,15 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         return sum(parameter.numel() for parameter in self.parameters()) - sum(map(torch.numel, unused))
 
 
+def _check_attention(name: Any) -> None:
+    """Refuse attention functions of transformers, and kernels of the Hub, that know masks of text only."""
+    if isinstance(name, str) and (name.startswith(("paged|", "flash_", "flex_")) or "/" in name):
+        raise ValueError(
+            f"attn_implementation={name!r} has no sliding window over three streams: use 'sdpa', 'eager', or a function of your "
+            "own that is registered with transformers.AttentionInterface"
+        )
+
+
 def _one_cache(cache: MegaDanceCache | None, past_key_values: MegaDanceCache | None) -> MegaDanceCache | None:
     if cache is not None and past_key_values is not None:
         raise ValueError("cache and past_key_values are two names of the same argument; give one of them")
@@ -395,10 +410,6 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         raise ValueError(
             "MegaDanceModel has no head to generate with: load MegaDanceForMotionGeneration or AutoModelForCausalLM"
         )
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Of the upper body; there are two. peft asks for it, to let gradients into a frozen model."""
-        return self.upper_embedding
 
     @property
     def embedding_dtype(self) -> torch.dtype:

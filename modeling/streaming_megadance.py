@@ -280,6 +280,7 @@ class CodeStream:
             logits_to_keep=1,
             rhythm=None if rhythm is None else rhythm[None],
             output_code_scores=True,
+            return_dict=True,
         )
         scores = torch.cat((outputs.upper_scores, outputs.lower_scores))[:, -1].float()
         scores = self._processors(self.codes, scores)
