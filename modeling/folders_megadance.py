@@ -208,7 +208,7 @@ class ChecksFolder(PushesCode):
 
     config_class: type[PreTrainedConfig]
 
-    def get_input_embeddings(self) -> None:
+    def get_input_embeddings(self) -> Any:
         """None: there is no single one. FSDP asks for it."""
 
     @classmethod

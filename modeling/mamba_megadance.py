@@ -18,7 +18,7 @@ class CausalConvolution(nn.Conv1d):
     def __init__(self, channels: int, kernel: int):
         super().__init__(channels, channels, kernel, groups=channels, padding=kernel - 1)
 
-    def forward(self, x: torch.Tensor, history: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, x: torch.Tensor, history: torch.Tensor | None = None) -> torch.Tensor:
         """[..., time, channels] -> same; `history` as in `causal_convolution`."""
         assert self.bias is not None
         return causal_convolution(x, self.weight[:, 0].t(), self.bias, history)
