@@ -50,6 +50,7 @@ EXTRAS["dev"] = [
     "mypy>=1.10",
     "nbclient>=0.10",
     "nbformat>=5.10",
+    "peft>=0.18",  # LoRA, of which the documentation has an example
     "playwright>=1.50",  # drives the web page
     "pytest>=8",
     "pytest-xdist>=3.8",

@@ -22,7 +22,7 @@ def bundled_models() -> list[str]:
 def find_model(model: str | os.PathLike = DEFAULT_MODEL) -> str:
     """A bundled model's name, a folder or a Hub id -> what transformers' `from_pretrained` takes: a folder or a Hub id.
 
-        AutoModel.from_pretrained(find_model())               # the bundled model
+        AutoModelForCausalLM.from_pretrained(find_model())     # the bundled model
         AutoProcessor.from_pretrained(find_model("ballroom"))  # the same, by its name
 
     Raises:

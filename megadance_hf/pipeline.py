@@ -18,7 +18,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from . import auto  # noqa: F401  (registers the model type, which transformers.pipeline asks for)
 from .export.notebook import remember
-from .modeling.arguments_megadance import seed_number
+from .modeling.arguments_megadance import LENGTH_OPTIONS, random_seed, seed_number
 from .modeling.checkpoints_megadance import TOKENIZER_FOLDER
 from .modeling.configuration_megadance import MegaDanceTokenizerConfig
 from .modeling.errors_megadance import ModelError, one_line
@@ -77,6 +77,7 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
 _WHOLE_SONG_OPTIONS = {
     **dict.fromkeys(("num", "num_return_sequences"), "it is one dance; start several streams with other seeds"),
     **dict.fromkeys(("start", "duration"), "give the blocks that are to be danced to"),
+    **dict.fromkeys((*LENGTH_OPTIONS, "stopping_criteria"), "it ends when its blocks do; leave it out"),
     **dict.fromkeys(("start_motion", "logits_processor", "streamer", "progress"), "leave it out"),
     **dict.fromkeys(("batch_size", "num_workers", "generation_config", "use_cache"), "leave it out"),
     "mode": "it never slides its window, which is mode='stream'; leave it out",
@@ -230,7 +231,7 @@ class MusicToDancePipeline(DancePipeline):
         options = {name: value for name, value in options.items() if value is not None}
         first, options, last = self._sanitize_parameters(**options)
         genre = first.get("genre") or self.genres[0]
-        seed = seed_number(options.pop("seed", int.from_bytes(os.urandom(4), "little")))
+        seed = seed_number(options.pop("seed")) if "seed" in options else random_seed()
         if self.model.generation_config.do_sample is None:
             options.setdefault("do_sample", True)
         stream = DanceStream(

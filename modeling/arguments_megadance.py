@@ -16,10 +16,8 @@ from transformers.generation.configuration_utils import GenerationConfig
 
 from .errors_megadance import short
 
-_LENGTH = (
-    "a dance is as long as its music: give less music, with duration= of the pipeline, or with shorter input_features"
-)
-_SPECIAL = "no code is special, and a dance ends with its music: leave it out"
+_LONGER = "a dance is never longer than its music: give more music"
+_SPECIAL = "no code is special: a dance ends with its music, or sooner by stopping_criteria, max_new_tokens or max_time"
 _BEAMS = "there is no beam search: use do_sample=True, with num_return_sequences for several dances"
 _DRAFT = "no other model or text guesses the next codes: leave it out"
 _CACHE = "the model keeps a cache of its own, of a fixed size: leave it out, or set use_cache=False"
@@ -32,9 +30,9 @@ _GIVEN_UP = "there is no such search: use do_sample=True, with temperature, top_
 
 # Options that have no effect, or fail deep inside, and why.
 _NO_EFFECT = {
-    **dict.fromkeys(("max_length", "max_new_tokens", "min_length", "min_new_tokens", "max_time"), _LENGTH),
-    **dict.fromkeys(("stopping_criteria", "stop_strings", "exponential_decay_length_penalty"), _LENGTH),
+    **dict.fromkeys(("min_length", "min_new_tokens"), _LONGER),
     **dict.fromkeys(("eos_token_id", "pad_token_id", "forced_eos_token_id"), _SPECIAL),
+    **dict.fromkeys(("stop_strings", "exponential_decay_length_penalty"), _SPECIAL),
     **dict.fromkeys(("bos_token_id", "decoder_start_token_id", "forced_bos_token_id"), _START),
     **dict.fromkeys(("num_beams", "num_beam_groups", "early_stopping", "length_penalty", "diversity_penalty"), _BEAMS),
     **dict.fromkeys(("constraints", "force_words_ids"), _BEAMS),
@@ -82,7 +80,8 @@ _OTHER = (
     *("do_sample", "repetition_penalty", "no_repeat_ngram_size", "sequence_bias", "renormalize_logits"),
     *("remove_invalid_values", "num_return_sequences", "output_scores", "output_logits", "use_cache"),
 )
-GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *_OTHER)  # those that have an effect
+LENGTH_OPTIONS = ("max_length", "max_new_tokens", "max_time")
+GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *LENGTH_OPTIONS, *_OTHER)  # those that have an effect
 OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, in addition to those of transformers
 
 
@@ -129,6 +128,11 @@ def seed_number(value: Any) -> int:
     return whole_number("seed", value) % 2**64
 
 
+def random_seed() -> int:
+    """A seed from torch's global random numbers, so that `torch.manual_seed` fixes what is made with it."""
+    return int(torch.randint(2**32, ()))
+
+
 def _plain(value: Any) -> int | float | None:
     """An int or float, or None if it is no number (True and False are none)."""
     if isinstance(value, torch.Tensor) or (hasattr(value, "item") and hasattr(value, "dtype")):
@@ -151,9 +155,13 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "epsilon_cutoff": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
     "eta_cutoff": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
     "repetition_penalty": ("a number above 0", lambda number: number > 0),
+    "max_time": ("seconds, a number above 0", lambda number: number > 0),
 }
 MOST_DANCES = 10_000  # to one song at once: more is a mistake, and runs out of memory
-_WHOLE = {"top_k": (0,), "no_repeat_ngram_size": (0,), "num_return_sequences": (1, MOST_DANCES)}
+_WHOLE = {
+    **{"top_k": (0,), "no_repeat_ngram_size": (0,), "num_return_sequences": (1, MOST_DANCES)},
+    **{"max_length": (1,), "max_new_tokens": (1,)},
+}
 _SWITCHES = ("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values", "output_scores", "output_logits")
 
 
@@ -224,6 +232,31 @@ def check_generation(
     return checked
 
 
+def merge_generation(
+    own: GenerationConfig, config: GenerationConfig | None, options: Mapping[str, Any]
+) -> GenerationConfig:
+    """The model's own configuration, a given one and keywords in one, the later ones before the earlier.
+
+    transformers' own way to do this validates as for text, and warns of what is right here.
+
+    Raises:
+        ValueError: several dances without sampling.
+    """
+    merged = GenerationConfig()
+    merged.top_k, merged.use_cache = 50, True  # as transformers' defaults; those of the others do nothing
+    layers = [{name: value for name, value in vars(one).items() if value is not None} for one in (own, config) if one]
+    for layer in (*layers, options):
+        if "max_length" in layer or "max_new_tokens" in layer:  # one of them is another length than the other before
+            merged.max_length = merged.max_new_tokens = None
+        for name, value in layer.items():
+            setattr(merged, name, value)
+    if (merged.num_return_sequences or 1) > 1 and not merged.do_sample:
+        raise ValueError(
+            f"num_return_sequences={merged.num_return_sequences}: without sampling all would be the same dance; add do_sample=True"
+        )
+    return merged
+
+
 def _of_config(config: GenerationConfig | None, known: Collection[str], where: str, strict: bool = True) -> dict:
     """The checked options of a configuration. Unless `strict`, those that this version of transformers does not know are skipped."""
     given, defaults = {}, vars(GenerationConfig())
@@ -273,17 +306,20 @@ def _check_codes(given: Mapping[str, Any], codebook_size: int | None) -> None:
             raise ValueError(f"{name}={short(repr(given[name]))}: give codes of 0 to {codebook_size - 1}, the codebook")
 
 
-def check_helpers(logits_processor: Any = None, streamer: Any = None, progress: Any = False) -> None:
+def check_helpers(
+    logits_processor: Any = None, stopping_criteria: Any = None, streamer: Any = None, progress: Any = False
+) -> None:
     """Raises ValueError unless what is called at each step can be called."""
-    if logits_processor is not None:
-        kinds = logits_processor if isinstance(logits_processor, list | tuple) else [None]
-        if not all(map(callable, kinds)):
-            raise ValueError(
-                f"logits_processor of type {type(logits_processor).__name__}: give a LogitsProcessorList, or a list of functions"
-            )
+    for name, value, kind in (
+        ("logits_processor", logits_processor, "LogitsProcessorList"),
+        ("stopping_criteria", stopping_criteria, "StoppingCriteriaList"),
+    ):
+        functions = value if isinstance(value, list | tuple) else [value]
+        if value is not None and not (isinstance(value, list | tuple) and all(map(callable, functions))):
+            raise ValueError(f"{name} of type {type(value).__name__}: give a {kind}, or a list of functions")
     if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
         raise ValueError(f"streamer of type {type(streamer).__name__}: give an object with put() and end()")
-    if not (isinstance(progress, bool) or callable(progress)):
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise ValueError(f"progress={short(repr(progress))}: give True, False or a function")
 
 

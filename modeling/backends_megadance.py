@@ -87,10 +87,12 @@ def prepare_stepper(model: MegaDanceForMotionGeneration, cache: MegaDanceCache, 
         ValueError: the backend is unknown, or was asked for by name and cannot compute this model.
     """
     check_backend(name)
+    # of a model that a device_map has spread, only the modules know where the weights are
+    backends = _BACKENDS if len({weight.device for weight in model.parameters()}) == 1 else {}
     if name == "auto":
-        willing = (backend for backend in _BACKENDS.values() if backend.pays is None or backend.pays(model))
+        willing = (backend for backend in backends.values() if backend.pays is None or backend.pays(model))
         return next(filter(None, (backend.prepare(model, cache) for backend in willing)), None)
-    stepper = None if name == "torch" else _BACKENDS[name].prepare(model, cache)
+    stepper = backends[name].prepare(model, cache) if name in backends else None
     if stepper is None and name != "torch":
         raise ValueError(
             f"backend={name!r} cannot compute this model as {model.dtype} on {model.device} in this process; use 'auto' or 'torch'"

@@ -128,7 +128,8 @@ class SequentialHead(FactorisedHead):
             scores = self._scores(middle, index).float().log_softmax(-1)
             joint = (scores.mT + joint[..., None, :]).flatten(-2)
             if index + 1 < len(self.levels):
-                table = self.level_embeddings[index].weight
+                digits = torch.arange(self.levels[index], device=middle.device)
+                table = self.level_embeddings[index](digits)  # called, so that offloaded weights come
                 middle = (middle[..., None, :, :] + table[:, None]).flatten(-3, -2)
         return joint
 

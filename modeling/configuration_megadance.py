@@ -17,7 +17,7 @@ from .genres_megadance import FINEDANCE_GENRES
 from .kinematics_megadance import NUM_JOINTS
 from .music_features_megadance import MUSIC_FEATURE_SIZE
 from .quantizers_megadance import BUILT_IN, find_quantizer
-from .remote_code_megadance import PIPELINES, NamesCode, task_is_registered
+from .remote_code_megadance import PIPELINES, TASK, NamesCode, task_is_registered
 
 MOTION_FPS = 30
 FRAMES_PER_CODE = 8
@@ -330,7 +330,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceConfig",
-        "AutoModel": "modeling_megadance.MegaDanceForMotionGeneration",
+        "AutoModel": "modeling_megadance.MegaDanceModel",
+        "AutoModelForCausalLM": "modeling_megadance.MegaDanceForMotionGeneration",
         "AutoFeatureExtractor": "feature_extraction_megadance.MegaDanceFeatureExtractor",
         "AutoProcessor": "processing_megadance.MegaDanceProcessor",
     }
@@ -380,6 +381,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if task_is_registered():  # otherwise transformers would ask to trust a pipeline that is not needed
             kwargs.pop("custom_pipelines", None)
+        if tasks := kwargs.get("custom_pipelines"):  # an earlier version wrote AutoModel, which had the head then
+            kwargs["custom_pipelines"] = {name: {**task, "pt": PIPELINES[TASK]["pt"]} for name, task in tasks.items()}
         super().__post_init__(**kwargs)
         if self.time_step_rank is None:
             self.time_step_rank = math.ceil(self.hidden_size / 16)

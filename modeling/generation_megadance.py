@@ -11,12 +11,14 @@ start stays where it is:
 | `stream` | 0, for ever | never: one step costs the same after an hour |
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList
+from transformers.generation.stopping_criteria import MaxTimeCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerationMixin
 from transformers.utils import ModelOutput
@@ -24,6 +26,7 @@ from transformers.utils import ModelOutput
 from .arguments_megadance import (
     check_generation,
     check_helpers,
+    merge_generation,
     names_of,
     need_codes,
     need_counts,
@@ -31,6 +34,7 @@ from .arguments_megadance import (
     seed_number,
 )
 from .backends_megadance import check_backend
+from .errors_megadance import short
 from .forks_megadance import warn_after_fork
 from .progress_megadance import progress_bar
 from .routing_megadance import check_genre_id
@@ -57,12 +61,12 @@ class MegaDanceGenerateOutput(ModelOutput):
     """What [`~MegaDanceGenerationMixin.generate`] returns; batch = items times `num_return_sequences`.
 
     Args:
-        upper_codes, lower_codes: [batch, codes]; beyond an item's length its last code is repeated.
-        lengths: [batch], codes of each item.
+        upper_codes, lower_codes: [batch, codes], as many as the longest item has; beyond an item's length its last code is repeated.
+        lengths: [batch], codes of each item: those of its music, or fewer where it was stopped.
         upper_logits, lower_logits: with `output_logits=True`, what `forward` gives for the generated codes: [batch, generated codes,
             codebook_size], or of a factorised head the levels' logits side by side, [batch, generated codes, sum(levels)].
         upper_scores, lower_scores: [batch, generated codes, codebook_size] after the logits processors, with `output_scores=True`.
-        num_frames: [batch], frames of each item's music, where `generate` was told them.
+        num_frames: [batch], frames of each item's music, where `generate` was told them, or of its codes where these are fewer.
         genre_ids: [batch].
     """
 
@@ -90,6 +94,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         mode: str | None = None,
         generation_config: GenerationConfig | None = None,
         logits_processor: LogitsProcessorList | None = None,
+        stopping_criteria: StoppingCriteriaList | None = None,
         streamer: BaseStreamer | None = None,
         attention_mask: torch.Tensor | None = None,
         seed: int | Sequence[int] | None = None,
@@ -115,6 +120,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
             generation_config: sampling parameters, and the own fields `mode` and `start_codes`.
             logits_processor: further processors. They see both streams as one batch of 2 * batch rows, upper first:
                 codes so far [2 * batch, time] and logits [2 * batch, codebook_size].
+            stopping_criteria: end dances before their music. They see the same rows, with the new codes, and a tuple of scores
+                [2 * batch, codebook_size], the last one the new codes'; of all new codes with `output_scores=True`. An item ends
+                with these codes where a criterion is true for either of its two rows.
             streamer: its `put` gets codes [batch, 2, new] as they come (the start first), then `end` is called.
             attention_mask: [batch, frames], 1 for music, then 0 for padding, when the items differ in length.
             seed, generator: source of all randomness (one of the two); torch's global one when both are None. A seed is
@@ -128,20 +136,23 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 registered (`backends_megadance.py`): "stacked" and "cpu" of `megadance_hf`.
             kwargs: fields of the generation configuration: do_sample, temperature, top_k (0: no limit), top_p,
                 num_return_sequences, output_logits, use_cache, ... `use_cache=False` computes every window anew, with the
-                same result. What would do nothing (`max_new_tokens`, `num_beams`, ...) is refused.
+                same result. `max_new_tokens` (codes after the given ones), `max_length` (codes in all) and `max_time` (seconds
+                of computing) end the dances before their music, which changes no code before the end. What would do
+                nothing (`eos_token_id`, `num_beams`, ...) is refused.
 
         Raises:
             ValueError: an input is missing, music shorter than one code, a prompt longer than the music or outside the
                 codebook, an unknown mode, genre or keyword, an option that does nothing; no code is left to choose.
         """
+        began = time.time()
         warn_after_fork()
         config = self.config
+        if misplaced := config._get_generation_parameters():
+            raise ValueError(f"config has {misplaced}: set these in model.generation_config")
         given = {**kwargs, **({} if generation_config is None else {"generation_config": generation_config})}
         names = names_of(MegaDanceGenerationMixin.generate)
         given = check_generation(given, self.generation_config, names, config.codebook_size)
-        generation_config, unknown = self._prepare_generation_config(given.pop("generation_config", None), **given)
-        if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))}: generate() does not know these; see GenerationConfig")
+        generation_config = merge_generation(self.generation_config, given.pop("generation_config", None), given)
         mode = mode or getattr(generation_config, "mode", None) or "paper"
         if mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown; use one of {', '.join(MODES)}")
@@ -157,7 +168,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         need_codes(genre_ids=genre_ids, upper_codes=upper_codes, lower_codes=lower_codes)
         if attention_mask is not None:
             need_tensors("", attention_mask=attention_mask)
-        check_helpers(logits_processor, streamer, progress)
+        check_helpers(logits_processor, stopping_criteria, streamer, progress)
         if not torch.isfinite(input_features).all():
             raise ValueError("input_features has NaN or infinite numbers: make the features again")
         device = self.device
@@ -177,8 +188,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 raise ValueError(
                     f"num_frames has {count} for {length} codes of music: give {(length - 1) * step + 1} to {length * step}"
                 )
-        total = int(lengths.max())
-        features = features[:, : total * config.frames_per_code].repeat_interleave(copies, 0)
+        features = features[:, : int(lengths.max()) * step].repeat_interleave(copies, 0)
         genre_ids, lengths = genre_ids.repeat_interleave(copies, 0), lengths.repeat_interleave(copies, 0)
         prompt = self._start(upper_codes, lower_codes, genre_ids, copies, generation_config, generator)
         known = prompt.shape[1]
@@ -188,6 +198,14 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 "give fewer codes or more music"
             )
 
+        # beat and bar are read from each whole song: a window alone tells less
+        in_music = torch.arange(features.shape[1], device=device) < lengths[:, None] * step
+        music = self.base_model.encode_music(features, self.base_model.encode_rhythm(features, in_music))
+        total = _most_codes(generation_config, known, int(lengths.max()))
+        lengths = lengths.clamp(max=total)
+        criteria = list(stopping_criteria or ())
+        if generation_config.max_time is not None:
+            criteria.append(MaxTimeCriteria(generation_config.max_time, began))
         generation_config._eos_token_tensor = None  # a dance ends with its music; processors ask for it
         processors = self._get_logits_processor(
             generation_config, input_ids_seq_length=known, logits_processor=logits_processor, device=device
@@ -200,9 +218,6 @@ class MegaDanceGenerationMixin(GenerationMixin):
         all_logits, all_scores = [], []
         report, close = _progress(progress, total)
         report(known)
-        # beat and bar are read from each whole song: a window alone tells less
-        in_music = torch.arange(features.shape[1], device=device) < lengths[:, None] * step
-        music = self.base_model.encode_music(features, self.base_model.encode_rhythm(features, in_music))
         use_cache = bool(generation_config.use_cache)
         if backend not in ("auto", "torch") and not use_cache:
             raise ValueError(
@@ -228,6 +243,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
             if streamer is not None:
                 streamer.put(codes[:, index].view(2, batch, 1).transpose(0, 1).cpu())
             report(index + 1)
+            if criteria:
+                given_scores = tuple(all_scores) or (scores,)
+                stops = _stops(criteria, codes[:, : index + 1], given_scores).view(2, batch).any(0)
+                lengths = torch.where(stops, lengths.clamp(max=index + 1), lengths)
+                if int(lengths.max()) <= index + 1:
+                    break
         close()
         if streamer is not None:
             streamer.end()
@@ -235,7 +256,10 @@ class MegaDanceGenerationMixin(GenerationMixin):
         def per_stream(steps):
             return torch.stack(steps, dim=1).chunk(2) if steps else (None, None)
 
-        frames = None if counts is None else torch.tensor(counts, device=device).repeat_interleave(copies, 0)
+        codes = codes[:, : int(lengths.max())]
+        frames = None
+        if counts is not None:
+            frames = torch.tensor(counts, device=device).repeat_interleave(copies, 0).minimum(lengths * step)
         scored = (*per_stream(all_logits), *per_stream(all_scores))
         return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *scored, frames, genre_ids)
 
@@ -265,6 +289,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     cache=cache,
                     logits_to_keep=1,
                     output_code_scores=True,
+                    return_dict=True,
                 )
             scores, logits, states = (
                 torch.cat(tuple(streams))[:, -1]
@@ -341,6 +366,30 @@ class MegaDanceGenerationMixin(GenerationMixin):
         if len(pair) != 2 or not all(0 <= code < size for code in pair):
             raise ValueError(f"start_codes[{genre!r}] has {pair}; expected [upper, lower], each 0 to {size - 1}")
         return pair
+
+
+def _most_codes(generation_config: GenerationConfig, known: int, of_music: int) -> int:
+    """The most codes that a dance may have; `known` are given, and the longest music lasts `of_music`."""
+    most, new = generation_config.max_length, generation_config.max_new_tokens
+    if most is not None and most < known:
+        raise ValueError(f"max_length={most}: {known} codes are given already; give {known} or more, or max_new_tokens")
+    return min(of_music, of_music if most is None else most, of_music if new is None else known + new)
+
+
+def _stops(criteria: Sequence[Callable], codes: torch.Tensor, scores: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Whether each row of codes [rows, time] ends here by one of the criteria, [rows]."""
+    stops = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+    for criterion in criteria:
+        answer = criterion(codes, scores)
+        answer = torch.tensor(answer) if isinstance(answer, bool) else answer
+        fits = isinstance(answer, torch.Tensor) and answer.dtype == torch.bool and answer.numel() in (1, len(codes))
+        if not fits:
+            raise ValueError(
+                f"stopping_criteria gave {short(repr(answer))}: give True or False, or a tensor with one of them for each of the "
+                f"{len(codes)} rows of codes"
+            )
+        stops |= answer.to(stops.device).view(-1)
+    return stops
 
 
 def choose(

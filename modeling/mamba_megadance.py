@@ -12,6 +12,18 @@ from .configuration_megadance import MegaDanceConfig
 from .scan_megadance import selective_scan
 
 
+class CausalConvolution(nn.Conv1d):
+    """A depthwise convolution along time that sees nothing later. A module that is called: offloaded weights come when it is."""
+
+    def __init__(self, channels: int, kernel: int):
+        super().__init__(channels, channels, kernel, groups=channels, padding=kernel - 1)
+
+    def forward(self, x: torch.Tensor, history: torch.Tensor | None = None) -> torch.Tensor:
+        """[..., time, channels] -> same; `history` as in `causal_convolution`."""
+        assert self.bias is not None
+        return causal_convolution(x, self.weight[:, 0].t(), self.bias, history)
+
+
 class Mamba(nn.Module):
     """Selective state space layer with the parameter names and shapes of mamba_ssm's `Mamba`."""
 
@@ -20,7 +32,7 @@ class Mamba(nn.Module):
         inner, state, rank = config.inner_size, config.state_size, config.time_step_rank
         assert rank is not None  # the configuration has set it
         self.in_proj = nn.Linear(config.hidden_size, 2 * inner, bias=False)
-        self.conv1d = nn.Conv1d(inner, inner, config.conv_kernel, groups=inner, padding=config.conv_kernel - 1)
+        self.conv1d = CausalConvolution(inner, config.conv_kernel)
         self.x_proj = nn.Linear(inner, rank + 2 * state, bias=False)
         self.dt_proj = nn.Linear(rank, inner)
         self.A_log = nn.Parameter(torch.empty(inner, state))
@@ -47,9 +59,7 @@ class Mamba(nn.Module):
     def forward(self, hidden_states: torch.Tensor, state: MambaState | None = None) -> torch.Tensor:
         """[batch, time, hidden] -> same. `state` is what came before, overwritten; nothing did when None."""
         u, gate = self.in_proj(hidden_states).chunk(2, dim=-1)
-        history = None if state is None else state.conv
-        assert self.conv1d.bias is not None
-        u = F.silu(causal_convolution(u, self.conv1d.weight[:, 0].t(), self.conv1d.bias, history))
+        u = F.silu(self.conv1d(u, None if state is None else state.conv))
         rank, states = self.dt_proj.in_features, self.A_log.shape[1]
         dt, B, C = self.x_proj(u).split((rank, states, states), dim=-1)
         delta = F.softplus(self.dt_proj(dt).float())

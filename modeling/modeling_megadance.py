@@ -6,8 +6,9 @@ An expert is a whole Mamba-attention-feed-forward block (`experts_megadance.py`)
 """
 
 import copy
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             GenreError: a genre that the model does not know; the message lists them.
             ValueError: the checkpoint lacks a genre's experts: an error, never random weights.
         """
+        _check_attention(kwargs.get("attn_implementation"))
         if quantization is not None:
             kwargs["quantization_config"] = quantization_config(quantization)
         source = pretrained_model_name_or_path
@@ -310,11 +312,16 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         """
         return MegaDanceCache(self.config, genre_ids.to(self.device), self.base_model.embedding_dtype, backend)
 
-    def get_correct_attn_implementation(self, requested_attention: str | None, *args, **kwargs) -> str:
-        """Refuses what transformers takes for any model, but does not compute these."""
-        if requested_attention is not None and requested_attention.startswith("paged|"):
-            raise ValueError(f"attn_implementation={requested_attention!r} is for text; use 'sdpa' or 'eager'")
-        return super().get_correct_attn_implementation(requested_attention, *args, **kwargs)
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args, **kwargs) -> str:
+        _check_attention(attn_implementation)
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Of the upper body; there are two. peft asks for it, to let gradients into a frozen model."""
+        return self.base_model.upper_embedding
+
+    def set_input_embeddings(self, value: nn.Module):
+        raise ValueError("there are two input embeddings: set model.upper_embedding and model.lower_embedding")
 
     def resize_token_embeddings(self, *args, **kwargs):
         raise ValueError("the motion tokenizer determines the codes, codebook_size: train a model for another one")
@@ -358,6 +365,15 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         return sum(parameter.numel() for parameter in self.parameters()) - sum(map(torch.numel, unused))
 
 
+def _check_attention(name: Any) -> None:
+    """Refuse attention functions of transformers, and kernels of the Hub, that know masks of text only."""
+    if isinstance(name, str) and (name.startswith(("paged|", "flash_", "flex_")) or "/" in name):
+        raise ValueError(
+            f"attn_implementation={name!r} has no sliding window over three streams: use 'sdpa', 'eager', or a function of your "
+            "own that is registered with transformers.AttentionInterface"
+        )
+
+
 def _one_cache(cache: MegaDanceCache | None, past_key_values: MegaDanceCache | None) -> MegaDanceCache | None:
     if cache is not None and past_key_values is not None:
         raise ValueError("cache and past_key_values are two names of the same argument; give one of them")
@@ -390,9 +406,10 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         self.register_buffer("music_std", torch.ones(config.music_feature_size))
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        """Of the upper body; there are two. peft asks for it, to let gradients into a frozen model."""
-        return self.upper_embedding
+    def generate(self, *args, **kwargs):
+        raise ValueError(
+            "MegaDanceModel has no head to generate with: load MegaDanceForMotionGeneration or AutoModelForCausalLM"
+        )
 
     @property
     def embedding_dtype(self) -> torch.dtype:
@@ -590,6 +607,14 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         return routing.sort(hidden), routing
 
 
+def _labels_in_one(forward: Callable) -> Callable:
+    """Show only `labels` in the signature: `Trainer` evaluates batches that have every argument with "label" in its name."""
+    signature = inspect.signature(forward)
+    shown = [one for name, one in signature.parameters.items() if not name.endswith("_labels")]
+    forward.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    return forward
+
+
 class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGenerationMixin):
     """The generator with its output layers: next upper-body and lower-body codes from the codes so far and the music."""
 
@@ -597,6 +622,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
 
     def __init__(self, config: MegaDanceConfig):
         super().__init__(config)
+        self.loss_type = "ForCausalLM"  # Trainer counts no first labels then, which are not compared with anything
         self.model = MegaDanceModel(config)
         self.output_mlp = code_head(config)  # one for both streams
         # the one that transformers derives from the configuration would not keep fields of its own when loaded
@@ -607,6 +633,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         """See [`MegaDanceModel.set_music_statistics`]."""
         self.model.set_music_statistics(mean, std)
 
+    @_labels_in_one
     def forward(
         self,
         input_features: torch.Tensor | None = None,
@@ -660,7 +687,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 else needs it: what follows a code never changes it.
             num_frames: [batch], as the processor counts the songs' frames; only its length is looked at, so that
                 `model(**processor(...), upper_codes=..., lower_codes=...)` works.
-            labels: [batch, 2, time], `upper_labels` and `lower_labels` in one tensor, as `Trainer` wants them.
+            labels: [batch, 2, time], `upper_labels` and `lower_labels` in one tensor, as `Trainer` wants them (for other labels name
+                them in its `label_names`).
             output_code_scores: also score whole codes (`upper_scores`, `lower_scores`) where a factorised head scores levels.
             num_items_in_batch: labels of all the batches that make one step, of both streams; the loss is their sum, divided by
                 half of it, instead of the mean. `Trainer` gives it when it accumulates gradients.

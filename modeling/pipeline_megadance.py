@@ -32,6 +32,7 @@ from .arguments_megadance import (
     OWN_FIELDS,
     check_generation,
     check_helpers,
+    random_seed,
     seed_number,
     unknown_option,
     whole_number,
@@ -255,7 +256,7 @@ class DancePipeline(PushesCode, Pipeline):
         num_workers: int | None = None,
         **generate_kwargs: Any,
     ) -> Any:
-        """Generate a dance to a song; it is as long as the song, to the frame.
+        """Generate a dance to a song; it is as long as the song, to the frame, unless an option ends it before.
 
         Args:
             song: any playable file (path, http(s) address, bytes, open file or pipe); (waveform, sampling rate); a row of an Audio
@@ -264,8 +265,8 @@ class DancePipeline(PushesCode, Pipeline):
                 another name for it.
             genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. For a list of songs one for all, or
                 a list with one per song.
-            seed: the same seed gives the same dance; random when None (it is in `metadata["seed"]`). A whole number of 0 or more,
-                taken modulo 2**64.
+            seed: the same seed gives the same dance. A whole number of 0 or more, taken modulo 2**64. When None it is drawn from
+                torch's global random numbers, which `set_seed` and `torch.manual_seed` fix (it is in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.
             start: second of the song to begin at, 0 when None. Up to 90 s around the excerpt are analysed as well, so that its
                 tempo is the song's.
@@ -283,7 +284,8 @@ class DancePipeline(PushesCode, Pipeline):
                 without batching, up to rounding.
             num_workers: number of threads that read the next songs meanwhile; 0 reads them one after the other.
             generate_kwargs: passed to `model.generate()`: `generator` instead of a seed, `top_p`, `do_sample`,
-                `generation_config`, `logits_processor`, `streamer`, `backend`, ... Options without effect are refused.
+                `generation_config`, `logits_processor`, `stopping_criteria`, `max_new_tokens`, `streamer`, `backend`, ... Options
+                without effect are refused.
 
         Returns:
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
@@ -373,7 +375,8 @@ class DancePipeline(PushesCode, Pipeline):
             raise ValueError(f"generator of type {type(generator).__name__}: give a torch.Generator, or a seed")
         if (genre := options.get("genre")) is not None:
             options["genre"] = match_genre(genre, self.genres)
-        check_helpers(options.get("logits_processor"), options.get("streamer"), options.get("progress") or False)
+        helpers = (options.get(name) for name in ("logits_processor", "stopping_criteria", "streamer", "progress"))
+        check_helpers(*helpers)
         if (floor := options.get("floor")) is not None and not isinstance(floor, bool):
             raise ValueError(f"floor={floor!r}: give True or False")
         if "start_motion" in options:
@@ -493,8 +496,7 @@ class DancePipeline(PushesCode, Pipeline):
         **generate_kwargs: Any,
     ) -> dict[str, Any]:
         songs = len(prepared["metadata"])
-        # Random seeds come from the system, independent of torch.manual_seed in the user's code.
-        seeds = [int.from_bytes(os.urandom(4), "little") if seed is None else int(seed) for _ in range(songs)]
+        seeds = [random_seed() if seed is None else int(seed) for _ in range(songs)]
         config, defaults = self.model.config, self.model.generation_config
         if generation_config is not None:  # transformers does not accept both a configuration and keywords
             fields = {name: getattr(generation_config, name, None) for name in (*GENERATION_OPTIONS, *OWN_FIELDS)}
@@ -547,7 +549,8 @@ class DancePipeline(PushesCode, Pipeline):
 # Options of the steps of the pipeline; all others are for generate().
 _PREPROCESS = {"genre", "start", "duration", "start_motion", "sampling_rate"}
 _POSTPROCESS = {"floor"}
-_GENERATE = {"seed", "generator", "num", "mode", "progress", "logits_processor", "streamer", "backend"}
+_GENERATE = {"seed", "generator", "num", "mode", "progress", "backend"}
+_GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
 _OPTIONS = _PREPROCESS | _POSTPROCESS | _GENERATE
 _MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "upper_codes", "lower_codes"}
 _NO_OUTPUT = {"output_scores", "output_logits", "return_dict_in_generate"}

@@ -14,7 +14,7 @@ from typing import Any
 from transformers.utils import PushToHubMixin
 
 TASK = "music-to-dance"
-PIPELINES = {TASK: {"impl": "pipeline_megadance.DancePipeline", "pt": ["AutoModel"], "type": "audio"}}
+PIPELINES = {TASK: {"impl": "pipeline_megadance.DancePipeline", "pt": ["AutoModelForCausalLM"], "type": "audio"}}
 
 
 def task_is_registered() -> bool:

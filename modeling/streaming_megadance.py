@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments_megadance import check_generation, seed_number, whole_number
+from .arguments_megadance import LENGTH_OPTIONS, check_generation, merge_generation, seed_number, whole_number
 from .audio_megadance import AudioError, LiveMix
 from .backends_megadance import check_backend
 from .codecs_megadance import decoder_reach
@@ -249,7 +249,12 @@ class CodeStream:
             raise ValueError(f"{name} is no option of a stream: leave it out")
         own = model.generation_config
         generation = check_generation(generation, own, codebook_size=model.config.codebook_size, where="a stream")
-        self._generation, _ = model._prepare_generation_config(None, **generation)
+        self._generation = merge_generation(own, None, generation)
+        for name in LENGTH_OPTIONS:
+            if (value := getattr(self._generation, name)) is not None:
+                raise ValueError(
+                    f"{name}={value!r} is no option of a stream, which ends when its music does: leave it out"
+                )
         self._generator = torch.Generator(model.device).manual_seed(seed_number(seed))
         self._genre_ids = torch.tensor([genre_id], device=model.device)
         self._cache = model.make_cache(self._genre_ids, backend)
@@ -275,6 +280,7 @@ class CodeStream:
             logits_to_keep=1,
             rhythm=None if rhythm is None else rhythm[None],
             output_code_scores=True,
+            return_dict=True,
         )
         scores = torch.cat((outputs.upper_scores, outputs.lower_scores))[:, -1].float()
         scores = self._processors(self.codes, scores)

@@ -175,8 +175,9 @@ def run_megadance(command: str, workplace: Path, request, monkeypatch, capsys) -
     assert capsys.readouterr().out.strip()
 
 
-def run_python(code: str, workplace: Path, page: Page) -> None:
-    exec(compile(code, page.path.name, "exec"), {"__name__": "page"})
+def run_python(code: str, workplace: Path, page: Page, names: dict | None = None) -> None:
+    """Run a block; `names` are those of the blocks before it."""
+    exec(compile(code, page.path.name, "exec"), {"__name__": "page"} if names is None else names)
     for name in re.findall(r'\.save\("([^"]+)"', code):
         assert (workplace / name).stat().st_size > 1000, name
 

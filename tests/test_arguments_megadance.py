@@ -1,17 +1,20 @@
 """Options of generate() have an effect or are refused in one line, in all three places where they can be given."""
 
+import copy
+import logging
 import re
 
 import numpy as np
 import pytest
 import torch
 from helpers import GENRES, tiny_generator
-from transformers import GenerationConfig
+from transformers import EosTokenCriteria, GenerationConfig, MaxLengthCriteria, StoppingCriteriaList
 
 from megadance_hf.modeling.arguments_megadance import (
     _NEUTRAL,
     _NO_EFFECT,
     GENERATION_OPTIONS,
+    LENGTH_OPTIONS,
     check_generation,
     need_counts,
     seed_number,
@@ -31,11 +34,9 @@ INPUTS = {"input_features": torch.randn(2, 96, 35), "genre_ids": torch.tensor([0
 
 # One value for each option that would do nothing.
 SAID = {
-    "max_length": 20,
-    "max_new_tokens": 8,
     "min_length": 4,
     "min_new_tokens": 4,
-    "max_time": 1.0,
+    "stop_strings": "end",
     "eos_token_id": 3,
     "pad_token_id": 0,
     "bos_token_id": 1,
@@ -70,9 +71,7 @@ def test_options_without_effect_are_refused_in_all_places(model, name):
         check_generation({}, config)
 
 
-@pytest.mark.parametrize(
-    "name", ["stopping_criteria", "assistant_model", "past_key_values", "input_ids", "synced_gpus"]
-)
+@pytest.mark.parametrize("name", ["assistant_model", "past_key_values", "input_ids", "synced_gpus"])
 def test_other_keywords_of_transformers_are_refused(model, name):
     with pytest.raises(ValueError, match=f"^{name}="):
         model.generate(**INPUTS, **{name: object()})
@@ -129,7 +128,123 @@ def test_honoured_options_change_the_dance(model, name):
 
 def test_all_honoured_options_are_tested():
     elsewhere = {"num_return_sequences", "output_scores", "output_logits", "use_cache", "renormalize_logits"}
-    assert set(HONOURED) | elsewhere | {"remove_invalid_values"} == set(GENERATION_OPTIONS)
+    assert set(HONOURED) | elsewhere | {"remove_invalid_values", *LENGTH_OPTIONS} == set(GENERATION_OPTIONS)
+
+
+# --- lengths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        ({"max_length": 5}, 5),
+        ({"max_length": 1}, 1),
+        ({"max_new_tokens": 5}, 6),
+        ({"max_new_tokens": 3, "max_length": 9}, 4),
+        ({"max_new_tokens": 8, "max_length": 4}, 4),
+        ({"max_time": 1e-9}, 2),
+        ({"max_new_tokens": 100, "max_length": 100, "max_time": 1e6}, 12),
+    ],
+)
+def test_a_dance_can_end_before_its_music_and_is_the_same_until_there(model, options, codes):
+    inputs = {**INPUTS, "num_frames": [93, 30], "do_sample": True, "output_scores": True, "output_logits": True}
+    whole = model.generate(**inputs, seed=0)
+    config = GenerationConfig(do_sample=True, output_scores=True, return_dict_in_generate=True, **options)
+    own = copy.deepcopy(model)
+    own.generation_config.update(**options)
+    for output in (
+        model.generate(**inputs, seed=0, **options),
+        model.generate(**INPUTS, num_frames=[93, 30], generation_config=config, seed=0),
+        own.generate(**inputs, seed=0),
+    ):
+        assert output.lengths.tolist() == [codes, min(codes, 4)]
+        assert output.num_frames.tolist() == [min(8 * codes, 93), min(8 * codes, 30)]
+        assert torch.equal(output.upper_codes, whole.upper_codes[:, :codes])
+        assert torch.equal(output.lower_codes, whole.lower_codes[:, :codes])
+        if codes > 1:
+            assert torch.equal(output.upper_scores, whole.upper_scores[:, : codes - 1])
+            assert output.upper_logits is None or output.upper_logits.shape == output.upper_scores.shape
+        else:
+            assert output.upper_scores is None
+
+
+def test_what_is_said_last_about_a_length_counts(model):
+    own = copy.deepcopy(model)
+    own.generation_config.max_length = 4
+    config = GenerationConfig(max_new_tokens=6)
+    assert own.generate(**INPUTS).lengths.tolist() == [4, 4]
+    assert own.generate(**INPUTS, generation_config=config).lengths.tolist() == [7, 7]
+    assert own.generate(**INPUTS, generation_config=config, max_length=9).lengths.tolist() == [9, 9]
+    assert own.generate(**INPUTS, max_length=None).lengths.tolist() == [12, 12]
+
+
+def test_lengths_count_what_is_given(model):
+    prompt = {name: torch.zeros(2, 3, dtype=torch.long) for name in ("upper_codes", "lower_codes")}
+    assert model.generate(**INPUTS, **prompt, max_new_tokens=2).lengths.tolist() == [5, 5]
+    assert model.generate(**INPUTS, **prompt, max_length=3).upper_codes.tolist() == [[0, 0, 0]] * 2
+    with pytest.raises(ValueError, match="max_length=2: 3 codes are given already; give 3 or more, or max_new_tokens"):
+        model.generate(**INPUTS, **prompt, max_length=2)
+
+
+def test_criteria_end_an_item_by_either_of_its_streams(model):
+    seen = []
+
+    def criterion(codes, scores):
+        seen.append((tuple(codes.shape), len(scores), tuple(scores[-1].shape)))
+        stops = torch.zeros(len(codes), dtype=torch.bool)
+        if codes.shape[1] == 4:
+            stops[2] = True  # lower body of item 0
+        if codes.shape[1] == 7:
+            stops[1] = True  # upper body of item 1
+        return stops
+
+    inputs = {**INPUTS, "num_frames": [93, 90], "do_sample": True, "seed": 0}
+    whole = model.generate(**inputs)
+    chunks = []
+    streamer = type("Streamer", (), {"put": lambda self, codes: chunks.append(codes), "end": lambda self: None})()
+    output = model.generate(**inputs, stopping_criteria=StoppingCriteriaList([criterion]), streamer=streamer)
+    assert output.lengths.tolist() == [4, 7] and output.num_frames.tolist() == [32, 56]
+    assert seen == [((4, length), 1, (4, 27)) for length in range(2, 8)], "it computes no longer than needed"
+    assert torch.equal(output.upper_codes[1], whole.upper_codes[1, :7])
+    assert torch.equal(output.lower_codes[0, :4], whole.lower_codes[0, :4])
+    assert (output.lower_codes[0, 4:] == output.lower_codes[0, 3]).all()
+    assert torch.equal(torch.cat(chunks, -1)[:, 0], output.upper_codes)
+    seen.clear()
+    model.generate(**inputs, stopping_criteria=[criterion], output_scores=True)
+    assert [count for _, count, _ in seen] == [1, 2, 3, 4, 5, 6], "as transformers does it"
+
+
+def test_criteria_of_transformers_and_of_all_kinds(model):
+    prompt = {name: torch.zeros(2, 3, dtype=torch.long) for name in ("upper_codes", "lower_codes")}
+    for criteria, codes in (
+        ([MaxLengthCriteria(5)], 5),
+        (StoppingCriteriaList([MaxLengthCriteria(9), StoppingCriteriaList([MaxLengthCriteria(6)])]), 6),
+        ([lambda codes, scores: codes.shape[1] >= 8], 8),
+        ([lambda codes, scores: False], 12),
+        ([EosTokenCriteria(torch.arange(27))], 4),
+        ([], 12),
+    ):
+        assert model.generate(**INPUTS, **prompt, stopping_criteria=criteria).lengths.tolist() == [codes] * 2
+    for wrong, message in (
+        ([lambda codes, scores: None], "stopping_criteria gave None: give True or False, or a tensor with one"),
+        ([lambda codes, scores: torch.ones(4)], "stopping_criteria gave tensor.*: give True or False"),
+        ([lambda codes, scores: torch.ones(3) > 0], "one of them for each of the 4 rows of codes"),
+        (MaxLengthCriteria(5), "stopping_criteria of type MaxLengthCriteria: give a StoppingCriteriaList"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.generate(**INPUTS, stopping_criteria=wrong)
+
+
+def test_nothing_is_logged_about_options_that_have_an_effect(model, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    own = copy.deepcopy(model)
+    own.generation_config.output_scores, own.generation_config.temperature = True, 0.5
+    for one in (model, own):
+        output = one.generate(**INPUTS, output_logits=True, output_scores=True, do_sample=False)
+        assert output.upper_logits.shape == output.upper_scores.shape == (2, 11, 27)
+        config = GenerationConfig(do_sample=True, top_k=3)
+        one.generate(**INPUTS, generation_config=config, output_logits=True)
+    assert not caplog.records
 
 
 def test_scores_can_be_normalised(model):
@@ -178,6 +293,11 @@ def test_scores_can_be_normalised(model):
         ),
         ({"attention_mask": np.ones((2, 96))}, "attention_mask of type ndarray is no tensor"),
         ({"input_features": torch.full((2, 96, 35), float("nan"))}, "input_features has NaN or infinite numbers"),
+        ({"max_length": 0}, "max_length=0: give a whole number of 1 or more"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5: give a whole number"),
+        ({"max_time": 0}, "max_time=0: give seconds, a number above 0"),
+        ({"stopping_criteria": [3]}, "stopping_criteria of type list: give a StoppingCriteriaList"),
+        ({"num_return_sequences": 2}, "num_return_sequences=2: without sampling all would be the same dance"),
         ({"logits_processor": 3}, "logits_processor of type int: give a LogitsProcessorList"),
         ({"streamer": 3}, "streamer of type int: give an object with put"),
         ({"progress": "yes"}, "progress='yes': give True, False or a function"),

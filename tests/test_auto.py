@@ -7,13 +7,14 @@ import warnings
 import pytest
 import torch
 from helpers import save_tiny_model, tiny_generator, tiny_tokenizer
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCausalLM, AutoProcessor
 
 import megadance_hf.auto  # noqa: F401  (registers)
 from megadance_hf import (
     MegaDanceClassifierConfig,
     MegaDanceForGenreClassification,
     MegaDanceForMotionGeneration,
+    MegaDanceModel,
     MegaDanceProcessor,
     MegaDanceTokenizer,
     find_model,
@@ -21,11 +22,11 @@ from megadance_hf import (
 
 
 @pytest.mark.versions
-def test_auto_model_and_own_class_agree_bit_for_bit_and_silently(tmp_path):
+def test_auto_class_and_own_class_agree_bit_for_bit_and_silently(tmp_path):
     folder = save_tiny_model(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        models = [cls.from_pretrained(folder).eval() for cls in (MegaDanceForMotionGeneration, AutoModel)]
+        models = [cls.from_pretrained(folder).eval() for cls in (MegaDanceForMotionGeneration, AutoModelForCausalLM)]
     assert [type(model) for model in models] == [MegaDanceForMotionGeneration] * 2
     torch.manual_seed(0)
     original = tiny_generator()
@@ -36,6 +37,21 @@ def test_auto_model_and_own_class_agree_bit_for_bit_and_silently(tmp_path):
         assert torch.equal(output.lower_logits, outputs[0].lower_logits)
     again = [model.generate(features, genres, do_sample=True, seed=5).upper_codes for model in models]
     assert torch.equal(*again)
+
+
+@pytest.mark.versions
+def test_auto_model_has_no_head(tmp_path):
+    folder = save_tiny_model(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model, info = AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert type(model) is MegaDanceModel and not info["missing_keys"] and not info["unexpected_keys"]
+    whole = MegaDanceForMotionGeneration.from_pretrained(folder)
+    codes, genres = torch.randint(0, 27, (2, 4)), torch.tensor([0, 2])
+    outputs = [one(torch.ones(2, 32, 35), codes, codes, genres).last_hidden_state for one in (model, whole.model)]
+    assert torch.equal(*outputs)
+    with pytest.raises(ValueError, match="no head to generate with: load .* AutoModelForCausalLM"):
+        model.generate(torch.ones(2, 32, 35), genres)
 
 
 @pytest.mark.versions
@@ -82,7 +98,7 @@ def test_a_public_name_registers_by_itself():
 
 def test_nothing_is_said_while_loading(tmp_path):
     folder = save_tiny_model(tmp_path)
-    code = f"import megadance_hf.auto; from transformers import AutoModel; AutoModel.from_pretrained({str(folder)!r})"
+    code = f"import megadance_hf.auto, transformers; transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r})"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.replace("\r", "\n").splitlines() if line and "Loading weights" not in line]

@@ -54,10 +54,11 @@ def test_a_page_can_be_followed(page, workplace, request, in_reach, monkeypatch,
     if "prepared/mine" in page.text and page.name != "docs/own_data.md":  # made on that one
         (maker,) = (code for code, _ in BY_NAME["docs/own_data.md"].python() if "write_prepared(" in code)
         run_python(maker, workplace, page)
+    names = {"__name__": "page"}
     for language, code, _ in page.blocks:
         if language == "python":
             in_reach(code)
-            run_python(code, workplace, page)
+            run_python(code, workplace, page, names)
         for command in commands(code) if language == "bash" else ():
             in_reach(command)
             program = command.split()[0]

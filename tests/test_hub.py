@@ -15,7 +15,7 @@ from hub_server import GUEST, OWNER
 from huggingface_hub import HfApi, constants
 from test_evaluation import data, models  # noqa: F401  (fixtures)
 from test_model_card import metadata, report  # noqa: F401  (a fixture)
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCausalLM, AutoProcessor
 
 from megadance_hf import MusicToDancePipeline
 from megadance_hf.cli import command as cli
@@ -64,7 +64,8 @@ def test_a_generator_goes_there_whole_and_comes_back_the_same(hub, folder, pipe,
     expected |= {"tokenizer/config.json", "tokenizer/model.safetensors", ".gitattributes"}
     assert set(files) == expected | CODE | SHARDS
     config = json.loads(files["config.json"])
-    assert config["auto_map"]["AutoModel"] == "modeling_megadance.MegaDanceForMotionGeneration"
+    assert config["auto_map"]["AutoModel"] == "modeling_megadance.MegaDanceModel"
+    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_megadance.MegaDanceForMotionGeneration"
     for name in ("config.json", "tokenizer/config.json", "preprocessor_config.json", "processor_config.json"):
         for place in json.loads(files[name])["auto_map"].values():
             module, _, cls = place.partition(".")
@@ -100,7 +101,7 @@ def test_only_the_shards_of_the_genres_asked_for_are_fetched(hub, folder, song):
         assert torch.equal(*codes)
 
 
-@pytest.mark.parametrize("how", ["pipeline", "transformers", "auto", "command"])
+@pytest.mark.parametrize("how", ["pipeline", "transformers", "auto", "auto without head", "command"])
 def test_whoever_asks_for_one_genre_fetches_one(hub, folder, song, tmp_path, how):
     push_to_hub(folder, REPO)
     hub.requests.clear()
@@ -110,8 +111,9 @@ def test_whoever_asks_for_one_genre_fetches_one(hub, folder, song, tmp_path, how
         made = transformers.pipeline("music-to-dance", model=REPO, model_kwargs={"active_genres": ["waltz"]})
         model = made.model
         assert len(made(song, "waltz", seed=0)) == 45
-    elif how == "auto":
-        model = AutoModel.from_pretrained(REPO, active_genres=["waltz"])
+    elif how.startswith("auto"):
+        auto_class = AutoModelForCausalLM if how == "auto" else AutoModel
+        model = auto_class.from_pretrained(REPO, active_genres=["waltz"])
     else:
         arguments = ["generate", str(song), "--model", REPO, "--genre", "waltz", "-o", str(tmp_path / "dance.npz")]
         assert cli.main(arguments) == 0
@@ -149,6 +151,7 @@ def test_push_to_hub_of_every_class_takes_the_code_along(hub, pipe):
         "pipeline": pipe,
     }
     loaders = {"extractor": AutoFeatureExtractor, "processor": AutoProcessor, "config": AutoConfig}
+    loaders["generator"] = AutoModelForCausalLM
     for name, thing in things.items():
         thing.push_to_hub(f"anna/{name}")
         files = set(hub.repositories["model", f"anna/{name}"].files())
@@ -215,7 +218,7 @@ def test_gated_repositories(hub, folder, monkeypatch):
     push_to_hub(folder, REPO)
     hub.repositories["model", REPO].gated = True
     monkeypatch.setenv("HF_TOKEN", GUEST)
-    for call in (MegaDanceForMotionGeneration.from_pretrained, AutoModel.from_pretrained):
+    for call in (MegaDanceForMotionGeneration.from_pretrained, AutoModelForCausalLM.from_pretrained):
         for options in ({}, {"active_genres": ["waltz"]}):
             with pytest.raises(OSError, match="You are trying to access a gated repo"):
                 call(REPO, **options)

@@ -17,7 +17,8 @@ def test_mamba_convolution_equals_conv1d():
     with torch.no_grad():
         mamba.init_weights()
         x = torch.randn(2, 9, 32)
-        expected = mamba.conv1d(x.transpose(1, 2))[..., :9].transpose(1, 2)
+        expected = torch.nn.Conv1d.forward(mamba.conv1d, x.transpose(1, 2))[..., :9].transpose(1, 2)
+        torch.testing.assert_close(mamba.conv1d(x), expected, atol=1e-6, rtol=1e-5)
         weights = mamba.conv1d.weight[:, 0].t(), mamba.conv1d.bias
         torch.testing.assert_close(causal_convolution(x, *weights), expected, atol=1e-6, rtol=1e-5)
         history = torch.zeros(2, 3, 32)

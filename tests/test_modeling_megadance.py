@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from megadance_hf.modeling.attention_megadance import mask_of_new_positions, sliding_window_mask
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
@@ -387,13 +387,13 @@ def silence(caplog):
 def test_save_and_load_is_exact_and_silent(tmp_path, silence):
     if "megadance" not in AutoConfig.for_model.__globals__["CONFIG_MAPPING"]:
         AutoConfig.register("megadance", MegaDanceConfig)
-        AutoModel.register(MegaDanceConfig, MegaDanceForMotionGeneration)
+        AutoModelForCausalLM.register(MegaDanceConfig, MegaDanceForMotionGeneration)
     model, inputs = tiny_model(music_reduction="stack", music_lookahead=1), tiny_inputs()
     model.set_music_statistics(torch.randn(35), torch.rand(35) + 0.5)
     model.generation_config.mode = "stream"
     model.generation_config.start_codes = {"Wei": [[1, 2], [3, 4]]}
     model.save_pretrained(tmp_path)
-    for auto_class in (MegaDanceForMotionGeneration, AutoModel):
+    for auto_class in (MegaDanceForMotionGeneration, AutoModelForCausalLM):
         loaded = auto_class.from_pretrained(tmp_path)
         assert type(loaded) is MegaDanceForMotionGeneration and not loaded.training
         assert_same(loaded(**inputs), model(**inputs), atol=0)

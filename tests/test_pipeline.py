@@ -104,10 +104,40 @@ def test_seeds(pipe, song):
     before = torch.get_rng_state()
     first = pipe(song, seed=1)
     assert same(first, pipe(song, seed=1)) and not same(first, pipe(song, seed=2))
+    assert torch.equal(torch.get_rng_state(), before), "nobody else's random numbers are used up"
     free, other = pipe(song), pipe(song)
     assert free.metadata["seed"] != other.metadata["seed"]
     assert same(free, pipe(song, seed=free.metadata["seed"]))
-    assert torch.equal(torch.get_rng_state(), before), "nobody else's random numbers are used up"
+
+
+@pytest.mark.parametrize("fix", [torch.manual_seed, transformers.set_seed])
+def test_the_global_seed_fixes_a_dance(pipe, song, fix):
+    def dances():
+        fix(0)
+        blocks = [np.ones(22050, np.float32)]
+        return [pipe(song), *pipe([song, song], batch_size=2), *pipe.stream(blocks, 22050)]
+
+    once, again = dances(), dances()
+    assert all(same(one, other) for one, other in zip(once, again, strict=True))
+    assert len({dance.metadata["seed"] for dance in once}) == 4, "one each, and one for the stream"
+    fix(0)
+    assert [dance.metadata["seed"] for dance in pipe([song] * 3)] == [dance.metadata["seed"] for dance in once[:3]]
+
+
+def test_a_dance_can_end_before_its_song(pipe, song):
+    whole = pipe(song, seed=1)
+    for options, frames in (
+        ({"max_new_tokens": 4}, 40),
+        ({"generation_config": GenerationConfig(max_length=4)}, 32),
+        ({"max_time": 1e-9}, 16),
+        ({"stopping_criteria": [lambda codes, scores: codes.shape[1] == 6]}, 48),
+        ({"max_new_tokens": 40}, 75),
+    ):
+        dances = pipe([song, song], seed=1, batch_size=2, num=2, **options)
+        assert [len(dance) for pair in dances for dance in pair] == [frames] * 4
+        same_frames = slice(max(0, frames - 32))  # all but those that the decoder makes with the codes that follow
+        poses = pipe(song, seed=1, **options).poses
+        np.testing.assert_allclose(poses[same_frames], whole.poses[same_frames], atol=1e-4)
 
 
 def test_genres_and_music_change_the_dance(pipe, song):
@@ -289,7 +319,7 @@ def test_options_can_come_as_generate_kwargs(pipe, song):
     nested = pipe(song, seed=5, generate_kwargs={"top_k": 1, "genre": "rumba"})
     assert same(nested, pipe(song, seed=5, top_k=1, genre="rumba")) and nested.genre == "rumba"
     for wrong, message in (
-        ({"max_new_tokens": 5}, "max_new_tokens=5: a dance is as long as its music"),
+        ({"min_new_tokens": 5}, "min_new_tokens=5: a dance is never longer than its music"),
         ({"seed": 6}, "seed is given beside generate_kwargs and in it"),
         (["top_k"], "generate_kwargs=.*give a dictionary"),
     ):
@@ -423,8 +453,9 @@ def test_songs_that_cannot_be_used(pipe, song, options, message):
         ({"top_k": -1}, "top_k=-1"),
         ({"temperature": 0.0}, "temperature=0"),
         ({"temprature": 0.5}, "temprature is no option of the pipeline: did you mean 'temperature'"),
-        ({"max_new_tokens": 8}, "max_new_tokens=8: a dance is as long as its music: .*duration= of the pipeline"),
-        ({"generation_config": GenerationConfig(max_length=8)}, "max_length=8 in generation_config: a dance is as"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0: give a whole number of 1 or more"),
+        ({"stopping_criteria": 3}, "stopping_criteria of type int: give a StoppingCriteriaList"),
+        ({"generation_config": GenerationConfig(min_length=8)}, "min_length=8 in generation_config: a dance is never"),
         ({"num_beams": 2}, "num_beams=2: there is no beam search"),
         ({"output_scores": True}, "output_scores: the pipeline gives dances, not codes"),
         ({"upper_codes": 1}, "upper_codes: the pipeline makes it from the song"),
@@ -444,8 +475,8 @@ def test_wrong_options_are_named_before_the_song_is_read(pipe, options, message)
 
 
 def test_options_are_looked_at_when_a_pipeline_is_made(folder, song):
-    with pytest.raises(ValueError, match="max_new_tokens=4: a dance is as long"):
-        transformers.pipeline(TASK, model=str(folder), max_new_tokens=4)
+    with pytest.raises(ValueError, match="min_new_tokens=4: a dance is never longer"):
+        transformers.pipeline(TASK, model=str(folder), min_new_tokens=4)
     made = transformers.pipeline(TASK, model=str(folder), batch_size=2, num=2, seed=1, start=0.5)
     assert [[len(dance) for dance in dances] for dances in made([song, song])] == [[60] * 2] * 2
     assert len(made(song, start=0.0, num=1)) == 75, "a call's own options win"
@@ -458,11 +489,13 @@ def test_a_stream_says_what_it_cannot_do(pipe):
         "mode": "paper",
         "generator": torch.Generator(),
         "batch_size": 2,
+        "max_new_tokens": 4,
+        "stopping_criteria": [],
     }.items():
         with pytest.raises(ValueError, match=f"{name} is no option of a stream"):
             pipe.stream([], 22050, **{name: value})
-    with pytest.raises(ValueError, match="max_new_tokens=4"):
-        pipe.stream([], 22050, max_new_tokens=4)
+    with pytest.raises(ValueError, match="min_new_tokens=4"):
+        pipe.stream([], 22050, min_new_tokens=4)
 
 
 def test_an_unknown_genre_has_its_own_error(pipe, song):

@@ -1,6 +1,7 @@
 """Models without the package: by id, with only transformers and its dependencies, from the files of `modeling/` alone."""
 
 import base64
+import copy
 import io
 import json
 import os
@@ -84,14 +85,16 @@ import importlib.util
 import json
 import torch
 from huggingface_hub import ModelCard, snapshot_download
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, pipeline
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCausalLM, AutoProcessor, pipeline
 
 REPO, SONG = "anna/dance", "song.wav"
 trust = {"trust_remote_code": True}
 torch.manual_seed(0)
 features, genre = torch.rand(1, 64, 35), torch.tensor([1])
 config = AutoConfig.from_pretrained(REPO, **trust)
-model = AutoModel.from_pretrained(REPO, **trust).eval()
+model = AutoModelForCausalLM.from_pretrained(REPO, **trust).eval()
+body = AutoModel.from_pretrained(REPO, **trust).eval()
+first = next(iter(body.layers[0].state_dict()))
 codes = model.generate(features, genre, seed=7, do_sample=True)
 extractor = AutoFeatureExtractor.from_pretrained(REPO, **trust)
 processor = AutoProcessor.from_pretrained(REPO, **trust)
@@ -104,7 +107,7 @@ again = pipe(SONG, genre="rumba", seed=7, start_motion={name: dance[name][:16] f
 several = pipe([SONG, SONG], ["rumba", "waltz"], batch_size=2, num_return_sequences=2, seed=7)
 by_generator = pipe(inputs=SONG, genre="rumba", generator=torch.Generator().manual_seed(7), top_k=0)
 said = []
-for call in (lambda: pipe(SONG, max_new_tokens=5), lambda: model(**processor(SONG, "rumba")), lambda: pipe.to("cuda:77")):
+for call in (lambda: pipe(SONG, num_beams=5), lambda: model(**processor(SONG, "rumba")), lambda: pipe.to("cuda:77")):
     try:
         call()
     except ValueError as error:
@@ -126,11 +129,12 @@ except ValueError as error:
     refusal = str(error)
 model.save_pretrained("saved")
 tokenizer.save_pretrained("saved_tokenizer")
-saved = AutoModel.from_pretrained("saved", **trust).eval().generate(features, genre, seed=7, do_sample=True)
+saved = AutoModelForCausalLM.from_pretrained("saved", **trust).eval().generate(features, genre, seed=7, do_sample=True)
 pipe.push_to_hub("anna/copy")
 print(json.dumps({
     "modules": sorted({type(x).__module__.split(".")[0] for x in (config, model, extractor, processor, tokenizer, pipe)}),
     "pipeline": type(pipe).__name__,
+    "body": [type(body).__name__, torch.equal(body.layers[0].state_dict()[first], model.model.layers[0].state_dict()[first])],
     "genres": config.genres,
     "upper": codes.upper_codes.tolist(),
     "lower": codes.lower_codes.tolist(),
@@ -178,6 +182,7 @@ def test_a_trained_and_pushed_model_works_without_the_package(hub, bare, tmp_pat
     codes = model.generate(features, genre, seed=7, do_sample=True)
     assert found["upper"] == codes.upper_codes.tolist() and found["lower"] == codes.lower_codes.tolist()
     assert found["saved"] == found["upper"] and found["genres"] == list(genres)
+    assert found["body"] == ["MegaDanceModel", True]
     assert found["modules"] == ["transformers_modules"] and found["pipeline"] == "DancePipeline"
     assert all(isinstance(place, str) for place in found["auto_maps"]), "flat"
     dance = MusicToDancePipeline.from_pretrained(tmp_path / "run")(song, genre="rumba", seed=7)
@@ -190,7 +195,7 @@ def test_a_trained_and_pushed_model_works_without_the_package(hub, bare, tmp_pat
         np.testing.assert_array_equal(np.array(poses, np.float32), dance.poses)
     for line, start in zip(
         found["said"],
-        ("max_new_tokens=5: ", "upper_codes and lower_codes are missing: ", "device='cuda:77'"),
+        ("num_beams=5: ", "upper_codes and lower_codes are missing: ", "device='cuda:77'"),
         strict=True,
     ):
         assert line.startswith(start) and "\n" not in line
@@ -253,11 +258,14 @@ def test_the_installed_pipeline_has_precedence(monkeypatch):
     assert not hasattr(MegaDanceConfig(**content), "custom_pipelines")
     monkeypatch.delitem(sys.modules["transformers.pipelines"].PIPELINE_REGISTRY.supported_tasks, "music-to-dance")
     assert not task_is_registered() and MegaDanceConfig(**content).custom_pipelines == content["custom_pipelines"]
+    earlier = copy.deepcopy(content)
+    earlier["custom_pipelines"]["music-to-dance"]["pt"] = ["AutoModel"]
+    assert MegaDanceConfig(**earlier).custom_pipelines == content["custom_pipelines"]
 
 
 def test_auto_map_is_always_flat():
     config = MegaDanceConfig(auto_map={"AutoModel": ("somewhere.Else", None)})
-    assert config.to_dict()["auto_map"]["AutoModel"] == "modeling_megadance.MegaDanceForMotionGeneration"
+    assert config.to_dict()["auto_map"]["AutoModel"] == "modeling_megadance.MegaDanceModel"
     assert (
         MegaDanceFeatureExtractor().to_dict()["auto_map"]["AutoProcessor"] == "processing_megadance.MegaDanceProcessor"
     )

@@ -287,7 +287,8 @@ def test_wrong_arguments_are_errors_at_once(pipe, arguments, error, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_new_tokens": 3}, "max_new_tokens=3: a dance is as long as its music"),
+        ({"max_new_tokens": 3}, "max_new_tokens=3 is no option of a stream, which ends when its music does"),
+        ({"min_length": 3}, "min_length=3: a dance is never longer than its music"),
         ({"num_beams": 2}, "num_beams=2: there is no beam search"),
         ({"temprature": 0.5}, "temprature is no option of a stream: did you mean 'temperature'?"),
         ({"top_k": -1, "do_sample": True}, "top_k=-1: give a whole number of 0 or more"),

@@ -165,10 +165,10 @@ dance["poses"], dance["translation"]  # (T, 24, 3) axis-angle of the SMPL joints
 Step by step:
 
 ```python
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoProcessor
 
 processor = AutoProcessor.from_pretrained("{repo}", trust_remote_code=True)
-model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
+model = AutoModelForCausalLM.from_pretrained("{repo}", trust_remote_code=True)
 output = model.generate(**processor("song.mp3", genre="{genre}"), seed=0)
 dance = processor.decode(output)
 ```
