@@ -28,20 +28,27 @@ if "avx512vnni" in FEATURES:
     OLDER_PROCESSORS.append(("haswell", "+avx,+avx2,+fma,+f16c,+avx512f,+avx512vl,+avx512vnni"))
 
 
-@pytest.fixture(params=[16, 20, 32])
-def model(request):
-    """Sizes that are multiples of a vector's length, and that are not."""
+HEADS = {
+    "joint": {},
+    "factorised": {"code_head": "factorised", "levels": [3, 5]},
+    "sequential": {"code_head": "factorised", "levels": [3, 5], "level_decoding": "sequential"},
+}
+MAMBAS = {"experts": {}, "layers": {"mamba_placement": "layers"}, "none": {"use_mamba": False}}
+
+
+def make_model(size, **switches):
     torch.manual_seed(0)
     config = MegaDanceConfig(
-        hidden_size=request.param,
+        hidden_size=size,
         num_attention_heads=2,
         state_size=3,
         num_hidden_layers=2,
-        intermediate_size=2 * request.param,
+        intermediate_size=2 * size,
         codebook_size=15,
         context_codes=4,
         genre_embedding=True,
         id2label={0: "waltz", 1: "rumba"},
+        **switches,
     )
     model = MegaDanceForMotionGeneration(config).eval()
     with torch.no_grad():
@@ -53,6 +60,12 @@ def model(request):
     return model
 
 
+@pytest.fixture(params=[16, 20, 32])
+def model(request):
+    """Sizes that are multiples of a vector's length, and that are not."""
+    return make_model(request.param)
+
+
 def of_type(model, dtype):
     if dtype != "int8":
         return model.to(getattr(torch, dtype))
@@ -60,18 +73,19 @@ def of_type(model, dtype):
 
 
 def run_model(model, backend):
-    """Logits [2 * batch, 14, codes] after a prompt of two codes, and the cache."""
+    """Scores [2 * batch, 14, codes] after a prompt of two codes, and the cache."""
     generator, genres = torch.Generator().manual_seed(1), torch.tensor((0, 1, 0))
     music = torch.randn(3, 8 * 16, 35, generator=generator)
     codes = torch.randint(0, 15, (2, 3, 16), generator=generator)
     with torch.no_grad():
-        cache, logits, start = model.make_cache(genres, backend), [], 0
+        cache, scores, start = model.make_cache(genres, backend), [], 0
         # the prompt, seven single steps, then several positions: fewer than the convolution's history, and more
         for stop in (2, *range(3, 10), 11, 16):
-            output = model(music[:, 8 * start : 8 * stop], *codes[:, :, start:stop], genres, cache=cache)
-            logits.append(torch.cat((output.upper_logits, output.lower_logits)))
+            inputs = music[:, 8 * start : 8 * stop], *codes[:, :, start:stop], genres
+            output = model(*inputs, cache=cache, output_code_scores=True)
+            scores.append(torch.cat((output.upper_scores, output.lower_scores)))
             start = stop
-    return torch.cat(logits[1:], 1), cache
+    return torch.cat(scores[1:], 1), cache
 
 
 def assert_close(actual, expected, tolerance):
@@ -93,43 +107,59 @@ def uses_uint8(inputs, rows):
     return products.HAS_UINT8_DOT and rows > 2 * products._TILE_ROWS and inputs % (4 * products.LANES) == 0
 
 
-@pytest.mark.parametrize("composition", ["sequential", "parallel"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-def test_cpu_backend_equals_the_modules(model, monkeypatch, dtype, composition):
-    monkeypatch.setattr(compiled_steps, "LARGE", 0)  # the output layers, too
-    for layer in model.model.layers:
-        layer.parallel = composition == "parallel"
+def check_backend(model, dtype, backend, stepper):
+    """Scores and states are those of the modules."""
     model = of_type(model, dtype)
-    logits, cache = run_model(model, "cpu")
-    assert isinstance(cache.stepper(model), compiled_steps.CompiledStepper)
+    scores, cache = run_model(model, backend)
+    assert isinstance(cache.stepper(model), stepper)
     expected, expected_cache = run_model(model, "torch")
     # int8: activations are quantized to sixteen bits; torch rounds to bfloat16 after each operation
     tolerance = {"float32": 1e-5, "int8": 5e-4, "bfloat16": 0.04}[dtype]
     # or to eight bits, for many rows of whole vectors: those of the output layers, and in the largest model all
     uint8_tolerance = 0.015 if dtype == "int8" and products.HAS_UINT8_DOT else tolerance
     tolerance = uint8_tolerance if model.config.hidden_size == 32 else tolerance
-    assert_close(logits[:, :7], expected[:, :7], tolerance)
-    assert_close(logits, expected, uint8_tolerance)
-    assert logits.dtype == expected.dtype
+    assert_close(scores[:, :7], expected[:, :7], tolerance)
+    assert_close(scores, expected, uint8_tolerance)
+    assert scores.dtype == expected.dtype
     for name in STATES:
         assert_close(getattr(cache, name), getattr(expected_cache, name), tolerance)
 
 
 @pytest.mark.parametrize("composition", ["sequential", "parallel"])
-@pytest.mark.parametrize("use_mamba", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("size", [16, 20, 32])
+def test_cpu_backend_equals_the_modules(monkeypatch, size, dtype, composition):
+    monkeypatch.setattr(compiled_steps, "LARGE", 0)  # the output layers, too
+    model = make_model(size, expert_composition=composition)
+    check_backend(model, dtype, "cpu", compiled_steps.CompiledStepper)
+
+
+@pytest.mark.parametrize("composition", ["sequential", "parallel"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_stacked_backend_equals_the_modules(model, dtype, use_mamba, composition):
-    for layer in model.model.layers:
-        layer.parallel = composition == "parallel"
-        for expert in (layer.universal_expert, *layer.genre_experts.values()):
-            expert.use_mamba = use_mamba
-    model = of_type(model, dtype)
-    (logits, cache), (expected, expected_cache) = run_model(model, "stacked"), run_model(model, "torch")
-    assert isinstance(cache.stepper(model), StackedStepper)
-    tolerance = {"float32": 1e-5, "bfloat16": 0.04}[dtype]
-    assert_close(logits, expected, tolerance)
-    for name in STATES:
-        assert_close(getattr(cache, name), getattr(expected_cache, name), tolerance)
+@pytest.mark.parametrize("size", [16, 20])
+def test_stacked_backend_equals_the_modules(size, dtype, composition):
+    check_backend(make_model(size, expert_composition=composition), dtype, "stacked", StackedStepper)
+
+
+@pytest.mark.parametrize("norm_per_stream", [False, True])
+@pytest.mark.parametrize("mambas", MAMBAS)
+@pytest.mark.parametrize("head", HEADS)
+def test_every_arrangement(monkeypatch, head, mambas, norm_per_stream):
+    monkeypatch.setattr(compiled_steps, "LARGE", 0)
+    switches = {**HEADS[head], **MAMBAS[mambas], "norm_per_stream": norm_per_stream}
+    for dtype in ("float32", "bfloat16", "int8"):
+        check_backend(make_model(20, **switches), dtype, "cpu", compiled_steps.CompiledStepper)
+    for dtype in ("float32", "bfloat16"):
+        check_backend(make_model(20, **switches), dtype, "stacked", StackedStepper)
+
+
+@pytest.mark.parametrize(
+    "switch", [{"expert_composition": "parallel"}, {"use_universal_experts": False}, {"use_genre_experts": False}]
+)
+@pytest.mark.parametrize(("backend", "stepper"), [("cpu", compiled_steps.CompiledStepper), ("stacked", StackedStepper)])
+def test_experts_after_a_layers_mambas(backend, stepper, switch):
+    model = make_model(20, mamba_placement="layers", norm_per_stream=True, **switch)
+    check_backend(model, "float32", backend, stepper)
 
 
 def test_without_numba_the_modules_compute(model, monkeypatch):

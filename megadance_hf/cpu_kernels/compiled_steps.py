@@ -1,10 +1,11 @@
-"""The backend "cpu": an expert is one call of a compiled function that reads each weight once; see README.md beside
-this file. `Expert.forward` is the definition, with which the tests compare. Without numba there is no such backend.
+"""The backend "cpu": the Mambas of an expert or of a layer are one call of a compiled function that reads each weight
+once, and so is the attention block that follows; see README.md beside this file. The modules are the definition, with
+which the tests compare. Without numba there is no such backend.
 """
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from megadance_hf.modeling.backends_megadance import Stepper
-from megadance_hf.modeling.cache_megadance import ExpertCache, MegaDanceCache
-from megadance_hf.modeling.experts_megadance import Expert, FeedForward
+from megadance_hf.modeling.cache_megadance import STREAMS, ExpertCache, MegaDanceCache
+from megadance_hf.modeling.experts_megadance import Expert, FeedForward, StreamNorms
 from megadance_hf.modeling.forks_megadance import in_forked_process
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
@@ -30,7 +31,8 @@ _compiled_types: set[Any] = set()
 class Loops(NamedTuple):
     """The compiled functions."""
 
-    expert: Callable
+    mix_in_time: Callable
+    attention_block: Callable
     product: Callable
     num_threads: Callable[[], int]
 
@@ -41,18 +43,18 @@ def loops() -> Loops | None:
     try:
         from numba import get_num_threads
 
-        from .loops import expert
+        from .loops import attention_block, mix_in_time
         from .products import product
     except ImportError:
         return None
-    return Loops(expert, product, get_num_threads)
+    return Loops(mix_in_time, attention_block, product, get_num_threads)
 
 
 def _call(function: Callable, types: Any, *arguments: Any) -> None:
     """Call a compiled function. Its first call with these `types` of weights compiles it or loads it from disk, one
     process at a time: numba numbers the files of machine code, so that two would overwrite each other's."""
     with _lock:
-        if types in _compiled_types:
+        if (function, types) in _compiled_types:
             function(*arguments)
             return
         from .compiled import cache_folder
@@ -61,14 +63,14 @@ def _call(function: Callable, types: Any, *arguments: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "compiling.lock"):
             function(*arguments)
-        _compiled_types.add(types)
+        _compiled_types.add((function, types))
 
 
 def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
-    """None without numba, on other devices, in a forked process (which numba's threads would end), for experts without
-    Mamba and for weights of other types."""
+    """None without numba, on other devices, in a forked process (which numba's threads would end), and for weights of
+    other types."""
     layers = model.base_model.layers
-    if model.device.type != "cpu" or in_forked_process() or _is_other(model.config) or loops() is None:
+    if model.device.type != "cpu" or in_forked_process() or loops() is None:
         return None
     weights = [layer.weight.data for layer in layers.modules() if hasattr(layer, "out_features")]
     if len({weight.dtype for weight in weights}) != 1 or not {weights[0].dtype, model.dtype} <= WEIGHT_TYPES:
@@ -78,15 +80,11 @@ def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepp
     return CompiledStepper(model, cache)
 
 
-def _is_other(config) -> bool:
-    return not config.use_mamba or config.mamba_placement != "experts" or config.norm_per_stream
-
-
 class CompiledStepper:
     """The stepper; see `Stepper`."""
 
     def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
-        self.layers = layer_steps(model, cache, CompiledExpert, np.concatenate)
+        self.layers = layer_steps(model, cache, CompiledMambas, CompiledAttention, np.concatenate)
         joint = model.config.code_head == "joint"
         large = joint and sum(layer.weight.numel() for layer in (model.output_mlp.fc1, model.output_mlp.fc2)) >= LARGE
         self.head = CompiledFeedForward(model.output_mlp) if large else model.output_mlp
@@ -96,22 +94,36 @@ class CompiledStepper:
         return x[:, :2].to(hidden_states.dtype)
 
 
-class CompiledExpert:
-    """What `Expert.forward` computes with a cache, in one call, and in float32 whatever the model's type."""
+class CompiledMambas:
+    """What `mix_in_time` computes with a cache, in float32 whatever the model's type."""
+
+    def __init__(self, mambas: nn.ModuleDict, norms: StreamNorms, cache: ExpertCache):
+        self.weights, self.cache = arrange_mambas(mambas, norms), cache
+        self.states = [_array(state) for state in cache.whole[:2]]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """[rows, 3, steps, hidden] -> same."""
+        output = np.empty_like(x)
+        arguments = loops().num_threads(), x, *self.states, self.cache.rows.start, output
+        _call(loops().mix_in_time, self.weights.dtype, *self.weights.arguments, *arguments)
+        return output
+
+
+class CompiledAttention:
+    """What `Expert.forward` computes with a cache after the Mambas, in float32 whatever the model's type."""
 
     def __init__(self, expert: Expert, cache: ExpertCache):
-        weights, self.cache = arrange(expert), cache
-        self.matrices = weights.arrays  # whose addresses the others hold
-        self.arguments = weights.arrays[0][:0, 0], *weights[1:]
-        self.states = [_array(state) for state in cache.whole]
-        self.types = (weights.arrays[0].dtype, self.states[2].dtype)  # of weights, keys and values
+        self.weights, self.cache = arrange_attention(expert), cache
+        self.states = [_array(state) for state in cache.whole[2:]]
+        self.types = (self.weights.dtype, self.states[0].dtype)  # of weights, keys and values
 
     def __call__(self, x: np.ndarray, keep: int) -> np.ndarray:
         """[rows, 3, steps, hidden] -> same, or the last `keep` positions when that is not 0."""
         rows, streams, steps, hidden = x.shape
         output = np.empty((rows, streams, min(keep or steps, steps), hidden), np.float32)
         state = *self.states, self.cache.rows.start, self.cache.position
-        _call(loops().expert, self.types, *self.arguments, loops().num_threads(), x, *state, output)
+        arguments = loops().num_threads(), x, *state, output
+        _call(loops().attention_block, self.types, *self.weights.arguments, *arguments)
         return output
 
 
@@ -138,52 +150,76 @@ def multiply(layer: tuple, x: np.ndarray, y: np.ndarray) -> None:
 
 def _product_arguments(layer: nn.Module) -> tuple:
     """The first arguments of the compiled `product`, for a linear layer."""
-    weight = _array(layer.weight)
-    return weight[:0, 0], np.array([weight.ctypes.data]), np.array([0, len(weight)]), _scales(layer), _bias(layer), 0
+    return *_matrices([layer], [_array(layer.weight)]), 0
 
 
-class ExpertWeights(NamedTuple):
-    """An expert's weights as the loops take them. Matrices are views of the parameters, the small rest is copied.
+def _matrices(layers: Sequence[nn.Module], arrays: list[np.ndarray]) -> tuple:
+    """What `product` takes for linear layers: their weights' type, addresses, and where the outputs of each begin; scales; biases.
 
-    Matrices are in_proj, x_proj, dt_proj and out_proj, each of the Mambas of upper, lower and music, then q_proj,
-    k_proj, v_proj, o_proj, fc1, fc2.
+    `arrays` are their weights, which must live as long. As arguments they themselves would take minutes to compile.
     """
-
-    arrays: list[np.ndarray]  # [outputs, inputs] float32, uint16 (bfloat16's bits) or int8
-    matrices: np.ndarray  # int64 [18]: the addresses of `arrays`, which themselves would take minutes to compile
-    offsets: np.ndarray  # int64 [19]: how many outputs the matrices before each have
-    scales: np.ndarray  # [2, all outputs]: of the weights, and that times their sum
-    conv: np.ndarray  # [3, width, inner]
-    decay: np.ndarray  # [3, states, inner]: A log2(e), so that decays are powers of two
-    channels: np.ndarray  # [3, 2, inner]: the convolution's bias, D
-    norms: np.ndarray  # [5, 2, hidden]: weight and bias of the norms of the Mambas, the attention, the feed-forward
-    biases: np.ndarray  # [all outputs]
-    eps: float
+    return (
+        arrays[0][:0, 0],
+        np.array([array.ctypes.data for array in arrays]),
+        np.cumsum([0, *(len(array) for array in arrays)]),
+        np.concatenate([_scales(layer) for layer in layers], axis=1),
+        np.concatenate([_bias(layer) for layer in layers]),
+    )
 
 
-def arrange(expert: Expert) -> ExpertWeights:
-    mambas, norms = list(expert.mambas.values()), [*expert.mamba_norms.values(), expert.attention_norm, expert.mlp_norm]
-    attention, mlp = expert.attention, expert.mlp
-    names = ("in_proj", "x_proj", "dt_proj", "out_proj")
-    last = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.fc1, mlp.fc2]
-    layers = [getattr(mamba, name) for name in names for mamba in mambas] + last
+class Weights(NamedTuple):
+    """As the loops take them. Matrices are views of the parameters, [outputs, inputs] float32, uint16 (bfloat16's bits) or
+    int8; the small rest is copied."""
+
+    arrays: list[np.ndarray]  # whose addresses the arguments hold
+    arguments: tuple
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.arrays[0].dtype
+
+
+def arrange_mambas(mambas: nn.ModuleDict, norms: StreamNorms) -> Weights:
+    """The first arguments of the compiled `mix_in_time`.
+
+    Matrices are in_proj, x_proj, dt_proj and out_proj, each of the Mambas of upper, lower and music. Then:
+    conv [3, width, inner]; decay [3, states, inner], A log2(e), so that decays are powers of two;
+    channels [3, 2, inner], the convolution's bias and D; norms [3, 2, hidden], weight and bias; eps.
+    """
+    modules = list(mambas.values())
+    layers = [getattr(mamba, name) for name in ("in_proj", "x_proj", "dt_proj", "out_proj") for mamba in modules]
     arrays = [_array(layer.weight) for layer in layers]
     # dt_proj's inputs are padded with zeros to x_proj's outputs, 64 in the paper's size: a whole vector of uint8 with
     # AVX-512, so that its int8 weights, too, can go through `_many_rows`
     padding = layers[3].weight.shape[0] - layers[6].weight.shape[1]
     arrays[6:9] = [np.pad(array, ((0, 0), (0, padding))) for array in arrays[6:9]]
-    return ExpertWeights(
-        arrays,
-        np.array([array.ctypes.data for array in arrays]),
-        np.cumsum([0, *(len(array) for array in arrays)]),
-        np.concatenate([_scales(layer) for layer in layers], axis=1),
-        _copies(*(mamba.conv1d.weight[:, 0].t() for mamba in mambas)),
-        _copies(*(-torch.exp(mamba.A_log.float()).t() for mamba in mambas)) * np.float32(math.log2(math.e)),
-        _copies(*(torch.stack((mamba.conv1d.bias, mamba.D)) for mamba in mambas)),
-        _copies(*(torch.stack((norm.weight, norm.bias)) for norm in norms)),
-        np.concatenate([_bias(layer) for layer in layers]),
-        expert.mlp_norm.eps,
+    arguments = (
+        *_matrices(layers, arrays),
+        _copies(*(mamba.conv1d.weight[:, 0].t() for mamba in modules)),
+        _copies(*(-torch.exp(mamba.A_log.float()).t() for mamba in modules)) * np.float32(math.log2(math.e)),
+        _copies(*(torch.stack((mamba.conv1d.bias, mamba.D)) for mamba in modules)),
+        *_norms(norms),
     )
+    return Weights(arrays, arguments)
+
+
+def arrange_attention(expert: Expert) -> Weights:
+    """The first arguments of the compiled `attention_block`.
+
+    Matrices are q_proj, k_proj, v_proj, o_proj, fc1, fc2. Then norms [2, 3, 2, hidden], weight and bias for each stream before the
+    attention and before the feed-forward net; eps.
+    """
+    attention, mlp = expert.attention, expert.mlp
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.fc1, mlp.fc2]
+    arrays = [_array(layer.weight) for layer in layers]
+    (before, eps), (between, _) = _norms(expert.attention_norm), _norms(expert.mlp_norm)
+    return Weights(arrays, (*_matrices(layers, arrays), np.stack((before, between)), eps))
+
+
+def _norms(norms: nn.Module) -> tuple[np.ndarray, float]:
+    """Weight and bias for each stream, [3, 2, hidden], and eps; one norm for all streams is three that are equal."""
+    modules = [norms[stream] for stream in STREAMS] if isinstance(norms, StreamNorms) else [norms] * len(STREAMS)
+    return _copies(*(torch.stack((norm.weight, norm.bias)) for norm in modules)), modules[0].eps
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

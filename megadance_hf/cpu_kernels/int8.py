@@ -2,8 +2,9 @@
 
     MegaDanceForMotionGeneration.from_pretrained(DIR, quantization="int8")     # or quantization_config=Int8Config()
 
-The linear layers of the experts and of the output are rounded when they are loaded; each output has a scale of its own. The backend "cpu"
-computes with the eight-bit weights as they are; elsewhere they are multiplied with their scales first, which saves memory and no time.
+The linear layers of the experts and of a joint head are rounded when they are loaded; each output has a scale of its own. A factorised
+head is small and stays as it is. The backend "cpu" computes with the eight-bit weights as they are; elsewhere they are multiplied with
+their scales first, which saves memory and no time.
 """
 
 from functools import cached_property
@@ -65,9 +66,9 @@ class Int8Quantizer(HfQuantizer):
         return model
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs) -> nn.Module:
-        for part in (model.base_model.layers, getattr(model, "output_mlp", None)):
-            if part is not None:
-                self.quantize(part)
+        self.quantize(model.base_model.layers)
+        if hasattr(model, "output_mlp") and model.config.code_head == "joint":
+            self.quantize(model.output_mlp)
         return model
 
     @torch.no_grad()

@@ -1,7 +1,8 @@
-"""An expert as loops that numba compiles: `expert` computes what `Expert.forward` does with a cache.
+"""The two halves of an expert as loops that numba compiles: `mix_in_time`, the Mambas of the three streams, and
+`attention_block`, which follows.
 
-Matrices are numbered as in `ExpertWeights`. `rows` are the items of the batch, `steps` the new positions, `inner` the
-channels of a Mamba, `states` its states per channel. All arrays are float32, but for keys and values in the cache.
+`rows` are the items of the batch, `steps` the new positions, `inner` the channels of a Mamba, `states` its states per
+channel. All arrays are float32, but for keys and values in the cache.
 """
 
 import numpy as np
@@ -140,23 +141,6 @@ def _add_row(x, y):
 
 
 @compiled()
-def _add_and_norm_row(x, norm, eps, y, normed):
-    _add_row(x, y)
-    _layer_norm_row(y, norm[0], norm[1], eps, normed)
-
-
-@compiled(parallel=True)
-def _add_and_norm(x, norm, eps, y, normed):
-    """y += x, and normed is the layer norm of y; all [rows, hidden], norm [2, hidden]."""
-    if x.size <= SERIAL_SIZE:
-        for row in range(len(x)):
-            _add_and_norm_row(x[row], norm, eps, y[row], normed[row])
-    else:
-        for row in prange(len(x)):
-            _add_and_norm_row(x[row], norm, eps, y[row], normed[row])
-
-
-@compiled()
 def _convolve_block(projected, weight, channels, history, u, stream, row, item, start):
     steps, inner, width = u.shape[2], u.shape[3], weight.shape[1]
     stop = min(start + _CHANNEL_BLOCK, inner)
@@ -189,7 +173,7 @@ def _convolve(projected, weight, channels, history, first_row, u):
     """u [streams, rows, steps, inner] = SiLU of the causal depthwise convolution of projected[..., :inner].
 
     Args:
-        projected: [streams, rows, steps, 2 * inner]. weight, channels: `conv` and `channels` of `ExpertWeights`.
+        projected: [streams, rows, steps, 2 * inner]. weight, channels: `conv` and `channels` of `arrange_mambas`.
         history: [streams, batch, width - 1, inner], the inputs before, overwritten.
         first_row: item of the batch that is row 0.
     """
@@ -322,7 +306,7 @@ def _scan(u, raw_delta, bc, projected, decay, channels, ssm, first_row, y):
     Args:
         u, raw_delta (before softplus): [streams, rows, steps, inner].
         bc: [streams, rows, steps, rank + 2 * states], dt, B, C. projected: [..., 2 * inner], its second half the gate.
-        ssm: [streams, batch, states, inner], the states, overwritten. decay, channels: see `ExpertWeights`.
+        ssm: [streams, batch, states, inner], the states, overwritten. decay, channels: see `arrange_mambas`.
     """
     streams, rows, steps, inner = u.shape
     blocks = (inner + _CHANNEL_BLOCK - 1) // _CHANNEL_BLOCK
@@ -410,51 +394,45 @@ def _attend(query, key, value, cached_keys, cached_values, first_row, position, 
 
 
 @compiled()
-def _norm_mambas_row(x, mixed, norms, eps, out, normed, row, stream, t):
-    streams, steps, hidden = x.shape[1:]
-    first = steps - out.shape[2]
-    x_t, mixed_t = x[row, stream, t], mixed[stream, row * steps + t]
-    buffer = np.empty((2, hidden), np.float32)
-    total, norm = buffer[0], norms[stream]
-    for k in range(hidden):
-        total[k] = x_t[k] + mixed_t[k]
-    _layer_norm_row(total, norm[0], norm[1], eps, buffer[1])
-    if t >= first:
-        _copy_row(buffer[1], out[row, stream, t - first])
-    _layer_norm_row(buffer[1], norms[3, 0], norms[3, 1], eps, normed[row, stream, t])
+def _norm_mambas_row(x, norms, eps, mixed, out, i):
+    streams, steps = x.shape[1:3]
+    row, stream, t = i // (streams * steps), i // steps % streams, i % steps
+    total = mixed[stream, row * steps + t]
+    _add_row(x[row, stream, t], total)
+    _layer_norm_row(total, norms[stream, 0], norms[stream, 1], eps, out[row, stream, t])
 
 
 @compiled(parallel=True)
-def _norm_mambas(x, mixed, norms, eps, out, normed):
-    """out: the last positions of each stream's norm of x + mixed. normed: the attention's norm of that, all positions.
+def _norm_mambas(x, norms, eps, mixed, out):
+    """out is the norm of x + mixed, of each stream; mixed [streams, rows * steps, hidden] is overwritten.
 
-    x, normed: [rows, streams, steps, hidden]; out: the same, or fewer steps; mixed: [streams, rows * steps, hidden].
+    x, out: [rows, streams, steps, hidden]. norms: [streams, 2, hidden].
     """
-    rows, streams, steps, _ = x.shape
-    for i in prange(rows * streams * steps):
-        _norm_mambas_row(x, mixed, norms, eps, out, normed, i // (streams * steps), i // steps % streams, i % steps)
+    count = x.shape[0] * x.shape[1] * x.shape[2]
+    if x.size <= SERIAL_SIZE:
+        for i in range(count):
+            _norm_mambas_row(x, norms, eps, mixed, out, i)
+    else:
+        for i in prange(count):
+            _norm_mambas_row(x, norms, eps, mixed, out, np.int64(i))
 
 
 @compiled()
-def expert(
-    weight_type, matrices, offsets, scales, conv_weight, decay, channels, norms, biases, eps, threads,
-    x, conv, ssm, cached_keys, cached_values, first_row, position, out,
+def mix_in_time(
+    weight_type, matrices, offsets, scales, biases, conv_weight, decay, channels, norms, eps, threads,
+    x, conv, ssm, first_row, out,
 ):  # fmt: skip
-    """What `Expert.forward` computes with a cache, which is written in place.
+    """What `mix_in_time` of the modules computes with a cache, which is written in place.
 
     Args:
-        weight_type: an empty array of the weights' type: float32, uint16 (bfloat16's bits) or int8.
-        matrices, ..., eps: the fields of `ExpertWeights`.
-        x: [rows, 3, steps, hidden]. out: the same, or of the last positions only; written.
-        conv, ssm, cached_keys, cached_values: the states of the whole batch: see `_convolve`, `_scan`, `_attend`.
-        first_row: item of the batch that is row 0. position: number of positions before x.
+        weight_type, ..., eps: see `arrange_mambas`.
+        x: [rows, 3, steps, hidden]. out: the same, written.
+        conv, ssm: the states of the whole batch: see `_convolve`, `_scan`. first_row: item of the batch that is row 0.
     """
     zero = offsets[0]  # not a constant, for each of which numba would compile `product` anew
     rows, _, steps, hidden = x.shape
-    kept, inner = out.shape[2], conv_weight.shape[2]
+    inner, count = conv_weight.shape[2], rows * steps
     weights = weight_type, matrices, offsets, scales, biases
-    count, kept_count, middle_size = rows * steps, 3 * rows * kept, offsets[17] - offsets[16]
-
     streams, mixed = np.empty((3, rows, steps, hidden), np.float32), np.empty((3, count, hidden), np.float32)
     projected = np.empty((3, rows, steps, 2 * inner), np.float32)
     shape = 3, rows, steps, inner
@@ -473,28 +451,74 @@ def expert(
     product(*weights, zero + 6, dt, threads, delta.reshape(3, count, inner))
     _scan(u, delta, bc, projected, decay, channels, ssm, first_row, scanned)
     product(*weights, zero + 9, scanned.reshape(3, count, inner), threads, mixed)
-    normed = streams.reshape(rows, 3, steps, hidden)  # the memory is free again
-    _norm_mambas(x, mixed, norms, eps, out, normed)
+    _norm_mambas(x, norms, eps, mixed, out)
 
-    qkv = np.empty((3, 3 * count, hidden), np.float32)
-    product(*weights, zero + 12, normed.reshape(1, 3 * count, hidden), threads, qkv)
+
+@compiled()
+def _norm_stream_row(x, norms, eps, normed, i):
+    streams, steps = x.shape[1:3]
+    row, stream, t = i // (streams * steps), i // steps % streams, i % steps
+    _layer_norm_row(x[row, stream, t], norms[stream, 0], norms[stream, 1], eps, normed[row, stream, t])
+
+
+@compiled(parallel=True)
+def _norm_streams(x, norms, eps, normed):
+    """normed is the norm of each stream of x; both [rows, streams, steps, hidden], norms [streams, 2, hidden]."""
+    count = x.shape[0] * x.shape[1] * x.shape[2]
+    if x.size <= SERIAL_SIZE:
+        for i in range(count):
+            _norm_stream_row(x, norms, eps, normed, i)
+    else:
+        for i in prange(count):
+            _norm_stream_row(x, norms, eps, normed, np.int64(i))
+
+
+@compiled()
+def _add_last(x, y):
+    """y [rows, streams, steps, hidden] += the last positions of x."""
+    rows, streams, steps, _ = y.shape
+    for row in range(rows):
+        for stream in range(streams):
+            for t in range(steps):
+                _add_row(x[row, stream, x.shape[2] - steps + t], y[row, stream, t])
+
+
+@compiled()
+def attention_block(
+    weight_type, matrices, offsets, scales, biases, norms, eps, threads,
+    x, cached_keys, cached_values, first_row, position, out,
+):  # fmt: skip
+    """What `Expert.forward` computes with a cache, which is written in place, but for the Mambas.
+
+    Args:
+        weight_type, ..., eps: see `arrange_attention`.
+        x: [rows, 3, steps, hidden]. out: the same, or of the last positions only; written.
+        cached_keys, cached_values: of the whole batch, see `_attend`. first_row: item of the batch that is row 0.
+        position: number of positions before x.
+    """
+    zero = offsets[0]  # as in `mix_in_time`
+    rows, _, steps, hidden = x.shape
+    kept = out.shape[2]
+    weights = weight_type, matrices, offsets, scales, biases
+    count, kept_count, middle_size = 3 * rows * steps, 3 * rows * kept, offsets[5] - offsets[4]
+    normed, qkv = np.empty(x.shape, np.float32), np.empty((3, count, hidden), np.float32)
+    _norm_streams(x, norms[0], eps, normed)
+    product(*weights, zero, normed.reshape(1, count, hidden), threads, qkv)
     by_row = qkv.reshape(3, rows, 3, steps, hidden)
     query, key, value = by_row[0], by_row[1], by_row[2]
     if kept < steps:
         query = query[:, :, steps - kept :].copy()
-    flat_out, attended = out.reshape(kept_count, hidden), np.empty((1, kept_count, hidden), np.float32)
-    added = np.empty((1, kept_count, hidden), np.float32)
-    attended_rows = attended.reshape(rows, 3, kept, hidden)
-    _attend(query, key, value, cached_keys, cached_values, first_row, position, attended_rows)
-    product(*weights, zero + 15, attended, threads, added)
-    normed_out = attended  # the memory is free again
-    _add_and_norm(added[0], norms[4], eps, flat_out, normed_out[0])
-
+    attended, summed = np.empty(out.shape, np.float32), np.empty(out.shape, np.float32)
+    _attend(query, key, value, cached_keys, cached_values, first_row, position, attended)
+    product(*weights, zero + 3, attended.reshape(1, kept_count, hidden), threads, summed.reshape(1, kept_count, hidden))
+    normed_sum = attended  # the memory is free again
+    _add_last(x, summed)
+    _norm_streams(summed, norms[1], eps, normed_sum)
     middle = np.empty((1, kept_count, middle_size), np.float32)
-    product(*weights, zero + 16, normed_out, threads, middle)
+    product(*weights, zero + 4, normed_sum.reshape(1, kept_count, hidden), threads, middle)
     _gelu_in_place(middle.reshape(middle.size))
-    product(*weights, zero + 17, middle, threads, added)
-    _add_row(added.reshape(added.size), flat_out.reshape(flat_out.size))
+    product(*weights, zero + 5, middle, threads, out.reshape(1, kept_count, hidden))
+    _add_row(summed.reshape(summed.size), out.reshape(out.size))
 
 
-__all__ = ["expert"]
+__all__ = ["attention_block", "mix_in_time"]

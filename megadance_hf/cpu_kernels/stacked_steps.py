@@ -4,7 +4,7 @@ The weights of the three Mambas are stacked and those of queries, keys and value
 the modules. It is plain torch, for any device.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from megadance_hf.modeling.attention_megadance import mask_of_new_positions
 from megadance_hf.modeling.backends_megadance import Stepper
 from megadance_hf.modeling.cache_megadance import STREAMS, ExpertCache, MegaDanceCache
-from megadance_hf.modeling.experts_megadance import Expert
+from megadance_hf.modeling.experts_megadance import Expert, StreamNorms
 from megadance_hf.modeling.mamba_megadance import causal_convolution
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.scan_megadance import selective_scan
@@ -24,8 +24,6 @@ from .walk import layer_steps, walk
 def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
     """None where weights are quantized."""
     layers = [module for module in model.base_model.layers.modules() if hasattr(module, "out_features")]
-    if model.config.mamba_placement != "experts" or model.config.norm_per_stream:
-        return None
     if not all(type(layer) is nn.Linear and type(layer.weight.data) is Tensor for layer in layers):
         return None
     return StackedStepper(model, cache)
@@ -37,7 +35,7 @@ class StackedStepper:
     def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
         self.cache, self.context, self.head = cache, model.config.context_codes, model.output_mlp
         self.mask: Tensor | None = None
-        self.layers = layer_steps(model, cache, lambda expert, state: StackedExpert(expert, state, self))
+        self.layers = layer_steps(model, cache, StackedMambas, lambda *expert: StackedAttention(*expert, self))
 
     def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
         steps, streams = hidden_states.shape[2], len(STREAMS)
@@ -46,50 +44,42 @@ class StackedStepper:
         return walk(self.layers, hidden_states, keep)[:, :2]
 
 
-class StackedExpert:
-    """What `Expert.forward` computes with a cache."""
+def _stack(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(tensors))
 
-    def __init__(self, expert: Expert, cache: ExpertCache, stepper: StackedStepper):
-        self.expert, self.cache, self.stepper = expert, cache, stepper
-        if expert.use_mamba:
-            self._stack_mambas()
-        layers = [expert.attention.q_proj, expert.attention.k_proj, expert.attention.v_proj]
-        self.qkv = [torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")]
 
-    def _stack_mambas(self) -> None:
-        mambas, norms = (
-            [modules[stream] for stream in STREAMS] for modules in (self.expert.mambas, self.expert.mamba_norms)
-        )
+def _norm_function(norms: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What the norms compute, those of the streams at once."""
+    if not isinstance(norms, StreamNorms):
+        return norms
+    modules = [norms[stream] for stream in STREAMS]
+    weight, bias = (_stack(getattr(norm, name) for norm in modules)[:, None] for name in ("weight", "bias"))
+    eps = modules[0].eps
+    return lambda x: torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=eps), weight)
 
-        def stack(tensors: Iterable[Tensor]) -> Tensor:
-            return torch.stack(list(tensors))
 
+class StackedMambas:
+    """What `mix_in_time` computes with a cache."""
+
+    def __init__(self, mambas: nn.ModuleDict, norms: StreamNorms, cache: ExpertCache):
+        self.cache, self.norms = cache, _norm_function(norms)
+        modules = [mambas[stream] for stream in STREAMS]
         # [streams, ...]. Small weights are float32 in any model: rounding after each small operation takes time and precision.
-        self.in_proj = stack(mamba.in_proj.weight.t() for mamba in mambas)
-        self.out_proj = stack(mamba.out_proj.weight.t() for mamba in mambas)
-        self.conv = stack(mamba.conv1d.weight[:, 0].t() for mamba in mambas).float()[:, None]
-        self.conv_bias = stack(mamba.conv1d.bias for mamba in mambas).float()[:, None, None]
-        self.x_proj = stack(mamba.x_proj.weight.t() for mamba in mambas).float()[:, None]
-        self.dt_proj = stack(mamba.dt_proj.weight.t() for mamba in mambas).float()[:, None]
-        self.dt_bias = stack(mamba.dt_proj.bias for mamba in mambas).float()[:, None, None]
-        self.A = -torch.exp(stack(mamba.A_log for mamba in mambas).float())[:, None]
-        self.D = stack(mamba.D for mamba in mambas).float()[:, None, None]
-        self.norm = [stack(getattr(norm, name) for norm in norms)[:, None, None] for name in ("weight", "bias")]
+        self.in_proj = _stack(mamba.in_proj.weight.t() for mamba in modules)
+        self.out_proj = _stack(mamba.out_proj.weight.t() for mamba in modules)
+        self.conv = _stack(mamba.conv1d.weight[:, 0].t() for mamba in modules).float()[:, None]
+        self.conv_bias = _stack(mamba.conv1d.bias for mamba in modules).float()[:, None, None]
+        self.x_proj = _stack(mamba.x_proj.weight.t() for mamba in modules).float()[:, None]
+        self.dt_proj = _stack(mamba.dt_proj.weight.t() for mamba in modules).float()[:, None]
+        self.dt_bias = _stack(mamba.dt_proj.bias for mamba in modules).float()[:, None, None]
+        self.A = -torch.exp(_stack(mamba.A_log for mamba in modules).float())[:, None]
+        self.D = _stack(mamba.D for mamba in modules).float()[:, None, None]
 
-    def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
-        expert, attention = self.expert, self.expert.attention
-        if expert.use_mamba:
-            x = hidden_states.transpose(0, 1)  # streams first
-            mixed = x + self._mamba(x)
-            weight, bias = self.norm
-            normed = F.layer_norm(mixed, mixed.shape[-1:], eps=expert.attention_norm.eps)
-            hidden_states = torch.addcmul(bias, normed, weight).transpose(0, 1)
-        query, key, value = F.linear(expert.attention_norm(hidden_states), *self.qkv).chunk(3, dim=-1)
-        attended = attention.attend(query[:, :, -keep:], key, value, self.stepper.mask, self.cache)
-        hidden_states = hidden_states[:, :, -keep:] + attended
-        return hidden_states + expert.mlp(expert.mlp_norm(hidden_states))
+    def __call__(self, hidden_states: Tensor) -> Tensor:
+        x = hidden_states.transpose(0, 1)  # streams first
+        return self.norms((x + self._mix(x)).transpose(0, 1))
 
-    def _mamba(self, x: Tensor) -> Tensor:
+    def _mix(self, x: Tensor) -> Tensor:
         """[streams, batch, time, hidden] -> same."""
         shape = x.shape[1:3]
         projected = torch.bmm(x.flatten(1, 2), self.in_proj).unflatten(1, shape)
@@ -102,3 +92,20 @@ class StackedExpert:
         self.cache.ssm.copy_(last)
         mixed = (torch.addcmul(y, u, self.D) * F.silu(gate)).to(x.dtype)
         return torch.bmm(mixed.flatten(1, 2), self.out_proj).unflatten(1, shape)
+
+
+class StackedAttention:
+    """What `Expert.forward` computes with a cache after the Mambas."""
+
+    def __init__(self, expert: Expert, cache: ExpertCache, stepper: StackedStepper):
+        self.expert, self.cache, self.stepper = expert, cache, stepper
+        self.norms = [_norm_function(norm) for norm in (expert.attention_norm, expert.mlp_norm)]
+        layers = [expert.attention.q_proj, expert.attention.k_proj, expert.attention.v_proj]
+        self.qkv = [torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias")]
+
+    def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
+        expert, (attention_norm, mlp_norm) = self.expert, self.norms
+        query, key, value = F.linear(attention_norm(hidden_states), *self.qkv).chunk(3, dim=-1)
+        attended = expert.attention.attend(query[:, :, -keep:], key, value, self.stepper.mask, self.cache)
+        hidden_states = hidden_states[:, :, -keep:] + attended
+        return hidden_states + expert.mlp(mlp_norm(hidden_states))

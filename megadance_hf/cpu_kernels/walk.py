@@ -1,20 +1,23 @@
-"""What all steppers share: the way of new positions through the experts of each layer."""
+"""What all steppers share: the way of new positions through the Mambas and experts of each layer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 
-from megadance_hf.modeling.cache_megadance import MegaDanceCache
+from megadance_hf.modeling.cache_megadance import ExpertCache, MegaDanceCache
+from megadance_hf.modeling.experts_megadance import Expert
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
 # hidden states [its rows, 3, time, hidden], positions to keep -> same; of compiled steps both are numpy's
 ExpertStep = Callable[[Any, int], Any]
+MambaStep = Callable[[Any], Any]  # all positions are kept
 
 
 class LayerSteps(NamedTuple):
-    """The experts of a layer that this batch needs."""
+    """The Mambas and experts of a layer that this batch needs."""
 
+    mambas: MambaStep | None  # of the layer, shared by its experts
     universal: ExpertStep | None
     genres: list[tuple[slice, ExpertStep]]  # and their rows of the batch
     parallel: bool
@@ -22,6 +25,8 @@ class LayerSteps(NamedTuple):
 
     def __call__(self, x: Any, keep: int) -> Any:
         """As `MegaDanceLayer.forward`."""
+        if self.mambas is not None:
+            x = self.mambas(x)
         is_last = self.parallel or not self.genres
         universal = x if self.universal is None else self.universal(x, keep if is_last else 0)
         if not self.genres:
@@ -33,18 +38,33 @@ class LayerSteps(NamedTuple):
 
 
 def layer_steps(
-    model: MegaDanceForMotionGeneration, cache: MegaDanceCache, step_of: Callable, join: Callable = torch.cat
+    model: MegaDanceForMotionGeneration,
+    cache: MegaDanceCache,
+    mamba_step: Callable[..., MambaStep],
+    attention_step: Callable[..., ExpertStep],
+    join: Callable = torch.cat,
 ) -> list[LayerSteps]:
-    """The layers of a model, each expert as `step_of` prepares it."""
+    """The layers of a model. `mamba_step` prepares the Mambas of all streams and their norms, for an expert or a layer;
+    `attention_step` what follows in an expert."""
+
+    def expert_step(expert: Expert, state: ExpertCache) -> ExpertStep:
+        attention = attention_step(expert, state)
+        if not expert.use_mamba:
+            return attention
+        mambas = mamba_step(expert.mambas, expert.mamba_norms, state)
+        return lambda x, keep: attention(mambas(x), keep)
+
     layers = []
     for layer in model.base_model.layers:
+        first = cache.expert(layer.index, 0, slice(None))
+        mambas = mamba_step(layer.mambas, layer.mamba_norms, first) if layer.use_mamba else None
         universal, genres = layer.universal_expert, []
         if layer.genre_experts is not None:
             slot = int(universal is not None)
             for key, rows in cache.routing.groups:
-                genres.append((rows, step_of(layer.genre_experts[key], cache.expert(layer.index, slot, rows))))
-        whole = None if universal is None else step_of(universal, cache.expert(layer.index, 0, slice(None)))
-        layers.append(LayerSteps(whole, genres, layer.parallel, join))
+                genres.append((rows, expert_step(layer.genre_experts[key], cache.expert(layer.index, slot, rows))))
+        whole = None if universal is None else expert_step(universal, first)
+        layers.append(LayerSteps(mambas, whole, genres, layer.parallel, join))
     return layers
 
 
