@@ -57,13 +57,15 @@ def test_decode(benchmark_of, capsys):
 @pytest.mark.slow
 def test_generation(benchmark_of, capsys):
     cases = ["paper_float32", "paper_float32_x4", "paper_int8", "paper_int8_60s", "plain_float32", "released_float32"]
+    cases += ["released_2026_bfloat16", "torch_released_2026_float32"]
     report = benchmark_of("generation")(
         ["--tiny", "--runs", "1", "--seconds", "8", "--threads", "1", "--cases", *cases]
     )
     assert json.loads(capsys.readouterr().out) == report
     assert set(report["seconds_per_second"]) == set(cases)
     assert "paper_float32_x4" in report["batch_throughput"] and set(report["over_short"]) == {"paper_int8_60s"}
-    for kind in ("bfloat16", "int8"):
+    assert set(report["torch_over"]) == {"released_2026_bfloat16", "torch_released_2026_float32"}
+    for kind in ("bfloat16", "int8", "2026_bfloat16", "2026_int8"):
         assert 0.8 < report["agreement_with_float32"][kind]["same_likeliest_code"] <= 1
         assert 0 < report["agreement_with_float32"][kind]["logit_error"] < 0.1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from megadance_hf.cpu_kernels.int8 import Int8Config, Int8Linear
+from megadance_hf.cpu_kernels.int8 import Int8Config, Int8Linear, Int8Quantizer
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
@@ -52,6 +52,15 @@ def test_model_is_close_and_generates(model, tmp_path):
         quantized.generate(music, genres, do_sample=False, backend="torch").upper_codes, dance.upper_codes
     )
     assert not [layer for layer in quantized.model.layers.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_shared_mambas_are_quantized_and_a_factorised_head_is_not():
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 48}
+    model = MegaDanceForMotionGeneration(MegaDanceConfig.released_2026(**sizes, active_genres=["Popping"]))
+    Int8Quantizer(Int8Config())._process_model_after_weight_loading(model)
+    assert not [layer for layer in model.model.layers.modules() if isinstance(layer, nn.Linear)]
+    assert isinstance(model.model.layers[0].mambas["music"].in_proj, Int8Linear)
+    assert isinstance(model.output_mlp.fc1, nn.Linear) and isinstance(model.output_mlp.fc2, nn.Linear)
 
 
 def test_from_pretrained(model, tmp_path):
