@@ -11,7 +11,7 @@ The digits of a code are independent given the past (`level_decoding="independen
 (`"sequential"`), which can express every distribution that the joint softmax can.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -104,8 +104,8 @@ class SequentialHead(FactorisedHead):
         tables = (nn.Embedding(level, config.output_hidden_size) for level in self.levels[:-1])
         self.level_embeddings = nn.ModuleList(tables)
 
-    def _scores(self, middle: torch.Tensor, level: int) -> torch.Tensor:
-        return self.fc2(F.gelu(middle)).split(self.levels, dim=-1)[level]
+    def _scores(self, middle: torch.Tensor, level: int, gelu: Callable = F.gelu) -> torch.Tensor:
+        return self.fc2(gelu(middle)).split(self.levels, dim=-1)[level]
 
     def forward(self, hidden_states: torch.Tensor, next_codes: torch.Tensor | None = None) -> torch.Tensor:
         """Each level's logits given the digits of the next code before it; where that is unknown, given the likeliest digits."""
@@ -125,9 +125,12 @@ class SequentialHead(FactorisedHead):
         middle = self.fc1(hidden_states)[..., None, :]  # [..., codes so far, size]
         joint = hidden_states.new_zeros(*hidden_states.shape[:-1], 1, dtype=torch.float32)
         for index in range(len(self.levels)):
-            scores = self._scores(middle, index).float().log_softmax(-1)
+            is_last = index + 1 == len(self.levels)
+            # the last level has most of the vectors: in place they need half the memory
+            gelu = torch.ops.aten.gelu_ if is_last else F.gelu
+            scores = self._scores(middle, index, gelu).float().log_softmax(-1)
             joint = (scores.mT + joint[..., None, :]).flatten(-2)
-            if index + 1 < len(self.levels):
+            if not is_last:
                 digits = torch.arange(self.levels[index], device=middle.device)
                 table = self.level_embeddings[index](digits)  # called, so that offloaded weights come
                 middle = (middle[..., None, :, :] + table[:, None]).flatten(-3, -2)
