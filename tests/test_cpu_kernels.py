@@ -178,6 +178,26 @@ def test_what_cannot_be_computed_is_refused(model):
     assert model.make_cache(torch.tensor([0])).stepper(model) is None
 
 
+class Adapted(torch.nn.Linear):
+    """A layer that computes more than its weight says, as those of LoRA do."""
+
+
+def test_layers_that_are_no_plain_ones_are_left_to_the_modules(monkeypatch):
+    monkeypatch.setattr(compiled_steps, "LARGE", 0)
+    model, genres = make_model(16), torch.tensor([0])
+    model.output_mlp.fc2.__class__ = Adapted
+    assert model.make_cache(genres, "cpu").stepper(model).head is model.output_mlp
+    projection = model.model.layers[1].genre_experts["genre_waltz"].mambas["lower"].in_proj
+    projection.__class__ = Adapted
+    assert model.make_cache(genres).stepper(model) is None
+    projection.__class__ = torch.nn.Linear
+    assert model.make_cache(genres).stepper(model) is not None
+    projection.weight = torch.nn.Parameter(projection.weight.to("meta"))  # offloaded
+    for backend in ("cpu", "stacked"):
+        with pytest.raises(ValueError, match="cannot compute this model"):
+            model.make_cache(genres, backend).stepper(model)
+
+
 # Rows: one, full tiles and others, few and many. Outputs: multiples of four and others, one thread's and several'.
 # Inputs: fewer than a vector, whole vectors, with a rest, more than `_L1_BUDGET`.
 PRODUCTS = [  # rows, outputs, inputs

@@ -67,17 +67,22 @@ def _call(function: Callable, types: Any, *arguments: Any) -> None:
 
 
 def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
-    """None without numba, on other devices, in a forked process (which numba's threads would end), and for weights of
-    other types."""
-    layers = model.base_model.layers
+    """None without numba, on other devices, in a forked process (which numba's threads would end), for weights of other
+    types, and where linear layers compute something else (LoRA, another quantization) or are offloaded."""
     if model.device.type != "cpu" or in_forked_process() or loops() is None:
         return None
-    weights = [layer.weight.data for layer in layers.modules() if hasattr(layer, "out_features")]
-    if len({weight.dtype for weight in weights}) != 1 or not {weights[0].dtype, model.dtype} <= WEIGHT_TYPES:
-        return None
-    if any(type(weight) is not Tensor for weight in weights):  # a quantization other than ours
+    layers = [layer for layer in model.base_model.layers.modules() if hasattr(layer, "out_features")]
+    types = {layer.weight.dtype for layer in layers}
+    if len(types) != 1 or not types | {model.dtype} <= WEIGHT_TYPES or not all(map(_is_plain, layers)):
         return None
     return CompiledStepper(model, cache)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it is a linear layer and no more, with its weight in memory."""
+    weight = layer.weight.data
+    is_linear = type(layer) is nn.Linear or weight.dtype == torch.int8
+    return is_linear and type(weight) is Tensor and weight.device.type == "cpu"
 
 
 class CompiledStepper:
@@ -85,9 +90,9 @@ class CompiledStepper:
 
     def __init__(self, model: MegaDanceForMotionGeneration, cache: MegaDanceCache):
         self.layers = layer_steps(model, cache, CompiledMambas, CompiledAttention, np.concatenate)
-        joint = model.config.code_head == "joint"
-        large = joint and sum(layer.weight.numel() for layer in (model.output_mlp.fc1, model.output_mlp.fc2)) >= LARGE
-        self.head = CompiledFeedForward(model.output_mlp) if large else model.output_mlp
+        head, layers = model.output_mlp, (model.output_mlp.fc1, model.output_mlp.fc2)
+        large = sum(layer.weight.numel() for layer in layers) >= LARGE and all(map(_is_plain, layers))
+        self.head = CompiledFeedForward(head) if large and model.config.code_head == "joint" else head
 
     def __call__(self, hidden_states: Tensor, keep: int) -> Tensor:
         x = torch.from_numpy(walk(self.layers, _floats(hidden_states), keep))

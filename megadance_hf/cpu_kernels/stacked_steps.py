@@ -22,9 +22,10 @@ from .walk import layer_steps, walk
 
 
 def prepare(model: MegaDanceForMotionGeneration, cache: MegaDanceCache) -> Stepper | None:
-    """None where weights are quantized."""
+    """None where weights are quantized or offloaded, or have adapters."""
     layers = [module for module in model.base_model.layers.modules() if hasattr(module, "out_features")]
-    if not all(type(layer) is nn.Linear and type(layer.weight.data) is Tensor for layer in layers):
+    weights = [layer.weight.data for layer in layers if type(layer) is nn.Linear]
+    if len(weights) < len(layers) or any(type(weight) is not Tensor or weight.is_meta for weight in weights):
         return None
     return StackedStepper(model, cache)
 
