@@ -79,7 +79,7 @@ class FactorisedHead(JointHead):
         self.levels = tuple(config.levels)
 
     def over_codes(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        scores = self(hidden_states).split(self.levels, dim=-1)
+        scores = self(hidden_states).float().split(self.levels, dim=-1)  # sums in bfloat16 would tie
         joint = scores[0]
         for level in scores[1:]:  # later digits change more slowly in a code's number
             joint = (level[..., :, None] + joint[..., None, :]).flatten(-2)

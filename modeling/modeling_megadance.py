@@ -699,6 +699,10 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         if labels is not None:
             upper_labels, lower_labels = self._labels(labels, upper_labels, lower_labels)
             if upper_codes is None and lower_codes is None:
+                if not torch.compiler.is_compiling() and (labels == IGNORED).any():
+                    raise ValueError(
+                        f"labels have {IGNORED}, so that codes are missing: give upper_codes and lower_codes too"
+                    )
                 upper_codes, lower_codes = labels.unbind(1)
         for name, given in (("upper_labels", upper_labels), ("lower_labels", lower_labels)):
             if given is not None and upper_codes is not None and given.shape != upper_codes.shape:

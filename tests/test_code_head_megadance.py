@@ -144,6 +144,24 @@ def test_only_levels_that_see_each_other_learn_what_goes_together():
     assert losses["factorised"] == pytest.approx(3 * math.log(2), abs=0.02)
 
 
+def test_scores_of_codes_are_as_fine_as_those_of_levels():
+    made, states = head("factorised").bfloat16(), torch.randn(64, 8).bfloat16()
+    levels = [part.argmax(-1) for part in made(states).split((5, 3, 3), -1)]
+    assert made.over_codes(states).dtype == torch.float32
+    assert torch.equal(made.over_codes(states).argmax(-1), digits_to_codes(torch.stack(levels, -1), (5, 3, 3)))
+
+
+def test_labels_that_leave_codes_out_are_not_the_codes():
+    model, labels = generator("factorised"), torch.randint(45, (2, 2, 5))
+    inputs = {"input_features": torch.randn(2, 40, 35), "genre_ids": torch.tensor([0, 1])}
+    labels[1, 0, 3] = -100
+    with pytest.raises(ValueError, match="labels have -100.*give upper_codes and lower_codes too"):
+        model(**inputs, labels=labels)
+    codes = labels.clamp(min=0)
+    loss = model(**inputs, labels=labels, upper_codes=codes[:, 0], lower_codes=codes[:, 1]).loss
+    assert torch.isfinite(loss)
+
+
 # --- generation --------------------------------------------------------------------------------------------------------
 
 MUSIC, GENRES = torch.randn(3, 80, 35, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0, 2])
