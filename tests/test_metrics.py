@@ -262,3 +262,104 @@ def test_codes_in_use():
     import torch
 
     assert metrics.codebook_utilization(torch.tensor([0, 0, 3]), 8) == 0.25
+
+
+# --- spins, jumps, toes, landings, novelty -------------------------------------------------------------------------------
+
+
+def test_a_turn_about_the_vertical_is_a_spin_and_a_bow_is_none():
+    poses = np.zeros((40, 24, 3))
+    poses[:, 0] = Rotation.from_euler("y", 10 * np.arange(40)[:, None], degrees=True).as_rotvec()  # past half a turn
+    np.testing.assert_allclose(metrics.body_turns(poses), 10, atol=1e-9)
+    assert metrics.count_spins(poses) == 0
+    poses[20:, 0] = Rotation.from_euler("y", 10 * np.arange(20, 40)[:, None] + 90, degrees=True).as_rotvec()
+    assert metrics.largest_turn(poses) == pytest.approx(100) and metrics.count_spins(poses) == 1
+    bow = np.zeros((3, 24, 3))
+    bow[1, 0] = Rotation.from_euler("x", 80, degrees=True).as_rotvec()
+    assert metrics.largest_turn(bow) == pytest.approx(0, abs=1e-9)
+    leaning = np.zeros((2, 24, 3))
+    leaning[:, 0] = Rotation.from_euler("YX", [[0, 30], [50, 30]], degrees=True).as_rotvec()
+    assert metrics.largest_turn(leaning) == pytest.approx(50)
+    assert metrics.largest_turn(poses[:1]) == 0 == metrics.count_spins(poses[:1])
+
+
+def test_jumps_are_counted_by_frame():
+    joints = standing()
+    joints[100:, [5, 20]] += [0, 0.7, 0]
+    joints[200:, 5] += [0.41, 0, 0]
+    joints[250:, 5] += [0.39, 0, 0]
+    assert metrics.count_jumps(joints) == 2
+    assert metrics.count_jumps(joints[:1]) == 0
+
+
+def test_toes_are_measured_where_they_are_low():
+    joints = standing(101)
+    joints[:, 10, 0] += np.concatenate([np.zeros(71), np.arange(1, 31) * 0.02])  # slides at 0.6 m/s in 30 of 100 frames
+    joints[:, 11, 1] = 0.04  # the other is in the air
+    assert metrics.toe_speeds(joints) == (pytest.approx(0), pytest.approx(0.6))
+    joints[:, 11, 1] = 0
+    assert metrics.toe_speeds(joints)[1] == pytest.approx(0.6)  # 15 % of both feet's frames
+    assert metrics.toe_speeds(joints + [0, 0.1, 0]) == (0, 0)
+
+
+def test_depth_below_the_floor():
+    joints = standing()
+    assert metrics.depth_below_floor(joints + [0, 1, 0]) == 0
+    joints[7, 10, 1] = -0.02
+    assert metrics.depth_below_floor(joints) == pytest.approx(max(0.02, -joints[..., 1].min()))
+
+
+def stepping(times: np.ndarray, frames: int = 300, moving_frames: int = 6) -> np.ndarray:
+    """A figure whose left foot moves at 1 m/s for 0.2 s before each of `times` (frames), and stands otherwise."""
+    joints = standing(frames)
+    speed = np.zeros(frames)
+    for time in times:
+        speed[time - moving_frames : time] = 1
+    joints[1:, 10, 2] += np.cumsum(speed / 30)[:-1]
+    return joints
+
+
+def test_a_landing_is_where_a_fast_foot_becomes_slow():
+    times = np.arange(20, 290, 15)
+    found = metrics.foot_landings(stepping(times))
+    assert len(found) == len(times) and np.abs(found - times).max() <= 1
+    slow = standing()
+    slow[:, 10, 2] += np.arange(300) * 0.4 / 30  # never fast
+    assert len(metrics.foot_landings(slow)) == 0 == len(metrics.foot_landings(standing(1)))
+    both = stepping(times)
+    both[:, 11] = both[:, 10] + [0.2, 0, 0]
+    assert len(metrics.foot_landings(both)) == 2 * len(times)
+
+
+def test_landings_on_the_beat_are_told_from_landings_beside_it():
+    times = np.arange(30, 270, 20)
+    on, beats = stepping(times), np.arange(50, 230, 20)  # ends are extrapolated
+    assert metrics.landing_synchrony(on, beats) == {"own": 1, "moved": 0, "landings": len(times)}
+    beside = metrics.landing_synchrony(on, beats + 10)
+    assert beside["own"] == 0 and beside["moved"] == pytest.approx(1 / 3)
+    assert metrics.landing_synchrony(on, [50]) is None and metrics.landing_synchrony(standing(), beats) is None
+    slower = np.cumsum(np.arange(12, 32))  # a tempo that slows down
+    found = metrics.landing_synchrony(stepping(slower[1:], 450, 5), slower)
+    assert found["own"] == 1
+
+
+def wandering(frames: int, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    path = np.cumsum(generator.normal(size=(frames, 24, 3), scale=0.02), axis=0)
+    joints = generator.normal(size=(24, 3), scale=0.3) + path
+    joints[:, 1], joints[:, 2] = joints[:, 0] + [0.06, -0.08, 0], joints[:, 0] - [0.06, 0.08, 0]
+    return joints
+
+
+def test_a_dance_repeats_training_motion_wherever_it_stands_and_faces():
+    training = [wandering(200, 1), wandering(150, 2)]
+    library = metrics.TrainingMotion(training)
+    assert library.longest_run(training[1]) == pytest.approx(5.0)
+    elsewhere = Rotation.from_euler("y", 130, degrees=True).apply(training[0][40:130].reshape(-1, 3)).reshape(-1, 24, 3)
+    dance = np.concatenate([wandering(80, 3), elsewhere + [3, 0, -2], wandering(60, 4)])
+    assert library.longest_run(dance) == pytest.approx(3.0, abs=0.11)
+    assert library.longest_run(wandering(100, 5)) == 0
+    # where one clip ends and the next begins is no run
+    joined = np.concatenate([training[0][-30:], training[1][:60]])
+    assert library.longest_run(joined) == pytest.approx(2.0, abs=0.11)
+    assert metrics.TrainingMotion([]).longest_run(dance) == 0

@@ -1,13 +1,17 @@
-"""How the body of one dance moves: speed, jerk, frozen seconds, drift, jumps, and whether its feet hold the floor.
+"""How the body of one dance moves: speed, jerk, frozen seconds, drift, spins, jumps, and whether its feet hold the floor.
 
 Joints are `(T, 24, 3)`, metres, Y up; the floor is y = 0 at the foot joints.
 """
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from megadance_hf.modeling.kinematics_megadance import FOOT_JOINTS
 
 FLOOR_HEIGHT = 0.05  # metres: a foot joint below this is on the floor
+TOE_HEIGHT = 0.03  # metres: a toe joint below this carries weight, or brushes the floor
+SPIN_DEGREES = 45.0  # more than this within a frame is no dancer's turn: the fastest captured ones reach 34 degrees
+JUMP_DISTANCE = 0.4  # metres within a frame, 12 m/s at 30 frames/s
 FROZEN_SPEED = 0.05  # m/s of the mean joint; breathing and sway of a standing person stay below it
 SKATING_DISTANCE = 0.025  # metres per frame, at 30 frames/s
 
@@ -55,6 +59,31 @@ def largest_step(joints: np.ndarray) -> float:
     return float(np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(initial=0.0))
 
 
+def count_jumps(joints: np.ndarray, distance: float = JUMP_DISTANCE) -> int:
+    """Number of frames in which a joint moves farther than `distance` metres."""
+    return int((np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(-1) > distance).sum())
+
+
+def body_turns(poses: np.ndarray) -> np.ndarray:
+    """Degrees (T - 1,), 0 to 180, by which the pelvis turns about the vertical in each frame of poses (T, 24, 3), radians.
+
+    The twist about Y of the rotation from one frame to the next, so a bow or a lean is no turn.
+    """
+    pelvis = Rotation.from_rotvec(np.asarray(poses, dtype=np.float64)[:, 0])
+    _, y, _, w = (pelvis[1:] * pelvis[:-1].inv()).as_quat().T
+    return np.degrees(2 * np.arctan2(np.abs(y), np.abs(w)))
+
+
+def largest_turn(poses: np.ndarray) -> float:
+    """The most that the body turns about the vertical within a frame, degrees; see `body_turns`. 0 for a single frame."""
+    return float(body_turns(poses).max()) if len(poses) > 1 else 0.0
+
+
+def count_spins(poses: np.ndarray, degrees: float = SPIN_DEGREES) -> int:
+    """Number of frames in which the body turns about the vertical by more than `degrees`; see `body_turns`."""
+    return int((body_turns(poses) > degrees).sum()) if len(poses) > 1 else 0
+
+
 # --- feet ----------------------------------------------------------------------------------------------------------------
 
 
@@ -69,6 +98,21 @@ def foot_speed_on_floor(joints: np.ndarray, fps: float = 30, height: float = FLO
     """Mean horizontal speed (m/s) of foot joints while they are on the floor. 0 if they never are."""
     moved, low = _feet_on_floor(joints, height)
     return float((moved * fps)[low].mean()) if low.any() else 0.0
+
+
+def toe_speeds(joints: np.ndarray, fps: float = 30, height: float = TOE_HEIGHT) -> tuple[float, float]:
+    """Horizontal speed of toes on the floor, m/s: median and 90 % quantile over all frames that a toe begins below `height`.
+
+    The median tells whether a standing foot stands, the 90 % how fast steps brush the floor. (0, 0) when no toe is ever so low.
+    """
+    feet = joints[:, list(FOOT_JOINTS)]
+    speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1)[feet[:-1, :, 1] < height] * fps
+    return (float(np.median(speed)), float(np.quantile(speed, 0.9))) if len(speed) else (0.0, 0.0)
+
+
+def depth_below_floor(joints: np.ndarray) -> float:
+    """How far the lowest joint of all frames is below y = 0, metres; 0 when none is."""
+    return max(0.0, -float(joints[..., 1].min()))
 
 
 def foot_skating_ratio(joints: np.ndarray, fps: float = 30, height: float = FLOOR_HEIGHT) -> float:
