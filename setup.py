@@ -81,7 +81,7 @@ setup(
         # what `megadance prepare` knows: megadance_hf/data/sources.py
         "megadance.sources": [
             f"{name}=megadance_hf.datasets_scripts:{name.upper()}"
-            for name in ("finedance", "aistpp", "ballroom", "mocap", "synthetic")
+            for name in ("finedance", "aistpp", "ballroom", "ballroom2", "mocap", "synthetic")
         ],
     },
 )

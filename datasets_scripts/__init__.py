@@ -41,6 +41,11 @@ AISTPP = Source(
     options=(Option("music", "where the songs are, if not in RAW/music", metavar="FOLDER"),),
 )
 BALLROOM = Source("waltz, rumba and cha-cha with their songs", prepare="megadance_hf.datasets_scripts.ballroom:prepare")
+BALLROOM2 = Source(
+    "tango, rumba, cha-cha and salsa from marker data",
+    prepare="megadance_hf.datasets_scripts.ballroom2:prepare",
+    options=(Option("waltz", "raw folder of ballroom, to add its waltz", metavar="FOLDER"),),
+)
 MOCAP = Source("dances without music", prepare="megadance_hf.datasets_scripts.mocap:prepare")
 SYNTHETIC = Source(
     "composed songs and choreographed dances; needs no download",

@@ -133,6 +133,12 @@ def ballroom_dir(shared_dir) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ballroom2_dir(shared_dir) -> Path:
+    """Raw ballroom dances from marker data: metadata.jsonl, motions/, music/ (one file per song), splits/."""
+    return shared_dir / "data" / "ballroom2"
+
+
+@pytest.fixture(scope="session")
 def mocap_dir(shared_dir) -> Path:
     """Raw dances without music: metadata.jsonl, motions/."""
     return shared_dir / "data" / "mocap_dance"

@@ -8,7 +8,9 @@ from pathlib import Path
 from .console import quiet_libraries
 from .options import COUNT, SEED, CommandError, add_model_option, add_values
 
-PROTOCOLS = ("finedance", "aistpp")  # repeated, because their home imports torch; a test compares them
+# Repeated, because their homes import torch; a test compares them.
+PROTOCOLS = ("finedance", "aistpp")
+SPLITS = ("train", "validation", "test", "new_song")
 HELP = "measure a model on a prepared data set: the paper's tables, baselines, use of the music"
 DESCRIPTION = """\
 Measure a model on a prepared data set: the paper's tables, beside ground truth and baselines, and whether
@@ -56,9 +58,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--splits",
         metavar="SPLIT",
         nargs="+",
-        choices=("train", "validation", "test"),
+        choices=SPLITS,
         default=["test"],
-        help="splits that the songs are from: train, validation, test (default test)",
+        help="splits that the songs are from: train, validation, test, new_song (default test)",
     )
     add_values(
         parser,

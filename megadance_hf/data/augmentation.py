@@ -55,6 +55,7 @@ def time_stretch(clip: Clip, factor: float) -> Clip:
         beat_period_s=None if clip.beat_period_s is None else clip.beat_period_s * factor,
         first_beat_s=None if clip.first_beat_s is None else clip.first_beat_s * factor,
         muq_frames=None if clip.muq_frames is None else round(clip.muq_frames * factor),
+        units=None if clip.units is None else [unit | {"start_s": unit["start_s"] * factor} for unit in clip.units],
         marked_frames=None if clip.marked_frames is None else sorted({round(f * factor) for f in clip.marked_frames}),
     )
 

@@ -152,8 +152,8 @@ neighbours (a discontinuity); `info.json` has the numbers of every clip.{" The w
 One row is one clip at {FPS} frames per second: `poses` (T, {POSE_SIZE}) axis-angle of the 24 SMPL joints in radians, `translation` (T, 3) of the
 pelvis joint in metres (Y up), `audio` (the encoded file), `input_features` (T, {FEATURE_SIZE}; null without music), `genre`, `split`, `source`,
 `licence`, `song`; `beat_source` ("known" or "estimated", then with `beat_confidence` from 0 to 1), `beat_period_s`, `first_beat_s`, and for known
-beats `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`; `marked_frames`, frames that the source marks as bad, and `muq_frames`, rows of
-MuQ features, where the source has these.
+beats `beats_per_bar`, `first_beat_is_downbeat`, `phase_confidence`; `marked_frames`, frames that the source marks as bad, `muq_frames`, rows of
+MuQ features, `kind` and `units` (figures), `bar_confidence`, where the source has these.
 
 ```python
 from datasets import load_dataset

@@ -18,12 +18,15 @@ from .beats import ESTIMATED, KNOWN, estimate_beats
 from .noise import find_jumps
 
 POSE_SIZE = NUM_JOINTS * 3
-SPLITS = ("train", "validation", "test")
+# "new_song": motion that training knows, to songs that it does not. Training reads the first two, or only the first.
+SPLITS = ("train", "validation", "test", "new_song")
 # Two codes: a shorter clip has not even one transition to learn from.
 MIN_FRAMES = 16
 # Names and licences are shorter, and messages repeat them.
 MAX_LETTERS = 2000
-TEXT_FIELDS = ("id", "genre", "split", "source", "licence", "phase_confidence", "song", "beat_source")
+TEXT_FIELDS = (
+    *("id", "genre", "split", "source", "licence", "phase_confidence", "song", "beat_source", "bar_confidence", "kind"),
+)
 NUMBER_FIELDS = {
     "fps": "float32",
     "beat_period_s": "float64",
@@ -68,6 +71,10 @@ class Clip:
             the released loaders end their windows where they end (`windows.py`). None where the source has none.
         marked_frames: frames that the source marks as bad, ascending; some may lie beyond the end of the clip. None where the source
             marks nothing. (What this package finds in the motion by itself is in `noise.py`.)
+        bar_confidence: what the source states about how sure the place in the bar is; of no consequence.
+        kind: how the source calls what the clip is, such as a choreography as written or a take; None where it does not.
+        units: the figures that the clip is made of, {"name", "start_s", "beats"} each: text, seconds in the clip, and beats that it
+            lasts. None where the source names none.
     """
 
     id: str
@@ -90,6 +97,9 @@ class Clip:
     beat_confidence: float | None = None
     muq_frames: int | None = None
     marked_frames: list[int] | None = None
+    bar_confidence: str | None = None
+    kind: str | None = None
+    units: list[dict[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -157,6 +167,10 @@ class Clip:
             if not numbers or marked != sorted(set(marked)) or not all(0 <= frame < MOST_FRAMES for frame in marked):
                 raise ClipError(f"marked_frames={str(marked)[:80]} must be an ascending list of frame numbers, or None")
 
+        self.units = self.units or None
+        if self.units is not None and not (isinstance(self.units, list) and all(map(_is_unit, self.units))):
+            raise ClipError(f"units={str(self.units)[:80]} must be a list of {{'name', 'start_s', 'beats'}}, or None")
+
     def with_beats(self) -> "Clip":
         """The clip itself; beats that the source does not state are estimated from the music features."""
         if self.beat_source is None and self.beat_period_s is not None:
@@ -166,6 +180,13 @@ class Clip:
                 self.beat_period_s, self.first_beat_s = beats.period_s, beats.first_s
                 self.beat_source, self.beat_confidence = ESTIMATED, beats.confidence
         return self
+
+
+def _is_unit(unit: Any) -> bool:
+    if not isinstance(unit, dict) or set(unit) != {"name", "start_s", "beats"} or not isinstance(unit["name"], str):
+        return False
+    numbers = (unit["start_s"], unit["beats"])
+    return len(unit["name"]) <= MAX_LETTERS and all(type(n) in (int, float) and np.isfinite(n) for n in numbers)
 
 
 def as_float32(name: str, values: Any) -> np.ndarray:

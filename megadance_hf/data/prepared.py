@@ -33,7 +33,9 @@ _REMEDY = "prepare or fetch the data set again"
 # Checksums find a flipped bit that would otherwise be trained on.
 PARQUET = {"compression": "zstd", "write_page_checksum": True}
 # sets of earlier versions have none
-_OPTIONAL = ("song", "beat_source", "beat_confidence", "muq_frames", "marked_frames")
+_OPTIONAL = (
+    *("song", "beat_source", "beat_confidence", "muq_frames", "marked_frames", "bar_confidence", "kind", "units"),
+)
 _ROWS = {"poses": POSE_SIZE, "translation": 3, "input_features": MUSIC_FEATURE_SIZE}
 
 
@@ -55,6 +57,7 @@ def features_schema() -> Any:
     types |= {name: Value(kind) for name, kind in NUMBER_FIELDS.items()}
     types |= {name: List(List(Value("float32"), length=size)) for name, size in _ROWS.items()}
     types["marked_frames"] = List(Value("int32"))
+    types["units"] = List({"name": Value("string"), "start_s": Value("float64"), "beats": Value("float32")})
     return Features({item.name: types[item.name] for item in fields(Clip)})
 
 
@@ -276,7 +279,7 @@ def read_prepared(path: str | Path, split: str | None = None, *, audio: bool = F
 
     Args:
         path: folder of `megadance prepare` or `write_prepared`.
-        split: "train", "validation" or "test"; None reads all.
+        split: one of `SPLITS`; None reads all.
         audio: also read the encoded music (not needed for training).
 
     Raises:

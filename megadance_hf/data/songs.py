@@ -44,6 +44,20 @@ def add_song(clip: Clip, song: Path) -> Clip:
     return clip
 
 
+def add_excerpt(clip: Clip, song: Path, start: float) -> Clip:
+    """Adds the music that plays from second `start` of a song on, heard in the context of the song; returns the clip.
+
+    Raises:
+        ClipError: the file is missing, or ends before the clip.
+        AudioError: it cannot be read.
+    """
+    check_exists(song)
+    seconds = len(clip) / FPS
+    clip.input_features = fit_rows(_extractor().listen(song, start, seconds), len(clip))
+    clip.audio = excerpt(song, seconds, start)
+    return clip
+
+
 def cut_to_music(clip: Clip, features: np.ndarray) -> Clip:
     """Adds music features (rows, 35) to the clip, both cut to the shorter; a motion cut by more than a second is noted in `source`."""
     before, frames = len(clip), min(len(clip), len(features))
@@ -65,9 +79,9 @@ def _whole_song(song: Path, changed: int, size: int) -> np.ndarray:
     return features
 
 
-def excerpt(song: Path, seconds: float) -> bytes:
-    """The first `seconds` of a song, mono, as an Ogg Vorbis file."""
-    return encode_ogg(*load_audio(song, sampling_rate=None, duration=seconds))
+def excerpt(song: Path, seconds: float, start: float = 0.0) -> bytes:
+    """So many `seconds` of a song from second `start` on, mono, as an Ogg Vorbis file."""
+    return encode_ogg(*load_audio(song, sampling_rate=None, start=start, duration=seconds))
 
 
 def fit_rows(features: np.ndarray, frames: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from typing import Any
 GROUP = "megadance.sources"
 PACKAGE = "megadance-hf"
 # What setup.py registers. Known here as well, since a checkout that is only on PYTHONPATH has no entry points.
-OWN_NAMES = ("finedance", "aistpp", "ballroom", "mocap", "synthetic")
+OWN_NAMES = ("finedance", "aistpp", "ballroom", "ballroom2", "mocap", "synthetic")
 OWN = {name: f"megadance_hf.datasets_scripts:{name.upper()}" for name in OWN_NAMES}
 # Arguments that every source has, and what the command keeps beside them.
 RESERVED = set("out raw jumps num_proc push dry_run keep_jumps help command data_set run found".split())

@@ -40,10 +40,9 @@ def free_starts(clip: Clip, starts: Sequence[int], length: int) -> list[int]:
 def cut_clip(
     clip: Clip, length: int, stride: int, drop_marked: bool = False, until_muq: bool = False
 ) -> list[tuple[int, Clip]]:
-    """The windows of a clip, each with its first frame, as clips of their own without audio and beats; see `window_starts`."""
-    unknown = {
-        name: None for name in ("audio", "muq_frames", "marked_frames", "beat_period_s", "first_beat_s", "beat_source")
-    }
+    """The windows of a clip, each with its first frame, as clips of their own without audio, beats and units; see `window_starts`."""
+    names = ("audio", "muq_frames", "marked_frames", "units", "beat_period_s", "first_beat_s", "beat_source")
+    unknown = dict.fromkeys(names)
     pieces = []
     for start in window_starts(clip, length, stride, drop_marked, until_muq):
         frames = slice(start, start + length)

@@ -62,6 +62,7 @@ def cut(clip: Clip, start: int, frames: int) -> Clip:
         translation=clip.translation[piece],
         input_features=None if clip.input_features is None else clip.input_features[piece],
         audio=None,
+        units=None,
         first_beat_s=None if clip.first_beat_s is None else clip.first_beat_s - start / MOTION_FPS,
     )
 

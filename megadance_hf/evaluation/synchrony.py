@@ -29,7 +29,8 @@ def known_beats(clip: Clip) -> np.ndarray | None:
     if beat_phase(clip) is None or clip.beat_source == ESTIMATED:
         return None
     first, period = clip.first_beat_s * MOTION_FPS, clip.beat_period_s * MOTION_FPS
-    return np.arange(first % period, len(clip) - 1e-6, period)
+    first -= period * np.floor(first / period + 1e-6)  # rounding must not lose a beat in frame 0
+    return np.arange(first, len(clip) - 1e-6, period)
 
 
 def training_profiles(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
