@@ -57,6 +57,7 @@ def test_stretching_by_one_changes_nothing():
 @given(st.floats(0.7, 1.4), st.integers(0, 100))
 def test_stretching_moves_everything_together(factor, seed):
     clip = dance(frames=120, seed=seed, beat_period_s=0.6, first_beat_s=0.1, music=True)
+    clip.units = [{"name": "T-1", "start_s": 0.0, "beats": 2}, {"name": "T-2", "start_s": 1.2, "beats": 2}]
     # a body that turns evenly about a fixed axis, far beyond half a turn, must turn evenly afterwards
     clip.poses[:] = 0
     turned = (0.1 * np.arange(120) + np.pi) % (2 * np.pi) - np.pi
@@ -69,6 +70,7 @@ def test_stretching_moves_everything_together(factor, seed):
     result = time_stretch(clip, factor)
     frames = len(result)
     assert frames == round(119 * factor) + 1 and result.input_features.shape == (frames, 35)
+    assert [unit["start_s"] for unit in result.units] == [0, pytest.approx(2 * result.beat_period_s)]
     time_in_clip = np.minimum(np.arange(frames) / factor, 119)
     np.testing.assert_allclose(result.translation[:, 0], time_in_clip, atol=1e-3)
     np.testing.assert_allclose(result.input_features[:, 7], time_in_clip, atol=1e-3)

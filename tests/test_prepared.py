@@ -83,12 +83,34 @@ def test_marked_frames_are_kept_and_told(tmp_path):
     assert "- a: 2 marked frames, 1 beyond its end" in card
 
 
-def test_sets_of_before_frames_were_marked_are_read(tmp_path):
+def test_units_are_kept(tmp_path):
+    units = [{"name": "T-3-1", "start_s": 0.1, "beats": 4}, {"name": "HOLD", "start_s": 0.3, "beats": 2.5}]
+    write(tmp_path, [make_clip("a", units=units, kind="take"), make_clip("b", units=[])])
+    found = read_prepared(tmp_path)
+    assert [(clip.units, clip.kind) for clip in found] == [(units, "take"), (None, None)]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        {"name": "a", "start_s": 0.0},
+        {"name": None, "start_s": 0, "beats": 1},
+        {"name": "a", "start_s": np.nan, "beats": 1},
+        "a",
+    ],
+)
+def test_units_that_are_none_are_refused(unit):
+    with pytest.raises(ClipError, match="must be a list of {'name', 'start_s', 'beats'}, or None"):
+        make_clip(units=[unit]).check()
+
+
+def test_sets_of_before_some_columns_are_read(tmp_path):
     write(tmp_path, [make_clip()])
-    _table(lambda table: table.drop_columns(["marked_frames", "muq_frames"]))(tmp_path)
+    later = ["marked_frames", "muq_frames", "bar_confidence", "kind", "units"]
+    _table(lambda table: table.drop_columns(later))(tmp_path)
     _info(marked=...)(tmp_path)
     (clip,) = read_prepared(tmp_path)
-    assert clip.marked_frames is None and clip.muq_frames is None
+    assert all(getattr(clip, name) is None for name in later)
 
 
 @pytest.mark.versions

@@ -42,6 +42,7 @@ def test_a_clip_without_marks_loses_no_window():
 @pytest.mark.parametrize("music", [True, False])
 def test_a_clip_is_cut_into_clips(music):
     clip = ruler(frames=60, music=music, marked_frames=[33], muq_frames=50, audio=b"OggS" if music else None, **GRID)
+    clip.units = [{"name": "T-1", "start_s": 0.5, "beats": 2}]
     pieces = cut_clip(clip, 16, 10, drop_marked=True)
     assert [start for start, _ in pieces] == [0, 10, 40]
     for start, piece in pieces:
@@ -53,6 +54,6 @@ def test_a_clip_is_cut_into_clips(music):
             np.testing.assert_array_equal(piece.input_features[:, 0], np.arange(start, start + 16))
         assert piece.paired == music
         # what speaks of the whole clip is gone
-        unknown = ("audio", "muq_frames", "marked_frames", "beat_period_s", "first_beat_s", "beat_source")
+        unknown = ("audio", "muq_frames", "marked_frames", "units", "beat_period_s", "first_beat_s", "beat_source")
         assert all(getattr(piece, name) is None for name in unknown)
         dataclasses.replace(piece).check()

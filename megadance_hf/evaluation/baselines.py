@@ -101,5 +101,6 @@ def baselines(
         with torch.no_grad():
             codes = pipe.tokenizer.encode(torch.from_numpy(clip_motion(clip)[None]).to(pipe.tokenizer.device))
         decoded = pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip))[0]
-        rows["tokenizer"].append(Dance(index, decoded["poses"], decoded["translation"], genre))
+        used = (codes.upper_codes[0].cpu().numpy(), codes.lower_codes[0].cpu().numpy())
+        rows["tokenizer"].append(Dance(index, decoded["poses"], decoded["translation"], genre, codes=used))
     return rows, notes

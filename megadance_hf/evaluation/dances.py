@@ -38,13 +38,17 @@ class Excerpt:
 
 @dataclass
 class Dance:
-    """One dance to one excerpt: poses (T, 24, 3), root path (T, 3), joints (T, 24, 3) metres; `genre` is what was asked for."""
+    """One dance to one excerpt: poses (T, 24, 3), root path (T, 3), joints (T, 24, 3) metres; `genre` is what was asked for.
+
+    `codes` are those of the upper and the lower body that it was decoded from, None where it was not.
+    """
 
     excerpt: int
     poses: np.ndarray
     translation: np.ndarray
     genre: str | None = None
     seed: int = 0
+    codes: tuple[np.ndarray, np.ndarray] | None = None
     joints: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,11 +192,11 @@ class Dancer:
             state = np.random.SeedSequence((self.seed, zlib.crc32(key.encode()), first)).generate_state(1)
             made = self._generate([job[0] for job in batch], int(state[0]))
             for ((excerpt, _, genre), number), dance in zip(batch, made, strict=True):
-                dances.append(Dance(excerpt, dance["poses"], dance["translation"], genre, number))
+                dances.append(Dance(excerpt, dance["poses"], dance["translation"], genre, number, dance["codes"]))
             self.progress(len(batch))
         return sorted(dances, key=lambda dance: (dance.excerpt, dance.seed))
 
-    def _generate(self, requests: Sequence[Request], seed: int) -> list[dict[str, np.ndarray]]:
+    def _generate(self, requests: Sequence[Request], seed: int) -> list[dict[str, Any]]:
         frames = [len(features) for _, features, _ in requests]
         padded = np.stack([np.pad(f, ((0, max(frames) - len(f)), (0, 0)), mode="edge") for _, f, _ in requests])
         mask = torch.arange(max(frames))[None] < torch.tensor(frames)[:, None]
@@ -206,4 +210,7 @@ class Dancer:
             seed=seed,
             **sampling,
         )
-        return pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames)
+        dances = pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames)
+        upper, lower = (np.asarray(torch.as_tensor(c).cpu()) for c in (outputs.upper_codes, outputs.lower_codes))
+        steps = [-(-count // FRAMES_PER_CODE) for count in frames]
+        return [d | {"codes": (u[:n], v[:n])} for d, u, v, n in zip(dances, upper, lower, steps, strict=True)]

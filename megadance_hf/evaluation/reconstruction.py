@@ -1,4 +1,5 @@
-"""How well a tokenizer reconstructs motion: the errors of Table 4b, and which share of its codes is in use."""
+"""How well a tokenizer reconstructs motion: the errors of Table 4b, and which share of its codes is in use; what it makes of the
+training motion."""
 
 from collections.abc import Sequence
 
@@ -6,6 +7,7 @@ import numpy as np
 import torch
 
 from megadance_hf import metrics
+from megadance_hf.data.augmentation import mirror_motion
 from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
@@ -46,6 +48,27 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
                 errors = metrics.reconstruction_errors(made.numpy(), true.numpy())
                 sums[2 * column : 2 * column + 2] += np.array([errors["mse"], errors["mae"]]) * len(made)
     return dict(zip(TOKENIZER_COLUMNS, (sums / frames).tolist(), strict=True))
+
+
+@torch.no_grad()
+def training_motion(
+    tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]
+) -> tuple[metrics.TrainingMotion, metrics.TrainingMotion, list[tuple[np.ndarray, np.ndarray]]]:
+    """Motion of training clips, each also mirrored: as captured, and through the tokenizer; and their codes, not mirrored.
+
+    A dance that is made of a clip's codes follows the clip as the tokenizer reconstructs it, not as it was captured.
+    """
+    captured, coded, used = [], [], []
+    for clip in clips:
+        whole = clip_motion(clip)[: len(clip) // FRAMES_PER_CODE * FRAMES_PER_CODE]
+        for number, motion in enumerate((whole, np.ascontiguousarray(mirror_motion(whole)))):
+            codes = tokenizer.encode(torch.from_numpy(motion[None]).to(tokenizer.device))
+            rebuilt = tokenizer.decode(codes.upper_codes, codes.lower_codes)[0].float().cpu()
+            for library, poses in ((captured, torch.from_numpy(motion)), (coded, rebuilt)):
+                library.append(motion_to_joints(poses, torch.zeros(len(poses), 3)).numpy())
+            if number == 0:
+                used.append((codes.upper_codes[0].cpu().numpy(), codes.lower_codes[0].cpu().numpy()))
+    return metrics.TrainingMotion(captured), metrics.TrainingMotion(coded), used
 
 
 @torch.no_grad()

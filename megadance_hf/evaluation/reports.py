@@ -30,6 +30,7 @@ MEASURES = {
     "bar_of_the_song": "speed folded on the bar, correlation with the song's real dance",
     "beat_over_music": "beat alignment, over the music's beats",
     "beat_over_motion": "beat alignment, over the motion's beats",
+    "landings": "foot landings within an eighth of a beat",
 }
 PHYSICAL = {
     "mean_speed": ("mean speed, m/s", 2),
@@ -43,6 +44,29 @@ PHYSICAL = {
     "bas_over_motion": ("BAS over motion's beats", 3),
     "bas_over_music_known_beats": ("BAS over music's, known grid", 3),
     "bas_over_motion_known_beats": ("BAS over motion's, known grid", 3),
+}
+# Means over dances, and the worst dance of all.
+DANCES = {
+    "largest_turn": ("largest turn in a frame, degrees", 0),
+    "largest_step": ("largest step, m", 2),
+    "toe_median": ("toe on the floor, median m/s", 2),
+    "toe_90": ("90 %", 2),
+    "depth_below_floor": ("below the floor, m", 3),
+    "frozen_share": ("frozen share", 3),
+    "landings_on_beat": ("landings on the beat", 2),
+    "landings_moved": ("moved", 2),
+    "known_run": ("longest run of training motion, s", 1),
+}
+OF_A_GENRE = {
+    "bar": ("bar", 2),
+    "landings_on_beat": ("landings on the beat", 2),
+    "landings_moved": ("moved", 2),
+    "bas_over_music": ("BAS", 3),
+    "toe_median": ("toe, median m/s", 2),
+    "toe_90": ("90 %", 2),
+    "mean_speed": ("speed, m/s", 2),
+    "pelvis_bob": ("bob, m", 3),
+    "jerk": ("jerk, m/s^3", 0),
 }
 TOKENIZER = {
     "joint_error": ("joint error relative to the pelvis, m", 4),
@@ -188,7 +212,31 @@ def physical_table(report: Mapping[str, Any]) -> str:
         for row in report["rows"].values()
     ]
     header = ["", *(title for title, _ in PHYSICAL.values())]
-    return f"## Beyond the paper: the dances themselves\n\nMeans over dances.\n\n{_rows(header, rows)}"
+    return f"## Beyond the paper: the dances themselves\n\nMeans over dances.\n\n{_rows(header, rows)}\n\n{_dances_table(report)}"
+
+
+def _dances_table(report: Mapping[str, Any]) -> str:
+    """Spins, jumps, feet, landings and novelty: means, and the worst dance."""
+    worst_of = [name for name in DANCES if name in report["rows"]["ground_truth"]["worst"]]
+    mean_rows, worst_rows = [], []
+    for row in report["rows"].values():
+        counts = [f"{row['dances_with'][name]} of {row['dances']}" for name in ("spins", "jumps")]
+        codes = row["codes_in_use"] or {"upper": None, "lower": None}
+        numbers = [_number(row[name], decimals) for name, (_, decimals) in DANCES.items()]
+        mean_rows.append([row["label"], *counts, *numbers, *(_number(share, 2) for share in codes.values())])
+        frames = [_number(row["worst"][name], 0) for name in ("spins", "jumps")]
+        worst_rows.append([row["label"], *frames, *(_number(row["worst"][name], DANCES[name][1]) for name in worst_of)])
+    titles = {name: title for name, (title, _) in DANCES.items()}
+    codes = ["upper codes in use", "lower codes in use"]
+    return (
+        "### Spins, jumps, feet and novelty\n\nDances with a spin (the body turns about the vertical by more than 45 degrees within a "
+        "frame) or a jump (a joint moves more than 0.4 m); means over dances, of landings over all landings. A landing is on the beat "
+        "within an eighth of it; moved: with the beats a quarter, half and three quarters later. Codes in use: share of those of the "
+        "training clips.\n\n"
+        + _rows(["", "dances with a spin", "with a jump", *titles.values(), *codes], mean_rows)
+        + "\n\n### The worst dance in each\n\nFrames that spin or jump; of landings the dance with the fewest on the beat, of ten or more.\n\n"
+        + _rows(["", "spins", "jumps", *(titles[name] for name in worst_of)], worst_rows)
+    )
 
 
 def tokenizer_table(report: Mapping[str, Any]) -> str:
@@ -255,17 +303,21 @@ def _synchrony(report: Mapping[str, Any]) -> str:
 
 
 def _by_genre(report: Mapping[str, Any]) -> str:
-    columns = {"bar": ("bar", 2), "mean_speed": ("m/s", 2), "jerk": ("m/s^3", 0), "bas_over_music": ("BAS", 3)}
-    genres = list(report["rows"]["ground_truth"]["by_genre"])
-    header = ["", *(f"{genre}, {title}" for genre in genres for title, _ in columns.values())]
-    rows = []
-    for row in report["rows"].values():
-        found = [(row["by_genre"].get(genre, {}).get(name), n) for genre in genres for name, (_, n) in columns.items()]
-        rows.append([row["label"], *(_number(value, decimals) for value, decimals in found)])
-    return (
-        "### By genre\n\nSpeed folded on the bar and correlated with the training clips', mean speed, jerk, beat alignment.\n\n"
-        + _rows(header, rows)
-    )
+    """A table for each genre, the ground truth first."""
+    header = ["", *(title for title, _ in OF_A_GENRE.values())]
+    parts = [
+        "### By genre\n\nbar: speed folded on the bar and correlated with the training clips'; landings, feet, speed and the rise and fall "
+        "of the pelvis (bob) beside the truth's."
+    ]
+    for genre in report["rows"]["ground_truth"]["by_genre"]:
+        rows = []
+        for row in report["rows"].values():
+            found = row["by_genre"].get(genre, {})
+            rows.append(
+                [row["label"], *(_number(found.get(name), decimals) for name, (_, decimals) in OF_A_GENRE.items())]
+            )
+        parts.append(f"#### {genre}\n\n{_rows(header, rows)}")
+    return "\n\n".join(parts)
 
 
 # --- plots ---------------------------------------------------------------------------------------------------------------

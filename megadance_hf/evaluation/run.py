@@ -43,7 +43,7 @@ from .dances import (
     wrong_genres,
     wrong_music,
 )
-from .reconstruction import tokenizer_errors, tokenizer_report
+from .reconstruction import tokenizer_errors, tokenizer_report, training_motion
 from .synchrony import compare_music, training_profiles
 from .tables import (
     ABLATIONS,
@@ -55,6 +55,9 @@ from .tables import (
     find_protocol,
     paper_tables,
 )
+
+# Baselines in which training motion is looked for, beside the dances of generators; it takes a second per dance.
+REPEATING = ("ground_truth", "nearest_music", "tokenizer")
 
 
 @dataclass
@@ -182,19 +185,25 @@ def evaluate(
         features_of(_reference_dances(all_clips, protocol) if reference == "all" else rows["ground_truth"])
     )
     profiles = training_profiles(training)
+    captured, coded, codes = training_motion(pipe.tokenizer, training) if training else (None, None, [])
     features: dict[str, dict[str, np.ndarray]] = {}
     measured: dict[str, list[dict[str, Any]]] = {}
     summaries: dict[str, dict[str, Any]] = {}
     with bar(len(rows), "row", "measuring") as shown:
         for name, dances in rows.items():
             features[name] = features_of(dances)
-            measured[name] = [scores.measure_dance(dance, excerpts[dance.excerpt], profiles) for dance in dances]
+            seen = (captured, coded) if name in (*REPEATING, *generators) else (None, None)
+            measured[name] = [
+                scores.measure_dance(dance, excerpts[dance.excerpt], profiles, seen[dance.codes is not None])
+                for dance in dances
+            ]
             for row, style in zip(measured[name], features[name].get("s", ()), strict=False):
                 row["genre_seen"] = [*style_names, "none"][min(int(style.argmax()), len(style_names))]
             distances = compared.scores(features[name], np.array([dance.seed for dance in dances]))
             if name == "other_song":  # the ground truth's own distribution, but for songs that stand in twice
                 distances = dict.fromkeys(distances)
             summaries[name] = {"label": LABELS[name], **scores.summarize(measured[name], distances)}
+            summaries[name]["codes_in_use"] = scores.codes_in_use(dances, codes)
             shown.update()
     genres = (
         scores.genre_report(rows, features, forced_dances, features_of, style_names) if classifier is not None else {}

@@ -28,9 +28,34 @@ from .dances import DANCES_AT_ONCE, Dance, Excerpt
 SMALLEST_SPREAD = 1e-6
 NUMBERS = (
     "foot_skating_ratio foot_speed_on_floor physical_foot_contact frozen_share mean_speed jerk largest_step bas_over_music "
-    "bas_over_motion bas_over_music_known_beats bas_over_motion_known_beats"
+    "bas_over_motion bas_over_music_known_beats bas_over_motion_known_beats pelvis_bob spins largest_turn jumps toe_median toe_90 "
+    "depth_below_floor landings_on_beat landings_moved known_run"
 ).split()
-MEASURES = ("beat_over_music", "beat_over_motion", "bar", "bar_of_the_song")
+# The dance of many that is the worst in a number: the largest, or the smallest of those with so many landings.
+WORST = (
+    "spins",
+    "largest_turn",
+    "jumps",
+    "largest_step",
+    "toe_median",
+    "toe_90",
+    "depth_below_floor",
+    "frozen_share",
+    "known_run",
+)
+FEWEST_LANDINGS = 10
+# What is compared with a genre's truth.
+OF_A_GENRE = (
+    "mean_speed",
+    "pelvis_bob",
+    "jerk",
+    "toe_median",
+    "toe_90",
+    "landings_on_beat",
+    "landings_moved",
+    "bas_over_music",
+)
+MEASURES = ("beat_over_music", "beat_over_motion", "landings", "bar", "bar_of_the_song")
 
 # --- one dance -------------------------------------------------------------------------------------------------------------
 
@@ -42,28 +67,42 @@ def physical_numbers(dance: Dance) -> dict[str, float]:
     floor = ground_translation(torch.from_numpy(dance.poses), torch.from_numpy(dance.translation)).numpy()
     standing = joints + (floor - dance.translation)[:, None]
     feet = (metrics.foot_skating_ratio, metrics.foot_speed_on_floor, metrics.physical_foot_contact)
-    body = (metrics.frozen_share, metrics.mean_speed, metrics.jerk, metrics.largest_step)
-    return {m.__name__: m(standing) for m in feet} | {m.__name__: m(joints) for m in body}
+    body = (metrics.frozen_share, metrics.mean_speed, metrics.jerk, metrics.largest_step, metrics.pelvis_bob)
+    numbers = {m.__name__: m(standing) for m in feet} | {m.__name__: m(joints) for m in body}
+    numbers["toe_median"], numbers["toe_90"] = metrics.toe_speeds(standing)
+    return numbers | {
+        "depth_below_floor": metrics.depth_below_floor(joints),
+        "spins": metrics.count_spins(dance.poses),
+        "largest_turn": metrics.largest_turn(dance.poses),
+        "jumps": metrics.count_jumps(joints),
+    }
 
 
-def measure_dance(dance: Dance, excerpt: Excerpt, profiles: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """All numbers of one dance: physical, beat alignment with the features' beats and the data set's, beat and bar.
+def measure_dance(
+    dance: Dance,
+    excerpt: Excerpt,
+    profiles: Mapping[str, np.ndarray],
+    known: metrics.TrainingMotion | None = None,
+) -> dict[str, Any]:
+    """All numbers of one dance: physical, beat alignment with the features' beats and the data set's, landings, beat and bar.
 
     Args:
         profiles: for each genre the mean bar profile of its training clips (`synchrony.training_profiles`).
+        known: training motion to look for in the dance.
     """
     clip = excerpt.clip
-    beats, known = synchrony.feature_beats(clip), synchrony.known_beats(clip)
+    beats, grid = synchrony.feature_beats(clip), synchrony.known_beats(clip)
     row: dict[str, Any] = {"song": excerpt.song.id, "excerpt": clip.id, "seed": dance.seed, "genre": dance.genre}
     row |= physical_numbers(dance)
     for over in ("music", "motion"):
         row[f"bas_over_{over}"] = metrics.beat_alignment(dance.joints, beats, over)
-        row[f"bas_over_{over}_known_beats"] = (
-            None if known is None else metrics.beat_alignment(dance.joints, known, over)
-        )
-    in_time = metrics.beat_synchrony(dance.joints, beats if known is None else known)
+        row[f"bas_over_{over}_known_beats"] = None if grid is None else metrics.beat_alignment(dance.joints, grid, over)
+    beats = beats if grid is None else grid
+    in_time = metrics.beat_synchrony(dance.joints, beats)
     for over in ("music", "motion"):
         row[f"beat_over_{over}"] = None if in_time is None else in_time[over]
+    row["landings"] = metrics.landing_synchrony(dance.joints, beats)
+    row["known_run"] = None if known is None else known.longest_run(dance.joints)
     phase = bar_phase(clip)
     row["bar"] = row["bar_of_the_song"] = None
     if phase is not None:
@@ -212,7 +251,9 @@ def summarize(rows: Sequence[dict[str, Any]], scores: Mapping[str, float | None]
         "dances": len(rows),
         **scores,
         "BAS": _mean(rows, "bas_over_music"),
-        **{name: _mean(rows, name) for name in NUMBERS},
+        **_means(rows, NUMBERS),
+        "worst": _worst(rows),
+        "dances_with": {name: sum(row[name] > 0 for row in rows) for name in ("spins", "jumps")},
         "synchrony": {measure: synchrony.synchrony_tests(rows, measure) for measure in MEASURES},
         "by_genre": {genre: _genre_summary(rows, genre) for genre in sorted({row["genre"] for row in rows})},
     }
@@ -221,8 +262,43 @@ def summarize(rows: Sequence[dict[str, Any]], scores: Mapping[str, float | None]
 def _genre_summary(rows: Sequence[dict[str, Any]], genre: str) -> dict[str, Any]:
     own = [row for row in rows if row["genre"] == genre]
     bars = [row["bar"]["own"] for row in own if row["bar"] is not None]
-    numbers = {name: _mean(own, name) for name in ("mean_speed", "jerk", "bas_over_music")}
-    return {"dances": len(own), "bar": float(np.mean(bars)) if bars else None, **numbers}
+    return {"dances": len(own), "bar": float(np.mean(bars)) if bars else None, **_means(own, OF_A_GENRE)}
+
+
+def _means(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, float | None]:
+    """Means over dances; of landings over all landings of all dances, since some dances have few."""
+    landings = [row["landings"] for row in rows if row["landings"] is not None]
+    weights = [found["landings"] for found in landings]
+    means = {name: _mean(rows, name) for name in names if not name.startswith("landings_")}
+    for name, key in (("landings_on_beat", "own"), ("landings_moved", "moved")):
+        if name in names:
+            means[name] = float(np.average([f[key] for f in landings], weights=weights)) if landings else None
+    return {name: means[name] for name in names}
+
+
+def _worst(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """The worst of many dances in each number."""
+    values = {name: [row[name] for row in rows if row[name] is not None] for name in WORST}
+    many = [row["landings"] for row in rows if row["landings"] is not None]
+    shares = [found["own"] for found in many if found["landings"] >= FEWEST_LANDINGS]
+    worst = {name: float(max(found)) if found else None for name, found in values.items()}
+    return worst | {"landings_on_beat": min(shares, default=None)}
+
+
+def codes_in_use(dances: Sequence[Dance], training: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float] | None:
+    """Which share of the codes of training motion the dances use, of the upper and the lower body; None where they have no codes.
+
+    Args:
+        training: codes of the two of each training clip.
+    """
+    used = [dance.codes for dance in dances if dance.codes is not None]
+    if not used or not training:
+        return None
+    shares = {}
+    for stream, name in enumerate(("upper", "lower")):
+        known, found = (np.unique(np.concatenate([codes[stream] for codes in group])) for group in (training, used))
+        shares[name] = len(np.intersect1d(known, found)) / len(known)
+    return shares
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
