@@ -104,8 +104,8 @@ def test_frames_after_waiting_are_those_of_one_decoding(floor):
     tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
     processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), ["waltz"])
     outputs = MegaDanceGenerateOutput(codes[:1], codes[1:])
-    expected = processor.post_process_motion(outputs, tokenizer, 317, floor=floor)[0]
-    stream, chunks = PoseStream(tokenizer, floor), []
+    expected = processor.post_process_motion(outputs, tokenizer, 317, floor=floor, clean=False)[0]
+    stream, chunks = PoseStream(tokenizer, floor, clean=False), []
     wait = decoder_reach(tokenizer.config) + (9 if floor else 0)  # nine codes: as far as the floor is seen
     for known in range(1, 41):
         chunk = stream.push(codes[:, :known], 8 * (known - wait))
@@ -118,7 +118,7 @@ def test_frames_after_waiting_are_those_of_one_decoding(floor):
 
 def test_early_frames_continue_without_a_jump():
     tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
-    streams = [PoseStream(tokenizer, floor) for floor in (True, False)]
+    streams = [PoseStream(tokenizer, floor, clean=False) for floor in (True, False)]
     dances = [whole(stream.push(codes[:, :known], 8 * known) for known in range(1, 41)) for stream in streams]
     speed = np.linalg.norm(np.diff(dances[0].joints(), axis=0), axis=-1).max(1)
     seams = np.arange(7, len(speed), 8)

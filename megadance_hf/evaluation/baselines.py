@@ -100,6 +100,6 @@ def baselines(
         rows["frozen_pose"].append(Dance(index, *still, genre))
         with torch.no_grad():
             codes = pipe.tokenizer.encode(torch.from_numpy(clip_motion(clip)[None]).to(pipe.tokenizer.device))
-        decoded = pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip))[0]
+        decoded = pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip), clean=False)[0]
         rows["tokenizer"].append(Dance(index, decoded["poses"], decoded["translation"], genre))
     return rows, notes

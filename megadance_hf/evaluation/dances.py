@@ -172,10 +172,15 @@ def wrong_genres(excerpts: Sequence[Excerpt], genres: Sequence[str], seed: int) 
 
 
 class Dancer:
-    """Generates dances in batches; the same key and seed give the same dances, whatever else is evaluated."""
+    """Generates dances in batches; the same key and seed give the same dances, whatever else is evaluated.
 
-    def __init__(self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None):
-        self.pipe, self.seeds, self.seed, self.progress = pipe, seeds, seed, progress
+    They are left as they were decoded unless `clean`.
+    """
+
+    def __init__(
+        self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None, clean: bool = False
+    ):
+        self.pipe, self.seeds, self.seed, self.progress, self.clean = pipe, seeds, seed, progress, clean
 
     def __call__(self, key: str, requests: Sequence[Request]) -> list[Dance]:
         """`seeds` dances to each request, ordered by excerpt and seed."""
@@ -191,7 +196,7 @@ class Dancer:
             self.progress(len(batch))
         return sorted(dances, key=lambda dance: (dance.excerpt, dance.seed))
 
-    def _generate(self, requests: Sequence[Request], seed: int) -> list[dict[str, np.ndarray]]:
+    def _generate(self, requests: Sequence[Request], seed: int) -> list[dict[str, Any]]:
         frames = [len(features) for _, features, _ in requests]
         padded = np.stack([np.pad(f, ((0, max(frames) - len(f)), (0, 0)), mode="edge") for _, f, _ in requests])
         mask = torch.arange(max(frames))[None] < torch.tensor(frames)[:, None]
@@ -205,4 +210,4 @@ class Dancer:
             seed=seed,
             **sampling,
         )
-        return pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames)
+        return pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=self.clean)
