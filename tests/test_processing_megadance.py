@@ -319,7 +319,7 @@ def test_dances_are_cleaned_unless_told_otherwise(processor, tokenizer):
     np.testing.assert_allclose(cleaned["translation"], translation.numpy(), atol=1e-5)
     assert raw["metadata"] == {}
     assert cleaned["metadata"] == {"clean_up": pytest.approx(report.to_dict(), abs=1e-3)}
-    assert processor.decode(codes, tokenizer).metadata.keys() == {"clean_up"}
+    assert processor.decode(codes, tokenizer)["metadata"].keys() == {"clean_up"}
 
 
 def test_padding_does_not_change_the_end_of_a_dance(processor, tokenizer):
