@@ -466,15 +466,18 @@ def _shortest_turn(first: Tensor, second: Tensor) -> Tensor:
 
 # --- streams ---------------------------------------------------------------------------------------------------------
 
-_CATCH_UP = 0.35  # radians per frame, at 30 frames per second, with which a joint follows after an outlier
-_MEMORY = 0.75  # of a foot's correction, per frame after its contact
+# Radians per frame at 30 frames per second: a joint that turns faster than the first follows with the second.
+_STREAM_TURN, _CATCH_UP = 0.52, 0.3
+# Per second: how fast the root follows the feet, a foot in contact is held, and its anchor goes with a foot that slides far.
+_FOLLOW, _GRIP, _DRAG = 8.0, 9.0, 6.0
+_MEMORY = 0.85  # of a foot's correction, per frame at 30 frames per second after its contact
 
 
 class CleanUpStream:
     """The causal part of `clean_motion`, without delay: each frame is cleaned by the frames before it.
 
-    A joint that turns too fast follows at a limited speed. A step of the root that is too large is replaced by the step before. The
-    foot in contact is held where its contact began, and let go when it has slid too far; its correction fades afterwards.
+    A joint that turns too fast follows at a limited speed. A step of the root that is too large is replaced by the step before. A foot
+    in contact is held where its contact began, and less the farther it slides; its correction fades after the contact.
 
     Args:
         fps: frames per second.
@@ -486,6 +489,7 @@ class CleanUpStream:
         self._late = torch.zeros(NUM_JOINTS, dtype=torch.bool)  # which joints follow
         self._given, self._path, self._step = torch.zeros(3), torch.zeros(3), torch.zeros(3)
         self._toes, self._contact = torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool)
+        self._grip = torch.zeros(2)  # how firmly a foot in contact is held, 0 to 1
         self._slide, self._shift = torch.zeros(3), torch.zeros(3)
         self._anchors, self._moves = torch.zeros(2, 3), torch.zeros(2, 3)
 
@@ -513,7 +517,7 @@ class CleanUpStream:
     def _limit_turns(self, rotations: Tensor) -> Tensor:
         last, scale = self._rotations, 30 / self.fps
         angles = _angles(last, rotations)
-        self._late = (angles > _FASTEST_TURN * scale) | (self._late & (angles > _CATCH_UP * scale))
+        self._late = (angles > _STREAM_TURN * scale) | (self._late & (angles > _CATCH_UP * scale))
         if self._late.any():
             turns = matrix_to_axis_angle(last.mT @ rotations) * (_CATCH_UP * scale / angles.clamp(min=1e-6))[:, None]
             rotations = torch.where(self._late[:, None, None], last @ axis_angle_to_matrix(turns), rotations)
@@ -535,18 +539,25 @@ class CleanUpStream:
         near = (toes[:, 1] < _CONTACT_HEIGHT[1]) & (speeds < _SLIDING_SPEED[1])
         weight = near / (1 + (speeds / _TRUST_SPEED).square()).square()
         slide = (steps * weight[:, None]).sum(0) / (weight.sum() + 0.02)
-        self._slide = torch.lerp(self._slide, slide, min(1.0, 12 / fps))
+        self._slide = torch.lerp(self._slide, slide, min(1.0, _FOLLOW / fps))
         last, self._shift = self._shift, (self._shift - self._slide) * max(0.0, 1 - 1 / (_ROOT_MEMORY * fps))
         toes, speeds = toes + self._shift, (steps + self._shift - last).norm(dim=-1) * fps
-        low, slow = ((toes[:, 1] < _CONTACT_HEIGHT[i], speeds < _CONTACT_SPEED[i]) for i in (0, 1))
-        contact = torch.where(self._contact, slow[0] & slow[1], low[0] & low[1])
+        limits = zip(_CONTACT_HEIGHT, _CONTACT_SPEED, strict=True)
+        sure, possible = ((toes[:, 1] < height) & (speeds < speed) for height, speed in limits)
+        contact = torch.where(self._contact, possible, sure)
         moved = toes + self._moves
         moved[:, 1].clamp_(min=0)
         self._anchors = torch.where((contact & ~self._contact)[:, None], moved, self._anchors)
         fading = self._moves * _MEMORY ** (30 / fps)
-        moves = torch.where(contact[:, None], self._anchors - toes, fading)
-        longest = _LONGEST_SLIDE / 2
-        moves = moves * (longest / moves.norm(dim=-1, keepdim=True).clamp(min=longest))
+        self._grip = torch.where(contact, (self._grip + _GRIP / fps).clamp(max=1), 0)
+        moves = torch.where(
+            contact[:, None], torch.lerp(self._moves, self._anchors - toes, self._grip[:, None]), fading
+        )
+        size = moves.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        moves = torch.where(
+            contact[:, None], moves * (_LONGEST_SLIDE / size) * torch.tanh(size / _LONGEST_SLIDE), moves
+        )
         moves[:, 1] = torch.maximum(moves[:, 1], -toes[:, 1])
-        self._anchors, self._contact, self._moves = toes + moves, contact, moves
+        self._anchors = torch.lerp(self._anchors, toes + moves, min(1.0, _DRAG / fps))
+        self._contact, self._moves = contact, moves
         return self._shift, moves
