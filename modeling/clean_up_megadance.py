@@ -93,7 +93,7 @@ class CleanUpReport:
 def clean_motion(
     poses: Tensor, translation: Tensor, fps: float = 30.0, floor: bool = True, contacts: Tensor | None = None
 ) -> tuple[Tensor, Tensor, CleanUpReport]:
-    """Remove glitches, sliding feet and toes below the floor. A motion without any is hardly changed.
+    """Remove glitches, sliding feet and toes below the floor, on the CPU. A motion without any is hardly changed.
 
     Args:
         poses: [T, 24, 3] float32, axis-angle, radians.
