@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> dict:
     step, fps = tokenizer.config.frames_per_code, tokenizer.config.fps
 
     def whole(codes: torch.Tensor) -> None:
-        processor.post_process_motion(MegaDanceGenerateOutput(*codes), tokenizer)
+        processor.post_process_motion(MegaDanceGenerateOutput(*codes), tokenizer, clean=False)
 
     def plain(codes: torch.Tensor) -> None:
         for part in codes.split(SEGMENT, dim=-1):

@@ -190,6 +190,7 @@ class MusicToDancePipeline(DancePipeline):
         wait_codes: int = 0,
         guess_codes: int = GUESS_CODES,
         floor: bool = True,
+        clean: bool = True,
         **generate_kwargs: Any,
     ) -> Iterator[Motion]:
         """Dance to music while it is still coming in.
@@ -207,6 +208,7 @@ class MusicToDancePipeline(DancePipeline):
             blocks: sound as it comes in, blocks of any length, as `MegaDanceFeatureExtractor` takes it: (samples,) or
                 (samples, channels). The next block is fetched when the ones before are used up.
             sampling_rate: of the blocks, in Hz.
+            clean: clean each frame up, by the frames before it; see `CleanUpStream`. It takes no further delay.
             genre, seed, temperature, top_k, floor: as in `__call__`. The same music and seed give the same dance, however the
                 music is cut into blocks, but not the dance of `__call__`, which knows the whole song.
             wait_codes: number of further codes to wait for before frames are final. 0 is the shortest delay; with 1 or 2 the
@@ -222,7 +224,8 @@ class MusicToDancePipeline(DancePipeline):
         Raises:
             AudioError, GenreError, ValueError: an argument (at once) or a block (when it comes) that cannot be used.
         """
-        given = {"genre": genre, "seed": seed, "temperature": temperature, "top_k": top_k, "floor": floor}
+        given = {"genre": genre, "seed": seed, "temperature": temperature, "top_k": top_k}
+        given |= {"floor": floor, "clean": clean}
         given = {name: value for name, value in given.items() if value is not None}
         options = self._without_nested({**given, **generate_kwargs})
         for name in options:

@@ -244,7 +244,12 @@ def ground_translation(poses: Tensor, translation: Tensor, fps: float = 30.0, wi
     """
     blocks = zip(poses.split(BLOCK, dim=-3), translation.split(BLOCK, dim=-2), strict=True)
     heights = [forward_kinematics(axis_angle_to_matrix(pose), path)[..., 1].amin(-1) for pose, path in blocks]
-    lowest = torch.cat(heights, dim=-1).reshape(-1, 1, translation.shape[-2])  # [n, 1, T]
+    return translation - F.pad(floor_heights(torch.cat(heights, dim=-1), fps, window)[..., None], (1, 1))
+
+
+def floor_heights(lowest: Tensor, fps: float = 30.0, window: float = 1.0) -> Tensor:
+    """Height (..., T) of the floor under each frame, by the height (..., T) of its lowest joint; see `ground_translation`."""
+    shape, lowest = lowest.shape, lowest.reshape(-1, 1, lowest.shape[-1])
     half = max(1, round(window * fps / 4))
     floor = torch.zeros_like(lowest)
     for _ in range(2):
@@ -254,7 +259,7 @@ def ground_translation(poses: Tensor, translation: Tensor, fps: float = 30.0, wi
         for _ in range(2):
             smooth = F.avg_pool1d(smooth, 2 * half + 1, stride=1)
         floor = torch.minimum(floor + smooth, lowest)  # equal up to rounding
-    return translation - F.pad(floor.reshape(translation.shape[:-1])[..., None], (1, 1))
+    return floor.reshape(shape)
 
 
 # --- whole motions -------------------------------------------------------------------------------------------------

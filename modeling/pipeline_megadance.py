@@ -250,6 +250,7 @@ class DancePipeline(PushesCode, Pipeline):
         num: int | None = None,
         start_motion: Any = None,
         floor: bool | None = None,
+        clean: bool | None = None,
         progress: bool | Callable[[int, int], None] | None = None,
         sampling_rate: int | None = None,
         batch_size: int | None = None,
@@ -277,7 +278,7 @@ class DancePipeline(PushesCode, Pipeline):
             num: number of dances to this song; more than one gives a list. `num_return_sequences` is the same.
             start_motion: a dance to begin with, {"poses", "translation"} at the model's frame rate: its first whole codes (8
                 frames each) are played at the beginning of the song, then the model continues. It must be shorter than the song.
-            floor: see `MegaDanceProcessor.post_process_motion`; True when None.
+            floor, clean: see `MegaDanceProcessor.post_process_motion`; True when None.
             progress: show a progress bar; or a function called with (codes done, codes in all), which may raise to stop.
             sampling_rate: of a song that is an array, in Hz.
             batch_size: number of songs to dance to at once, which is faster with many cores or a GPU. The dances are the same as
@@ -289,8 +290,8 @@ class DancePipeline(PushesCode, Pipeline):
 
         Returns:
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
-            "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start, and
-            `compute_seconds`, the time it took (shared by all dances of a batch).
+            "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start,
+            `compute_seconds`, the time it took (shared by all dances of a batch), and `clean_up`, what the clean-up changed.
 
         Raises:
             AudioError: a song cannot be used. GenreError: unknown genre. ValueError: another argument is not possible.
@@ -313,8 +314,8 @@ class DancePipeline(PushesCode, Pipeline):
             song, genre = self._with_genres(song, genre, several), None
             several = True
         optional: dict[str, Any] = {"start": start, "duration": duration, "genre": genre, "start_motion": start_motion}
-        optional |= {"seed": seed, "mode": mode, "temperature": temperature, "top_k": top_k, "num": num, "floor": floor}
-        optional |= {"progress": progress, "sampling_rate": sampling_rate}
+        optional |= {"seed": seed, "mode": mode, "temperature": temperature, "top_k": top_k, "num": num}
+        optional |= {"floor": floor, "clean": clean, "progress": progress, "sampling_rate": sampling_rate}
         optional |= {"batch_size": batch_size, "num_workers": num_workers}
         given = {name: value for name, value in optional.items() if value is not None}
         for name, lowest in (("batch_size", 1), ("num_workers", 0)):
@@ -377,8 +378,9 @@ class DancePipeline(PushesCode, Pipeline):
             options["genre"] = match_genre(genre, self.genres)
         helpers = (options.get(name) for name in ("logits_processor", "stopping_criteria", "streamer", "progress"))
         check_helpers(*helpers)
-        if (floor := options.get("floor")) is not None and not isinstance(floor, bool):
-            raise ValueError(f"floor={floor!r}: give True or False")
+        for name in _POSTPROCESS & options.keys():
+            if not isinstance(options[name], bool | None):
+                raise ValueError(f"{name}={options[name]!r}: give True or False")
         if "start_motion" in options:
             options["start_motion"] = self._check_start_motion(options["start_motion"])
         first = {name: options.pop(name) for name in _PREPROCESS & options.keys()}
@@ -519,11 +521,11 @@ class DancePipeline(PushesCode, Pipeline):
         streams = (outputs.upper_codes, outputs.lower_codes)
         return {**prepared, "metadata": metadata, "codes": streams, "num_frames": outputs.num_frames}
 
-    def postprocess(self, results: dict[str, Any], floor: bool = True) -> Any:
-        (dances,) = self._results(results, floor)
+    def postprocess(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Any:
+        (dances,) = self._results(results, floor, clean)
         return dances
 
-    def _results(self, results: dict[str, Any], floor: bool = True) -> Iterator[Any]:
+    def _results(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Iterator[Any]:
         """For each song its dance, or a list of dances."""
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
@@ -532,13 +534,13 @@ class DancePipeline(PushesCode, Pipeline):
             zip(*(results[name] for name in ("metadata", "positions", "began", "songs")), strict=True)
         ):
             codes = tuple(stream[index] for stream in streams)
-            motions = self.processor.post_process_motion(codes, self.tokenizer, counts[index], floor, position)
+            motions = self.processor.post_process_motion(codes, self.tokenizer, counts[index], floor, position, clean)
             metadata = {**metadata, "compute_seconds": round(time.perf_counter() - began, 3)}
             fps, genre = self.tokenizer.config.fps, metadata["genre"]
-            dances = [
-                self._dance({**motion, "fps": fps, "genre": genre, "metadata": {**metadata, "index": number}}, song)
-                for number, motion in enumerate(motions)
-            ]
+            dances = []
+            for number, motion in enumerate(motions):
+                notes = {**metadata, **motion["metadata"], "index": number}
+                dances.append(self._dance({**motion, "fps": fps, "genre": genre, "metadata": notes}, song))
             yield dances if len(dances) > 1 else dances[0]
 
     def _dance(self, dance: dict[str, Any], song: Any) -> Any:
@@ -548,7 +550,7 @@ class DancePipeline(PushesCode, Pipeline):
 
 # Options of the steps of the pipeline; all others are for generate().
 _PREPROCESS = {"genre", "start", "duration", "start_motion", "sampling_rate"}
-_POSTPROCESS = {"floor"}
+_POSTPROCESS = {"floor", "clean"}
 _GENERATE = {"seed", "generator", "num", "mode", "progress", "backend"}
 _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
 _OPTIONS = _PREPROCESS | _POSTPROCESS | _GENERATE

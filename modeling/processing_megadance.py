@@ -23,6 +23,7 @@ from transformers.processing_utils import ProcessorMixin
 from .arguments_megadance import names_of, need_counts, unknown_option, whole_number
 from .audio_megadance import as_songs
 from .checkpoints_megadance import HUB_ARGUMENTS, TOKENIZER_FOLDER
+from .clean_up_megadance import clean_motion
 from .configuration_megadance import (
     FRAMES_PER_CODE,
     MegaDanceClassifierConfig,
@@ -331,20 +332,21 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         num_frames: int | Sequence[int] | None = None,
         floor: bool = True,
         start: Sequence[float] | None = None,
+        clean: bool = True,
     ) -> list[Any]:
         """Decode the output of `generate()` to dances, each as long as its music.
 
         Args: as in `post_process_motion`.
 
         Returns:
-            for each dance {"poses": (T, 24, 3), "translation": (T, 3), "fps", "genre" (None if it is not known)}. With megadance-hf
-            each is a `Motion`.
+            for each dance {"poses": (T, 24, 3), "translation": (T, 3), "fps", "genre" (None if it is not known),
+            "metadata"}. With megadance-hf each is a `Motion`.
 
         Raises:
             ValueError, ModelError: as `post_process_motion`.
         """
         fps = self._tokenizer_for(tokenizer).config.fps
-        dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start)
+        dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start, clean)
         ids = _part(outputs, "genre_ids")
         names = dict(enumerate(self.genres))
         genres = [None] * len(dances) if ids is None else [names.get(index) for index in ids.tolist()]
@@ -382,7 +384,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         num_frames: int | Sequence[int] | None = None,
         floor: bool = True,
         start: Sequence[float] | None = None,
-    ) -> list[dict[str, np.ndarray]]:
+        clean: bool = True,
+    ) -> list[dict[str, Any]]:
         """Codes to poses and the root path, as arrays.
 
         Args:
@@ -393,9 +396,11 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             floor: keep the lowest joint on the floor, y = 0 (see `ground_translation`). Deviation: the paper and the
                 released code only sum up the decoded velocities, whose small errors let the dancer slowly sink or rise.
             start: (x, y, z) of the pelvis in the first frame, metres; x = z = 0 and the lowest joint at y = 0 when None.
+            clean: bridge glitches, plant the feet, keep the toes above the floor (`clean_motion`). Deviation: the paper does not.
 
         Returns:
-            for each dance `poses` (T, 24, 3), axis-angle, and `translation` (T, 3), metres, Y up; float32.
+            for each dance `poses` (T, 24, 3), axis-angle, and `translation` (T, 3), metres, Y up; float32. `metadata` holds
+            `clean_up`, the numbers of a `CleanUpReport`, if it was cleaned.
 
         Raises:
             ValueError: `outputs` has no codes, or fewer than `num_frames` need. ModelError: there is no tokenizer.
@@ -419,9 +424,13 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 joints = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
                 first = (0.0, -float(joints[:, 1].min()), 0.0)
             translation = translation + torch.tensor(first, dtype=translation.dtype)
-            if floor:
+            metadata = {}
+            if clean:
+                poses, translation, report = clean_motion(poses, translation, tokenizer.config.fps, floor)
+                metadata["clean_up"] = report.to_dict()
+            elif floor:
                 translation = ground_translation(poses, translation, tokenizer.config.fps)
-            dances.append({"poses": poses.numpy(), "translation": translation.numpy()})
+            dances.append({"poses": poses.numpy(), "translation": translation.numpy(), "metadata": metadata})
         return dances
 
     def _frame_counts(self, outputs: Any, num_frames: Any, batch: int, steps: int) -> list[int]:

@@ -20,7 +20,7 @@ missing, in three places:
   the final ones. It uses the random numbers of the final codes: where the music meets the expectation, the dance does.
 
 Frames are final once returned. Where later codes would have changed them, the next frames continue from them in position and speed,
-and reach the new course within `BLEND_FRAMES` (`PoseStream`).
+and reach the new course within `BLEND_FRAMES` (`PoseStream`). Each frame is cleaned up by those before it, which takes no further delay.
 """
 
 import math
@@ -37,6 +37,7 @@ from torch import Tensor
 from .arguments_megadance import LENGTH_OPTIONS, check_generation, merge_generation, seed_number, whole_number
 from .audio_megadance import AudioError, LiveMix
 from .backends_megadance import check_backend
+from .clean_up_megadance import CleanUpStream
 from .codecs_megadance import decoder_reach
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import choose
@@ -339,10 +340,12 @@ class PoseStream:
     Args:
         tokenizer: a `MegaDanceTokenizer`.
         floor: keep the dancer on the floor, as far as the frames decoded so far determine it.
+        clean: clean each frame up, by those before it (`CleanUpStream`).
     """
 
-    def __init__(self, tokenizer: Any, floor: bool = True) -> None:
-        self.tokenizer, self.floor, self.frames = tokenizer, floor, 0
+    def __init__(self, tokenizer: Any, floor: bool = True, clean: bool = True) -> None:
+        self.tokenizer, self.floor, self.clean, self.frames = tokenizer, floor, clean, 0
+        self._clean_up = CleanUpStream(tokenizer.config.fps)
         self._reach = decoder_reach(tokenizer.config)
         # The last seconds of the returned frames: motion vectors, the path they sum up to, heights subtracted for the floor.
         self._motion, self._path, self._heights = (
@@ -385,6 +388,8 @@ class PoseStream:
         self._path = torch.cat((self._path, path[:count].float()))[-_FLOOR_ROWS:]
         self._heights = torch.cat((self._heights, heights[:count]))[-_FLOOR_ROWS:]
         self._next, self.frames = path[count], until
+        if self.clean:
+            chunk_poses, chunk_path = self._clean_up.push(chunk_poses, chunk_path)
         return DanceChunk(chunk_poses.numpy().copy(), chunk_path.numpy().copy(), begin)
 
 
@@ -425,7 +430,7 @@ class DanceStream:
         seed: the same music and the same seed give the same dance, whatever the size of the blocks.
         wait_codes: number of codes to wait for before frames are decoded; 0 or more.
         guess_codes: number of codes to foresee; 0 or more. Each costs a step of the generator.
-        floor: see `MegaDanceProcessor.post_process_motion`.
+        floor, clean: see `PoseStream`.
         generation: fields of the generation configuration: temperature, top_k, ...
 
     Raises:
@@ -443,6 +448,7 @@ class DanceStream:
         wait_codes: int = 0,
         guess_codes: int = GUESS_CODES,
         floor: bool = True,
+        clean: bool = True,
         **generation: Any,
     ) -> None:
         rate = check_rate(sampling_rate)
@@ -451,7 +457,7 @@ class DanceStream:
         self.guess_codes = whole_number("guess_codes", guess_codes)
         self._step, self._ahead = model.config.frames_per_code, model.config.music_lookahead
         self._codes = CodeStream(model, genre_id, seed, **generation)
-        self._poses = PoseStream(tokenizer, floor)
+        self._poses = PoseStream(tokenizer, floor, clean)
         self._music, self._mix = LiveMusic(extractor, rate, self._step), LiveMix(rate)
         self._pushed, self._finished = 0, False
 
@@ -473,7 +479,7 @@ class DanceStream:
         rhythm = self.model.base_model.encode_rhythm(rows[None])
         piece = slice(0, (1 + self._ahead) * self._step)
         codes = self._codes.foresee([(rows[piece], None if rhythm is None else rhythm[0, piece])] * 2)
-        PoseStream(self._poses.tokenizer, self._poses.floor).push(codes, self._step)
+        PoseStream(self._poses.tokenizer, self._poses.floor, self._poses.clean).push(codes, self._step)
 
     def push(self, block: Any) -> Iterator[DanceChunk]:
         """Add a block of music, and yield a chunk of the dance for each code step that it completes.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from megadance_hf import MegaDanceProcessor as PackageProcessor
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
+from megadance_hf.modeling.clean_up_megadance import clean_motion
 from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.genres_megadance import GenreError
@@ -293,7 +294,7 @@ def random_codes(batch: int, steps: int) -> SimpleNamespace:
 
 def test_without_floor_the_path_is_the_sum_of_the_decoded_velocities(processor, tokenizer):
     codes = random_codes(2, 5)
-    dances = processor.post_process_motion(codes, tokenizer, floor=False, start=(1.0, 2.0, 3.0))
+    dances = processor.post_process_motion(codes, tokenizer, floor=False, start=(1.0, 2.0, 3.0), clean=False)
     with torch.no_grad():
         poses, translation = motion_to_poses(tokenizer.decode(codes.upper_codes, codes.lower_codes))
     for dance, pose, path in zip(dances, poses, translation, strict=True):
@@ -303,10 +304,22 @@ def test_without_floor_the_path_is_the_sum_of_the_decoded_velocities(processor, 
 
 
 def test_a_dance_without_a_start_begins_on_the_floor_at_the_origin(processor, tokenizer):
-    (dance,) = processor.post_process_motion(random_codes(1, 3), tokenizer, floor=False)
+    (dance,) = processor.post_process_motion(random_codes(1, 3), tokenizer, floor=False, clean=False)
     assert dance["translation"][0, [0, 2]].tolist() == [0, 0]
     joints = joints_of(torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
     assert abs(joints[0, :, 1].min()) < 1e-6
+
+
+def test_dances_are_cleaned_unless_told_otherwise(processor, tokenizer):
+    codes = random_codes(1, 6)
+    (raw,) = processor.post_process_motion(codes, tokenizer, floor=False, clean=False)
+    (cleaned,) = processor.post_process_motion(codes, tokenizer)
+    poses, translation, report = clean_motion(torch.from_numpy(raw["poses"]), torch.from_numpy(raw["translation"]))
+    np.testing.assert_allclose(cleaned["poses"], poses.numpy(), atol=1e-5)
+    np.testing.assert_allclose(cleaned["translation"], translation.numpy(), atol=1e-5)
+    assert raw["metadata"] == {}
+    assert cleaned["metadata"] == {"clean_up": pytest.approx(report.to_dict(), abs=1e-3)}
+    assert processor.decode(codes, tokenizer)["metadata"].keys() == {"clean_up"}
 
 
 def test_padding_does_not_change_the_end_of_a_dance(processor, tokenizer):

@@ -9,6 +9,7 @@ import torch
 from helpers import click_song, noisy_song, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
+from megadance_hf.modeling.clean_up_megadance import CleanUpStream
 from megadance_hf.modeling.codecs_megadance import decoder_reach
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
@@ -104,8 +105,8 @@ def test_frames_after_waiting_are_those_of_one_decoding(floor):
     tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
     processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), ["waltz"])
     outputs = MegaDanceGenerateOutput(codes[:1], codes[1:])
-    expected = processor.post_process_motion(outputs, tokenizer, 317, floor=floor)[0]
-    stream, chunks = PoseStream(tokenizer, floor), []
+    expected = processor.post_process_motion(outputs, tokenizer, 317, floor=floor, clean=False)[0]
+    stream, chunks = PoseStream(tokenizer, floor, clean=False), []
     wait = decoder_reach(tokenizer.config) + (9 if floor else 0)  # nine codes: as far as the floor is seen
     for known in range(1, 41):
         chunk = stream.push(codes[:, :known], 8 * (known - wait))
@@ -118,7 +119,7 @@ def test_frames_after_waiting_are_those_of_one_decoding(floor):
 
 def test_early_frames_continue_without_a_jump():
     tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
-    streams = [PoseStream(tokenizer, floor) for floor in (True, False)]
+    streams = [PoseStream(tokenizer, floor, clean=False) for floor in (True, False)]
     dances = [whole(stream.push(codes[:, :known], 8 * known) for known in range(1, 41)) for stream in streams]
     speed = np.linalg.norm(np.diff(dances[0].joints(), axis=0), axis=-1).max(1)
     seams = np.arange(7, len(speed), 8)
@@ -131,6 +132,18 @@ def test_early_frames_continue_without_a_jump():
     assert np.mean(jumps) > 0.05, "or there would be nothing to blend"
     assert dances[0].joints()[..., 1].min() > -1e-4, "on the floor"
     assert np.array_equal(dances[0].poses, dances[1].poses)
+
+
+def test_chunks_are_cleaned_by_the_frames_before_them():
+    tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 20))
+    streams = [PoseStream(tokenizer, clean=clean) for clean in (False, True)]
+    raw, cleaned = ([stream.push(codes[:, :n], 8 * n) for n in range(1, 21)] for stream in streams)
+    clean_up = CleanUpStream()
+    for before, after in zip(raw, cleaned, strict=True):
+        poses, translation = clean_up.push(torch.from_numpy(before.poses), torch.from_numpy(before.translation))
+        np.testing.assert_array_equal(after.poses, poses.numpy())
+        np.testing.assert_array_equal(after.translation, translation.numpy())
+    assert not same(whole(raw), whole(cleaned))
 
 
 # --- music -----------------------------------------------------------------------------------------------------------

@@ -70,6 +70,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("--clip-stride", "N", COUNT, None, "frames between excerpts of a song (default: the protocol's)"),
         ("--songs", "N", COUNT, None, "number of songs (default: the protocol's)"),
     )
+    parser.add_argument(
+        "--clean", action="store_true", help="measure dances after the clean-up; without, as they were decoded"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -91,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     quiet_libraries()
     began = time.perf_counter()
-    names = ("classifier", "reference", "splits", "seeds", "seed", "clip_frames", "clip_stride", "songs")
+    names = ("classifier", "reference", "splits", "seeds", "seed", "clean", "clip_frames", "clip_stride", "songs")
     evaluation = evaluate(
         arguments.model or DEFAULT_MODEL,
         arguments.data,

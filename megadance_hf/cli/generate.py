@@ -64,6 +64,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-k", metavar="K", type=number(0, whole=True), help="sample from the K most likely codes only; 0: from all"
     )
+    parser.add_argument(
+        "--no-clean",
+        action="store_true",
+        help="leave the motion as it was decoded: spins and jumps are not bridged, feet not planted",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -100,6 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.genre and len(genres) > 1:
         print(f"no --genre given: dancing {genre} (the others: {', '.join(genres[1:])})")
     options = {name: getattr(arguments, name) for name in ("seed", "mode", "temperature", "top_k", "num")}
+    options["clean"] = not arguments.no_clean
     extractor = pipe.processor.feature_extractor
     if (SAMPLING_RATE, HOP_LENGTH) == (extractor.sampling_rate, extractor.hop_length):
         dances = pipe({"input_features": features}, genre, progress=True, **options)

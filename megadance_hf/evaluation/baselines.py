@@ -100,7 +100,7 @@ def baselines(
         rows["frozen_pose"].append(Dance(index, *still, genre))
         with torch.no_grad():
             codes = pipe.tokenizer.encode(torch.from_numpy(clip_motion(clip)[None]).to(pipe.tokenizer.device))
-        decoded = pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip))[0]
+        decoded = pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip), clean=False)[0]
         used = (codes.upper_codes[0].cpu().numpy(), codes.lower_codes[0].cpu().numpy())
         rows["tokenizer"].append(Dance(index, decoded["poses"], decoded["translation"], genre, codes=used))
     return rows, notes

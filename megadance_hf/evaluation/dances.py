@@ -177,10 +177,15 @@ def wrong_genres(excerpts: Sequence[Excerpt], genres: Sequence[str], seed: int) 
 
 
 class Dancer:
-    """Generates dances in batches; the same key and seed give the same dances, whatever else is evaluated."""
+    """Generates dances in batches; the same key and seed give the same dances, whatever else is evaluated.
 
-    def __init__(self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None):
-        self.pipe, self.seeds, self.seed, self.progress = pipe, seeds, seed, progress
+    They are left as they were decoded unless `clean`.
+    """
+
+    def __init__(
+        self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None, clean: bool = False
+    ):
+        self.pipe, self.seeds, self.seed, self.progress, self.clean = pipe, seeds, seed, progress, clean
 
     def __call__(self, key: str, requests: Sequence[Request]) -> list[Dance]:
         """`seeds` dances to each request, ordered by excerpt and seed."""
@@ -210,7 +215,7 @@ class Dancer:
             seed=seed,
             **sampling,
         )
-        dances = pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames)
+        dances = pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=self.clean)
         upper, lower = (np.asarray(torch.as_tensor(c).cpu()) for c in (outputs.upper_codes, outputs.lower_codes))
         steps = [-(-count // FRAMES_PER_CODE) for count in frames]
         return [d | {"codes": (u[:n], v[:n])} for d, u, v, n in zip(dances, upper, lower, steps, strict=True)]

@@ -85,6 +85,7 @@ def evaluate(
     splits: Sequence[str] = ("test",),
     seeds: int = 3,
     seed: int = 0,
+    clean: bool = False,
     clip_frames: int | None = None,
     clip_stride: int | None = None,
     songs: int | None = None,
@@ -105,6 +106,7 @@ def evaluate(
         splits: whose songs are danced to.
         seeds: number of dances to each song and genre.
         seed: of all randomness.
+        clean: measure dances after the clean-up, which is part of the pipeline but not of the paper's protocol.
         clip_frames, clip_stride, songs: instead of the protocol's.
         device: see `MusicToDancePipeline.from_pretrained`.
         progress: show progress bars.
@@ -171,10 +173,10 @@ def evaluate(
     count = len(generators) * (len(excerpts) + len(forced)) + sum(map(len, wrong.values()))
     with bar(count * seeds, "dance", "dancing") as shown:
         for name, generator in generators.items():
-            dancer = Dancer(generator, seeds, seed, shown.update)
+            dancer = Dancer(generator, seeds, seed, shown.update, clean)
             rows[name] = dancer("right", own_music(excerpts))
             forced_dances[name] = dancer("forced", forced)
-        dancer = Dancer(pipe, seeds, seed, shown.update)
+        dancer = Dancer(pipe, seeds, seed, shown.update, clean)
         for condition, requests in wrong.items():
             rows[condition] = dancer(condition, requests)
 
@@ -236,6 +238,7 @@ def evaluate(
             "reference": reference,
             "splits": list(splits),
             "seeds": seeds,
+            "clean": clean,
             "seed": seed,
             "dances_at_once": DANCES_AT_ONCE,
             "device": str(pipe.device),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from megadance_hf.modeling import kinematics_megadance as kinematics
+from megadance_hf.modeling.clean_up_megadance import clean_motion
 from megadance_hf.modeling.files_megadance import real_place, whole
 
 from . import formats, layouts
@@ -154,6 +155,34 @@ class Motion:
         grounded = kinematics.ground_translation(poses, translation, self.fps, window)
         return self._with(self.poses.copy(), grounded.numpy())
 
+    def cleaned(self, floor: bool = True, contacts: np.ndarray | None = None) -> Motion:
+        """The dance without glitches: spins and jumps are bridged, feet in contact with the floor stand, toes stay above it.
+
+        `metadata["clean_up"]` says what was changed (`CleanUpReport`), and `metadata["notes"]` has it as a sentence. Sound motion is
+        hardly changed.
+
+        Args:
+            floor: correct the height as `grounded` does; without, the floor has to be at y = 0.
+            contacts: (T, 2) or (T, 4) probabilities that toes, or ankles and toes, touch the floor; found from the motion when None.
+
+        Raises:
+            MotionError: `contacts` has another shape.
+        """
+        given = None if contacts is None else torch.as_tensor(np.asarray(contacts, np.float32))
+        arrays = torch.from_numpy(self.poses), torch.from_numpy(self.translation)
+        try:
+            poses, translation, report = clean_motion(*arrays, self.fps, floor, given)
+        except ValueError as error:
+            raise MotionError(str(error)) from None
+        motion = self._with(poses.numpy(), translation.numpy())
+        motion.metadata |= {"clean_up": report.to_dict(), "notes": self._notes([str(report)])}
+        return motion
+
+    def _notes(self, new: list[str]) -> list[str]:
+        """The notes in the metadata, and new ones."""
+        earlier = self.metadata.get("notes", [])
+        return [*(earlier if isinstance(earlier, list) else [earlier]), *new]
+
     def save(self, path: str | os.PathLike, music: Any = None, **options: Any) -> Path:
         """Write the motion in the format of the suffix of `path`; the file appears whole or not at all.
 
@@ -213,14 +242,13 @@ class Motion:
         from .files import read_motion
 
         loaded = read_motion(path, fps, up, MotionError)
-        metadata = loaded.metadata
-        if loaded.notes:
-            earlier = metadata.get("notes", [])
-            metadata = {**metadata, "notes": [*(earlier if isinstance(earlier, list) else [earlier]), *loaded.notes]}
         try:
-            return cls(loaded.poses, loaded.translation, loaded.fps, loaded.genre, metadata), loaded.notes
+            motion = cls(loaded.poses, loaded.translation, loaded.fps, loaded.genre, dict(loaded.metadata))
         except MotionError as error:
             raise MotionError(f"path={str(path)!r}: {error}") from None
+        if loaded.notes:
+            motion.metadata["notes"] = motion._notes(loaded.notes)
+        return motion, loaded.notes
 
     def _with(self, poses: np.ndarray, translation: np.ndarray) -> Motion:
         return Motion(poses, translation, fps=self.fps, genre=self.genre, metadata=dict(self.metadata))

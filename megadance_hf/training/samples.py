@@ -32,7 +32,7 @@ def dance_sampler(tokenizer: Any, clips: Sequence[Clip], folder: Path) -> Callab
         codes.upper_codes = codes.upper_codes.to(tokenizer.device)
         codes.lower_codes = codes.lower_codes.to(tokenizer.device)
         processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), config.genres, config.frames_per_code)
-        (dance,) = processor.post_process_motion(codes, tokenizer, frames)
+        (dance,) = processor.post_process_motion(codes, tokenizer, frames, clean=False)
         motion = Motion(**dance, fps=config.fps, genre=clip.genre)
         folder.mkdir(parents=True, exist_ok=True)
         motion.save(folder / f"epoch-{epoch:04d}.npz")

@@ -1,0 +1,563 @@
+"""Clean-up of decoded dances: glitches are bridged, supporting feet stand, toes stay above the floor.
+
+    poses, translation, report = clean_motion(poses, translation)
+
+A code can follow another that never followed it in training. Then the body spins within a frame, a limb or the root jumps, and feet
+slide. Deviation: the paper decodes codes (section 3.2) and leaves the motion as it is.
+
+1. Glitches (`_bridge`). A step between two frames is an outlier if it is faster than dancers are, or if it stands out from the steps
+   around it. A joint's rotation is bridged from the last good frame to the next by a cubic that keeps its angular velocity at both
+   ends; outliers of the root's velocity are interpolated, so a jump of the root vanishes from its path.
+2. Ends (`_smooth_ends`). The decoder sees nothing beyond its ends: the first and last frames are smoothed if they are rougher than the
+   others.
+3. Floor: `ground_translation`.
+4. Feet (`_plant`). Contacts are found by height and speed of the toe joints, with hysteresis. The root follows the feet in contact (for
+   some seconds only: in the long run the path is the decoded one). Two-bone inverse kinematics does the rest: the toe stays at its
+   anchor, the foot keeps its orientation, the knee bends in its own plane. Corrections ease in and out between contacts, and a foot that
+   moves fast is lifted off the floor.
+
+`CleanUpStream` is the part of it that needs no future frames.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .kinematics_megadance import (
+    FOOT_JOINTS,
+    NUM_JOINTS,
+    PARENTS,
+    REST_OFFSETS,
+    axis_angle_to_matrix,
+    floor_heights,
+    forward_kinematics,
+    matrix_to_axis_angle,
+)
+
+# Steps per frame at 30 frames per second, in radians and metres. Captured ballroom dances reach 0.64, 0.41 and 0.11.
+_FASTEST_TURN, _FASTEST_JOINT, _FASTEST_ROOT = 0.66, 0.38, 0.13
+# A smaller step is an outlier if it exceeds this, and so many times the usual step around it.
+_SMALL_TURN, _SMALL_ROOT, _STANDS_OUT = 0.38, 0.06, 4.0
+_BRIDGE_TURN = 0.28  # mean turn of a bridge
+_BRIDGE_ROUNDS = 5  # each one wider than the last, while steps are too large
+_END_FRAMES, _END_PASSES = 8, 8
+
+# Of a toe joint, metres and m/s: a contact is a run of frames below the second numbers, and somewhere below the first.
+_CONTACT_HEIGHT, _CONTACT_SPEED = (0.03, 0.05), (0.2, 0.4)
+_SLIDING_SPEED = (0.6, 1.0)  # the same for the root's correction: before it, supporting feet slide
+_SHORTEST_CONTACT = 0.12  # seconds
+_TRUST_SPEED = 0.3  # m/s: of two feet in contact the root follows the one that is slower than this
+_ROOT_SMOOTHING, _ROOT_MEMORY = 0.07, 2.0  # seconds
+_EASE = 0.27  # seconds in which a correction ends after a contact
+_LONGEST_SLIDE = 0.12  # metres of steady sliding within a contact that are taken away
+_LARGEST_CORRECTION = 0.15  # metres
+_SWING_SPEED, _SWING_HEIGHT = (0.4, 0.8), 0.04  # m/s from which on, and at which, a moving foot is lifted this high
+# Share of a leg's length up to which corrections may stretch it freely, and at all: a knee near the end of its range pops.
+_SOFT_REACH, _FULL_REACH = 0.95, 0.985
+
+_HIPS, _KNEES, _ANKLES, _TOES = [1, 2], [4, 5], [7, 8], list(FOOT_JOINTS)
+
+
+@dataclass
+class CleanUpReport:
+    """What a clean-up changed.
+
+    Attributes:
+        changed: share of frames in which a joint moved by more than a centimetre relative to the pelvis.
+        bridged: share of frames that were replaced because of a glitch.
+        planted: share of frames with a foot in contact with the floor.
+        largest_move: the farthest that a joint moved relative to the pelvis, metres.
+        largest_shift: the farthest that the pelvis moved, metres.
+    """
+
+    changed: float
+    bridged: float
+    planted: float
+    largest_move: float
+    largest_shift: float
+
+    def __str__(self) -> str:
+        return (
+            f"cleaned up: {self.changed:.0%} of the frames changed by more than 1 cm, {self.bridged:.1%} bridged; joints moved by up to "
+            f"{self.largest_move:.2f} m, the path by up to {self.largest_shift:.2f} m"
+        )
+
+    def to_dict(self) -> dict[str, float]:
+        """The attributes, rounded, for JSON."""
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+@torch.no_grad()
+def clean_motion(
+    poses: Tensor, translation: Tensor, fps: float = 30.0, floor: bool = True, contacts: Tensor | None = None
+) -> tuple[Tensor, Tensor, CleanUpReport]:
+    """Remove glitches, sliding feet and toes below the floor, on the CPU. A motion without any is hardly changed.
+
+    Args:
+        poses: [T, 24, 3] float32, axis-angle, radians.
+        translation: [T, 3] float32, of the pelvis, metres, Y up.
+        fps: frames per second.
+        floor: put the dance on the floor as well (`ground_translation`); without, its floor is taken to be y = 0.
+        contacts: probabilities of contact [T, 2] of the toes, or [T, 4] in the order of `CONTACT_JOINTS` (the toes count); None finds
+            contacts by height and speed.
+
+    Returns:
+        poses and translation of the same shapes, and what was changed. The pelvis of the first frame keeps its x and z.
+
+    Raises:
+        ValueError: `contacts` has another shape.
+    """
+    frames = len(poses)
+    if contacts is not None and tuple(contacts.shape) not in ((frames, 2), (frames, 4)):
+        raise ValueError(f"contacts has shape {tuple(contacts.shape)}: give ({frames}, 2) or ({frames}, 4)")
+    before = axis_angle_to_matrix(poses)
+    rotations, path, bridged = _bridge(before, translation, fps)
+    rotations, path = _smooth_ends(rotations, path)
+    if floor:
+        lowest = forward_kinematics(rotations, path)[..., 1].amin(-1)
+        path = path - F.pad(floor_heights(lowest, fps)[:, None], (1, 1))
+    rotations, path, contact = _plant(rotations, path, fps, None if contacts is None else contacts[:, -2:])
+    turned = (rotations != before).any(-1).any(-1)
+    cleaned = poses.clone()
+    cleaned[turned] = matrix_to_axis_angle(rotations[turned])
+    origin = torch.zeros_like(path)
+    moved = (forward_kinematics(rotations, origin) - forward_kinematics(before, origin)).norm(dim=-1).amax(-1)
+    report = CleanUpReport(
+        changed=float((moved > 0.01).float().mean()),
+        bridged=float(bridged.float().mean()),
+        planted=float(contact.any(-1).float().mean()),
+        largest_move=float(moved.max()),
+        largest_shift=float((path - translation).norm(dim=-1).max()),
+    )
+    return cleaned, path, report
+
+
+# --- glitches --------------------------------------------------------------------------------------------------------
+
+
+def _outliers(steps: Tensor, fastest: float, small: float) -> Tensor:
+    """Which steps [N, columns] are too large, or stand out from the six steps beside them.
+
+    They are compared with the third largest of the six, because a glitch of one or two frames makes two large steps.
+    """
+    beside = F.pad(steps.T[None], (3, 3), mode="replicate")[0].unfold(-1, 7, 1)
+    usual = beside[..., [0, 1, 2, 4, 5, 6]].topk(3).values[..., 2].T
+    return (steps > fastest) | ((steps > small) & (steps > _STANDS_OUT * usual))
+
+
+def _angles(first: Tensor, second: Tensor) -> Tensor:
+    """Angles [...] between rotations [..., 3, 3], radians."""
+    # |R - S| = 2 sqrt(2) sin(angle / 2) is accurate near 0 as well
+    return 2 * torch.asin(((second - first).flatten(-2).norm(dim=-1) / 8**0.5).clamp(max=1))
+
+
+def _bridge(rotations: Tensor, path: Tensor, fps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotations and path without outliers, and which frames were replaced [T]."""
+    frames, scale = len(path), 30 / fps
+    bridged = torch.zeros(frames, dtype=torch.bool)
+    if frames < 3:
+        return rotations, path, bridged
+    steps = path.diff(dim=0)
+    bad = _outliers(steps.norm(dim=-1, keepdim=True), _FASTEST_ROOT * scale, _SMALL_ROOT * scale)[:, 0]
+    if bad.any() and not bad.all():
+        path = torch.cat((path[:1], path[0] + _interpolate(steps, ~bad).cumsum(0)))
+        bridged[1:] |= bad
+    rotations = rotations.clone()
+    for attempt in range(_BRIDGE_ROUNDS):
+        turns = _angles(rotations[:-1], rotations[1:])
+        small = (
+            _SMALL_TURN if attempt == 0 else _FASTEST_TURN
+        )  # what is left after the first round only has to be slow enough
+        bad = _outliers(turns, _FASTEST_TURN * scale, small * scale)
+        far = forward_kinematics(rotations, path).diff(dim=0).norm(dim=-1) > _FASTEST_JOINT * scale
+        for joint in far.any(0).nonzero()[:, 0].tolist():
+            above = joint
+            while (above := PARENTS[above]) >= 0:
+                bad[:, above] |= far[:, joint]
+        if not bad.any():
+            break
+        for joint in bad.any(0).nonzero()[:, 0].tolist():
+            for first, last in _runs(bad[:, joint], gap=round(4 / scale)):
+                turn = max(
+                    float(turns[first, joint]), float(_angles(rotations[first, joint], rotations[last + 1, joint]))
+                )
+                missing = max(0.0, turn / (_BRIDGE_TURN * scale) - (last - first))
+                width = round((1 + 2 * attempt) / scale + missing / 2)
+                begin, end = max(0, first - width), min(frames - 1, last + 1 + width)
+                rotations[begin : end + 1, joint] = _lead(rotations[:, joint], begin, end, 0.2 * scale)
+                bridged[begin + 1 : end] = True
+    return rotations, path, bridged
+
+
+def _lead(rotations: Tensor, begin: int, end: int, fastest: float) -> Tensor:
+    """[end - begin + 1, 3, 3]: from the rotation of one frame to another's, with the angular velocities there, up to `fastest`."""
+
+    def turn(first: int, second: int) -> Tensor:
+        if first < 0 or second >= len(rotations):
+            return rotations.new_zeros(3)
+        return matrix_to_axis_angle(rotations[first].T @ rotations[second])
+
+    frames = end - begin
+    t = torch.arange(frames + 1, dtype=rotations.dtype)[:, None] / frames
+    before, after = (
+        speed * (fastest / speed.norm().clamp(min=fastest)) for speed in (turn(begin - 1, begin), turn(end, end + 1))
+    )
+    # the four functions of a cubic Hermite spline
+    across = axis_angle_to_matrix(t * t * (3 - 2 * t) * turn(begin, end))
+    leave, arrive = frames * t * (1 - t) ** 2 * before, frames * t * t * (t - 1) * after
+    return rotations[begin] @ across @ axis_angle_to_matrix(leave) @ axis_angle_to_matrix(arrive)
+
+
+def _runs(marked: Tensor, gap: int = 1) -> list[tuple[int, int]]:
+    """First and last index of each run of marked entries [N]; runs at most `gap` indices apart are one."""
+    index = marked.nonzero()[:, 0]
+    cuts = (index.diff() > max(gap, 1)).nonzero()[:, 0]
+    firsts, lasts = (
+        index[F.pad(cuts + 1, (1, 0))[: len(index)]],
+        index[torch.cat((cuts, cuts.new_tensor([-1])))[: len(index)]],
+    )
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+def _nearest(known: Tensor) -> tuple[Tensor, Tensor]:
+    """For each entry [N] the indices of the known ones before and after it, or itself; beyond the ends the other one."""
+    index, count = torch.arange(len(known)), len(known)
+    before = torch.where(known, index, -1).cummax(0).values
+    after = torch.where(known, index, count).flip(0).cummin(0).values.flip(0)
+    return torch.where(before < 0, after, before), torch.where(after == count, before, after)
+
+
+def _interpolate(values: Tensor, known: Tensor) -> Tensor:
+    """The `known` values [N, columns], linear between them and constant beyond."""
+    before, after = _nearest(known)
+    weight = (torch.arange(len(values)) - before) / (after - before).clamp(min=1)
+    return torch.lerp(values[before], values[after], weight.clamp(0, 1)[:, None])
+
+
+# --- ends ------------------------------------------------------------------------------------------------------------
+
+
+def _smooth_ends(rotations: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and last frames, smoothed while they are rougher than the others."""
+    count = _END_FRAMES
+    if len(path) < 6 * count:
+        return rotations, path
+    # three quarters of all other windows of as many frames are smoother than this
+    roughness = forward_kinematics(rotations, path).diff(n=3, dim=0).norm(dim=-1).mean(-1)
+    usual = F.avg_pool1d(roughness[None, count:-count], count - 1, stride=1).quantile(0.75)
+    columns = torch.cat((rotations.flatten(1), path), 1)
+    head, tail = (_smooth_start(end, usual) for end in (columns[: 2 * count], columns[-2 * count :].flip(0)))
+    columns = torch.cat((head, columns[2 * count : -2 * count], tail.flip(0)))
+    return columns[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3)), columns[:, -3:]
+
+
+def _smooth_start(columns: Tensor, usual: Tensor) -> Tensor:
+    """Whittaker's smoother, ever stronger: the nearer to the end, the less a frame counts against its third difference."""
+    weight = torch.logspace(-2, 5, len(columns), dtype=torch.double)
+    bend = torch.eye(len(columns), dtype=torch.double).diff(n=3, dim=0)
+    smooth, joints = columns, _joints(columns)
+    for strength in range(_END_PASSES):
+        if _joints(smooth)[: _END_FRAMES + 2].diff(n=3, dim=0).norm(dim=-1).mean() <= usual:
+            break
+        system = weight.diag() + 0.01 * 4.0**strength * bend.T @ bend
+        smoother = _to_rotations(torch.linalg.solve(system, weight[:, None] * columns.double()).to(columns.dtype))
+        if (_joints(smoother) - joints).norm(dim=-1).max() > _LARGEST_CORRECTION:
+            break
+        smooth = smoother
+    return smooth
+
+
+def _joints(columns: Tensor) -> Tensor:
+    return forward_kinematics(columns[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3)), columns[:, -3:])
+
+
+def _to_rotations(columns: Tensor) -> Tensor:
+    """Columns whose matrices, almost rotations, are made rotations: Newton's iteration for the polar factor."""
+    matrices = columns[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3))
+    for _ in range(4):
+        matrices = 1.5 * matrices - 0.5 * matrices @ matrices.mT @ matrices
+    return torch.cat((matrices.flatten(1), columns[:, -3:]), 1)
+
+
+# --- feet ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Legs:
+    """World rotations [T, 2, 3, 3] of the bones of both legs, and positions [T, 2, 3] of their joints."""
+
+    thigh: Tensor
+    shin: Tensor
+    foot: Tensor
+    hip: Tensor
+    knee: Tensor
+    ankle: Tensor
+    toe: Tensor
+
+
+def _pose_legs(rotations: Tensor, path: Tensor) -> _Legs:
+    offsets = path.new_tensor(REST_OFFSETS)
+
+    def end_of(joint: Tensor, bone: Tensor, ends: list[int]) -> Tensor:
+        return joint + (bone @ offsets[ends][..., None])[..., 0]
+
+    pelvis = rotations[:, :1]
+    thigh = pelvis @ rotations[:, _HIPS]
+    shin = thigh @ rotations[:, _KNEES]
+    foot = shin @ rotations[:, _ANKLES]
+    hip = end_of(path[:, None], pelvis, _HIPS)
+    knee = end_of(hip, thigh, _KNEES)
+    ankle = end_of(knee, shin, _ANKLES)
+    return _Legs(thigh, shin, foot, hip, knee, ankle, end_of(ankle, foot, _TOES))
+
+
+def _blur(values: Tensor, sigma: float) -> Tensor:
+    """Gaussian mean over time of values [T, ...]; `sigma` in frames."""
+    reach = round(3 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=values.dtype) / max(sigma, 1e-6)) ** 2)
+    padded = F.pad(values.reshape(len(values), -1).T[:, None], (reach, reach), mode="replicate")
+    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.reshape(values.shape)
+
+
+def _speeds(toes: Tensor, fps: float) -> Tensor:
+    """Horizontal speed [T, 2] of toes [T, 2, 3], m/s: the smaller one of the steps to a frame and from it."""
+    if len(toes) < 2:
+        return torch.zeros_like(toes[..., 0])
+    steps = _blur(toes, 0.03 * fps)[..., [0, 2]].diff(dim=0).norm(dim=-1).T * fps
+    return torch.minimum(F.pad(steps, (1, 0), mode="replicate"), F.pad(steps, (0, 1), mode="replicate")).T
+
+
+def _find_contacts(toes: Tensor, fps: float, given: Tensor | None, speeds: tuple[float, float]) -> Tensor:
+    """Which toes [T, 2, 3] are in contact with the floor, [T, 2]: runs of frames in which that is possible, and once sure."""
+    if given is None:
+        speed, height = _speeds(toes, fps), toes[..., 1]
+        sure, possible = ((height < high) & (speed < fast) for high, fast in zip(_CONTACT_HEIGHT, speeds, strict=True))
+    else:
+        sure, possible = given > 0.6, given > 0.4
+    contact = torch.zeros_like(possible)
+    shortest = min(len(toes), _SHORTEST_CONTACT * fps)
+    for foot in range(2):
+        seen = F.pad(sure[:, foot].cumsum(0), (1, 0)).tolist()
+        for first, last in _runs(possible[:, foot]):
+            contact[first : last + 1, foot] = last + 1 - first >= shortest and seen[last + 1] > seen[first]
+    return contact
+
+
+def _plant(rotations: Tensor, path: Tensor, fps: float, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotations and path with which feet in contact stand, and the contacts [T, 2]."""
+    toes = _pose_legs(rotations, path).toe
+    shift = _follow_feet(toes, _find_contacts(toes, fps, given, _SLIDING_SPEED), fps, sure=given is not None)
+    path = path + shift
+    legs = _pose_legs(rotations, path)
+    contact = _find_contacts(legs.toe, fps, given, _CONTACT_SPEED)
+    return _move_feet(rotations, legs, _corrections(legs.toe, contact, fps)), path, contact
+
+
+def _follow_feet(toes: Tensor, contact: Tensor, fps: float, sure: bool) -> Tensor:
+    """Horizontal shift of the root [T, 3] with which the feet in contact slide less; it begins with 0.
+
+    If the contacts are not `sure`, the slower one of two feet counts more.
+    """
+    if len(toes) < 2 or not contact.any():
+        return torch.zeros_like(toes[:, 0])
+    steps = toes.diff(dim=0) * toes.new_tensor([1, 0, 1])
+    weight = (contact[1:] & contact[:-1]).to(toes.dtype)
+    if not sure:
+        weight = weight / (1 + (_blur(steps, 0.03 * fps).norm(dim=-1) * fps / _TRUST_SPEED).square()).square()
+    slide = _blur((steps * weight[..., None]).sum(1), _ROOT_SMOOTHING * fps)
+    slide = slide / (_blur(weight.sum(1), _ROOT_SMOOTHING * fps) + 0.02)[:, None]
+    shift = -F.pad(slide.cumsum(0), (0, 0, 1, 0))
+    shift = shift - _blur(shift, _ROOT_MEMORY * fps)
+    return shift - shift[0]
+
+
+def _corrections(toes: Tensor, contact: Tensor, fps: float) -> Tensor:
+    """By how much each toe has to move [T, 2, 3]: onto its anchor while in contact, and off the floor while it moves fast."""
+    moves = torch.zeros_like(toes)
+    for foot in range(2):
+        toe, move = toes[:, foot], moves[:, foot]
+        for first, last in _runs(contact[:, foot]):
+            run = toe[first : last + 1]
+            anchor = run.median(0).values
+            anchor[1].clamp_(min=0)
+            # a foot that slides too far goes on sliding, only slower
+            t = torch.linspace(-0.5, 0.5, len(run), dtype=run.dtype)[:, None]
+            slide = (t * (run - run.mean(0))).sum(0) / t.square().sum().clamp(min=1e-9) * run.new_tensor([1, 0, 1])
+            left = (1 - _LONGEST_SLIDE / slide.norm().clamp(min=_LONGEST_SLIDE)) * slide
+            move[first : last + 1] = anchor + t * left - run
+        moves[:, foot] = _ease(move, contact[:, foot], max(1, round(_EASE * fps)))
+    moves = moves * (_LARGEST_CORRECTION / moves.norm(dim=-1, keepdim=True).clamp(min=_LARGEST_CORRECTION))
+    moved = toes + moves
+    slow, fast = _SWING_SPEED
+    swing = ((_speeds(moved, fps) - slow) / (fast - slow)).clamp(0, 1) * ~contact
+    lift = (_SWING_HEIGHT * _blur(swing, 0.04 * fps) - moved[..., 1]).clamp(0, _LARGEST_CORRECTION)
+    return moves + lift[..., None] * toes.new_tensor([0, 1, 0])
+
+
+def _ease(moves: Tensor, contact: Tensor, ease: int) -> Tensor:
+    """Moves [T, 3] of a foot in contact; elsewhere they go to 0 within `ease` frames, with the speed that they have at the contact."""
+    if not contact.any():
+        return moves
+    index = torch.arange(len(moves))
+    before, after = _nearest(contact)
+    between = (before < index) & (after > index)
+    span = torch.where(between, (after - before).clamp(max=ease), ease)
+    eased = moves.clone()
+    for near, sign in ((before, 1), (after, -1)):
+        distance = (index - near) * sign
+        t = (distance / span).clamp(max=1)[:, None]
+        inside = (near - sign).clamp(0, len(moves) - 1)
+        speed = torch.where(contact[inside][:, None], moves[near] - moves[inside], 0)
+        speed = speed * (0.02 / speed.norm(dim=-1, keepdim=True).clamp(min=0.02))
+        part = moves[near] * (1 - t * t * (3 - 2 * t)) + speed * span[:, None] * t * (1 - t) ** 2
+        eased += torch.where(((distance > 0) & (distance < span))[:, None], part, 0)
+    return eased
+
+
+def _move_feet(rotations: Tensor, legs: _Legs, moves: Tensor) -> Tensor:
+    """Rotations with which the feet are moved by `moves` [T, 2, 3] and keep their orientation: two-bone inverse kinematics."""
+    changed = (moves.abs() > 1e-6).flatten(1).any(-1)
+    if not changed.any():
+        return rotations
+    thigh, shin, foot, hip, knee, ankle, pelvis, moves = (
+        part[changed].double()  # the angle of a knee that is almost straight needs the digits
+        for part in (legs.thigh, legs.shin, legs.foot, legs.hip, legs.knee, legs.ankle, rotations[:, :1], moves)
+    )
+    upper, lower, goal = knee - hip, ankle - knee, ankle + moves - hip
+    long, short = upper.norm(dim=-1), lower.norm(dim=-1)
+    stretched = long + short
+    # no leg is stretched beyond _FULL_REACH, or beyond what it was
+    now, wanted = (ankle - hip).norm(dim=-1) / stretched, goal.norm(dim=-1) / stretched
+    soft = now.clamp(min=_SOFT_REACH)
+    room = (now.clamp(min=_FULL_REACH) - soft).clamp(min=1e-9)
+    reach = torch.where(wanted > soft, soft + room * (1 - torch.exp((soft - wanted) / room)), wanted) * stretched
+    # The knee turns about the normal of the leg's plane, which the knee's hinge helps to find where the leg is straight.
+    axis = F.normalize(torch.linalg.cross(upper, lower) / (long * short)[..., None] + 0.1 * thigh[..., 0], dim=-1)
+    # Turned by an angle, the lower leg makes |upper + lower|^2 = long^2 + short^2 + 2 (along + radius cos(angle - straight)).
+    along = (upper * axis).sum(-1) * (lower * axis).sum(-1)
+    cosine, sine = (upper * lower).sum(-1) - along, (upper * torch.linalg.cross(axis, lower)).sum(-1)
+    radius, straight = torch.hypot(cosine, sine), torch.atan2(sine, cosine)
+    bend = torch.acos((((reach.square() - long.square() - short.square()) / 2 - along) / radius).clamp(-1, 1))
+    # A knee that is bent backwards stays so if the leg keeps its length, and bends forwards as it becomes shorter.
+    back = straight.clamp(min=0)
+    forwards = (bend.square() - back.square()).clamp(min=0).sqrt()
+    bend = torch.where(back > 0, forwards - back * (1 - forwards / 0.3).clamp(min=0), bend)
+    turn = axis_angle_to_matrix(axis * (straight + bend)[..., None])
+    swing = _shortest_turn(upper + (turn @ lower[..., None])[..., 0], goal)
+    thigh, shin = swing @ thigh, swing @ turn @ shin
+    part = rotations[changed]
+    part[:, _HIPS + _KNEES + _ANKLES] = torch.cat((pelvis.mT @ thigh, thigh.mT @ shin, shin.mT @ foot), 1).to(
+        part.dtype
+    )
+    rotations = rotations.clone()
+    rotations[changed] = part
+    return rotations
+
+
+def _shortest_turn(first: Tensor, second: Tensor) -> Tensor:
+    """The smallest rotation [..., 3, 3] that turns one vector [..., 3] into the direction of another."""
+    axis = torch.linalg.cross(first, second)
+    size = axis.norm(dim=-1, keepdim=True)
+    angle = torch.atan2(size, (first * second).sum(-1, keepdim=True))
+    return axis_angle_to_matrix(axis / size.clamp(min=1e-12) * angle)
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+# Radians per frame at 30 frames per second: a joint that turns faster than the first follows with the second.
+_STREAM_TURN, _CATCH_UP = 0.52, 0.3
+# Per second: how fast the root follows the feet, a foot in contact is held, and its anchor goes with a foot that slides far.
+_FOLLOW, _GRIP, _DRAG = 8.0, 9.0, 6.0
+_MEMORY = 0.85  # of a foot's correction, per frame at 30 frames per second after its contact
+
+
+class CleanUpStream:
+    """The causal part of `clean_motion`, without delay: each frame is cleaned by the frames before it.
+
+    A joint that turns too fast follows at a limited speed. A step of the root that is too large is replaced by the step before. A foot
+    in contact is held where its contact began, and less the farther it slides; its correction fades after the contact.
+
+    Args:
+        fps: frames per second.
+    """
+
+    def __init__(self, fps: float = 30.0) -> None:
+        self.fps = fps
+        self._rotations: Tensor | None = None  # of the last frame, as returned
+        self._late = torch.zeros(NUM_JOINTS, dtype=torch.bool)  # which joints follow
+        self._given, self._path, self._step = torch.zeros(3), torch.zeros(3), torch.zeros(3)
+        self._toes, self._contact = torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool)
+        self._grip = torch.zeros(2)  # how firmly a foot in contact is held, 0 to 1
+        self._slide, self._shift = torch.zeros(3), torch.zeros(3)
+        self._anchors, self._moves = torch.zeros(2, 3), torch.zeros(2, 3)
+
+    @torch.no_grad()
+    def push(self, poses: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+        """The next frames, cleaned: poses [frames, 24, 3] and translation [frames, 3], any number of frames."""
+        if not len(poses):
+            return poses, translation
+        before = axis_angle_to_matrix(poses)
+        first = self._rotations is None
+        if first:
+            self._rotations, self._given, self._path = before[0], translation[0], translation[0]
+        rotations = torch.stack([self._limit_turns(frame) for frame in before])
+        path = torch.stack([self._limit_step(place) for place in translation])
+        legs = _pose_legs(rotations, path)
+        if first:
+            self._toes = legs.toe[0]
+        shifts, moves = zip(*[self._hold_feet(toes) for toes in legs.toe], strict=True)
+        rotations = _move_feet(rotations, legs, torch.stack(moves))
+        turned = (rotations != before).any(-1).any(-1)
+        cleaned = poses.clone()
+        cleaned[turned] = matrix_to_axis_angle(rotations[turned])
+        return cleaned, path + torch.stack(shifts)
+
+    def _limit_turns(self, rotations: Tensor) -> Tensor:
+        last, scale = self._rotations, 30 / self.fps
+        angles = _angles(last, rotations)
+        self._late = (angles > _STREAM_TURN * scale) | (self._late & (angles > _CATCH_UP * scale))
+        if self._late.any():
+            turns = matrix_to_axis_angle(last.mT @ rotations) * (_CATCH_UP * scale / angles.clamp(min=1e-6))[:, None]
+            rotations = torch.where(self._late[:, None, None], last @ axis_angle_to_matrix(turns), rotations)
+        self._rotations = rotations
+        return rotations
+
+    def _limit_step(self, place: Tensor) -> Tensor:
+        step = place - self._given
+        if step.norm() > _FASTEST_ROOT * 30 / self.fps:
+            step = torch.stack((self._step[0], step[1], self._step[2]))  # the height is that of the floor's correction
+        self._given, self._step, self._path = place, step, self._path + step
+        return self._path
+
+    def _hold_feet(self, toes: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift of the root [3] and moves of the toes [2, 3] in the frame with these toes [2, 3]."""
+        flat, fps = toes.new_tensor([1, 0, 1]), self.fps
+        steps, self._toes = (toes - self._toes) * flat, toes
+        speeds = steps.norm(dim=-1) * fps
+        near = (toes[:, 1] < _CONTACT_HEIGHT[1]) & (speeds < _SLIDING_SPEED[1])
+        weight = near / (1 + (speeds / _TRUST_SPEED).square()).square()
+        slide = (steps * weight[:, None]).sum(0) / (weight.sum() + 0.02)
+        self._slide = torch.lerp(self._slide, slide, min(1.0, _FOLLOW / fps))
+        last, self._shift = self._shift, (self._shift - self._slide) * max(0.0, 1 - 1 / (_ROOT_MEMORY * fps))
+        toes, speeds = toes + self._shift, (steps + self._shift - last).norm(dim=-1) * fps
+        limits = zip(_CONTACT_HEIGHT, _CONTACT_SPEED, strict=True)
+        sure, possible = ((toes[:, 1] < height) & (speeds < speed) for height, speed in limits)
+        contact = torch.where(self._contact, possible, sure)
+        moved = toes + self._moves
+        moved[:, 1].clamp_(min=0)
+        self._anchors = torch.where((contact & ~self._contact)[:, None], moved, self._anchors)
+        fading = self._moves * _MEMORY ** (30 / fps)
+        self._grip = torch.where(contact, (self._grip + _GRIP / fps).clamp(max=1), 0)
+        moves = torch.where(
+            contact[:, None], torch.lerp(self._moves, self._anchors - toes, self._grip[:, None]), fading
+        )
+        size = moves.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        moves = torch.where(
+            contact[:, None], moves * (_LONGEST_SLIDE / size) * torch.tanh(size / _LONGEST_SLIDE), moves
+        )
+        moves[:, 1] = torch.maximum(moves[:, 1], -toes[:, 1])
+        self._anchors = torch.lerp(self._anchors, toes + moves, min(1.0, _DRAG / fps))
+        self._contact, self._moves = contact, moves
+        return self._shift, moves
