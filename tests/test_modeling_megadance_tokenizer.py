@@ -306,6 +306,13 @@ def test_codes_do_not_know_where_the_body_faces(angles, contacts):
     assert torch.equal(model.decode(codes.upper_codes, codes.lower_codes, heading * 0), model.decode(*codes.values()))
 
 
+def test_losses_of_bodies_do_not_know_it_either():
+    model, motion = turning(joint_loss_root="none"), some_motion().double()
+    losses = [model(m).losses for m in (motion, turn_motion(motion, torch.ones(2, 1, dtype=torch.double)))]
+    for name in ("smpl", "joint"):
+        torch.testing.assert_close(*(each[name] for each in losses))
+
+
 @pytest.mark.parametrize("contacts", [False, True])
 @pytest.mark.parametrize("upsampling", ["transposed", "linear"])
 def test_pieces_with_the_heading_at_their_start_are_the_whole(contacts, upsampling):
