@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if settings.statistics == "released":
         statistics = Statistics.released(clips, segments.length, segments.stride)
     else:
-        statistics = Statistics.from_clips(clips, mirror=segments.mirror)
+        statistics = Statistics.from_clips(clips, mirror=segments.mirror, heading=config.heading)
 
     # model
     torch.manual_seed(training.seed)

@@ -123,14 +123,14 @@ class PlainDecoder(nn.Module):
 
 
 class BodyPartCodec(nn.Module):
-    """Encoder, quantizer and decoder of one body part, whose motion has `size` columns."""
+    """Encoder, quantizer and decoder of one body part, whose motion has `size` columns; `extra` ones are decoded beside it."""
 
-    def __init__(self, config: MegaDanceTokenizerConfig, size: int):
+    def __init__(self, config: MegaDanceTokenizerConfig, size: int, extra: int = 0):
         super().__init__()
         residual = config.codec == "residual"
         self.encoder = (ResidualEncoder if residual else PlainEncoder)(config, size)
         self.quantizer: Quantizer = find_quantizer(config.quantizer)(config)
-        self.decoder = (ResidualDecoder if residual else PlainDecoder)(config, size)
+        self.decoder = (ResidualDecoder if residual else PlainDecoder)(config, size + extra)
 
     def hidden(self, part: Tensor) -> Tensor:
         """Normalised motion (batch, frames, size) -> vectors before the quantizer (batch, frames / 8, code_size)."""
@@ -141,14 +141,14 @@ class BodyPartCodec(nn.Module):
         return self.quantizer.encode(self.hidden(part))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (batch, steps) -> normalised motion (batch, 8 * steps, size)."""
+        """Codes (batch, steps) -> normalised motion (batch, 8 * steps, size + extra)."""
         return self._decode(self.quantizer.decode(codes))
 
     def _decode(self, quantized: Tensor) -> Tensor:
         return self.decoder(quantized.transpose(1, 2)).transpose(1, 2)
 
     def forward(self, part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised motion -> its reconstruction, of the same shape; codes (batch, frames / 8); the quantizer's loss."""
+        """Normalised motion -> its reconstruction with the extra columns; codes (batch, frames / 8); the quantizer's loss."""
         quantized, codes, loss = self.quantizer(self.hidden(part))
         return self._decode(quantized), codes, loss
 
@@ -161,4 +161,7 @@ def decoder_reach(config: MegaDanceTokenizerConfig) -> int:
     for _ in range(config.num_downsamples):
         reach += (dilations + 1) / rate + linear / (2 * rate)
         rate *= 2
-    return math.ceil(reach + residual / rate)
+    reach += residual / rate
+    if config.contacts:  # a frame is planted by its foot steps and its neighbours', see `plant_root`
+        reach += 2 / rate
+    return math.ceil(reach)

@@ -164,13 +164,25 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
             at the root *velocity* (released code), or on the integrated root path (the paper's text).
         root_path_weight (`float`): weight of an additional L1 loss on the integrated root path, metres. Not in the
             paper (0 there); it cures the slow drift and the flattened vertical bob of small models.
-        rest_offsets (`list`, *optional*): (24, 3) skeleton of the joint loss, metres; the neutral SMPL rest pose when None.
+        heading (`"absolute"` or `"turn"`): the root's rotation and velocity are coded in the world (paper, section 3.1), or seen
+            from the body, with the turn about the vertical from frame to frame, which is summed up in decoding
+            (`to_body_motion`). Not in the paper: a step has the same codes in every direction, and no two codes make a body spin
+            within a frame. With `joint_loss_root` "none" or "velocity" the joint loss then compares bodies that face the same way.
+        contacts (`bool`): also decode, with the lower body, which ankles and feet stand on the floor, and move the root
+            so that they do (`plant_root`). Not in the paper.
+        contact_loss_weight (`float`): weight of their cross-entropy.
+        foot_path_weight, foot_velocity_weight, foot_slide_weight (`float`): weights of three further L1 losses on ankles and feet along
+            the integrated root path: on their positions (metres), their velocities (m/s), and the velocities of those that stand (m/s,
+            0 is right). Not in the paper (0 there).
+        rest_offsets (`list`, *optional*): (24, 3) skeleton of these losses, metres; the neutral SMPL rest pose when None.
     """
 
     model_type = "megadance_tokenizer"
     _optional = (
         *("quantizer_options", "rest_offsets", "vq_commitment", "vq_decay", "smpl_loss_weight", "joint_loss_weight"),
         *("velocity_weight", "acceleration_weight", "joint_loss_root", "root_path_weight"),
+        *("contact_loss_weight", "foot_path_weight", "foot_velocity_weight", "foot_slide_weight"),
+        *("heading", "contacts"),  # of models saved by earlier versions, which had no such choice
     )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceTokenizerConfig",
@@ -198,6 +210,12 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
     acceleration_weight: float = 0.25
     joint_loss_root: Literal["none", "velocity", "integrated"] = "velocity"
     root_path_weight: float = 0.0
+    heading: Literal["absolute", "turn"] = "absolute"
+    contacts: bool = False
+    contact_loss_weight: float = 1.0
+    foot_path_weight: float = 0.0
+    foot_velocity_weight: float = 0.0
+    foot_slide_weight: float = 0.0
     rest_offsets: list | None = None
 
     def __post_init__(self, **kwargs):
@@ -240,7 +258,7 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
 
     def validate_weights(self):
         names = "smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight root_path_weight vq_commitment"
-        _require_weights(self, names)
+        _require_weights(self, f"{names} contact_loss_weight foot_path_weight foot_velocity_weight foot_slide_weight")
         _require(self, "vq_decay", 0 <= self.vq_decay < 1, "use a number from 0 to below 1")
 
     def validate_skeleton(self):

@@ -6,6 +6,7 @@ has 147 numbers per frame: root velocity (3, metres per frame) and 24 joints x 6
 """
 
 import itertools
+import math
 import re
 
 import torch
@@ -51,6 +52,7 @@ NUM_JOINTS = len(PARENTS)
 ROTATION_SIZE = 6
 ROOT_SIZE = 3
 MOTION_SIZE = ROOT_SIZE + NUM_JOINTS * ROTATION_SIZE
+BODY_MOTION_SIZE = MOTION_SIZE + 1  # see `to_body_motion`
 
 # The paper's body parts (section 3.2) and their joints, in the order of the code streams; the root velocity goes with one of them.
 BODY_PARTS: dict[str, tuple[int, ...]] = {
@@ -58,9 +60,13 @@ BODY_PARTS: dict[str, tuple[int, ...]] = {
     "lower": (0, 1, 2, 4, 5, 7, 8, 10, 11),
 }
 ROOT_PART = "lower"
-# Joints whose heights determine the floor: both ankles, both feet.
+# Joints that touch the floor: both ankles, both feet.
 CONTACT_JOINTS = (7, 8, 10, 11)
 FOOT_JOINTS = (10, 11)
+# A joint of these stands once it is below the first height (metres above the floor) and slower than the first speed (m/s), until it is
+# above the second height or faster than the second speed. An ankle at rest is 6 cm above the foot joint.
+CONTACT_HEIGHTS = ((0.10, 0.12), (0.10, 0.12), (0.04, 0.06), (0.04, 0.06))
+CONTACT_SPEEDS = (0.20, 0.35)
 
 BLOCK = 4096  # frames processed at once: intermediate results are several times as large as a dance
 
@@ -262,6 +268,134 @@ def floor_heights(lowest: Tensor, fps: float = 30.0, window: float = 1.0) -> Ten
     return floor.reshape(shape)
 
 
+# --- heading -------------------------------------------------------------------------------------------------------
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product without a matrix product, which training with mixed precision would round to three digits."""
+    return (left[..., :, :, None] * right[..., None, :, :]).sum(-2)
+
+
+def turn_matrix(angle: Tensor) -> Tensor:
+    """Angles (...) about the vertical, radians -> rotation matrices (..., 3, 3); a positive angle turns from +Z to +X."""
+    cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    rows = cosine, zero, sine, zero, zero + 1, zero, -sine, zero, cosine
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+def _root_rotation(motion: Tensor) -> Tensor:
+    return rotation_6d_to_matrix(motion[..., ROOT_SIZE : ROOT_SIZE + ROTATION_SIZE])
+
+
+def _heading(rotation: Tensor) -> Tensor:
+    forward = rotation[..., 0, 0] + rotation[..., 2, 2]
+    sideways = rotation[..., 0, 2] - rotation[..., 2, 0]
+    return torch.atan2(sideways, forward + ((forward == 0) & (sideways == 0)))
+
+
+def root_heading(motion: Tensor) -> Tensor:
+    """Where the body faces (...), radians about the vertical, of motion (..., 147): 0 is +Z, a quarter turn to its left +X.
+
+    It is the turn about the vertical that is nearest to the pelvis' rotation: that of its forward and its sideways axis, both projected
+    onto the floor and added. The forward axis alone would be undefined for a body that bends forward by 90 degrees; the sum is so for a body
+    that stands on its head only. Near there the heading may turn by any angle within a frame.
+    """
+    return _heading(_root_rotation(motion))
+
+
+def turn_motion(motion: Tensor, angle: Tensor) -> Tensor:
+    """Motion (..., 147) turned about the vertical by `angle` (...), radians."""
+    turn = turn_matrix(angle)
+    velocity = _product(turn, motion[..., :ROOT_SIZE, None]).squeeze(-1)
+    root = matrix_to_rotation_6d(_product(turn, _root_rotation(motion)))
+    return torch.cat([velocity, root, motion[..., ROOT_SIZE + ROTATION_SIZE :]], dim=-1)
+
+
+def to_body_motion(motion: Tensor) -> Tensor:
+    """Motion (..., T, 147) -> *body motion* (..., T, 148), the same in whatever direction the body faces.
+
+    The root velocity and the root rotation are seen from the body, that is, turned by minus its heading. The last column is the turn: by
+    how much the heading changes until the next frame, radians in [-pi, pi]. The last frame repeats the turn before.
+    """
+    heading = root_heading(motion)
+    turn = torch.remainder(heading.diff(dim=-1) + math.pi, 2 * math.pi) - math.pi
+    turn = torch.cat([turn, turn[..., -1:] if turn.shape[-1] else torch.zeros_like(heading)], dim=-1)
+    return torch.cat([turn_motion(motion, -heading), turn[..., None]], dim=-1)
+
+
+def from_body_motion(body_motion: Tensor, heading: Tensor) -> Tensor:
+    """Inverse of `to_body_motion`: (..., T, 148) and the heading (...) of the first frame, radians -> motion (..., T, 147).
+
+    The heading is the sum of the turns alone: what a decoder leaves of a heading in the root rotation is removed.
+    """
+    motion, turn = body_motion[..., :MOTION_SIZE], body_motion[..., MOTION_SIZE]
+    headings = heading[..., None] + turn.cumsum(-1) - turn
+    upright = turn_motion(motion, -root_heading(motion))
+    return turn_motion(torch.cat([motion[..., :ROOT_SIZE], upright[..., ROOT_SIZE:]], dim=-1), headings)
+
+
+# --- feet ----------------------------------------------------------------------------------------------------------
+
+
+def foot_positions(motion: Tensor, rest_offsets: Tensor | None = None) -> Tensor:
+    """Positions (..., 4, 3) of `CONTACT_JOINTS` of a motion (..., 147), metres, with the pelvis at the origin."""
+    offsets = _rest_offsets(motion) if rest_offsets is None else rest_offsets
+    rotations = rotation_6d_to_matrix(motion[..., ROOT_SIZE:].unflatten(-1, (NUM_JOINTS, ROTATION_SIZE))[..., :9, :])
+    world, position, found = rotations[..., :1, :, :], motion.new_zeros(3), []
+    for joints in ([1, 2], [4, 5], [7, 8], [10, 11]):  # left and right, down the legs
+        position = position + _product(world, offsets[joints][..., None]).squeeze(-1)
+        found.append(position)
+        if joints[0] < 9:
+            world = _product(world, rotations[..., joints, :, :])
+    return torch.cat(found[2:], dim=-2)
+
+
+def foot_contacts(feet: Tensor, fps: float = 30.0) -> Tensor:
+    """Which of `CONTACT_JOINTS` stand on the floor until the next frame: bool (..., T, 4).
+
+    A joint begins to stand when it is both low and slow, and ends when it is no longer nearly so (`CONTACT_HEIGHTS`, `CONTACT_SPEEDS`):
+    what hovers about one threshold does not flicker. Later frames have no influence but the next one.
+
+    Args:
+        feet: (..., T, 4, 3), metres, the floor at y = 0.
+        fps: frames per second.
+    """
+    if feet.shape[-3] < 2:
+        return torch.zeros_like(feet[..., 0], dtype=torch.bool)
+    speed = feet.diff(dim=-3).norm(dim=-1) * fps
+    speed = torch.cat([speed, speed[..., -1:, :]], dim=-2)
+    height = feet[..., 1]
+    below, above = feet.new_tensor(CONTACT_HEIGHTS).unbind(-1)
+    begins = (height < below) & (speed < CONTACT_SPEEDS[0])
+    ends = (height > above) | (speed > CONTACT_SPEEDS[1])
+    frame = torch.arange(1, feet.shape[-3] + 1, device=feet.device)[:, None]
+    last_begin, last_end = ((frame * event).cummax(dim=-2).values for event in (begins, ends))
+    return last_begin > last_end
+
+
+def plant_root(velocity: Tensor, feet: Tensor, contacts: Tensor) -> Tensor:
+    """Root velocity (..., T, 3) that keeps feet in contact where they are.
+
+    Where a foot stands, the pelvis has to move against the foot's step relative to it, up and down as well. Several feet count by
+    their probability; over .25 to .75, and from one frame to the next, the decoded velocity passes into the planted one. The last frame,
+    whose step is unknown, keeps its own.
+
+    Args:
+        velocity: (..., T, 3), metres per frame.
+        feet: (..., T, 4, 3), relative to the pelvis, as `foot_positions` gives them.
+        contacts: (..., T, 4), probability that the foot stands until the next frame.
+    """
+    if feet.shape[-3] < 2:
+        return velocity
+    weight = ((contacts[..., :-1, :] - 0.25) * 2).clamp(0, 1)
+    weight = weight * weight * (3 - 2 * weight)
+    padded = torch.cat([weight[..., :1, :], weight, weight[..., -1:, :]], dim=-2)
+    weight = weight / 2 + (padded[..., :-2, :] + padded[..., 2:, :]) / 4
+    planted = -(weight[..., None] * feet.diff(dim=-3)).sum(-2) / weight.sum(-1, keepdim=True).clamp(min=1e-6)
+    step = torch.lerp(velocity[..., :-1, :], planted, weight.amax(-1, keepdim=True))
+    return torch.cat([step, velocity[..., -1:, :]], dim=-2)
+
+
 # --- whole motions -------------------------------------------------------------------------------------------------
 
 
@@ -285,11 +419,11 @@ def motion_to_joints(motion: Tensor, translation: Tensor, rest_offsets: Tensor |
     return forward_kinematics(rotations, translation, rest_offsets)
 
 
-def check_motion_statistics(mean: Tensor, std: Tensor) -> None:
-    """Raises ValueError unless `mean` and `std` can normalise a motion: (147,) finite numbers each, std above 0."""
+def check_motion_statistics(mean: Tensor, std: Tensor, size: int = MOTION_SIZE) -> None:
+    """Raises ValueError unless `mean` and `std` can normalise a motion: (147,), or `size`, finite numbers each, std above 0."""
     for name, values in (("mean", mean), ("std", std)):
-        if tuple(values.shape) != (MOTION_SIZE,) or not torch.isfinite(values).all():
-            raise ValueError(f"{name} must be {MOTION_SIZE} finite numbers, got shape {tuple(values.shape)}")
+        if tuple(values.shape) != (size,) or not torch.isfinite(values).all():
+            raise ValueError(f"{name} must be {size} finite numbers, got shape {tuple(values.shape)}")
     if not (std > 0).all():
         raise ValueError(f"std must be positive, its smallest number is {std.min().item():g}")
 

@@ -2,17 +2,21 @@
 
 Upper and lower body each have a convolutional encoder, a quantizer and a decoder of their own (`BodyPartCodec`); the root
 velocity goes with the lower body. Raw motion goes in and comes out: the model normalises it with its saved statistics.
+
+Two additions, not in the paper and off by default: `heading="turn"` codes the body's turns instead of where it faces, and `contacts`
+decodes which feet stand, by which the root is planted.
 """
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.configuration_utils import PreTrainedConfig
@@ -27,14 +31,23 @@ from .errors_megadance import one_line
 from .folders_megadance import ChecksFolder
 from .forks_megadance import warn_after_fork
 from .kinematics_megadance import (
+    BODY_MOTION_SIZE,
     BODY_PARTS,
+    CONTACT_JOINTS,
+    FOOT_JOINTS,
     MOTION_SIZE,
     ROOT_PART,
     ROOT_SIZE,
     ROTATION_SIZE,
     check_motion_statistics,
+    foot_contacts,
+    foot_positions,
+    from_body_motion,
     integrate_root_velocity,
     motion_to_joints,
+    plant_root,
+    root_heading,
+    to_body_motion,
 )
 from .quantizers_megadance import Quantizer, ScalarNorm
 
@@ -50,14 +63,24 @@ class MegaDanceTokenizerEncoderOutput(ModelOutput):
 
 
 @dataclass
+class MegaDanceTokenizerDecoderOutput(ModelOutput):
+    """Decoded motion (batch, frames, 147), not normalised, and the probability that each of `CONTACT_JOINTS` stands on the floor until
+    the next frame, (batch, frames, 4); None for a tokenizer without contacts."""
+
+    motion: Tensor | None = None
+    contacts: Tensor | None = None
+
+
+@dataclass
 class MegaDanceTokenizerOutput(ModelOutput):
     """A reconstruction and its losses.
 
     Attributes:
-        loss: Eq. 2, plus the root path and the quantizer's loss where configured; a scalar.
-        motion: the reconstruction (batch, frames, 147), not normalised.
+        loss: Eq. 2, plus root path, feet, contacts and the quantizer's loss where configured; a scalar.
+        motion, contacts: as `MegaDanceTokenizerDecoderOutput`.
         upper_codes, lower_codes: (batch, frames / 8).
-        losses: each term by name ("smpl", "joint", "root_path", "commitment"), unweighted and detached.
+        losses: each term by name ("smpl", "joint", "root_path", "foot_path", "foot_velocity", "foot_slide", "contact", "commitment"),
+            unweighted and detached.
     """
 
     loss: Tensor | None = None
@@ -65,6 +88,7 @@ class MegaDanceTokenizerOutput(ModelOutput):
     upper_codes: Tensor | None = None
     lower_codes: Tensor | None = None
     losses: dict[str, Tensor] | None = None
+    contacts: Tensor | None = None
 
 
 # --- body parts ----------------------------------------------------------------------------------------------------
@@ -80,16 +104,23 @@ _FROM_PARTS = [sum(PART_COLUMNS.values(), []).index(column) for column in range(
 
 
 def split_body(motion: Tensor) -> tuple[Tensor, ...]:
-    """Motion (..., 147) -> the columns of each body part: upper (..., 90) and lower (..., 57)."""
-    return tuple(motion[..., columns] for columns in PART_COLUMNS.values())
+    """Motion (..., 147) -> the columns of each body part: upper (..., 90) and lower (..., 57), to which a turn (..., 148) is added."""
+    turn = list(range(MOTION_SIZE, motion.shape[-1]))
+    return tuple(motion[..., columns + turn * (part == ROOT_PART)] for part, columns in PART_COLUMNS.items())
 
 
 def join_body(*parts: Tensor) -> Tensor:
     """Inverse of `split_body`."""
-    return torch.cat(parts, dim=-1)[..., _FROM_PARTS]
+    columns = torch.cat(parts, dim=-1)
+    return columns[..., [*_FROM_PARTS, *range(MOTION_SIZE, columns.shape[-1])]]
 
 
 # --- the model -----------------------------------------------------------------------------------------------------
+
+
+def _full(numbers: Tensor) -> Tensor:
+    """At least float32: angles and paths are sums over a whole dance."""
+    return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
 def dynamics_l1(predicted: Tensor, target: Tensor, velocity: float, acceleration: float) -> Tensor:
@@ -123,11 +154,14 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
 
     def __init__(self, config: MegaDanceTokenizerConfig):
         super().__init__(config)
+        size = BODY_MOTION_SIZE if config.heading == "turn" else MOTION_SIZE
         for part, columns in PART_COLUMNS.items():
-            self.add_module(part, BodyPartCodec(config, len(columns)))
+            root = part == ROOT_PART
+            contacts = len(CONTACT_JOINTS) if root and config.contacts else 0
+            self.add_module(part, BodyPartCodec(config, len(columns) + root * (size - MOTION_SIZE), contacts))
         # Persistent, so that weights and statistics stay together (the released statistics are separate files).
-        self.register_buffer("motion_mean", torch.zeros(MOTION_SIZE))
-        self.register_buffer("motion_std", torch.ones(MOTION_SIZE))
+        self.register_buffer("motion_mean", torch.zeros(size))
+        self.register_buffer("motion_std", torch.ones(size))
         self._dynamics_share = 1.0
         self.post_init()
 
@@ -171,15 +205,15 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
 
     @torch.no_grad()
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set the normalisation: `mean` and `std` of the raw motion, each (147,)."""
-        check_motion_statistics(mean, std)
+        """Set the normalisation: `mean` and `std` of the raw motion, each (147,); with `heading="turn"` of body motion, (148,)."""
+        check_motion_statistics(mean, std, len(self.motion_mean))
         self.motion_mean.copy_(mean)
         self.motion_std.copy_(std)
 
     @torch.no_grad()
     def calibrate(self, motion: Tensor) -> None:
         """Prepare the quantizers for training with a batch of motion (B, T, 147)."""
-        for codec, part in zip(self.codecs.values(), split_body(self.normalize(motion)), strict=True):
+        for codec, part in zip(self.codecs.values(), self._parts(motion), strict=True):
             codec.quantizer.calibrate(codec.hidden(part))
 
     def set_training_progress(self, soft_share: float, dynamics_share: float) -> None:
@@ -195,12 +229,44 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
             codec.quantizer.random = random
 
     def normalize(self, motion: Tensor) -> Tensor:
-        """Raw motion (..., 147) -> normalised motion, same shape."""
+        """Raw motion (..., 147), or with `heading="turn"` body motion (..., 148) -> normalised, same shape."""
         return (motion - self.motion_mean) / self.motion_std
 
     def denormalize(self, motion: Tensor) -> Tensor:
         """Inverse of `normalize`."""
         return motion * self.motion_std + self.motion_mean
+
+    def _numbers(self, motion: Tensor) -> Tensor:
+        """What is coded: raw motion (B, T, 147), or with `heading="turn"` body motion (B, T, 148)."""
+        return to_body_motion(_full(motion)).to(motion.dtype) if self.config.heading == "turn" else motion
+
+    def _parts(self, motion: Tensor) -> tuple[Tensor, ...]:
+        return split_body(self.normalize(self._numbers(motion)))
+
+    def _rest_offsets(self, motion: Tensor) -> Tensor | None:
+        offsets = self.config.rest_offsets
+        return None if offsets is None else torch.tensor(offsets, dtype=motion.dtype, device=motion.device)
+
+    def _assemble(self, decoded: Sequence[Tensor], heading: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Decoded body parts -> the numbers that are coded, raw motion with its root planted, and logits of the contacts.
+
+        Gradients pass through the planted root into legs and velocity, but not into the contacts: only their own loss teaches them, or
+        they would be bent to where a root path fits better.
+        """
+        *others, root_part = decoded
+        contacts = None
+        if self.config.contacts:
+            sizes = [root_part.shape[-1] - len(CONTACT_JOINTS), len(CONTACT_JOINTS)]
+            root_part, contacts = root_part.split(sizes, dim=-1)
+        motion = numbers = self.denormalize(join_body(*others, root_part))
+        if self.config.heading == "turn":
+            motion = from_body_motion(_full(numbers), heading)
+        if contacts is not None:
+            motion = _full(motion)
+            feet = foot_positions(motion, self._rest_offsets(motion))
+            velocity = plant_root(motion[..., :ROOT_SIZE], feet, contacts.detach().to(feet.dtype).sigmoid())
+            motion = torch.cat([velocity, motion[..., ROOT_SIZE:]], dim=-1)
+        return numbers, motion.to(numbers.dtype), contacts
 
     # the interface
 
@@ -226,13 +292,24 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
             ValueError: `motion` is missing or has another shape.
         """
         warn_after_fork()
-        parts = split_body(self.normalize(self._check_motion(motion)))
+        parts = self._parts(self._check_motion(motion))
         return MegaDanceTokenizerEncoderOutput(
             *(codec.encode(part) for codec, part in zip(self.codecs.values(), parts, strict=True))
         )
 
-    def decode(self, upper_codes: Tensor | None = None, lower_codes: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        upper_codes: Tensor | None = None,
+        lower_codes: Tensor | None = None,
+        heading: Tensor | None = None,
+        output_contacts: bool = False,
+    ) -> Any:
         """Codes, each (B, N) of 0 to codebook size - 1 -> raw motion (B, 8 N, 147).
+
+        Args:
+            heading: (B,) radians, where the body faces in the first frame (see `root_heading`); +Z when None. Only of interest with
+                `config.heading="turn"`: otherwise the codes themselves say it.
+            output_contacts: return a `MegaDanceTokenizerDecoderOutput`, which also has the contacts, instead of the motion.
 
         Raises:
             ValueError: a stream is missing, they differ in shape, or a code is not in the codebook.
@@ -246,58 +323,104 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
                 raise ValueError(f"{part}_codes must be (batch, steps) like upper_codes, got {tuple(codes.shape)}")
             if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
                 raise ValueError(f"{part}_codes has numbers outside 0 to {self.config.codebook_size - 1}, the codebook")
-        return self.denormalize(join_body(*(codec.decode(streams[part]) for part, codec in self.codecs.items())))
+        decoded = [codec.decode(streams[part]) for part, codec in self.codecs.items()]
+        if heading is None:
+            heading = self.motion_mean.new_zeros(len(upper_codes))
+        _, motion, contacts = self._assemble(decoded, heading)
+        if not output_contacts:
+            return motion
+        return MegaDanceTokenizerDecoderOutput(motion, None if contacts is None else contacts.sigmoid())
 
     def forward(self, motion: Tensor | None = None, target_joints: Tensor | None = None) -> MegaDanceTokenizerOutput:
         """Reconstruct raw motion (B, T, 147) and compute the loss (Eq. 2-4).
 
         Args:
             motion: (B, T, 147), T a multiple of 8.
-            target_joints: (B, T, 24, 3), metres; made from `motion` by forward kinematics when None.
+            target_joints: (B, T, 24, 3), metres, for the joint loss; made from `motion` by forward kinematics when None.
 
         Raises:
             ValueError: `motion` is missing or has another shape.
         """
         motion = self._check_motion(motion)
-        parts = split_body(self.normalize(motion))
+        config = self.config
+        target_numbers = self._numbers(motion)
+        parts = split_body(self.normalize(target_numbers))
         results = [codec(part) for codec, part in zip(self.codecs.values(), parts, strict=True)]
         decoded, codes, commitments = zip(*results, strict=True)
-        predicted = self.denormalize(join_body(*decoded))
+        numbers, predicted, contacts = self._assemble(decoded, root_heading(_full(motion[:, 0])))
 
-        config = self.config
         velocity = config.velocity_weight * self._dynamics_share
         acceleration = config.acceleration_weight * self._dynamics_share
         zero = motion.new_zeros(())
         # one mean per body part, then their sum, as released; the paper writes one norm over both
-        errors = (dynamics_l1(*pair, velocity, acceleration) for pair in zip(decoded, parts, strict=True))
+        errors = (
+            dynamics_l1(x[..., : y.shape[-1]], y, velocity, acceleration) for x, y in zip(decoded, parts, strict=True)
+        )
         losses = {"commitment": sum(commitments, zero), "smpl": sum(errors, zero)}
         if config.joint_loss_weight:
             if target_joints is None:
                 with torch.no_grad():
-                    target_joints = self._loss_joints(motion)
-            losses["joint"] = dynamics_l1(self._loss_joints(predicted), target_joints, velocity, acceleration)
+                    target_joints = self._loss_joints(target_numbers, motion)
+            losses["joint"] = dynamics_l1(self._loss_joints(numbers, predicted), target_joints, velocity, acceleration)
         if config.root_path_weight:
             path_error = integrate_root_velocity(predicted[..., :ROOT_SIZE] - motion[..., :ROOT_SIZE])
             losses["root_path"] = path_error.abs().mean()
+        losses |= self._foot_losses(predicted, motion, contacts)
         weights = {
             "smpl": config.smpl_loss_weight,
             "joint": config.joint_loss_weight,
             "root_path": config.root_path_weight,
+            "foot_path": config.foot_path_weight,
+            "foot_velocity": config.foot_velocity_weight * self._dynamics_share,
+            "foot_slide": config.foot_slide_weight * self._dynamics_share,
+            "contact": config.contact_loss_weight,
             "commitment": 1.0,
         }
         loss = sum((weights[name] * value for name, value in losses.items()), zero)
         detached = {name: value.detach() for name, value in losses.items()}
         streams = {f"{part}_codes": stream for part, stream in zip(BODY_PARTS, codes, strict=True)}
-        return MegaDanceTokenizerOutput(loss=loss, motion=predicted, **streams, losses=detached)
+        probability = None if contacts is None else contacts.detach().sigmoid()
+        return MegaDanceTokenizerOutput(loss=loss, motion=predicted, **streams, losses=detached, contacts=probability)
 
-    def _loss_joints(self, motion: Tensor) -> Tensor:
-        """Joints for the joint loss (B, T, 24, 3), with the pelvis where `joint_loss_root` puts it."""
-        root = motion[..., :ROOT_SIZE]
+    def _loss_joints(self, numbers: Tensor, motion: Tensor) -> Tensor:
+        """Joints for the joint loss (B, T, 24, 3), with the pelvis where `joint_loss_root` puts it.
+
+        Bodies without a path are compared as they are coded: a heading that is off would otherwise twist the spine.
+        """
+        if self.config.joint_loss_root == "integrated":
+            root = integrate_root_velocity(motion[..., :ROOT_SIZE])
+        else:
+            motion = numbers[..., :MOTION_SIZE]
+            root = motion[..., :ROOT_SIZE]
         if self.config.joint_loss_root == "none":
             root = torch.zeros_like(root)
-        elif self.config.joint_loss_root == "integrated":
-            root = integrate_root_velocity(root)
         # "velocity": as released, the velocity itself stands for the position
-        offsets = self.config.rest_offsets
-        rest = None if offsets is None else torch.tensor(offsets, dtype=motion.dtype, device=motion.device)
-        return motion_to_joints(motion, root, rest)
+        return motion_to_joints(motion, root, self._rest_offsets(motion))
+
+    def _foot_losses(self, predicted: Tensor, motion: Tensor, contacts: Tensor | None) -> dict[str, Tensor]:
+        """The losses on ankles and feet that are configured, by name; windows begin at the origin."""
+        config = self.config
+        if not (config.foot_path_weight or config.foot_velocity_weight or config.foot_slide_weight or config.contacts):
+            return {}
+        made, true = (
+            foot_positions(each, self._rest_offsets(each))
+            + integrate_root_velocity(each[..., :ROOT_SIZE])[..., None, :]
+            for each in (predicted, motion)
+        )
+        # the floor of a window: nearly the lowest that a foot gets
+        lowest = true[..., -len(FOOT_JOINTS) :, 1].amin(-1)
+        floor = lowest.kthvalue(1 + lowest.shape[1] // 20, dim=1).values
+        stands = foot_contacts(true - F.pad(floor[:, None, None, None], (1, 1)), config.fps)
+        losses = {}
+        if contacts is not None:
+            losses["contact"] = F.binary_cross_entropy_with_logits(contacts, stands.to(contacts.dtype))
+        if config.foot_path_weight:
+            losses["foot_path"] = (made - true).abs().mean()
+        if made.shape[1] > 1:
+            speed, true_speed = (feet.diff(dim=1) * config.fps for feet in (made, true))
+            if config.foot_velocity_weight:
+                losses["foot_velocity"] = (speed - true_speed).abs().mean()
+            if config.foot_slide_weight:
+                still = stands[:, :-1, :, None]
+                losses["foot_slide"] = (speed.abs() * still).sum() / (3 * still.sum().clamp(min=1))
+        return losses

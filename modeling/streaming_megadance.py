@@ -42,11 +42,14 @@ from .codecs_megadance import decoder_reach
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import choose
 from .kinematics_megadance import (
+    MOTION_SIZE,
     ROOT_SIZE,
     axis_angle_to_matrix,
     forward_kinematics,
     ground_translation,
     motion_to_poses,
+    root_heading,
+    turn_motion,
 )
 from .music_features_megadance import (
     BEAT,
@@ -348,9 +351,7 @@ class PoseStream:
         self._clean_up = CleanUpStream(tokenizer.config.fps)
         self._reach = decoder_reach(tokenizer.config)
         # The last seconds of the returned frames: motion vectors, the path they sum up to, heights subtracted for the floor.
-        self._motion, self._path, self._heights = (
-            torch.zeros(0, size) for size in (tokenizer.motion_mean.numel(), 3, 1)
-        )
+        self._motion, self._path, self._heights = (torch.zeros(0, size) for size in (MOTION_SIZE, 3, 1))
         self._next = torch.zeros(3, dtype=torch.double)
 
     @torch.no_grad()
@@ -368,6 +369,9 @@ class PoseStream:
         decoded = self.tokenizer.decode(upper, lower)[0].float().cpu()[max(0, begin - 2) - first * step :]
         if until % step:  # the music ends inside a code, and the dance with it
             decoded = decoded[: until - max(0, begin - 2)]
+        if self.tokenizer.config.heading == "turn" and begin:  # its heading is that of the frame before
+            last = min(2, begin) - 1
+            decoded = turn_motion(decoded, root_heading(self._motion[-1]) - root_heading(decoded[last]))
         motion = _continued(self._motion[-2:], decoded)
         path = torch.cat((self._next[None], self._next + motion[:, :ROOT_SIZE].double().cumsum(0)))
         poses, _ = motion_to_poses(torch.cat((self._motion, motion)))

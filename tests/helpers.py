@@ -32,12 +32,12 @@ def skip_outside_ci(reason: str) -> NoReturn:
     pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
-def tiny_tokenizer() -> MegaDanceTokenizer:
+def tiny_tokenizer(**overrides) -> MegaDanceTokenizer:
     """27 codes, random weights; what it decodes are small turns about the rest pose and slow steps."""
-    config = MegaDanceTokenizerConfig(levels=[3, 3, 3], hidden_size=8, code_size=8, residual_depth=1)
+    config = MegaDanceTokenizerConfig(levels=[3, 3, 3], hidden_size=8, code_size=8, residual_depth=1, **overrides)
     tokenizer = MegaDanceTokenizer(config).eval()
-    mean, std = torch.zeros(MOTION_SIZE), torch.full((MOTION_SIZE,), 0.5)
-    mean[ROOT_SIZE:] = torch.tensor([1.0, 0, 0, 0, 1.0, 0]).repeat(NUM_JOINTS)
+    mean, std = torch.zeros_like(tokenizer.motion_mean), torch.full_like(tokenizer.motion_std, 0.5)
+    mean[ROOT_SIZE:MOTION_SIZE] = torch.tensor([1.0, 0, 0, 0, 1.0, 0]).repeat(NUM_JOINTS)
     std[:ROOT_SIZE] = 0.05
     tokenizer.set_statistics(mean, std)
     return tokenizer

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch.autograd import gradcheck
@@ -25,7 +25,10 @@ from megadance_hf.modeling.kinematics_megadance import (
     REST_OFFSETS,
     axis_angle_to_matrix,
     axis_angle_to_rotation_6d,
+    foot_contacts,
+    foot_positions,
     forward_kinematics,
+    from_body_motion,
     global_rotations,
     ground_translation,
     integrate_root_velocity,
@@ -37,10 +40,14 @@ from megadance_hf.modeling.kinematics_megadance import (
     mirror_translation,
     motion_to_joints,
     motion_to_poses,
+    plant_root,
     poses_to_motion,
+    root_heading,
     root_velocity,
     rotation_6d_to_axis_angle,
     rotation_6d_to_matrix,
+    to_body_motion,
+    turn_motion,
 )
 
 # Angles at which formulas break: none, tiny, ordinary, a hair from a half turn, a half turn.
@@ -409,3 +416,105 @@ def test_long_dances_are_computed_in_blocks(monkeypatch):
     monkeypatch.setattr(kinematics, "BLOCK", 5)
     torch.testing.assert_close(kinematics.motion_to_poses(motion)[0], poses)
     torch.testing.assert_close(kinematics.ground_translation(poses, path), grounded)
+
+
+# --- heading and feet ----------------------------------------------------------------------------------------------
+
+
+def upright_motion(frames: int = 40) -> torch.Tensor:
+    """A body that walks, turns and bends, in float64."""
+    poses = torch.randn(frames, 24, 3, dtype=torch.double).cumsum(0) * 0.03
+    return poses_to_motion(poses, torch.randn(frames, 3, dtype=torch.double).cumsum(0) * 0.02)
+
+
+@given(st.floats(-10, 10), st.floats(-1.5, 1.5))
+def test_the_heading_turns_with_the_body(angle, bend):
+    bow = axis_angle_to_matrix(torch.tensor([bend, 0.0, 0.0], dtype=torch.double))
+    motion = torch.cat([torch.zeros(3), matrix_to_rotation_6d(bow), torch.zeros(138)])
+    assert root_heading(motion).item() == pytest.approx(0, abs=1e-9), "who bows faces where he faced"
+    turned = root_heading(turn_motion(motion, torch.tensor(angle, dtype=torch.double)))
+    assert math.remainder(turned.item() - angle, 2 * math.pi) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_turn_to_the_left_is_positive_and_moves_joints_and_path():
+    motion = upright_motion()
+    quarter = turn_motion(motion, torch.tensor(math.pi / 2, dtype=torch.double))
+    path, turned_path = (integrate_root_velocity(m[:, :3]) for m in (motion, quarter))
+    joints, turned = motion_to_joints(motion, path), motion_to_joints(quarter, turned_path)
+    # what was in front (+Z) is now to the left (+X), what was to the left is behind
+    torch.testing.assert_close(turned, torch.stack([joints[..., 2], joints[..., 1], -joints[..., 0]], -1))
+
+
+@given(st.integers(1, 30), st.floats(-4, 4))
+@settings(max_examples=20, deadline=None)
+def test_body_motion_is_the_same_in_every_direction_and_has_an_inverse(frames, angle):
+    motion = upright_motion(frames)
+    angle = torch.tensor(angle, dtype=torch.double)
+    body = to_body_motion(motion)
+    assert body.shape == (frames, 148)
+    torch.testing.assert_close(to_body_motion(turn_motion(motion, angle)), body)
+    torch.testing.assert_close(from_body_motion(body, root_heading(motion[0])), motion)
+    torch.testing.assert_close(from_body_motion(body, root_heading(motion[0]) + angle), turn_motion(motion, angle))
+
+
+def test_no_body_motion_makes_a_jump_of_the_heading():
+    body = to_body_motion(upright_motion(200))
+    body[:, 3:9] += torch.randn(200, 6) * 0.3  # a decoder's error leaves a heading in the root rotation
+    heading = root_heading(from_body_motion(body, torch.zeros((), dtype=torch.double)))
+    steps = torch.remainder(heading.diff() + math.pi, 2 * math.pi) - math.pi
+    torch.testing.assert_close(steps, body[:-1, -1])
+
+
+def test_headings_upside_down_are_finite_and_the_motion_is_exact():
+    poses = torch.zeros(12, 24, 3, dtype=torch.double)
+    poses[:, 0, 0] = torch.linspace(0, 2 * math.pi, 12, dtype=torch.double)  # a somersault
+    poses[6, 0, 0] = math.pi
+    motion = poses_to_motion(poses, torch.zeros(12, 3, dtype=torch.double)).requires_grad_()
+    body = to_body_motion(motion)
+    rebuilt = from_body_motion(body, root_heading(motion[0]))
+    others = [*range(6), *range(7, 12)]
+    torch.testing.assert_close(rebuilt[others], motion[others])
+    rebuilt.sum().backward()
+    assert torch.isfinite(rebuilt).all() and torch.isfinite(motion.grad).all()
+
+
+def test_foot_positions_are_those_of_forward_kinematics():
+    motion = upright_motion(7)
+    offsets = torch.randn(24, 3, dtype=torch.double)
+    for rest in (None, offsets):
+        joints = motion_to_joints(motion, torch.zeros(7, 3, dtype=torch.double), rest)
+        torch.testing.assert_close(foot_positions(motion, rest), joints[:, list(CONTACT_JOINTS)])
+
+
+def test_contacts_begin_low_and_slow_and_do_not_flicker():
+    feet = torch.zeros(30, 4, 3)
+    feet[:, :, 1] = torch.tensor([0.08, 0.5, 0.03, 0.03])
+    feet[:, 2, 0] = (torch.arange(30) >= 15) * (torch.arange(30) - 15) * 0.03  # .9 m/s from frame 15 on
+    speed = torch.full((30,), 0.01)
+    speed[8:] = 0.009  # .27 m/s: between both thresholds
+    feet[:, 3, 2] = speed.cumsum(0)
+    feet[0, 3, 1] = 0.1  # lands in the first frame, at .3 m/s
+    contacts = foot_contacts(feet)
+    assert contacts[:, 0].all() and not contacts[:, 1].any(), "a low ankle stands, a high one does not"
+    assert contacts[:15, 2].all() and not contacts[15:, 2].any()
+    assert not contacts[:, 3].any(), "never slow enough to begin"
+    feet[4:6, 3] = feet[4, 3]  # rests for one frame: from there on it stands
+    assert foot_contacts(feet)[4:, 3].sum() >= 1
+    assert not foot_contacts(feet[:1]).any()
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=15, deadline=None)
+def test_a_planted_foot_stands(seed):
+    torch.manual_seed(seed)
+    motion = upright_motion()
+    feet, velocity = foot_positions(motion), motion[:, :3]
+    contacts = torch.zeros(40, 4, dtype=torch.double)
+    contacts[5:20, 2], contacts[20:33, 3] = 1.0, 1.0
+    planted = plant_root(velocity, feet, contacts)
+    world = feet + integrate_root_velocity(planted)[:, None]
+    assert (world[7:19, 2] - world[7, 2]).abs().max() < 1e-12
+    assert (world[22:32, 3] - world[22, 3]).abs().max() < 1e-12
+    assert torch.equal(planted[:4], velocity[:4]) and torch.equal(planted[34:], velocity[34:])
+    assert torch.equal(plant_root(velocity, feet, contacts * 0.25), velocity), "an improbable contact plants nothing"
+    assert torch.equal(plant_root(velocity[:1], feet[:1], contacts[:1]), velocity[:1])

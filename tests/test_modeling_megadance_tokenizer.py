@@ -8,12 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megadance_hf.modeling.codecs_megadance import decoder_reach
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.kinematics_megadance import (
     BODY_PARTS,
+    CONTACT_JOINTS,
+    foot_contacts,
+    from_body_motion,
     integrate_root_velocity,
     motion_to_joints,
     poses_to_motion,
+    root_heading,
+    to_body_motion,
+    turn_motion,
 )
 from megadance_hf.modeling.modeling_megadance_tokenizer import (
     MegaDanceTokenizer,
@@ -32,6 +39,9 @@ SWITCHES = [
     {"codec": "plain", "upsampling": "linear", "bound": "sigmoid"},
     {"quantizer": "vq"},
     {"residual_depth": 1, "num_downsamples": 2},
+    {"heading": "turn"},
+    {"heading": "turn", "contacts": True, "upsampling": "linear"},
+    {"contacts": True, "codec": "plain"},
 ]
 
 
@@ -43,6 +53,15 @@ def tiny(**overrides) -> MegaDanceTokenizer:
 def some_motion(batch: int = 2, frames: int = 32) -> torch.Tensor:
     steps = torch.randn(batch, frames, 24, 3).cumsum(1) * 0.05
     return poses_to_motion(steps, torch.randn(batch, frames, 3).cumsum(1) * 0.01)
+
+
+def standing_motion() -> torch.Tensor:
+    """Two bodies that sway while now one foot stands, now the other."""
+    torch.manual_seed(1)
+    poses = torch.randn(2, 32, 24, 3).cumsum(1) * 0.002
+    poses[:, :16, 4, 0] += 1.0  # a knee is bent
+    poses[:, 16:, 5, 0] += 1.0
+    return poses_to_motion(poses, torch.zeros(2, 32, 3))
 
 
 # --- body parts ----------------------------------------------------------------------------------------------------
@@ -77,7 +96,7 @@ def test_encode_decode_and_forward_agree(switches):
     codes = model.encode(motion)
     steps = 40 // model.config.frames_per_code
     assert codes.upper_codes.shape == codes.lower_codes.shape == (2, steps)
-    decoded = model.decode(codes.upper_codes, codes.lower_codes)
+    decoded = model.decode(codes.upper_codes, codes.lower_codes, root_heading(motion[:, 0]))
     output = model(motion)
     assert decoded.shape == motion.shape
     assert torch.equal(output.upper_codes, codes.upper_codes) and torch.equal(output.lower_codes, codes.lower_codes)
@@ -115,6 +134,50 @@ def test_loss_is_equations_2_to_4():
     torch.testing.assert_close(output.losses["smpl"], smpl, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(output.losses["joint"], joint, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(output.loss, smpl + joint + 2 * path, rtol=1e-4, atol=1e-5)
+
+
+def test_losses_on_feet_are_those_of_their_paths():
+    weights = {
+        "foot_path_weight": 2.0,
+        "foot_velocity_weight": 3.0,
+        "foot_slide_weight": 5.0,
+        "contact_loss_weight": 7.0,
+    }
+    model = tiny(contacts=True, heading="turn", **weights)
+    motion = standing_motion()
+    output = model(motion)
+    made, true = (
+        motion_to_joints(m, integrate_root_velocity(m[..., :3]))[:, :, list(CONTACT_JOINTS)]
+        for m in (output.motion, motion)
+    )
+    lowest = true[:, :, 2:, 1].amin(-1).sort(1).values[:, 32 // 20]
+    stands = foot_contacts(true - torch.stack([torch.zeros(2), lowest, torch.zeros(2)], -1)[:, None, None])
+    assert 0.1 < stands.float().mean() < 0.9
+    speeds = [(feet[:, 1:] - feet[:, :-1]) * 30 for feet in (made, true)]
+    probability = output.contacts.clamp(1e-7, 1 - 1e-7)
+    expected = {
+        "foot_path": (made - true).abs().mean(),
+        "foot_velocity": (speeds[0] - speeds[1]).abs().mean(),
+        "foot_slide": speeds[0].abs()[stands[:, :-1]].mean(),
+        "contact": -torch.where(stands, probability, 1 - probability).log().mean(),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(output.losses[name], value, rtol=1e-3, atol=1e-5)
+    others = sum(tiny(contacts=True, heading="turn", contact_loss_weight=0.0)(motion).losses.values())
+    others = others - output.losses["contact"]
+    total = 2 * expected["foot_path"] + 3 * expected["foot_velocity"] + 5 * expected["foot_slide"]
+    torch.testing.assert_close(output.loss, others + total + 7 * expected["contact"], rtol=1e-3, atol=1e-4)
+    model.set_training_progress(0.0, 0.0)
+    still = 2 * expected["foot_path"] + 7 * expected["contact"]
+    slow = model(motion)
+    torch.testing.assert_close(slow.loss, slow.losses["smpl"] + slow.losses["joint"] + still, rtol=1e-3, atol=1e-4)
+
+
+def test_only_their_own_loss_teaches_the_contacts():
+    model = tiny(contacts=True, contact_loss_weight=0.0, foot_path_weight=1.0, root_path_weight=1.0)
+    model(standing_motion()).loss.backward()
+    out = model.lower.decoder.out.weight.grad
+    assert not out[-4:].any() and out[:-4].abs().amin() > 0
 
 
 def test_dynamics_l1_leaves_out_what_is_too_short():
@@ -213,3 +276,95 @@ def test_what_is_missing_is_named():
         tokenizer.decode(torch.zeros(1, 2, dtype=torch.long))
     with pytest.raises(ValueError, match="upper_codes and lower_codes are missing"):
         tokenizer.decode()
+
+
+# --- headings and contacts ------------------------------------------------------------------------------------------
+
+
+def turning(**overrides) -> MegaDanceTokenizer:
+    """In float64, so that no number is rounded to another level by chance, and with scalars that reach several levels."""
+    model = tiny(heading="turn", **overrides).double()
+    for codec in model.codecs.values():
+        codec.quantizer.project_in.weight.data *= 20
+    body = to_body_motion(some_motion(8).double())
+    model.set_statistics(body.mean((0, 1)), body.std((0, 1)) + 0.05)
+    return model
+
+
+@given(angles=st.lists(st.floats(-7, 7), min_size=2, max_size=2), contacts=st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_codes_do_not_know_where_the_body_faces(angles, contacts):
+    model = turning(contacts=contacts)
+    motion, angle = some_motion().double(), torch.tensor(angles, dtype=torch.double)
+    codes, turned = model.encode(motion), model.encode(turn_motion(motion, angle[:, None]))
+    assert torch.equal(codes.upper_codes, turned.upper_codes) and torch.equal(codes.lower_codes, turned.lower_codes)
+    assert min(len(codes.upper_codes.unique()), len(codes.lower_codes.unique())) > 3
+    heading = root_heading(motion[:, 0])
+    decoded, other = (model.decode(codes.upper_codes, codes.lower_codes, h) for h in (heading, heading + angle))
+    torch.testing.assert_close(other, turn_motion(decoded, angle[:, None]))
+    torch.testing.assert_close(root_heading(decoded[:, 0]).cos(), heading.cos())
+    assert torch.equal(model.decode(codes.upper_codes, codes.lower_codes, heading * 0), model.decode(*codes.values()))
+
+
+def test_losses_of_bodies_do_not_know_it_either():
+    model, motion = turning(joint_loss_root="none"), some_motion().double()
+    losses = [model(m).losses for m in (motion, turn_motion(motion, torch.ones(2, 1, dtype=torch.double)))]
+    for name in ("smpl", "joint"):
+        torch.testing.assert_close(*(each[name] for each in losses))
+
+
+@pytest.mark.parametrize("contacts", [False, True])
+@pytest.mark.parametrize("upsampling", ["transposed", "linear"])
+def test_pieces_with_the_heading_at_their_start_are_the_whole(contacts, upsampling):
+    model = turning(contacts=contacts, upsampling=upsampling, residual_depth=1)
+    codes = torch.randint(45, (2, 1, 60))
+    whole = model.decode(*codes, output_contacts=True)
+    reach = decoder_reach(model.config)
+    first, last = 20, 24
+    piece = slice(first - reach, last + reach)
+    heading = root_heading(whole.motion[:, 8 * piece.start])
+    part = model.decode(*codes[..., piece], heading, output_contacts=True)
+    own = slice(8 * reach, 8 * (reach + last - first))
+    # the piece's first turns are others, since the decoder knows nothing of what was before: it begins turned
+    off = root_heading(whole.motion[:, 8 * first]) - root_heading(part.motion[:, 8 * reach])
+    torch.testing.assert_close(turn_motion(part.motion, off)[:, own], whole.motion[:, 8 * first : 8 * last])
+    assert (part.contacts is None) == (not contacts)
+    if contacts:
+        torch.testing.assert_close(part.contacts[:, own], whole.contacts[:, 8 * first : 8 * last])
+        assert whole.contacts.shape == (1, 480, 4) and 0 < whole.contacts.min() and whole.contacts.max() < 1
+
+
+def test_statistics_of_turns_have_a_column_more():
+    model = tiny(heading="turn")
+    assert model.motion_mean.shape == (148,)
+    with pytest.raises(ValueError, match="mean must be 148 finite numbers"):
+        model.set_statistics(torch.zeros(147), torch.ones(147))
+    assert sum(part.shape[-1] for part in split_body(torch.zeros(2, 148))) == 148
+    numbers = torch.randn(3, 148)
+    assert torch.equal(join_body(*split_body(numbers)), numbers)
+
+
+def test_the_decoded_root_is_planted_by_the_decoded_contacts():
+    plain = tiny(heading="turn", contacts=True)
+    codes = torch.randint(45, (2, 1, 6))
+    with torch.no_grad():
+        plain.lower.decoder.out.bias[-4:] = torch.tensor([-30.0, -30.0, -30.0, 30.0])
+        standing = plain.decode(*codes, output_contacts=True)
+        assert standing.contacts[..., :3].max() < 1e-9 and standing.contacts[..., 3].min() > 1 - 1e-6
+        joints = motion_to_joints(standing.motion, integrate_root_velocity(standing.motion[..., :3]))
+        assert (joints[..., 11, :] - joints[:, :1, 11]).abs().max() < 1e-4
+        plain.lower.decoder.out.bias[-4:] = -30.0
+        free = plain.decode(*codes)
+    numbers = plain.denormalize(join_body(plain.upper.decode(codes[0]), plain.lower.decode(codes[1])[..., :-4]))
+    torch.testing.assert_close(free, from_body_motion(numbers, torch.zeros(1)), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_sums_angles_and_paths_in_full():
+    codes = torch.randint(45, (2, 1, 40))
+    full = tiny(heading="turn", contacts=True)
+    half = tiny(heading="turn", contacts=True).to(torch.bfloat16)
+    motion = half.decode(*codes)
+    assert motion.dtype == torch.bfloat16
+    assert half(some_motion().to(torch.bfloat16)).motion.dtype == torch.bfloat16
+    assert motion[..., 3:9].float().norm(dim=-1).sub(2**0.5).abs().max() < 0.01, "rotations, to the last frame"
+    assert full.decode(*codes).shape == motion.shape

@@ -7,7 +7,7 @@ from helpers import song, tiny_tokenizer
 
 from megadance_hf.data.clip import clip_motion
 from megadance_hf.evaluation.reconstruction import tokenizer_errors, training_motion
-from megadance_hf.modeling.kinematics_megadance import MIRROR_JOINTS, motion_to_joints
+from megadance_hf.modeling.kinematics_megadance import MIRROR_JOINTS, motion_to_joints, turn_motion
 from megadance_hf.motion.motion import Motion
 
 
@@ -39,3 +39,11 @@ def test_training_motion_is_known_as_captured_and_as_decoded():
         rebuilt = tokenizer.decode(*(torch.from_numpy(stream)[None] for stream in codes[0]))[0]
     decoded = motion_to_joints(rebuilt, torch.zeros(len(rebuilt), 3)).numpy()
     assert coded.longest_run(decoded, tolerance=1e-3) == pytest.approx(296 / 30, abs=0.11)
+
+
+def test_where_turns_are_coded_windows_begin_with_the_true_heading():
+    clip, perfect = song(1, 496), tiny_tokenizer(heading="turn")
+    motion = torch.from_numpy(clip_motion(clip)[None])
+    perfect.encode = lambda m: type("Codes", (), {"upper_codes": None, "lower_codes": None})
+    perfect.decode = lambda upper, lower: turn_motion(motion, torch.ones(1, 496))
+    assert max(tokenizer_errors(perfect, [clip]).values()) < 1e-5

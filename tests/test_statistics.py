@@ -12,9 +12,11 @@ from megadance_hf.data.clip import clip_motion
 from megadance_hf.data.statistics import (
     FEATURE_STD_FLOOR,
     ROTATION_STD_FLOOR,
+    TURN_STD_FLOOR,
     VELOCITY_STD_FLOOR,
     Statistics,
 )
+from megadance_hf.modeling.kinematics_megadance import to_body_motion
 
 
 def test_statistics_are_those_of_all_frames():
@@ -41,6 +43,17 @@ def test_statistics_are_those_of_all_frames():
         "input_mean": ((35,), torch.float32),
         "input_std": ((35,), torch.float32),
     }
+
+
+def test_statistics_of_turns_are_those_of_body_motion():
+    clips = [dance("a", 90, 1), dance("b", 40, 2)]
+    statistics = Statistics.from_clips(clips, heading="turn")
+    motions = [image for clip in clips for image in (clip_motion(clip), mirror_motion(clip_motion(clip)))]
+    rows = np.concatenate([to_body_motion(torch.from_numpy(motion)).numpy() for motion in motions])
+    np.testing.assert_allclose(statistics.motion_mean, rows.mean(0), atol=1e-6)
+    floors = [*[VELOCITY_STD_FLOOR] * 3, *[ROTATION_STD_FLOOR] * 144, TURN_STD_FLOOR]
+    np.testing.assert_allclose(statistics.motion_std, np.maximum(rows.std(0), floors), rtol=1e-4)
+    assert statistics.motion_mean[-1] == pytest.approx(0, abs=1e-6), "a mirrored turn is one to the other side"
 
 
 def test_statistics_without_music_and_without_clips():

@@ -100,9 +100,10 @@ def test_foreseen_codes_are_the_later_ones_and_the_state_is_unchanged(kind):
 # --- poses -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("options", [{}, {"heading": "turn"}, {"heading": "turn", "contacts": True}], ids=str)
 @pytest.mark.parametrize("floor", [True, False])
-def test_frames_after_waiting_are_those_of_one_decoding(floor):
-    tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
+def test_frames_after_waiting_are_those_of_one_decoding(floor, options):
+    tokenizer, codes = tiny_tokenizer(**options), torch.randint(27, (2, 40))
     processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), ["waltz"])
     outputs = MegaDanceGenerateOutput(codes[:1], codes[1:])
     expected = processor.post_process_motion(outputs, tokenizer, 317, floor=floor, clean=False)[0]
@@ -117,8 +118,9 @@ def test_frames_after_waiting_are_those_of_one_decoding(floor):
     assert same(whole(chunks), Motion(**expected), 1e-3)
 
 
-def test_early_frames_continue_without_a_jump():
-    tokenizer, codes = tiny_tokenizer(), torch.randint(27, (2, 40))
+@pytest.mark.parametrize("heading", ["absolute", "turn"])
+def test_early_frames_continue_without_a_jump(heading):
+    tokenizer, codes = tiny_tokenizer(heading=heading), torch.randint(27, (2, 40))
     streams = [PoseStream(tokenizer, floor, clean=False) for floor in (True, False)]
     dances = [whole(stream.push(codes[:, :known], 8 * known) for known in range(1, 41)) for stream in streams]
     speed = np.linalg.norm(np.diff(dances[0].joints(), axis=0), axis=-1).max(1)

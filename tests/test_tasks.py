@@ -14,6 +14,7 @@ from runs import TINY_CLASSIFIER, TINY_TOKENIZER, clips
 from megadance_hf.data.codes import EncodedClip
 from megadance_hf.data.rhythm import rhythm_labels
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.kinematics_megadance import root_heading, turn_motion
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.training.tasks import (
@@ -22,6 +23,8 @@ from megadance_hf.training.tasks import (
     NewGenreTask,
     RhythmTask,
     TokenizerTask,
+    _landing_phases,
+    _toe_speeds,
     idle_biases,
     mean_over_processes,
     reconstruction_report,
@@ -152,7 +155,8 @@ def test_reconstruction_report_of_a_perfect_codec():
             codes = torch.arange(motion.shape[1] // 8)[None] % 9
             return type("Codes", (), {"upper_codes": codes, "lower_codes": codes})
 
-        def decode(self, upper, lower):
+        def decode(self, upper, lower, heading):
+            torch.testing.assert_close(heading, root_heading(self.motion[:, 0]))
             return self.motion
 
     report = reconstruction_report(Perfect(), clips(2))
@@ -160,6 +164,31 @@ def test_reconstruction_report_of_a_perfect_codec():
         assert report[name] == pytest.approx(0, abs=1e-6)
     assert report["jerk_ratio"] == pytest.approx(1) and report["bob_ratio"] == pytest.approx(1)
     assert report["upper_codes_used"] == 1.0
+    assert report["toe_median"] == report["toe_median_truth"] and report["toe_90"] == report["toe_90_truth"]
+    assert "landings" not in report, "without beats"
+
+    class Turning(Perfect):
+        config = MegaDanceTokenizerConfig(**TINY_TOKENIZER, heading="turn")
+
+        def decode(self, upper, lower, heading):
+            return turn_motion(self.motion, 0.001 * torch.arange(self.motion.shape[1]))
+
+    turned = reconstruction_report(Turning(), [replace(clip, first_beat_s=0.0, beat_period_s=0.5) for clip in clips(2)])
+    assert turned["heading_error_30s"] == pytest.approx(np.degrees(0.9), rel=1e-3)
+    assert turned["score"] < 1e-5 and turned["joint_error_world"] > 1e-3
+    assert "heading_error_30s" not in report
+
+
+def test_landings_are_counted_against_beats():
+    joints = np.zeros((60, 24, 3), np.float32)
+    for frame in (10, 26, 41):  # a foot steps forward by 20 cm in 6 frames, 1 m/s, and stands
+        joints[:, 10, 2] += np.clip((np.arange(60) - frame) / 30, 0, 0.2)
+    phases = _landing_phases(joints, np.arange(60) / 15)  # beats at 0, 15, 30, ...
+    assert phases == pytest.approx([2 / 15, 3 / 15, 3 / 15 - 0])
+    assert len(_landing_phases(joints, None)) == len(_landing_phases(joints[:2], np.zeros(2))) == 0
+    assert _toe_speeds(joints).max() == pytest.approx(1.0, rel=1e-3)
+    joints[:, 10, 1] = 0.04
+    assert _toe_speeds(joints).max() == 0 and len(_toe_speeds(joints)) == 59, "the other foot alone"
 
 
 def test_the_rhythm_report_is_one_when_every_phase_is_right():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from megadance_hf.modeling.configuration_megadance import MUSIC_FEATURE_SIZE
-from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, ROOT_SIZE
+from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, ROOT_SIZE, to_body_motion
 
 from .augmentation import mirror_motion
 from .clip import Clip, clip_motion
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # [-1, 1]; velocities are in metres per frame, so their floor is smaller (0.03 m/s).
 ROTATION_STD_FLOOR = 0.05
 VELOCITY_STD_FLOOR = 0.001
+TURN_STD_FLOOR = 0.001  # radians per frame
 FEATURE_STD_FLOOR = 0.01
 # The released statistics have none; a column that never changes must be divided by something all the same.
 RELEASED_STD_FLOOR = 1e-6
@@ -39,10 +40,11 @@ class Statistics:
     input_std: Tensor
 
     @classmethod
-    def from_clips(cls, clips: Iterable[Clip], mirror: bool = True) -> "Statistics":
+    def from_clips(cls, clips: Iterable[Clip], mirror: bool = True, heading: str = "absolute") -> "Statistics":
         """Statistics of every frame of `clips` and, with `mirror`, of their mirror images.
 
-        Standard deviations are floored (see above). Without any music the features get mean 0 and standard deviation 1.
+        Standard deviations are floored (see above). Without any music the features get mean 0 and standard deviation 1. For a tokenizer
+        with `heading="turn"` they are those of body motion (148,), see `to_body_motion`.
 
         Raises:
             ValueError: there is no clip.
@@ -55,6 +57,9 @@ class Statistics:
             motions = (image for motion in motions for image in (motion, mirror_motion(motion)))
         floor = np.full(MOTION_SIZE, ROTATION_STD_FLOOR)
         floor[:ROOT_SIZE] = VELOCITY_STD_FLOOR
+        if heading == "turn":
+            motions = (to_body_motion(torch.from_numpy(motion)).numpy() for motion in motions)
+            floor = np.append(floor, TURN_STD_FLOOR)
         features = [clip.input_features for clip in clips if clip.input_features is not None]
         no_music = torch.zeros(MUSIC_FEATURE_SIZE), torch.ones(MUSIC_FEATURE_SIZE)
         return cls(

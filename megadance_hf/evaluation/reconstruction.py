@@ -11,7 +11,13 @@ from megadance_hf.data.augmentation import mirror_motion
 from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
-from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
+from megadance_hf.modeling.kinematics_megadance import (
+    ROOT_SIZE,
+    integrate_root_velocity,
+    motion_to_joints,
+    root_heading,
+    turn_motion,
+)
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer, MegaDanceTokenizerEncoderOutput
 from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 from megadance_hf.training.tasks import reconstruction_report
@@ -32,7 +38,7 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
     "SMPL" compares the 147 numbers of a frame as the model gives them, not normalised: three of root velocity (metres per
     frame) and 24 x 6 of rotation. "joint" compares joint positions in metres with the pelvis at the origin: the released joint
     loss has it within millimetres of there. "world" compares them with the root path, integrated from the velocities of each
-    segment and starting at the true root position: that is mostly how far the path has drifted.
+    segment and starting at the true root position (and heading, where only turns are coded): that is mostly how far the path has drifted.
     """
     sums, frames = np.zeros(len(TOKENIZER_COLUMNS)), 0
     for clip in clips:
@@ -42,6 +48,8 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
         for first in range(0, len(motion), SEGMENT_FRAMES):
             start = torch.from_numpy(clip.translation[first])
             pieces = [whole[first : first + SEGMENT_FRAMES] for whole in (rebuilt, motion)]
+            if tokenizer.config.heading == "turn":
+                pieces[0] = turn_motion(pieces[0], root_heading(pieces[1][0]) - root_heading(pieces[0][0]))
             joints = [motion_to_joints(m, torch.zeros(len(m), 3)) for m in pieces]
             world = [motion_to_joints(m, integrate_root_velocity(m[:, :ROOT_SIZE], start)) for m in pieces]
             for column, (made, true) in enumerate((pieces, joints, world)):

@@ -3,6 +3,7 @@
 The loop that trains all of them is `loop.py`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,20 @@ from torch import Tensor, nn
 
 from megadance_hf import metrics
 from megadance_hf.data.clip import clip_motion
-from megadance_hf.data.rhythm import rhythm_labels
+from megadance_hf.data.rhythm import beat_position, rhythm_labels
 from megadance_hf.data.sampling import collate
 from megadance_hf.modeling.attention_megadance import SlidingWindowAttention
 from megadance_hf.modeling.codecs_megadance import BodyPartCodec
-from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE, integrate_root_velocity, motion_to_joints
+from megadance_hf.modeling.kinematics_megadance import (
+    FOOT_JOINTS,
+    ROOT_SIZE,
+    ground_translation,
+    integrate_root_velocity,
+    motion_to_joints,
+    motion_to_poses,
+    root_heading,
+    turn_motion,
+)
 from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 
 from .start_codes import start_codes
@@ -158,15 +168,20 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
     Returns:
         `score`, `joint_error_rotation_aligned`, `joint_error_world` (metres): joint errors relative to the pelvis, with each frame
         rotated to fit as well, and in the world. `root_error_30s` (metres): distance of the integrated root paths after
-        30 s. `jerk_ratio`, `bob_ratio`: mean over the reconstructions by mean over the clips (1 is right; a ratio per clip would
+        30 s. With `heading="turn"`, where turns add up as steps do, the score is that of bodies that face the same way, and
+        `heading_error_30s` (degrees) says how far they do not after 30 s. `jerk_ratio`, `bob_ratio`: mean over the reconstructions by mean over the clips (1 is right; a ratio per clip would
         divide by zero where a clip does not bob). `upper_codes_used`, `lower_codes_used`: share of the codebook that occurs.
+        `toe_median`, `toe_90` (m/s): quantiles of the horizontal speed of toes below 3 cm, once the path is on the floor. `landings`: share of
+        the landings of feet that are within an eighth of a beat of one, by chance a quarter. The same with `_truth` are those of
+        the clips. They are left out where no toe is low, or no clip has known beats and landings.
     """
     step, rows, compared, upper, lower = model.config.frames_per_code, [], [], [], []
+    feet: dict[str, list[np.ndarray]] = {name: [] for name in ("toe", "toe_truth", "landings", "landings_truth")}
     device = model.motion_mean.device
     for clip in clips:
         motion = torch.from_numpy(clip_motion(clip)[None, : len(clip) // step * step]).to(device)
         codes = model.encode(motion)
-        decoded = model.decode(codes.upper_codes, codes.lower_codes)
+        decoded = model.decode(codes.upper_codes, codes.lower_codes, root_heading(motion[:, 0]))
         upper.append(codes.upper_codes.flatten())
         lower.append(codes.lower_codes.flatten())
         start = torch.from_numpy(clip.translation[:1]).to(device)
@@ -174,12 +189,24 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
         truth, rebuilt = (
             motion_to_joints(m, path)[0].cpu().numpy() for m, path in zip((motion, decoded), paths, strict=True)
         )
+        for suffix, m, path, joints in (("_truth", motion, paths[0], truth), ("", decoded, paths[1], rebuilt)):
+            lift = ground_translation(motion_to_poses(m[0])[0], path[0], model.config.fps) - path[0]
+            feet[f"toe{suffix}"].append(_toe_speeds(joints + lift[:, None].cpu().numpy()))
+            feet[f"landings{suffix}"].append(np.abs(_landing_phases(joints, beat_position(clip))) <= 1 / 8)
         offsets = (paths[1] - paths[0])[0].cpu().numpy()
         horizon = min(30 * 30, len(offsets) - 1)
         drift = np.linalg.norm(offsets[horizon:] - offsets[: len(offsets) - horizon], axis=-1).mean()
+        facing, turned = rebuilt, {}
+        if model.config.heading == "turn":
+            off = root_heading(motion) - root_heading(decoded)
+            change = off[0, horizon:] - off[0, : len(offsets) - horizon]
+            change = (torch.remainder(change + math.pi, 2 * math.pi) - math.pi).abs().mean()
+            turned["heading_error_30s"] = math.degrees(change) * 900 / max(1, horizon)
+            facing = motion_to_joints(turn_motion(decoded, off), paths[0])[0].cpu().numpy()
         rows.append(
             {
-                "score": metrics.joint_error(rebuilt, truth),
+                "score": metrics.joint_error(facing, truth),
+                **turned,
                 "joint_error_rotation_aligned": metrics.joint_error(rebuilt, truth, "rotation"),
                 "joint_error_world": metrics.joint_error(rebuilt, truth, "none"),
                 "root_error_30s": float(drift) * 900 / max(1, horizon),
@@ -189,9 +216,38 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
     report = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     for name, (made, true) in zip(("jerk_ratio", "bob_ratio"), np.mean(compared, axis=0), strict=True):
         report[name] = float(made / max(true, 1e-9))
+    for name, values in ((name, np.concatenate(parts)) for name, parts in feet.items()):
+        if len(values) and name.startswith("landings"):
+            report[name] = float(values.mean())
+        elif len(values):
+            median, most = np.quantile(values, (0.5, 0.9))
+            report |= {name.replace("toe", "toe_median"): float(median), name.replace("toe", "toe_90"): float(most)}
     report["upper_codes_used"] = codebook_utilization(torch.cat(upper), model.config.codebook_size)
     report["lower_codes_used"] = codebook_utilization(torch.cat(lower), model.config.codebook_size)
     return report
+
+
+def _toe_speeds(joints: np.ndarray, fps: float = 30) -> np.ndarray:
+    """Horizontal speeds, m/s, of feet below 3 cm."""
+    feet = joints[:, list(FOOT_JOINTS)]
+    return np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1)[feet[:-1, :, 1] < 0.03] * fps
+
+
+def _landing_phases(joints: np.ndarray, position: np.ndarray | None, fps: float = 30) -> np.ndarray:
+    """Where feet land, in beats from the nearest beat: their speed over three frames falls from above 0.5 to below 0.25 m/s.
+
+    `position`: beats since the first one, for each frame; None where they are unknown, which gives no landings.
+    """
+    speed = np.linalg.norm(np.diff(joints[:, list(FOOT_JOINTS)], axis=0), axis=-1) * fps
+    if position is None or len(speed) < 3:
+        return np.zeros(0)
+    frames = []
+    for foot in speed.T:
+        foot = np.convolve(np.pad(foot, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
+        state = np.select([foot > 0.5, foot < 0.25], [1, -1])
+        certain = np.flatnonzero(state)
+        frames.append(certain[1:][np.diff(state[certain]) == -2])
+    return (position[np.concatenate(frames)] + 0.5) % 1 - 0.5
 
 
 @dataclass
