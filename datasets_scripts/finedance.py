@@ -114,12 +114,9 @@ def _check_authors_folder(raw: Path) -> None:
 
 def _list_folder(raw: Path, split: str) -> Path:
     """Where the list of a split lies: in the folder of the clips, or in the one that holds it."""
-    beside = raw.name == INNER or raw.resolve().name == INNER
-    return (
-        raw.parent
-        if beside and not (raw / f"{split}.txt").is_file() and (raw.parent / f"{split}.txt").is_file()
-        else raw
-    )
+    inner = INNER in (raw.name, raw.resolve().name)
+    outside = inner and not (raw / f"{split}.txt").is_file() and (raw.parent / f"{split}.txt").is_file()
+    return raw.parent if outside else raw
 
 
 def _list_numbers(raw: Path, split: Split, hands: Hands) -> tuple[list[RawClip], dict[str, str]]:

@@ -93,7 +93,7 @@ class MegaDanceCache(Cache):
         """-1: there is no longest dance."""
         return -1
 
-    get_max_length = get_max_cache_shape  # its name since transformers 5.22
+    get_max_length = get_max_cache_shape  # its name in later versions of transformers
 
     @property
     def is_initialized(self) -> bool:

@@ -528,14 +528,15 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         mask = mask_of_new_positions(steps, past, context, len(STREAMS), hidden.device, cached)
         all_hidden = [routing.restore(hidden)] if output_hidden_states else []
         for layer in self.layers:
-            keep = positions_to_keep if layer is self.layers[-1] else 0
+            # attention weights of a layer are of all its queries, whichever expert made them
+            keep = positions_to_keep if layer is self.layers[-1] and attentions is None else 0
             hidden = layer(hidden, routing, mask, cache, keep, attentions)
             if output_hidden_states:
                 all_hidden.append(routing.restore(hidden))
         if cache is not None:
             cache.position += steps
         output = MegaDanceModelOutput(
-            routing.restore(hidden),
+            routing.restore(hidden[:, :, -positions_to_keep:]),  # -0: all
             cache,
             tuple(all_hidden) if output_hidden_states else None,
             None if attentions is None else tuple(routing.restore(weights) for weights in attentions),

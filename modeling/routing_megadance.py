@@ -60,8 +60,7 @@ def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
     """Sort a batch, `genre_ids` [batch], by genre.
 
     Under `torch.compile` shapes must not depend on what is in a tensor: each expert that is built then computes the whole batch, and its
-    rows are chosen afterwards. `active_genres` of
-    `from_pretrained`, or a cache, which is routed beforehand, spare that.
+    rows are chosen afterwards. `active_genres` of `from_pretrained` spares that, and so does a cache, which is routed beforehand.
 
     Raises:
         ValueError: an id is no genre, or its expert is not built. Unnoticed under `torch.compile`.

@@ -250,6 +250,14 @@ def test_hidden_states_and_attentions_on_request_and_by_configuration(model):
     assert model(**inputs(), output_attentions=False).attentions is None
 
 
+def test_attentions_are_of_all_queries_also_where_few_logits_are_kept(model):
+    whole, last = (model(**inputs(), output_attentions=True, logits_to_keep=keep) for keep in (0, 1))
+    assert last.upper_logits.shape[1] == 1
+    torch.testing.assert_close(last.upper_logits, whole.upper_logits[:, -1:], atol=1e-5, rtol=1e-5)
+    for one, other in zip(last.attentions, whole.attentions, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_outputs_can_be_tuples(model):
     named = model(**inputs(), **labels(), output_hidden_states=True)
     parts = model(**inputs(), **labels(), output_hidden_states=True, return_dict=False)

@@ -119,6 +119,10 @@ class Generator:
             expert.register_forward_hook(keep("layer0_global_out")),
         ]
 
+    def check_mask(self) -> None:
+        mask = mask_of_new_positions(29, 0, self.model.config.context_codes, 1, torch.device("cpu"))
+        assert torch.equal(mask, ~self.array("attention_mask_29"))  # theirs says what is hidden
+
     def check_hidden(self) -> None:
         """Values inside the first layer, and what leaves the last one, of one item."""
         caught = {}
@@ -174,8 +178,7 @@ def test_reduced_generator_hidden_values(reduced):
 
 @pytest.mark.slow
 def test_reduced_generator_mask(reduced):
-    mask = mask_of_new_positions(29, 0, reduced.model.config.context_codes, 1, torch.device("cpu"))
-    assert torch.equal(mask, ~reduced.array("attention_mask_29"))  # theirs says what is hidden
+    reduced.check_mask()
 
 
 @pytest.mark.versions

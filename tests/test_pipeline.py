@@ -331,7 +331,8 @@ def test_metadata_says_how_and_survives_a_file(pipe, folder, song, tmp_path):
     began = time.perf_counter()
     dance = pipe(song, genre="rumba", seed=3)
     notes = dict(dance.metadata)
-    assert 0 < notes.pop("compute_seconds") <= time.perf_counter() - began
+    took = time.perf_counter() - began
+    assert 0 < notes.pop("compute_seconds") <= round(took, 3)  # it is rounded to milliseconds, upwards too
     assert notes.pop("clean_up").keys() == {"changed", "bridged", "planted", "largest_move", "largest_shift"}
     expected = {
         "seed": 3,
