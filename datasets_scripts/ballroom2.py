@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from megadance_hf.data.beats import KNOWN
 from megadance_hf.data.card import Card
@@ -20,6 +21,7 @@ from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.prepared import DataError
 from megadance_hf.data.raw_files import is_clip_name, read_names, read_records
 from megadance_hf.data.songs import add_excerpt
+from megadance_hf.modeling.clean_up_megadance import clean_motion
 
 from . import ballroom
 
@@ -34,7 +36,7 @@ CARD = Card(
     "source has them (`kind` as_written), new orders of their units (rearranged), and takes without music (take). Salsa without music is "
     "from subjects 60 and 61 of the CMU Graphics Lab Motion Capture Database; the data used in this project was obtained from "
     "mocap.cs.cmu.edu, and the database was created with funding from NSF EIA-0196217. Waltz with music, if there is any, is from T. Tang, "
-    "J. Jia and H. Mao, *Dance with Melody*, ACM Multimedia 2018. Splits are by unit and song: validation has other units than train, "
+    "J. Jia and H. Mao, *Dance with Melody*, ACM Multimedia 2018, with feet that slide less (`clean_motion`). Splits are by unit and song: validation has other units than train, "
     "new_song has train's units on validation's songs.",
     licence="ChoreoNet and *Dance with Melody* state no licence: research and testing only, do not redistribute the audio. CMU is free for "
     "all uses, but the data itself may not be resold.",
@@ -68,7 +70,7 @@ def make(raw: RawClip) -> Clip:
     """Reads one raw clip; its genre is None if the source knows none."""
     record = raw.record
     if record.get("set") == "ballroom":
-        return ballroom.make(raw)
+        return with_standing_feet(ballroom.make(raw))
     if "missing" in record:
         raise ClipError("metadata.jsonl has no line for it")
     genre = None if record.get("genre") == "unknown" else record.get("genre")
@@ -85,6 +87,14 @@ def make(raw: RawClip) -> Clip:
         raise ClipError(f"music={str(record.get('music'))[:80]!r} in metadata.jsonl is no name of a file")
     clip.song = record.get("source")
     return add_excerpt(clip, raw.files[1], record.get("music_start_s", 0.0))
+
+
+def with_standing_feet(clip: Clip) -> Clip:
+    """The clip after `clean_motion`: the waltz's feet slide in its source, and a model would learn that."""
+    poses = torch.from_numpy(clip.poses).unflatten(-1, (-1, 3))
+    cleaned, translation, _ = clean_motion(poses, torch.from_numpy(clip.translation), clip.fps)
+    clip.poses, clip.translation = cleaned.flatten(1).numpy(), translation.numpy()
+    return clip
 
 
 def add_beats(clip: Clip, record: dict[str, Any]) -> None:
