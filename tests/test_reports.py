@@ -43,16 +43,19 @@ def test_the_paper_s_table_as_it_stands_there(report):
 
 def test_every_row_and_condition_is_told(report):
     text = reports.markdown(report)
-    genres = [f"#### {genre}" for genre in report["rows"]["ground_truth"]["by_genre"]]
+    genres = [f"\n### {genre}\n" for genre in report["genre_truth"]]
     alone = (
         "the dances themselves",
         "### Spins, jumps",
         "### The worst dance",
         "### Beat alignment, over the music's beats",
     )
-    for heading in (*alone, *genres):
+    everything = [row["label"] for row in report["rows"].values()]
+    for heading in alone:
+        assert [row[0] for row in table_after(text, heading)[1:]] == everything
+    for heading in genres:
         labels = [row[0] for row in table_after(text, heading)[1:]]
-        assert labels == [row["label"] for row in report["rows"].values()]
+        assert labels == [*everything, "tokenizer, cleaned", "MEGADance, cleaned"]  # no classifier, so no genre is forced
     conditions = [row[0] for row in table_after(text, "cross-entropy\n")[1:]]
     assert conditions == list(reports.CONDITIONS.values())
     assert report["notes"] and all(f"- {note}" in text for note in report["notes"])
@@ -86,3 +89,32 @@ def test_what_cannot_be_written_is_an_error_and_leaves_nothing(report, tmp_path)
     with pytest.raises(MotionError, match="tables.md"):
         reports.write_report(report, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "tables.md"]
+
+
+def test_both_versions_of_a_dance_stand_side_by_side(report):
+    header, *rows = table_after(reports.markdown(report), "### Before and after the clean-up")
+    labels = {(row[0], row[1]): row for row in rows}
+    assert {row[0] for row in rows} >= {"ground truth", "nearest music", "tokenizer", "MEGADance", "MEGADance, no music"}
+    for version, name in reports.VERSIONS.items():
+        found = report["rows"]["megadance"]["versions"][version]
+        assert labels["MEGADance", name][header.index("90 %")] == f"{found['toe_90']:.2f}"
+        assert labels["MEGADance", name][2] == f"{found['dances_with']['spins']} of {found['dances']}"
+
+
+def test_numbers_stand_beside_their_share_of_the_truth(report):
+    genre, truth = next(iter(report["genre_truth"].items()))
+    header, *rows = table_after(reports.markdown(report), f"\n### {genre}\n")
+    row = next(row for row in rows if row[0] == "MEGADance")
+    found = report["rows"]["megadance"]["by_genre"][genre]
+    share = found["mean_speed"] / truth["mean_speed"]
+    assert row[header.index("speed, m/s")] == f"{found['mean_speed']:.2f} ({share:.2f})"
+    assert rows[0][header.index("speed, m/s")] == f"{truth['mean_speed']:.2f} (1.00)"
+
+
+def test_genres_are_told_as_they_were_asked_for(report):
+    header, *rows = table_after(reports.markdown(report), "### Genres as they were asked for")
+    assert [row[0] for row in rows] == list(report["genre_truth"])
+    assert all(row[2] == "-" and row[5] == "0" for row in rows)  # no classifier
+    own = next(row for row in rows if row[0] == "waltz")
+    share = report["rows"]["megadance"]["by_genre"]["waltz"]["mean_speed"] / report["genre_truth"]["waltz"]["mean_speed"]
+    assert own[header.index("right genre: speed, of the truth's")] == f"{share:.2f}"

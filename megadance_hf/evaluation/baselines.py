@@ -16,8 +16,9 @@ from megadance_hf.modeling.kinematics_megadance import (
     ground_translation,
     motion_to_poses,
 )
+from megadance_hf.motion.motion import Motion
 
-from .dances import Dance, Excerpt, cut
+from .dances import Dance, Excerpt, cut, decoded_dance
 
 RETRIEVAL_STRIDE = 16  # frames
 
@@ -86,7 +87,7 @@ def baselines(
         notes.append(f"nearest music is left out: {error}")
     for index, (item, other) in enumerate(zip(excerpts, others, strict=True)):
         clip, genre = item.clip, item.clip.genre
-        rows["ground_truth"].append(Dance(index, clip.poses, clip.translation, genre))
+        rows["ground_truth"].append(_captured(index, clip.poses, clip.translation, genre))
         if other is not None and len(excerpts[other].song) >= len(clip):
             song = excerpts[other].song
             start = min(item.start, len(song) - len(clip))
@@ -95,12 +96,23 @@ def baselines(
         else:
             notes.append(f"ground truth of another song leaves out {clip.id}: no other song is as long")
         if nearest is not None:
-            rows["nearest_music"].append(Dance(index, *nearest(clip.input_features), genre))
+            rows["nearest_music"].append(_captured(index, *nearest(clip.input_features), genre))
         still = (np.repeat(clip.poses[:1], len(clip), 0), np.repeat(clip.translation[:1], len(clip), 0))
         rows["frozen_pose"].append(Dance(index, *still, genre))
         with torch.no_grad():
             codes = pipe.tokenizer.encode(torch.from_numpy(clip_motion(clip)[None]).to(pipe.tokenizer.device))
-        decoded = pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip), clean=False)[0]
+        versions = (
+            pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip), clean=clean)[0]
+            for clean in (False, True)
+        )
         used = (codes.upper_codes[0].cpu().numpy(), codes.lower_codes[0].cpu().numpy())
-        rows["tokenizer"].append(Dance(index, decoded["poses"], decoded["translation"], genre, codes=used))
+        rows["tokenizer"].append(decoded_dance(index, *versions, genre, 0, used))
     return rows, notes
+
+
+def _captured(index: int, poses: np.ndarray, translation: np.ndarray, genre: str) -> Dance:
+    """A dance of captured motion, and what the clean-up makes of it."""
+    cleaned = Motion(poses, translation).cleaned()
+    dance = Dance(index, poses, translation, genre)
+    dance.cleaned = Dance(index, cleaned.poses, cleaned.translation, genre)
+    return dance

@@ -1,7 +1,7 @@
 """Excerpts of test songs, what a model is asked to dance to (right and wrong music, right and wrong genres), and its dances."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,7 +40,8 @@ class Excerpt:
 class Dance:
     """One dance to one excerpt: poses (T, 24, 3), root path (T, 3), joints (T, 24, 3) metres; `genre` is what was asked for.
 
-    `codes` are those of the upper and the lower body that it was decoded from, None where it was not.
+    `codes` are those of the upper and the lower body that it was decoded from, None where it was not. `cleaned` is the same dance after
+    the clean-up, None where there is none.
     """
 
     excerpt: int
@@ -49,6 +50,7 @@ class Dance:
     genre: str | None = None
     seed: int = 0
     codes: tuple[np.ndarray, np.ndarray] | None = None
+    cleaned: "Dance | None" = None
     joints: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -176,16 +178,23 @@ def wrong_genres(excerpts: Sequence[Excerpt], genres: Sequence[str], seed: int) 
 # --- dancing -------------------------------------------------------------------------------------------------------------
 
 
+def decoded_dance(
+    excerpt: int, decoded: Mapping[str, Any], cleaned: Mapping[str, Any], genre: str, seed: int, codes: Any
+) -> Dance:
+    """A dance of two results of `post_process_motion`, without and with the clean-up."""
+    dance, other = (Dance(excerpt, d["poses"], d["translation"], genre, seed, codes) for d in (decoded, cleaned))
+    dance.cleaned = other
+    return dance
+
+
 class Dancer:
     """Generates dances in batches; the same key and seed give the same dances, whatever else is evaluated.
 
-    They are left as they were decoded unless `clean`.
+    They are as they were decoded, and `cleaned` of each is the same dance after the pipeline's clean-up.
     """
 
-    def __init__(
-        self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None, clean: bool = False
-    ):
-        self.pipe, self.seeds, self.seed, self.progress, self.clean = pipe, seeds, seed, progress, clean
+    def __init__(self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None):
+        self.pipe, self.seeds, self.seed, self.progress = pipe, seeds, seed, progress
 
     def __call__(self, key: str, requests: Sequence[Request]) -> list[Dance]:
         """`seeds` dances to each request, ordered by excerpt and seed."""
@@ -196,12 +205,13 @@ class Dancer:
             batch = jobs[first : first + DANCES_AT_ONCE]
             state = np.random.SeedSequence((self.seed, zlib.crc32(key.encode()), first)).generate_state(1)
             made = self._generate([job[0] for job in batch], int(state[0]))
-            for ((excerpt, _, genre), number), dance in zip(batch, made, strict=True):
-                dances.append(Dance(excerpt, dance["poses"], dance["translation"], genre, number, dance["codes"]))
+            for ((excerpt, _, genre), number), (codes, *versions) in zip(batch, made, strict=True):
+                dances.append(decoded_dance(excerpt, *versions, genre, number, codes))
             self.progress(len(batch))
         return sorted(dances, key=lambda dance: (dance.excerpt, dance.seed))
 
-    def _generate(self, requests: Sequence[Request], seed: int) -> list[dict[str, Any]]:
+    def _generate(self, requests: Sequence[Request], seed: int) -> list[tuple[Any, ...]]:
+        """Codes of each dance, the dance as decoded, and cleaned."""
         frames = [len(features) for _, features, _ in requests]
         padded = np.stack([np.pad(f, ((0, max(frames) - len(f)), (0, 0)), mode="edge") for _, f, _ in requests])
         mask = torch.arange(max(frames))[None] < torch.tensor(frames)[:, None]
@@ -215,7 +225,10 @@ class Dancer:
             seed=seed,
             **sampling,
         )
-        dances = pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=self.clean)
+        decoded, cleaned = (
+            pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=clean) for clean in (False, True)
+        )
         upper, lower = (np.asarray(torch.as_tensor(c).cpu()) for c in (outputs.upper_codes, outputs.lower_codes))
         steps = [-(-count // FRAMES_PER_CODE) for count in frames]
-        return [d | {"codes": (u[:n], v[:n])} for d, u, v, n in zip(dances, upper, lower, steps, strict=True)]
+        codes = [(u[:n], v[:n]) for u, v, n in zip(upper, lower, steps, strict=True)]
+        return list(zip(codes, decoded, cleaned, strict=True))

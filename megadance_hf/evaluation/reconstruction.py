@@ -1,7 +1,10 @@
 """How well a tokenizer reconstructs motion: the errors of Table 4b, and which share of its codes is in use; what it makes of the
 training motion."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,7 +13,7 @@ from megadance_hf import metrics
 from megadance_hf.data.augmentation import mirror_motion
 from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.data.segments import SEGMENT_FRAMES
-from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
+from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.kinematics_megadance import (
     ROOT_SIZE,
     integrate_root_velocity,
@@ -23,6 +26,9 @@ from megadance_hf.modeling.quantizers_megadance import codebook_utilization
 from megadance_hf.training.tasks import reconstruction_report
 
 from .tables import TOKENIZER_COLUMNS
+
+PERFORMANCES = 3  # of each training unit that dances are compared with
+PAUSE = "HOLD"  # stands between two units of a choreography, which follow each other all the same
 
 
 def _encode(tokenizer: MegaDanceTokenizer, clip: Clip) -> tuple[torch.Tensor, MegaDanceTokenizerEncoderOutput]:
@@ -58,10 +64,18 @@ def tokenizer_errors(tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]) -> di
     return dict(zip(TOKENIZER_COLUMNS, (sums / frames).tolist(), strict=True))
 
 
+@dataclass
+class KnownMotion:
+    """Training motion to look for in dances: all of it, and for each genre the units of its choreographies, where clips name them."""
+
+    clips: metrics.TrainingMotion
+    units: Mapping[str, metrics.TrainingUnits]
+
+
 @torch.no_grad()
 def training_motion(
     tokenizer: MegaDanceTokenizer, clips: Sequence[Clip]
-) -> tuple[metrics.TrainingMotion, metrics.TrainingMotion, list[tuple[np.ndarray, np.ndarray]]]:
+) -> tuple[KnownMotion, KnownMotion, list[tuple[np.ndarray, np.ndarray]]]:
     """Motion of training clips, each also mirrored: as captured, and through the tokenizer; and their codes, not mirrored.
 
     A dance that is made of a clip's codes follows the clip as the tokenizer reconstructs it, not as it was captured.
@@ -76,7 +90,43 @@ def training_motion(
                 library.append(motion_to_joints(poses, torch.zeros(len(poses), 3)).numpy())
             if number == 0:
                 used.append((codes.upper_codes[0].cpu().numpy(), codes.lower_codes[0].cpu().numpy()))
-    return metrics.TrainingMotion(captured), metrics.TrainingMotion(coded), used
+    known = [KnownMotion(metrics.TrainingMotion(joints), _training_units(clips, joints)) for joints in (captured, coded)]
+    return *known, used
+
+
+def _training_units(clips: Sequence[Clip], joints: Sequence[np.ndarray]) -> dict[str, metrics.TrainingUnits]:
+    """The units of each genre: three performances of each unit, evenly spread over its training clips, and which follows which.
+
+    Args:
+        joints: of each clip as it is, and mirrored. Mirrored units are units of their own.
+    """
+    performances: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    pairs: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for number, clip in enumerate(clips):
+        if not clip.units or clip.genre is None:
+            continue
+        for side, motion in zip(("", " mirrored"), joints[2 * number : 2 * number + 2], strict=True):
+            units = [unit for unit in clip.units if unit["name"] != PAUSE]
+            names = [unit["name"] + side for unit in units]
+            pairs[clip.genre].update(pairwise(names))
+            ends = [unit["start_s"] for unit in clip.units[1:]] + [len(clip) / MOTION_FPS]
+            for unit, end in zip(clip.units, ends, strict=True):
+                if clip.beat_period_s is not None:  # in takes, what follows may have no name
+                    end = min(end, unit["start_s"] + (unit["beats"] + 0.2) * clip.beat_period_s)
+                piece = motion[round(unit["start_s"] * MOTION_FPS) : round(end * MOTION_FPS)]
+                if unit["name"] != PAUSE and len(piece):
+                    performances[clip.genre][unit["name"] + side].append(piece)
+    return {
+        genre: metrics.TrainingUnits(
+            [
+                (name, found[index])
+                for name, found in by_name.items()
+                for index in np.unique(np.linspace(0, len(found) - 1, PERFORMANCES).round().astype(int))
+            ],
+            pairs[genre],
+        )
+        for genre, by_name in performances.items()
+    }
 
 
 @torch.no_grad()

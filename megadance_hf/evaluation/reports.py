@@ -56,6 +56,20 @@ DANCES = {
     "landings_on_beat": ("landings on the beat", 2),
     "landings_moved": ("moved", 2),
     "known_run": ("longest run of training motion, s", 1),
+    "new_joins": ("new joins of units", 2),
+    "in_units": ("time in known units", 2),
+}
+# The same dances as they were decoded and after the clean-up.
+VERSIONS = {"raw": "as decoded", "cleaned": "cleaned"}
+OF_A_VERSION = {
+    "toe_median": ("toe on the floor, median m/s", 2),
+    "toe_90": ("90 %", 2),
+    "landings_on_beat": ("landings on the beat", 2),
+    "landings_moved": ("moved", 2),
+    "jerk": ("jerk, m/s^3", 0),
+    "mean_speed": ("mean speed, m/s", 2),
+    "FID_k": ("FID k", 2),
+    "FID_g": ("FID g", 2),
 }
 OF_A_GENRE = {
     "bar": ("bar", 2),
@@ -67,6 +81,11 @@ OF_A_GENRE = {
     "mean_speed": ("speed, m/s", 2),
     "pelvis_bob": ("bob, m", 3),
     "jerk": ("jerk, m/s^3", 0),
+}
+COMPARED_WITH_TRUTH = ("toe_median", "toe_90", "mean_speed", "pelvis_bob", "jerk")
+WORST_CASES = {
+    "depth_below_floor": ("below the floor, m", 3),
+    "frozen_share": ("frozen share", 3),
 }
 TOKENIZER = {
     "joint_error": ("joint error relative to the pelvis, m", 4),
@@ -137,6 +156,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = ["# Evaluation", _settings(report)]
     parts += [paper_table(number, table, report) for number, table in report["tables"].items()]
     parts += [physical_table(report), tokenizer_table(report), _cross_entropy(report), _synchrony(report)]
+    parts.append(genre_tables(report))
     if report["notes"]:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in report["notes"]))
     return "\n\n".join(parts) + "\n"
@@ -153,7 +173,7 @@ def _settings(report: Mapping[str, Any]) -> str:
     return (
         f"Model `{settings['model']}` on `{settings['data']}` ({', '.join(settings['splits'])}), {protocol['name']} protocol: "
         f"{len(excerpts)} excerpts of {songs} songs, {lengths} frames ({where}); "
-        f"{settings['seeds']} dances to each, seed {settings['seed']}. Versions: "
+        f"{settings['seeds']} dances to each, seed {settings['seed']}{', cleaned up' if settings['clean'] else ''}. Versions: "
         + ", ".join(f"{name} {version}" for name, version in report["versions"].items())
         + "."
     )
@@ -212,7 +232,10 @@ def physical_table(report: Mapping[str, Any]) -> str:
         for row in report["rows"].values()
     ]
     header = ["", *(title for title, _ in PHYSICAL.values())]
-    return f"## Beyond the paper: the dances themselves\n\nMeans over dances.\n\n{_rows(header, rows)}\n\n{_dances_table(report)}"
+    parts = [f"## Beyond the paper: the dances themselves\n\nMeans over dances.\n\n{_rows(header, rows)}"]
+    if "versions" in report["rows"]["ground_truth"]:  # an earlier version's report lacks them
+        parts += [_dances_table(report), _versions_table(report)]
+    return "\n\n".join(parts)
 
 
 def _dances_table(report: Mapping[str, Any]) -> str:
@@ -232,10 +255,29 @@ def _dances_table(report: Mapping[str, Any]) -> str:
         "### Spins, jumps, feet and novelty\n\nDances with a spin (the body turns about the vertical by more than 45 degrees within a "
         "frame) or a jump (a joint moves more than 0.4 m); means over dances, of landings over all landings. A landing is on the beat "
         "within an eighth of it; moved: with the beats a quarter, half and three quarters later. Codes in use: share of those of the "
-        "training clips.\n\n"
+        "training clips. New joins: a dance is read as a sequence of the training clips' units; share of the changes from one to another "
+        "that no training choreography has.\n\n"
         + _rows(["", "dances with a spin", "with a jump", *titles.values(), *codes], mean_rows)
         + "\n\n### The worst dance in each\n\nFrames that spin or jump; of landings the dance with the fewest on the beat, of ten or more.\n\n"
         + _rows(["", "spins", "jumps", *(titles[name] for name in worst_of)], worst_rows)
+    )
+
+
+def _versions_table(report: Mapping[str, Any]) -> str:
+    """The same dances before and after the clean-up."""
+    rows = []
+    for row in report["rows"].values():
+        for version, found in row["versions"].items():
+            counts = [f"{found['dances_with'][name]} of {found['dances']}" for name in ("spins", "jumps")]
+            numbers = [_number(found[name], decimals) for name, (_, decimals) in OF_A_VERSION.items()]
+            worst = [_number(found["worst"][name], decimals) for name, (_, decimals) in WORST_CASES.items()]
+            rows.append([row["label"], VERSIONS[version], *counts, *numbers, *worst])
+    header = ["", "", "dances with a spin", "with a jump", *(title for title, _ in OF_A_VERSION.values())]
+    header += [f"worst: {title}" for title, _ in WORST_CASES.values()]
+    shown = "after the clean-up" if report["settings"]["clean"] else "as they were decoded"
+    return (
+        f"### Before and after the clean-up\n\nThe other tables are of generated dances {shown}. Captured dances are cleaned here only.\n\n"
+        + _rows(header, rows)
     )
 
 
@@ -289,7 +331,6 @@ def _synchrony(report: Mapping[str, Any]) -> str:
         if rows:
             header = ["", "as it is", "moved", "p over dances (n)", "p over songs (n)"]
             parts.append(f"### {title[0].upper() + title[1:]}\n\n{_rows(header, rows)}")
-    parts.append(_by_genre(report))
     rows = [
         [CONDITIONS[condition], MEASURES[m], _number(test["difference"], 3), f"{_p(test['p'])} ({test['pairs']})"]
         for condition, tests in report["against_wrong_music"].items()
@@ -302,22 +343,72 @@ def _synchrony(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _by_genre(report: Mapping[str, Any]) -> str:
-    """A table for each genre, the ground truth first."""
-    header = ["", *(title for title, _ in OF_A_GENRE.values())]
+def genre_tables(report: Mapping[str, Any]) -> str:
+    """A table for each genre, the ground truth first; and how well the genres that were asked for are danced."""
+    header = ["", "dances", "with a spin", "with a jump", *(title for title, _ in OF_A_GENRE.values())]
+    header += [f"worst: {title}" for title, _ in WORST_CASES.values()]
     parts = [
-        "### By genre\n\nbar: speed folded on the bar and correlated with the training clips'; landings, feet, speed and the rise and fall "
-        "of the pelvis (bob) beside the truth's."
+        "## By genre\n\nbar: speed folded on the bar and correlated with the training clips'. In brackets: of the truth's. bob: the rise and "
+        "fall of the pelvis. Genre forced: dances to songs of other genres. A genre without songs has its truth from clips without music."
     ]
-    for genre in report["rows"]["ground_truth"]["by_genre"]:
-        rows = []
-        for row in report["rows"].values():
-            found = row["by_genre"].get(genre, {})
-            rows.append(
-                [row["label"], *(_number(found.get(name), decimals) for name, (_, decimals) in OF_A_GENRE.items())]
-            )
-        parts.append(f"#### {genre}\n\n{_rows(header, rows)}")
+    for genre in report["genre_truth"]:
+        truth, rows = report["genre_truth"][genre], []
+        for label, found in _rows_of_a_genre(report, genre):
+            counts = [str(found["dances"]), *(str(found["dances_with"][name]) for name in ("spins", "jumps"))]
+            numbers = [
+                _number(found[name], decimals)
+                + (_share_of(found[name], truth[name]) if name in COMPARED_WITH_TRUTH else "")
+                for name, (_, decimals) in OF_A_GENRE.items()
+            ]
+            worst = [_number(found["worst"][name], decimals) for name, (_, decimals) in WORST_CASES.items()]
+            rows.append([label, *counts, *numbers, *worst])
+        parts.append(f"### {genre}\n\n{_rows(header, rows)}")
+    parts.append(_genres_asked_for(report))
     return "\n\n".join(parts)
+
+
+def _rows_of_a_genre(report: Mapping[str, Any], genre: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Labels and numbers: all rows that dance the genre, then MEGADance and the tokenizer in the other version, then the genre forced."""
+    found = [("ground truth", report["genre_truth"][genre])]
+    found += [(r["label"], r["by_genre"].get(genre)) for n, r in report["rows"].items() if n != "ground_truth"]
+    version = "raw" if report["settings"]["clean"] else "cleaned"
+    for name in ("tokenizer", "megadance"):
+        row = report["rows"][name]
+        found.append((f"{row['label']}, {VERSIONS[version]}", row["versions"][version]["by_genre"].get(genre)))
+    forced = report["forced"].get("cleaned" if report["settings"]["clean"] else "raw")
+    if forced is not None:
+        found.append(("MEGADance, genre forced", forced["by_genre"].get(genre)))
+    return [(label, numbers) for label, numbers in found if numbers is not None]
+
+
+def _share_of(value: float | None, truth: float | None) -> str:
+    return f" ({value / truth:.2f})" if value is not None and truth else ""
+
+
+def _genres_asked_for(report: Mapping[str, Any]) -> str:
+    """Of each genre, danced to its own songs and to others: how often it is recognised, speed and bob as shares of its truth's."""
+    confusion, names = report["genres"].get("confusion", {}), report["genres"].get("names", [])
+    versions = {
+        "right": report["rows"]["megadance"]["by_genre"],
+        "forced": report["forced"].get("cleaned" if report["settings"]["clean"] else "raw", {}).get("by_genre", {}),
+    }
+    rows = []
+    for genre, truth in report["genre_truth"].items():
+        cells = []
+        for part, found in versions.items():
+            counts = confusion.get(f"megadance, {part}")
+            answers = np.array(counts[names.index(genre)]) if counts and genre in names else np.zeros(1)
+            seen = float(answers[names.index(genre)] / answers.sum()) if answers.sum() else None
+            numbers = found.get(genre, {"dances": 0})
+            shares = [
+                numbers[name] / truth[name] if numbers.get(name) is not None and truth[name] else None
+                for name in ("mean_speed", "pelvis_bob")
+            ]
+            cells += [str(numbers["dances"]), *(_number(value, 2) for value in (seen, *shares))]
+        rows.append([genre, *cells])
+    header = ["dances", "recognised", "speed, of the truth's", "bob, of the truth's"]
+    header = ["", *(f"{part}: {title}" for part in ("right genre", "forced") for title in header)]
+    return f"### Genres as they were asked for\n\n{_rows(header, rows)}"
 
 
 # --- plots ---------------------------------------------------------------------------------------------------------------

@@ -106,7 +106,8 @@ def evaluate(
         splits: whose songs are danced to.
         seeds: number of dances to each song and genre.
         seed: of all randomness.
-        clean: measure dances after the clean-up, which is part of the pipeline but not of the paper's protocol.
+        clean: all tables are of the generated dances after the clean-up, which is part of the pipeline but not of the paper's
+            protocol. Without it, only the tables that have both say what they are like then.
         clip_frames, clip_stride, songs: instead of the protocol's.
         device: see `MusicToDancePipeline.from_pretrained`.
         progress: show progress bars.
@@ -173,12 +174,20 @@ def evaluate(
     count = len(generators) * (len(excerpts) + len(forced)) + sum(map(len, wrong.values()))
     with bar(count * seeds, "dance", "dancing") as shown:
         for name, generator in generators.items():
-            dancer = Dancer(generator, seeds, seed, shown.update, clean)
+            dancer = Dancer(generator, seeds, seed, shown.update)
             rows[name] = dancer("right", own_music(excerpts))
             forced_dances[name] = dancer("forced", forced)
-        dancer = Dancer(pipe, seeds, seed, shown.update, clean)
+        dancer = Dancer(pipe, seeds, seed, shown.update)
         for condition, requests in wrong.items():
             rows[condition] = dancer(condition, requests)
+
+    # the version that the tables are of, beside which some say both
+    both = {name: _both_versions(dances) for name, dances in {**rows, "forced": forced_dances["megadance"]}.items()}
+    if clean:
+        rows, forced_dances = (
+            {name: [_generated_cleaned(dance) for dance in dances] for name, dances in made.items()}
+            for made in (rows, forced_dances)
+        )
 
     # numbers
     features_of = scores.DanceFeatures(classifier)
@@ -191,14 +200,17 @@ def evaluate(
     features: dict[str, dict[str, np.ndarray]] = {}
     measured: dict[str, list[dict[str, Any]]] = {}
     summaries: dict[str, dict[str, Any]] = {}
+
+    def measure(dances: list[Dance], known: tuple[Any, Any] = (None, None)) -> list[dict[str, Any]]:
+        return [
+            scores.measure_dance(dance, excerpts[dance.excerpt], profiles, known[dance.codes is not None])
+            for dance in dances
+        ]
+
     with bar(len(rows), "row", "measuring") as shown:
         for name, dances in rows.items():
             features[name] = features_of(dances)
-            seen = (captured, coded) if name in (*REPEATING, *generators) else (None, None)
-            measured[name] = [
-                scores.measure_dance(dance, excerpts[dance.excerpt], profiles, seen[dance.codes is not None])
-                for dance in dances
-            ]
+            measured[name] = measure(dances, (captured, coded) if name in (*REPEATING, *generators) else (None, None))
             for row, style in zip(measured[name], features[name].get("s", ()), strict=False):
                 row["genre_seen"] = [*style_names, "none"][min(int(style.argmax()), len(style_names))]
             distances = compared.scores(features[name], np.array([dance.seed for dance in dances]))
@@ -206,7 +218,21 @@ def evaluate(
                 distances = dict.fromkeys(distances)
             summaries[name] = {"label": LABELS[name], **scores.summarize(measured[name], distances)}
             summaries[name]["codes_in_use"] = scores.codes_in_use(dances, codes)
+            summaries[name]["versions"] = {}
+            for version, others in both[name].items():
+                if others[0] is dances[0]:  # measured already
+                    found, seen = measured[name], features[name]
+                else:
+                    found, seen = measure(others), features_of(others)
+                distances = compared.scores(seen, np.array([dance.seed for dance in others]))
+                summaries[name]["versions"][version] = scores.summarize_version(found, distances)
             shown.update()
+    forced_summary = {
+        version: scores.summarize_version(measure(dances), {}) for version, dances in both["forced"].items() if dances
+    }
+    truth = scores.genre_truth(
+        measured["ground_truth"], (evaluated, training), list(pipe.genres), protocol.clip_frames
+    )
     genres = (
         scores.genre_report(rows, features, forced_dances, features_of, style_names) if classifier is not None else {}
     )
@@ -265,6 +291,8 @@ def evaluate(
         "rows": summaries,
         "tables": paper_tables(wanted, protocol, summaries, genres.get("scores", {}), errors),
         "genres": genres,
+        "genre_truth": truth,
+        "forced": forced_summary,
         "tokenizer": tokenizer_report(pipe.tokenizer, evaluated, all_clips),
         "tokenizer_errors": errors,
         "cross_entropy": losses,
@@ -276,6 +304,21 @@ def evaluate(
         "dances": {name: [scores.without_profiles(row) for row in numbers] for name, numbers in measured.items()},
     }
     return Evaluation(report)
+
+
+# --- before and after the clean-up ---------------------------------------------------------------------------------------
+
+
+def _both_versions(dances: Sequence[Dance]) -> dict[str, list[Dance]]:
+    """Dances as they are ("raw") and after the clean-up ("cleaned"); nothing where there is no such version."""
+    if any(dance.cleaned is None for dance in dances):
+        return {}
+    return {"raw": list(dances), "cleaned": [dance.cleaned for dance in dances]}
+
+
+def _generated_cleaned(dance: Dance) -> Dance:
+    """A dance that was decoded from codes after the clean-up; captured motion as it is."""
+    return dance if dance.codes is None else dance.cleaned
 
 
 # --- excerpts ------------------------------------------------------------------------------------------------------------

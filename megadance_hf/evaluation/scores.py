@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from megadance_hf import metrics
+from megadance_hf.data.clip import Clip
 from megadance_hf.data.rhythm import bar_phase
 from megadance_hf.metrics.dance_features import geometric_features, kinetic_features
 from megadance_hf.modeling.kinematics_megadance import ground_translation
@@ -23,13 +24,14 @@ from megadance_hf.motion.motion import Motion
 
 from . import synchrony
 from .dances import DANCES_AT_ONCE, Dance, Excerpt
+from .reconstruction import KnownMotion
 
 # Below this a feature does not vary within the reference set: kinetic ones are m^2/s^2 and m/s^2, geometric ones shares.
 SMALLEST_SPREAD = 1e-6
 NUMBERS = (
     "foot_skating_ratio foot_speed_on_floor physical_foot_contact frozen_share mean_speed jerk largest_step bas_over_music "
     "bas_over_motion bas_over_music_known_beats bas_over_motion_known_beats pelvis_bob spins largest_turn jumps toe_median toe_90 "
-    "depth_below_floor landings_on_beat landings_moved known_run"
+    "depth_below_floor landings_on_beat landings_moved known_run new_joins in_units"
 ).split()
 # The dance of many that is the worst in a number: the largest, or the smallest of those with so many landings.
 WORST = (
@@ -54,6 +56,9 @@ OF_A_GENRE = (
     "landings_on_beat",
     "landings_moved",
     "bas_over_music",
+    "frozen_share",
+    "known_run",
+    "new_joins",
 )
 MEASURES = ("beat_over_music", "beat_over_motion", "landings", "bar", "bar_of_the_song")
 
@@ -82,9 +87,9 @@ def measure_dance(
     dance: Dance,
     excerpt: Excerpt,
     profiles: Mapping[str, np.ndarray],
-    known: metrics.TrainingMotion | None = None,
+    known: KnownMotion | None = None,
 ) -> dict[str, Any]:
-    """All numbers of one dance: physical, beat alignment with the features' beats and the data set's, landings, beat and bar.
+    """All numbers of one dance: physical, beat alignment with the features' beats and the data set's, landings, beat and bar, novelty.
 
     Args:
         profiles: for each genre the mean bar profile of its training clips (`synchrony.training_profiles`).
@@ -102,10 +107,13 @@ def measure_dance(
     for over in ("music", "motion"):
         row[f"beat_over_{over}"] = None if in_time is None else in_time[over]
     row["landings"] = metrics.landing_synchrony(dance.joints, beats)
-    row["known_run"] = None if known is None else known.longest_run(dance.joints)
+    row["known_run"] = None if known is None else known.clips.longest_run(dance.joints)
+    units = None if known is None else known.units.get(dance.genre or "")
+    row["joins"] = None if units is None else units.joins(dance.joints)
+    row["in_units"] = None if row["joins"] is None else row["joins"]["in_units"]
     phase = bar_phase(clip)
     row["bar"] = row["bar_of_the_song"] = None
-    if phase is not None:
+    if phase is not None and dance.genre in (None, clip.genre):  # a forced genre has another bar
         if clip.genre in profiles:
             row["bar"] = metrics.bar_synchrony(dance.joints, phase, profiles[clip.genre])
         real = metrics.bar_profile(Motion(clip.poses, clip.translation).joints(), phase)
@@ -248,28 +256,69 @@ def _genre_scores(
 def summarize(rows: Sequence[dict[str, Any]], scores: Mapping[str, float | None]) -> dict[str, Any]:
     """Means over the numbers of many dances (`measure_dance`), with their FID and DIV."""
     return {
+        **summarize_version(rows, scores),
+        "synchrony": {measure: synchrony.synchrony_tests(rows, measure) for measure in MEASURES},
+    }
+
+
+def summarize_version(rows: Sequence[dict[str, Any]], scores: Mapping[str, float | None]) -> dict[str, Any]:
+    """As `summarize`, without the tests of synchrony: what the same dances are like before or after the clean-up."""
+    return {
         "dances": len(rows),
         **scores,
         "BAS": _mean(rows, "bas_over_music"),
         **_means(rows, NUMBERS),
         "worst": _worst(rows),
-        "dances_with": {name: sum(row[name] > 0 for row in rows) for name in ("spins", "jumps")},
-        "synchrony": {measure: synchrony.synchrony_tests(rows, measure) for measure in MEASURES},
+        "dances_with": _dances_with(rows),
         "by_genre": {genre: _genre_summary(rows, genre) for genre in sorted({row["genre"] for row in rows})},
     }
 
 
 def _genre_summary(rows: Sequence[dict[str, Any]], genre: str) -> dict[str, Any]:
     own = [row for row in rows if row["genre"] == genre]
-    bars = [row["bar"]["own"] for row in own if row["bar"] is not None]
-    return {"dances": len(own), "bar": float(np.mean(bars)) if bars else None, **_means(own, OF_A_GENRE)}
+    bars = [row["bar"]["own"] for row in own if row.get("bar") is not None]
+    return {
+        "dances": len(own),
+        "bar": float(np.mean(bars)) if bars else None,
+        **_means(own, OF_A_GENRE),
+        "worst": _worst(own),
+        "dances_with": _dances_with(own),
+    }
+
+
+def _dances_with(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Number of dances with a spin, and with a jump."""
+    return {name: sum(row[name] > 0 for row in rows) for name in ("spins", "jumps")}
+
+
+def genre_truth(
+    rows: Sequence[dict[str, Any]], others: Sequence[Sequence[Clip]], genres: Sequence[str], length: int
+) -> dict[str, dict[str, Any]]:
+    """What captured dances of each genre are like: those of the excerpts, or of other clips where a genre has none, such as one without music.
+
+    Args:
+        rows: numbers of the excerpts' real dances.
+        others: sets of clips whose first `length` frames serve for the other genres; the first set that has the genre is taken. A genre
+            without any is left out.
+    """
+    found = {genre: _genre_summary(rows, genre) for genre in genres if any(row["genre"] == genre for row in rows)}
+    for genre in (genre for genre in genres if genre not in found):
+        clips = next((own for found_in in others if (own := [c for c in found_in if c.genre == genre])), [])
+        dances = [Dance(-1, clip.poses[:length], clip.translation[:length], genre) for clip in clips]
+        if dances:
+            found[genre] = _genre_summary([physical_numbers(dance) | {"genre": genre} for dance in dances], genre)
+    return found
 
 
 def _means(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, float | None]:
-    """Means over dances; of landings over all landings of all dances, since some dances have few."""
-    landings = [row["landings"] for row in rows if row["landings"] is not None]
+    """Means over dances; of landings and joins over all of all dances, since some dances have few."""
+    landings = [row["landings"] for row in rows if row.get("landings") is not None]
     weights = [found["landings"] for found in landings]
+    joins = [row["joins"] for row in rows if row.get("joins") is not None]
+    count = sum(found["joins"] for found in joins)
     means = {name: _mean(rows, name) for name in names if not name.startswith("landings_")}
+    if "new_joins" in names:
+        means["new_joins"] = sum(found["new"] for found in joins) / count if count else None
     for name, key in (("landings_on_beat", "own"), ("landings_moved", "moved")):
         if name in names:
             means[name] = float(np.average([f[key] for f in landings], weights=weights)) if landings else None
@@ -278,8 +327,8 @@ def _means(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, fl
 
 def _worst(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """The worst of many dances in each number."""
-    values = {name: [row[name] for row in rows if row[name] is not None] for name in WORST}
-    many = [row["landings"] for row in rows if row["landings"] is not None]
+    values = {name: [row[name] for row in rows if row.get(name) is not None] for name in WORST}
+    many = [row["landings"] for row in rows if row.get("landings") is not None]
     shares = [found["own"] for found in many if found["landings"] >= FEWEST_LANDINGS]
     worst = {name: float(max(found)) if found else None for name, found in values.items()}
     return worst | {"landings_on_beat": min(shares, default=None)}
@@ -302,7 +351,7 @@ def codes_in_use(dances: Sequence[Dance], training: Sequence[tuple[np.ndarray, n
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows if row[name] is not None]
+    values = [row[name] for row in rows if row.get(name) is not None]
     return float(np.mean(values)) if values else None
 
 

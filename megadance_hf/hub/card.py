@@ -29,6 +29,15 @@ KINDS = {
     MegaDanceTokenizerConfig.model_type: "MEGADance motion tokenizer: SMPL motion to codes and back",
     MegaDanceClassifierConfig.model_type: "MEGADance genre classifier: SMPL motion to its dance genre",
 }
+# What a column of a table calls shorter.
+MORE_TITLES = {"toe_90": "toe on the floor, 90 % m/s", "landings_moved": "landings on the beat, moved"}
+SHORT_TITLES = {
+    "toe_median": "toe on the floor, median",
+    "toe_90": "toe on the floor, 90 %",
+    "mean_speed": "mean speed",
+    "pelvis_bob": "bob of the pelvis",
+    "jerk": "jerk",
+}
 LIMITS = (
     "One dancer, 24 SMPL joints: no fingers, no face, no partner.",
     "Only the genres above; another name is an error.",
@@ -135,9 +144,30 @@ def _numbers(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[tuple[
     rows = (row for table in report["tables"].values() for row in table["rows"] if row["row"] == "megadance")
     numbers = {key: value for row in rows for key, value in row["values"].items()}
     row = report["rows"]["megadance"]
-    return [(key, key.replace("_", " "), value) for key, value in numbers.items()] + [
-        (key, title, row[key]) for key, (title, _) in reports.PHYSICAL.items()
+    paper = [(key, key.replace("_", " "), value) for key, value in numbers.items()]
+    titles = {key: title for key, (title, _) in {**reports.DANCES, **reports.PHYSICAL}.items()} | MORE_TITLES
+    dances = [(key, title, row.get(key)) for key, title in titles.items()]  # an older report lacks some
+    counts = [(f"dances_with_{name}", f"dances with {name}", n) for name, n in row.get("dances_with", {}).items()]
+    worst = [
+        (f"worst_{key}", f"worst dance: {title}", row.get("worst", {}).get(key))
+        for key, (title, _) in reports.WORST_CASES.items()
     ]
+    return paper + dances + counts + worst + _genre_numbers(report)
+
+
+def _genre_numbers(report: Mapping[str, Any]) -> list[tuple[str, str, float | None]]:
+    """Of each genre: landings and bar, and what is given as a share of the truth's."""
+    numbers = []
+    for genre, truth in report.get("genre_truth", {}).items():
+        found = report["rows"]["megadance"]["by_genre"].get(genre)
+        if found is None:
+            continue
+        for key in ("landings_on_beat", "bar"):
+            numbers.append((f"{key}_{genre}", f"{genre}: {reports.OF_A_GENRE[key][0]}", found[key]))
+        for key in reports.COMPARED_WITH_TRUTH:
+            share = found[key] / truth[key] if found[key] is not None and truth[key] else None
+            numbers.append((f"{key}_ratio_{genre}", f"{genre}: {SHORT_TITLES[key]}, of the truth's", share))
+    return numbers
 
 
 def _usage(config: PreTrainedConfig, repo: str) -> str:
@@ -214,6 +244,8 @@ def _results(config: PreTrainedConfig, report: Mapping[str, Any]) -> list[str]:
     if isinstance(config, MegaDanceConfig):
         tables = [reports.paper_table(number, table, report) for number, table in report["tables"].items()]
         tables.append(reports.physical_table(report))
+        if "genre_truth" in report:  # an older report lacks it
+            tables.append(reports.genre_tables(report))
     elif isinstance(config, MegaDanceTokenizerConfig):
         tables = [reports.tokenizer_table(report)]
     else:
@@ -229,9 +261,16 @@ def _measured_limits(report: Mapping[str, Any] | None) -> list[str]:
         return ["Not measured yet."]
     row = report["rows"]["megadance"]
     sentences = {
+        "toe_median": "A toe below 3 cm moves at {:.2f} m/s (median).",
         "foot_skating_ratio": "Feet skate in {:.0%} of the frames.",
         "foot_speed_on_floor": "A foot on the floor moves at {:.2f} m/s.",
         "frozen_share": "{:.0%} of the time is frozen.",
         "largest_step": "The largest step of a joint between two frames is {:.2f} m.",
     }
-    return [text.format(row[name]) for name, text in sentences.items() if row[name] is not None]
+    lines = [text.format(row[name]) for name, text in sentences.items() if row.get(name) is not None]
+    if counts := row.get("dances_with"):
+        spins, jumps = counts["spins"], counts["jumps"]
+        lines.append(f"Of {row['dances']} dances {spins} have a spin within a frame, and {jumps} a jump of a joint.")
+    if "clean" in report["settings"]:
+        lines.append(f"Measured {'after' if report['settings']['clean'] else 'before'} the clean-up.")
+    return lines

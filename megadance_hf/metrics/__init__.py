@@ -16,7 +16,7 @@ __getattr__, __all__ = lazy_names(
         ).split(),
         ".dance_features": ("geometric_features", "kinetic_features", "kinetic_features_aistpp"),
         ".distributions": ("diversity frechet_distance genre_accuracy genre_f1 normalize_features paired_test").split(),
-        ".novelty": ("TrainingMotion",),
+        ".novelty": ("TrainingMotion", "TrainingUnits"),
         ".physics": (
             "FLOOR_HEIGHT FROZEN_SPEED SKATING_DISTANCE body_turns count_jumps count_spins depth_below_floor foot_skating_ratio "
             "foot_speed_on_floor frozen_share jerk largest_step largest_turn mean_speed pelvis_bob physical_foot_contact root_drift "
