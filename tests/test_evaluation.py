@@ -164,6 +164,35 @@ def test_genres_are_asked_for_right_and_wrong(report):
     assert truth["ACC"] == truth["ACC_right"] and "ACC_forced" not in truth
 
 
+def test_a_forced_genre_stands_beside_its_truth(report):
+    found, truth = report["forced"], report["genre_truth"]
+    assert set(found) == {"raw", "cleaned"} and found["raw"]["dances"] == 5 * 2 * 2
+    assert set(truth) == set(GENRES)
+    asked = np.array(report["genres"]["confusion"]["megadance, forced"]).sum(1)
+    counts = [found["raw"]["by_genre"].get(genre, {"dances": 0})["dances"] for genre in report["genres"]["names"]]
+    assert counts == asked.tolist()
+
+
+def test_both_versions_are_of_the_same_dances(report, data, models):
+    rows = report["rows"]
+    assert rows["frozen_pose"]["versions"] == rows["other_song"]["versions"] == {}
+    for name in ("ground_truth", "nearest_music", "tokenizer", "megadance", "shifted", "no_mamba"):
+        versions = rows[name]["versions"]
+        for number in ("toe_90", "FID_k", "spins", "landings_on_beat"):
+            assert versions["raw"][number] == rows[name][number], (name, number)
+        assert versions["cleaned"]["dances"] == rows[name]["dances"]
+        assert versions["cleaned"]["worst"]["depth_below_floor"] < 0.001
+    options = {"seeds": 2, "clip_frames": FRAMES, "clean": True}
+    clean = evaluate(models / "model", data, "finedance", **options).report["rows"]
+    for name in ("ground_truth", "tokenizer", "megadance"):
+        for version in ("raw", "cleaned"):
+            for number in ("toe_90", "jerk", "FID_k"):
+                wanted = rows[name]["versions"][version][number]
+                assert clean[name]["versions"][version][number] == pytest.approx(wanted), (name, version, number)
+    assert clean["megadance"]["jerk"] == clean["megadance"]["versions"]["cleaned"]["jerk"]
+    assert clean["ground_truth"]["jerk"] == rows["ground_truth"]["jerk"]  # captured motion stays as it is
+
+
 def test_beats_are_those_of_features_and_of_the_data_set(report):
     row = report["dances"]["ground_truth"][0]
     assert 0 < row["bas_over_music"] <= 1 and row["bas_over_music_known_beats"] == pytest.approx(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from megadance_hf import metrics
+from megadance_hf.metrics import novelty
 
 RNG = np.random.default_rng(0)
 
@@ -363,3 +364,47 @@ def test_a_dance_repeats_training_motion_wherever_it_stands_and_faces():
     joined = np.concatenate([training[0][-30:], training[1][:60]])
     assert library.longest_run(joined) == pytest.approx(2.0, abs=0.11)
     assert metrics.TrainingMotion([]).longest_run(dance) == 0
+
+
+def read_slowly(units: list[tuple[str, np.ndarray]], dance: np.ndarray) -> list[str | None]:
+    """Slow twin of `TrainingUnits.read`: the cheapest path, one state and one frame after the other."""
+    states = [(number, frame) for number, (_, joints) in enumerate(units) for frame in range(len(joints))]
+    poses = {(n, f): novelty.body_poses(units[n][1][f : f + 1])[0] for n, f in states}
+    costs, paths = dict.fromkeys([*states, None], 0.0), dict.fromkeys([*states, None], ())
+    for pose in novelty.body_poses(dance[:: novelty.STRIDE]):
+        best = min(costs, key=costs.get)
+        new_costs, new_paths = {}, {}
+        for state in costs:
+            before = [None] if state is None else [(state[0], state[1] - step) for step in (3, 2, 4)]
+            ways = [(costs[best] + novelty.CHANGE_COST, best), *((costs[b], b) for b in before if b in costs)]
+            cost, origin = min(ways, key=lambda way: way[0])
+            distance = None if state is None else np.square(poses[state] - pose).sum(-1).mean()
+            cost += novelty.NO_UNIT_COST if state is None else distance / novelty.POSE_TOLERANCE**2
+            new_costs[state], new_paths[state] = cost, (*paths[origin], state)
+        costs, paths = new_costs, new_paths
+    found = paths[min(costs, key=costs.get)]
+    return [None if state is None else units[state[0]][0] for state in found]
+
+
+def test_a_dance_is_read_as_a_sequence_of_units():
+    walks = {name: wandering(45, seed) for seed, name in enumerate("abc")}
+    faster = walks["b"][np.arange(0, 45, 1.25).astype(int)]
+    dance = np.concatenate([walks["a"], wandering(15, 9), faster, walks["c"][:30]])
+    library = metrics.TrainingUnits(walks.items(), {("a", "b")})
+    found = library.read(dance)
+    assert found == read_slowly(list(walks.items()), dance)
+    runs = [name for number, name in enumerate(found) if number == 0 or found[number - 1] != name]
+    assert runs == ["a", None, "b", "c"]
+    # half a second of unknown motion joins a and b, which a choreography has; b and c none
+    joins = library.joins(dance)
+    assert (joins["joins"], joins["new"]) == (2, 1) and joins["in_units"] == pytest.approx(37 / 42, abs=0.05)
+
+
+def test_units_far_apart_are_not_joined_and_one_by_itself_has_no_join():
+    walks = {name: wandering(60, seed) for seed, name in enumerate("ab")}
+    library = metrics.TrainingUnits(walks.items(), set())
+    apart = np.concatenate([walks["a"], wandering(45, 9), walks["b"]])
+    assert library.joins(apart)["joins"] == 0
+    assert library.joins(walks["a"]) == {"joins": 0, "new": 0, "in_units": 1.0}
+    assert library.joins(wandering(60, 8)) == {"joins": 0, "new": 0, "in_units": 0.0}
+    assert metrics.TrainingUnits([], set()).joins(walks["a"]) == {"joins": 0, "new": 0, "in_units": 0.0}

@@ -55,7 +55,11 @@ def test_every_row_and_condition_is_told(report):
         assert [row[0] for row in table_after(text, heading)[1:]] == everything
     for heading in genres:
         labels = [row[0] for row in table_after(text, heading)[1:]]
-        assert labels == [*everything, "tokenizer, cleaned", "MEGADance, cleaned"]  # no classifier, so no genre is forced
+        assert labels == [
+            *everything,
+            "tokenizer, cleaned",
+            "MEGADance, cleaned",
+        ]  # no classifier, so no genre is forced
     conditions = [row[0] for row in table_after(text, "cross-entropy\n")[1:]]
     assert conditions == list(reports.CONDITIONS.values())
     assert report["notes"] and all(f"- {note}" in text for note in report["notes"])
@@ -94,11 +98,17 @@ def test_what_cannot_be_written_is_an_error_and_leaves_nothing(report, tmp_path)
 def test_both_versions_of_a_dance_stand_side_by_side(report):
     header, *rows = table_after(reports.markdown(report), "### Before and after the clean-up")
     labels = {(row[0], row[1]): row for row in rows}
-    assert {row[0] for row in rows} >= {"ground truth", "nearest music", "tokenizer", "MEGADance", "MEGADance, no music"}
-    for version, name in reports.VERSIONS.items():
+    assert {row[0] for row in rows} >= {
+        "ground truth",
+        "nearest music",
+        "tokenizer",
+        "MEGADance",
+        "MEGADance, no music",
+    }
+    for version in reports.VERSIONS:
         found = report["rows"]["megadance"]["versions"][version]
-        assert labels["MEGADance", name][header.index("90 %")] == f"{found['toe_90']:.2f}"
-        assert labels["MEGADance", name][2] == f"{found['dances_with']['spins']} of {found['dances']}"
+        assert labels["MEGADance", version][header.index("90 %")] == f"{found['toe_90']:.2f}"
+        assert labels["MEGADance", version][2] == f"{found['dances_with']['spins']} of {found['dances']}"
 
 
 def test_numbers_stand_beside_their_share_of_the_truth(report):
@@ -116,5 +126,7 @@ def test_genres_are_told_as_they_were_asked_for(report):
     assert [row[0] for row in rows] == list(report["genre_truth"])
     assert all(row[2] == "-" and row[5] == "0" for row in rows)  # no classifier
     own = next(row for row in rows if row[0] == "waltz")
-    share = report["rows"]["megadance"]["by_genre"]["waltz"]["mean_speed"] / report["genre_truth"]["waltz"]["mean_speed"]
+    share = (
+        report["rows"]["megadance"]["by_genre"]["waltz"]["mean_speed"] / report["genre_truth"]["waltz"]["mean_speed"]
+    )
     assert own[header.index("right genre: speed, of the truth's")] == f"{share:.2f}"

@@ -74,3 +74,29 @@ def test_a_spin_and_a_jump_are_seen_in_their_dance():
     before = scores.physical_numbers(Dance(0, clip.poses, clip.translation))
     assert (before["spins"], before["jumps"]) == (0, 0) and before["largest_turn"] < 20
     assert numbers["spins"] == 1 and numbers["jumps"] >= 1 and numbers["largest_turn"] > 90
+
+
+def test_joins_are_counted_over_all_dances():
+    rows = [row_with(None, joins=j) for j in ({"joins": 8, "new": 2}, {"joins": 2, "new": 2}, {"joins": 0, "new": 0})]
+    found = scores.summarize([*rows, row_with(None, joins=None)], {})
+    assert found["new_joins"] == pytest.approx(0.4) and found["joins"] == 10
+    assert scores.summarize([row_with(None, joins=None)], {})["new_joins"] is None
+
+
+def test_a_genre_without_songs_has_its_truth_from_the_first_clips_that_have_it():
+    rows = [row_with(None, mean_speed=0.5)]
+    salsa, faster = song(1, genre="salsa"), song(2, genre="salsa")
+    faster.poses = faster.poses * 2
+    found = scores.genre_truth(rows, ([song(0)], [salsa], [faster]), ["waltz", "salsa", "tango"], 96)
+    assert list(found) == ["waltz", "salsa"] and found["waltz"]["mean_speed"] == 0.5
+    dance = Dance(0, salsa.poses[:96], salsa.translation[:96], "salsa")
+    assert found["salsa"]["mean_speed"] == scores.physical_numbers(dance)["mean_speed"]
+    assert found["salsa"]["dances"] == 1 and found["salsa"]["landings_on_beat"] is None
+
+
+def test_a_forced_genre_has_no_bar_of_the_song():
+    clip = song(1)
+    profiles = {"waltz": np.ones(16), "rumba": np.ones(16)}
+    dance = Dance(0, clip.poses, clip.translation, "rumba")
+    row = scores.measure_dance(dance, Excerpt(clip, clip), profiles)
+    assert clip.genre == "waltz" and row["bar"] is row["bar_of_the_song"] is None

@@ -90,7 +90,9 @@ def training_motion(
                 library.append(motion_to_joints(poses, torch.zeros(len(poses), 3)).numpy())
             if number == 0:
                 used.append((codes.upper_codes[0].cpu().numpy(), codes.lower_codes[0].cpu().numpy()))
-    known = [KnownMotion(metrics.TrainingMotion(joints), _training_units(clips, joints)) for joints in (captured, coded)]
+    known = [
+        KnownMotion(metrics.TrainingMotion(joints), _training_units(clips, joints)) for joints in (captured, coded)
+    ]
     return *known, used
 
 

@@ -60,7 +60,7 @@ DANCES = {
     "in_units": ("time in known units", 2),
 }
 # The same dances as they were decoded and after the clean-up.
-VERSIONS = {"raw": "as decoded", "cleaned": "cleaned"}
+VERSIONS = ("raw", "cleaned")
 OF_A_VERSION = {
     "toe_median": ("toe on the floor, median m/s", 2),
     "toe_90": ("90 %", 2),
@@ -245,8 +245,10 @@ def _dances_table(report: Mapping[str, Any]) -> str:
     for row in report["rows"].values():
         counts = [f"{row['dances_with'][name]} of {row['dances']}" for name in ("spins", "jumps")]
         codes = row["codes_in_use"] or {"upper": None, "lower": None}
-        numbers = [_number(row[name], decimals) for name, (_, decimals) in DANCES.items()]
-        mean_rows.append([row["label"], *counts, *numbers, *(_number(share, 2) for share in codes.values())])
+        numbers = {name: _number(row[name], decimals) for name, (_, decimals) in DANCES.items()}
+        if row["joins"]:
+            numbers["new_joins"] += f" of {row['joins']}"
+        mean_rows.append([row["label"], *counts, *numbers.values(), *(_number(share, 2) for share in codes.values())])
         frames = [_number(row["worst"][name], 0) for name in ("spins", "jumps")]
         worst_rows.append([row["label"], *frames, *(_number(row["worst"][name], DANCES[name][1]) for name in worst_of)])
     titles = {name: title for name, (title, _) in DANCES.items()}
@@ -271,7 +273,7 @@ def _versions_table(report: Mapping[str, Any]) -> str:
             counts = [f"{found['dances_with'][name]} of {found['dances']}" for name in ("spins", "jumps")]
             numbers = [_number(found[name], decimals) for name, (_, decimals) in OF_A_VERSION.items()]
             worst = [_number(found["worst"][name], decimals) for name, (_, decimals) in WORST_CASES.items()]
-            rows.append([row["label"], VERSIONS[version], *counts, *numbers, *worst])
+            rows.append([row["label"], version, *counts, *numbers, *worst])
     header = ["", "", "dances with a spin", "with a jump", *(title for title, _ in OF_A_VERSION.values())]
     header += [f"worst: {title}" for title, _ in WORST_CASES.values()]
     shown = "after the clean-up" if report["settings"]["clean"] else "as they were decoded"
@@ -371,11 +373,11 @@ def _rows_of_a_genre(report: Mapping[str, Any], genre: str) -> list[tuple[str, M
     """Labels and numbers: all rows that dance the genre, then MEGADance and the tokenizer in the other version, then the genre forced."""
     found = [("ground truth", report["genre_truth"][genre])]
     found += [(r["label"], r["by_genre"].get(genre)) for n, r in report["rows"].items() if n != "ground_truth"]
-    version = "raw" if report["settings"]["clean"] else "cleaned"
+    version, other = VERSIONS[::-1] if report["settings"]["clean"] else VERSIONS
     for name in ("tokenizer", "megadance"):
         row = report["rows"][name]
-        found.append((f"{row['label']}, {VERSIONS[version]}", row["versions"][version]["by_genre"].get(genre)))
-    forced = report["forced"].get("cleaned" if report["settings"]["clean"] else "raw")
+        found.append((f"{row['label']}, {other}", row["versions"][other]["by_genre"].get(genre)))
+    forced = report["forced"].get(version)
     if forced is not None:
         found.append(("MEGADance, genre forced", forced["by_genre"].get(genre)))
     return [(label, numbers) for label, numbers in found if numbers is not None]

@@ -230,9 +230,7 @@ def evaluate(
     forced_summary = {
         version: scores.summarize_version(measure(dances), {}) for version, dances in both["forced"].items() if dances
     }
-    truth = scores.genre_truth(
-        measured["ground_truth"], (evaluated, training), list(pipe.genres), protocol.clip_frames
-    )
+    truth = scores.genre_truth(measured["ground_truth"], (evaluated, training), list(pipe.genres), protocol.clip_frames)
     genres = (
         scores.genre_report(rows, features, forced_dances, features_of, style_names) if classifier is not None else {}
     )

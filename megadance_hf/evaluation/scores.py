@@ -270,6 +270,7 @@ def summarize_version(rows: Sequence[dict[str, Any]], scores: Mapping[str, float
         **_means(rows, NUMBERS),
         "worst": _worst(rows),
         "dances_with": _dances_with(rows),
+        "joins": sum(row["joins"]["joins"] for row in rows if row.get("joins") is not None),
         "by_genre": {genre: _genre_summary(rows, genre) for genre in sorted({row["genre"] for row in rows})},
     }
 
