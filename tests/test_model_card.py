@@ -45,12 +45,18 @@ def test_a_card_from_an_evaluation(pipe, report):
     facts = ModelCard(text).data
     found = {result.metric_type: result for result in facts.eval_results}
     row, values = report["rows"]["megadance"], report["tables"]["2"]["rows"][-1]["values"]
-    for name, value in [*values.items(), *((name, row[name]) for name in reports.PHYSICAL)]:
+    for name, value in [*values.items(), *((name, row[name]) for name in {**reports.DANCES, **reports.PHYSICAL})]:
         if value is None:
             assert name.lower() not in found, "only numbers"
         else:
             assert found[name.lower()].metric_value == pytest.approx(value), name
     assert found["fid_k"].metric_name == "FID k" and found["jerk"].metric_name == "jerk, m/s^3" and "acc" in found
+    assert found["dances_with_spins"].metric_value == row["dances_with"]["spins"]
+    assert found["worst_frozen_share"].metric_value == row["worst"]["frozen_share"]
+    own, truth = row["by_genre"]["waltz"], report["genre_truth"]["waltz"]
+    assert found["jerk_ratio_waltz"].metric_value == pytest.approx(own["jerk"] / truth["jerk"])
+    assert found["toe_90"].metric_name == "toe on the floor, 90 % m/s"
+    assert "### By genre" in text and "### Before and after the clean-up" in text
     assert {(r.dataset_type, r.dataset_split, r.task_type) for r in facts.eval_results} == {
         ("anna/ballroom", "train+test", "music-to-dance")
     }
@@ -62,10 +68,23 @@ def test_a_card_from_an_evaluation(pipe, report):
     )
     assert "chacha, rumba, waltz" in text and "anna/ballroom" in text
     assert f"Feet skate in {row['foot_skating_ratio']:.0%} of the frames" in text and "One dancer" in text
+    assert (
+        f"Of {row['dances']} dances {row['dances_with']['spins']} have a spin" in text and "before the clean-up" in text
+    )
     assert f'src="https://huggingface.co/{REPO}/resolve/main/sample.mp4"' in text and "](sample.png)" in text
     assert report["settings"]["data"] not in text and report["settings"]["model"] not in text, (
         "no paths of this machine"
     )
+
+
+def test_a_report_of_an_earlier_version_still_makes_a_card(pipe, report):
+    new = {"versions", "worst", "dances_with", "joins", "known_run", "toe_median", "toe_90", "new_joins", "in_units"}
+    rows = {name: {key: row[key] for key in row.keys() - new} for name, row in report["rows"].items()}
+    settings = {key: value for key, value in report["settings"].items() if key != "clean"}
+    earlier = {key: value for key, value in report.items() if key not in ("genre_truth", "forced")}
+    text = str(model_card(pipe.model.config, repo=REPO, report=earlier | {"rows": rows, "settings": settings}))
+    assert card_errors(text, "model") == [] and "### Table 2" in text and "By genre" not in text
+    assert "a spin" not in text and "the clean-up" not in text and "Feet skate" in text
 
 
 def test_a_card_says_which_arrangement_a_model_has():

@@ -71,7 +71,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("--songs", "N", COUNT, None, "number of songs (default: the protocol's)"),
     )
     parser.add_argument(
-        "--clean", action="store_true", help="measure dances after the clean-up; without, as they were decoded"
+        "--clean",
+        action="store_true",
+        help="measure dances after the clean-up, not as they were decoded; one table always has both",
     )
 
 
