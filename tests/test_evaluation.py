@@ -190,6 +190,7 @@ def test_both_versions_are_of_the_same_dances(report, data, models):
                 wanted = rows[name]["versions"][version][number]
                 assert clean[name]["versions"][version][number] == pytest.approx(wanted), (name, version, number)
     assert clean["megadance"]["jerk"] == clean["megadance"]["versions"]["cleaned"]["jerk"]
+    assert clean["megadance"]["known_run"] == rows["megadance"]["known_run"]  # looked for in what was decoded
     assert clean["ground_truth"]["jerk"] == rows["ground_truth"]["jerk"]  # captured motion stays as it is
 
 

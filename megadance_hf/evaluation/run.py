@@ -201,16 +201,17 @@ def evaluate(
     measured: dict[str, list[dict[str, Any]]] = {}
     summaries: dict[str, dict[str, Any]] = {}
 
-    def measure(dances: list[Dance], known: tuple[Any, Any] = (None, None)) -> list[dict[str, Any]]:
+    def measure(dances: list[Dance], known: tuple[Any, Any] = (None, None), raw: Any = None) -> list[dict[str, Any]]:
         return [
-            scores.measure_dance(dance, excerpts[dance.excerpt], profiles, known[dance.codes is not None])
-            for dance in dances
+            scores.measure_dance(dance, excerpts[dance.excerpt], profiles, known[dance.codes is not None], decoded)
+            for dance, decoded in zip(dances, raw or dances, strict=True)
         ]
 
     with bar(len(rows), "row", "measuring") as shown:
         for name, dances in rows.items():
             features[name] = features_of(dances)
-            measured[name] = measure(dances, (captured, coded) if name in (*REPEATING, *generators) else (None, None))
+            seen = (captured, coded) if name in (*REPEATING, *generators) else (None, None)
+            measured[name] = measure(dances, seen, both[name].get("raw"))
             for row, style in zip(measured[name], features[name].get("s", ()), strict=False):
                 row["genre_seen"] = [*style_names, "none"][min(int(style.argmax()), len(style_names))]
             distances = compared.scores(features[name], np.array([dance.seed for dance in dances]))
@@ -230,7 +231,8 @@ def evaluate(
     forced_summary = {
         version: scores.summarize_version(measure(dances), {}) for version, dances in both["forced"].items() if dances
     }
-    truth = scores.genre_truth(measured["ground_truth"], (evaluated, training), list(pipe.genres), protocol.clip_frames)
+    names = list(dict.fromkeys([*pipe.genres, *(item.clip.genre for item in excerpts)]))  # may differ in case
+    truth = scores.genre_truth(measured["ground_truth"], (evaluated, training), names, protocol.clip_frames)
     genres = (
         scores.genre_report(rows, features, forced_dances, features_of, style_names) if classifier is not None else {}
     )

@@ -88,12 +88,14 @@ def measure_dance(
     excerpt: Excerpt,
     profiles: Mapping[str, np.ndarray],
     known: KnownMotion | None = None,
+    decoded: Dance | None = None,
 ) -> dict[str, Any]:
     """All numbers of one dance: physical, beat alignment with the features' beats and the data set's, landings, beat and bar, novelty.
 
     Args:
         profiles: for each genre the mean bar profile of its training clips (`synchrony.training_profiles`).
         known: training motion to look for in the dance.
+        decoded: the dance before the clean-up, to look for it there instead: training motion is not cleaned up either.
     """
     clip = excerpt.clip
     beats, grid = synchrony.feature_beats(clip), synchrony.known_beats(clip)
@@ -107,9 +109,10 @@ def measure_dance(
     for over in ("music", "motion"):
         row[f"beat_over_{over}"] = None if in_time is None else in_time[over]
     row["landings"] = metrics.landing_synchrony(dance.joints, beats)
-    row["known_run"] = None if known is None else known.clips.longest_run(dance.joints)
+    joints = dance.joints if decoded is None else decoded.joints
+    row["known_run"] = None if known is None else known.clips.longest_run(joints)
     units = None if known is None else known.units.get(dance.genre or "")
-    row["joins"] = None if units is None else units.joins(dance.joints)
+    row["joins"] = None if units is None else units.joins(joints)
     row["in_units"] = None if row["joins"] is None else row["joins"]["in_units"]
     phase = bar_phase(clip)
     row["bar"] = row["bar_of_the_song"] = None
