@@ -164,6 +164,8 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
             at the root *velocity* (released code), or on the integrated root path (the paper's text).
         root_path_weight (`float`): weight of an additional L1 loss on the integrated root path, metres. Not in the
             paper (0 there); it cures the slow drift and the flattened vertical bob of small models.
+        root_height_weight (`float`): weight of a further L1 loss on the height of the root path, metres, where a rise of two
+            centimetres is the difference between a dance and a walk. Not in the paper (0 there).
         heading (`"absolute"` or `"turn"`): the root's rotation and velocity are coded in the world (paper, section 3.1), or seen
             from the body, with the turn about the vertical from frame to frame, which is summed up in decoding
             (`to_body_motion`). Not in the paper: a step has the same codes in every direction, and no two codes make a body spin
@@ -180,7 +182,7 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
     model_type = "megadance_tokenizer"
     _optional = (
         *("quantizer_options", "rest_offsets", "vq_commitment", "vq_decay", "smpl_loss_weight", "joint_loss_weight"),
-        *("velocity_weight", "acceleration_weight", "joint_loss_root", "root_path_weight"),
+        *("velocity_weight", "acceleration_weight", "joint_loss_root", "root_path_weight", "root_height_weight"),
         *("contact_loss_weight", "foot_path_weight", "foot_velocity_weight", "foot_slide_weight"),
         *("heading", "contacts"),  # of models saved by earlier versions, which had no such choice
     )
@@ -210,6 +212,7 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
     acceleration_weight: float = 0.25
     joint_loss_root: Literal["none", "velocity", "integrated"] = "velocity"
     root_path_weight: float = 0.0
+    root_height_weight: float = 0.0
     heading: Literal["absolute", "turn"] = "absolute"
     contacts: bool = False
     contact_loss_weight: float = 1.0
@@ -258,7 +261,7 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
 
     def validate_weights(self):
         names = "smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight root_path_weight vq_commitment"
-        _require_weights(self, f"{names} contact_loss_weight foot_path_weight foot_velocity_weight foot_slide_weight")
+        _require_weights(self, f"{names} contact_loss_weight root_height_weight foot_path_weight foot_velocity_weight foot_slide_weight")
         _require(self, "vq_decay", 0 <= self.vq_decay < 1, "use a number from 0 to below 1")
 
     def validate_skeleton(self):

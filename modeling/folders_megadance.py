@@ -171,8 +171,9 @@ def check_numbers(model: nn.Module, source: str | os.PathLike) -> None:
         if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
             continue
         low, high = (float(value) for value in torch.aminmax(tensor.detach()))
-        if not (-_MAX_WEIGHT <= low and high <= _MAX_WEIGHT):  # also if they are NaN
-            problem = f"the weights {name} have NaN or numbers beyond {_MAX_WEIGHT:g}"
+        most = _MAX_WEIGHT**2 if name.endswith("running_var") else _MAX_WEIGHT  # a variance is a square
+        if not (-most <= low and high <= most):  # also if they are NaN
+            problem = f"the weights {name} have NaN or numbers beyond {most:g}"
         elif name.endswith(("_std", "running_var")) and low < 0 or name.endswith("_std") and low == 0:
             problem = f"{name} is not above 0"
         else:

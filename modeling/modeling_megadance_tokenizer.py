@@ -79,7 +79,7 @@ class MegaDanceTokenizerOutput(ModelOutput):
         loss: Eq. 2, plus root path, feet, contacts and the quantizer's loss where configured; a scalar.
         motion, contacts: as `MegaDanceTokenizerDecoderOutput`.
         upper_codes, lower_codes: (batch, frames / 8).
-        losses: each term by name ("smpl", "joint", "root_path", "foot_path", "foot_velocity", "foot_slide", "contact", "commitment"),
+        losses: each term by name ("smpl", "joint", "root_path", "root_height", "foot_path", "foot_velocity", "foot_slide", "contact", "commitment"),
             unweighted and detached.
     """
 
@@ -362,14 +362,15 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
                 with torch.no_grad():
                     target_joints = self._loss_joints(target_numbers, motion)
             losses["joint"] = dynamics_l1(self._loss_joints(numbers, predicted), target_joints, velocity, acceleration)
-        if config.root_path_weight:
-            path_error = integrate_root_velocity(predicted[..., :ROOT_SIZE] - motion[..., :ROOT_SIZE])
-            losses["root_path"] = path_error.abs().mean()
+        if config.root_path_weight or config.root_height_weight:
+            path_error = integrate_root_velocity(predicted[..., :ROOT_SIZE] - motion[..., :ROOT_SIZE]).abs()
+            losses["root_path"], losses["root_height"] = path_error.mean(), path_error[..., 1].mean()
         losses |= self._foot_losses(predicted, motion, contacts)
         weights = {
             "smpl": config.smpl_loss_weight,
             "joint": config.joint_loss_weight,
             "root_path": config.root_path_weight,
+            "root_height": config.root_height_weight,
             "foot_path": config.foot_path_weight,
             "foot_velocity": config.foot_velocity_weight * self._dynamics_share,
             "foot_slide": config.foot_slide_weight * self._dynamics_share,

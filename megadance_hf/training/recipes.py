@@ -66,14 +66,19 @@ class DataSettings:
         hold_back: share of the songs, 0 to below 1; 0 trains on all of them, as the paper does, and evaluates nothing.
         statistics: means and standard deviations by column over all frames, with floors ("per_column"), or as the released loaders make
             them ("released"; see `Statistics.released`). The tokenizer's become the generator's only for music: use the same for both.
+        genres: train on these genres only, in this order; None trains on all that the data name. A tokenizer takes clips without a
+            genre as well.
     """
 
     hold_back: float = 0.1
     statistics: Literal["per_column", "released"] = "per_column"
+    genres: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.hold_back < 1:
             raise ValueError(f"hold_back={self.hold_back!r} is not possible: give a share from 0 to below 1")
+        if self.genres is not None and (not self.genres or len(set(self.genres)) < len(self.genres)):
+            raise ValueError(f"genres={list(self.genres)!r} is not possible: name at least one, each once")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,12 @@ def read_data(
     genres, splits = list(info["genres"]), list(info["splits"])
     if needs_genre and not genres:
         raise DataError(f"{folder}: it names no genres, which a generator and a classifier are trained with")
-    train = _usable(folder, read_prepared(folder, "train"), needs_genre)
+    if settings.genres is not None:
+        for name in settings.genres:
+            if name not in genres:
+                raise DataError(f"data.genres names {name!r}, but the genres of {folder} are {', '.join(genres) or 'unnamed'}")
+        genres = list(settings.genres)
+    train = _usable(folder, read_prepared(folder, "train"), needs_genre, settings.genres)
     if not train:
         raise DataError(
             f"{folder}: its split train has no clip{' with a genre' if needs_genre else ''}: prepare it with some"
@@ -68,7 +73,7 @@ def read_data(
     held_out: list[Clip] = []
     if validation:
         if "validation" in splits:
-            held_out = _usable(folder, read_prepared(folder, "validation"), needs_genre)
+            held_out = _usable(folder, read_prepared(folder, "validation"), needs_genre, settings.genres)
             held_out = [clip for clip in held_out if clip.paired or not needs_music]
         if not held_out:
             missing = (
@@ -105,7 +110,13 @@ def _held_back(
     return train, held_out
 
 
-def _usable(folder: str, clips: list[Clip], needs_genre: bool) -> list[Clip]:
+def _usable(folder: str, clips: list[Clip], needs_genre: bool, genres: Sequence[str] | None) -> list[Clip]:
+    if genres is not None:
+        wanted = [clip for clip in clips if clip.genre is None or clip.genre in genres]
+        if len(wanted) < len(clips):
+            left = len(clips) - len(wanted)
+            print_once(f"data.genres: {left} of {len(clips)} clips in {clips[0].split} are of other genres and are left out")
+        clips = wanted
     usable = [clip for clip in clips if clip.genre is not None or not needs_genre]
     if len(usable) < len(clips):
         print_once(

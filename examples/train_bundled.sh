@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The model that comes with the package, from raw data to the shipped files, on two CPU cores.
+#
+#     examples/train_bundled.sh BALLROOM2_RAW BALLROOM_RAW [OUT]          the default of OUT is runs/bundled
+#
+# BALLROOM2_RAW has tango, cha-cha and rumba, BALLROOM_RAW the waltz. Run it again to continue where it was stopped: what is done is
+# kept, trainings resume. EPOCHS=1 makes everything short, as a test does. The finished model is in OUT/model, logs are in OUT/*.log.
+set -euo pipefail
+
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+RAW="${1:?give the raw folder of ballroom2}"
+WALTZ="${2:?give the raw folder of ballroom}"
+OUT="${3:-runs/bundled}"
+PYTHON="${PYTHON:-python}"
+EPOCHS="${EPOCHS:-}"
+
+# step NAME COMMAND...: runs the command unless an earlier run of this script has; its output goes to NAME.log
+step() {
+    local name="$1"; shift
+    [ -e "$OUT/$name.done" ] && return
+    local start=$SECONDS
+    echo "$(date +%H:%M:%S)  $name"
+    if ! "$@" >> "$OUT/$name.log" 2>&1; then
+        tail -n 5 "$OUT/$name.log" >&2
+        return 1
+    fi
+    echo "$((SECONDS - start)) s" | tee "$OUT/$name.done"
+}
+
+mkdir -p "$OUT"
+step data "$PYTHON" -m megadance_hf.cli prepare ballroom2 "$RAW" "$OUT/data" --waltz "$WALTZ" --num-proc 2
+step tokenizer "$PYTHON" "$HERE/train_tokenizer.py" --config "$HERE/configs/ballroom_tokenizer.yaml" --data "$OUT/data" \
+    --output "$OUT/tokenizer" --resume ${EPOCHS:+--epochs "$EPOCHS"}
+step generator "$PYTHON" "$HERE/train_generator.py" --config "$HERE/configs/ballroom_generator.yaml" --data "$OUT/data" \
+    --tokenizer "$OUT/tokenizer" --output "$OUT/generator" --resume ${EPOCHS:+--epochs "$EPOCHS"}
+
+# Stored with 16 bits for each weight and opened with 32, in which dances are computed.
+"$PYTHON" - "$OUT/generator" "$OUT/model" <<'PYTHON'
+import sys
+
+import torch
+
+from megadance_hf import MusicToDancePipeline
+
+pipe = MusicToDancePipeline.from_pretrained(sys.argv[1], device="cpu")
+for part, folder in ((pipe.model, sys.argv[2]), (pipe.tokenizer, f"{sys.argv[2]}/tokenizer")):
+    part.save_pretrained(folder, state_dict={name: value.bfloat16() for name, value in part.state_dict().items()})
+pipe.processor.save_pretrained(sys.argv[2])
+PYTHON
+echo "$(date +%H:%M:%S)  the model is in $OUT/model"
