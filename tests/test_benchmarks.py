@@ -4,7 +4,10 @@ import importlib.util
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from helpers import GENRES, save_tiny_model, write_song
 
 
 @pytest.fixture
@@ -28,6 +31,32 @@ def test_mixed_batches(benchmark_of, capsys):
     kinds = ("one_genre", "mixed", "runs_of_4")
     assert {f"{kind}_seconds" for kind in kinds} | {f"{kind}_over_one_genre" for kind in kinds[1:]} <= set(report)
     assert report["genres"] == 4 and report["runs"] == 5
+
+
+def test_default_model(benchmark_of, capsys, tmp_path):
+    """Songs of a folder, in every genre: a sheet for each, and numbers that are those of the dances."""
+    (tmp_path / "songs").mkdir()
+    for name, seconds in (("first", 2.5), ("second", 3)):
+        write_song(tmp_path / "songs" / f"{name}.wav", seconds=seconds)
+    model, out = save_tiny_model(tmp_path / "tiny"), tmp_path / "out"
+    options = ["--model", str(model), "--seeds", "2", "--moments", "3", "--duration", "2", "--out", str(out)]
+    report = benchmark_of("default_model")([str(tmp_path / "songs"), *options])
+    assert json.loads(capsys.readouterr().out) == report
+    assert report["songs"] == ["first", "second"] and report["dances"] == 4 and list(report["genres"]) == list(GENRES)
+    rows = json.loads((out / "report.json").read_text())["rows"]
+    for genre, found in report["genres"].items():
+        assert cv2.imread(str(out / f"{genre}.png")).shape == (4 * 222, 3 * 200, 3)
+        own = [row for row in rows if row["genre"] == genre]
+        assert [(row["song"], row["seed"]) for row in own] == [(s, n) for s in ("first", "second") for n in (0, 1)]
+        for kind in ("raw", "cleaned"):
+            jerks = [row[kind]["jerk"] for row in own]
+            ends = {"median": np.median(jerks), "lowest": min(jerks), "highest": max(jerks)}
+            assert found[kind]["jerk"] == pytest.approx(ends)
+        assert found["cleaned"]["depth_below_floor"]["highest"] < 0.01
+    table = (out / "worst.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in table[4:]] == [
+        f"| {g}, {kind}" for g in GENRES for kind in ("raw", "cleaned")
+    ]
 
 
 @pytest.mark.slow

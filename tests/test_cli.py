@@ -211,6 +211,9 @@ def test_bodies(megadance, model, song):
         assert filecmp.cmp(expected, name, shallow=False), name
     assert megadance("export", "d.npz", "-o", "other.glb")[0] == 0
     assert not filecmp.cmp("other.glb", "d.glb", shallow=False)
+    assert megadance("export", "d.npz", "-o", "plain.mp4", "--no-title")[0] == 0
+    dance.save("expected_plain.mp4", title=False)
+    assert filecmp.cmp("expected_plain.mp4", "plain.mp4", shallow=False)
     status, _, errors = megadance("export", "d.npz", "-o", "other.glb", "--body", "steel")
     assert status == 2 and "--body" in errors and "smooth" in errors
 

@@ -384,13 +384,12 @@ def still_matrices(glb: Glb) -> list[np.ndarray]:
     return glb.world_matrices(0.0)
 
 
-def test_glb_colours_are_wood_and_linear(tmp_path):
+def test_glb_colours_are_the_mesh_s_and_linear(tmp_path):
     glb = Glb(save_glb(random_motion(1), tmp_path / "dance.glb").read_bytes())
     accessor = glb.json["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]
     colours = glb.accessor(accessor)[:, :3] / 255
     srgb = np.where(colours <= 0.0031308, 12.92 * colours, 1.055 * colours ** (1 / 2.4) - 0.055)
     np.testing.assert_allclose(srgb, mannequin_mesh().colours, atol=0.02)
-    assert (colours[:, 0] > colours[:, 2]).all(), "more red than blue"
 
 
 # --- VRM animation ---------------------------------------------------------------------------------------------------

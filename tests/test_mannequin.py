@@ -99,6 +99,25 @@ def test_gradient_of_the_body_matches_differences():
     assert close.mean() > 0.99  # where a capsule ends, its distance has a kink
 
 
+def test_colours_show_front_and_back_left_and_right():
+    """On the mesh as on the capsules: a vertex well inside one part has that part's colour."""
+    mesh = mannequin_mesh()
+    trunk = (np.abs(mesh.vertices[:, 0]) < 0.1) & (np.abs(mesh.vertices[:, 1] - REST_JOINTS[6, 1]) < 0.1)
+    for side, sign in enumerate((1, -1)):
+        facing = trunk & (sign * mesh.normals[:, 2] > 0.5)
+        assert facing.sum() > 100
+        np.testing.assert_allclose(
+            mesh.colours[facing], np.tile(PART_COLOURS["torso"][side], (facing.sum(), 1)), atol=0.02
+        )
+    for side, elbow, wrist in (("left", 18, 20), ("right", 19, 21)):
+        middle = (REST_JOINTS[elbow] + REST_JOINTS[wrist]) / 2
+        forearm = np.linalg.norm(mesh.vertices - middle, axis=1) < 0.06
+        assert forearm.sum() > 20
+        np.testing.assert_allclose(
+            mesh.colours[forearm], np.tile(PART_COLOURS[f"{side}_arm"][0], (forearm.sum(), 1)), atol=0.02
+        )
+
+
 def test_proportions_are_those_of_a_person():
     mesh = mannequin_mesh()
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)

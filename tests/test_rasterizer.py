@@ -55,7 +55,7 @@ def test_subsampled_planes_hold_means(size):
 # --- the floor -------------------------------------------------------------------------------------------------------
 
 
-def floor_light(shape, top, paths, strength, shadow, scale, box, corner):
+def floor_light(shape, top, paths, strength, fade, shadow, scale, box, corner):
     """How much of the background's light is left, pixel by pixel."""
     rows, columns = np.mgrid[top : shape[0], : shape[1]]
     start, step, back, depth = (path[top:, None] for path in paths)
@@ -65,7 +65,7 @@ def floor_light(shape, top, paths, strength, shadow, scale, box, corner):
         tile = np.rint(place)
         inside = np.where(tile % 2 == 0, 1, -1) * (0.5 - np.abs(place - tile))  # signed, to the next edge
         halves.append(np.clip(inside / width.clip(1 / 60), -0.5, 0.5))
-    light = 1 - 0.5 * strength[top:, None] + 2 * strength[top:, None] * halves[0] * halves[1]
+    light = 1 + fade * strength[top:, None] * (2 * halves[0] * halves[1] - 0.5)
     x, y = (right - corner[0]) * scale, (back - corner[1]) * scale + 0 * right
     dark = cv2.remap(shadow.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
     within = (x >= box[0]) & (x < box[2] - 1) & (y >= box[1]) & (y < box[3] - 1)
@@ -77,14 +77,14 @@ def test_floor(space):
     height, width, top, size = 90, 160, 30, 40
     down = np.arange(height) + 5.0
     paths = np.stack([-300 / down, 4 / down, 400 / down - 9, 400 / down**2])
-    strength = np.linspace(0, 0.09, height)
+    strength, fade = np.linspace(0, 0.09, height), np.linspace(0.2, 1, width, dtype=np.float32)
     shadow, box = np.zeros((size, size), np.uint8), np.array([6, 4, 36, 34])
     shadow[4:34, 6:36] = cv2.resize(some_bytes(6, 6), (30, 30))
     shadow[4:34, 6:36][:, [0, -1]] = shadow[4:34, 6:36][[0, -1]] = 0
     corner = np.array([-2.0, -6.0])
     background, picture = (tuple(some_bytes(*p.shape) for p in space.empty(width, height)) for _ in range(2))
     untouched = [plane.copy() for plane in picture]
-    arguments = (top, paths, strength, shadow, 8.0, box, corner)
+    arguments = (top, paths, strength, fade, shadow, 8.0, box, corner)
     compiled(draw_floor)(background, space.zero, space.subsampling, *arguments, picture)
     left = floor_light((height, width), *arguments)
     assert left.min() < 0.6 and left.max() - np.median(left) > 0.01  # there is a shadow, and there are tiles
@@ -102,9 +102,15 @@ finite = st.floats(-8, 8)
 
 
 @settings(max_examples=25)
-@given(st.tuples(finite, finite, finite), st.tuples(finite, finite, finite), st.floats(2, 6), st.floats(2, 6))
-def test_a_capsule_is_the_spheres_it_is_swept_from(a, b, ra, rb):
-    """The closed form against a thousand spheres, pixel by pixel."""
+@given(
+    st.tuples(finite, finite, finite),
+    st.tuples(finite, finite, finite),
+    st.floats(2, 6),
+    st.floats(2, 6),
+    st.sampled_from([(0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, 0.6, -0.8)]),
+)
+def test_a_capsule_is_the_spheres_it_is_swept_from(a, b, ra, rb, front):
+    """The closed form against a thousand spheres, pixel by pixel; which surface faces the front, too."""
     size = 31
     start, end = np.array(a) + [15, 15, 60], np.array(b) + [15, 15, 60]
     length = math.hypot(*(end - start)[:2])
@@ -113,14 +119,19 @@ def test_a_capsule_is_the_spheres_it_is_swept_from(a, b, ra, rb):
     kinds = (np.float32, np.float32, np.uint8, np.uint8, np.uint8, np.uint8)
     planes = [np.zeros((size, size), kind) for kind in kinds]
     capsule = capsules(start[None], end[None], np.array([[ra, rb]]))
-    compiled(rasterise)(capsule, np.array([[0, 0, size, size]]), *planes)
+    compiled(rasterise)(capsule, np.array([front]), np.array([[0, 0, size, size]]), *planes)
     t = np.linspace(0, 1, 1001, dtype=np.float32)[:, None, None]
     rows, columns = np.mgrid[:size, :size]
     square = (ra + t * (rb - ra)) ** 2
     square = square - (columns - start[0] - t * (end - start)[0]) ** 2 - (rows - start[1] - t * (end - start)[1]) ** 2
-    surface = np.where(square > 0, start[2] + t * (end - start)[2] + np.sqrt(np.maximum(square, 0)), 0).max(0)
+    surfaces = np.where(square > 0, start[2] + t * (end - start)[2] + np.sqrt(np.maximum(square, 0)), 0)
+    surface, nearest = surfaces.max(0), surfaces.argmax(0)
     hit = square.max(0) > 0.5
     np.testing.assert_allclose(planes[0][hit], surface[hit], atol=0.02)
+    centres = start + t[nearest, 0] * (end - start)
+    facing = (np.stack([columns, rows, surface], -1) - centres) @ np.array(front)
+    clear = hit & (np.abs(facing) > 0.3)
+    assert np.array_equal(planes[2][clear], np.where(facing > 0, 0, 1)[clear])
     assert (planes[1][square.max(0) > 2 * max(ra, rb)] == 1).all()
     assert (planes[1][square.max(0) < -2 * max(ra, rb)] == 0).all()
 
@@ -132,7 +143,8 @@ def test_a_box_cuts_a_capsule_off():
     for boxes in ([[0, 0, 40, 40]], [[0, 0, 17, 40], [17, 0, 40, 40]]):
         planes = [np.zeros((40, 40), kind) for kind in (np.float32, np.float32, *[np.uint8] * 4)]
         capsule = np.repeat(capsules(start, end, radii), len(boxes), 0)
-        compiled(rasterise)(capsule, np.array(boxes), *planes)
+        fronts = np.tile([0.6, 0.0, 0.8], (len(boxes), 1))
+        compiled(rasterise)(capsule, fronts, np.array(boxes), *planes)
         results.append(planes)
     for index in (0, 1, 3, 4, 5):
         np.testing.assert_allclose(results[0][index].astype(float), results[1][index], atol=1e-3 if index < 2 else 1)

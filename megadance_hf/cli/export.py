@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError("argument --bundle: the sound belongs to it: give --music SONG")
     music = song_source(arguments.music, "--music")
     inputs = {"DANCE": arguments.dance, "--music": music}
-    outputs = Outputs(arguments.output, 1, arguments.bundle, arguments.bones, arguments.body, inputs)
+    options = (arguments.bundle, arguments.bones, arguments.body, not arguments.no_title)
+    outputs = Outputs(arguments.output, 1, *options, inputs=inputs)
     from megadance_hf.modeling.audio_megadance import open_sound
     from megadance_hf.motion.motion import Motion
 

@@ -74,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files or none."""
     source = song_source(arguments.song, "SONG")
-    options = (arguments.bundle, arguments.bones, arguments.body)
+    options = (arguments.bundle, arguments.bones, arguments.body, not arguments.no_title)
     outputs = Outputs(arguments.output, arguments.num, *options, inputs={"SONG": source})
     from megadance_hf.modeling.audio_megadance import load_excerpt, open_sound
     from megadance_hf.modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, song_features

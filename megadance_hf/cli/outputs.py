@@ -24,7 +24,7 @@ the suffix of OUT chooses the format:
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """-o, --bundle, --bones, --body: what `Outputs` takes."""
+    """-o, --bundle, --bones, --body, --no-title: what `Outputs` takes."""
     parser.add_argument(
         "-o",
         "--output",
@@ -45,6 +45,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="skeleton of a .bvh: SMPL's 24 joints (default), or Mixamo's names and T-pose, for retargeting",
     )
     add_body_option(parser, "in .mp4, .glb and --bundle")
+    parser.add_argument("--no-title", action="store_true", help="no name of the genre in the picture of an .mp4")
 
 
 class Outputs:
@@ -64,11 +65,12 @@ class Outputs:
         bundle: str | None = None,
         bones: str = "smpl",
         body: str = "mannequin",
+        title: bool = True,
         inputs: Mapping[str, Any] | None = None,
     ) -> None:
         if not files and bundle is None:
             raise CommandError("nothing to write: give -o OUT or --bundle DIR")
-        self.bones, self.body = bones, body
+        self.bones, self.body, self.title = bones, body, None if title else False
         self.files = _check_files(files, num, inputs or {})
         self.bundles = _check_bundles(bundle, num) if bundle is not None else []
         names = {os.path.abspath(path) for paths in self.files for path in paths}
@@ -80,7 +82,11 @@ class Outputs:
         from megadance_hf.modeling.files_megadance import all_or_none
 
         body, bones = {"body": self.body}, {"bones": self.bones}
-        options = {".mp4": {"music": song, "music_start": start, **body}, ".glb": body, ".bvh": bones}
+        options = {
+            ".mp4": {"music": song, "music_start": start, "title": self.title, **body},
+            ".glb": body,
+            ".bvh": bones,
+        }
         with all_or_none(CommandError, "choose another place with -o or --bundle") as temporary:
             for dance, paths in zip(dances, self.files, strict=True):
                 for path in paths:

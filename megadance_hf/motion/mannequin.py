@@ -23,16 +23,27 @@ from .humanoid import sum_offsets
 
 SOLE_THICKNESS = 0.028  # metres from a foot joint down to the ground
 
-# sRGB, 0..1. Light wood for the body, darker wood for ball joints and feet, so that bends and steps are easy to see.
+# The colours of the body in every picture (video, glTF, web page): part -> in front, behind; sRGB, 0..1. Wood, light in front and dark
+# behind, with a dark visor; the left limbs are painted blue, the right ones red. Joints are darker, hands and toes lighter.
 PART_COLOURS = {
-    "head": (0.91, 0.76, 0.57),
-    "torso": (0.87, 0.69, 0.48),
-    "arm": (0.89, 0.72, 0.51),
-    "hand": (0.91, 0.76, 0.57),
-    "leg": (0.84, 0.65, 0.44),
-    "foot": (0.47, 0.29, 0.17),
-    "joint": (0.58, 0.37, 0.22),
+    "head": ((0.94, 0.81, 0.63), (0.36, 0.24, 0.16)),
+    "visor": ((0.14, 0.16, 0.20), (0.14, 0.16, 0.20)),
+    "torso": ((0.92, 0.77, 0.57), (0.45, 0.31, 0.21)),
+    "left_arm": ((0.28, 0.54, 0.76), (0.28, 0.54, 0.76)),
+    "left_hand": ((0.50, 0.71, 0.86), (0.50, 0.71, 0.86)),
+    "left_leg": ((0.28, 0.54, 0.76), (0.18, 0.37, 0.56)),
+    "left_foot": ((0.13, 0.27, 0.42), (0.13, 0.27, 0.42)),
+    "left_toe": ((0.50, 0.71, 0.86), (0.50, 0.71, 0.86)),
+    "left_joint": ((0.15, 0.32, 0.49), (0.15, 0.32, 0.49)),
+    "right_arm": ((0.86, 0.40, 0.26), (0.86, 0.40, 0.26)),
+    "right_hand": ((0.96, 0.62, 0.46), (0.96, 0.62, 0.46)),
+    "right_leg": ((0.86, 0.40, 0.26), (0.63, 0.25, 0.15)),
+    "right_foot": ((0.47, 0.17, 0.10), (0.47, 0.17, 0.10)),
+    "right_toe": ((0.96, 0.62, 0.46), (0.96, 0.62, 0.46)),
+    "right_joint": ((0.54, 0.21, 0.13), (0.54, 0.21, 0.13)),
 }
+# Which way the front of a part faces at rest: a surface that faces away from it is behind. The crown of the head is behind, too.
+_FACES, _FACES_DOWN = (0.0, 0.0, 1.0), {"head": (0.0, -0.45, 0.893)}
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,13 @@ def _across(name: str, joint: str, half_width: float, y: float, z: float, radius
     return Segment(name, JOINT_INDEX[joint], (half_width, y, z), (-half_width, y, z), radius, radius, "torso")
 
 
-def _flanks(name: str, joint: str, start, end, start_radius: float, end_radius: float) -> list[Segment]:
-    """A capsule on the left of the trunk (as given) and its mirror image on the right."""
+def _flanks(
+    name: str, joint: str, start, end, start_radius: float, end_radius: float, part: str = "torso"
+) -> list[Segment]:
+    """A capsule on the left of trunk or head (as given) and its mirror image on the right."""
     flip = np.array([-1.0, 1.0, 1.0])
     return [
-        Segment(f"{side}_{name}", JOINT_INDEX[joint], *ends, start_radius, end_radius, "torso")
+        Segment(f"{side}_{name}", JOINT_INDEX[joint], *ends, start_radius, end_radius, part)
         for side, ends in (("left", (start, end)), ("right", (tuple(start * flip), tuple(end * flip))))
     ]
 
@@ -79,6 +92,7 @@ def _limbs(side: str) -> list[Segment]:
 
     def add(name, joint, start, end, start_radius, end_radius, part):
         ends = [(out * x, y, z) for x, y, z in (start, end)]
+        part = part if part in PART_COLOURS else f"{side}_{part}"
         segments.append(Segment(f"{side}_{name}", joint, *ends, start_radius, end_radius, part))
 
     def towards(child: int, share: float = 1.0) -> tuple[float, float, float]:
@@ -117,8 +131,8 @@ def _limbs(side: str) -> list[Segment]:
     ball = float(np.hypot(*np.array(towards(foot))[[0, 2]]))
     add("heel", ankle, sole(-0.045, 0.000, 0.033, drop), sole(ball, 0.014, 0.028, drop), 0.033, 0.028, "foot")
     add("instep", ankle, (0.0, -0.012, 0.006), sole(ball, -0.016, 0.030, drop), 0.037, 0.030, "foot")
-    add("big_toe", foot, sole(0.0, -0.018, 0.028, 0.0), sole(0.066, -0.012, 0.022, 0.0), 0.028, 0.022, "foot")
-    add("small_toes", foot, sole(0.0, 0.020, 0.026, 0.0), sole(0.046, 0.018, 0.020, 0.0), 0.026, 0.020, "foot")
+    add("big_toe", foot, sole(0.0, -0.018, 0.028, 0.0), sole(0.066, -0.012, 0.022, 0.0), 0.028, 0.022, "toe")
+    add("small_toes", foot, sole(0.0, 0.020, 0.026, 0.0), sole(0.046, 0.018, 0.020, 0.0), 0.026, 0.020, "toe")
     return segments
 
 
@@ -135,6 +149,7 @@ SEGMENTS: tuple[Segment, ...] = (
     Segment("head", JOINT_INDEX["head"], (-0.003, 0.022, 0.024), (-0.003, 0.080, 0.002), 0.080, 0.093, "head"),
     Segment("chin", JOINT_INDEX["head"], (-0.003, -0.016, 0.058), (-0.003, 0.030, 0.054), 0.036, 0.058, "head"),
     Segment("nose", JOINT_INDEX["head"], (-0.003, 0.026, 0.110), (-0.003, 0.060, 0.098), 0.013, 0.007, "head"),
+    *_flanks("visor", "head", (-0.003, 0.066, 0.080), (0.058, 0.066, 0.050), 0.026, 0.024, "visor"),
     *_limbs("left"),
     *_limbs("right"),
 )
@@ -201,18 +216,26 @@ def mannequin_mesh(resolution: float = 0.0125) -> SkinnedMesh:
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
 
     distances = np.stack([_capsule_distance(vertices, index)[0] for index in range(len(SEGMENTS))], -1)  # [V, segments]
-    nearest = distances.argmin(-1)
-    colours = np.array([PART_COLOURS[segment.part] for segment in SEGMENTS])[nearest]
+    shares = np.exp((distances.min(-1, keepdims=True) - distances) / _COLOUR_BLEND)
+    shares /= shares.sum(-1, keepdims=True)
+    behind = np.clip(0.5 - (normals @ SEGMENT_FRONTS.T) / _EDGE_BLEND, 0.0, 1.0)  # [V, segments]
+    colours = (shares * (1 - behind)) @ SEGMENT_COLOURS[:, 0] + (shares * behind) @ SEGMENT_COLOURS[:, 1]
     return SkinnedMesh(vertices, normals, faces, *_skin(distances), colours)
 
 
 RADII = np.array([(segment.start_radius, segment.end_radius) for segment in SEGMENTS])
 SEGMENT_JOINTS = np.array([segment.joint for segment in SEGMENTS])
+SEGMENT_COLOURS = np.array([PART_COLOURS[segment.part] for segment in SEGMENTS])  # (segments, 2, 3): in front, behind
+SEGMENT_FRONTS = np.array(
+    [_FACES_DOWN.get(segment.part, _FACES) for segment in SEGMENTS]
+)  # (segments, 3), unit, at rest
 _OFFSETS = np.array([(segment.start, segment.end) for segment in SEGMENTS])  # (segments, 2, 3)
 _REST_STARTS, _REST_ENDS = np.moveaxis(REST_JOINTS[SEGMENT_JOINTS][:, None] + _OFFSETS, 1, 0)
 # Blend radius between capsules, metres. The trunk becomes one smooth shape, limbs keep their joints visible.
 _TRUNK = np.array([segment.part == "torso" for segment in SEGMENTS])
 _TRUNK_BLEND, _BLEND = 0.018, 0.007
+# Colours are blended over the width of a triangle, or edges would be ragged: metres between segments, and cosines of the normal.
+_COLOUR_BLEND, _EDGE_BLEND = 0.0018, 0.2
 _SKIN_BLEND = 0.014  # metres: how far the skinning weights of one bone reach over the next
 
 

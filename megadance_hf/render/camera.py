@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix
+from megadance_hf.modeling.kinematics_megadance import JOINT_INDEX, axis_angle_to_matrix
 from megadance_hf.motion.mannequin import SOLE_THICKNESS
 
 if TYPE_CHECKING:
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 FOCAL = 1.9  # focal length in picture heights: a vertical field of view of 30 degrees, a portrait lens
 PITCH = math.radians(8.5)  # the camera looks down by this angle
-LOOK_AT_HEIGHT = 0.92  # metres: about the pelvis of a standing dancer
-MIN_DISTANCE = 4.7  # metres from camera to dancer
-MARGINS = (0.05, 0.07, 0.11)  # free share of the picture: left and right, top, bottom (caption and time bar)
-# Largest distance from a joint to the body's outline, metres: sideways, up (crown), down (sole).
-BODY_REACH = (0.14, 0.22, 0.07)
+MIN_DISTANCE = 4.4  # metres from camera to dancer: a standing figure is three quarters of the picture's height
+MARGINS = (0.04, 0.035, 0.05)  # free share of the picture: left and right, top, bottom (time bar)
+STANDING = 1.75  # metres: the picture has room for this height, also while the dancer bends down
+FOLLOW = 0.5  # seconds: sigma of the Gaussian with which the camera follows the path
+AHEAD = 1.2  # seconds before a raised hand (and after it) in which the camera makes room
+# Largest distance from a joint to the body's outline, metres: sideways, up, down; of the head up to its crown.
+BODY_REACH, CROWN = (0.14, 0.13, 0.07), 0.20
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Camera:
 def follow_camera(motion: Motion, size: tuple[int, int] = (1280, 720)) -> Camera:
     """A calm camera for a whole dance, in front of the dancer (the mean facing of the first second).
 
-    It follows the pelvis, smoothed (Gaussian, sigma 0.8 s), and moves back early enough that the whole body stays inside the margins.
+    It follows the pelvis, smoothed, looks higher for raised hands, and moves back early enough that the whole body stays inside the
+    margins. A standing figure is three quarters of the picture's height wherever it dances, if its arms fit the width.
     """
     import cv2
 
@@ -90,23 +93,31 @@ def follow_camera(motion: Motion, size: tuple[int, int] = (1280, 720)) -> Camera
     facing = axis_angle_to_matrix(first_second)[:, :, 2].sum(0).numpy()  # where the pelvis' +Z points
     heading = math.atan2(facing[0], facing[2]) if math.hypot(facing[0], facing[2]) > 1e-6 else 0.0
 
+    side, top, bottom = MARGINS
+    window = 2 * round(AHEAD * fps) + 1
+
+    def hold(values: np.ndarray) -> np.ndarray:
+        """The moving mean of a moving maximum over the same window: never below the values (frames,), and slow to change."""
+        held = cv2.dilate(values[:, None], np.ones((window, 1), np.uint8), borderType=cv2.BORDER_REPLICATE)
+        return cv2.blur(held, (1, window), borderType=cv2.BORDER_REPLICATE)[:, 0]
+
+    # The highest point and the floor (or what is below it) share the room between the margins.
+    reach = np.tile(BODY_REACH, (joints.shape[1], 1))
+    reach[JOINT_INDEX["head"], 1] = CROWN
+    heights = joints[..., 1] + SOLE_THICKNESS
+    highest = hold(np.maximum((heights + reach[:, 1]).max(1), STANDING))
+    lowest = -hold(np.maximum((reach[:, 2] - heights).max(1), 0.0))
     path = joints[:, 0].copy()
-    path[:, 1] = LOOK_AT_HEIGHT + SOLE_THICKNESS
-    sigma = 0.8 * fps
-    window = 2 * math.ceil(3 * sigma) + 1
-    targets = cv2.GaussianBlur(path, (1, window), sigmaX=1, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
+    path[:, 1] = lowest + (highest - lowest) * (0.5 - bottom) / (1 - top - bottom)
+    sigma = FOLLOW * fps
+    blur = 2 * math.ceil(3 * sigma) + 1
+    targets = cv2.GaussianBlur(path, (1, blur), sigmaX=1, sigmaY=sigma, borderType=cv2.BORDER_REPLICATE)
     camera = Camera(size, heading, targets, np.zeros(len(joints)))
 
     # A point at (right, up, towards) from the target is inside if |right| * focal <= room * (distance - towards).
-    viewed = camera.view(joints, slice(None))
+    viewed = camera.view(joints + [0.0, SOLE_THICKNESS, 0.0], slice(None))
     right, up, towards = viewed[..., 0], viewed[..., 1], -viewed[..., 2]
-    side, top, bottom = MARGINS
     room = np.array([(0.5 - side) * size[0], (0.5 - top) * size[1], (0.5 - bottom) * size[1]]) / camera.focal
-    needed = np.stack([np.abs(right), up, -up], -1) + BODY_REACH  # [frames, 24, 3]
-    needed = np.maximum((needed / room + towards[..., None]).max((1, 2)), MIN_DISTANCE)[:, None]
-    # The moving mean of a moving maximum over the same window is never below the distance a frame needs, and changes slowly.
-    window = 2 * round(1.5 * fps) + 1
-    kernel = np.ones((window, 1), np.uint8)
-    distances = cv2.dilate(needed, kernel, borderType=cv2.BORDER_REPLICATE)
-    distances = cv2.blur(distances, (1, window), borderType=cv2.BORDER_REPLICATE)
-    return Camera(size, heading, targets, distances[:, 0])
+    needed = np.stack([np.abs(right), up, -up], -1) + reach  # [frames, 24, 3]
+    distances = hold(np.maximum((needed / room + towards[..., None]).max((1, 2)), MIN_DISTANCE))
+    return Camera(size, heading, targets, distances)

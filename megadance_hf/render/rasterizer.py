@@ -79,13 +79,13 @@ def compiled(function: Callable) -> Callable:
         return njit(function, **options)
 
 
-def draw_floor(background, zero, subsampling, top, paths, strength, shadow, scale, box, corner, picture):
+def draw_floor(background, zero, subsampling, top, paths, strength, fade, shadow, scale, box, corner, picture):
     """Darken the background below row `top` by the tiles and the shadow.
 
     Args:
         background, picture: three planes each; `subsampling` and `zero` as in ColourSpace.
         paths: [4, rows], in tiles: position to the right at column 0, width of a pixel, position to the back, depth of a pixel.
-        strength: [rows] contrast of the tiles.
+        strength: [rows] contrast of the tiles; `fade` [columns] float32: the share of it that is left.
         shadow: darkness 0..255 on the floor, 0 outside of `box` (left, top, right, bottom); `scale` pixels per tile.
         corner: (right, back) of the shadow's first pixel, in tiles.
     """
@@ -99,13 +99,13 @@ def draw_floor(background, zero, subsampling, top, paths, strength, shadow, scal
         sharpness = np.float32(min(1.0 / metres, 60.0))
         wave = abs(back - 2.0 * np.floor(back / 2.0) - 1.0) - 0.5
         swing = np.float32(2.0 * strength[row] * min(max(wave * min(1.0 / depth, 60.0), -0.5), 0.5))
-        base = np.float32(1.0 - 0.5 * strength[row])
+        base = np.float32(-0.5 * strength[row])
         offset = np.float32((start - 2.0 * np.floor(start * 0.5)) * 0.5)  # in pairs of tiles
         along = np.float32(metres * 0.5)
         for column in range(width):
             across = offset + along * np.float32(column)
             wave32 = abs((across - np.floor(across)) * np.float32(2.0) - one) - half
-            light[column] = base + swing * min(max(wave32 * sharpness, -half), half)
+            light[column] = one + fade[column] * (base + swing * min(max(wave32 * sharpness, -half), half))
         y = (paths[2, row] - corner[1]) * scale
         y0 = int(np.floor(y))
         if box[1] <= y0 < box[3] - 1:
@@ -167,12 +167,13 @@ def capsules(first: np.ndarray, last: np.ndarray, radii: np.ndarray) -> np.ndarr
     return np.stack([x, y, z, *moves, radius, dr, n, moves[2] / np.sqrt(n + moves[2] ** 2)], 1)
 
 
-def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
+def rasterise(capsules, fronts, boxes, depth, cover, owner, right, down, inside):
     """Draw every capsule into the depth buffer, inside its box (left, top, right, bottom).
 
     Args:
+        fronts: (n, 3), the direction that each capsule's front faces: right, down, towards the viewer.
         depth, cover: float32; the highest z, and the share of the pixel that is covered.
-        owner: uint8; index of the visible capsule.
+        owner: uint8; index of the visible capsule, plus n where its surface faces away from its front.
         right, down: uint8; its normal, 128 is 0.
         inside: uint8; 255 where the body is.
     """
@@ -207,7 +208,8 @@ def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
                 continue
             depths, covers, owners = depth[row, begin:end], cover[row, begin:end], owner[row, begin:end]
             rights, downs, insides = right[row, begin:end], down[row, begin:end], inside[row, begin:end]
-            u0, kind = np.float32(begin - x), np.uint8(index)
+            u0, kind, other = np.float32(begin - x), np.uint8(index), np.uint8(index + len(capsules))
+            fx, fy, fz = (np.float32(fronts[index, 0]), np.float32(fronts[index, 1]), np.float32(fronts[index, 2]))
             c0, b0 = np.float32(radius * radius - v * v), np.float32((radius * dr + v * dy) * per_n)
             along, z32, dz32 = np.float32(dx * per_n), np.float32(z), np.float32(dz)
             k32, n32, r32, dr32 = np.float32(k), np.float32(n), np.float32(radius), np.float32(dr)
@@ -222,14 +224,16 @@ def rasterise(capsules, boxes, depth, cover, owner, right, down, inside):
                 share = min((c + n32 * t * (b + b - t)) * sharpness32 + half, one)
                 t = min(max(b + k32 * np.sqrt(max(best, zero)), zero), one)  # where z is largest: the visible surface
                 q = c + n32 * t * (b + b - t)
-                surface = z32 + t * dz32 + np.sqrt(max(q, zero))
+                bulge, across, along_y = np.sqrt(max(q, zero)), u - t * dx32, v32 - t * dy32
+                surface = z32 + t * dz32 + bulge
                 scale = most8 / (r32 + t * dr32)
-                nx = min(max((u - t * dx32) * scale, -most8), most8) + np.float32(128.5)
-                ny = min(max((v32 - t * dy32) * scale, -most8), most8) + np.float32(128.5)
+                nx = min(max(across * scale, -most8), most8) + np.float32(128.5)
+                ny = min(max(along_y * scale, -most8), most8) + np.float32(128.5)
+                side = kind if across * fx + along_y * fy + bulge * fz > zero else other
                 covers[i] = max(covers[i], share)
                 seen = share > zero and surface > depths[i]
                 depths[i] = surface if seen else depths[i]
-                owners[i] = kind if seen else owners[i]
+                owners[i] = side if seen else owners[i]
                 rights[i] = np.uint8(np.int32(nx)) if seen else rights[i]
                 downs[i] = np.uint8(np.int32(ny)) if seen else downs[i]
                 insides[i] = np.uint8(255) if seen else insides[i]

@@ -12,13 +12,21 @@ import operator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
 
 from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix, global_rotations
 from megadance_hf.motion.bodies import Body, body_mesh, skin
-from megadance_hf.motion.mannequin import PART_COLOURS, RADII, SEGMENTS, SOLE_THICKNESS, pose_segments
+from megadance_hf.motion.mannequin import (
+    RADII,
+    SEGMENT_COLOURS,
+    SEGMENT_FRONTS,
+    SEGMENT_JOINTS,
+    SOLE_THICKNESS,
+    pose_segments,
+)
 from megadance_hf.motion.motion import Motion
 
 from .camera import PITCH, follow_camera
@@ -44,7 +52,6 @@ TILE = 0.5  # metres
 SHADOW_SIZE, SHADOW_SCALE = 160, 40  # pixels of the shadow map, pixels per metre
 NORMAL_LEVELS = 128  # values of each normal component in the lighting table
 
-LEFT_TINT, RIGHT_TINT = ((0.20, 0.47, 0.66), 0.50), ((0.80, 0.30, 0.24), 0.38)  # colour of the limbs, its share
 INK, BAR = (52, 60, 74), (70, 108, 140)  # of the caption and of the time bar
 _BLOCK = 128  # frames whose rotations are computed at once
 
@@ -57,7 +64,11 @@ class Stage:
     """Draws any frame of one dance. Frames do not depend on each other, and drawing is thread-safe."""
 
     def __init__(
-        self, motion: Motion, size: tuple[int, int] = (1280, 720), title: str | None = None, body: str = "mannequin"
+        self,
+        motion: Motion,
+        size: tuple[int, int] = (1280, 720),
+        title: str | Literal[False] | None = None,
+        body: str = "mannequin",
     ):
         self.motion, self.size = motion, size
         self.camera = follow_camera(motion, size)
@@ -101,36 +112,34 @@ class Stage:
 
     def _prepare_body(self) -> None:
         self._shadow_widths = np.maximum(1, np.rint(1.8 * SHADOW_SCALE * RADII.mean(1))).astype(int)
-        colours = []
-        for segment in SEGMENTS:
-            colour = np.array(PART_COLOURS[segment.part])
-            tint, share = {"left": LEFT_TINT, "right": RIGHT_TINT}.get(segment.name.partition("_")[0], (colour, 0.0))
-            if segment.part != "torso":  # left and right limbs are told apart at a glance
-                colour = colour + share * (np.array(tint) * colour.mean() / np.mean(tint) - colour)
-            colours.append(colour)
+        colours = SEGMENT_COLOURS.swapaxes(0, 1).reshape(-1, 3)  # all in front, then all behind: as `rasterise` counts
         if self._mesh is not None:
             colours = np.round(32 * self._mesh.colours[self._mesh.faces].mean(1)) / 32
         self._palette, self._colour_of = np.unique(np.array(colours), axis=0, return_inverse=True)
 
     def _prepare_floor(self) -> None:
-        height = self.size[1]
+        width, height = self.size
         self._floor_top = min(max(0, math.ceil(self.camera.horizon + 1)), height)
         down = (np.arange(float(height)) - self.camera.horizon) / height
-        self._tile_strength = 0.09 * (1 - np.exp(-((np.maximum(down, 0.0) / 0.22) ** 2)))  # [height]
+        self._tile_strength = 0.15 * (1 - np.exp(-((np.maximum(down, 0.0) / 0.30) ** 2)))  # [height]
+        across = (np.arange(float(width)) - (width - 1) / 2) / height
+        self._tile_fade = np.exp(-((across / 0.62) ** 2)).astype(
+            np.float32
+        )  # [width]: the floor is seen around the dancer
 
     def _make_paint(self, space: ColourSpace) -> _Paint:
         """Background, lighting table, caption and bar in the planes of a colour space."""
         (width, height), camera = self.size, self.camera
         rows, columns = np.arange(float(height))[:, None], np.arange(float(width))[None]
         below = rows - camera.horizon  # pixels below the horizon; the distance on the floor goes as 1 / below
-        horizon_haze = np.exp(-np.maximum(below, 0.0) / (0.13 * height))[..., None]
+        horizon_haze = np.exp(-np.maximum(below, 0.0) / (0.17 * height))[..., None]
         wall_height = np.clip(-below / max(camera.horizon, 1.0), 0.0, 1.0)[..., None]
-        haze, wall, floor = (np.array(c, dtype=float) for c in ((226, 230, 235), (176, 188, 204), (158, 165, 176)))
+        haze, wall, floor = (np.array(c, dtype=float) for c in ((204, 211, 221), (128, 142, 165), (150, 158, 171)))
         near, far = floor + (haze - floor) * horizon_haze, haze + (wall - haze) * wall_height**0.8
         picture = np.where(below[..., None] < 0, far, near)
-        across = (columns - width / 2) / width
-        pool = np.exp(-((across / 0.36) ** 2) - ((rows / height - 0.72) / 0.45) ** 2)[..., None]  # light on the dancer
-        picture = picture * (0.94 + 0.12 * pool)
+        across = (columns - width / 2) / height
+        pool = np.exp(-((across / 0.62) ** 2) - ((rows / height - 0.66) / 0.5) ** 2)[..., None]  # light on the dancer
+        picture = picture * (0.80 + 0.30 * pool)
         # Half a level of fixed noise hides the banding of the wide gradients: grey in RGB, its own in each subsampled plane.
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, (height, width))
         background = []
@@ -185,7 +194,7 @@ class Stage:
         paths = np.stack([start, step, back, depth]) / TILE
         scale = SHADOW_SCALE * TILE
         compiled(draw_floor)(
-            *(background, space.zero, space.subsampling, top, paths, self._tile_strength),
+            *(background, space.zero, space.subsampling, top, paths, self._tile_strength, self._tile_fade),
             *(shadow, scale, box, corner / TILE, planes),
         )
         return planes
@@ -223,7 +232,7 @@ class Stage:
         for layer, window in ((near, 3), (far, 7), (contact, 2)):
             for _ in range(2):  # two box filters are close to a Gaussian and much faster
                 layer[part] = cv2.blur(layer[part], (window, window), borderType=cv2.BORDER_REPLICATE)
-        shadow[part] = cv2.addWeighted(cv2.max(near[part], far[part]), 0.36, contact[part], 0.42, 0)
+        shadow[part] = cv2.addWeighted(cv2.max(near[part], far[part]), 0.42, contact[part], 0.50, 0)
         return shadow, box
 
     def draw_body(self, planes: tuple[np.ndarray, ...], frame: int, ends: np.ndarray, space: ColourSpace = RGB) -> None:
@@ -255,7 +264,9 @@ class Stage:
         window = (_odd(0.020 * unit),) * 2  # normals are smoothed over 2 cm, so that limbs blend into each other
         if self._mesh is None:
             bodies = capsules(projected[:, 0], projected[:, 1], radii)
-            compiled(rasterise)(bodies, boxes, depth, cover, owner, *normals)
+            rotations = self._block(frame // _BLOCK)[1][frame % _BLOCK]
+            faces = np.einsum("sij,sj->si", rotations[SEGMENT_JOINTS], SEGMENT_FRONTS) @ self.camera.axes().T
+            compiled(rasterise)(bodies, faces * [1.0, -1.0, 1.0], boxes, depth, cover, owner, *normals)
         else:
             points, bits, window = projected[:, 0].astype(np.float32), np.zeros(shape, np.uint8), (1, 1)
             kinds, colour_of = self._colour_of.astype(np.uint8), np.arange(len(self._palette))
@@ -357,7 +368,12 @@ def write_text(picture: np.ndarray, text: str, height: int, left: int, bottom: i
 
 
 def make_stage(
-    motion: Motion, size: tuple[int, int], fps: float, title: str | None, body: str = "mannequin", even: bool = False
+    motion: Motion,
+    size: tuple[int, int],
+    fps: float,
+    title: str | Literal[False] | None,
+    body: str = "mannequin",
+    even: bool = False,
 ) -> Stage:
     """A stage from the public arguments: checked, the dance at `fps`. `even`: the size must suit H.264. Raises RenderError."""
     if len(motion) == 0:
@@ -373,6 +389,8 @@ def make_stage(
         raise RenderError(f"size={(width, height)}: H.264 needs even numbers of pixels; give size={rounded}")
     if not (isinstance(fps, int | float | Fraction) and math.isfinite(fps) and 1 <= fps <= 240):
         raise RenderError(f"fps={fps!r}: give frames per second, from 1 to 240")
+    if not (title is None or title is False or isinstance(title, str)):
+        raise RenderError(f"title={title!r}: give a text, None for the genre, or False for none")
     try:
         body_mesh(body)
     except ValueError as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def render_frames(
     *,
     size: tuple[int, int] = (1280, 720),
     fps: float = 30.0,
-    title: str | None = None,
+    title: str | Literal[False] | None = None,
     body: str = "mannequin",
 ) -> Iterator[np.ndarray]:
     """The frames of a dance, one by one: (height, width, 3) uint8, RGB. Arguments and errors as in `render_video`."""
@@ -65,7 +65,7 @@ def filmstrip(
     count: int = 8,
     *,
     size: tuple[int, int] = (320, 480),
-    title: str | None = None,
+    title: str | Literal[False] | None = None,
     body: str = "mannequin",
 ) -> Path:
     """One PNG with `count` frames of a dance side by side, evenly spaced from the first to the last.
@@ -75,7 +75,7 @@ def filmstrip(
         path: the file to write; ends in .png.
         count: number of pictures.
         size: (width, height) of each picture in pixels.
-        title: caption of the first picture; None shows the genre, "" nothing. Each picture shows its time.
+        title: caption of the first picture; None shows the genre, False nothing. Each picture shows its time.
         body: "mannequin" or "smooth".
 
     Returns:
@@ -110,7 +110,7 @@ def render_video(
     music_start: float = 0.0,
     size: tuple[int, int] = (1280, 720),
     fps: float = 30.0,
-    title: str | None = None,
+    title: str | Literal[False] | None = None,
     body: str = "mannequin",
     progress: bool = True,
 ) -> Path:
@@ -124,7 +124,7 @@ def render_video(
             ends earlier, silence follows.
         size: (width, height) in pixels, both even (H.264 stores one colour sample per 2x2 pixels).
         fps: frames per second, 1 to 240.
-        title: caption; None shows the genre, "" nothing.
+        title: caption at the lower left; None shows the genre, False nothing.
         body: "mannequin" or "smooth" (a human figure in a bodysuit; see `megadance_hf.motion.bodies`).
         progress: show a progress bar.
 

@@ -15,12 +15,16 @@ import {
 } from "./three.js";
 
 const BACKDROP = "#d5dae1";
+const HAZE = "213,218,225"; // the same
 const FIELD_OF_VIEW = 30; // degrees
 const EYE_PITCH = 0.12; // radians above the horizon
-const AIM = 0.95; // metres: the height that the camera looks at
-const BODY = { height: 2.3, width: 2.0 }; // metres that must be visible
+const AIM = 1.0; // metres: the height that the camera looks at
+const BODY = { height: 2.44, width: 2.0 }; // metres that must be visible: a standing dancer, three quarters of them, and raised hands
+const FLOOR = { width: 80, clear: 1.2, gone: 9 }; // metres; from the dancer to where the floor begins to fade, and has faded
 const FOLLOW_SECONDS = 0.8; // time constant with which the view follows the dancer
-const SHADOWS = { pelvis: 0.42, left_foot: 0.16, right_foot: 0.16 }; // joint: radius in metres
+const SHADOWS = { pelvis: 0.46, left_foot: 0.17, right_foot: 0.17 }; // joint: radius in metres
+const SOLE = 0.028; // metres: height of a foot joint that stands
+const TOUCH = 0.1; // metres: the shadow of a foot fades as the foot is lifted so high
 const SLOW_FRAME = 26; // milliseconds; frames that take longer are drawn with fewer pixels
 const FEWEST_PIXELS = 0.4; // smallest resolution, as a share of the screen's
 const LATEST = 1e-3; // seconds before the end of a dance: at the very end, a looping animation is back at its beginning
@@ -61,9 +65,9 @@ function texture(size, draw) {
 
 function tiles() {
   const made = texture(128, (draw, size) => {
-    draw.fillStyle = "#aab1bb";
+    draw.fillStyle = "#a9b1bd";
     draw.fillRect(0, 0, size, size);
-    draw.fillStyle = "#9fa7b2";
+    draw.fillStyle = "#959eac";
     draw.fillRect(0, 0, size / 2, size / 2);
     draw.fillRect(size / 2, size / 2, size / 2, size / 2);
   });
@@ -83,6 +87,25 @@ function shade() {
   });
 }
 
+/** What hides the floor far from the dancer: nothing in the middle, the backdrop at the rim. */
+function haze() {
+  const made = texture(512, (draw, size) => {
+    const [middle, metre] = [size / 2, size / FLOOR.width];
+    const fade = draw.createRadialGradient(middle, middle, FLOOR.clear * metre, middle, middle, FLOOR.gone * metre);
+    for (let step = 0; step <= 16; step++) {
+      const opacity = Math.sin((step / 32) * Math.PI) ** 1.5;
+      fade.addColorStop(step / 16, `rgba(${HAZE},${opacity})`);
+    }
+    draw.fillStyle = fade;
+    draw.fillRect(0, 0, size, size);
+  });
+  const material = new MeshBasicMaterial({ map: made, transparent: true, depthWrite: false, fog: false });
+  const plane = new Mesh(new PlaneGeometry(FLOOR.width, FLOOR.width), material);
+  plane.rotation.x = -Math.PI / 2;
+  plane.position.y = 0.002;
+  return plane;
+}
+
 /** One dancer on its own floor. */
 class Dancer {
   constructor(gltf, dance, floor, shadow) {
@@ -99,10 +122,10 @@ class Dancer {
     this.mixer.clipAction(clip).play();
     this.path = smoothPath(clip.tracks.find((track) => track.name.endsWith(".position")));
     this.shadows = Object.entries(SHADOWS).map(([joint, radius]) => {
-      const blot = new Mesh(new PlaneGeometry(2 * radius, 2 * radius), shadow);
+      const blot = new Mesh(new PlaneGeometry(2 * radius, 2 * radius), shadow.clone());
       blot.rotation.x = -Math.PI / 2;
       blot.position.y = 0.004;
-      return { joint: this.figure.getObjectByName(joint), blot };
+      return { joint: this.figure.getObjectByName(joint), blot, touches: joint.endsWith("foot") };
     });
     this.room = new Group(); // rotated and moved so that the camera always looks at the dancer, from the front at the beginning
     this.room.rotation.y = -dance.heading;
@@ -116,11 +139,12 @@ class Dancer {
     const [x, z] = this.path(time);
     this.room.position.set(-x, 0, -z).applyAxisAngle(new Vector3(0, 1, 0), this.room.rotation.y);
     this.room.updateMatrixWorld(true);
-    for (const { joint, blot } of this.shadows) {
+    for (const { joint, blot, touches } of this.shadows) {
       joint.getWorldPosition(this.where);
       this.room.worldToLocal(this.where);
       blot.position.x = this.where.x;
       blot.position.z = this.where.z;
+      if (touches) blot.material.opacity = Math.exp(-Math.max(this.where.y - SOLE, 0) / TOUCH);
     }
   }
 }
@@ -183,10 +207,12 @@ export class Stage {
     this.renderer.setScissorTest(true);
     this.scene = new Scene();
     this.scene.background = new Color(BACKDROP);
-    this.scene.fog = new Fog(BACKDROP, 8, 24);
-    const lamp = new DirectionalLight("#ffffff", 2.0);
+    this.scene.fog = new Fog(BACKDROP, 12, 30);
+    const lamp = new DirectionalLight("#fff4e6", 2.3);
     lamp.position.set(-1.6, 3.4, 2.6);
-    this.scene.add(new HemisphereLight("#ffffff", "#8d94a0", 1.6), lamp);
+    const behind = new DirectionalLight("#cfe0f5", 0.8);
+    behind.position.set(1.8, 2.2, -2.6);
+    this.scene.add(new HemisphereLight("#eef3fa", "#6f7683", 1.25), lamp, behind, haze());
     this.floorMaterial = new MeshBasicMaterial({ map: tiles() });
     this.shadowMaterial = new MeshBasicMaterial({ map: shade(), transparent: true, depthWrite: false });
     this.camera = new PerspectiveCamera(FIELD_OF_VIEW, 1, 0.1, 60);
@@ -330,9 +356,13 @@ export class Stage {
   }
 
   clear() {
-    for (const { room, figure, mixer } of this.dancers) {
+    for (const { room, figure, mixer, shadows } of this.dancers) {
       mixer.stopAllAction();
       room.removeFromParent();
+      for (const { blot } of shadows) {
+        blot.geometry.dispose();
+        blot.material.dispose();
+      }
       figure.traverse((node) => {
         node.geometry?.dispose();
         node.material?.dispose();
