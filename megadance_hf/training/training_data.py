@@ -13,7 +13,7 @@ from megadance_hf.data.prepared import DataError, read_info, read_prepared
 from megadance_hf.data.segments import SEGMENT_STRIDE, CodeSegments, fitting_length
 from megadance_hf.data.splits import hold_back, songs_of
 from megadance_hf.data.statistics import Statistics
-from megadance_hf.data.windows import cut_clip, window_starts
+from megadance_hf.data.windows import cut_clip, noise_of, window_starts
 from megadance_hf.modeling.genres_megadance import GenreError, match_genre
 
 from .config import TrainingConfig, TrainingError
@@ -169,6 +169,16 @@ def report_dropped(clips: Sequence[Clip], options: dict[str, Any]) -> None:
     print_once(
         f"windows.drop_marked: {sum(dropped.values())} of {total} windows have a marked frame and are left out{clip_by_clip}"
     )
+
+
+def report_masked(clips: Sequence[Clip], mask_noise: bool) -> None:
+    """Print how many frames `windows.mask_noise` keeps out of the losses."""
+    if mask_noise:
+        counts = [int(noise_of(clip).sum()) for clip in clips]
+        print_once(
+            f"windows.mask_noise: {sum(counts)} of {sum(map(len, clips))} frames are noise and no targets, in "
+            f"{sum(map(bool, counts))} of {len(clips)} clips"
+        )
 
 
 def cut_held_out(clips: Sequence[Clip], settings: ValidationSettings) -> tuple[list[Clip], dict[str, Any] | None]:
