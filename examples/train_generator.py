@@ -16,7 +16,7 @@ import torch
 from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceFeatureExtractor, MegaDanceForMotionGeneration, MegaDanceTokenizer
-from megadance_hf.data import CodeSegments, EpochSampler, MusicAugmentation, Statistics, encode_clips
+from megadance_hf.data import CodeSegments, EpochSampler, MotionCorruption, MusicAugmentation, Statistics, encode_clips
 from megadance_hf.data.segments import SEGMENT_FRAMES, SEGMENT_STRIDE
 from megadance_hf.training import GeneratorTask, dance_sampler, read_data
 from megadance_hf.training.arguments import load_part, read_settings, recipe_parser
@@ -25,12 +25,19 @@ from megadance_hf.training.processes import is_main_process, processes
 from megadance_hf.training.recipes import GenerationSettings, ValidationSettings, generator_config
 from megadance_hf.training.rhythm import check_rhythm, train_rhythm
 from megadance_hf.training.samples import make_pipeline
-from megadance_hf.training.training_data import fit_batch, fit_length, report_dropped, validation_segments
+from megadance_hf.training.training_data import (
+    fit_batch,
+    fit_length,
+    report_dropped,
+    report_masked,
+    validation_segments,
+)
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = recipe_parser(
-        __doc__, "model, data, rhythm, windows, validation, sampler, augmentation, task, training, generation"
+        __doc__,
+        "model, data, rhythm, windows, validation, sampler, augmentation, corruption, task, training, generation",
     )
     parser.add_argument("--data", required=True, help="prepared folder")
     parser.add_argument("--tokenizer", required=True, help="folder of a trained tokenizer")
@@ -45,6 +52,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         if changes and recipe.section("windows").get("random") is False:
             name, value = next(iter(changes.items()))
             raise ValueError(f"{name}={value} is not possible: with windows.random=false music stays as it is; give 0")
+    with recipe.using("corruption"):
+        corruption = MotionCorruption(**recipe.section("corruption"))
     with recipe.using("generation"):
         GenerationSettings(**recipe.section("generation"))
     with recipe.using("validation"):
@@ -60,7 +69,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     check_output(output, arguments.resume, config)
     options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, data.train)
     report_dropped(data.train, options)
+    mask_noise = options.pop("mask_noise", False)
+    report_masked(data.train, mask_noise)
     variants = {"stretches": options.pop("stretches", [1.0]), "mirror": options.pop("mirror", True)}
+    variants |= {"mask_noise": mask_noise, "corruption": corruption, "seed": training.seed}
     if options.pop("isolated", False):
         cut = {name: options[name] for name in ("length", "stride", "drop_marked", "until_muq") if name in options}
         variants["windows"] = {"stride": SEGMENT_STRIDE, **cut}

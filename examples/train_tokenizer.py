@@ -11,17 +11,17 @@ import torch
 from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceTokenizer, MegaDanceTokenizerConfig
-from megadance_hf.data import MotionSegments, Statistics, collate
+from megadance_hf.data import MotionCorruption, MotionSegments, Statistics, collate
 from megadance_hf.data.segments import SEGMENT_FRAMES
 from megadance_hf.training import TokenizerTask, read_data
 from megadance_hf.training.arguments import read_settings, recipe_parser
 from megadance_hf.training.checkpoints import check_output
 from megadance_hf.training.recipes import ValidationSettings
-from megadance_hf.training.training_data import fit_batch, fit_length, held_out_windows, report_dropped
+from megadance_hf.training.training_data import fit_batch, fit_length, held_out_windows, report_dropped, report_masked
 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    parser = recipe_parser(__doc__, "model, data, windows, validation, task, training")
+    parser = recipe_parser(__doc__, "model, data, windows, validation, corruption, task, training")
     parser.add_argument("--data", required=True, nargs="+", help="prepared folders; the first one's validation is used")
     arguments, recipe, training, settings = read_settings(parser, "tokenizer", argv)
     check_repository(arguments)
@@ -35,17 +35,21 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     clips = [clip for one in data for clip in one.train]
     options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, clips)
     report_dropped(clips, options)
+    mask_noise = options.get("mask_noise", False)
+    report_masked(clips, mask_noise)
+    with recipe.using("corruption"):
+        corruption = MotionCorruption(**recipe.section("corruption"))
     with recipe.using("validation"):
         held_out = held_out_windows(data[0].held_out, ValidationSettings(**recipe.section("validation")))
     with recipe.using("windows"):
         if options.get("length", SEGMENT_FRAMES) % config.frames_per_code:
             raise ValueError(f"length={options['length']} is not possible: give a multiple of {config.frames_per_code}")
-        segments = MotionSegments(clips, seed=training.seed, **options)
+        segments = MotionSegments(clips, seed=training.seed, corruption=corruption, **options)
     training = fit_batch(training, segments)
     if settings.statistics == "released":
         statistics = Statistics.released(clips, segments.length, segments.stride)
     else:
-        statistics = Statistics.from_clips(clips, mirror=segments.mirror, heading=config.heading)
+        statistics = Statistics.from_clips(clips, segments.mirror, config.heading, mask_noise)
 
     # model
     torch.manual_seed(training.seed)

@@ -261,7 +261,10 @@ class MegaDanceTokenizerConfig(SavedConfig, PreTrainedConfig):
 
     def validate_weights(self):
         names = "smpl_loss_weight joint_loss_weight velocity_weight acceleration_weight root_path_weight vq_commitment"
-        _require_weights(self, f"{names} contact_loss_weight root_height_weight foot_path_weight foot_velocity_weight foot_slide_weight")
+        _require_weights(
+            self,
+            f"{names} contact_loss_weight root_height_weight foot_path_weight foot_velocity_weight foot_slide_weight",
+        )
         _require(self, "vq_decay", 0 <= self.vq_decay < 1, "use a number from 0 to below 1")
 
     def validate_skeleton(self):

@@ -123,15 +123,31 @@ def _full(numbers: Tensor) -> Tensor:
     return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
-def dynamics_l1(predicted: Tensor, target: Tensor, velocity: float, acceleration: float) -> Tensor:
-    """Eq. 3 and 4: mean absolute error of values, first and second differences along time (dimension 1), weighted."""
+def dynamics_l1(
+    predicted: Tensor, target: Tensor, velocity: float, acceleration: float, mask: Tensor | None = None
+) -> Tensor:
+    """Eq. 3 and 4: mean absolute error of values, first and second differences along time (dimension 1), weighted.
+
+    With a `mask` (B, T), differences count where all of their frames are True.
+    """
     error = predicted - target  # differences are linear: the error's difference is the difference's error
-    loss = error.abs().mean()
+    loss = _masked_mean(error.abs(), mask)
     if velocity and error.shape[1] > 1:
-        loss = loss + velocity * error.diff(dim=1).abs().mean()
+        loss = loss + velocity * _masked_mean(error.diff(dim=1).abs(), mask, 1)
     if acceleration and error.shape[1] > 2:
-        loss = loss + acceleration * error.diff(n=2, dim=1).abs().mean()
+        loss = loss + acceleration * _masked_mean(error.diff(n=2, dim=1).abs(), mask, 2)
     return loss
+
+
+def _masked_mean(values: Tensor, mask: Tensor | None, order: int = 0) -> Tensor:
+    """Mean of values (B, T - order, ...), differences of that order, as zeros where one of their frames is False in `mask` (B, T).
+
+    The mean is over all frames: each True frame counts the same, whatever else is in its batch, or in another process.
+    """
+    if mask is not None:
+        kept = mask.unfold(1, order + 1, 1).all(-1)
+        values = values * kept.view(*kept.shape, *[1] * (values.ndim - 2))
+    return values.mean()
 
 
 class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
@@ -247,8 +263,13 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
         offsets = self.config.rest_offsets
         return None if offsets is None else torch.tensor(offsets, dtype=motion.dtype, device=motion.device)
 
-    def _assemble(self, decoded: Sequence[Tensor], heading: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _assemble(
+        self, decoded: Sequence[Tensor], heading: Tensor, known: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Decoded body parts -> the numbers that are coded, raw motion with its root planted, and logits of the contacts.
+
+        `known`: a mask (B, T), numbers and raw motion, from which the motion has its turns and steps where the mask is False, so that
+        heading and path after a masked frame are not off by what nobody should learn.
 
         Gradients pass through the planted root into legs and velocity, but not into the contacts: only their own loss teaches them, or
         they would be bent to where a root path fits better.
@@ -260,11 +281,17 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
             root_part, contacts = root_part.split(sizes, dim=-1)
         motion = numbers = self.denormalize(join_body(*others, root_part))
         if self.config.heading == "turn":
-            motion = from_body_motion(_full(numbers), heading)
+            if known is not None:
+                turn = torch.where(known[0], numbers[..., MOTION_SIZE], known[1][..., MOTION_SIZE])
+                motion = torch.cat([numbers[..., :MOTION_SIZE], turn[..., None]], dim=-1)
+            motion = from_body_motion(_full(motion), heading)
         if contacts is not None:
             motion = _full(motion)
             feet = foot_positions(motion, self._rest_offsets(motion))
             velocity = plant_root(motion[..., :ROOT_SIZE], feet, contacts.detach().to(feet.dtype).sigmoid())
+            motion = torch.cat([velocity, motion[..., ROOT_SIZE:]], dim=-1)
+        if known is not None:
+            velocity = torch.where(known[0][..., None], motion[..., :ROOT_SIZE], known[2][..., :ROOT_SIZE])
             motion = torch.cat([velocity, motion[..., ROOT_SIZE:]], dim=-1)
         return numbers, motion.to(numbers.dtype), contacts
 
@@ -331,41 +358,62 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
             return motion
         return MegaDanceTokenizerDecoderOutput(motion, None if contacts is None else contacts.sigmoid())
 
-    def forward(self, motion: Tensor | None = None, target_joints: Tensor | None = None) -> MegaDanceTokenizerOutput:
+    def forward(
+        self,
+        motion: Tensor | None = None,
+        target_joints: Tensor | None = None,
+        input_motion: Tensor | None = None,
+        loss_mask: Tensor | None = None,
+    ) -> MegaDanceTokenizerOutput:
         """Reconstruct raw motion (B, T, 147) and compute the loss (Eq. 2-4).
 
         Args:
             motion: (B, T, 147), T a multiple of 8.
             target_joints: (B, T, 24, 3), metres, for the joint loss; made from `motion` by forward kinematics when None.
+            input_motion: (B, T, 147), a corrupted copy that is encoded instead of `motion`, which stays the target. Not in the paper.
+            loss_mask: (B, T) bool, False for frames that are noise and no target (paper, appendix A.4, names the noise). All losses but
+                the quantizer's are zero there, those of velocities and accelerations also where a neighbouring frame is False. The
+                motion of the output has the target's steps and turns there. With True everywhere nothing changes.
 
         Raises:
-            ValueError: `motion` is missing or has another shape.
+            ValueError: `motion` is missing, or one of them has another shape.
         """
         motion = self._check_motion(motion)
+        for name, given, shape in (
+            ("input_motion", input_motion, motion.shape),
+            ("loss_mask", loss_mask, motion.shape[:2]),
+        ):
+            if given is not None and given.shape != shape:
+                raise ValueError(f"{name} must be {tuple(shape)}, as motion is, got {tuple(given.shape)}")
         config = self.config
         target_numbers = self._numbers(motion)
         parts = split_body(self.normalize(target_numbers))
-        results = [codec(part) for codec, part in zip(self.codecs.values(), parts, strict=True)]
+        inputs = parts if input_motion is None else self._parts(input_motion)
+        results = [codec(part) for codec, part in zip(self.codecs.values(), inputs, strict=True)]
         decoded, codes, commitments = zip(*results, strict=True)
-        numbers, predicted, contacts = self._assemble(decoded, root_heading(_full(motion[:, 0])))
+        known = None if loss_mask is None else (loss_mask, target_numbers, motion)
+        numbers, predicted, contacts = self._assemble(decoded, root_heading(_full(motion[:, 0])), known)
 
         velocity = config.velocity_weight * self._dynamics_share
         acceleration = config.acceleration_weight * self._dynamics_share
         zero = motion.new_zeros(())
         # one mean per body part, then their sum, as released; the paper writes one norm over both
         errors = (
-            dynamics_l1(x[..., : y.shape[-1]], y, velocity, acceleration) for x, y in zip(decoded, parts, strict=True)
+            dynamics_l1(x[..., : y.shape[-1]], y, velocity, acceleration, loss_mask)
+            for x, y in zip(decoded, parts, strict=True)
         )
         losses = {"commitment": sum(commitments, zero), "smpl": sum(errors, zero)}
         if config.joint_loss_weight:
             if target_joints is None:
                 with torch.no_grad():
                     target_joints = self._loss_joints(target_numbers, motion)
-            losses["joint"] = dynamics_l1(self._loss_joints(numbers, predicted), target_joints, velocity, acceleration)
+            joints = self._loss_joints(numbers, predicted)
+            losses["joint"] = dynamics_l1(joints, target_joints, velocity, acceleration, loss_mask)
         if config.root_path_weight or config.root_height_weight:
             path_error = integrate_root_velocity(predicted[..., :ROOT_SIZE] - motion[..., :ROOT_SIZE]).abs()
-            losses["root_path"], losses["root_height"] = path_error.mean(), path_error[..., 1].mean()
-        losses |= self._foot_losses(predicted, motion, contacts)
+            losses["root_path"] = _masked_mean(path_error, loss_mask)
+            losses["root_height"] = _masked_mean(path_error[..., 1:2], loss_mask)
+        losses |= self._foot_losses(predicted, motion, contacts, loss_mask)
         weights = {
             "smpl": config.smpl_loss_weight,
             "joint": config.joint_loss_weight,
@@ -398,7 +446,9 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
         # "velocity": as released, the velocity itself stands for the position
         return motion_to_joints(motion, root, self._rest_offsets(motion))
 
-    def _foot_losses(self, predicted: Tensor, motion: Tensor, contacts: Tensor | None) -> dict[str, Tensor]:
+    def _foot_losses(
+        self, predicted: Tensor, motion: Tensor, contacts: Tensor | None, mask: Tensor | None
+    ) -> dict[str, Tensor]:
         """The losses on ankles and feet that are configured, by name; windows begin at the origin."""
         config = self.config
         if not (config.foot_path_weight or config.foot_velocity_weight or config.foot_slide_weight or config.contacts):
@@ -414,14 +464,17 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
         stands = foot_contacts(true - F.pad(floor[:, None, None, None], (1, 1)), config.fps)
         losses = {}
         if contacts is not None:
-            losses["contact"] = F.binary_cross_entropy_with_logits(contacts, stands.to(contacts.dtype))
+            wrong = F.binary_cross_entropy_with_logits(contacts, stands.to(contacts.dtype), reduction="none")
+            losses["contact"] = _masked_mean(wrong, mask)
         if config.foot_path_weight:
-            losses["foot_path"] = (made - true).abs().mean()
+            losses["foot_path"] = _masked_mean((made - true).abs(), mask)
         if made.shape[1] > 1:
             speed, true_speed = (feet.diff(dim=1) * config.fps for feet in (made, true))
             if config.foot_velocity_weight:
-                losses["foot_velocity"] = (speed - true_speed).abs().mean()
+                losses["foot_velocity"] = _masked_mean((speed - true_speed).abs(), mask, 1)
             if config.foot_slide_weight:
                 still = stands[:, :-1, :, None]
+                if mask is not None:
+                    still = still & (mask[:, 1:] & mask[:, :-1])[:, :, None, None]
                 losses["foot_slide"] = (speed.abs() * still).sum() / (3 * still.sum().clamp(min=1))
         return losses

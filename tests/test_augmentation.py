@@ -8,14 +8,18 @@ from hypothesis import strategies as st
 from toy_clips import dance, ruler
 
 from megadance_hf.data.augmentation import (
+    MotionCorruption,
     MusicAugmentation,
+    displace_root,
+    freeze_arm,
+    hold_frames,
     jitter_mfcc,
     mirror_motion,
     rotate_chroma,
     stretch_features,
     time_stretch,
 )
-from megadance_hf.data.clip import Clip
+from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.data.rhythm import beat_phase
 from megadance_hf.data.statistics import (
     Statistics,
@@ -174,3 +178,85 @@ def test_stretched_features_keep_every_beat(factor, frames):
     assert len(stretched) == round((frames - 1) * factor) + 1 and set(np.unique(stretched[:, 33])) <= {0, 1}
     beats = np.flatnonzero(stretched[:, 33])
     np.testing.assert_allclose(beats, np.arange(1, frames, 4) * factor, atol=0.51)
+
+
+# --- faults of recordings ------------------------------------------------------------------------------------------------
+
+
+def path_of(motion):
+    """Where the root is (T + 1, 3) before and after each step."""
+    return np.concatenate([np.zeros((1, 3)), np.cumsum(motion[:, :3].astype(np.float64), axis=0)])
+
+
+RUNS = st.tuples(st.integers(0, 39), st.integers(1, 20)).map(lambda run: (run[0], min(run[0] + run[1], 40)))
+
+
+@given(RUNS)
+def test_a_displaced_root_comes_back(run):
+    motion, (start, stop) = clip_motion(dance(frames=40)), run
+    made = displace_root(motion, start, stop, np.array([0.5, 0, -0.3], np.float32))
+    np.testing.assert_array_equal(made[:, 3:], motion[:, 3:])
+    apart = path_of(made) - path_of(motion)
+    there = np.zeros((41, 3))
+    if start > 0:
+        there[start:stop] = [0.5, 0, -0.3]
+    else:  # it begins displaced, and comes back to where it should be
+        there[stop:] = [-0.5, 0, 0.3]
+    np.testing.assert_allclose(apart, there, atol=1e-6)
+
+
+@given(RUNS)
+def test_held_frames_show_the_first_and_the_body_arrives_where_it_was_going(run):
+    motion, (start, stop) = clip_motion(dance(frames=40)), run
+    made = hold_frames(motion, start, stop)
+    outside = np.r_[0:start, stop:40]
+    np.testing.assert_array_equal(made[outside], motion[outside])
+    np.testing.assert_array_equal(made[start:stop, 3:], np.tile(motion[start, 3:], (stop - start, 1)))
+    path = path_of(made)
+    np.testing.assert_allclose(path[start:stop], np.tile(path[start], (stop - start, 1)), atol=1e-9)
+    np.testing.assert_allclose(path[stop:], path_of(motion)[stop:], atol=1e-6)
+
+
+@given(RUNS, st.integers(0, 1))
+def test_a_frozen_arm_keeps_its_rotations(run, arm):
+    motion, (start, stop) = clip_motion(dance(frames=40)), run
+    made = freeze_arm(motion, start, stop, arm)
+    changed = np.zeros((40, 147), bool)
+    for joint in ((13, 16, 18, 20, 22), (14, 17, 19, 21, 23))[arm]:
+        columns = slice(3 + 6 * joint, 9 + 6 * joint)
+        changed[start:stop, columns] = True
+        np.testing.assert_array_equal(made[start:stop, columns], np.tile(motion[start, columns], (stop - start, 1)))
+    np.testing.assert_array_equal(made[~changed], motion[~changed])
+
+
+SHARES = st.sampled_from([0.0, 0.1, 0.4])
+
+
+@given(st.integers(0, 1000), st.integers(1, 60), SHARES, SHARES, SHARES)
+def test_corruption_is_seeded_and_leaves_other_frames_alone(seed, frames, jumps, dropouts, arms):
+    motion, corruption = clip_motion(dance(frames=max(2, frames)))[:frames], MotionCorruption(jumps, dropouts, arms)
+    before = motion.copy()
+    made, touched = corruption(motion, np.random.default_rng(seed))
+    again, _ = corruption(motion, np.random.default_rng(seed))
+    np.testing.assert_array_equal(motion, before)
+    np.testing.assert_array_equal(made, again)
+    assert made.shape == motion.shape and made.dtype == np.float32 and touched.shape == (frames,)
+    np.testing.assert_array_equal(made[~touched], motion[~touched])
+    assert bool(corruption) == any((jumps, dropouts, arms)) >= touched.any()
+
+
+def test_each_kind_touches_its_share_of_the_frames():
+    motion = clip_motion(dance(frames=100))
+    for name in ("jumps", "dropouts", "frozen_arms"):
+        corruption = MotionCorruption(**{name: 0.1})
+        marks = np.stack([corruption(motion, np.random.default_rng(seed))[1] for seed in range(1000)])
+        # runs overlap, and a jump also touches the frame before it
+        assert 0.075 < marks.mean() < 0.115, name
+        everywhere = marks.mean(0)
+        assert everywhere.min() > 0.5 * everywhere.mean() and everywhere.max() < 1.5 * everywhere.mean(), name
+    # a kind that is added changes nothing of another
+    one, _ = MotionCorruption(frozen_arms=0.3)(motion, np.random.default_rng(1))
+    two, _ = MotionCorruption(jumps=0.3, frozen_arms=0.3)(motion, np.random.default_rng(1))
+    np.testing.assert_array_equal(one[:, 3:], two[:, 3:])
+    with pytest.raises(ValueError, match="jumps=0.6 is a share of frames: give 0 to 0.5"):
+        MotionCorruption(jumps=0.6)

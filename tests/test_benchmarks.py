@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 import pytest
 from helpers import GENRES, save_tiny_model, write_song
+from toy_clips import CARD, dance
+
+from megadance_hf.data.prepared import write_prepared
 
 
 @pytest.fixture
@@ -114,3 +117,17 @@ def test_streaming(benchmark_of, capsys):
     assert report["frames"] == 60 and report["chunks"] == 8
     # a chunk's music is 0.267 s long, and its first pose waits for the last of it
     assert report["delay_seconds"]["median"] > report["after_music_seconds"]["median"] + 0.2
+
+
+@pytest.mark.slow
+def test_noisy_capture(benchmark_of, capsys, tmp_path):
+    train = [dance(f"t{number}", 200, number) for number in range(4)]
+    held_out = [dance("v", 120, 9, split="validation")]
+    write_prepared(tmp_path / "data", [*train, *held_out], card=CARD, genres=["waltz"])
+    sizes = ["--steps", "2", "--shares", "0.2", "--set", "model.hidden_size=16", "--set", "training.batch_size=4"]
+    report = benchmark_of("noisy_capture")(["--data", str(tmp_path / "data"), *sizes])
+    out = capsys.readouterr().out
+    assert json.loads(out[out.index("{\n") :]) == report
+    noise = report["noise_0.2"]
+    assert 0.1 < noise["frames"] < 0.3 and noise["recall"] > 0.8 and noise["false_alarms"] < 0.1
+    assert report["clean"]["joint_error_mm"] > 0 and noise["plain"] != noise["robust"]

@@ -173,6 +173,96 @@ def test_losses_on_feet_are_those_of_their_paths():
     torch.testing.assert_close(slow.loss, slow.losses["smpl"] + slow.losses["joint"] + still, rtol=1e-3, atol=1e-4)
 
 
+FEET = {"foot_path_weight": 2.0, "foot_velocity_weight": 3.0, "foot_slide_weight": 5.0, "root_path_weight": 1.0}
+
+
+@pytest.mark.parametrize(
+    "switches", [*SWITCHES, {"joint_loss_root": "velocity"}, {"heading": "turn", "contacts": True, **FEET}], ids=str
+)
+def test_a_mask_without_noise_changes_no_bit(switches):
+    model, motion = tiny(**switches), standing_motion()
+    losses = []
+    for options in ({}, {"loss_mask": torch.ones(2, 32, dtype=torch.bool)}, {"input_motion": motion.clone()}):
+        model.zero_grad()
+        output = model(motion, **options)
+        output.loss.backward()
+        losses.append((output, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    (plain, gradients), *others = losses
+    for output, found in others:
+        assert torch.equal(output.loss, plain.loss) and torch.equal(output.motion, plain.motion)
+        assert all(torch.equal(output.losses[name], value) for name, value in plain.losses.items())
+        assert all(torch.equal(left, right) for left, right in zip(found, gradients, strict=True))
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 1000), st.integers(1, 20), st.integers(1, 8))
+@pytest.mark.parametrize("heading", ["absolute", "turn"])
+@pytest.mark.parametrize("root", ["none", "integrated"])
+def test_what_is_masked_does_not_matter(heading, root, seed, first, length):
+    model = tiny(heading=heading, joint_loss_root=root, **FEET | {"foot_slide_weight": 0.0})
+    generator = torch.Generator().manual_seed(seed)
+    motion = some_motion()
+    noisy, mask = motion.clone(), torch.ones(2, 32, dtype=torch.bool)
+    frames = slice(first + 1, first + 1 + length)
+    noise = torch.randn(noisy[:, frames, 3:].unflatten(-1, (24, 6))[..., :3].shape, generator=generator)
+    noisy[:, frames] = poses_to_motion(noise, torch.zeros(*noise.shape[:2], 3))
+    noisy[:, frames, :3] = torch.randn(2, noise.shape[1], 3, generator=generator)
+    mask[:, first : first + 1 + length] = False  # with the frame whose turn leads there
+    clean, masked = (model(target, input_motion=motion, loss_mask=mask) for target in (motion, noisy))
+    for name, value in clean.losses.items():
+        torch.testing.assert_close(masked.losses[name], value, rtol=1e-3, atol=1e-4)
+    unmasked = model(noisy, input_motion=motion).losses["smpl"]
+    assert abs(unmasked - model(motion).losses["smpl"]) > 0.01
+
+
+def test_masked_losses_are_those_of_the_frames_that_are_left():
+    error, mask = torch.randn(2, 9, 5, 3), torch.rand(2, 9) < 0.7
+    frames = [(row, t) for row in range(2) for t in range(9)]
+
+    def total(values, order):
+        kept = [(row, t) for row, t in frames if t + order < 9 and mask[row, t : t + order + 1].all()]
+        return sum(values[row, t].abs().sum() for row, t in kept) / values.numel()
+
+    speed = error[:, 1:] - error[:, :-1]
+    slow = total(error, 0) + 0.5 * total(speed, 1) + 0.25 * total(speed[:, 1:] - speed[:, :-1], 2)
+    torch.testing.assert_close(dynamics_l1(error, torch.zeros_like(error), 0.5, 0.25, mask), slow)
+
+
+def test_masked_contacts_and_slides_have_no_loss():
+    model, motion = tiny(contacts=True, heading="turn", **FEET), standing_motion()
+    mask = torch.zeros(2, 32, dtype=torch.bool)
+    output = model(motion, loss_mask=mask)
+    assert {float(value) for value in output.losses.values()} == {0.0}
+    output.loss.backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+    mask[:, 5:9] = True  # a window of its own, but for the floor, whose contacts it has
+    contact = model(motion, loss_mask=mask).losses["contact"]
+    mask[:, 5:9] = False
+    mask[:, 20:24] = True
+    both = mask.clone()
+    both[:, 5:9] = True
+    whole = model(motion, loss_mask=both).losses["contact"]
+    torch.testing.assert_close(contact + model(motion, loss_mask=mask).losses["contact"], whole)
+
+
+def test_a_corrupted_input_has_the_clean_motion_as_its_target():
+    model, motion = tiny(), some_motion()
+    seen = some_motion()
+    output = model(motion, input_motion=seen)
+    assert torch.equal(output.upper_codes, model.encode(seen).upper_codes)
+    torch.testing.assert_close(output.motion, model(seen).motion)
+    error = (model.normalize(output.motion) - model.normalize(motion)).abs()
+    slow = tiny(joint_loss_weight=0.0, velocity_weight=0.0, acceleration_weight=0.0)(motion, input_motion=seen)
+    torch.testing.assert_close(slow.losses["smpl"], sum(part.mean() for part in split_body(error)))
+
+
+def test_masks_and_inputs_have_the_shape_of_the_motion():
+    with pytest.raises(ValueError, match=r"loss_mask must be \(2, 32\), as motion is, got \(2, 31\)"):
+        tiny()(some_motion(), loss_mask=torch.ones(2, 31, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"input_motion must be \(2, 32, 147\), as motion is, got \(2, 40, 147\)"):
+        tiny()(some_motion(), input_motion=some_motion(frames=40))
+
+
 def test_only_their_own_loss_teaches_the_contacts():
     model = tiny(contacts=True, contact_loss_weight=0.0, foot_path_weight=1.0, root_path_weight=1.0)
     model(standing_motion()).loss.backward()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from megadance_hf.data.noise import find_jumps, measure_noise
+from megadance_hf.data.noise import find_jumps, measure_noise, noisy_frames
 from megadance_hf.datasets_scripts.ballroom import read_motion
 from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES
 
@@ -53,7 +53,52 @@ def test_a_glitch_of_one_frame_counts_both_its_steps_as_jumps():
     assert measure_noise(poses, translation).jumps == 2
 
 
+def frames_of(marks) -> list[int]:
+    return np.flatnonzero(marks).tolist()
+
+
+def test_both_frames_of_a_jump_are_noise_and_what_lies_between_two():
+    poses, translation = walk(80)
+    assert not noisy_frames(poses, translation).any()
+    there = translation.copy()
+    there[12:] += [0.9, 0, 0]
+    assert frames_of(noisy_frames(poses, there)) == [11, 12]
+    there[20:] -= [0.9, 0, 0]
+    assert frames_of(noisy_frames(poses, there)) == list(range(11, 21))
+    there[20:40] += [0.9, 0, 0]  # so long that the root may really be there
+    assert frames_of(noisy_frames(poses, there)) == [11, 12, 39, 40]
+
+
+def test_a_glitch_of_one_frame_stands_out():
+    poses, translation = walk()
+    poses[15, 48] += 0.9  # 52 degrees, there and back
+    assert measure_noise(poses, translation).jumps == 0 and measure_noise(poses, translation).discontinuities == 2
+    assert frames_of(noisy_frames(poses, translation)) == [14, 15, 16]
+
+
+@given(first=st.integers(1, 50), length=st.integers(4, 20), limb=st.sampled_from([(16, 18), (17, 19), (1, 4), (2, 5)]))
+def test_limbs_that_stop_in_mid_movement_are_frozen(first, length, limb):
+    poses, translation = walk(80)
+    for joint in limb:
+        held = slice(first, first + length), slice(3 * joint, 3 * joint + 3)
+        poses[held] = poses[first, held[1]]
+    marks = frames_of(noisy_frames(poses, translation))
+    assert marks[0] == first and set(range(first, first + length)) <= set(marks) <= set(
+        range(first, first + length + 1)
+    )
+
+
+def test_who_slows_down_and_stands_still_is_not_frozen():
+    poses = np.zeros((60, 72), np.float32)
+    speed = np.concatenate([np.linspace(0.05, 0, 20), np.zeros(20), np.linspace(0, 0.05, 20)])
+    poses += np.cumsum(speed).astype(np.float32)[:, None] * np.random.default_rng(0).normal(size=72).astype(np.float32)
+    assert not noisy_frames(poses, np.zeros((60, 3))).any()
+    poses[:20] = poses[20]
+    assert not noisy_frames(poses[:30], np.zeros((30, 3))).any(), "a limb that never moves"
+
+
 def test_one_frame_has_no_steps():
+    assert not noisy_frames(np.zeros((1, 72), np.float32), np.zeros((1, 3))).any()
     noise = measure_noise(np.zeros((1, 72), np.float32), np.zeros((1, 3)))
     assert noise.jumps == 0 and noise.largest_root_step_m == 0
 
@@ -73,5 +118,7 @@ def test_a_turn_is_measured_as_scipy_does(seed):
 
 def test_real_dances_are_clean(ballroom_dir):
     for name in ("waltz_21", "chacha_2a", "rumba_3"):
-        noise = measure_noise(*read_motion(ballroom_dir / "motions" / f"{name}.npz"))
+        motion = read_motion(ballroom_dir / "motions" / f"{name}.npz")
+        noise = measure_noise(*motion)
         assert noise.jumps == noise.discontinuities == 0, name
+        assert not noisy_frames(*motion).any(), name

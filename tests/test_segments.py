@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from toy_clips import GRID, TICK, dance, ruler, ruler_encode, same
 
 from megadance_hf.data.augmentation import (
+    MotionCorruption,
     MusicAugmentation,
     mirror_motion,
 )
@@ -370,3 +371,65 @@ def test_no_variant_of_a_code_segment_has_a_marked_frame():
             for marked in clip.marked_frames:
                 assert not frames[0] + 1 < marked < frames[-1] - 1  # a stretched mark may move by half a frame
     assert len(speeds) == 3
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_segments_say_which_frames_are_noise(random):
+    clip = ruler(frames=100, music=False, marked_frames=[40])
+    segments = MotionSegments([clip], 16, 8, mirror=True, random=random, mask_noise=True)
+    plain = MotionSegments([clip], 16, 8, mirror=True, random=random)
+    for item, other in zip(segments, plain, strict=True):
+        assert torch.equal(item["motion"], other["motion"]) and other.keys() == {"motion"}
+        start = round(abs(float(item["motion"][1, 0])) / TICK) - 1
+        assert (~item["loss_mask"]).nonzero()[:, 0].tolist() == [f - start for f in (39, 40) if 0 <= f - start < 16]
+
+
+def test_inputs_of_segments_are_corrupted_anew_in_every_epoch():
+    clip, corruption = dance(frames=100, music=False), MotionCorruption(0.1, 0.1, 0.1)
+    plain = MotionSegments([clip], 32, 8, seed=3)
+    one, two = (MotionSegments([clip], 32, 8, seed=3, corruption=corruption) for _ in range(2))
+    seen = []
+    for epoch in (0, 1):
+        for segments in (plain, one, two):
+            segments.set_epoch(epoch)
+        assert all(same(left, right) for left, right in zip(one, two, strict=True))
+        assert all(torch.equal(left["motion"], right["motion"]) for left, right in zip(one, plain, strict=True))
+        seen.append([not torch.equal(item["input_motion"], item["motion"]) for item in one])
+    assert any(seen[0]) and any(seen[1]) and seen[0] != seen[1]
+    assert "input_motion" not in MotionSegments([clip], 32, corruption=MotionCorruption())[0]
+    with pytest.raises(ValueError, match="random=False gives the same segments .*; leave corruption out"):
+        MotionSegments([clip], 32, random=False, corruption=corruption)
+    for options in ({"mask_noise": True}, {"corruption": corruption}):
+        with pytest.raises(ValueError, match="mask_noise and corruption are about the tokenizer's losses"):
+            MotionSegments([clip], 32, genres=GENRES, **options)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_codes_with_noise_are_no_labels(random):
+    clip = ruler(frames=120, marked_frames=[60])
+    statistics, encoded = Statistics.from_clips([clip]), encode_clips(ruler_encode, [clip], mask_noise=True)
+    segments = CodeSegments(encoded, GENRES, statistics, length=40, stride=4, random=random)
+    masked = 0
+    for item in segments:
+        first = item["input_features"][::8, 0].long()  # of the eight frames of each code
+        noisy = torch.tensor([any(frame in range(f, f + 8) for frame in (59, 60)) for f in first.tolist()])
+        for part in ("upper", "lower"):
+            codes = item[f"{part}_codes"]
+            assert torch.equal(item[f"{part}_labels"], torch.where(noisy, -100, codes))
+        assert torch.equal(item["upper_codes"], first)
+        masked += int(noisy.sum())
+    assert masked > 0
+    assert "upper_labels" not in CodeSegments(encode_clips(ruler_encode, [clip]), GENRES, statistics, length=40)[0]
+
+
+def test_inputs_of_code_segments_are_those_of_the_corrupted_copy():
+    clip = ruler(frames=120)
+    encoded = encode_clips(ruler_encode, [clip], mirror=False, corruption=MotionCorruption(dropouts=0.4))
+    segments = CodeSegments(encoded, GENRES, Statistics.from_clips([clip]), length=40, stride=4, random=False)
+    differ = 0
+    for start, item in zip(range(0, 81, 4), segments, strict=True):
+        step, offset = divmod(start, 8)
+        assert torch.equal(item["upper_labels"], item["input_features"][::8, 0].long())
+        np.testing.assert_array_equal(item["upper_codes"], encoded[0].inputs[0][offset][step : step + 5])
+        differ += int((item["upper_codes"] != item["upper_labels"]).sum())
+    assert differ > 0

@@ -45,6 +45,20 @@ def test_statistics_are_those_of_all_frames():
     }
 
 
+@pytest.mark.parametrize("heading", ["absolute", "turn"])
+def test_statistics_without_noise(heading):
+    clips = [dance("a", 90, 1, marked_frames=[7]), dance("b", 40, 2)]
+    clips[1].translation[20:] += 3
+    statistics = Statistics.from_clips(clips, heading=heading, mask_noise=True)
+    rows = []
+    for clip, noise in zip(clips, ([6, 7], [19, 20]), strict=True):
+        for motion in (clip_motion(clip), mirror_motion(clip_motion(clip))):
+            motion = to_body_motion(torch.from_numpy(motion)).numpy() if heading == "turn" else motion
+            rows.append(np.delete(motion, noise, axis=0))
+    np.testing.assert_allclose(statistics.motion_mean, np.concatenate(rows).mean(0), atol=1e-6)
+    np.testing.assert_allclose(statistics.motion_std[0], np.concatenate(rows)[:, 0].std(), rtol=1e-4)
+
+
 def test_statistics_of_turns_are_those_of_body_motion():
     clips = [dance("a", 90, 1), dance("b", 40, 2)]
     statistics = Statistics.from_clips(clips, heading="turn")

@@ -23,8 +23,7 @@ from megadance_hf.training.tasks import (
     NewGenreTask,
     RhythmTask,
     TokenizerTask,
-    _landing_phases,
-    _toe_speeds,
+    _beat_frames,
     idle_biases,
     mean_over_processes,
     reconstruction_report,
@@ -143,6 +142,12 @@ def test_a_new_genre_gets_start_codes_and_the_others_keep_theirs():
     NewGenreTask([]).on_train_begin(model, SimpleNamespace(encoded=encoded, genres=model.config.genres))
     codes = model.generation_config.start_codes
     assert codes["tango"] == [[3, 4], [7, 4]] and codes["waltz"] == [[1, 2]]
+    encoded[0] = replace(encoded[0], noisy=np.arange(16) == 3)
+    encoded[3] = replace(encoded[3], noisy=np.arange(16) == 9)
+    NewGenreTask([]).on_train_begin(
+        model, SimpleNamespace(encoded=encoded[:2] + encoded[3:], genres=model.config.genres)
+    )
+    assert model.generation_config.start_codes["tango"] == [[7, 4]], "one begins with noise"
 
 
 def test_reconstruction_report_of_a_perfect_codec():
@@ -179,16 +184,42 @@ def test_reconstruction_report_of_a_perfect_codec():
     assert "heading_error_30s" not in report
 
 
-def test_landings_are_counted_against_beats():
-    joints = np.zeros((60, 24, 3), np.float32)
-    for frame in (10, 26, 41):  # a foot steps forward by 20 cm in 6 frames, 1 m/s, and stands
-        joints[:, 10, 2] += np.clip((np.arange(60) - frame) / 30, 0, 0.2)
-    phases = _landing_phases(joints, np.arange(60) / 15)  # beats at 0, 15, 30, ...
-    assert phases == pytest.approx([2 / 15, 3 / 15, 3 / 15 - 0])
-    assert len(_landing_phases(joints, None)) == len(_landing_phases(joints[:2], np.zeros(2))) == 0
-    assert _toe_speeds(joints).max() == pytest.approx(1.0, rel=1e-3)
-    joints[:, 10, 1] = 0.04
-    assert _toe_speeds(joints).max() == 0 and len(_toe_speeds(joints)) == 59, "the other foot alone"
+def test_beats_lie_between_frames():
+    clip = replace(clips(1)[0], first_beat_s=0.05, beat_period_s=0.4)
+    beats = _beat_frames(clip)
+    np.testing.assert_allclose(beats, np.arange(1.5, len(clip) - 1 + 1e-6, 12), atol=1e-9)
+    assert len(_beat_frames(clips(1)[0])) == 0
+
+
+def test_noise_and_corrupted_inputs_reach_the_tokenizer():
+    model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER)).eval()
+    motion, seen = torch.randn(2, 4, 32, 147)
+    mask = torch.rand(4, 32) < 0.8
+    loss, _ = TokenizerTask([]).loss(model, {"motion": motion, "input_motion": seen, "loss_mask": mask}, draws())
+    assert torch.equal(loss, model(motion, input_motion=seen, loss_mask=mask).loss)
+    assert not torch.equal(loss, model(motion).loss)
+
+
+def test_codes_of_noise_are_not_predicted():
+    model = tiny_generator().eval()
+    codes = {f"{part}_codes": torch.randint(27, (4, 6)) for part in ("upper", "lower")}
+    batch = {**codes, "input_features": torch.randn(4, 48, 35), "genre_ids": torch.zeros(4, dtype=torch.long)}
+    labels = {name.replace("codes", "labels"): value.clone() for name, value in codes.items()}
+
+    def loss(labels):
+        return GeneratorTask([]).loss(model, {**batch, **labels}, draws())[0]
+
+    assert torch.equal(loss(labels), loss({})), "nothing is masked"
+    logits = model(**batch)
+    labels["upper_labels"][1:, 2:4] = labels["lower_labels"][1:, 2:4] = -100
+    expected = 0.0
+    for part in ("upper", "lower"):
+        scores = logits[f"{part}_logits"][:, :-1].log_softmax(-1)
+        found = -scores.gather(-1, codes[f"{part}_codes"][:, 1:, None])[..., 0]
+        found[1:, 1:3] = 0
+        expected = expected + found.sum() / (4 * 5)
+    torch.testing.assert_close(loss(labels), expected)
+    assert loss({name: torch.full_like(value, -100) for name, value in labels.items()}) == 0
 
 
 def test_the_rhythm_report_is_one_when_every_phase_is_right():

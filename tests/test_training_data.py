@@ -17,6 +17,7 @@ from megadance_hf.training.training_data import (
     held_out_windows,
     read_data,
     report_dropped,
+    report_masked,
 )
 
 
@@ -94,6 +95,16 @@ def test_dropped_windows_are_told_by_clip(capsys):
     line = "windows.drop_marked: 6 of 16 windows have a marked frame and are left out (clip0 4, clip2 2)\n"
     assert capsys.readouterr().out == line
     report_dropped(made, {"length": 64, "stride": 16})
+    assert capsys.readouterr().out == ""
+
+
+def test_masked_frames_are_told(capsys):
+    made = [replace(clip, marked_frames=[50] if number == 1 else None) for number, clip in enumerate(clips())]
+    report_masked(made, True)
+    frames = sum(map(len, made))
+    line = f"windows.mask_noise: 2 of {frames} frames are noise and no targets, in 1 of {len(made)} clips\n"
+    assert capsys.readouterr().out == line
+    report_masked(made, False)
     assert capsys.readouterr().out == ""
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_clips import GRID, dance, ruler
 
-from megadance_hf.data.windows import cut_clip, window_starts
+from megadance_hf.data.windows import cut_clip, noise_of, window_starts
 
 
 @given(
@@ -57,3 +57,9 @@ def test_a_clip_is_cut_into_clips(music):
         unknown = ("audio", "muq_frames", "marked_frames", "units", "beat_period_s", "first_beat_s", "beat_source")
         assert all(getattr(piece, name) is None for name in unknown)
         dataclasses.replace(piece).check()
+
+
+def test_noise_is_what_is_found_and_what_the_source_marks_with_the_step_there():
+    clip = dance(frames=40, marked_frames=[0, 12, 13, 99])
+    clip.translation[30:] += 2
+    assert np.flatnonzero(noise_of(clip)).tolist() == [0, 11, 12, 13, 29, 30]

@@ -5,7 +5,7 @@ from megadance_hf._lazy import lazy_names
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        ".augmentation": ("MusicAugmentation",),
+        ".augmentation": ("MotionCorruption", "MusicAugmentation"),
         ".card": ("Card",),
         ".clip": ("Clip", "ClipError"),
         ".codes": ("EncodedClip", "encode_clips"),

@@ -1,4 +1,4 @@
-"""Augmentation: mirrored motion, clips played slower or faster, music transposed, remixed or silent. Pure functions."""
+"""Augmentation: motion mirrored or corrupted, clips played slower or faster, music transposed, remixed or silent. Pure functions."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -32,6 +32,99 @@ MIRROR_SIGN = np.array([-1.0, 1.0, 1.0] + [1.0, -1.0, -1.0, -1.0, 1.0, 1.0] * NU
 def mirror_motion(motion: np.ndarray) -> np.ndarray:
     """Left-right mirror image of a motion (..., 147): a permutation and changes of sign."""
     return motion[..., MIRROR_CHANNELS] * MIRROR_SIGN
+
+
+# --- faults of recordings ------------------------------------------------------------------------------------------------
+# The kinds that the paper names in appendix A.4. Each changes frames `start` to `stop` - 1 of a motion (T, 147) and returns a copy.
+
+# Collar, shoulder, elbow, wrist and hand.
+_ARM_JOINTS = ((13, 16, 18, 20, 22), (14, 17, 19, 21, 23))
+_ARM_COLUMNS = [
+    np.ravel([range(ROOT_SIZE + ROTATION_SIZE * j, ROOT_SIZE + ROTATION_SIZE * (j + 1)) for j in arm]).tolist()
+    for arm in _ARM_JOINTS
+]
+
+
+def displace_root(motion: np.ndarray, start: int, stop: int, offset: np.ndarray) -> np.ndarray:
+    """The root jumps by `offset` (3,), metres, and back. The steps there are those of frames `start` - 1 and `stop` - 1.
+
+    With `start` 0 only the way back is seen, with `stop` beyond the end only the way there.
+    """
+    motion = motion.copy()
+    if start > 0:
+        motion[start - 1, :ROOT_SIZE] += offset
+    if stop <= len(motion):
+        motion[stop - 1, :ROOT_SIZE] -= offset
+    return motion
+
+
+def hold_frames(motion: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Frames drop out: frame `start` is held, and the step after the last one leads to where the body has been going."""
+    motion = motion.copy()
+    way = motion[start:stop, :ROOT_SIZE].sum(0)
+    motion[start:stop] = motion[start]
+    motion[start:stop, :ROOT_SIZE] = 0
+    motion[min(stop, len(motion)) - 1, :ROOT_SIZE] = way
+    return motion
+
+
+def freeze_arm(motion: np.ndarray, start: int, stop: int, arm: int) -> np.ndarray:
+    """The joints of the left (`arm` 0) or right (1) arm keep the rotations of frame `start` relative to the body."""
+    motion = motion.copy()
+    motion[start:stop, _ARM_COLUMNS[arm]] = motion[start, _ARM_COLUMNS[arm]]
+    return motion
+
+
+@dataclass(frozen=True)
+class MotionCorruption:
+    """Random faults of a recording, for inputs whose targets stay clean. Not in the paper, which only names such faults (A.4).
+
+    Attributes:
+        jumps: share of frames, on average, in which the root is displaced by 0.3 to 1 m, for up to half a second.
+        dropouts: share of frames that dropped out: 4 to 15 frames show the first of them.
+        frozen_arms: share of frames in which an arm is frozen, for half a second to two.
+    """
+
+    jumps: float = 0.0
+    dropouts: float = 0.0
+    frozen_arms: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dict__:
+            if not 0 <= getattr(self, name) <= 0.5:
+                raise ValueError(f"{name}={getattr(self, name)!r} is a share of frames: give 0 to 0.5")
+
+    def __bool__(self) -> bool:
+        return any(self.__dict__.values())
+
+    def __call__(self, motion: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Motion (T, 147) -> a corrupted copy, and which frames (T,) bool were touched."""
+        frames, touched = len(motion), np.zeros(len(motion), dtype=bool)
+        # a stream for each kind, so that switching one off does not change the others
+        for name, (shortest, longest), seed in zip(
+            ("jumps", "dropouts", "frozen_arms"),
+            ((2, 15), (4, 15), (15, 60)),
+            generator.integers(2**62, size=3),
+            strict=True,
+        ):
+            own = np.random.default_rng(seed)
+            mean = (shortest + longest) / 2
+            # a fault may begin before the first frame, so that all frames are touched equally often
+            for _ in range(own.poisson(getattr(self, name) * (frames + mean - 1) / mean)):
+                length = int(own.integers(shortest, longest + 1))
+                start = int(own.integers(1 - length, frames))
+                first, stop = max(0, start), min(start + length, frames)
+                if name == "jumps":
+                    way = own.normal(size=3) * [1, 0.5, 1]
+                    offset = (own.uniform(0.3, 1.0) * way / np.linalg.norm(way)).astype(np.float32)
+                    motion = displace_root(motion, first, start + length, offset)
+                    first = max(0, first - 1)
+                elif name == "dropouts":
+                    motion = hold_frames(motion, first, stop)
+                else:
+                    motion = freeze_arm(motion, first, stop, int(own.integers(2)))
+                touched[first:stop] = True
+        return motion, touched
 
 
 def time_stretch(clip: Clip, factor: float) -> Clip:

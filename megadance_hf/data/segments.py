@@ -18,16 +18,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from megadance_hf.modeling.code_head_megadance import IGNORED
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 from megadance_hf.modeling.kinematics_megadance import ROOT_SIZE
 from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE
 
-from .augmentation import MusicAugmentation, blend_frames, mirror_motion, stretch_features, stretched_frames
+from .augmentation import (
+    MotionCorruption,
+    MusicAugmentation,
+    blend_frames,
+    mirror_motion,
+    stretch_features,
+    stretched_frames,
+)
 from .clip import Clip, clip_motion, clip_positions
 from .codes import EncodedClip
 from .rhythm import beat_position, labels_at
 from .statistics import Statistics
-from .windows import free_starts, usable_frames
+from .windows import free_starts, noise_of, usable_frames
 
 # A training segment (paper, appendix A.1): 240 frames, 8 seconds, 30 codes.
 SEGMENT_FRAMES = 240
@@ -94,6 +102,9 @@ class Segments(Dataset):
 class MotionSegments(Segments):
     """Segments of motion for the tokenizer: items `{"motion": (length, 147) float32}`. They are views of the data: do not write to them.
 
+    With `mask_noise` items also have `loss_mask` (length,) bool, False for frames of noise; with `corruption` they have `input_motion`, a
+    corrupted copy of the motion.
+
     With `genres` for the genre classifier: `motion` then has root positions in place of velocities, beginning at x = z = 0, and items
     have `labels` () int64 as well.
 
@@ -111,9 +122,11 @@ class MotionSegments(Segments):
         drop_marked: leave out segments with a frame that the source marks as bad.
         until_muq: clips end where their MuQ features end, at a whole code.
         isolated: a segment is cut from its clip before its velocities are made, so the last one is zero, as in the released loaders.
+        mask_noise: leave frames of noise (see `noise_of`) out of the losses, instead of whole segments as `drop_marked` does.
+        corruption: faults of a recording that the inputs get and the targets do not; None for none.
 
     Raises:
-        ValueError: no segment fits into any clip, or a clip's genre is not in `genres`.
+        ValueError: no segment fits into any clip, a clip's genre is not in `genres`, or what is asked does not go together.
     """
 
     def __init__(
@@ -129,19 +142,26 @@ class MotionSegments(Segments):
         drop_marked: bool = False,
         until_muq: bool = False,
         isolated: bool = False,
+        mask_noise: bool = False,
+        corruption: MotionCorruption | None = None,
     ):
         super().__init__(length, stride, random, seed, drop_marked, until_muq)
         if isolated and genres is not None:
             raise ValueError("isolated=True is about velocities, which segments with genres do not have; leave it out")
+        if genres is not None and (mask_noise or corruption):
+            raise ValueError("mask_noise and corruption are about the tokenizer's losses; leave them out with genres")
+        if corruption and not random:
+            raise ValueError("random=False gives the same segments in every epoch; leave corruption out")
         if short not in ("leave_out", "reflect"):
             raise ValueError(f"short={short!r} is neither 'leave_out' nor 'reflect'")
-        self.mirror, self.isolated = mirror, isolated
+        self.mirror, self.isolated, self.corruption = mirror, isolated, corruption
         self.left_out = [clip.id for clip in clips if len(clip) < length and short == "leave_out"]
         used = [_reflect(clip, length) for clip in clips if len(clip) >= length or short == "reflect"]
         self.clip_ids = [clip.id for clip in used]
         # mirror images are kept: half the time per segment for twice the memory (1 GB for 8 hours of dance)
         self._labels = None if genres is None else [_genre_index(clip, genres) for clip in used]
         motions = [clip_motion(clip) if genres is None else clip_positions(clip) for clip in used]
+        self._clean = [~noise_of(clip) for clip in used] if mask_noise else None
         self._motions = [motions, [mirror_motion(motion) for motion in motions] if mirror else []]
         self._rows = self._table(used)
         if len(self._rows) == 0:
@@ -154,12 +174,18 @@ class MotionSegments(Segments):
         index = range(len(self))[index]
         item, start, generator = self._draw(index)
         mirrored = index >= len(self._rows) if generator is None else self.mirror and generator.random() < 0.5
-        motion = self._motions[mirrored][item][start : start + self.length]
+        frames = slice(start, start + self.length)
+        motion = self._motions[mirrored][item][frames]
         if self._labels is None:
             if self.isolated:
                 motion = motion.copy()
                 motion[-1, :ROOT_SIZE] = 0
-            return {"motion": torch.from_numpy(motion)}
+            segment = {"motion": torch.from_numpy(motion)}
+            if self._clean is not None:
+                segment["loss_mask"] = torch.from_numpy(self._clean[item][frames])
+            if self.corruption and generator is not None:
+                segment["input_motion"] = torch.from_numpy(self.corruption(motion, generator)[0])
+            return segment
         motion = motion.copy()
         motion[:, [0, 2]] -= motion[0, [0, 2]]
         return {"motion": torch.from_numpy(motion), "labels": torch.tensor(self._labels[item])}
@@ -183,7 +209,8 @@ class CodeSegments(Segments):
 
     Items, for `length` L frames (a multiple of 8): `input_features` (L, 35) float32, `upper_codes` and `lower_codes` (L/8,)
     int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data) and, if any clip was encoded with a
-    rhythm encoder, `rhythm` (L, 4) float32, zero without music. Tensors may be views of the data: do not write to them.
+    rhythm encoder, `rhythm` (L, 4) float32, zero without music. If clips were encoded with masked noise or corrupted,
+    `upper_labels` and `lower_labels` (L/8,) are what to predict: codes of the clean motion, -100 where one has a frame of noise. Tensors may be views of the data: do not write to them.
 
     Segments begin at any frame, not only at multiples of 8: clips are encoded at all eight offsets.
 
@@ -242,6 +269,7 @@ class CodeSegments(Segments):
             raise ValueError("repeats leave no segment: give some genre of the data 1 or more")
         self._silence = statistics.input_mean.numpy()[None].repeat(length, axis=0)
         self._has_rhythm = any(item.rhythm is not None for item in encoded)
+        self._has_labels = any(item.noisy is not None or item.inputs is not None for item in encoded)
         self._no_rhythm = np.zeros((length, RHYTHM_SIZE), dtype=np.float32)
 
     @property
@@ -266,13 +294,20 @@ class CodeSegments(Segments):
         features = self._silence if clip.input_features is None else clip.input_features[frames]
         if has_music and self.augmentation is not None and generator is not None:
             features, has_music = self.augmentation(features, self.statistics, generator)
+        targets = (variant.upper, variant.lower)
+        upper, lower = (torch.from_numpy(stream[offset][codes]) for stream in variant.inputs or targets)
         item = {
             "input_features": torch.from_numpy(features),
-            "upper_codes": torch.from_numpy(variant.upper[offset][codes]),
-            "lower_codes": torch.from_numpy(variant.lower[offset][codes]),
+            "upper_codes": upper,
+            "lower_codes": lower,
             "genre_ids": torch.tensor(self._genre_ids[group]),
             "has_music": torch.tensor(has_music),
         }
+        if self._has_labels:
+            noisy = np.zeros(self.length, dtype=bool) if variant.noisy is None else variant.noisy[frames]
+            noisy = noisy.reshape(-1, FRAMES_PER_CODE).any(1)
+            for name, stream in zip(("upper_labels", "lower_labels"), targets, strict=True):
+                item[name] = torch.from_numpy(np.where(noisy, IGNORED, stream[offset][codes]))
         if self._has_rhythm:
             rhythm = variant.rhythm if has_music else None
             item["rhythm"] = torch.from_numpy(self._no_rhythm if rhythm is None else rhythm[frames])

@@ -13,7 +13,7 @@ from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE, ROOT_SIZE, t
 
 from .augmentation import mirror_motion
 from .clip import Clip, clip_motion
-from .windows import window_starts
+from .windows import noise_of, window_starts
 
 if TYPE_CHECKING:
     from .segments import MotionSegments
@@ -40,8 +40,11 @@ class Statistics:
     input_std: Tensor
 
     @classmethod
-    def from_clips(cls, clips: Iterable[Clip], mirror: bool = True, heading: str = "absolute") -> "Statistics":
-        """Statistics of every frame of `clips` and, with `mirror`, of their mirror images.
+    def from_clips(
+        cls, clips: Iterable[Clip], mirror: bool = True, heading: str = "absolute", mask_noise: bool = False
+    ) -> "Statistics":
+        """Statistics of every frame of `clips` and, with `mirror`, of their mirror images; with `mask_noise` without frames of noise
+        (`noise_of`), whose jumps would widen the spread of velocities.
 
         Standard deviations are floored (see above). Without any music the features get mean 0 and standard deviation 1. For a tokenizer
         with `heading="turn"` they are those of body motion (148,), see `to_body_motion`.
@@ -52,18 +55,19 @@ class Statistics:
         clips = list(clips)
         if not clips:
             raise ValueError("statistics need at least one clip")
-        motions = map(clip_motion, clips)
+        motions = ((clip_motion(clip), ~noise_of(clip) if mask_noise else slice(None)) for clip in clips)
         if mirror:
-            motions = (image for motion in motions for image in (motion, mirror_motion(motion)))
+            motions = ((image, kept) for motion, kept in motions for image in (motion, mirror_motion(motion)))
         floor = np.full(MOTION_SIZE, ROTATION_STD_FLOOR)
         floor[:ROOT_SIZE] = VELOCITY_STD_FLOOR
         if heading == "turn":
-            motions = (to_body_motion(torch.from_numpy(motion)).numpy() for motion in motions)
+            motions = ((to_body_motion(torch.from_numpy(motion)).numpy(), kept) for motion, kept in motions)
             floor = np.append(floor, TURN_STD_FLOOR)
         features = [clip.input_features for clip in clips if clip.input_features is not None]
         no_music = torch.zeros(MUSIC_FEATURE_SIZE), torch.ones(MUSIC_FEATURE_SIZE)
         return cls(
-            *_mean_and_std(motions, floor), *(_mean_and_std(features, FEATURE_STD_FLOOR) if features else no_music)
+            *_mean_and_std((motion[kept] for motion, kept in motions), floor),
+            *(_mean_and_std(features, FEATURE_STD_FLOOR) if features else no_music),
         )
 
     @classmethod

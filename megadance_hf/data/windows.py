@@ -8,6 +8,7 @@ import numpy as np
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 
 from .clip import Clip
+from .noise import noisy_frames
 
 
 def window_starts(
@@ -35,6 +36,15 @@ def free_starts(clip: Clip, starts: Sequence[int], length: int) -> list[int]:
     marked, first = np.array(clip.marked_frames or [], np.int64), np.asarray(starts, np.int64)
     free = np.searchsorted(marked, first) == np.searchsorted(marked, first + length)
     return first[free].tolist()
+
+
+def noise_of(clip: Clip) -> np.ndarray:
+    """Frames (T,) bool that are no targets of a training: those that `noisy_frames` finds, and those that the source marks, each with the
+    frame before it, whose step leads there."""
+    noisy = noisy_frames(clip.poses, clip.translation)
+    for frame in clip.marked_frames or ():
+        noisy[max(0, frame - 1) : frame + 1] = True
+    return noisy
 
 
 def cut_clip(

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 
-from megadance_hf.data.augmentation import MusicAugmentation
+from megadance_hf.data.augmentation import MotionCorruption, MusicAugmentation
 from megadance_hf.data.sampling import EpochSampler
 from megadance_hf.data.segments import CodeSegments, MotionSegments, RhythmSegments
 from megadance_hf.modeling.configuration_megadance import (
@@ -125,7 +125,7 @@ class GenerationSettings:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not possible: give {remedy}")
 
 
-_NO_SETTINGS = ("clips", "encoded", "genres", "statistics", "augmentation", "seed", "self")
+_NO_SETTINGS = ("clips", "encoded", "genres", "statistics", "augmentation", "corruption", "seed", "self")
 _TRAINING = typing.get_type_hints(TrainingConfig)
 SECTIONS: dict[str, dict[str, Any]] = {
     "tokenizer": {
@@ -133,6 +133,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "data": _arguments_of(DataSettings),
         "windows": _arguments_of(MotionSegments, *_NO_SETTINGS),
         "validation": _arguments_of(ValidationSettings),
+        "corruption": _arguments_of(MotionCorruption),
         "task": _arguments_of(TokenizerTask, "clips"),
         "training": _TRAINING,
     },
@@ -151,10 +152,12 @@ SECTIONS: dict[str, dict[str, Any]] = {
             "stretches": Sequence[float],
             "mirror": bool,
             "isolated": bool,
+            "mask_noise": bool,
         },
         "validation": _arguments_of(ValidationSettings),
         "sampler": _arguments_of(EpochSampler, "segments", "seed"),
         "augmentation": _arguments_of(MusicAugmentation),
+        "corruption": _arguments_of(MotionCorruption),
         "task": _arguments_of(GeneratorTask, "segments", "batch_size"),
         "training": _TRAINING,
         "generation": _arguments_of(GenerationSettings),
@@ -162,8 +165,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "classifier": {
         "model": _of_config(MegaDanceClassifierConfig, "fps"),
         "data": _arguments_of(DataSettings),
-        # the classifier knows no velocities, which isolated windows are about
-        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS, "isolated"),
+        # the classifier knows no velocities, which isolated windows are about, and its labels are of whole windows
+        "windows": _arguments_of(MotionSegments, *_NO_SETTINGS, "isolated", "mask_noise"),
         "validation": _arguments_of(ValidationSettings),
         "training": _TRAINING,
     },

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from megadance_hf import metrics
-from megadance_hf.data.clip import clip_motion
+from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.data.rhythm import beat_position, rhythm_labels
 from megadance_hf.data.sampling import collate
 from megadance_hf.modeling.attention_megadance import SlidingWindowAttention
 from megadance_hf.modeling.codecs_megadance import BodyPartCodec
 from megadance_hf.modeling.kinematics_megadance import (
-    FOOT_JOINTS,
     ROOT_SIZE,
     ground_translation,
     integrate_root_velocity,
@@ -118,10 +117,14 @@ def _batches(segments: Any, indices: Sequence[int], size: int, model: nn.Module)
 
 
 def _predict(model: nn.Module, batch: dict[str, Tensor], **changed: Tensor | None) -> Any:
-    """A generator's output for a batch, whose codes are the labels; `changed` inputs are instead of the batch's."""
+    """A generator's output for a batch, whose codes are the labels unless it has some; `changed` inputs are instead of the batch's."""
     names = ("input_features", "genre_ids", "upper_codes", "lower_codes", "rhythm")
     inputs = {name: batch.get(name) for name in names} | changed
-    return model(**inputs, upper_labels=batch["upper_codes"], lower_labels=batch["lower_codes"])
+    labels = {f"{part}_labels": batch.get(f"{part}_labels", batch[f"{part}_codes"]) for part in ("upper", "lower")}
+    if "upper_labels" in batch:
+        # a mean over all codes, also those that are no labels: each label counts the same, whatever else is in its batch
+        inputs["num_items_in_batch"] = 2 * labels["upper_labels"][:, 1:].numel()
+    return model(**inputs, **labels)
 
 
 def _require_shares(task: Any, *names: str) -> None:
@@ -149,7 +152,8 @@ class TokenizerTask(Task):
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         unwrapped(model).set_random(draws.rand)
-        output = model(batch["motion"])
+        given = {name: batch[name] for name in ("input_motion", "loss_mask") if name in batch}
+        output = model(batch["motion"], **given)
         return output.loss, output.losses
 
     def advance(self, model: nn.Module, progress: float) -> None:
@@ -171,12 +175,12 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
         30 s. With `heading="turn"`, where turns add up as steps do, the score is that of bodies that face the same way, and
         `heading_error_30s` (degrees) says how far they do not after 30 s. `jerk_ratio`, `bob_ratio`: mean over the reconstructions by mean over the clips (1 is right; a ratio per clip would
         divide by zero where a clip does not bob). `upper_codes_used`, `lower_codes_used`: share of the codebook that occurs.
-        `toe_median`, `toe_90` (m/s): quantiles of the horizontal speed of toes below 3 cm, once the path is on the floor. `landings`: share of
-        the landings of feet that are within an eighth of a beat of one, by chance a quarter. The same with `_truth` are those of
-        the clips. They are left out where no toe is low, or no clip has known beats and landings.
+        `toe_median`, `toe_90` (m/s): `toe_speeds`, once the path is on the floor. `landings`: share of all landings of feet that are
+        within an eighth of a beat of one, by chance a quarter (`landing_synchrony`); left out where no clip has known beats and
+        landings. The same with `_truth` are those of the clips.
     """
     step, rows, compared, upper, lower = model.config.frames_per_code, [], [], [], []
-    feet: dict[str, list[np.ndarray]] = {name: [] for name in ("toe", "toe_truth", "landings", "landings_truth")}
+    landings: dict[str, list[dict[str, Any]]] = {"landings_truth": [], "landings": []}
     device = model.motion_mean.device
     for clip in clips:
         motion = torch.from_numpy(clip_motion(clip)[None, : len(clip) // step * step]).to(device)
@@ -189,10 +193,14 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
         truth, rebuilt = (
             motion_to_joints(m, path)[0].cpu().numpy() for m, path in zip((motion, decoded), paths, strict=True)
         )
+        feet: dict[str, float] = {}
+        beats = _beat_frames(clip)
         for suffix, m, path, joints in (("_truth", motion, paths[0], truth), ("", decoded, paths[1], rebuilt)):
             lift = ground_translation(motion_to_poses(m[0])[0], path[0], model.config.fps) - path[0]
-            feet[f"toe{suffix}"].append(_toe_speeds(joints + lift[:, None].cpu().numpy()))
-            feet[f"landings{suffix}"].append(np.abs(_landing_phases(joints, beat_position(clip))) <= 1 / 8)
+            toes = metrics.toe_speeds(joints + lift[:, None].cpu().numpy())
+            feet[f"toe_median{suffix}"], feet[f"toe_90{suffix}"] = toes
+            if (synchrony := metrics.landing_synchrony(joints, beats)) is not None:
+                landings[f"landings{suffix}"].append(synchrony)
         offsets = (paths[1] - paths[0])[0].cpu().numpy()
         horizon = min(30 * 30, len(offsets) - 1)
         drift = np.linalg.norm(offsets[horizon:] - offsets[: len(offsets) - horizon], axis=-1).mean()
@@ -210,44 +218,29 @@ def reconstruction_report(model: nn.Module, clips: list) -> dict[str, float]:
                 "joint_error_rotation_aligned": metrics.joint_error(rebuilt, truth, "rotation"),
                 "joint_error_world": metrics.joint_error(rebuilt, truth, "none"),
                 "root_error_30s": float(drift) * 900 / max(1, horizon),
+                **feet,
             }
         )
         compared.append([(measure(rebuilt), measure(truth)) for measure in (metrics.jerk, metrics.pelvis_bob)])
     report = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     for name, (made, true) in zip(("jerk_ratio", "bob_ratio"), np.mean(compared, axis=0), strict=True):
         report[name] = float(made / max(true, 1e-9))
-    for name, values in ((name, np.concatenate(parts)) for name, parts in feet.items()):
-        if len(values) and name.startswith("landings"):
-            report[name] = float(values.mean())
-        elif len(values):
-            median, most = np.quantile(values, (0.5, 0.9))
-            report |= {name.replace("toe", "toe_median"): float(median), name.replace("toe", "toe_90"): float(most)}
+    for name, found in landings.items():
+        if found:
+            counts = [one["landings"] for one in found]
+            report[name] = float(np.average([one["own"] for one in found], weights=counts))
     report["upper_codes_used"] = codebook_utilization(torch.cat(upper), model.config.codebook_size)
     report["lower_codes_used"] = codebook_utilization(torch.cat(lower), model.config.codebook_size)
     return report
 
 
-def _toe_speeds(joints: np.ndarray, fps: float = 30) -> np.ndarray:
-    """Horizontal speeds, m/s, of feet below 3 cm."""
-    feet = joints[:, list(FOOT_JOINTS)]
-    return np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1)[feet[:-1, :, 1] < 0.03] * fps
-
-
-def _landing_phases(joints: np.ndarray, position: np.ndarray | None, fps: float = 30) -> np.ndarray:
-    """Where feet land, in beats from the nearest beat: their speed over three frames falls from above 0.5 to below 0.25 m/s.
-
-    `position`: beats since the first one, for each frame; None where they are unknown, which gives no landings.
-    """
-    speed = np.linalg.norm(np.diff(joints[:, list(FOOT_JOINTS)], axis=0), axis=-1) * fps
-    if position is None or len(speed) < 3:
+def _beat_frames(clip: Clip) -> np.ndarray:
+    """Frames, not necessarily whole ones, of the beats of a clip; none where they are unknown."""
+    position = beat_position(clip)
+    if position is None:
         return np.zeros(0)
-    frames = []
-    for foot in speed.T:
-        foot = np.convolve(np.pad(foot, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
-        state = np.select([foot > 0.5, foot < 0.25], [1, -1])
-        certain = np.flatnonzero(state)
-        frames.append(certain[1:][np.diff(state[certain]) == -2])
-    return (position[np.concatenate(frames)] + 0.5) % 1 - 0.5
+    beats = np.arange(np.ceil(position[0]), np.floor(position[-1]) + 1)
+    return np.interp(beats, position, np.arange(len(position)))
 
 
 @dataclass
@@ -319,7 +312,8 @@ class GeneratorTask(Task):
         segments: held-out `CodeSegments`; the cross-entropy on them is the "score". When None nothing is evaluated.
         code_noise: up to this share of a segment's input codes is replaced by random ones; the share is drawn anew for each
             segment. Not in the paper (section 3.3): the model then relies less on the codes so far and more on the music, overfits
-            less on small data sets, and recovers from its own mistakes in generation.
+            less on small data sets, and recovers from its own mistakes in generation. Noise of capture is something else: codes of a
+            held or displaced body, several in a row, which `MotionCorruption` makes.
         batch_size: segments per batch in evaluation.
     """
 

@@ -13,7 +13,7 @@ from megadance_hf.data.prepared import DataError, read_info, read_prepared
 from megadance_hf.data.segments import SEGMENT_STRIDE, CodeSegments, fitting_length
 from megadance_hf.data.splits import hold_back, songs_of
 from megadance_hf.data.statistics import Statistics
-from megadance_hf.data.windows import cut_clip, window_starts
+from megadance_hf.data.windows import cut_clip, noise_of, window_starts
 from megadance_hf.modeling.genres_megadance import GenreError, match_genre
 
 from .config import TrainingConfig, TrainingError
@@ -61,7 +61,9 @@ def read_data(
     if settings.genres is not None:
         for name in settings.genres:
             if name not in genres:
-                raise DataError(f"data.genres names {name!r}, but the genres of {folder} are {', '.join(genres) or 'unnamed'}")
+                raise DataError(
+                    f"data.genres names {name!r}, but the genres of {folder} are {', '.join(genres) or 'unnamed'}"
+                )
         genres = list(settings.genres)
     train = _usable(folder, read_prepared(folder, "train"), needs_genre, settings.genres)
     if not train:
@@ -115,7 +117,9 @@ def _usable(folder: str, clips: list[Clip], needs_genre: bool, genres: Sequence[
         wanted = [clip for clip in clips if clip.genre is None or clip.genre in genres]
         if len(wanted) < len(clips):
             left = len(clips) - len(wanted)
-            print_once(f"data.genres: {left} of {len(clips)} clips in {clips[0].split} are of other genres and are left out")
+            print_once(
+                f"data.genres: {left} of {len(clips)} clips in {clips[0].split} are of other genres and are left out"
+            )
         clips = wanted
     usable = [clip for clip in clips if clip.genre is not None or not needs_genre]
     if len(usable) < len(clips):
@@ -180,6 +184,16 @@ def report_dropped(clips: Sequence[Clip], options: dict[str, Any]) -> None:
     print_once(
         f"windows.drop_marked: {sum(dropped.values())} of {total} windows have a marked frame and are left out{clip_by_clip}"
     )
+
+
+def report_masked(clips: Sequence[Clip], mask_noise: bool) -> None:
+    """Print how many frames `windows.mask_noise` keeps out of the losses."""
+    if mask_noise:
+        counts = [int(noise_of(clip).sum()) for clip in clips]
+        print_once(
+            f"windows.mask_noise: {sum(counts)} of {sum(map(len, clips))} frames are noise and no targets, in "
+            f"{sum(map(bool, counts))} of {len(clips)} clips"
+        )
 
 
 def cut_held_out(clips: Sequence[Clip], settings: ValidationSettings) -> tuple[list[Clip], dict[str, Any] | None]:
