@@ -34,17 +34,21 @@ step tokenizer "$PYTHON" "$HERE/train_tokenizer.py" --config "$HERE/configs/ball
 step generator "$PYTHON" "$HERE/train_generator.py" --config "$HERE/configs/ballroom_generator.yaml" --data "$OUT/data" \
     --tokenizer "$OUT/tokenizer" --output "$OUT/generator" --resume ${EPOCHS:+--epochs "$EPOCHS"}
 
-# Stored with 16 bits for each weight and opened with 32, in which dances are computed.
+# Stored with 16 bits for each weight, opened with 32, in which dances are computed.
 "$PYTHON" - "$OUT/generator" "$OUT/model" <<'PYTHON'
+import shutil
 import sys
+from pathlib import Path
 
-import torch
+from safetensors.torch import load_file, save_file
 
-from megadance_hf import MusicToDancePipeline
-
-pipe = MusicToDancePipeline.from_pretrained(sys.argv[1], device="cpu")
-for part, folder in ((pipe.model, sys.argv[2]), (pipe.tokenizer, f"{sys.argv[2]}/tokenizer")):
-    part.save_pretrained(folder, state_dict={name: value.bfloat16() for name, value in part.state_dict().items()})
-pipe.processor.save_pretrained(sys.argv[2])
+source, target = map(Path, sys.argv[1:])
+for folder in ("", "tokenizer"):
+    (target / folder).mkdir(parents=True, exist_ok=True)
+    for file in (source / folder).glob("*config.json"):
+        shutil.copy(file, target / folder)
+    weights = load_file(source / folder / "model.safetensors")
+    half = {name: value.bfloat16() if value.is_floating_point() else value for name, value in weights.items()}
+    save_file(half, target / folder / "model.safetensors", metadata={"format": "pt"})
 PYTHON
 echo "$(date +%H:%M:%S)  the model is in $OUT/model"
