@@ -215,7 +215,8 @@ class Dancer:
             seed=seed,
             **sampling,
         )
-        dances = pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=self.clean)
+        excerpts = {"begins": False, "ends": False}
+        dances = pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=self.clean, **excerpts)
         upper, lower = (np.asarray(torch.as_tensor(c).cpu()) for c in (outputs.upper_codes, outputs.lower_codes))
         steps = [-(-count // FRAMES_PER_CODE) for count in frames]
         return [d | {"codes": (u[:n], v[:n])} for d, u, v, n in zip(dances, upper, lower, steps, strict=True)]
