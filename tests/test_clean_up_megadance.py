@@ -277,7 +277,8 @@ def test_a_dance_leaves_a_standing_position_and_comes_to_one(captured, fps):
             changes = [np.abs(np.diff(knee_angles(each)[end], axis=0)).max() for each in (plain, eased)]
             assert changes[1] < changes[0] + 5 * 30 / fps
         middle = slice(3 * fps, -3 * fps)
-        assert moved(plain, eased)[middle].max() < 0.02, "elsewhere it is the same dance"
+        # the path follows the feet with a memory of 2 s, so what the ends change fades inwards
+        assert moved(plain, eased)[middle].max() < 0.03, "elsewhere it is the same dance"
         np.testing.assert_allclose(eased.translation[0, [0, 2]], motion.translation[0, [0, 2]], atol=1e-5)
 
 

@@ -32,9 +32,10 @@ from megadance_hf.modeling.backends_megadance import Backend
 from megadance_hf.modeling.clean_up_megadance import CleanUpReport
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.errors_megadance import ModelError
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
-from megadance_hf.modeling.kinematics_megadance import poses_to_motion
+from megadance_hf.modeling.kinematics_megadance import poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.models import DEFAULT_MODEL, bundled_models, describe_arrangement, find_model, load_config
@@ -150,7 +151,7 @@ def test_a_dance_can_end_before_its_song(pipe, song):
         ({"duration": 4.8}, True, True),
         ({"start": 1.0}, False, True),
         ({"duration": 4.0}, True, False),
-        ({"start": 1.0, "duration": 3.5}, False, False),
+        ({"start": 1.0, "duration": 3.2}, False, False),
         ({"max_new_tokens": 16}, True, False),
         ({"clean": False}, None, None),
         ("start_motion", False, True),
@@ -165,6 +166,17 @@ def test_a_dancer_stands_where_the_song_begins_and_ends(pipe, tmp_path, options,
         report = dance.metadata.get("clean_up")
         assert (report is None) == (begins is None)
         assert report is None or (report["entrance"] > 0, report["ending"] > 0) == (begins, ends)
+
+
+def test_a_start_motion_faces_where_it_did_if_turns_are_coded():
+    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), GENRES)
+    pipe = MusicToDancePipeline(tiny_generator(), tiny_tokenizer(heading="turn"), processor)
+    poses = np.zeros((16, 24, 3), np.float32)
+    poses[:, 0, 1] = 2.0
+    given, rows = Motion(poses, np.zeros((16, 3))), np.zeros((40, 35), np.float32)
+    for dance in pipe([{"input_features": rows}] * 2, seed=0, start_motion=given, clean=False, batch_size=2):
+        first = poses_to_motion(torch.from_numpy(dance.poses[:1]), torch.zeros(1, 3))
+        assert float(root_heading(first)) == pytest.approx(2.0, abs=1e-5)
 
 
 def test_features_of_an_excerpt_say_where_the_song_begins_and_ends(pipe):
