@@ -696,6 +696,7 @@ class CleanUpStream:
 
     def _limit_turns(self, rotations: Tensor) -> Tensor:
         last, scale = self._rotations, 30 / self.fps
+        assert last is not None
         angles = _angles(last, rotations)
         self._late = (angles > _STREAM_TURN * scale) | (self._late & (angles > _CATCH_UP * scale))
         if self._late.any():
