@@ -39,6 +39,7 @@ MIN_SECONDS = 0.25  # less than one motion code (8 frames) cannot be danced to
 SILENCE = 1e-4  # peak, -80 dB: below this there is only dither
 LOUDEST = 16.0  # peak, 24 dB above full scale: louder samples are not scaled to [-1, 1], or broken
 SURROUNDINGS = 90.0  # seconds analysed before and after an excerpt, so that its tempo is the song's
+SHORT_REST = 0.5  # seconds: an excerpt that leaves out no more than this has the song's beginning, or end
 ARRAY_CHANNELS = 8  # an array whose shorter side is longer is no song
 # Channels cancel each other if the power of their mean is below this share of what independent channels have.
 _OPPOSED = 0.05
@@ -133,6 +134,17 @@ def load_excerpt(
         inspection.add(excerpt)
         inspection.conclude(sampling_rate, _excerpt_name(sound, start, duration))
     return waveform, slice(before, before + rows)
+
+
+def begins_and_ends(start: float, rows: slice, count: int, frame_rate: float) -> tuple[bool, bool]:
+    """Whether a song begins and ends with its excerpt, up to half a second.
+
+    Args:
+        start: second at which the excerpt begins.
+        rows, count: rows of the excerpt, and number of rows of what `load_excerpt` loaded.
+        frame_rate: rows per second.
+    """
+    return start <= SHORT_REST, count - rows.stop <= SHORT_REST * frame_rate
 
 
 class Inspection:

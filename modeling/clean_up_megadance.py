@@ -11,7 +11,10 @@ slide. Deviation: the paper decodes codes (section 3.2) and leaves the motion as
 2. Ends (`_smooth_ends`). The decoder sees nothing beyond its ends: the first and last frames are smoothed if they are rougher than the
    others.
 3. Floor: `ground_translation`.
-4. Feet (`_plant`). Contacts are found by height and speed of the toe joints, with hysteresis. The root follows the feet in contact (for
+4. Entrance and ending (`_ease_in_and_out`), where the song begins or ends: the dance leaves a standing position, and slows down onto
+   one. Time runs slower there, so that every pose is one of the dance's.
+5. Feet (`_plant`). Contacts are those that were decoded, or found by height and speed of the toe joints, with hysteresis. The root
+   follows the feet in contact (for
    some seconds only: in the long run the path is the decoded one). Two-bone inverse kinematics does the rest: the toe stays at its
    anchor, the foot keeps its orientation, the knee bends in its own plane. Corrections ease in and out between contacts, and a foot that
    moves fast is lifted off the floor.
@@ -19,6 +22,7 @@ slide. Deviation: the paper decodes codes (section 3.2) and leaves the motion as
 `CleanUpStream` is the part of it that needs no future frames.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -26,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .kinematics_megadance import (
+    BLOCK,
     FOOT_JOINTS,
     NUM_JOINTS,
     PARENTS,
@@ -43,10 +48,14 @@ _SMALL_TURN, _SMALL_ROOT, _STANDS_OUT = 0.38, 0.06, 4.0
 _BRIDGE_TURN = 0.28  # mean turn of a bridge
 _BRIDGE_ROUNDS = 5  # each one wider than the last, while steps are too large
 _END_FRAMES, _END_PASSES = 8, 8
+# Seconds from the ends to the standing position; the dance runs slower for twice as long.
+_EARLIEST_STAND, _USUAL_STAND, _LATEST_STAND = 0.23, 0.4, 0.67
+_SHORTEST_EASED = 3.0  # seconds of a dance
 
 # Of a toe joint, metres and m/s: a contact is a run of frames below the second numbers, and somewhere below the first.
 _CONTACT_HEIGHT, _CONTACT_SPEED = (0.03, 0.05), (0.2, 0.4)
 _SLIDING_SPEED = (0.6, 1.0)  # the same for the root's correction: before it, supporting feet slide
+_GIVEN_CONTACT = (0.6, 0.4)  # the same of given probabilities, above these
 _SHORTEST_CONTACT = 0.12  # seconds
 _TRUST_SPEED = 0.3  # m/s: of two feet in contact the root follows the one that is slower than this
 _ROOT_SMOOTHING, _ROOT_MEMORY = 0.07, 2.0  # seconds
@@ -70,6 +79,8 @@ class CleanUpReport:
         planted: share of frames with a foot in contact with the floor.
         largest_move: the farthest that a joint moved relative to the pelvis, metres.
         largest_shift: the farthest that the pelvis moved, metres.
+        entrance, ending: seconds in which the dance leaves a standing position, and comes to one; 0 where it does not. What they
+            move counts in `changed` only.
     """
 
     changed: float
@@ -77,12 +88,19 @@ class CleanUpReport:
     planted: float
     largest_move: float
     largest_shift: float
+    entrance: float = 0.0
+    ending: float = 0.0
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"cleaned up: {self.changed:.0%} of the frames changed by more than 1 cm, {self.bridged:.1%} bridged; joints moved by up to "
             f"{self.largest_move:.2f} m, the path by up to {self.largest_shift:.2f} m"
         )
+        if self.entrance:
+            text += f"; a standing position is left within {self.entrance:.1f} s"
+        if self.ending:
+            text += f"; the dance comes to rest within {self.ending:.1f} s"
+        return text
 
     def to_dict(self) -> dict[str, float]:
         """The attributes, rounded, for JSON."""
@@ -91,9 +109,15 @@ class CleanUpReport:
 
 @torch.no_grad()
 def clean_motion(
-    poses: Tensor, translation: Tensor, fps: float = 30.0, floor: bool = True, contacts: Tensor | None = None
+    poses: Tensor,
+    translation: Tensor,
+    fps: float = 30.0,
+    floor: bool = True,
+    contacts: Tensor | None = None,
+    begins: bool = False,
+    ends: bool = False,
 ) -> tuple[Tensor, Tensor, CleanUpReport]:
-    """Remove glitches, sliding feet and toes below the floor, on the CPU. A motion without any is hardly changed.
+    """Remove glitches, sliding feet and joints below the floor, on the CPU. A motion without any is hardly changed.
 
     Args:
         poses: [T, 24, 3] float32, axis-angle, radians.
@@ -102,6 +126,8 @@ def clean_motion(
         floor: put the dance on the floor as well (`ground_translation`); without, its floor is taken to be y = 0.
         contacts: probabilities of contact [T, 2] of the toes, or [T, 4] in the order of `CONTACT_JOINTS` (the toes count); None finds
             contacts by height and speed.
+        begins, ends: the song begins, or ends, with the dance: it leaves a standing position, or comes to one, within about a second.
+            A dance that is shorter than 3 seconds does not.
 
     Returns:
         poses and translation of the same shapes, and what was changed. The pelvis of the first frame keeps its x and z.
@@ -112,26 +138,42 @@ def clean_motion(
     frames = len(poses)
     if contacts is not None and tuple(contacts.shape) not in ((frames, 2), (frames, 4)):
         raise ValueError(f"contacts has shape {tuple(contacts.shape)}: give ({frames}, 2) or ({frames}, 4)")
-    before = axis_angle_to_matrix(poses)
+    given = None if contacts is None else contacts[:, -2:]
+    before = _in_blocks(axis_angle_to_matrix, poses)
     rotations, path, bridged = _bridge(before, translation, fps)
     rotations, path = _smooth_ends(rotations, path)
     if floor:
-        lowest = forward_kinematics(rotations, path)[..., 1].amin(-1)
+        lowest = _in_blocks(lambda *block: forward_kinematics(*block)[..., 1].amin(-1), rotations, path)
         path = path - F.pad(floor_heights(lowest, fps)[:, None], (1, 1))
-    rotations, path, contact = _plant(rotations, path, fps, None if contacts is None else contacts[:, -2:])
-    turned = (rotations != before).any(-1).any(-1)
+    rotations, path, given, still, eased = _ease_in_and_out(rotations, path, fps, given, begins, ends)
+    path = path + (translation[0] - path[0]) * path.new_tensor([1, 0, 1])
+    rotations, path, contact = _plant(rotations, path, fps, given, still)
+    turned = (rotations != before).flatten(2).any(-1)
     cleaned = poses.clone()
     cleaned[turned] = matrix_to_axis_angle(rotations[turned])
-    origin = torch.zeros_like(path)
-    moved = (forward_kinematics(rotations, origin) - forward_kinematics(before, origin)).norm(dim=-1).amax(-1)
+    moved = _in_blocks(_farthest_move, before, rotations)
+    between = slice(eased[0], frames - eased[1])
     report = CleanUpReport(
         changed=float((moved > 0.01).float().mean()),
         bridged=float(bridged.float().mean()),
         planted=float(contact.any(-1).float().mean()),
-        largest_move=float(moved.max()),
-        largest_shift=float((path - translation).norm(dim=-1).max()),
+        largest_move=float(moved[between].max()),
+        largest_shift=float((path - translation)[between].norm(dim=-1).max()),
+        entrance=eased[0] / fps,
+        ending=eased[1] / fps,
     )
     return cleaned, path, report
+
+
+def _in_blocks(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
+    """`function` of arrays [T, ...], a few thousand frames at a time: what it needs meanwhile is many times as large."""
+    return torch.cat([function(*block) for block in zip(*(array.split(BLOCK) for array in arrays), strict=True)])
+
+
+def _farthest_move(before: Tensor, after: Tensor) -> Tensor:
+    """The farthest that a joint is from where it was, relative to the pelvis, [T]."""
+    origin = before.new_zeros(len(before), 3)
+    return (forward_kinematics(after, origin) - forward_kinematics(before, origin)).norm(dim=-1).amax(-1)
 
 
 # --- glitches --------------------------------------------------------------------------------------------------------
@@ -281,6 +323,77 @@ def _to_rotations(columns: Tensor) -> Tensor:
     return torch.cat((matrices.flatten(1), columns[:, -3:]), 1)
 
 
+# --- entrance and ending ---------------------------------------------------------------------------------------------
+
+
+def _ease_in_and_out(
+    rotations: Tensor, path: Tensor, fps: float, given: Tensor | None, begins: bool, ends: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, list[int]]:
+    """A dance that leaves a standing position if it `begins`, and comes to one if it `ends`.
+
+    Returns:
+        rotations, path and `given` contacts; how still the dance stands in each frame [T], 0 to 1; and the number of frames that are
+        eased at both ends.
+    """
+    frames, eased = len(path), [0, 0]
+    index = torch.arange(frames, dtype=torch.double)
+    times, still = index.clone(), torch.zeros_like(index)
+    columns = [rotations.flatten(1), path] + ([] if given is None else [given])
+    for end, asked in enumerate((begins, ends)):
+        if not asked or frames < _SHORTEST_EASED * fps:
+            continue
+        latest = min(round(_LATEST_STAND * fps), frames // 6)
+        near = slice(latest + 1) if end == 0 else slice(frames - latest - 1, frames)
+        awkward = _awkwardness(rotations[near], path[near], fps)
+        stand = _find_stand(awkward if end == 0 else awkward.flip(0), fps)
+        # Time begins with the standing position, speeds up, and has caught up with the dance twice as far from the end.
+        distance = index if end == 0 else frames - 1 - index
+        x = (distance / (2 * stand)).clamp(max=1)
+        late = stand * (1 + 2 * x**3 - x**4 - 2 * x)
+        times = times + (late if end == 0 else -late)
+        still = torch.maximum(still, 1 - x * x * (3 - 2 * x))
+        eased[end] = 2 * stand
+    where = still > 0
+    if where.any():
+        tables = [table.clone() for table in columns]
+        for table, source in zip(tables, columns, strict=True):
+            table[where] = _between_frames(source, times[where])
+        turned = _to_rotations(torch.cat((tables[0], tables[1]), 1)[where])
+        rotations, path = rotations.clone(), tables[1]
+        rotations[where] = turned[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3))
+        given = None if given is None else tables[2]
+    return rotations, path, given, still.to(path.dtype), eased
+
+
+def _awkwardness(rotations: Tensor, path: Tensor, fps: float) -> Tensor:
+    """How little a dancer could stand still in each frame [T]: feet off the floor, pelvis not above them, in motion."""
+    joints = forward_kinematics(rotations, path)
+    height = joints[:, _TOES, 1].amax(-1).clamp(min=0)
+    left, right, pelvis = (joints[:, joints_of][..., [0, 2]].mean(1) for joints_of in ([7, 10], [8, 11], [0]))
+    across = right - left
+    share = ((pelvis - left) * across).sum(-1) / across.square().sum(-1).clamp(min=1e-6)
+    off = (left + share.clamp(0.2, 0.8)[:, None] * across - pelvis).norm(dim=-1)
+    speed = F.pad(joints.diff(dim=0).norm(dim=-1).mean(-1) * fps, (0, 1))
+    speed[-1:] = speed[-2:-1]
+    return height / 0.05 + off / 0.1 + speed / 1.0
+
+
+def _find_stand(awkward: Tensor, fps: float) -> int:
+    """In which frame from the end on the dance stands best, and early."""
+    earliest = round(_EARLIEST_STAND * fps)
+    far = torch.arange(len(awkward)) / fps / _USUAL_STAND - 1
+    return earliest + int((awkward + far.square())[earliest:].argmin())
+
+
+def _between_frames(values: Tensor, times: Tensor) -> Tensor:
+    """Values [T, columns] at `times` [n] in frames, between frames by Catmull and Rom's spline."""
+    last = len(values) - 1
+    first = times.floor().clamp(0, last)
+    t = (times - first).to(values.dtype)[:, None]
+    a, b, c, d = (values[(first.long() + step).clamp(0, last)] for step in (-1, 0, 1, 2))
+    return b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+
+
 # --- feet ------------------------------------------------------------------------------------------------------------
 
 
@@ -313,6 +426,10 @@ def _pose_legs(rotations: Tensor, path: Tensor) -> _Legs:
     return _Legs(thigh, shin, foot, hip, knee, ankle, end_of(ankle, foot, _TOES))
 
 
+def _pose_toes(rotations: Tensor, path: Tensor) -> Tensor:
+    return _pose_legs(rotations, path).toe
+
+
 def _blur(values: Tensor, sigma: float) -> Tensor:
     """Gaussian mean over time of values [T, ...]; `sigma` in frames."""
     reach = round(3 * sigma)
@@ -335,7 +452,7 @@ def _find_contacts(toes: Tensor, fps: float, given: Tensor | None, speeds: tuple
         speed, height = _speeds(toes, fps), toes[..., 1]
         sure, possible = ((height < high) & (speed < fast) for high, fast in zip(_CONTACT_HEIGHT, speeds, strict=True))
     else:
-        sure, possible = given > 0.6, given > 0.4
+        sure, possible = (given > probability for probability in _GIVEN_CONTACT)
     contact = torch.zeros_like(possible)
     shortest = min(len(toes), _SHORTEST_CONTACT * fps)
     for foot in range(2):
@@ -345,14 +462,25 @@ def _find_contacts(toes: Tensor, fps: float, given: Tensor | None, speeds: tuple
     return contact
 
 
-def _plant(rotations: Tensor, path: Tensor, fps: float, given: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotations and path with which feet in contact stand, and the contacts [T, 2]."""
-    toes = _pose_legs(rotations, path).toe
+def _plant(
+    rotations: Tensor, path: Tensor, fps: float, given: Tensor | None, still: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotations and path with which feet in contact stand, and the contacts [T, 2].
+
+    Both feet are put down where the dance stands `still` [T], 0 to 1.
+    """
+    toes = _in_blocks(_pose_toes, rotations, path)
     shift = _follow_feet(toes, _find_contacts(toes, fps, given, _SLIDING_SPEED), fps, sure=given is not None)
     path = path + shift
-    legs = _pose_legs(rotations, path)
-    contact = _find_contacts(legs.toe, fps, given, _CONTACT_SPEED)
-    return _move_feet(rotations, legs, _corrections(legs.toe, contact, fps)), path, contact
+    toes = toes + shift[:, None]
+    contact = _find_contacts(toes, fps, given, _CONTACT_SPEED)
+    moves = _corrections(toes, contact, fps)
+    if still.any():
+        moves[..., 1] -= still[:, None] * (toes[..., 1] + moves[..., 1])
+        dip = still * _in_blocks(_out_of_reach, rotations, path, moves).clamp(max=_LARGEST_CORRECTION)
+        path = path - F.pad(dip[:, None], (1, 1))
+        moves[..., 1] += dip[:, None]
+    return _in_blocks(_move_feet, rotations, path, moves), path, contact
 
 
 def _follow_feet(toes: Tensor, contact: Tensor, fps: float, sure: bool) -> Tensor:
@@ -416,14 +544,33 @@ def _ease(moves: Tensor, contact: Tensor, ease: int) -> Tensor:
     return eased
 
 
-def _move_feet(rotations: Tensor, legs: _Legs, moves: Tensor) -> Tensor:
+def _out_of_reach(rotations: Tensor, path: Tensor, moves: Tensor) -> Tensor:
+    """By how much a leg would be stretched too far if the feet were moved by `moves` [T, 2, 3], metres, [T]."""
+    legs = _pose_legs(rotations, path)
+    stretched = (legs.knee - legs.hip).norm(dim=-1) + (legs.ankle - legs.knee).norm(dim=-1)
+    now, goal = legs.ankle - legs.hip, legs.ankle + moves - legs.hip
+    most = torch.maximum(now.norm(dim=-1), _SOFT_REACH * stretched)
+    return (goal.norm(dim=-1) - most).clamp(min=0).amax(-1)
+
+
+def _move_feet(rotations: Tensor, path: Tensor, moves: Tensor) -> Tensor:
     """Rotations with which the feet are moved by `moves` [T, 2, 3] and keep their orientation: two-bone inverse kinematics."""
     changed = (moves.abs() > 1e-6).flatten(1).any(-1)
     if not changed.any():
         return rotations
+    legs = _pose_legs(rotations[changed], path[changed])
     thigh, shin, foot, hip, knee, ankle, pelvis, moves = (
-        part[changed].double()  # the angle of a knee that is almost straight needs the digits
-        for part in (legs.thigh, legs.shin, legs.foot, legs.hip, legs.knee, legs.ankle, rotations[:, :1], moves)
+        part.double()  # the angle of a knee that is almost straight needs the digits
+        for part in (
+            legs.thigh,
+            legs.shin,
+            legs.foot,
+            legs.hip,
+            legs.knee,
+            legs.ankle,
+            rotations[changed, :1],
+            moves[changed],
+        )
     )
     upper, lower, goal = knee - hip, ankle - knee, ankle + moves - hip
     long, short = upper.norm(dim=-1), lower.norm(dim=-1)
@@ -470,6 +617,7 @@ def _shortest_turn(first: Tensor, second: Tensor) -> Tensor:
 _STREAM_TURN, _CATCH_UP = 0.52, 0.3
 # Per second: how fast the root follows the feet, a foot in contact is held, and its anchor goes with a foot that slides far.
 _FOLLOW, _GRIP, _DRAG = 8.0, 9.0, 6.0
+_STREAM_ENTRANCE = 0.8  # seconds
 _MEMORY = 0.85  # of a foot's correction, per frame at 30 frames per second after its contact
 
 
@@ -477,7 +625,8 @@ class CleanUpStream:
     """The causal part of `clean_motion`, without delay: each frame is cleaned by the frames before it.
 
     A joint that turns too fast follows at a limited speed. A step of the root that is too large is replaced by the step before. A foot
-    in contact is held where its contact began, and less the farther it slides; its correction fades after the contact.
+    in contact is held where its contact began, and less the farther it slides; its correction fades after the contact. The dance begins
+    at rest and catches up with the music within a second.
 
     Args:
         fps: frames per second.
@@ -485,6 +634,8 @@ class CleanUpStream:
 
     def __init__(self, fps: float = 30.0) -> None:
         self.fps = fps
+        self._beginning: Tensor | None = None  # the given frames of the entrance: rotations, path and contacts
+        self._frames = 0
         self._rotations: Tensor | None = None  # of the last frame, as returned
         self._late = torch.zeros(NUM_JOINTS, dtype=torch.bool)  # which joints follow
         self._given, self._path, self._step = torch.zeros(3), torch.zeros(3), torch.zeros(3)
@@ -494,11 +645,16 @@ class CleanUpStream:
         self._anchors, self._moves = torch.zeros(2, 3), torch.zeros(2, 3)
 
     @torch.no_grad()
-    def push(self, poses: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-        """The next frames, cleaned: poses [frames, 24, 3] and translation [frames, 3], any number of frames."""
+    def push(self, poses: Tensor, translation: Tensor, contacts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The next frames, cleaned: poses [frames, 24, 3] and translation [frames, 3], any number of frames.
+
+        `contacts` [frames, 2 or 4] as in `clean_motion`.
+        """
         if not len(poses):
             return poses, translation
-        before = axis_angle_to_matrix(poses)
+        original = axis_angle_to_matrix(poses)
+        given = None if contacts is None else contacts[:, -2:]
+        before, translation, given = self._begin_slowly(original, translation, given)
         first = self._rotations is None
         if first:
             self._rotations, self._given, self._path = before[0], translation[0], translation[0]
@@ -507,15 +663,40 @@ class CleanUpStream:
         legs = _pose_legs(rotations, path)
         if first:
             self._toes = legs.toe[0]
-        shifts, moves = zip(*[self._hold_feet(toes) for toes in legs.toe], strict=True)
-        rotations = _move_feet(rotations, legs, torch.stack(moves))
-        turned = (rotations != before).any(-1).any(-1)
+        contact = [None] * len(poses) if given is None else given
+        shifts, moves = zip(*[self._hold_feet(*foot) for foot in zip(legs.toe, contact, strict=True)], strict=True)
+        rotations = _move_feet(rotations, path, torch.stack(moves))
+        turned = (rotations != original).flatten(2).any(-1)
         cleaned = poses.clone()
         cleaned[turned] = matrix_to_axis_angle(rotations[turned])
         return cleaned, path + torch.stack(shifts)
 
+    def _begin_slowly(
+        self, rotations: Tensor, path: Tensor, given: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The frames, as long as the dance is behind: it begins at rest, and catches up at up to 4/3 of its speed."""
+        length, begin = max(1, round(_STREAM_ENTRANCE * self.fps)), self._frames
+        self._frames += len(path)
+        if begin >= length:
+            self._beginning = None
+            return rotations, path, given
+        columns = torch.cat([rotations.flatten(1), path] + ([] if given is None else [given]), 1)
+        known = columns if self._beginning is None else torch.cat((self._beginning, columns))
+        self._beginning = known
+        columns = columns.clone()
+        for frame in range(begin, min(length, self._frames)):
+            x = torch.tensor([frame / length], dtype=torch.double)
+            # of later frames, which may not be there yet, none is used
+            columns[frame - begin] = _between_frames(known[: frame + 1], length * x * x * (2 - x))[0]
+        late = min(length - begin, len(path))
+        size = path.shape[1] + rotations[0].numel()
+        smooth = _to_rotations(columns[:late, :size])
+        rotations = torch.cat((smooth[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3)), rotations[late:]))
+        return rotations, columns[:, size - 3 : size], None if given is None else columns[:, size:]
+
     def _limit_turns(self, rotations: Tensor) -> Tensor:
         last, scale = self._rotations, 30 / self.fps
+        assert last is not None
         angles = _angles(last, rotations)
         self._late = (angles > _STREAM_TURN * scale) | (self._late & (angles > _CATCH_UP * scale))
         if self._late.any():
@@ -531,19 +712,25 @@ class CleanUpStream:
         self._given, self._step, self._path = place, step, self._path + step
         return self._path
 
-    def _hold_feet(self, toes: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift of the root [3] and moves of the toes [2, 3] in the frame with these toes [2, 3]."""
+    def _hold_feet(self, toes: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Shift of the root [3] and moves of the toes [2, 3] in the frame with these toes [2, 3] and `given` contacts [2]."""
         flat, fps = toes.new_tensor([1, 0, 1]), self.fps
         steps, self._toes = (toes - self._toes) * flat, toes
         speeds = steps.norm(dim=-1) * fps
-        near = (toes[:, 1] < _CONTACT_HEIGHT[1]) & (speeds < _SLIDING_SPEED[1])
-        weight = near / (1 + (speeds / _TRUST_SPEED).square()).square()
+        if given is None:
+            near = (toes[:, 1] < _CONTACT_HEIGHT[1]) & (speeds < _SLIDING_SPEED[1])
+            weight = near / (1 + (speeds / _TRUST_SPEED).square()).square()
+        else:
+            weight = (given > _GIVEN_CONTACT[1]).to(toes.dtype)
         slide = (steps * weight[:, None]).sum(0) / (weight.sum() + 0.02)
         self._slide = torch.lerp(self._slide, slide, min(1.0, _FOLLOW / fps))
         last, self._shift = self._shift, (self._shift - self._slide) * max(0.0, 1 - 1 / (_ROOT_MEMORY * fps))
         toes, speeds = toes + self._shift, (steps + self._shift - last).norm(dim=-1) * fps
-        limits = zip(_CONTACT_HEIGHT, _CONTACT_SPEED, strict=True)
-        sure, possible = ((toes[:, 1] < height) & (speeds < speed) for height, speed in limits)
+        if given is None:
+            limits = zip(_CONTACT_HEIGHT, _CONTACT_SPEED, strict=True)
+            sure, possible = ((toes[:, 1] < height) & (speeds < speed) for height, speed in limits)
+        else:
+            sure, possible = (given > probability for probability in _GIVEN_CONTACT)
         contact = torch.where(self._contact, possible, sure)
         moved = toes + self._moves
         moved[:, 1].clamp_(min=0)

@@ -20,7 +20,7 @@ import numpy as np
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-from .audio_megadance import as_songs, load_excerpt, opened
+from .audio_megadance import as_songs, begins_and_ends, load_excerpt, opened
 from .errors_megadance import EXTRACTOR_FILES, SAVE_AGAIN, ModelError, read_json, reading
 from .music_features_megadance import HOP_LENGTH, MUSIC_FEATURE_SIZE, SAMPLING_RATE, num_rows, song_features
 from .remote_code_megadance import NamesCode
@@ -163,9 +163,19 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
         Raises:
             AudioError: the excerpt is empty, silent, shorter than 0.25 s, ...; see `load_audio`.
         """
+        return self.listen_to_excerpt(song, start, duration, addresses=addresses)["input_features"]
+
+    def listen_to_excerpt(
+        self, song: Any, start: float = 0.0, duration: float | None = None, *, addresses: bool = True
+    ) -> dict[str, Any]:
+        """As `listen`, with whether the song begins and ends with the excerpt: {"input_features", "begins", "ends"}.
+
+        This is a song for the pipeline, which lets the dancer stand where the song begins and ends.
+        """
         rates = {"sampling_rate": self.sampling_rate, "hop_length": self.hop_length}
         waveform, rows = load_excerpt(song, start, duration, **rates, addresses=addresses)
-        return song_features(waveform, **rates, rows=rows)
+        begins, ends = begins_and_ends(start, rows, num_rows(len(waveform), self.hop_length), self.frame_rate)
+        return {"input_features": song_features(waveform, **rates, rows=rows), "begins": begins, "ends": ends}
 
     @staticmethod
     def seconds(song: Any, *, addresses: bool = True) -> float:

@@ -45,7 +45,7 @@ from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
 from .genres_megadance import match_genre
-from .kinematics_megadance import poses_to_motion
+from .kinematics_megadance import poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .processing_megadance import MegaDanceProcessor
@@ -261,16 +261,17 @@ class DancePipeline(PushesCode, Pipeline):
 
         Args:
             song: any playable file (path, http(s) address, bytes, open file or pipe); (waveform, sampling rate); a row of an Audio
-                column, or anything else that `open_sound` takes; or {"input_features": (frames, 35)}, raw features. A list of
-                songs gives a list of dances; a generator or a data set of songs gives an iterator over dances. `inputs` is
-                another name for it.
+                column, or anything else that `open_sound` takes; or {"input_features": (frames, 35)}, raw features; with "begins" and
+                "ends" False for an excerpt that begins, or ends, within its song. A list of songs gives a list of dances; a
+                generator or a data set of songs gives an iterator over dances. `inputs` is another name for it.
             genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. For a list of songs one for all, or
                 a list with one per song.
             seed: the same seed gives the same dance. A whole number of 0 or more, taken modulo 2**64. When None it is drawn from
                 torch's global random numbers, which `set_seed` and `torch.manual_seed` fix (it is in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.
             start: second of the song to begin at, 0 when None. Up to 90 s around the excerpt are analysed as well, so that its
-                tempo is the song's.
+                tempo is the song's. Only where the song itself begins or ends, the dance leaves a standing position, or comes to one
+                (part of `clean`).
             mode: "released", "paper" or "stream": how generation limits music and past codes (see `generate`); the model's default
                 when None.
             temperature: above 0; likelier codes below 1, more surprising ones above 1.
@@ -445,18 +446,23 @@ class DancePipeline(PushesCode, Pipeline):
             with opened(song, sampling_rate, argument="song") as sound:
                 if sampling_rate is not None and sound.rate is None:
                     raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
-                rows = self.processor.feature_extractor.listen(sound, start, duration)
-                features, name = {"input_features": rows}, sound.title
+                features = self.processor.feature_extractor.listen_to_excerpt(sound, start, duration)
+                name = sound.title
         inputs = dict(self.processor(features, genre))
         frames = inputs["num_frames"][0]
-        position = None  # of the pelvis in the first frame
+        position = heading = None  # of the pelvis in the first frame
         if start_motion is not None:
             inputs |= self._encode(start_motion, frames)
             position = np.asarray(start_motion["translation"])[0].tolist()
+            first = torch.as_tensor(np.asarray(start_motion["poses"])[:1], dtype=torch.float32)
+            heading = float(root_heading(poses_to_motion(first, torch.zeros(1, 3))))
         model = str(self.model.name_or_path)
         model = Path(model).name if Path(model).is_dir() else model
         metadata = {"genre": genre, "model": model, "song": name, "start": start}
-        return {"inputs": inputs, "positions": [position], "metadata": [metadata], "began": [began], "songs": [song]}
+        # a start motion is kept as it is, so it begins where it begins
+        whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
+        entries = (position, heading, whole, metadata, began, song)
+        return {"inputs": inputs, **{name: [entry] for name, entry in zip(_PER_SONG, entries, strict=True)}}
 
     def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
         """`start_motion`, a mapping or a `Motion` -> {"poses", "translation"} at the model's frame rate."""
@@ -530,11 +536,14 @@ class DancePipeline(PushesCode, Pipeline):
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
-        for index, (metadata, position, began, song) in enumerate(
-            zip(*(results[name] for name in ("metadata", "positions", "began", "songs")), strict=True)
+        for index, (position, heading, (begins, ends), metadata, began, song) in enumerate(
+            zip(*(results[name] for name in _PER_SONG), strict=True)
         ):
             codes = tuple(stream[index] for stream in streams)
-            motions = self.processor.post_process_motion(codes, self.tokenizer, counts[index], floor, position, clean)
+            complete = int(counts[index].min()) >= results["inputs"]["num_frames"][index]  # not stopped before
+            motions = self.processor.post_process_motion(
+                codes, self.tokenizer, counts[index], floor, position, clean, begins, ends and complete, heading
+            )
             metadata = {**metadata, "compute_seconds": round(time.perf_counter() - began, 3)}
             fps, genre = self.tokenizer.config.fps, metadata["genre"]
             dances = []
@@ -548,6 +557,8 @@ class DancePipeline(PushesCode, Pipeline):
         return dance
 
 
+# What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance.
+_PER_SONG = ("positions", "headings", "whole", "metadata", "began", "songs")
 # Options of the steps of the pipeline; all others are for generate().
 _PREPROCESS = {"genre", "start", "duration", "start_motion", "sampling_rate"}
 _POSTPROCESS = {"floor", "clean"}
@@ -604,5 +615,4 @@ def _collate(songs: list[dict[str, Any]]) -> dict[str, Any]:
     }
     for name in inputs[0].keys() - batch.keys():
         batch[name] = torch.cat([one[name] for one in inputs])
-    lists = ("positions", "metadata", "began", "songs")
-    return {"inputs": batch, **{name: [entry for song in songs for entry in song[name]] for name in lists}}
+    return {"inputs": batch, **{name: [entry for song in songs for entry in song[name]] for name in _PER_SONG}}

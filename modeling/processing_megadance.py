@@ -333,6 +333,9 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         floor: bool = True,
         start: Sequence[float] | None = None,
         clean: bool = True,
+        begins: bool = True,
+        ends: bool = True,
+        heading: float | None = None,
     ) -> list[Any]:
         """Decode the output of `generate()` to dances, each as long as its music.
 
@@ -346,7 +349,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             ValueError, ModelError: as `post_process_motion`.
         """
         fps = self._tokenizer_for(tokenizer).config.fps
-        dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start, clean)
+        dances = self.post_process_motion(outputs, tokenizer, num_frames, floor, start, clean, begins, ends, heading)
         ids = _part(outputs, "genre_ids")
         names = dict(enumerate(self.genres))
         genres = [None] * len(dances) if ids is None else [names.get(index) for index in ids.tolist()]
@@ -385,6 +388,9 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         floor: bool = True,
         start: Sequence[float] | None = None,
         clean: bool = True,
+        begins: bool = True,
+        ends: bool = True,
+        heading: float | None = None,
     ) -> list[dict[str, Any]]:
         """Codes to poses and the root path, as arrays.
 
@@ -397,6 +403,11 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 released code only sum up the decoded velocities, whose small errors let the dancer slowly sink or rise.
             start: (x, y, z) of the pelvis in the first frame, metres; x = z = 0 and the lowest joint at y = 0 when None.
             clean: bridge glitches, plant the feet, keep the toes above the floor (`clean_motion`). Deviation: the paper does not.
+                The contacts of the feet are those that the tokenizer decodes, if it does (`config.contacts`).
+            begins, ends: part of the clean-up: the dances leave a standing position, and come to one. Say False for an excerpt that
+                begins, or ends, within its song.
+            heading: where the body faces in the first frame, radians from +Z towards +X; +Z when None. Only of interest where the
+                tokenizer codes turns (`config.heading="turn"`); otherwise the codes say it.
 
         Returns:
             for each dance `poses` (T, 24, 3), axis-angle, and `translation` (T, 3), metres, Y up; float32. `metadata` holds
@@ -412,13 +423,14 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             )
         tokenizer = self._tokenizer_for(tokenizer)
         streams = [torch.as_tensor(stream).to(tokenizer.device) for stream in streams]
+        facing = None if heading is None else torch.tensor([heading], device=tokenizer.device)
         counts = self._frame_counts(outputs, num_frames, *streams[0].shape)
         dances = []
         for upper, lower, count in zip(*streams, counts, strict=True):
             # One by one: through the decoder, the padding of a shorter dance would change its last frames.
             codes = -(-count // self.frames_per_code)
-            motion = tokenizer.decode(upper[None, :codes], lower[None, :codes])[0, :count].float().cpu()
-            poses, translation = motion_to_poses(motion)
+            decoded = tokenizer.decode(upper[None, :codes], lower[None, :codes], facing, output_contacts=True)
+            poses, translation = motion_to_poses(decoded.motion[0, :count].float().cpu())
             first = start
             if first is None:
                 joints = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
@@ -426,7 +438,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             translation = translation + torch.tensor(first, dtype=translation.dtype)
             metadata = {}
             if clean:
-                poses, translation, report = clean_motion(poses, translation, tokenizer.config.fps, floor)
+                contacts = None if decoded.contacts is None else decoded.contacts[0, :count].float().cpu()
+                poses, translation, report = clean_motion(
+                    poses, translation, tokenizer.config.fps, floor, contacts, begins, ends
+                )
                 metadata["clean_up"] = report.to_dict()
             elif floor:
                 translation = ground_translation(poses, translation, tokenizer.config.fps)

@@ -366,7 +366,8 @@ class PoseStream:
         first = max(0, (begin - 2) // step - self._reach)
         last = -(-until // step) + self._reach + _FLOOR_ROWS // step
         upper, lower = codes[:, None, first:last].to(self.tokenizer.device)
-        decoded = self.tokenizer.decode(upper, lower)[0].float().cpu()[max(0, begin - 2) - first * step :]
+        outputs = self.tokenizer.decode(upper, lower, output_contacts=True)
+        decoded = outputs.motion[0].float().cpu()[max(0, begin - 2) - first * step :]
         if until % step:  # the music ends inside a code, and the dance with it
             decoded = decoded[: until - max(0, begin - 2)]
         if self.tokenizer.config.heading == "turn" and begin:  # its heading is that of the frame before
@@ -393,7 +394,10 @@ class PoseStream:
         self._heights = torch.cat((self._heights, heights[:count]))[-_FLOOR_ROWS:]
         self._next, self.frames = path[count], until
         if self.clean:
-            chunk_poses, chunk_path = self._clean_up.push(chunk_poses, chunk_path)
+            contacts = outputs.contacts
+            if contacts is not None:
+                contacts = contacts[0, begin - first * step :][:count].float().cpu()
+            chunk_poses, chunk_path = self._clean_up.push(chunk_poses, chunk_path, contacts)
         return DanceChunk(chunk_poses.numpy().copy(), chunk_path.numpy().copy(), begin)
 
 

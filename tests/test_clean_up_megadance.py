@@ -253,6 +253,66 @@ def test_rough_ends_become_as_smooth_as_the_rest():
         assert after[end].mean() < 1.6 * after[10:-10].mean()
 
 
+# --- entrance and ending ---------------------------------------------------------------------------------------------
+
+
+def speeds(motion: Motion) -> np.ndarray:
+    """Mean speed of the joints (T - 1,), m/s."""
+    return steps(motion).mean(1) * motion.fps
+
+
+@pytest.mark.parametrize("fps", [30, 60])
+def test_a_dance_leaves_a_standing_position_and_comes_to_one(captured, fps):
+    for motion in [*(dance[100:400] for dance in captured), sliding(synthetic(seconds=10))]:
+        motion = motion.resampled(fps)
+        plain, eased = motion.cleaned(), motion.cleaned(begins=True, ends=True)
+        report = eased.metadata["clean_up"]
+        assert 0.4 < report["entrance"] < 1.5 and 0.4 < report["ending"] < 1.5
+        assert speeds(eased)[[0, -1]].max() < 0.08
+        toes = eased.joints()[[0, -1]][:, [10, 11], 1]
+        assert np.abs(toes).max() < 0.01, "both feet are on the floor"
+        assert eased.joints()[..., 1].min() > -0.01
+        for end in (slice(0, fps), slice(-fps, None)):
+            assert roughness(eased)[end].mean() < 1.1 * roughness(plain)[end].mean()
+            changes = [np.abs(np.diff(knee_angles(each)[end], axis=0)).max() for each in (plain, eased)]
+            assert changes[1] < changes[0] + 5 * 30 / fps
+        middle = slice(3 * fps, -3 * fps)
+        # the path follows the feet with a memory of 2 s, so what the ends change fades inwards
+        assert moved(plain, eased)[middle].max() < 0.03, "elsewhere it is the same dance"
+        np.testing.assert_allclose(eased.translation[0, [0, 2]], motion.translation[0, [0, 2]], atol=1e-5)
+
+
+def test_each_end_is_eased_by_itself():
+    motion = synthetic()
+    for begins, ends in ((False, True), (True, False), (False, False)):
+        report = motion.cleaned(begins=begins, ends=ends).metadata["clean_up"]
+        assert (report["entrance"] > 0, report["ending"] > 0) == (begins, ends)
+    assert motion[:89].cleaned(begins=True, ends=True).metadata["clean_up"]["ending"] == 0
+    assert motion[:90].cleaned(begins=True, ends=True).metadata["clean_up"]["ending"] > 0
+
+
+def test_given_contacts_are_eased_with_the_dance():
+    """A foot that is in contact from frame 160 on stands longer where time runs slower."""
+    motion = sliding(synthetic(), speed=1.5)
+    contact = np.zeros((180, 2))
+    contact[160:, 0] = 1
+    eased = motion.cleaned(contacts=contact, ends=True)
+    slide = np.ptp(eased.joints()[164:, 10][:, [0, 2]], axis=0).max()
+    assert slide < 0.03
+
+
+def test_the_pelvis_goes_down_if_a_raised_foot_cannot_reach_the_floor():
+    """A dancer whose pelvis is tilted sideways, and so one of two straight legs in the air."""
+    poses = np.zeros((120, 24, 3), np.float32)
+    poses[:, 0, 2], poses[:, [1, 2], 2] = 0.6, -0.6
+    path = np.zeros((120, 3), np.float32)
+    path[:, 0] = 0.02 * np.sin(np.arange(120) / 9)
+    cleaned = Motion(poses, path).cleaned(ends=True)
+    heights = cleaned.joints()[:, [10, 11], 1]
+    assert heights[60].max() > 0.06 and heights[-1].max() < 0.01
+    assert np.abs(np.diff(knee_angles(cleaned), axis=0)).max() < 6
+
+
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +328,26 @@ def test_a_stream_is_the_same_in_any_chunks():
     whole, pieces = stream(motion, 180), stream(motion, 7)
     np.testing.assert_allclose(whole.poses, pieces.poses, atol=1e-5)
     np.testing.assert_allclose(whole.translation, pieces.translation, atol=1e-5)
+
+
+def test_a_stream_begins_at_rest_and_catches_up():
+    motion = synthetic()[40:]
+    cleaned = stream(motion, 8)
+    assert speeds(cleaned)[0] < 0.3 * speeds(motion)[0]
+    twin = Motion(motion.poses, motion.translation)  # 0.8 s later it is the dance, up to its feet
+    np.testing.assert_array_equal(cleaned.poses[24:, 12:], twin.poses[24:, 12:])
+
+
+def test_a_stream_holds_the_feet_whose_contacts_are_given():
+    motion = sliding(synthetic(), speed=1.5)
+    contact = torch.zeros(len(motion), 4)
+    contact[50:65, 2] = 1
+    cleaner = CleanUpStream()
+    arrays = (torch.from_numpy(motion.poses), torch.from_numpy(motion.translation), contact)
+    chunks = [cleaner.push(*chunk) for chunk in zip(*(array.split(7) for array in arrays), strict=True)]
+    cleaned = Motion(*(torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)))
+    toes = [m.joints()[56:64, 10][:, [0, 2]] for m in (motion, cleaned)]
+    assert np.ptp(toes[1], axis=0).max() < 0.5 * np.ptp(toes[0], axis=0).max()
 
 
 def test_a_stream_plants_feet_and_limits_spins():

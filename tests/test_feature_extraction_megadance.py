@@ -74,6 +74,23 @@ def test_channels_integers_and_lists_are_the_same_sound(extractor):
     assert np.allclose(features((mono * 2**31).astype(np.int32))[..., CHROMA], expected[..., CHROMA], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("start", "duration", "begins", "ends"),
+    [
+        (0.0, None, True, True),
+        (0.4, 1.6, True, True),
+        (0.6, 1.0, False, False),
+        (0.6, 1.2, False, True),
+        (0.0, 1.0, True, False),
+    ],
+)
+def test_an_excerpt_knows_whether_its_song_begins_and_ends_with_it(extractor, start, duration, begins, ends):
+    sound = (song(2.2), RATE)
+    found = extractor.listen_to_excerpt(sound, start, duration)
+    assert (found["begins"], found["ends"]) == (begins, ends)
+    assert np.array_equal(found["input_features"], extractor.listen(sound, start, duration))
+
+
 def test_save_and_load(tmp_path):
     MegaDanceFeatureExtractor(hop_length=256, padding_value=-1.0).save_pretrained(tmp_path)
     loaded = MegaDanceFeatureExtractor.from_pretrained(tmp_path)

@@ -1,5 +1,6 @@
 """From a song to a `Motion`: lengths, seeds, genres, all kinds of songs, finding and loading models."""
 
+import dataclasses
 import json
 import shutil
 import time
@@ -28,11 +29,13 @@ from transformers import GenerationConfig
 from megadance_hf.modeling import backends_megadance, music_features_megadance
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.backends_megadance import Backend
+from megadance_hf.modeling.clean_up_megadance import CleanUpReport
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.errors_megadance import ModelError
+from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
-from megadance_hf.modeling.kinematics_megadance import poses_to_motion
+from megadance_hf.modeling.kinematics_megadance import poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.models import DEFAULT_MODEL, bundled_models, describe_arrangement, find_model, load_config
@@ -138,6 +141,49 @@ def test_a_dance_can_end_before_its_song(pipe, song):
         same_frames = slice(max(0, frames - 32))  # all but those that the decoder makes with the codes that follow
         poses = pipe(song, seed=1, clean=False, **options).poses
         np.testing.assert_allclose(poses[same_frames], whole.poses[same_frames], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "begins", "ends"),
+    [
+        ({}, True, True),
+        ({"duration": 99.0}, True, True),
+        ({"duration": 4.8}, True, True),
+        ({"start": 1.0}, False, True),
+        ({"duration": 4.0}, True, False),
+        ({"start": 1.0, "duration": 3.2}, False, False),
+        ({"max_new_tokens": 16}, True, False),
+        ({"clean": False}, None, None),
+        ("start_motion", False, True),
+    ],
+    ids=str,
+)
+def test_a_dancer_stands_where_the_song_begins_and_ends(pipe, tmp_path, options, begins, ends):
+    song = write_song(tmp_path / "song.wav", 5.0)
+    if options == "start_motion":
+        options = {"start_motion": Motion(np.zeros((16, 24, 3)), np.zeros((16, 3)))}
+    for dance in (pipe(song, seed=0, **options), *pipe([song, song], seed=0, num=2, batch_size=2, **options)[1]):
+        report = dance.metadata.get("clean_up")
+        assert (report is None) == (begins is None)
+        assert report is None or (report["entrance"] > 0, report["ending"] > 0) == (begins, ends)
+
+
+def test_a_start_motion_faces_where_it_did_if_turns_are_coded():
+    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), GENRES)
+    pipe = MusicToDancePipeline(tiny_generator(), tiny_tokenizer(heading="turn"), processor)
+    poses = np.zeros((16, 24, 3), np.float32)
+    poses[:, 0, 1] = 2.0
+    given, rows = Motion(poses, np.zeros((16, 3))), np.zeros((40, 35), np.float32)
+    for dance in pipe([{"input_features": rows}] * 2, seed=0, start_motion=given, clean=False, batch_size=2):
+        first = poses_to_motion(torch.from_numpy(dance.poses[:1]), torch.zeros(1, 3))
+        assert float(root_heading(first)) == pytest.approx(2.0, abs=1e-5)
+
+
+def test_features_of_an_excerpt_say_where_the_song_begins_and_ends(pipe):
+    rows = np.random.default_rng(0).random((120, 35)).astype(np.float32)
+    for begins in (True, False):
+        report = pipe({"input_features": rows, "begins": begins}, seed=0).metadata["clean_up"]
+        assert (report["entrance"] > 0, report["ending"] > 0) == (begins, True)
 
 
 def test_genres_and_music_change_the_dance(pipe, song):
@@ -333,7 +379,7 @@ def test_metadata_says_how_and_survives_a_file(pipe, folder, song, tmp_path):
     notes = dict(dance.metadata)
     took = time.perf_counter() - began
     assert 0 < notes.pop("compute_seconds") <= round(took, 3)  # it is rounded to milliseconds, upwards too
-    assert notes.pop("clean_up").keys() == {"changed", "bridged", "planted", "largest_move", "largest_shift"}
+    assert notes.pop("clean_up").keys() == {field.name for field in dataclasses.fields(CleanUpReport)}
     expected = {
         "seed": 3,
         "index": 0,

@@ -22,6 +22,8 @@ from megadance_hf.modeling.kinematics_megadance import (
     forward_kinematics,
     ground_translation,
     motion_to_poses,
+    poses_to_motion,
+    root_heading,
 )
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
@@ -310,16 +312,36 @@ def test_a_dance_without_a_start_begins_on_the_floor_at_the_origin(processor, to
     assert abs(joints[0, :, 1].min()) < 1e-6
 
 
-def test_dances_are_cleaned_unless_told_otherwise(processor, tokenizer):
-    codes = random_codes(1, 6)
-    (raw,) = processor.post_process_motion(codes, tokenizer, floor=False, clean=False)
-    (cleaned,) = processor.post_process_motion(codes, tokenizer)
-    poses, translation, report = clean_motion(torch.from_numpy(raw["poses"]), torch.from_numpy(raw["translation"]))
+@pytest.mark.parametrize("options", [{}, {"heading": "turn", "contacts": True}], ids=str)
+@pytest.mark.parametrize("ends", [{}, {"begins": False}, {"begins": False, "ends": False}], ids=str)
+def test_dances_are_cleaned_unless_told_otherwise(processor, options, ends):
+    codes, tokenizer = random_codes(1, 13), tiny_tokenizer(**options)
+    (raw,) = processor.post_process_motion(codes, tokenizer, 99, floor=False, clean=False)
+    (cleaned,) = processor.post_process_motion(codes, tokenizer, 99, **ends)
+    contacts = tokenizer.decode(codes.upper_codes, codes.lower_codes, output_contacts=True).contacts
+    contacts = None if contacts is None else contacts[0, :99].detach()
+    arrays = (torch.from_numpy(raw[name]) for name in ("poses", "translation"))
+    poses, translation, report = clean_motion(*arrays, 30, True, contacts, **{"begins": True, "ends": True, **ends})
     np.testing.assert_allclose(cleaned["poses"], poses.numpy(), atol=1e-5)
     np.testing.assert_allclose(cleaned["translation"], translation.numpy(), atol=1e-5)
     assert raw["metadata"] == {}
     assert cleaned["metadata"] == {"clean_up": pytest.approx(report.to_dict(), abs=1e-3)}
     assert processor.decode(codes, tokenizer)["metadata"].keys() == {"clean_up"}
+
+
+def test_the_heading_of_the_first_frame(processor):
+    codes = random_codes(1, 6)
+    for heading in ("turn", "absolute"):
+        tokenizer = tiny_tokenizer(heading=heading)
+        ahead, turned = (
+            processor.post_process_motion(codes, tokenizer, clean=False, heading=angle)[0] for angle in (None, 2.0)
+        )
+        facing = [
+            root_heading(poses_to_motion(torch.from_numpy(dance["poses"][:1]), torch.zeros(1, 3)))
+            for dance in (ahead, turned)
+        ]
+        assert float(facing[1] - facing[0]) == pytest.approx(2.0 if heading == "turn" else 0, abs=1e-5)
+        assert heading == "absolute" or abs(float(facing[0])) < 1e-5
 
 
 def test_padding_does_not_change_the_end_of_a_dance(processor, tokenizer):

@@ -107,20 +107,31 @@ def test_frames_after_waiting_are_those_of_one_decoding(floor, options):
     processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), ["waltz"])
     outputs = MegaDanceGenerateOutput(codes[:1], codes[1:])
     expected = processor.post_process_motion(outputs, tokenizer, 317, floor=floor, clean=False)[0]
-    stream, chunks = PoseStream(tokenizer, floor, clean=False), []
+    stream, cleaned = PoseStream(tokenizer, floor, clean=False), PoseStream(tokenizer, floor)
+    chunks, clean_chunks = [], []
     wait = decoder_reach(tokenizer.config) + (9 if floor else 0)  # nine codes: as far as the floor is seen
     for known in range(1, 41):
         chunk = stream.push(codes[:, :known], 8 * (known - wait))
         assert (chunk is None) == (known <= wait)
-        chunks += [chunk] if chunk else []
+        clean_chunk = cleaned.push(codes[:, :known], 8 * (known - wait))
+        if chunk:
+            chunks.append(chunk)
+            clean_chunks.append(clean_chunk)
     chunks.append(stream.push(codes, 317))
+    clean_chunks.append(cleaned.push(codes, 317))
     assert [chunk.first_frame for chunk in chunks] == list(range(0, 8 * (40 - wait) + 1, 8))
     assert same(whole(chunks), Motion(**expected), 1e-3)
+    # the clean-up is given the contacts of the same frames
+    contacts = tokenizer.decode(*codes[:, None], output_contacts=True).contacts
+    given = None if contacts is None else contacts[0, :317].detach()
+    arrays = (torch.from_numpy(getattr(whole(chunks), name)) for name in ("poses", "translation"))
+    poses, translation = CleanUpStream().push(*arrays, given)
+    assert same(whole(clean_chunks), Motion(poses.numpy(), translation.numpy()), 1e-3)
 
 
-@pytest.mark.parametrize("heading", ["absolute", "turn"])
-def test_early_frames_continue_without_a_jump(heading):
-    tokenizer, codes = tiny_tokenizer(heading=heading), torch.randint(27, (2, 40))
+@pytest.mark.parametrize("options", [{}, {"heading": "turn"}, {"heading": "turn", "contacts": True}], ids=str)
+def test_early_frames_continue_without_a_jump(options):
+    tokenizer, codes = tiny_tokenizer(**options), torch.randint(27, (2, 40))
     streams = [PoseStream(tokenizer, floor, clean=False) for floor in (True, False)]
     dances = [whole(stream.push(codes[:, :known], 8 * known) for known in range(1, 41)) for stream in streams]
     speed = np.linalg.norm(np.diff(dances[0].joints(), axis=0), axis=-1).max(1)

@@ -76,8 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
     source = song_source(arguments.song, "SONG")
     options = (arguments.bundle, arguments.bones, arguments.body, not arguments.no_title)
     outputs = Outputs(arguments.output, arguments.num, *options, inputs={"SONG": source})
-    from megadance_hf.modeling.audio_megadance import load_excerpt, open_sound
-    from megadance_hf.modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, song_features
+    from megadance_hf.modeling.audio_megadance import begins_and_ends, load_excerpt, open_sound
+    from megadance_hf.modeling.music_features_megadance import HOP_LENGTH, SAMPLING_RATE, num_rows, song_features
 
     # Everything that can be wrong is found before anything slow: first of all the song, which needs no network.
     excerpt = {"start": arguments.start, "duration": arguments.duration}
@@ -97,7 +97,9 @@ def run(arguments: argparse.Namespace) -> None:
     model = arguments.model or DEFAULT_MODEL
     genres = load_config(model).built_genres
     genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
-    features = song_features(waveform, rows=rows)
+    features = {"input_features": song_features(waveform, rows=rows)}
+    limits = begins_and_ends(arguments.start, rows, num_rows(len(waveform), HOP_LENGTH), SAMPLING_RATE / HOP_LENGTH)
+    features |= dict(zip(("begins", "ends"), limits, strict=True))
     del waveform  # of a long song it is as large as the models
     weights = {"quantization": "int8"} if arguments.precision == "int8" else {"dtype": arguments.precision}
     # Only the experts of this genre: a large model is loaded in a fraction of its memory.
@@ -108,7 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
     options["clean"] = not arguments.no_clean
     extractor = pipe.processor.feature_extractor
     if (SAMPLING_RATE, HOP_LENGTH) == (extractor.sampling_rate, extractor.hop_length):
-        dances = pipe({"input_features": features}, genre, progress=True, **options)
+        dances = pipe(features, genre, progress=True, **options)
     else:  # a model with music features of its own
         dances = pipe(song, genre, progress=True, **excerpt, **options)
     dances = dances if isinstance(dances, list) else [dances]

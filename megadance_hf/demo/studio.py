@@ -107,8 +107,8 @@ class Studio:
         report(0.02, "listening to the song")
         excerpt = {"start": start, "duration": seconds, "addresses": False}
         waveform, rate = load_audio(song, sampling_rate=None, mono=False, **excerpt)
-        features = self.pipe.processor.feature_extractor.listen(song, **excerpt)
-        name = Path(song).name
+        inputs = self.pipe.processor.feature_extractor.listen_to_excerpt(song, **excerpt)
+        features, name = inputs["input_features"], Path(song).name
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else int(seed)
 
         dances = []
@@ -123,7 +123,7 @@ class Studio:
                 report(0.15 + 0.75 * (index + done / total) / len(genres), f"dancing {each}")
 
             options = {"seed": seed, "temperature": temperature, "mode": mode}
-            dances.append(self.pipe({"input_features": features, "name": name}, each, **options, progress=progress))
+            dances.append(self.pipe({**inputs, "name": name}, each, **options, progress=progress))
             dances[-1].metadata["start"] = start
 
         report(0.92, "dressing the dancer")

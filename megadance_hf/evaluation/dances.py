@@ -225,8 +225,10 @@ class Dancer:
             seed=seed,
             **sampling,
         )
+        excerpts = {"begins": False, "ends": False}
         decoded, cleaned = (
-            pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=clean) for clean in (False, True)
+            pipe.processor.post_process_motion(outputs, pipe.tokenizer, frames, clean=clean, **excerpts)
+            for clean in (False, True)
         )
         upper, lower = (np.asarray(torch.as_tensor(c).cpu()) for c in (outputs.upper_codes, outputs.lower_codes))
         steps = [-(-count // FRAMES_PER_CODE) for count in frames]

@@ -155,7 +155,9 @@ class Motion:
         grounded = kinematics.ground_translation(poses, translation, self.fps, window)
         return self._with(self.poses.copy(), grounded.numpy())
 
-    def cleaned(self, floor: bool = True, contacts: np.ndarray | None = None) -> Motion:
+    def cleaned(
+        self, floor: bool = True, contacts: np.ndarray | None = None, begins: bool = False, ends: bool = False
+    ) -> Motion:
         """The dance without glitches: spins and jumps are bridged, feet in contact with the floor stand, toes stay above it.
 
         `metadata["clean_up"]` says what was changed (`CleanUpReport`), and `metadata["notes"]` has it as a sentence. Sound motion is
@@ -164,6 +166,8 @@ class Motion:
         Args:
             floor: correct the height as `grounded` does; without, the floor has to be at y = 0.
             contacts: (T, 2) or (T, 4) probabilities that toes, or ankles and toes, touch the floor; found from the motion when None.
+            begins, ends: leave a standing position at the beginning, come to one at the end, as a dance to a whole song does; not
+                if it is shorter than 3 s.
 
         Raises:
             MotionError: `contacts` has another shape.
@@ -171,7 +175,7 @@ class Motion:
         given = None if contacts is None else torch.as_tensor(np.asarray(contacts, np.float32))
         arrays = torch.from_numpy(self.poses), torch.from_numpy(self.translation)
         try:
-            poses, translation, report = clean_motion(*arrays, self.fps, floor, given)
+            poses, translation, report = clean_motion(*arrays, self.fps, floor, given, begins, ends)
         except ValueError as error:
             raise MotionError(str(error)) from None
         motion = self._with(poses.numpy(), translation.numpy())
