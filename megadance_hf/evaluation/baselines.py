@@ -102,7 +102,9 @@ def baselines(
         with torch.no_grad():
             codes = pipe.tokenizer.encode(torch.from_numpy(clip_motion(clip)[None]).to(pipe.tokenizer.device))
         versions = (
-            pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip), clean=clean)[0]
+            pipe.processor.post_process_motion(codes, pipe.tokenizer, len(clip), clean=clean, begins=False, ends=False)[
+                0
+            ]
             for clean in (False, True)
         )
         used = (codes.upper_codes[0].cpu().numpy(), codes.lower_codes[0].cpu().numpy())
