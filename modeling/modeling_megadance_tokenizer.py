@@ -412,7 +412,7 @@ class MegaDanceTokenizer(ChecksFolder, PreTrainedModel):
         if config.root_path_weight or config.root_height_weight:
             path_error = integrate_root_velocity(predicted[..., :ROOT_SIZE] - motion[..., :ROOT_SIZE]).abs()
             losses["root_path"] = _masked_mean(path_error, loss_mask)
-            losses["root_height"] = _masked_mean(path_error[..., 1:2], loss_mask)
+            losses["root_height"] = _masked_mean(path_error[..., 1:2].contiguous(), loss_mask)
         losses |= self._foot_losses(predicted, motion, contacts, loss_mask)
         weights = {
             "smpl": config.smpl_loss_weight,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from megadance_hf.modeling.codecs_megadance import decoder_reach
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
+from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.kinematics_megadance import (
     BODY_PARTS,
     CONTACT_JOINTS,
@@ -116,7 +117,7 @@ def test_body_parts_are_independent():
 
 
 def test_loss_is_equations_2_to_4():
-    model = tiny(joint_loss_root="integrated", root_path_weight=2.0)
+    model = tiny(joint_loss_root="integrated", root_path_weight=2.0, root_height_weight=3.0)
     model.set_statistics(torch.randn(147), torch.rand(147) + 0.5)
     motion = some_motion()
     output = model(motion)
@@ -133,7 +134,8 @@ def test_loss_is_equations_2_to_4():
     path = (paths[0] - paths[1]).abs().mean()
     torch.testing.assert_close(output.losses["smpl"], smpl, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(output.losses["joint"], joint, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(output.loss, smpl + joint + 2 * path, rtol=1e-4, atol=1e-5)
+    height = (paths[0] - paths[1])[..., 1].abs().mean()
+    torch.testing.assert_close(output.loss, smpl + joint + 2 * path + 3 * height, rtol=1e-4, atol=1e-5)
 
 
 def test_losses_on_feet_are_those_of_their_paths():
@@ -173,7 +175,13 @@ def test_losses_on_feet_are_those_of_their_paths():
     torch.testing.assert_close(slow.loss, slow.losses["smpl"] + slow.losses["joint"] + still, rtol=1e-3, atol=1e-4)
 
 
-FEET = {"foot_path_weight": 2.0, "foot_velocity_weight": 3.0, "foot_slide_weight": 5.0, "root_path_weight": 1.0}
+FEET = {
+    "foot_path_weight": 2.0,
+    "foot_velocity_weight": 3.0,
+    "foot_slide_weight": 5.0,
+    "root_path_weight": 1.0,
+    "root_height_weight": 1.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -458,3 +466,15 @@ def test_half_precision_sums_angles_and_paths_in_full():
     assert half(some_motion().to(torch.bfloat16)).motion.dtype == torch.bfloat16
     assert motion[..., 3:9].float().norm(dim=-1).sub(2**0.5).abs().max() < 0.01, "rotations, to the last frame"
     assert full.decode(*codes).shape == motion.shape
+
+
+def test_the_variance_of_a_scalar_may_be_large(tmp_path):
+    model = tiny(normalize_scalars=True)
+    # nothing holds the size of what a norm divides by its own size: it grows in training
+    model.upper.quantizer.norm.running_var.fill_(1e7)
+    model.save_pretrained(tmp_path)
+    assert float(MegaDanceTokenizer.from_pretrained(tmp_path).upper.quantizer.norm.running_var[0]) == 1e7
+    model.upper.quantizer.norm.running_var.fill_(1e13)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"running_var have NaN or numbers beyond 1e\+12"):
+        MegaDanceTokenizer.from_pretrained(tmp_path)

@@ -62,6 +62,20 @@ def test_clips_that_are_of_no_use_are_left_out_or_an_error(tmp_path, capsys):
         read_data(silent, needs_music=True)
 
 
+def test_only_the_genres_that_are_asked_for_in_their_order(tmp_path, capsys):
+    first, second, third = GENRES[:3]
+    made = [replace(clip, genre=genre) for clip, genre in zip(clips(), (first, second, None, first), strict=True)]
+    folder = prepared(tmp_path, made)
+    data = read_data(folder, DataSettings(genres=[third, second]), validation=False)
+    assert (ids(data.train), data.genres) == (["clip1", "clip2"], [third, second])
+    assert "2 of 4 clips in train are of other genres and are left out" in capsys.readouterr().out
+    with pytest.raises(DataError, match="data.genres names 'polka', but the genres of .* are "):
+        read_data(folder, DataSettings(genres=["polka"]))
+    for wrong in ([], [second, second]):
+        with pytest.raises(ValueError, match="name at least one, each once"):
+            DataSettings(genres=wrong)
+
+
 def test_clips_of_a_genre_however_it_is_spelt(tmp_path):
     folder = prepared(tmp_path, clips())
     found = clips_of_genre(folder, "train", "Rumba")
