@@ -195,11 +195,11 @@ def main(argv: list[str] | None = None) -> dict:
     rows = []
     for genre in genres:
         requests: list[Request] = [(index, song.features, genre) for index, song in enumerate(songs)]
-        began, dances = time.perf_counter(), {}
-        for kind in ("raw", "cleaned"):  # the same key and seed: the same codes
-            dances[kind] = Dancer(pipe, arguments.seeds, arguments.seed, clean=kind == "cleaned")(genre, requests)
-        seconds = (time.perf_counter() - began) / sum(len(dance.joints) / MOTION_FPS for dance in dances["raw"]) / 2
-        measured = {k: [measure(dance, songs[dance.excerpt].beats) for dance in made] for k, made in dances.items()}
+        began = time.perf_counter()
+        made = Dancer(pipe, arguments.seeds, arguments.seed)(genre, requests)
+        seconds = (time.perf_counter() - began) / sum(len(dance.joints) / MOTION_FPS for dance in made)
+        dances = {"raw": made, "cleaned": [dance.cleaned for dance in made]}
+        measured = {k: [measure(dance, songs[dance.excerpt].beats) for dance in found] for k, found in dances.items()}
         report["genres"][genre] = {"compute_per_second": seconds} | {k: summarize(m) for k, m in measured.items()}
         pictures = []
         for dance, raw, cleaned in zip(dances["cleaned"], measured["raw"], measured["cleaned"], strict=True):
