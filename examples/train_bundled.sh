@@ -34,9 +34,10 @@ step tokenizer "$PYTHON" "$HERE/train_tokenizer.py" --config "$HERE/configs/ball
 step generator "$PYTHON" "$HERE/train_generator.py" --config "$HERE/configs/ballroom_generator.yaml" --data "$OUT/data" \
     --tokenizer "$OUT/tokenizer" --output "$OUT/generator" --resume ${EPOCHS:+--epochs "$EPOCHS"}
 
-# Stored with 16 bits for each weight, opened with 32, in which dances are computed.
+# Stored with 16 bits for each weight, opened with 32, in which dances are computed; without the names of the Hub's code, since the package
+# itself brings it.
 "$PYTHON" - "$OUT/generator" "$OUT/model" <<'PYTHON'
-import shutil
+import json
 import sys
 from pathlib import Path
 
@@ -46,7 +47,9 @@ source, target = map(Path, sys.argv[1:])
 for folder in ("", "tokenizer"):
     (target / folder).mkdir(parents=True, exist_ok=True)
     for file in (source / folder).glob("*config.json"):
-        shutil.copy(file, target / folder)
+        content = json.loads(file.read_text())
+        kept = {name: value for name, value in content.items() if name not in ("auto_map", "custom_pipelines")}
+        (target / folder / file.name).write_text(json.dumps(kept, indent=2) + "\n")
     weights = load_file(source / folder / "model.safetensors")
     half = {name: value.bfloat16() if value.is_floating_point() else value for name, value in weights.items()}
     save_file(half, target / folder / "model.safetensors", metadata={"format": "pt"})
