@@ -195,18 +195,18 @@ def main(argv: list[str] | None = None) -> dict:
     rows = []
     for genre in genres:
         requests: list[Request] = [(index, song.features, genre) for index, song in enumerate(songs)]
-        began, dances = time.perf_counter(), {}
-        for kind in ("raw", "cleaned"):  # the same key and seed: the same codes
-            dances[kind] = Dancer(pipe, arguments.seeds, arguments.seed, clean=kind == "cleaned")(genre, requests)
-        seconds = (time.perf_counter() - began) / sum(len(dance.joints) / MOTION_FPS for dance in dances["raw"]) / 2
+        began = time.perf_counter()
+        raw = Dancer(pipe, arguments.seeds, arguments.seed)(genre, requests)
+        seconds = (time.perf_counter() - began) / sum(len(dance.joints) / MOTION_FPS for dance in raw)
+        dances = {"raw": raw, "cleaned": [dance.cleaned for dance in raw]}
         measured = {k: [measure(dance, songs[dance.excerpt].beats) for dance in made] for k, made in dances.items()}
         report["genres"][genre] = {"compute_per_second": seconds} | {k: summarize(m) for k, m in measured.items()}
         pictures = []
-        for dance, raw, cleaned in zip(dances["cleaned"], measured["raw"], measured["cleaned"], strict=True):
+        for dance, decoded, cleaned in zip(dances["cleaned"], measured["raw"], measured["cleaned"], strict=True):
             name = songs[dance.excerpt].name
-            rows.append({"genre": genre, "song": name, "seed": dance.seed, "raw": raw, "cleaned": cleaned})
+            rows.append({"genre": genre, "song": name, "seed": dance.seed, "raw": decoded, "cleaned": cleaned})
             if arguments.out:
-                pictures.append(draw_row(dance, caption(name, dance.seed, raw, cleaned), arguments.moments))
+                pictures.append(draw_row(dance, caption(name, dance.seed, decoded, cleaned), arguments.moments))
         if arguments.out:
             Path(arguments.out).mkdir(parents=True, exist_ok=True)
             write_sheet(Path(arguments.out) / f"{genre}.png", pictures)
