@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 SONG ?=
 GENRE ?= waltz
 SEED ?= 0
-COMPOSED_STYLE := $(or $(filter chacha rumba waltz,$(GENRE)),waltz)
+COMPOSED_STYLE := $(or $(filter chacha rumba waltz,$(GENRE)),disco)
 
 # Two workers, one thread each. A test file stays on one worker, so that what its fixtures make is made once.
 WORKERS ?= 2

@@ -1,6 +1,6 @@
 """Add a genre to a trained model from a handful of clips.
 
-    python examples/finetune_genre.py --model DIR --data PREPARED --genre tango --like waltz --output DIR
+    python examples/finetune_genre.py --model DIR --data PREPARED --genre salsa --like chacha --output DIR
 
 The data are prepared like any other (see README); only clips of the new genre are used. One new expert in each layer learns
 them; the universal expert and all other parts stay as they are, so the other genres dance bit for bit as before. The model's

@@ -121,7 +121,7 @@ def check_install(command: str) -> None:
 
 
 def check_shell_script(command: str) -> None:
-    """It can be run. What `examples/reproduce.sh` does: test_reproduce.py."""
+    """It can be run. What they do: test_reproduce.py, test_train_bundled.py."""
     assert os.access(ROOT / command.split()[0], os.X_OK), command
 
 
@@ -140,6 +140,7 @@ CHECKS = {
     "python": check_script,
     "blender": check_bundle_script,
     "examples/reproduce.sh": check_shell_script,
+    "examples/train_bundled.sh": check_shell_script,
 }
 
 

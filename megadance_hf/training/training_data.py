@@ -58,14 +58,9 @@ def read_data(
     genres, splits = list(info["genres"]), list(info["splits"])
     if needs_genre and not genres:
         raise DataError(f"{folder}: it names no genres, which a generator and a classifier are trained with")
-    if settings.genres is not None:
-        for name in settings.genres:
-            if name not in genres:
-                raise DataError(
-                    f"data.genres names {name!r}, but the genres of {folder} are {', '.join(genres) or 'unnamed'}"
-                )
-        genres = list(settings.genres)
-    train = _usable(folder, read_prepared(folder, "train"), needs_genre, settings.genres)
+    chosen = _chosen(folder, genres, settings.genres)
+    genres = chosen or genres
+    train = _usable(folder, read_prepared(folder, "train"), needs_genre, chosen)
     if not train:
         raise DataError(
             f"{folder}: its split train has no clip{' with a genre' if needs_genre else ''}: prepare it with some"
@@ -75,7 +70,7 @@ def read_data(
     held_out: list[Clip] = []
     if validation:
         if "validation" in splits:
-            held_out = _usable(folder, read_prepared(folder, "validation"), needs_genre, settings.genres)
+            held_out = _usable(folder, read_prepared(folder, "validation"), needs_genre, chosen)
             held_out = [clip for clip in held_out if clip.paired or not needs_music]
         if not held_out:
             missing = (
@@ -86,6 +81,15 @@ def read_data(
     if needs_genre and missing_genres:
         print_once(f"no training clip is of {', '.join(missing_genres)}: what the model has for these stays untrained")
     return TrainingData(train, held_out, genres)
+
+
+def _chosen(folder: str, genres: list[str], names: Sequence[str] | None) -> list[str] | None:
+    """Those of `names` that the data have, so that a recipe's `data.genres` fits other data too; None for all genres of the data."""
+    found = [name for name in names or () if name in genres]
+    if names and len(found) < len(names):
+        missing = ", ".join(name for name in names if name not in genres)
+        print_once(f"data.genres: {folder} has no {missing}" + ("" if found else "; all its clips are trained on"))
+    return found or None
 
 
 def _held_back(
