@@ -67,13 +67,10 @@ def test_the_other_auto_classes(tmp_path):
 
 def test_processors_by_every_way(tmp_path):
     folder = save_tiny_model(tmp_path / "model")
-    for source, genres in (
-        (folder, ["chacha", "rumba", "waltz"]),
-        (find_model(), None),
-        (find_model("ballroom"), None),
-    ):
+    for source in (folder, find_model(), find_model("ballroom")):
         processor = AutoProcessor.from_pretrained(source)
-        assert type(processor) is MegaDanceProcessor and processor.genres == (genres or ["chacha", "rumba", "waltz"])
+        assert type(processor) is MegaDanceProcessor
+        assert processor.genres == AutoConfig.from_pretrained(source).genres
         assert type(AutoFeatureExtractor.from_pretrained(source)).__name__ == "MegaDanceFeatureExtractor"
         assert processor.motion_tokenizer.config.codebook_size == AutoConfig.from_pretrained(source).codebook_size
     processor.save_pretrained(tmp_path / "alone")  # and from what it saved, where there is nothing else
