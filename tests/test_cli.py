@@ -161,7 +161,7 @@ def test_video_has_the_song_from_its_start(megadance, model, song, monkeypatch):
     status, _, errors = megadance("generate", song, "--model", model, "--start", 1, "-o", "d.MP4")
     assert status == 0, errors
     assert saved.pop("music").source == str(song)
-    assert saved == {"music_start": 1.0, "body": "mannequin", "frames": 45}
+    assert saved == {"music_start": 1.0, "body": "mannequin", "title": None, "frames": 45}
     assert files() == ["d.MP4"]
 
 
