@@ -85,18 +85,11 @@ def read_data(
 
 def _chosen(folder: str, genres: list[str], names: Sequence[str] | None) -> list[str] | None:
     """Those of `names` that the data have, so that a recipe's `data.genres` fits other data too; None for all genres of the data."""
-    if names is None:
-        return None
-    found = [name for name in names if name in genres]
-    missing = ", ".join(repr(name) for name in names if name not in genres)
-    if not found:
-        raise DataError(
-            f"data.genres names {missing}, but the genres of {folder} are {', '.join(genres) or 'unnamed'}: name some of them, or null "
-            "for all"
-        )
-    if missing:
-        print_once(f"data.genres: {folder} has no {missing}")
-    return found
+    found = [name for name in names or () if name in genres]
+    if names and len(found) < len(names):
+        missing = ", ".join(name for name in names if name not in genres)
+        print_once(f"data.genres: {folder} has no {missing}" + ("" if found else "; all of its genres are trained on"))
+    return found or None
 
 
 def _held_back(
