@@ -637,7 +637,7 @@ def test_recording_and_limits(visit, tmp_path):
     with page.expect_response(lambda answer: "/upload" in answer.url):  # the player is there before
         page.click("#song button:has-text('Stop')")
     page.wait_for_selector("#song .playback")
-    assert re.search(r"Chacha, [2-9] seconds", one.dance())
+    assert re.search(r"Waltz, [2-9] seconds", one.dance())
     answer = page.request.get(page.evaluate("megadanceStage.audio.src"))
     sound, rate = soundfile.read(io.BytesIO(answer.body()))
     assert 2 < len(sound) / rate < 10 and np.abs(sound).max() > 0.01
