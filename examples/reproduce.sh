@@ -6,6 +6,7 @@
 #     examples/reproduce.sh [OUT] [BALLROOM_RAW] [BALLROOM2_RAW]          the default of OUT is runs/reproduce
 #
 # JOBS=2 trainings run in parallel, one thread each. EPOCHS=1 CLIPS=25 CLIP_SECONDS=13 make everything very short, as a test does.
+# SYNTHETIC=no leaves `synthetic` out where there is another set.
 # Run it again to continue where it was stopped. Logs are in OUT/SET/*.log, the tables in OUT/SET/report/tables.md.
 set -euo pipefail
 
@@ -25,6 +26,7 @@ SETS=(synthetic)
 if [ -d "$BALLROOM2" ]; then SETS+=(ballroom2)
 elif [ -d "$BALLROOM" ]; then SETS+=(ballroom)
 else echo "no ballroom data in $BALLROOM2 or $BALLROOM: only the synthetic tables"; fi
+if [ "${SYNTHETIC:-yes}" = no ] && [ "${#SETS[@]}" -gt 1 ]; then SETS=("${SETS[1]}"); fi
 
 # done_once NAME COMMAND...: runs the command unless an earlier run of this script has; its output goes to NAME.log
 done_once() {
@@ -74,7 +76,7 @@ generator() { # SET NAME OPTIONS...
 
 echo "$(date +%H:%M:%S)  preparing"
 mkdir -p "$OUT"
-done_once "$OUT/synthetic/data" "$PYTHON" -m megadance_hf.cli prepare synthetic "$OUT/synthetic/data" \
+[ "${SETS[0]}" != synthetic ] || done_once "$OUT/synthetic/data" "$PYTHON" -m megadance_hf.cli prepare synthetic "$OUT/synthetic/data" \
     --clips "$CLIPS" --seconds "$CLIP_SECONDS" --num-proc "$JOBS"
 case "${SETS[-1]}" in
     ballroom2)
