@@ -27,7 +27,8 @@ from timing import make_parser, print_report
 
 from megadance_hf import metrics
 from megadance_hf.data.prepared import INFO_FILE, read_prepared
-from megadance_hf.evaluation.dances import Dance, Dancer, Request
+from megadance_hf.data.songs import SUFFIXES
+from megadance_hf.evaluation.dances import Dance, Dancer, Request, evenly
 from megadance_hf.evaluation.scores import FEWEST_LANDINGS, physical_numbers
 from megadance_hf.evaluation.synchrony import feature_beats, known_beats
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
@@ -37,7 +38,6 @@ from megadance_hf.motion.motion import Motion, atomic_path
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.stage import Stage, write_text
 
-SOUNDS = {".wav", ".mp3", ".m4a", ".ogg", ".flac", ".opus", ".aac"}
 # Heading, decimals, and which dances are the worst.
 NUMBERS = {
     "spins": ("spins", 0, "highest"),
@@ -74,17 +74,10 @@ def find_songs(paths: Sequence[str], split: str) -> list[Any]:
         if (path / INFO_FILE).is_file():
             found += [clip for clip in read_prepared(path, split) if clip.paired]
         elif path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix.lower() in SOUNDS)
+            found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         else:
             found.append(path)
     return found
-
-
-def evenly(items: Sequence[Any], count: int | None) -> list[Any]:
-    """At most `count` of them, evenly spread."""
-    if count is None or len(items) <= count:
-        return list(items)
-    return [items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def read_song(song: Any, pipe: MusicToDancePipeline, start: float, duration: float | None) -> Song:

@@ -14,10 +14,9 @@ slide. Deviation: the paper decodes codes (section 3.2) and leaves the motion as
 4. Entrance and ending (`_ease_in_and_out`), where the song begins or ends: the dance leaves a standing position, and slows down onto
    one. Time runs slower there, so that every pose is one of the dance's.
 5. Feet (`_plant`). Contacts are those that were decoded, or found by height and speed of the toe joints, with hysteresis. The root
-   follows the feet in contact (for
-   some seconds only: in the long run the path is the decoded one). Two-bone inverse kinematics does the rest: the toe stays at its
-   anchor, the foot keeps its orientation, the knee bends in its own plane. Corrections ease in and out between contacts, and a foot that
-   moves fast is lifted off the floor.
+   follows the feet in contact (for some seconds only: in the long run the path is the decoded one). Two-bone inverse kinematics does
+   the rest: the toe stays at its anchor, the foot keeps its orientation, the knee bends in its own plane. Corrections ease in and out
+   between contacts, and a foot that moves fast is lifted off the floor.
 
 `CleanUpStream` is the part of it that needs no future frames.
 """
@@ -39,6 +38,7 @@ from .kinematics_megadance import (
     floor_heights,
     forward_kinematics,
     matrix_to_axis_angle,
+    rotation_angle,
 )
 
 # Steps per frame at 30 frames per second, in radians and metres. Captured ballroom dances reach 0.64, 0.41 and 0.11.
@@ -189,12 +189,6 @@ def _outliers(steps: Tensor, fastest: float, small: float) -> Tensor:
     return (steps > fastest) | ((steps > small) & (steps > _STANDS_OUT * usual))
 
 
-def _angles(first: Tensor, second: Tensor) -> Tensor:
-    """Angles [...] between rotations [..., 3, 3], radians."""
-    # |R - S| = 2 sqrt(2) sin(angle / 2) is accurate near 0 as well
-    return 2 * torch.asin(((second - first).flatten(-2).norm(dim=-1) / 8**0.5).clamp(max=1))
-
-
 def _bridge(rotations: Tensor, path: Tensor, fps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Rotations and path without outliers, and which frames were replaced [T]."""
     frames, scale = len(path), 30 / fps
@@ -208,10 +202,9 @@ def _bridge(rotations: Tensor, path: Tensor, fps: float) -> tuple[Tensor, Tensor
         bridged[1:] |= bad
     rotations = rotations.clone()
     for attempt in range(_BRIDGE_ROUNDS):
-        turns = _angles(rotations[:-1], rotations[1:])
-        small = (
-            _SMALL_TURN if attempt == 0 else _FASTEST_TURN
-        )  # what is left after the first round only has to be slow enough
+        turns = rotation_angle(rotations[:-1], rotations[1:])
+        # what is left after the first round only has to be slow enough
+        small = _SMALL_TURN if attempt == 0 else _FASTEST_TURN
         bad = _outliers(turns, _FASTEST_TURN * scale, small * scale)
         far = forward_kinematics(rotations, path).diff(dim=0).norm(dim=-1) > _FASTEST_JOINT * scale
         for joint in far.any(0).nonzero()[:, 0].tolist():
@@ -223,7 +216,8 @@ def _bridge(rotations: Tensor, path: Tensor, fps: float) -> tuple[Tensor, Tensor
         for joint in bad.any(0).nonzero()[:, 0].tolist():
             for first, last in _runs(bad[:, joint], gap=round(4 / scale)):
                 turn = max(
-                    float(turns[first, joint]), float(_angles(rotations[first, joint], rotations[last + 1, joint]))
+                    float(turns[first, joint]),
+                    float(rotation_angle(rotations[first, joint], rotations[last + 1, joint])),
                 )
                 missing = max(0.0, turn / (_BRIDGE_TURN * scale) - (last - first))
                 width = round((1 + 2 * attempt) / scale + missing / 2)
@@ -697,7 +691,7 @@ class CleanUpStream:
     def _limit_turns(self, rotations: Tensor) -> Tensor:
         last, scale = self._rotations, 30 / self.fps
         assert last is not None
-        angles = _angles(last, rotations)
+        angles = rotation_angle(last, rotations)
         self._late = (angles > _STREAM_TURN * scale) | (self._late & (angles > _CATCH_UP * scale))
         if self._late.any():
             turns = matrix_to_axis_angle(last.mT @ rotations) * (_CATCH_UP * scale / angles.clamp(min=1e-6))[:, None]

@@ -134,6 +134,12 @@ def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
     return factor[..., None] * vector
 
 
+def rotation_angle(first: Tensor, second: Tensor) -> Tensor:
+    """Angles (...) between rotation matrices (..., 3, 3), radians."""
+    # |R - S| = 2 sqrt(2) sin(angle / 2) is accurate near 0, where a trace is not
+    return 2 * torch.asin(((second - first).flatten(-2).norm(dim=-1) / 8**0.5).clamp(max=1))
+
+
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) -> axis-angle (..., 3), angle in [0, pi]; accurate near 0 and near half turns.
 

@@ -46,8 +46,7 @@ def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
     assert "<audio" in html and "<video" in html and "<iframe srcdoc" in html and "base64" in html
     told = "".join(output.get("text", "") for output in outputs)
     assert "it knows waltz, tango, rumba, chacha" in told and "(360, 24, 3)" in told
-    # in the world: the tokenizer codes turns, which add up, so the path is a little off after two seconds
-    assert float(told.partition("frames are ")[2].partition(" cm")[0]) < 25
+    assert float(told.partition("frames are ")[2].partition(" cm")[0]) < 15
     (folder,) = (tmp_path / "TMPDIR").glob("megadance-*")
     made = {path.name for path in folder.rglob("*")}
     assert {"waltz.mp4", "waltz.glb", "waltz.bvh", "waltz.vrma", "waltz.npz", "open_in_blender.py"} <= made

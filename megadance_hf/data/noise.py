@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, axis_angle_to_matrix
+from megadance_hf.modeling.kinematics_megadance import JOINT_NAMES, NUM_JOINTS, axis_angle_to_matrix, rotation_angle
 
 # More than this between two frames is a jump (15 m/s; the fastest real wrist in our data turns by 64 degrees).
 MAX_ROOT_STEP = 0.5
@@ -109,9 +109,7 @@ def _steps(poses: np.ndarray, translation: np.ndarray) -> tuple[np.ndarray, np.n
     steps = np.linalg.norm(np.diff(np.asarray(translation, np.float64), axis=0), axis=1)
     # (frames, joints, 3, 3)
     matrices = axis_angle_to_matrix(torch.from_numpy(poses).unflatten(-1, (NUM_JOINTS, 3)))
-    # |R - S| = 2 sqrt(2) sin(angle / 2) is accurate near 0, where a trace is not
-    distance = matrices.diff(dim=0).flatten(-2).norm(dim=-1).numpy()
-    return steps, np.degrees(2 * np.arcsin(np.clip(distance / 8**0.5, 0, 1)))
+    return steps, np.degrees(rotation_angle(matrices[:-1], matrices[1:]).numpy())
 
 
 def _jumps(steps: np.ndarray, degrees: np.ndarray) -> np.ndarray:

@@ -87,6 +87,13 @@ def excerpts_of(clips: Sequence[Clip], length: int, stride: int | None = None) -
     return excerpts
 
 
+def evenly(items: Sequence[Any], count: int | None) -> list[Any]:
+    """At most `count` of them, evenly spread: of a set that is sorted by genre all genres stay."""
+    if count is None or len(items) <= count:
+        return list(items)
+    return [items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
 # What a dancer is asked for: index of the excerpt, music features (T, 35), genre.
 Request = tuple[int, np.ndarray, str]
 

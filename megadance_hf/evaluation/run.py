@@ -37,6 +37,7 @@ from .dances import (
     Dance,
     Dancer,
     Excerpt,
+    evenly,
     excerpts_of,
     other_songs,
     own_music,
@@ -140,7 +141,7 @@ def evaluate(
     if not candidates:
         raise EvaluationError(f"data={str(data)!r} has no clip with music in {', '.join(splits)}: give other splits")
     training = _read(data, ["train"]) if "train" in info["splits"] else []
-    selected = _select(candidates, protocol.songs)
+    selected = evenly(candidates, protocol.songs)
     excerpts = excerpts_of(selected, protocol.clip_frames, protocol.clip_stride)
     if not excerpts:
         raise EvaluationError(
@@ -329,13 +330,6 @@ def _read(data: str | Path, splits: Sequence[str]) -> list[Clip]:
         return [clip for split in splits for clip in read_prepared(data, split)]
     except (FileNotFoundError, ValueError) as error:
         raise EvaluationError(f"data={str(data)!r}: {error}") from error
-
-
-def _select(clips: list[Clip], count: int) -> list[Clip]:
-    """At most `count`, evenly spread: a set that is sorted by genre keeps all its genres."""
-    if len(clips) <= count:
-        return clips
-    return [clips[index] for index in np.linspace(0, len(clips) - 1, count).round().astype(int)]
 
 
 def _reference_dances(clips: Sequence[Clip], protocol: Protocol) -> list[Dance]:
