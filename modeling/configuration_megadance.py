@@ -297,7 +297,13 @@ _ARRANGEMENTS: dict[str, dict[str, Any]] = {
 # ... and those that none of them has, with the value of all three.
 _OWN_SWITCHES: dict[str, Any] = {
     **{"level_decoding": "independent", "music_reduction": "stride", "music_columns": None, "music_to_codes": False},
-    **{"rhythm_size": 0, "use_universal_experts": True, "use_genre_experts": True, "use_mamba": True},
+    **{
+        "rhythm_size": 0,
+        "rhythm_tempo": "free",
+        "use_universal_experts": True,
+        "use_genre_experts": True,
+        "use_mamba": True,
+    },
 }
 
 
@@ -328,6 +334,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         rhythm_size, rhythm_layers (`int`), rhythm_dropout (`float`): width, depth and dropout of the rhythm encoder
             (`rhythm_megadance.py`), whose beat and bar phase are added to the columns. Not in the paper; a size of 0 leaves
             it out.
+        rhythm_tempo (`"free"` or `"steady"`): beat and bar as the encoder reads them from the seconds around a frame, or fitted to a tempo
+            that hardly changes, as dance songs have it (`steady_rhythm`): then the whole song tells where its beats are. Ours.
         expert_composition (`"sequential"` or `"parallel"`): the genre expert takes the universal expert's output
             (released code), or both take the same input and their outputs are averaged (the paper's text).
         use_universal_experts, use_genre_experts, use_mamba (`bool`): the ablations of Table 4a.
@@ -347,6 +355,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
 
     model_type = "megadance"
     _optional = (
+        *("rhythm_tempo",),  # of models saved by earlier versions, which had no such choice
         *("time_step_rank", "dropout", "rhythm_dropout", "initializer_range", "training_codes", "active_genres"),
         "use_cache",
         # of models saved by earlier versions, which had no such choice
@@ -384,6 +393,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     rhythm_size: int = 0
     rhythm_layers: int = 7
     rhythm_dropout: float = 0.1
+    rhythm_tempo: Literal["free", "steady"] = "free"
     expert_composition: Literal["sequential", "parallel"] = "sequential"
     use_universal_experts: bool = True
     use_genre_experts: bool = True

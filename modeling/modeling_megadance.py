@@ -40,7 +40,7 @@ from .folders_megadance import ChecksFolder
 from .generation_megadance import MegaDanceGenerationMixin
 from .genres_megadance import match_genre
 from .mamba_megadance import Mamba
-from .rhythm_megadance import RhythmEncoder
+from .rhythm_megadance import RhythmEncoder, steady_rhythm
 from .routing_megadance import Routing, check_genre_id, genre_key, route
 
 logger = logging.get_logger(__name__)
@@ -440,6 +440,15 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         piece of music the better. `attention_mask` [batch, frames] is 1 for music and 0 for padding. None for a model
         without rhythm encoder.
         """
+        rhythm = self.read_rhythm(input_features, attention_mask)
+        if rhythm is None or self.config.rhythm_tempo == "free":
+            return rhythm
+        return steady_rhythm(rhythm, attention_mask)
+
+    def read_rhythm(
+        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """`encode_rhythm` as the encoder reads it from a frame's neighbourhood, whatever `rhythm_tempo`: what it is trained on."""
         if self.rhythm_encoder is None:
             return None
         features = self._normalize_music(input_features)
@@ -834,7 +843,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         if self.config.rhythm_size == 0:
             raise ValueError("rhythm_labels: this model has no rhythm encoder; leave them out, or set rhythm_size")
         known = ~labels.isnan()
-        rhythm = self.model.encode_rhythm(input_features, mask)
+        rhythm = self.model.read_rhythm(input_features, mask)
         assert rhythm is not None
         error = rhythm.float() - labels.nan_to_num()
         return (error.square() * known).sum() / known.sum().clamp(min=1)

@@ -4,6 +4,8 @@ Not in the paper: a deviation for models trained on little data. Beat flags tell
 bar, and a model trained on half an hour of dance memorises the dances before it learns to count. Beat and bar phase can be
 learned separately from the same half hour, and a generator that is given the phase keeps time. See `rhythm_size` in
 `configuration_megadance.py`; 0 is the paper's arrangement.
+
+Dance songs keep their tempo. `rhythm_tempo="steady"` makes use of it: what the encoder reads is fitted to a tempo that hardly changes.
 """
 
 import math
@@ -20,6 +22,77 @@ def phase_vectors(beat_phase: torch.Tensor, bar_phase: torch.Tensor) -> torch.Te
     """Phases in [0, 1), each [..., frames] -> [..., frames, 4]: points on two unit circles."""
     angles = 2 * math.pi * torch.stack((beat_phase, bar_phase), dim=-1)
     return torch.stack((angles.cos(), angles.sin()), dim=-1).flatten(-2)
+
+
+# Tempos to look for, beats per frame at 30 frames/s: 42 to 210 beats per minute, nearer to each other than a memory can resolve.
+_TEMPOS = torch.logspace(math.log10(0.7 / 30), math.log10(3.5 / 30), 448, dtype=torch.float64)
+_BEATS_PER_BAR = (3, 4)
+_BLOCK = 8  # frames in which tempo and phase are constant
+# Frames, standard deviations: over 15 s for the tempo, over 5 s for the phase.
+_TEMPO_MEMORY, _PHASE_MEMORY = 450, 150
+
+
+def _smooth(values: torch.Tensor, weights: torch.Tensor, memory: float) -> torch.Tensor:
+    """Weighted mean over time, [..., batch, n, blocks] and [batch, 1, blocks], with Gaussian weights; `memory` in frames."""
+    blocks = values.shape[-1]
+    offsets = torch.arange(2 * blocks, dtype=values.dtype, device=values.device)
+    offsets = torch.minimum(offsets, 2 * blocks - offsets)  # on a circle that is long enough for nothing to meet
+    kernel = torch.fft.rfft((offsets * _BLOCK / memory).square().div(-2).exp())
+    sums, total = (
+        torch.fft.irfft(torch.fft.rfft(rows, 2 * blocks) * kernel, 2 * blocks)[..., :blocks]
+        for rows in (values * weights, weights)
+    )
+    return sums / total.clamp(min=1e-9)
+
+
+def _standing(vectors: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Vectors [batch, blocks, frames] seen from rates at which they may turn (per frame, (n,)): means of blocks [batch, n, blocks].
+
+    Those that turn at a rate stand still when seen from it.
+    """
+    blocks, frames = (torch.arange(size, dtype=turns.dtype, device=turns.device) for size in vectors.shape[1:])
+    one = torch.ones((), dtype=turns.dtype, device=turns.device)
+    means = vectors @ torch.polar(one, -2 * math.pi * frames[:, None] * turns) / _BLOCK
+    back = torch.polar(one, -2 * math.pi * _BLOCK * blocks[:, None] * turns)
+    return (means * back).mT
+
+
+def steady_rhythm(rhythm: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Beat and bar of songs whose tempo hardly changes: [batch, frames, 4] of the encoder -> the same, with each frame's surroundings heard.
+
+    Where the encoder is unsure for some seconds, or takes the half beat for the beat, the rest of the song tells. The tempo of a moment
+    is the one at which beat and bar together turn most evenly in the half minute around it; their phases are those that agree best with
+    it in ten seconds. Vectors are shorter where there is little agreement. `mask` [batch, frames] is 1 for music and 0 for padding.
+    """
+    frames = rhythm.shape[1]
+    music = rhythm.new_ones(rhythm.shape[:2]) if mask is None else mask.to(rhythm)
+    padded = F.pad(torch.cat((rhythm * music[..., None], music[..., None]), -1).double(), (0, 0, 0, -frames % _BLOCK))
+    padded = padded.unflatten(1, (-1, _BLOCK))
+    beat, bar = torch.view_as_complex(padded[..., :4].unflatten(-1, (2, 2)).contiguous()).unbind(-1)
+    weights = padded[..., 4].mean(-1)[:, None]  # [batch, 1, blocks]
+    tempos = _TEMPOS.to(rhythm.device)
+    time = torch.arange(beat.shape[1] * _BLOCK, dtype=tempos.dtype, device=rhythm.device).view(beat.shape[1:])
+
+    def phases(vectors: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+        # means over the music of a block, so that half a block of it counts half
+        parts = torch.view_as_real(_standing(vectors, turns) / weights.clamp(min=1 / _BLOCK)).movedim(-1, 0)
+        return torch.complex(*_smooth(parts, weights, _PHASE_MEMORY))
+
+    beats = phases(beat, tempos)
+    best, result = torch.full_like(weights[:, 0, 0], -1), None
+    for number in _BEATS_PER_BAR:
+        bars = phases(bar, tempos / number)
+        evenness, index = _smooth(beats.abs() + bars.abs(), weights, _TEMPO_MEMORY).max(1)  # [batch, blocks]
+        angles = 2 * math.pi * tempos[index][..., None] * time
+        lines = [
+            phase.gather(1, index[:, None])[:, 0, :, None] * torch.polar(torch.ones_like(angles), angles / part)
+            for phase, part in ((beats, 1), (bars, number))
+        ]
+        found, total = torch.stack(lines, dim=-1), (evenness * weights[:, 0]).sum(1)
+        result = found if result is None else torch.where((total > best)[:, None, None, None], found, result)
+        best = torch.maximum(best, total)
+    assert result is not None
+    return torch.view_as_real(result).flatten(-2).flatten(1, 2)[:, :frames].to(rhythm) * music[..., None]
 
 
 class RhythmEncoder(nn.Module):

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
-from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, RhythmEncoder, phase_vectors
+from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, RhythmEncoder, phase_vectors, steady_rhythm
 
 
 def encoder(layers: int = 3, **overrides) -> RhythmEncoder:
@@ -71,3 +71,48 @@ def test_it_learns_to_count_to_three():
         read = module.eval()(music)
     for part in (slice(0, 2), slice(2, 4)):
         assert torch.cosine_similarity(read[..., part], truth[..., part], dim=-1).mean() > 0.95
+
+
+def played(beats_per_minute: float, beats_per_bar: int, frames: int = 900, phase: float = 0.3) -> torch.Tensor:
+    beats = torch.arange(frames) / 30 * beats_per_minute / 60 + phase
+    return phase_vectors(beats % 1, beats / beats_per_bar % 1)
+
+
+def phase_errors(found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Angles [frames, 2] between the vectors of beat and bar, in turns."""
+    pairs = (torch.cosine_similarity(found[:, part], true[:, part], dim=-1) for part in (slice(0, 2), slice(2, 4)))
+    return torch.stack([pair.clamp(-1, 1).arccos() for pair in pairs], -1) / (2 * math.pi)
+
+
+@given(tempo=st.floats(50, 190), number=st.sampled_from((3, 4)), phase=st.floats(0, 1))
+@settings(max_examples=20, deadline=None)
+def test_a_steady_rhythm_stays_what_it_is(tempo, number, phase):
+    true = played(tempo, number, phase=phase)
+    assert phase_errors(steady_rhythm(true[None])[0], true).max() < 0.03
+
+
+@pytest.mark.parametrize("number", (3, 4))
+def test_the_rest_of_a_song_tells_where_the_encoder_errs(number):
+    true = played(97, number)
+    heard = true + torch.randn(true.shape, generator=torch.Generator().manual_seed(0)) * 0.3
+    heard[200:290, :2] *= -1  # the half beat for the beat
+    heard[500:600] = 0  # nothing
+    assert phase_errors(heard, true)[200:290, 0].mean() > 0.4
+    steady = steady_rhythm(heard[None])[0]
+    assert phase_errors(steady, true).max() < 0.05
+    lengths = steady[:, :2].norm(dim=-1)
+    assert lengths[245] < lengths[700] - 0.2, "shorter where there is little agreement"
+
+
+def test_a_tempo_may_change_slowly_and_songs_of_a_batch_are_read_alone():
+    beats = torch.cumsum(torch.linspace(90, 96, 1200) / 60 / 30, 0)
+    slow = phase_vectors(beats % 1, beats / 4 % 1)
+    steady = steady_rhythm(slow[None])[0]
+    assert phase_errors(steady, slow).mean() < 0.05
+    short = played(120, 3, 421)
+    rows = torch.stack((slow, torch.nn.functional.pad(short, (0, 0, 0, 1200 - 421), value=7.0)))
+    mask = torch.arange(1200) < torch.tensor([[1200], [421]])
+    together = steady_rhythm(rows, mask)
+    torch.testing.assert_close(together[0], steady, rtol=0, atol=1e-6)
+    torch.testing.assert_close(together[1, :421], steady_rhythm(short[None])[0], rtol=0, atol=1e-5)
+    assert together[1, 421:].eq(0).all()
