@@ -64,9 +64,18 @@ class JointHead(FeedForward):
         """Scores of whole codes, [..., hidden_size] -> [..., codebook_size]; their softmax is the distribution of the next code."""
         return self(hidden_states)
 
-    def cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Of each code in nats, [...]; 0 where the label is -100. `logits` is what `forward` gives for these codes."""
-        flat = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="none", ignore_index=IGNORED)
+    def cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Of each code in nats, [...]; 0 where the label is -100. `logits` is what `forward` gives for these codes.
+
+        `label_smoothing` is the share of the label that is spread over all codes, or over each level's digits.
+        """
+        flat = F.cross_entropy(
+            logits.flatten(0, -2).float(),
+            labels.flatten(),
+            reduction="none",
+            ignore_index=IGNORED,
+            label_smoothing=label_smoothing,
+        )
         return flat.view(labels.shape)
 
 
@@ -85,12 +94,13 @@ class FactorisedHead(JointHead):
             joint = (level[..., :, None] + joint[..., None, :]).flatten(-2)
         return joint
 
-    def cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
         """The sum over levels; a code that is guessed evenly costs as much as with one softmax."""
         digits = codes_to_digits(labels, self.levels)
         digits = torch.where(labels[..., None] == IGNORED, IGNORED, digits)
         of_levels = zip(logits.split(self.levels, dim=-1), digits.unbind(-1), strict=True)
-        return torch.stack([super(FactorisedHead, self).cross_entropy(*level) for level in of_levels]).sum(0)
+        losses = [super(FactorisedHead, self).cross_entropy(*level, label_smoothing) for level in of_levels]
+        return torch.stack(losses).sum(0)
 
 
 class SequentialHead(FactorisedHead):

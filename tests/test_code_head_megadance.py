@@ -116,6 +116,17 @@ def test_cross_entropy_is_that_of_whole_codes(kind):
 
 
 @pytest.mark.parametrize("kind", HEADS)
+def test_smoothed_labels_give_a_share_to_every_digit(kind):
+    made, states, labels = head(kind), torch.randn(2, 6, 8), torch.randint(45, (2, 6))
+    labels[0, 2] = -100
+    logits = made(states, labels)
+    expected = 0.8 * made.cross_entropy(logits, labels)
+    for part in logits.split((45,) if kind == "joint" else (5, 3, 3), -1):
+        expected = expected - 0.2 * part.log_softmax(-1).mean(-1) * (labels >= 0)
+    torch.testing.assert_close(made.cross_entropy(logits, labels, 0.2), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", HEADS)
 def test_guessing_evenly_costs_the_same_with_every_head(kind):
     model = generator(kind)
     for weight in model.output_mlp.parameters():

@@ -71,6 +71,25 @@ def test_code_noise_changes_inputs_and_never_labels():
     assert torch.equal(seen["upper_codes"], codes["upper_codes"])
 
 
+def test_label_smoothing_is_a_part_of_the_loss_beside_the_labels():
+    model = tiny_generator().eval()
+    codes = {name: torch.randint(model.config.codebook_size, (3, 5)) for name in ("upper_codes", "lower_codes")}
+    labels = {name.replace("codes", "labels"): value.clone() for name, value in codes.items()}
+    labels["upper_labels"][0, 2] = -100  # noise of capture: counts as a code without loss, in both parts
+    for batch in (codes, codes | labels):
+        batch = {**batch, "input_features": torch.randn(3, 40, 35), "genre_ids": torch.zeros(3, dtype=torch.long)}
+        plain, _ = GeneratorTask([]).loss(model, batch, draws())
+        smoothed, parts = GeneratorTask([], label_smoothing=0.2).loss(model, batch, draws())
+        output, spread = model(**{name: value for name, value in batch.items() if "labels" not in name}), 0.0
+        for part, logits in (("upper", output.upper_logits), ("lower", output.lower_logits)):
+            known = batch.get(f"{part}_labels", codes[f"{part}_codes"])[:, 1:] >= 0
+            spread = spread - (logits[:, :-1].log_softmax(-1).mean(-1) * known).mean()
+        torch.testing.assert_close(smoothed, 0.8 * plain + 0.2 * spread)
+        torch.testing.assert_close(parts["unsmoothed_loss"], plain)
+    with pytest.raises(ValueError, match="label_smoothing=2 is a share"):
+        GeneratorTask([], label_smoothing=2)
+
+
 def test_the_soft_share_is_drawn_from_the_step():
     model = MegaDanceTokenizer(MegaDanceTokenizerConfig(**TINY_TOKENIZER)).train()
     task, batch = TokenizerTask([], soft_share=1.0), {"motion": torch.randn(4, 32, 147)}

@@ -314,15 +314,18 @@ class GeneratorTask(Task):
             segment. Not in the paper (section 3.3): the model then relies less on the codes so far and more on the music, overfits
             less on small data sets, and recovers from its own mistakes in generation. Noise of capture is something else: codes of a
             held or displaced body, several in a row, which `MotionCorruption` makes.
+        label_smoothing: share of each label that is spread over all codes (over the digits of each level with a factorised head).
+            Not in the paper: where dances are few, a model that knows them by heart is too sure on any other music.
         batch_size: segments per batch in evaluation.
     """
 
     segments: Any
     code_noise: float = 0.0
+    label_smoothing: float = 0.0
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        _require_shares(self, "code_noise")
+        _require_shares(self, "code_noise", "label_smoothing")
 
     def on_train_begin(self, model: nn.Module, segments: Any) -> None:
         """Set `generation_config.start_codes` from the training clips; genres that have none keep theirs."""
@@ -340,7 +343,14 @@ class GeneratorTask(Task):
             for name, codes in inputs.items():
                 replaced = draws.rand(rows, steps, device=device) < share
                 inputs[name] = torch.where(replaced, draws.randint(size, rows, steps, device=device), codes)
-        return _predict(model, batch, **inputs).loss, {}
+        output = _predict(model, batch, **inputs)
+        if not self.label_smoothing:
+            return output.loss, {}
+        head, smoothed = unwrapped(model).output_mlp, []
+        for part, logits in (("upper", output.upper_logits), ("lower", output.lower_logits)):
+            labels = batch.get(f"{part}_labels", batch[f"{part}_codes"])[:, 1:]
+            smoothed.append(head.cross_entropy(logits[:, :-1], labels, self.label_smoothing).mean())
+        return sum(smoothed), {"unsmoothed_loss": output.loss}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Cross-entropy (sum of both streams) on held-out segments: with their own music, another segment's, and none."""
