@@ -62,7 +62,9 @@ _ROOT_SMOOTHING, _ROOT_MEMORY = 0.07, 2.0  # seconds
 _EASE = 0.27  # seconds in which a correction ends after a contact
 _LONGEST_SLIDE = 0.12  # metres of steady sliding within a contact that are taken away
 _LARGEST_CORRECTION = 0.15  # metres
-_SWING_SPEED, _SWING_HEIGHT = (0.4, 0.8), 0.04  # m/s from which on, and at which, a moving foot is lifted this high
+# m/s from which on, and at which, a moving foot is lifted this high. Of captured feet at .5 m/s a quarter is below 4 cm, half below 5.7;
+# decoded ones, whose lift the codes flatten, are at 2 and 3.5.
+_SWING_SPEED, _SWING_HEIGHT = (0.4, 0.8), 0.05
 # Share of a leg's length up to which corrections may stretch it freely, and at all: a knee near the end of its range pops.
 _SOFT_REACH, _FULL_REACH = 0.95, 0.985
 
