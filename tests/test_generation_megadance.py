@@ -98,9 +98,10 @@ def test_every_code_is_what_a_fresh_forward_of_its_window_says(mode, lookahead):
     assert len(upper.unique()) > 3  # it would be easy to be right on a frozen dance
 
 
+@pytest.mark.parametrize("tempo", ["free", "steady"])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_rhythm_is_read_from_the_whole_song(mode):
-    model = tiny_model(rhythm_size=8, rhythm_layers=3, music_columns=[32, 33], music_to_codes=True)
+def test_the_rhythm_is_read_from_the_whole_song(mode, tempo):
+    model = tiny_model(rhythm_size=8, rhythm_layers=3, rhythm_tempo=tempo, music_columns=[32, 33], music_to_codes=True)
     features, codes = song(15), start()
     whole = model.model.encode_rhythm(features[:, : 15 * 8])
     upper, lower = codes["upper_codes"], codes["lower_codes"]
@@ -116,8 +117,9 @@ def test_the_rhythm_is_read_from_the_whole_song(mode):
     assert len(upper.unique()) > 3
 
 
-def test_rhythm_does_not_hear_the_padding():
-    model = tiny_model(rhythm_size=8, rhythm_layers=3, music_columns=[], music_to_codes=True)
+@pytest.mark.parametrize("tempo", ["free", "steady"])
+def test_rhythm_does_not_hear_the_padding(tempo):
+    model = tiny_model(rhythm_size=8, rhythm_layers=3, rhythm_tempo=tempo, music_columns=[], music_to_codes=True)
     features, codes = song(14, batch=2), start(2)
     mask = torch.ones(features.shape[:2])
     mask[1, 9 * 8 :] = 0
