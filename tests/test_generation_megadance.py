@@ -117,6 +117,20 @@ def test_the_rhythm_is_read_from_the_whole_song(mode, tempo):
     assert len(upper.unique()) > 3
 
 
+def test_an_excerpt_can_be_given_the_rhythm_of_its_song():
+    model = tiny_model(rhythm_size=8, rhythm_layers=3, music_columns=[], music_to_codes=True)
+    features, codes = song(30), start()
+    rhythm = model.model.encode_rhythm(features)
+    piece = slice(8 * 9, 8 * 20)
+    with torch.no_grad():
+        logits = model(features[:, piece][:, :16], *codes.values(), MIXED, rhythm=rhythm[:, piece][:, :16]).upper_logits
+    options = {"do_sample": True, "max_new_tokens": 1, "output_logits": True, "num_return_sequences": 2, **codes}
+    options["genre_ids"] = MIXED
+    found = model.generate(features[:, piece], rhythm=rhythm[:, piece], **options).upper_logits
+    torch.testing.assert_close(found, logits.repeat_interleave(2, 0))
+    assert not torch.allclose(model.generate(features[:, piece], **options).upper_logits, found)
+
+
 @pytest.mark.parametrize("tempo", ["free", "steady"])
 def test_rhythm_does_not_hear_the_padding(tempo):
     model = tiny_model(rhythm_size=8, rhythm_layers=3, rhythm_tempo=tempo, music_columns=[], music_to_codes=True)
