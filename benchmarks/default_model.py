@@ -60,10 +60,12 @@ LINE = 22  # pixels of a row of the sheet that hold its text
 
 @dataclass
 class Song:
-    """A piece of a song: music features (T, 35), and its beats in frames."""
+    """A piece of a song: music features (S, 35) of all of it, first and number of frames, and the piece's beats in frames."""
 
     name: str
-    features: np.ndarray
+    music: np.ndarray
+    start: int
+    frames: int
     beats: np.ndarray
 
 
@@ -83,16 +85,16 @@ def find_songs(paths: Sequence[str], split: str) -> list[Any]:
 def read_song(song: Any, pipe: MusicToDancePipeline, start: float, duration: float | None) -> Song:
     """Its whole codes: up to 7 frames at the end are left out, as in an evaluation."""
     if isinstance(song, Path):
-        inputs = pipe.preprocess(song, start=start, duration=duration)["inputs"]
-        frames = inputs["num_frames"][0] // FRAMES_PER_CODE * FRAMES_PER_CODE
-        features = np.asarray(inputs["input_features"][0], dtype=np.float32)[:frames]
-        return Song(song.stem, features, np.flatnonzero(features[:, BEAT] > 0.5))
-    grid = known_beats(song)
+        name, music = song.stem, pipe.processor.feature_extractor.listen(song)
+        beats = np.flatnonzero(music[:, BEAT] > 0.5)
+    else:
+        grid = known_beats(song)
+        name, music, beats = song.id, song.input_features, feature_beats(song) if grid is None else grid
     first = round(start * MOTION_FPS)
-    frames = len(song) - first if duration is None else min(len(song) - first, round(duration * MOTION_FPS))
-    last = first + frames // FRAMES_PER_CODE * FRAMES_PER_CODE
-    beats = (feature_beats(song) if grid is None else grid) - first
-    return Song(song.id, song.input_features[first:last], beats[(beats >= 0) & (beats < last - first)])
+    frames = len(music) - first if duration is None else min(len(music) - first, round(duration * MOTION_FPS))
+    frames = frames // FRAMES_PER_CODE * FRAMES_PER_CODE
+    beats = beats - first
+    return Song(name, music, first, frames, beats[(beats >= 0) & (beats < frames)])
 
 
 def measure(dance: Dance, beats: np.ndarray) -> dict[str, float | None]:
@@ -187,7 +189,7 @@ def main(argv: list[str] | None = None) -> dict:
     report |= {"seeds": arguments.seeds, "dances": len(songs) * arguments.seeds, "genres": {}}
     rows = []
     for genre in genres:
-        requests: list[Request] = [(index, song.features, genre) for index, song in enumerate(songs)]
+        requests = [Request(index, song.music, genre, song.start, song.frames) for index, song in enumerate(songs)]
         began = time.perf_counter()
         made = Dancer(pipe, arguments.seeds, arguments.seed)(genre, requests)
         seconds = (time.perf_counter() - began) / sum(len(dance.joints) / MOTION_FPS for dance in made)

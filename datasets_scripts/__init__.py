@@ -4,10 +4,12 @@ Declared here, apart from their modules, so that `megadance prepare --help` impo
 """
 
 from megadance_hf.data.sources import Option, Source
+from megadance_hf.modeling.genres_megadance import AISTPP_GENRES, FINEDANCE_GENRES
 
 FINEDANCE = Source(
     "FineDance, as downloaded or as the authors of MEGADance preprocess it",
     prepare="megadance_hf.datasets_scripts.finedance:prepare",
+    genres=FINEDANCE_GENRES,
     options=(
         Option(
             "layout",
@@ -38,18 +40,29 @@ FINEDANCE = Source(
 AISTPP = Source(
     "AIST++, as downloaded",
     prepare="megadance_hf.datasets_scripts.aistpp:prepare",
+    genres=AISTPP_GENRES,
     options=(Option("music", "where the songs are, if not in RAW/music", metavar="FOLDER"),),
 )
-BALLROOM = Source("waltz, rumba and cha-cha with their songs", prepare="megadance_hf.datasets_scripts.ballroom:prepare")
+BALLROOM = Source(
+    "waltz, rumba and cha-cha with their songs",
+    prepare="megadance_hf.datasets_scripts.ballroom:prepare",
+    genres=("chacha", "rumba", "waltz"),
+)
 BALLROOM2 = Source(
     "tango, rumba, cha-cha and salsa from marker data",
     prepare="megadance_hf.datasets_scripts.ballroom2:prepare",
+    genres=("waltz", "tango", "rumba", "chacha", "salsa"),
     options=(Option("waltz", "raw folder of ballroom, to add its waltz", metavar="FOLDER"),),
 )
-MOCAP = Source("dances without music", prepare="megadance_hf.datasets_scripts.mocap:prepare")
+MOCAP = Source(
+    "dances without music",
+    prepare="megadance_hf.datasets_scripts.mocap:prepare",
+    genres=("modern_dance", "walk"),
+)
 SYNTHETIC = Source(
     "composed songs and choreographed dances; needs no download",
     prepare="megadance_hf.datasets_scripts.synthetic:prepare",
+    genres=("bounce", "march", "reach", "sidestep", "sway"),
     has_raw=False,
     options=(
         Option("clips", "how many (default 80)", kind=int, minimum=1, default=80),

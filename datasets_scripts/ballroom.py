@@ -19,7 +19,9 @@ from megadance_hf.data.songs import music_features
 from megadance_hf.modeling.errors_megadance import reading, short
 from megadance_hf.motion.safe_files import load_npz
 
-GENRES = ("chacha", "rumba", "waltz")
+from . import BALLROOM
+
+GENRES = BALLROOM.genres
 # Train songs held out for early stopping. The raw folder has no validation split; its test split stays as it is. One waltz at each of
 # the two tempi (87 and 84 BPM) and the shortest rumba that starts on a downbeat; cha-cha has only one paired train song.
 VALIDATION = ("rumba_3", "waltz_21", "waltz_25")

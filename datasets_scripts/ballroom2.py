@@ -23,9 +23,9 @@ from megadance_hf.data.raw_files import is_clip_name, read_names, read_records
 from megadance_hf.data.songs import add_excerpt
 from megadance_hf.modeling.clean_up_megadance import clean_motion
 
-from . import ballroom
+from . import BALLROOM2, ballroom
 
-GENRES = ("waltz", "tango", "rumba", "chacha", "salsa")
+GENRES = BALLROOM2.genres
 SPLIT_FILES = {"train": "train", "val": "validation", "val_new_song": "new_song", "test": "test"}
 CHOREONET, CMU = "ChoreoNet", "CMU Graphics Lab Motion Capture Database"
 LICENCES = {CHOREONET: ballroom.LICENCE, CMU: "free for all uses, but the data itself may not be resold"}

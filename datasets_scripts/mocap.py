@@ -13,9 +13,11 @@ from megadance_hf.data.card import Card
 from megadance_hf.data.clip import Clip
 from megadance_hf.data.preparation import RawClip, Report, prepare_clips
 from megadance_hf.data.raw_files import read_records
-from megadance_hf.datasets_scripts.ballroom import read_motion
 
-GENRES = ("modern_dance", "walk")
+from . import MOCAP
+from .ballroom import read_motion
+
+GENRES = MOCAP.genres
 # Takes of the same or similar phrases, which must never be divided between splits.
 GROUPS = (
     ("cmu_05_09", "cmu_05_10"),

@@ -34,6 +34,7 @@ from .arguments_megadance import (
     seed_number,
 )
 from .backends_megadance import check_backend
+from .configuration_megadance import RHYTHM_SIZE
 from .errors_megadance import short
 from .forks_megadance import warn_after_fork
 from .progress_megadance import progress_bar
@@ -101,6 +102,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         progress: bool | Callable[[int, int], None] = False,
         num_frames: Sequence[int] | torch.Tensor | None = None,
+        rhythm: torch.Tensor | None = None,
         backend: str = "auto",
         **kwargs,
     ) -> MegaDanceGenerateOutput:
@@ -132,6 +134,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
             num_frames: [batch], frames of each item's own music, as the processor counts them: the last code may end after
                 them. They go into the output, by which `processor.batch_decode` cuts the dances; where there is no
                 `attention_mask`, they say how long the items are.
+            rhythm: [batch, frames, 4], beat and bar of these frames as `model.encode_rhythm` reads them from the whole song, where
+                `input_features` are an excerpt; read from these when None. Without meaning for a model without rhythm encoder.
             backend: what computes: "torch" is the modules, "auto" the fastest registered way that pays, other names as they were
                 registered (`backends_megadance.py`): "stacked" and "cpu" of `megadance_hf`.
             kwargs: fields of the generation configuration: do_sample, temperature, top_k (0: no limit), top_p,
@@ -168,6 +172,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
         need_codes(genre_ids=genre_ids, upper_codes=upper_codes, lower_codes=lower_codes)
         if attention_mask is not None:
             need_tensors("", attention_mask=attention_mask)
+        if rhythm is not None:
+            need_tensors("", rhythm=rhythm)
+            if rhythm.shape != (*input_features.shape[:2], RHYTHM_SIZE):
+                raise ValueError(
+                    f"rhythm has shape {tuple(rhythm.shape)}; input_features needs {(*input_features.shape[:2], RHYTHM_SIZE)}"
+                )
         check_helpers(logits_processor, stopping_criteria, streamer, progress)
         if not torch.isfinite(input_features).all():
             raise ValueError("input_features has NaN or infinite numbers: make the features again")
@@ -199,8 +209,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
             )
 
         # beat and bar are read from each whole song: a window alone tells less
-        in_music = torch.arange(features.shape[1], device=device) < lengths[:, None] * step
-        music = self.base_model.encode_music(features, self.base_model.encode_rhythm(features, in_music))
+        if rhythm is None:
+            in_music = torch.arange(features.shape[1], device=device) < lengths[:, None] * step
+            rhythm = self.base_model.encode_rhythm(features, in_music)
+        else:
+            rhythm = rhythm.to(device)[:, : features.shape[1]].repeat_interleave(copies, 0)
+        music = self.base_model.encode_music(features, rhythm)
         total = _most_codes(generation_config, known, int(lengths.max()))
         lengths = lengths.clamp(max=total)
         criteria = list(stopping_criteria or ())

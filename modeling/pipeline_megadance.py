@@ -565,7 +565,7 @@ _POSTPROCESS = {"floor", "clean"}
 _GENERATE = {"seed", "generator", "num", "mode", "progress", "backend"}
 _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
 _OPTIONS = _PREPROCESS | _POSTPROCESS | _GENERATE
-_MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "upper_codes", "lower_codes"}
+_MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "rhythm", "upper_codes", "lower_codes"}
 _NO_OUTPUT = {"output_scores", "output_logits", "return_dict_in_generate"}
 
 

@@ -32,29 +32,47 @@ _BLOCK = 8  # frames in which tempo and phase are constant
 _TEMPO_MEMORY, _PHASE_MEMORY = 450, 150
 
 
+_FEW_BLOCKS = 256  # up to so many a matrix smooths faster than a Fourier transform
+
+
 def _smooth(values: torch.Tensor, weights: torch.Tensor, memory: float) -> torch.Tensor:
-    """Weighted mean over time, [..., batch, n, blocks] and [batch, 1, blocks], with Gaussian weights; `memory` in frames."""
-    blocks = values.shape[-1]
-    offsets = torch.arange(2 * blocks, dtype=values.dtype, device=values.device)
-    offsets = torch.minimum(offsets, 2 * blocks - offsets)  # on a circle that is long enough for nothing to meet
-    kernel = torch.fft.rfft((offsets * _BLOCK / memory).square().div(-2).exp())
+    """Weighted mean over time, [batch, blocks, n] and [batch, blocks], with Gaussian weights; `memory` in frames."""
+    blocks = weights.shape[1]
+    distances = torch.arange(2 * blocks, dtype=weights.dtype, device=weights.device)
+    distances = torch.minimum(distances, 2 * blocks - distances)  # on a circle that is long enough for nothing to meet
+    kernel = (distances * _BLOCK / memory).square().div(-2).exp()
+    if blocks <= _FEW_BLOCKS:
+        index = torch.arange(blocks, device=weights.device)
+        matrix = kernel[(index[:, None] - index).abs()] * weights[:, None]
+        return matrix / matrix.sum(-1, keepdim=True).clamp(min=1e-9) @ values
+    transform = torch.fft.rfft(kernel)
     sums, total = (
-        torch.fft.irfft(torch.fft.rfft(rows, 2 * blocks) * kernel, 2 * blocks)[..., :blocks]
-        for rows in (values * weights, weights)
+        torch.fft.irfft(torch.fft.rfft(rows.mT, 2 * blocks) * transform, 2 * blocks)[..., :blocks].mT.contiguous()
+        for rows in (values * weights[..., None], weights[..., None])
     )
     return sums / total.clamp(min=1e-9)
 
 
 def _standing(vectors: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Vectors [batch, blocks, frames] seen from rates at which they may turn (per frame, (n,)): means of blocks [batch, n, blocks].
+    """Vectors [batch, blocks, frames] seen from rates at which they may turn (per frame, (n,)): means of blocks [batch, blocks, n].
 
     Those that turn at a rate stand still when seen from it.
     """
-    blocks, frames = (torch.arange(size, dtype=turns.dtype, device=turns.device) for size in vectors.shape[1:])
-    one = torch.ones((), dtype=turns.dtype, device=turns.device)
-    means = vectors @ torch.polar(one, -2 * math.pi * frames[:, None] * turns) / _BLOCK
-    back = torch.polar(one, -2 * math.pi * _BLOCK * blocks[:, None] * turns)
-    return (means * back).mT
+    blocks, frames = vectors.shape[1:]
+
+    def back(first: int, last: int, step: int) -> torch.Tensor:
+        angles = -2 * math.pi * torch.arange(first, last, step, dtype=turns.dtype, device=turns.device)[:, None] * turns
+        return torch.polar(torch.ones_like(angles), angles)
+
+    # every block's is the product of that of a group of sixteen blocks and that within the group: far fewer sines
+    group = 16 * frames
+    turned = (back(0, blocks * frames, group)[:, None] * back(0, group, frames)).flatten(0, 1)[:blocks]
+    return vectors @ back(0, frames, 1) / frames * turned
+
+
+def _length(vectors: torch.Tensor) -> torch.Tensor:
+    """`vectors.abs()`, in half the time: nothing is so large that its square would be too large."""
+    return torch.addcmul(vectors.real.square(), vectors.imag, vectors.imag).sqrt()
 
 
 def steady_rhythm(rhythm: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -68,27 +86,29 @@ def steady_rhythm(rhythm: torch.Tensor, mask: torch.Tensor | None = None) -> tor
     music = rhythm.new_ones(rhythm.shape[:2]) if mask is None else mask.to(rhythm)
     padded = F.pad(torch.cat((rhythm * music[..., None], music[..., None]), -1).double(), (0, 0, 0, -frames % _BLOCK))
     padded = padded.unflatten(1, (-1, _BLOCK))
-    beat, bar = torch.view_as_complex(padded[..., :4].unflatten(-1, (2, 2)).contiguous()).unbind(-1)
-    weights = padded[..., 4].mean(-1)[:, None]  # [batch, 1, blocks]
+    weights = padded[..., 4].mean(-1)  # [batch, blocks]
+    # means over the music of a block, so that half a block of it counts half
+    vectors = padded[..., :4] / weights.clamp(min=1 / _BLOCK)[..., None, None]
+    beat, bar = torch.view_as_complex(vectors.unflatten(-1, (2, 2)).contiguous()).unbind(-1)
     tempos = _TEMPOS.to(rhythm.device)
     time = torch.arange(beat.shape[1] * _BLOCK, dtype=tempos.dtype, device=rhythm.device).view(beat.shape[1:])
 
     def phases(vectors: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-        # means over the music of a block, so that half a block of it counts half
-        parts = torch.view_as_real(_standing(vectors, turns) / weights.clamp(min=1 / _BLOCK)).movedim(-1, 0)
-        return torch.complex(*_smooth(parts, weights, _PHASE_MEMORY))
+        parts = torch.view_as_real(_standing(vectors, turns)).flatten(-2)
+        return torch.view_as_complex(_smooth(parts, weights, _PHASE_MEMORY).unflatten(-1, (-1, 2)))
 
     beats = phases(beat, tempos)
-    best, result = torch.full_like(weights[:, 0, 0], -1), None
+    beat_lengths = _length(beats)
+    best, result = torch.full_like(weights[:, 0], -1), None
     for number in _BEATS_PER_BAR:
         bars = phases(bar, tempos / number)
-        evenness, index = _smooth(beats.abs() + bars.abs(), weights, _TEMPO_MEMORY).max(1)  # [batch, blocks]
+        evenness, index = _smooth(beat_lengths + _length(bars), weights, _TEMPO_MEMORY).max(-1)  # [batch, blocks]
         angles = 2 * math.pi * tempos[index][..., None] * time
         lines = [
-            phase.gather(1, index[:, None])[:, 0, :, None] * torch.polar(torch.ones_like(angles), angles / part)
+            phase.gather(-1, index[..., None]) * torch.polar(torch.ones_like(angles), angles / part)
             for phase, part in ((beats, 1), (bars, number))
         ]
-        found, total = torch.stack(lines, dim=-1), (evenness * weights[:, 0]).sum(1)
+        found, total = torch.stack(lines, dim=-1), (evenness * weights).sum(1)
         result = found if result is None else torch.where((total > best)[:, None, None, None], found, result)
         best = torch.maximum(best, total)
     assert result is not None

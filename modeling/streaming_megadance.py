@@ -13,8 +13,9 @@ missing, in three places:
 - Features (`LiveMusic`). With every code step, the features of the last three seconds are computed again and replace the former
   ones, except near their left edge. Beats are tracked in the last twenty seconds and an expected continuation, which repeats the
   onsets of one rhythmic period ago.
-- Beat and bar (`steady_phase`). The rhythm encoder looks eight seconds ahead, so the newest frames are uncertain. Phase grows
-  linearly, so a straight line through the last twenty seconds is better than the newest frames themselves.
+- Beat and bar (`live_rhythm`). The rhythm encoder looks eight seconds ahead, so the newest frames are uncertain. Phase grows
+  linearly, so a straight line through the last twenty seconds is better than the newest frames themselves. With
+  `rhythm_tempo="steady"` the tempo is fitted to these twenty seconds, not to the song, and kept on in what is expected.
 - Future codes (`CodeStream.foresee`). A frame is decoded from its own code and several later ones; without these it is off by ten
   centimetres. So the generator continues with the expected music, its state is restored, and the foreseen codes are decoded after
   the final ones. It uses the random numbers of the final codes: where the music meets the expectation, the dance does.
@@ -62,6 +63,7 @@ from .music_features_megadance import (
     sound_library,
     track_beats,
 )
+from .rhythm_megadance import steady_rhythm
 from .sound_files_megadance import check_rate
 
 GUESS_CODES = 4  # default number of codes that are foreseen
@@ -190,6 +192,28 @@ def expected_rows(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 # --- beat and bar ----------------------------------------------------------------------------------------------------
+
+
+def live_rhythm(model: Any, rows: Tensor, frames: int) -> Tensor | None:
+    """Beat and bar of live music, [n, 4] as those of `encode_rhythm`; None for a model without rhythm encoder.
+
+    Args:
+        model: a `MegaDanceForMotionGeneration`.
+        rows: [n, features] of the last seconds and those that are expected.
+        frames: number of the former, whole code steps. With `rhythm_tempo="steady"` they alone are fitted (`steady_rhythm`); the encoder
+            hears the expected ones too, and beat and bar go on in them at the last tempo.
+    """
+    rhythm = model.base_model.read_rhythm(rows[None])
+    if rhythm is None:
+        return None
+    if model.config.rhythm_tempo == "free":
+        return steady_phase(rhythm[0].float(), frames)
+    steady = steady_rhythm(rhythm[:, :frames].float())[0]
+    beat_and_bar = torch.view_as_complex(steady.double().unflatten(-1, (2, 2)).contiguous())
+    last, turns = beat_and_bar[-1], (beat_and_bar[-1] * beat_and_bar[-2].conj()).angle()
+    after = torch.arange(1, len(rows) - frames + 1, dtype=turns.dtype, device=turns.device)[:, None]
+    line = last * torch.polar(torch.ones_like(after), after * turns)
+    return torch.cat((steady, torch.view_as_real(line).flatten(1).to(steady)))
 
 
 def steady_phase(rhythm: Tensor, frames: int) -> Tensor:
@@ -484,9 +508,9 @@ class DanceStream:
         while music.ready():
             music.advance()
         rows = torch.from_numpy(music.with_expected(_EXPECTED_ROWS)).to(self.model.device)
-        rhythm = self.model.base_model.encode_rhythm(rows[None])
+        rhythm = live_rhythm(self.model, rows, len(music.rows))
         piece = slice(0, (1 + self._ahead) * self._step)
-        codes = self._codes.foresee([(rows[piece], None if rhythm is None else rhythm[0, piece])] * 2)
+        codes = self._codes.foresee([(rows[piece], None if rhythm is None else rhythm[piece])] * 2)
         PoseStream(self._poses.tokenizer, self._poses.floor, self._poses.clean).push(codes, self._step)
 
     def push(self, block: Any) -> Iterator[DanceChunk]:
@@ -546,9 +570,7 @@ class DanceStream:
         music, steps = self._music, self._music.steps
         expected = max(_EXPECTED_ROWS, (guesses + 1) * self._step)
         rows = torch.from_numpy(music.with_expected(expected)).to(self.model.device)
-        rhythm = self.model.base_model.encode_rhythm(rows[None])
-        if rhythm is not None:
-            rhythm = steady_phase(rhythm[0].float(), len(music.rows))
+        rhythm = live_rhythm(self.model, rows, len(music.rows))
 
         def music_for(index: int) -> tuple[Tensor, Tensor | None]:
             """The features and the rhythm that code `index` is predicted from."""

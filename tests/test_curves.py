@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import GENRES, noisy_song, save_tiny_model
+from helpers import GENRES, noisy_song, save_tiny_model, tiny_generator
 
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.demo.curves import dance_curves, genre_curve, song_curves, speed_curve
@@ -47,9 +47,11 @@ def test_speed_is_that_of_the_joints():
     assert speed_curve(Motion(np.zeros((1, 24, 3)), np.zeros((1, 3)))).tolist() == [0.0]
 
 
-def test_genres_are_judged_by_the_model_s_own_probabilities(pipe, danced):
+@pytest.mark.parametrize("rhythm", [{}, {"rhythm_size": 8, "rhythm_layers": 2, "rhythm_tempo": "steady"}])
+def test_genres_are_judged_by_the_model_s_own_probabilities(pipe, danced, rhythm, monkeypatch):
     """Windows, batches and smoothing against the plain way: one window, one code after the other, one genre after the other."""
     dance, features = danced
+    monkeypatch.setattr(pipe, "model", tiny_generator(**rhythm))
     dance = dance[: 24 * 8]  # 24 codes are one window
     found = genre_curve(pipe, dance, features)
     motion = poses_to_motion(torch.from_numpy(dance.poses), torch.from_numpy(dance.translation))[None]

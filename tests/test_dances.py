@@ -1,5 +1,7 @@
 """Excerpts of songs, and the dances that are generated to them in batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,32 @@ def test_dances_are_fixed_by_key_and_seed_alone(pipe, excerpts):
         np.testing.assert_array_equal(one.poses, other.poses)
     for dancer, key in ((Dancer(pipe, 2, 6), "right"), (Dancer(pipe, 2, 5), "forced")):
         assert not np.array_equal(dancer(key, requests)[0].poses, first[0].poses)
+
+
+@pytest.mark.parametrize("tempo", ["free", "steady"])
+def test_excerpts_are_heard_with_their_whole_song(pipe, tempo, monkeypatch):
+    """The twin: a window of the whole song, one excerpt and one code after the other."""
+    model = tiny_generator(rhythm_size=8, rhythm_layers=3, rhythm_tempo=tempo, music_columns=[], music_to_codes=True)
+    model.generation_config.do_sample = False
+    monkeypatch.setattr(pipe, "model", model)
+    found = excerpts_of([song(0, 301), song(1, 260, 0.7, "rumba")], 96, 80)
+    assert [item.start for item in found] == [0, 80, 160, 0, 80, 160]
+    made = Dancer(pipe, 1, 0)("right", dances.own_music(found))
+    alone = Dancer(pipe, 1, 0)("right", [replace(r, music=r.input_features, start=0) for r in dances.own_music(found)])
+    for item, dance in zip(found, made, strict=True):
+        whole = torch.from_numpy(item.song.input_features[None, : len(item.song) // 8 * 8])
+        piece = slice(item.start, item.start + 96)
+        with torch.no_grad():
+            rhythm = model.model.encode_rhythm(whole)[:, piece]
+            genre = torch.tensor([pipe.processor.genre_id(item.clip.genre)])
+            codes = [torch.from_numpy(stream[None, :1]) for stream in dance.codes]
+            for index in range(1, 12):
+                output = model(whole[:, piece][:, : 8 * index], *codes, genre, rhythm=rhythm[:, : 8 * index])
+                new = [logits[:, -1:].argmax(-1) for logits in (output.upper_logits, output.lower_logits)]
+                codes = [torch.cat(pair, 1) for pair in zip(codes, new, strict=True)]
+        for stream, expected in zip(dance.codes, codes, strict=True):
+            np.testing.assert_array_equal(stream, expected[0])
+    assert any(not np.array_equal(one.codes[0], other.codes[0]) for one, other in zip(made, alone, strict=True))
 
 
 def test_batches_are_no_larger_than_allowed(pipe, excerpts, monkeypatch):
@@ -125,20 +153,24 @@ def test_wrong_music_is_cut_where_the_excerpt_is():
     whole = [song(0, 300, 0.4), song(1, 300, 0.6)]
     excerpts = [excerpts_of([clip], 96, 48)[2] for clip in whole]
     shifted = dances.wrong_music(excerpts, [1, 0], "shifted", np.zeros(35))
-    np.testing.assert_array_equal(shifted[0][1], whole[0].input_features[96 - 18 : 192 - 18])
+    np.testing.assert_array_equal(shifted[0].input_features, whole[0].input_features[96 - 18 : 192 - 18])
     swapped = dances.wrong_music(excerpts, [1, None], "swapped", np.zeros(35))
-    assert [wish[0] for wish in swapped] == [0]
-    np.testing.assert_array_equal(swapped[0][1], whole[1].input_features[96:192])
-    assert swapped[0][2] == "waltz"
+    assert [wish.excerpt for wish in swapped] == [0]
+    np.testing.assert_array_equal(swapped[0].input_features, whole[1].input_features[96:192])
+    assert swapped[0].genre == "waltz"
 
 
 def test_wrong_genres_are_four_others_drawn_once():
     excerpts = [Excerpt(song(n, genre="g0"), song(n)) for n in range(30)]
     names = [f"g{n}" for n in range(9)]
     requests = dances.wrong_genres(excerpts, names, 0)
-    by_excerpt = [{genre for index, _, genre in requests if index == n} for n in range(30)]
+    by_excerpt = [{request.genre for request in requests if request.excerpt == n} for n in range(30)]
     assert all(len(genres) == 4 and "g0" not in genres for genres in by_excerpt)
     assert set.union(*by_excerpt) == set(names[1:]) and len(set(map(frozenset, by_excerpt))) > 10
     again = dances.wrong_genres(excerpts, names, 0)
-    assert [w[2] for w in again] == [w[2] for w in requests] != [w[2] for w in dances.wrong_genres(excerpts, names, 1)]
-    assert {genre for _, _, genre in dances.wrong_genres(excerpts[:1], ["g0", "g1", "g2"], 0)} == {"g1", "g2"}
+    drawn = [
+        [request.genre for request in found] for found in (again, requests, dances.wrong_genres(excerpts, names, 1))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    few = dances.wrong_genres(excerpts[:1], ["g0", "g1", "g2"], 0)
+    assert {request.genre for request in few} == {"g1", "g2"}

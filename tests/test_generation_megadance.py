@@ -98,9 +98,10 @@ def test_every_code_is_what_a_fresh_forward_of_its_window_says(mode, lookahead):
     assert len(upper.unique()) > 3  # it would be easy to be right on a frozen dance
 
 
+@pytest.mark.parametrize("tempo", ["free", "steady"])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_rhythm_is_read_from_the_whole_song(mode):
-    model = tiny_model(rhythm_size=8, rhythm_layers=3, music_columns=[32, 33], music_to_codes=True)
+def test_the_rhythm_is_read_from_the_whole_song(mode, tempo):
+    model = tiny_model(rhythm_size=8, rhythm_layers=3, rhythm_tempo=tempo, music_columns=[32, 33], music_to_codes=True)
     features, codes = song(15), start()
     whole = model.model.encode_rhythm(features[:, : 15 * 8])
     upper, lower = codes["upper_codes"], codes["lower_codes"]
@@ -116,8 +117,23 @@ def test_the_rhythm_is_read_from_the_whole_song(mode):
     assert len(upper.unique()) > 3
 
 
-def test_rhythm_does_not_hear_the_padding():
+def test_an_excerpt_can_be_given_the_rhythm_of_its_song():
     model = tiny_model(rhythm_size=8, rhythm_layers=3, music_columns=[], music_to_codes=True)
+    features, codes = song(30), start()
+    rhythm = model.model.encode_rhythm(features)
+    piece = slice(8 * 9, 8 * 20)
+    with torch.no_grad():
+        logits = model(features[:, piece][:, :16], *codes.values(), MIXED, rhythm=rhythm[:, piece][:, :16]).upper_logits
+    options = {"do_sample": True, "max_new_tokens": 1, "output_logits": True, "num_return_sequences": 2, **codes}
+    options["genre_ids"] = MIXED
+    found = model.generate(features[:, piece], rhythm=rhythm[:, piece], **options).upper_logits
+    torch.testing.assert_close(found, logits.repeat_interleave(2, 0))
+    assert not torch.allclose(model.generate(features[:, piece], **options).upper_logits, found)
+
+
+@pytest.mark.parametrize("tempo", ["free", "steady"])
+def test_rhythm_does_not_hear_the_padding(tempo):
+    model = tiny_model(rhythm_size=8, rhythm_layers=3, rhythm_tempo=tempo, music_columns=[], music_to_codes=True)
     features, codes = song(14, batch=2), start(2)
     mask = torch.ones(features.shape[:2])
     mask[1, 9 * 8 :] = 0

@@ -165,7 +165,8 @@ def test_a_trained_and_pushed_model_works_without_the_package(hub, bare, tmp_pat
     from runs import generator_run, tokenizer_run
 
     tokenizer_run(tmp_path / "run" / "tokenizer", epochs=1)
-    model = generator_run(tmp_path / "run", epochs=1, batch_size=4)[1].eval()
+    rhythm = {"rhythm_size": 8, "rhythm_layers": 2, "rhythm_tempo": "steady"}
+    model = generator_run(tmp_path / "run", epochs=1, batch_size=4, model=rhythm)[1].eval()
     MegaDanceFeatureExtractor().save_pretrained(tmp_path / "run")
     steps = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     assert steps >= 2

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megadance_hf.modeling import rhythm_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, RhythmEncoder, phase_vectors, steady_rhythm
 
@@ -102,6 +103,14 @@ def test_the_rest_of_a_song_tells_where_the_encoder_errs(number):
     assert phase_errors(steady, true).max() < 0.05
     lengths = steady[:, :2].norm(dim=-1)
     assert lengths[245] < lengths[700] - 0.2, "shorter where there is little agreement"
+
+
+@pytest.mark.parametrize("frames", [5, 8, 61, 900])
+def test_a_matrix_smooths_as_a_fourier_transform_does(frames, monkeypatch):
+    rhythm, mask = torch.randn(2, frames, 4), torch.arange(frames) < torch.tensor([[frames], [frames - 3]])
+    expected = steady_rhythm(rhythm, mask)
+    monkeypatch.setattr(rhythm_megadance, "_FEW_BLOCKS", 0)
+    torch.testing.assert_close(steady_rhythm(rhythm, mask), expected, rtol=0, atol=1e-6)
 
 
 def test_a_tempo_may_change_slowly_and_songs_of_a_batch_are_read_alone():

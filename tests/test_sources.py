@@ -199,6 +199,7 @@ def test_options_are_those_of_the_function(name):
     expected = {"out", "options", *(["raw"] if found.source.has_raw else [])}  # `options` are those of `prepare_clips`:
     assert {"num_proc", "progress", "jumps"} <= set(inspect.signature(prepare_clips).parameters)
     assert set(parameters) == expected | {option.name for option in found.source.options}
+    assert found.source.genres == tuple(sys.modules[prepare.__module__].GENRES)
     for option in found.source.options:
         assert option.default == parameters[option.name].default
         kinds = typing.get_args(hints[option.name])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import click_song, noisy_song, save_tiny_model, tiny_generator, tiny_tokenizer, write_song
 
+from megadance_hf.modeling import streaming_megadance
 from megadance_hf.modeling.audio_megadance import AudioError, load_audio
 from megadance_hf.modeling.clean_up_megadance import CleanUpStream
 from megadance_hf.modeling.codecs_megadance import decoder_reach
@@ -16,13 +17,14 @@ from megadance_hf.modeling.generation_megadance import MegaDanceGenerateOutput
 from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.music_features_megadance import BEAT, CHROMA, MFCC, ONSET_ENVELOPE, music_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
-from megadance_hf.modeling.rhythm_megadance import phase_vectors
+from megadance_hf.modeling.rhythm_megadance import phase_vectors, steady_rhythm
 from megadance_hf.modeling.streaming_megadance import (
     CodeStream,
     DanceStream,
     LiveMusic,
     PoseStream,
     expected_rows,
+    live_rhythm,
     steady_phase,
 )
 from megadance_hf.motion.motion import Motion
@@ -228,6 +230,32 @@ def test_phase_is_extrapolated_at_a_constant_rate():
     assert torch.equal(steady_phase(heard[:60], 60), heard[:60]), "too little to tell"
 
 
+def test_a_steady_tempo_goes_on_in_what_is_expected():
+    model = tiny_generator(**MODELS["rhythm"], rhythm_tempo="steady")
+    beats = torch.arange(664) / 30 * 97 / 60
+    true = phase_vectors(beats % 1, beats / 4 % 1)
+    heard = true + torch.randn(true.shape) * 0.3
+    heard[200:290, :2] *= -1  # the half beat for the beat
+    heard[600:] = torch.randn(64, 4)  # what was not heard at all has no influence
+    model.model.read_rhythm = lambda rows: heard[: rows.shape[1]][None]
+    for frames in (600, 72, 8):
+        rhythm = live_rhythm(model, torch.zeros(frames + 64, 35), frames)
+        expected = steady_rhythm(heard[None, :frames])[0]
+        torch.testing.assert_close(rhythm[:frames], expected, rtol=0, atol=0)
+        for _ in range(64):  # what the last frame but one turned by, again and again
+            turned = [torch.complex(*expected[:, part].T).to(torch.complex128) for part in (slice(0, 2), slice(2, 4))]
+            following = torch.stack([vector[-1] * vector[-1] / vector[-2] for vector in turned])
+            expected = torch.cat((expected, torch.view_as_real(following).flatten()[None].float()))
+        torch.testing.assert_close(rhythm, expected, rtol=0, atol=2e-3)
+        if frames == 600:
+            for part in (slice(0, 2), slice(2, 4)):
+                assert torch.cosine_similarity(rhythm[:, part], true[:, part], dim=-1).min() > 0.95
+    model.config.rhythm_tempo = "free"
+    rhythm = live_rhythm(model, torch.zeros(664, 35), 600)
+    torch.testing.assert_close(rhythm, steady_phase(heard, 600), rtol=0, atol=0)
+    assert live_rhythm(tiny_generator(), torch.zeros(72, 35), 8) is None
+
+
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -275,8 +303,9 @@ def test_silence_gets_a_dance(pipe):
     assert len(whole(pipe.stream([np.zeros(15360)], 15360, seed=0))) == 30
 
 
-def test_a_look_ahead_and_a_rhythm_encoder():
-    model, tokenizer, dances = tiny_generator(**MODELS["rhythm"]), tiny_tokenizer(), []
+@pytest.mark.parametrize("tempo", ["free", "steady"])
+def test_a_look_ahead_and_a_rhythm_encoder(tempo):
+    model, tokenizer, dances = tiny_generator(**MODELS["rhythm"], rhythm_tempo=tempo), tiny_tokenizer(), []
     for blocks in (1, 9):
         stream = DanceStream(model, tokenizer, MegaDanceFeatureExtractor(), 1, 15360, 0, do_sample=True)
         if blocks == 9:
@@ -284,6 +313,23 @@ def test_a_look_ahead_and_a_rhythm_encoder():
         chunks = [chunk for block in np.array_split(noisy_song(4.0), blocks) for chunk in stream.push(block)]
         dances.append(whole([*chunks, *stream.finish()]))
     assert len(dances[0]) == 120 and same(*dances)
+
+
+@torch.no_grad()
+def test_a_stream_fits_its_tempo_to_the_last_seconds(monkeypatch):
+    monkeypatch.setattr(streaming_megadance, "_HISTORY_ROWS", 120)
+    model, known, pieces = tiny_generator(**MODELS["rhythm"], rhythm_tempo="steady"), [], []
+    stream = DanceStream(model, tiny_tokenizer(), MegaDanceFeatureExtractor(), 1, 15360, 0, guess_codes=0, clean=False)
+    with_expected, extend = stream._music.with_expected, stream._codes.extend
+    stream._music.with_expected = lambda count: known.append(with_expected(count)) or known[-1]
+    stream._codes.extend = lambda features, rhythm: pieces.append(rhythm) or extend(features, rhythm)
+    for block in np.array_split(noisy_song(6.0), 9):
+        list(stream.push(block))
+    assert [len(rows) - 60 for rows in known] == [*range(8, 120, 8), *[120] * 8], "the past is bounded"
+    # the twin: everything that is known then, read and fitted anew; the first code is given
+    for rows, piece in zip(known[1:], pieces, strict=True):
+        read = model.model.read_rhythm(torch.from_numpy(rows)[None])[:, :-60]
+        torch.testing.assert_close(piece, steady_rhythm(read)[0, -16:], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

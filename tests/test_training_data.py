@@ -69,12 +69,15 @@ def test_only_the_genres_that_are_asked_for_in_their_order(tmp_path, capsys):
     data = read_data(folder, DataSettings(genres=[third, second]), validation=False)
     assert (ids(data.train), data.genres) == (["clip1", "clip2"], [third, second])
     assert "2 of 4 clips in train are of other genres and are left out" in capsys.readouterr().out
-    fewer = read_data(folder, DataSettings(genres=["polka", second]), needs_genre=True, validation=False)
+    fewer = read_data(folder, DataSettings(genres=["ShenYun", second.title()]), needs_genre=True, validation=False)
     assert (ids(fewer.train), fewer.genres) == (["clip1"], [second])
-    assert f"data.genres: {folder} has no polka\n" in capsys.readouterr().out
-    others = read_data(folder, DataSettings(genres=["polka", "jive"]), needs_genre=True, validation=False)
+    assert f"data.genres: {folder} has no ShenYun\n" in capsys.readouterr().out
+    others = read_data(folder, DataSettings(genres=["salsa", "Sway"]), needs_genre=True, validation=False)
     assert (ids(others.train), others.genres) == (["clip0", "clip1", "clip3"], list(GENRES))
-    assert f"data.genres: {folder} has no polka, jive; all of its genres are trained on" in capsys.readouterr().out
+    assert f"data.genres: {folder} has no salsa, sway; all of its genres are trained on" in capsys.readouterr().out
+    for name, near in (("polka", "genre='polka' is unknown: The genres"), ("ruumba", "did you mean 'rumba'")):
+        with pytest.raises(DataError, match=f"data.genres: neither {folder} nor a known source has it: .*{near}"):
+            read_data(folder, DataSettings(genres=[name, second]))
     for wrong in ([], [second, second]):
         with pytest.raises(ValueError, match="name at least one, each once"):
             DataSettings(genres=wrong)

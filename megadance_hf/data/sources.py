@@ -78,6 +78,8 @@ class Source:
         prepare: "package.module:function", imported when the source is chosen. It is called with `out` and `num_proc`, with `raw` and
             `jumps` ("leave_out" or "keep") if there is a raw folder, and with the options, all by keyword.
         options: what it takes besides.
+        genres: the genres that its data sets can have, as far as it knows them beforehand. Recipes may name them in `data.genres`
+            whatever the data; a name that neither the data nor any source has is taken for a slip.
         has_raw: whether it reads a raw folder; False where clips are computed.
     """
 
@@ -85,6 +87,7 @@ class Source:
     prepare: str
     options: tuple[Option, ...] = ()
     has_raw: bool = True
+    genres: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

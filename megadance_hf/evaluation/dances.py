@@ -94,8 +94,27 @@ def evenly(items: Sequence[Any], count: int | None) -> list[Any]:
     return [items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-# What a dancer is asked for: index of the excerpt, music features (T, 35), genre.
-Request = tuple[int, np.ndarray, str]
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a dancer is asked for.
+
+    Attributes:
+        excerpt: its index.
+        music: features (S, 35) of the whole song.
+        genre: to be danced.
+        start, frames: the piece of the music that is danced to; beat and bar are read from all of it.
+    """
+
+    excerpt: int
+    music: np.ndarray
+    genre: str
+    start: int
+    frames: int
+
+    @property
+    def input_features(self) -> np.ndarray:
+        """Features (`frames`, 35) of the piece."""
+        return self.music[self.start : self.start + self.frames]
 
 
 # --- right and wrong music and genres -----------------------------------------------------------------------------------
@@ -156,7 +175,10 @@ def other_songs(clips: Sequence[Clip], frames: Sequence[int]) -> list[int | None
 
 def own_music(excerpts: Sequence[Excerpt]) -> list[Request]:
     """Each excerpt with its own music and genre."""
-    return [(index, item.clip.input_features, item.clip.genre) for index, item in enumerate(excerpts)]
+    return [
+        Request(index, item.song.input_features, item.clip.genre, item.start, len(item.clip))
+        for index, item in enumerate(excerpts)
+    ]
 
 
 def wrong_music(
@@ -168,17 +190,17 @@ def wrong_music(
         if other is None and condition == "swapped":
             continue
         music = music_as(condition, item.song, None if other is None else excerpts[other].song, mean)
-        requests.append((index, np.ascontiguousarray(music[item.start : item.start + len(item.clip)]), item.clip.genre))
+        requests.append(Request(index, music, item.clip.genre, item.start, len(item.clip)))
     return requests
 
 
 def wrong_genres(excerpts: Sequence[Excerpt], genres: Sequence[str], seed: int) -> list[Request]:
     """Each excerpt with four other genres, drawn once per evaluation; with all others where there are no more."""
     generator, requests = np.random.default_rng((seed, 3)), []
-    for index, item in enumerate(excerpts):
-        others = [genre for genre in genres if genre != item.clip.genre]
+    for right in own_music(excerpts):
+        others = [genre for genre in genres if genre != right.genre]
         drawn = sorted(generator.permutation(len(others))[:WRONG_GENRES])
-        requests.extend((index, item.clip.input_features, others[number]) for number in drawn)
+        requests.extend(replace(right, genre=others[number]) for number in drawn)
     return requests
 
 
@@ -197,7 +219,8 @@ def decoded_dance(
 class Dancer:
     """Generates dances in batches; the same key and seed give the same dances, whatever else is evaluated.
 
-    They are as they were decoded, and `cleaned` of each is the same dance after the pipeline's clean-up.
+    They are as they were decoded, and `cleaned` of each is the same dance after the pipeline's clean-up. The rhythm encoder, if there is
+    one, reads the whole codes of the song that an excerpt is a piece of.
     """
 
     def __init__(self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None):
@@ -206,29 +229,35 @@ class Dancer:
     def __call__(self, key: str, requests: Sequence[Request]) -> list[Dance]:
         """`seeds` dances to each request, ordered by excerpt and seed."""
         jobs = [(request, number) for request in requests for number in range(self.seeds)]
-        jobs.sort(key=lambda job: -len(job[0][1]))  # stable: batches of nearly equal length
+        jobs.sort(key=lambda job: -job[0].frames)  # stable: batches of nearly equal length
         dances = []
         for first in range(0, len(jobs), DANCES_AT_ONCE):
             batch = jobs[first : first + DANCES_AT_ONCE]
             state = np.random.SeedSequence((self.seed, zlib.crc32(key.encode()), first)).generate_state(1)
             made = self._generate([job[0] for job in batch], int(state[0]))
-            for ((excerpt, _, genre), number), (codes, *versions) in zip(batch, made, strict=True):
-                dances.append(decoded_dance(excerpt, *versions, genre, number, codes))
+            for (request, number), (codes, *versions) in zip(batch, made, strict=True):
+                dances.append(decoded_dance(request.excerpt, *versions, request.genre, number, codes))
             self.progress(len(batch))
         return sorted(dances, key=lambda dance: (dance.excerpt, dance.seed))
 
     def _generate(self, requests: Sequence[Request], seed: int) -> list[tuple[Any, ...]]:
         """Codes of each dance, the dance as decoded, and cleaned."""
-        frames = [len(features) for _, features, _ in requests]
-        padded = np.stack([np.pad(f, ((0, max(frames) - len(f)), (0, 0)), mode="edge") for _, f, _ in requests])
+        pipe, frames = self.pipe, [request.frames for request in requests]
+
+        def padded(pieces: list[np.ndarray]) -> torch.Tensor:
+            return torch.from_numpy(
+                np.stack([np.pad(one, ((0, max(frames) - len(one)), (0, 0)), mode="edge") for one in pieces])
+            )
+
         mask = torch.arange(max(frames))[None] < torch.tensor(frames)[:, None]
-        pipe = self.pipe
+        rhythms = self._rhythms(requests)
         # the pipeline's own default: greedy decoding soon repeats itself
         sampling = {"do_sample": True} if pipe.model.generation_config.do_sample is None else {}
         outputs = pipe.model.generate(
-            torch.from_numpy(padded),
-            torch.tensor([pipe.processor.genre_id(genre) for _, _, genre in requests]),
+            padded([request.input_features for request in requests]),
+            torch.tensor([pipe.processor.genre_id(request.genre) for request in requests]),
             attention_mask=mask,
+            rhythm=None if rhythms is None else padded(rhythms),
             seed=seed,
             **sampling,
         )
@@ -241,3 +270,16 @@ class Dancer:
         steps = [-(-count // FRAMES_PER_CODE) for count in frames]
         codes = [(u[:n], v[:n]) for u, v, n in zip(upper, lower, steps, strict=True)]
         return list(zip(codes, decoded, cleaned, strict=True))
+
+    @torch.no_grad()
+    def _rhythms(self, requests: Sequence[Request]) -> list[np.ndarray] | None:
+        """Beat and bar (frames, 4) of each piece, read from all of its music; None without rhythm encoder."""
+        model, read = self.pipe.model, {}
+        for request in requests:
+            if id(request.music) not in read:
+                whole = np.ascontiguousarray(request.music[: len(request.music) // FRAMES_PER_CODE * FRAMES_PER_CODE])
+                rhythm = model.model.encode_rhythm(torch.from_numpy(whole)[None].to(model.device))
+                if rhythm is None:
+                    return None
+                read[id(request.music)] = rhythm[0].float().cpu().numpy()
+        return [read[id(one.music)][one.start : one.start + one.frames] for one in requests]

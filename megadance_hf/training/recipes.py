@@ -66,8 +66,9 @@ class DataSettings:
         hold_back: share of the songs, 0 to below 1; 0 trains on all of them, as the paper does, and evaluates nothing.
         statistics: means and standard deviations by column over all frames, with floors ("per_column"), or as the released loaders make
             them ("released"; see `Statistics.released`). The tokenizer's become the generator's only for music: use the same for both.
-        genres: train on these genres only, in this order; None trains on all that the data name. Names that the data lack are printed
-            and left out. A tokenizer takes clips without a genre as well.
+        genres: train on these genres only, in this order; None trains on all that the data name. Of the genres of known sources
+            (`Source.genres`) those that the data lack are printed and left out; a name that neither has is an error. A tokenizer takes
+            clips without a genre as well.
     """
 
     hold_back: float = 0.1

@@ -11,6 +11,7 @@ from megadance_hf.data.clip import Clip
 from megadance_hf.data.codes import encode_clips
 from megadance_hf.data.prepared import DataError, read_info, read_prepared
 from megadance_hf.data.segments import SEGMENT_STRIDE, CodeSegments, fitting_length
+from megadance_hf.data.sources import find_sources
 from megadance_hf.data.splits import hold_back, songs_of
 from megadance_hf.data.statistics import Statistics
 from megadance_hf.data.windows import cut_clip, noise_of, window_starts
@@ -84,10 +85,20 @@ def read_data(
 
 
 def _chosen(folder: str, genres: list[str], names: Sequence[str] | None) -> list[str] | None:
-    """Those of `names` that the data have, so that a recipe's `data.genres` fits other data too; None for all genres of the data."""
-    found = [name for name in names or () if name in genres]
-    if names and len(found) < len(names):
-        missing = ", ".join(name for name in names if name not in genres)
+    """Those of `names` that the data have, so that a recipe's `data.genres` fits other data too; None for all genres of the data.
+
+    Raises:
+        DataError: neither the data nor any registered source has such a genre.
+    """
+    if not names:
+        return None
+    others = [name for one in find_sources() if one.source for name in one.source.genres]
+    try:
+        meant = list(dict.fromkeys(match_genre(name, [*others, *genres]) for name in names))
+    except GenreError as error:
+        raise DataError(f"data.genres: neither {folder} nor a known source has it: {error}") from error
+    found = [name for name in meant if name in genres]
+    if missing := ", ".join(name for name in meant if name not in genres):
         print_once(f"data.genres: {folder} has no {missing}" + ("" if found else "; all of its genres are trained on"))
     return found or None
 
