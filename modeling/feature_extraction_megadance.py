@@ -168,14 +168,17 @@ class MegaDanceFeatureExtractor(NamesCode, SequenceFeatureExtractor):
     def listen_to_excerpt(
         self, song: Any, start: float = 0.0, duration: float | None = None, *, addresses: bool = True
     ) -> dict[str, Any]:
-        """As `listen`, with whether the song begins and ends with the excerpt: {"input_features", "begins", "ends"}.
+        """As `listen`, with what is around the excerpt: {"input_features", "begins", "ends", "before", "after"}.
 
-        This is a song for the pipeline, which lets the dancer stand where the song begins and ends.
+        This is a song for the pipeline. It lets the dancer stand where the song `begins` and `ends` with the excerpt, and reads beat and bar
+        from the features of up to 90 s `before` and `after` it as well, each (frames, 35).
         """
         rates = {"sampling_rate": self.sampling_rate, "hop_length": self.hop_length}
         waveform, rows = load_excerpt(song, start, duration, **rates, addresses=addresses)
         begins, ends = begins_and_ends(start, rows, num_rows(len(waveform), self.hop_length), self.frame_rate)
-        return {"input_features": song_features(waveform, **rates, rows=rows), "begins": begins, "ends": ends}
+        features = song_features(waveform, **rates)
+        around = {"before": features[: rows.start], "after": features[rows.stop :]}
+        return {"input_features": features[rows], "begins": begins, "ends": ends, **around}
 
     @staticmethod
     def seconds(song: Any, *, addresses: bool = True) -> float:

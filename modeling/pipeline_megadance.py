@@ -262,7 +262,8 @@ class DancePipeline(PushesCode, Pipeline):
         Args:
             song: any playable file (path, http(s) address, bytes, open file or pipe); (waveform, sampling rate); a row of an Audio
                 column, or anything else that `open_sound` takes; or {"input_features": (frames, 35)}, raw features; with "begins" and
-                "ends" False for an excerpt that begins, or ends, within its song. A list of songs gives a list of dances; a
+                "ends" False for an excerpt that begins, or ends, within its song, and the features "before" and "after" it, from which
+                beat and bar are read as well (`listen_to_excerpt`). A list of songs gives a list of dances; a
                 generator or a data set of songs gives an iterator over dances. `inputs` is another name for it.
             genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. For a list of songs one for all, or
                 a list with one per song.
@@ -270,7 +271,7 @@ class DancePipeline(PushesCode, Pipeline):
                 torch's global random numbers, which `set_seed` and `torch.manual_seed` fix (it is in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.
             start: second of the song to begin at, 0 when None. Up to 90 s around the excerpt are analysed as well, so that its
-                tempo is the song's. Only where the song itself begins or ends, the dance leaves a standing position, or comes to one
+                tempo, beat and bar are the song's. Only where the song itself begins or ends, the dance leaves a standing position, or comes to one
                 (part of `clean`).
             mode: "released", "paper" or "stream": how generation limits music and past codes (see `generate`); the model's default
                 when None.
@@ -461,7 +462,13 @@ class DancePipeline(PushesCode, Pipeline):
         metadata = {"genre": genre, "model": model, "song": name, "start": start}
         # a start motion is kept as it is, so it begins where it begins
         whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
-        entries = (position, heading, whole, metadata, began, song)
+        # the excerpt's last code may go on beyond it
+        after = features.get("after", ())[inputs["input_features"].shape[1] - frames :]
+        around = [
+            torch.from_numpy(np.asarray(rows, dtype=np.float32)) if len(rows) else None
+            for rows in (features.get("before", ()), after)
+        ]
+        entries = (position, heading, whole, around, metadata, began, song)
         return {"inputs": inputs, **{name: [entry] for name, entry in zip(_PER_SONG, entries, strict=True)}}
 
     def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
@@ -518,7 +525,9 @@ class DancePipeline(PushesCode, Pipeline):
         codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
         bar = progress is True
         with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
-            outputs = self.model.generate(**prepared["inputs"], **random, progress=show or False, **generate_kwargs)
+            rhythm = self._rhythm(prepared)
+            inputs = prepared["inputs"] if rhythm is None else {**prepared["inputs"], "rhythm": rhythm}
+            outputs = self.model.generate(**inputs, **random, progress=show or False, **generate_kwargs)
         mode = generate_kwargs.get("mode") or getattr(defaults, "mode", None) or "paper"
         known = seeds if generator is None else [None] * songs
         metadata = [
@@ -526,6 +535,21 @@ class DancePipeline(PushesCode, Pipeline):
         ]
         streams = (outputs.upper_codes, outputs.lower_codes)
         return {**prepared, "metadata": metadata, "codes": streams, "num_frames": outputs.num_frames}
+
+    def _rhythm(self, prepared: dict[str, Any]) -> torch.Tensor | None:
+        """Beat and bar [batch, frames, 4] of excerpts, read from the music around them as well; None where all songs are whole."""
+        if all(before is None and after is None for before, after in prepared["around"]):
+            return None
+        features, mask = (prepared["inputs"][name] for name in ("input_features", "attention_mask"))
+        rhythms = []
+        for rows, length, around in zip(features, mask.sum(1).tolist(), prepared["around"], strict=True):
+            before, after = (rows[:0] if one is None else one.to(rows) for one in around)
+            rhythm = self.model.base_model.encode_rhythm(torch.cat((before, rows[:length], after))[None])
+            if rhythm is None:  # no rhythm encoder
+                return None
+            own = rhythm[0, len(before) : len(before) + length]
+            rhythms.append(F.pad(own, (0, 0, 0, len(rows) - length)))
+        return torch.stack(rhythms)
 
     def postprocess(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Any:
         (dances,) = self._results(results, floor, clean)
@@ -536,7 +560,7 @@ class DancePipeline(PushesCode, Pipeline):
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
-        for index, (position, heading, (begins, ends), metadata, began, song) in enumerate(
+        for index, (position, heading, (begins, ends), _, metadata, began, song) in enumerate(
             zip(*(results[name] for name in _PER_SONG), strict=True)
         ):
             codes = tuple(stream[index] for stream in streams)
@@ -557,8 +581,9 @@ class DancePipeline(PushesCode, Pipeline):
         return dance
 
 
-# What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance.
-_PER_SONG = ("positions", "headings", "whole", "metadata", "began", "songs")
+# What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
+# around: features of the song before and after an excerpt, each None where there are none.
+_PER_SONG = ("positions", "headings", "whole", "around", "metadata", "began", "songs")
 # Options of the steps of the pipeline; all others are for generate().
 _PREPROCESS = {"genre", "start", "duration", "start_motion", "sampling_rate"}
 _POSTPROCESS = {"floor", "clean"}

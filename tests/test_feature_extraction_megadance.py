@@ -89,6 +89,8 @@ def test_an_excerpt_knows_whether_its_song_begins_and_ends_with_it(extractor, st
     found = extractor.listen_to_excerpt(sound, start, duration)
     assert (found["begins"], found["ends"]) == (begins, ends)
     assert np.array_equal(found["input_features"], extractor.listen(sound, start, duration))
+    whole = np.concatenate([found[name] for name in ("before", "input_features", "after")])
+    assert np.array_equal(whole, extractor.listen(sound)) and len(found["before"]) == 30 * start
 
 
 def test_save_and_load(tmp_path):

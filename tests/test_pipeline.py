@@ -187,6 +187,29 @@ def test_features_of_an_excerpt_say_where_the_song_begins_and_ends(pipe):
         assert (report["entrance"] > 0, report["ending"] > 0) == (begins, True)
 
 
+@pytest.mark.parametrize("tempo", ["free", "steady"])
+def test_beat_and_bar_of_an_excerpt_are_those_of_its_song(pipe, tmp_path, tempo):
+    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), GENRES)
+    rhythm = {"rhythm_size": 8, "rhythm_layers": 3, "rhythm_tempo": tempo, "music_columns": [], "music_to_codes": True}
+    pipe = MusicToDancePipeline(tiny_generator(**rhythm), tiny_tokenizer(), processor)
+    song = write_song(tmp_path / "song.wav", 5.0)
+    rows = processor.feature_extractor.listen(song)
+    read = pipe.model.model.encode_rhythm(torch.from_numpy(rows)[None]).detach()
+    given, generate = [], pipe.model.generate
+    pipe.model.generate = lambda *inputs, **options: given.append(options) or generate(*inputs, **options)
+    pipe(song, seed=0, start=1.0, duration=2.1)  # 63 frames, in codes 64
+    pipe([song, {"input_features": rows[:40]}], seed=0, start=0.0, batch_size=2)
+    pipe(song, seed=0, duration=1.6)
+    first, whole, third = given
+    assert "rhythm" not in whole
+    torch.testing.assert_close(third["rhythm"], read[:, :48])
+    # the last row of the last code is the one before, without beats, as a dance to the excerpt hears it
+    assert first["rhythm"].shape == (1, 64, 4)
+    completed = torch.cat((torch.from_numpy(rows[:30]), first["input_features"][0], torch.from_numpy(rows[94:])))
+    expected = pipe.model.model.encode_rhythm(completed[None])[:, 30:94].detach()
+    torch.testing.assert_close(first["rhythm"], expected)
+
+
 def test_genres_and_music_change_the_dance(pipe, song):
     dances = {genre: pipe(song, genre=genre, seed=0) for genre in GENRES}
     assert not same(dances["waltz"], dances["rumba"]) and not same(dances["waltz"], dances["chacha"])

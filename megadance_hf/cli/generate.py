@@ -97,7 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
     model = arguments.model or DEFAULT_MODEL
     genres = load_config(model).built_genres
     genre = match_genre(arguments.genre, genres) if arguments.genre else genres[0]
-    features = {"input_features": song_features(waveform, rows=rows)}
+    analysed = song_features(waveform)
+    features = {"input_features": analysed[rows], "before": analysed[: rows.start], "after": analysed[rows.stop :]}
     limits = begins_and_ends(arguments.start, rows, num_rows(len(waveform), HOP_LENGTH), SAMPLING_RATE / HOP_LENGTH)
     features |= dict(zip(("begins", "ends"), limits, strict=True))
     del waveform  # of a long song it is as large as the models
