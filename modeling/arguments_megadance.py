@@ -22,6 +22,7 @@ _BEAMS = "there is no beam search: use do_sample=True, with num_return_sequences
 _DRAFT = "no other model or text guesses the next codes: leave it out"
 _CACHE = "the model keeps a cache of its own, of a fixed size: leave it out, or set use_cache=False"
 _ENCODER = "the model reads no text: leave it out"
+_NEGATIVE = "guidance is by music, guidance_scale, and by genre, genre_guidance_scale with negative_genre_ids"
 _COMPILE = "steps are not compiled by torch: leave it out"
 _START = (
     "a dance begins with the codes that are given: use upper_codes and lower_codes, or start_motion of the pipeline"
@@ -45,7 +46,7 @@ _NO_EFFECT = {
     **dict.fromkeys(("cache_implementation", "cache_config", "max_cache_len", "past_key_values", "cache"), _CACHE),
     **dict.fromkeys(("prefill_chunk_size", "continuous_batching_config"), _CACHE),
     **dict.fromkeys(("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "token_healing"), _ENCODER),
-    **dict.fromkeys(("guidance_scale", "negative_prompt_ids", "negative_prompt_attention_mask"), _ENCODER),
+    **dict.fromkeys(("negative_prompt_ids", "negative_prompt_attention_mask"), _NEGATIVE),
     **dict.fromkeys(("watermarking_config", "custom_generate"), _ENCODER),
     **dict.fromkeys(("compile_config", "disable_compile", "synced_gpus"), _COMPILE),
     **dict.fromkeys(("output_attentions", "output_hidden_states"), "call the model itself on the codes for these"),
@@ -57,7 +58,7 @@ _NO_EFFECT = {
 }
 # The values of these that are accepted, since they ask for nothing.
 _NEUTRAL = {
-    **dict.fromkeys(("num_beams", "num_beam_groups", "guidance_scale", "length_penalty"), 1),
+    **dict.fromkeys(("num_beams", "num_beam_groups", "length_penalty"), 1),
     **dict.fromkeys(("min_length", "min_new_tokens", "diversity_penalty", "encoder_no_repeat_ngram_size"), 0),
     **dict.fromkeys(("early_stopping", "token_healing", "output_attentions", "output_hidden_states"), False),
     **dict.fromkeys(("is_assistant", "low_memory", "disable_compile", "synced_gpus", "use_mtp"), False),
@@ -81,7 +82,8 @@ _OTHER = (
     *("remove_invalid_values", "num_return_sequences", "output_scores", "output_logits", "use_cache"),
 )
 LENGTH_OPTIONS = ("max_length", "max_new_tokens", "max_time")
-GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *LENGTH_OPTIONS, *_OTHER)  # those that have an effect
+GUIDANCE_OPTIONS = ("guidance_scale", "genre_guidance_scale")  # the second is ours
+GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *LENGTH_OPTIONS, *GUIDANCE_OPTIONS, *_OTHER)  # those that have an effect
 OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, in addition to those of transformers
 
 
@@ -156,6 +158,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "eta_cutoff": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
     "repetition_penalty": ("a number above 0", lambda number: number > 0),
     "max_time": ("seconds, a number above 0", lambda number: number > 0),
+    **dict.fromkeys(GUIDANCE_OPTIONS, ("a number of 0 or more, 1 for none", lambda number: number >= 0)),
 }
 MOST_DANCES = 10_000  # to one song at once: more is a mistake, and runs out of memory
 _WHOLE = {

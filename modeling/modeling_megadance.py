@@ -33,7 +33,7 @@ from .checkpoints_megadance import (
     save_by_genre,
 )
 from .code_head_megadance import IGNORED, code_embedding, code_head
-from .configuration_megadance import MegaDanceConfig
+from .configuration_megadance import RHYTHM_SIZE, MegaDanceConfig
 from .errors_megadance import ModelError
 from .experts_megadance import Expert, FeedForward, MegaDanceLayer
 from .folders_megadance import ChecksFolder
@@ -463,6 +463,13 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         steps = input_features.shape[1] // self.config.frames_per_code
         return self.music_mlp(self._music_steps(input_features, steps, rhythm))
 
+    def encode_no_music(self) -> torch.Tensor:
+        """What stands for music where there is none, [hidden]: features at their mean and no rhythm, as training's dropout of music."""
+        frames = self.config.frames_per_code
+        features = self.music_mean.float().expand(1, frames, -1)
+        rhythm = features.new_zeros(1, frames, RHYTHM_SIZE) if self.config.rhythm_size else None
+        return self.encode_music(features, rhythm)[0, 0]
+
     def _music_steps(
         self, input_features: torch.Tensor, steps: int, rhythm: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -742,26 +749,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         }
         output_hidden_states = self._asked("output_hidden_states", output_hidden_states)
         output_attentions = self._asked("output_attentions", output_attentions)
-        # A backend, where one serves, computes the layers and the head: without gradients, dropout and inner values, and not in a graph.
-        inference = not (self.training or output_hidden_states or output_attentions or torch.is_grad_enabled())
-        inference = inference and not (torch.compiler.is_compiling() or torch.is_autocast_enabled(self.device.type))
-        stepper = cache.stepper(self) if cache is not None and inference else None
-        if cache is None or stepper is None:
-            outputs = self.model(
-                **inputs,
-                use_cache=False,
-                output_hidden_states=output_hidden_states,
-                output_attentions=output_attentions,
-                positions_to_keep=logits_to_keep,
-                return_dict=True,
-            )
-            states = outputs.last_hidden_state[:, :2, -logits_to_keep:]  # -0: all
-            head = self.output_mlp
-        else:
-            hidden, routing = self.model.embed(**inputs)
-            states = routing.restore(stepper(hidden, logits_to_keep))
-            cache.position += hidden.shape[2]
-            outputs, head = MegaDanceModelOutput(), stepper.head
+        states, head, outputs = self._code_states(inputs, logits_to_keep, output_hidden_states, output_attentions)
         next_codes = None
         if self.config.level_decoding == "sequential":
             next_codes = self._next_codes(upper_codes, lower_codes, upper_labels, lower_labels, states.shape[2])
@@ -788,6 +776,31 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             output.upper_scores, output.lower_scores = scores.unbind(1)
             output.code_states = states
         return output if as_dict else output.to_tuple()
+
+    def _code_states(
+        self, inputs: dict[str, Any], keep: int, output_hidden_states: bool = False, output_attentions: bool = False
+    ) -> tuple[torch.Tensor, Any, MegaDanceModelOutput]:
+        """What the head scores, [batch, 2, time or `keep`, hidden], the head, and inner values where they are asked for; `inputs` are
+        arguments of `MegaDanceModel.forward`."""
+        cache = inputs["cache"]
+        # A backend, where one serves, computes the layers and the head: without gradients, dropout and inner values, and not in a graph.
+        inference = not (self.training or output_hidden_states or output_attentions or torch.is_grad_enabled())
+        inference = inference and not (torch.compiler.is_compiling() or torch.is_autocast_enabled(self.device.type))
+        stepper = cache.stepper(self) if cache is not None and inference else None
+        if cache is None or stepper is None:
+            outputs = self.model(
+                **inputs,
+                use_cache=False,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+                positions_to_keep=keep,
+                return_dict=True,
+            )
+            return outputs.last_hidden_state[:, :2, -keep:], self.output_mlp, outputs  # -0: all
+        hidden, routing = self.model.embed(**inputs)
+        states = routing.restore(stepper(hidden, keep))
+        cache.position += hidden.shape[2]
+        return states, stepper.head, MegaDanceModelOutput()
 
     def get_output_embeddings(self) -> nn.Module:
         """The last layer of the head."""

@@ -40,6 +40,7 @@ from .audio_megadance import AudioError, LiveMix
 from .backends_megadance import check_backend
 from .clean_up_megadance import CleanUpStream
 from .codecs_megadance import decoder_reach
+from .conditions_megadance import Conditions, genre_weights, pass_weights
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .generation_megadance import choose
 from .kinematics_megadance import (
@@ -283,11 +284,20 @@ class CodeStream:
                 raise ValueError(
                     f"{name}={value!r} is no option of a stream, which ends when its music does: leave it out"
                 )
+        if (value := getattr(self._generation, "genre_guidance_scale", None)) not in (None, 1):
+            raise ValueError(
+                f"genre_guidance_scale={value!r} is no option of a stream, which has no negative genres: leave it out"
+            )
         self._generator = torch.Generator(model.device).manual_seed(seed_number(seed))
-        self._genre_ids = torch.tensor([genre_id], device=model.device)
-        self._cache = model.make_cache(self._genre_ids, backend)
-        self.codes = model._start(None, None, self._genre_ids, 1, self._generation, self._generator)
+        genre_ids = torch.tensor([genre_id], device=model.device)
+        weights = genre_weights(genre_ids, 1, 1, model.config)
+        scale = self._generation.guidance_scale
+        weights = pass_weights(weights, 1.0 if scale is None else scale)
+        self._passes = Conditions(weights, 1, model.device).passes(0)
+        self._cache = model.make_cache(self._passes.genre_ids, backend)
+        self.codes = model._start_codes(genre_ids, self._generation, self._generator)
         self._generation._eos_token_tensor = None  # processors ask for it
+        self._generation.guidance_scale = None  # transformers' own guidance knows one pass of text
         self._processors = model._get_logits_processor(self._generation, input_ids_seq_length=1, device=model.device)
 
     @torch.no_grad()
@@ -298,20 +308,22 @@ class CodeStream:
             features: [frames, features] of the step before it and, for a model with `music_lookahead`, of its own.
             rhythm: [frames, 4] of the same frames; None for a model without rhythm encoder.
         """
-        last = self.codes[:, -1:]
+        passes, last = self._passes, self.codes[:, -1:]
+        features, rhythm = features[None].to(self.model.device), None if rhythm is None else rhythm[None]
+        without = self.model.base_model.music_mean.to(features)
         outputs = self.model(
-            features[None].to(self.model.device),
-            last[:1],
-            last[1:],
-            self._genre_ids,
+            passes.select_music(features, without),
+            passes.select(last[:1]),
+            passes.select(last[1:]),
+            passes.genre_ids,
             cache=self._cache,
             logits_to_keep=1,
-            rhythm=None if rhythm is None else rhythm[None],
+            rhythm=None if rhythm is None else passes.select_music(rhythm, torch.zeros_like(rhythm[0, 0])),
             output_code_scores=True,
             return_dict=True,
         )
         scores = torch.cat((outputs.upper_scores, outputs.lower_scores))[:, -1].float()
-        scores = self._processors(self.codes, scores)
+        scores = self._processors(self.codes, passes.mix(scores))
         new = choose(scores, self._generation.do_sample, self._generator)[:, None]
         self.codes = torch.cat((self.codes, new), dim=1)
 

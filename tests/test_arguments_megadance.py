@@ -47,7 +47,6 @@ SAID = {
     "prompt_lookup_num_tokens": 3,
     "forced_bos_token_id": 2,
     "forced_eos_token_id": 2,
-    "guidance_scale": 2.0,
     "token_healing": True,
     "encoder_repetition_penalty": 1.5,
     "penalty_alpha": 0.6,
@@ -110,6 +109,7 @@ HONOURED = {
     "begin_suppress_tokens": list(range(26)),
     "bad_words_ids": [[code] for code in range(20)],
     "sequence_bias": {(3,): 50.0},
+    "guidance_scale": 9.0,
     "do_sample": False,
 }
 
@@ -128,6 +128,7 @@ def test_honoured_options_change_the_dance(model, name):
 
 def test_all_honoured_options_are_tested():
     elsewhere = {"num_return_sequences", "output_scores", "output_logits", "use_cache", "renormalize_logits"}
+    elsewhere |= {"genre_guidance_scale"}  # with negative_genre_ids
     assert set(HONOURED) | elsewhere | {"remove_invalid_values", *LENGTH_OPTIONS} == set(GENERATION_OPTIONS)
 
 

@@ -134,6 +134,35 @@ def test_cpu_backend_equals_the_modules(monkeypatch, size, dtype, composition):
     check_backend(model, dtype, "cpu", compiled_steps.CompiledStepper)
 
 
+@pytest.mark.parametrize("mode", ["paper", "stream"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backend", ["cpu", "stacked"])
+def test_mixed_guided_and_known_codes_and_their_scores_equal_those_of_the_modules(backend, head, mode):
+    """Passes are rows of a batch, whose number changes with the plan."""
+    model = make_model(16, **HEADS[head])
+    generator, steps = torch.Generator().manual_seed(1), 12
+    plan = torch.zeros(2, steps, 2)
+    plan[0, :4, 0], plan[0, 4:8], plan[0, 8:, 1], plan[1, :, 1] = 1, 0.5, 1, 1
+    inputs = {"input_features": torch.randn(2, 8 * steps, 35, generator=generator), "genre_ids": plan, "mode": mode}
+    known = torch.randint(15, (2, 2, steps), generator=generator)
+    mask = torch.rand(known.shape, generator=generator) < 0.7
+    options = {
+        "known_codes": known,
+        "known_mask": mask,
+        "guidance_scale": 1.5,
+        "do_sample": False,
+        "output_scores": True,
+    }
+    dance, expected = (model.generate(**inputs, **options, backend=one) for one in (backend, "torch"))
+    assert torch.equal(dance.upper_codes, expected.upper_codes) and torch.equal(dance.lower_codes, expected.lower_codes)
+    assert_close(dance.upper_scores, expected.upper_scores, 1e-5)
+    codes = known.unbind(1)
+    assert_close(
+        *(model.score(**inputs, upper_codes=codes[0], lower_codes=codes[1], backend=b) for b in (backend, "torch")),
+        1e-5,
+    )
+
+
 @pytest.mark.parametrize("composition", ["sequential", "parallel"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("size", [16, 20])

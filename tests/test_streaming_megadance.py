@@ -67,11 +67,12 @@ def pieces_of(model, features):
 
 
 @pytest.mark.versions
+@pytest.mark.parametrize("guidance", [{}, {"guidance_scale": 2.0}], ids=str)
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()
-def test_codes_are_those_of_generate(kind):
+def test_codes_are_those_of_generate(kind, guidance):
     model, features = tiny_generator(**MODELS[kind]), torch.randn(8 * 30, 35)
-    options = {"do_sample": True, "temperature": 0.8, "top_k": 12}
+    options = {"do_sample": True, "temperature": 0.8, "top_k": 12, **guidance}
     expected = model.generate(features[None], torch.tensor([1]), mode="stream", seed=3, **options)
     stream = CodeStream(model, 1, 3, **options)
     for piece in pieces_of(model, features):
@@ -360,6 +361,10 @@ def test_wrong_arguments_are_errors_at_once(pipe, arguments, error, message):
     ("options", "message"),
     [
         ({"max_new_tokens": 3}, "max_new_tokens=3 is no option of a stream, which ends when its music does"),
+        (
+            {"genre_guidance_scale": 2.0},
+            "genre_guidance_scale=2.0 is no option of a stream, which has no negative genres",
+        ),
         ({"min_length": 3}, "min_length=3: a dance is never longer than its music"),
         ({"num_beams": 2}, "num_beams=2: there is no beam search"),
         ({"temprature": 0.5}, "temprature is no option of a stream: did you mean 'temperature'?"),
