@@ -185,12 +185,16 @@ def wrong_music(
     excerpts: Sequence[Excerpt], others: Sequence[int | None], condition: str, mean: np.ndarray
 ) -> list[Request]:
     """Each excerpt with its own genre and the music of a condition; "swapped" skips excerpts without another song."""
-    requests = []
+    requests: list[Request] = []
+    made: dict[tuple[str, str | None], np.ndarray] = {}
     for index, (item, other) in enumerate(zip(excerpts, others, strict=True)):
         if other is None and condition == "swapped":
             continue
-        music = music_as(condition, item.song, None if other is None else excerpts[other].song, mean)
-        requests.append(Request(index, music, item.clip.genre, item.start, len(item.clip)))
+        swapped = None if other is None else excerpts[other].song
+        key = (item.song.id, swapped and swapped.id)  # a song has many excerpts
+        if key not in made:
+            made[key] = music_as(condition, item.song, swapped, mean)
+        requests.append(Request(index, made[key], item.clip.genre, item.start, len(item.clip)))
     return requests
 
 
@@ -220,7 +224,7 @@ class Dancer:
     """Generates dances in batches; the same key and seed give the same dances, whatever else is evaluated.
 
     They are as they were decoded, and `cleaned` of each is the same dance after the pipeline's clean-up. The rhythm encoder, if there is
-    one, reads the whole codes of the song that an excerpt is a piece of.
+    one, reads the whole song that an excerpt is a piece of.
     """
 
     def __init__(self, pipe: Any, seeds: int, seed: int, progress: Callable[[int], Any] = lambda done: None):
@@ -274,12 +278,16 @@ class Dancer:
     @torch.no_grad()
     def _rhythms(self, requests: Sequence[Request]) -> list[np.ndarray] | None:
         """Beat and bar (frames, 4) of each piece, read from all of its music; None without rhythm encoder."""
-        model, read = self.pipe.model, {}
-        for request in requests:
-            if id(request.music) not in read:
-                whole = np.ascontiguousarray(request.music[: len(request.music) // FRAMES_PER_CODE * FRAMES_PER_CODE])
-                rhythm = model.model.encode_rhythm(torch.from_numpy(whole)[None].to(model.device))
+        model, read, rhythms = self.pipe.model, {}, []
+        for one in requests:
+            # a whole song is read to the end of its last whole code, as it is when it is danced to
+            whole = one.start == 0 and len(one.music) - one.frames < FRAMES_PER_CODE
+            key = (id(one.music), one.frames if whole else len(one.music))
+            if key not in read:
+                music = torch.from_numpy(np.ascontiguousarray(one.music[: key[1]]))
+                rhythm = model.model.encode_rhythm(music[None].to(model.device))
                 if rhythm is None:
                     return None
-                read[id(request.music)] = rhythm[0].float().cpu().numpy()
-        return [read[id(one.music)][one.start : one.start + one.frames] for one in requests]
+                read[key] = rhythm[0].float().cpu().numpy()
+            rhythms.append(read[key][one.start : one.start + one.frames])
+        return rhythms
