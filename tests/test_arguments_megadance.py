@@ -283,7 +283,7 @@ def test_scores_can_be_normalised(model):
         ({"generator": 5}, "generator of type int: give a torch.Generator"),
         ({"seed": 1, "generator": torch.Generator()}, "seed and generator are both given"),
         ({"num_frames": [96]}, "num_frames has 1 numbers for a batch of 2"),
-        ({"rhythm": torch.zeros(2, 88, 4)}, "rhythm has shape (2, 88, 4); input_features needs (2, 96, 4)"),
+        ({"rhythm": torch.zeros(2, 88, 4)}, r"rhythm has shape \(2, 88, 4\); input_features needs \(2, 96, 4\)"),
         ({"rhythm": [0.0]}, "rhythm of type list is no tensor"),
         ({"num_frames": [96, 80]}, "num_frames has 80 for 12 codes of music: give 89 to 96"),
         ({"genre_ids": None}, "genre_ids is missing: give what the processor makes"),
