@@ -136,7 +136,7 @@ def genre_weights(
             genre for a model that does not tell genres apart.
     """
     shape, genres, genre_ids = tuple(genre_ids.shape), len(config.genres), genre_ids.detach().cpu()
-    is_weights = genre_ids.is_floating_point()
+    is_weights = genre_ids.is_floating_point() and genre_ids.dim() > 1
     if not is_weights:
         need_codes(**{name: genre_ids})
     if shape not in (((batch, genres), (batch, codes, genres)) if is_weights else ((batch,), (batch, codes))):
