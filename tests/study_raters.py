@@ -29,13 +29,13 @@ WORTH = {"ours": 0.5, "nearest": -1.0, "truth": 2.0}
 HARM = {"jitter": 4.0, "shift": 2.5, "frozen": 5.0, "slide": 4.0}
 
 
-def write_dances(folder: Path, count: int, seconds: float, shift: float = 0.0) -> Path:
-    """Dances of swaying arms to `count` songs: `song0.npz`, ..."""
+def write_dances(folder: Path, count: int, seconds: float, wider: int = 0) -> Path:
+    """Dances of swinging limbs to `count` songs, `song0.npz`, ...; the larger `wider`, the wider they swing."""
     folder.mkdir(parents=True, exist_ok=True)
     moment = np.arange(round(seconds * 30) + 30)[:, None] / 30
     for number in range(count):
         phases = np.random.default_rng(number).uniform(0, 6, (1, 72))
-        poses = (0.2 + 0.3 * (shift > 0)) * np.sin(2 * np.pi * (moment + shift) + phases)
+        poses = (0.2 + 0.15 * wider) * np.sin(2 * np.pi * moment + phases)
         Motion(poses, 0 * moment + [[0, 0.95, 0]]).save(folder / f"song{number}.npz")
     return folder
 
@@ -45,7 +45,7 @@ def make_study(folder: Path, songs: int = 4, seconds: float = 1.0, systems=SYSTE
     for number in range(songs):
         (folder / "songs").mkdir(parents=True, exist_ok=True)
         write_song(folder / "songs" / f"song{number}.wav", seconds=seconds + 0.5)
-    sources = {name: str(write_dances(folder / name, songs, seconds, shift)) for shift, name in enumerate(systems)}
+    sources = {name: str(write_dances(folder / name, songs, seconds, wider)) for wider, name in enumerate(systems)}
     settings = {"contact": "A. Name, a@example.org", "title": "Dances", "trials": songs * len(systems)} | settings
     settings = {"reference": "truth", "size": (64, 64), "seconds": seconds} | settings
     return new_study(folder / "study", folder / "songs", sources, **settings)

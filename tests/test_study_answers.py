@@ -180,23 +180,22 @@ def test_a_folder_may_change_until_the_first_rater_comes(answers):
 def test_a_full_disk_loses_nothing(answers, clock):
     """Refused with a reason of its own; what was acknowledged stays; with room again the same request succeeds."""
     answers.study.design.raters = 1000
-    secret = join(answers)
     pages = answers._db.execute("PRAGMA page_count").fetchone()[0]
     answers._db.execute(f"PRAGMA max_page_count = {pages}")
     acknowledged, full = 0, None
     while full is None:
         try:
+            secret = join(answers)
             shown = answers.next(secret)
             clock.now += 1
-            given = content(answers, shown)
-            answers.answer(secret, shown.ticket, given)
+            answers.answer(secret, shown.ticket, content(answers, shown))
             acknowledged += 1
-            join(answers)
         except Refused as refused:
             full = refused
     assert (full.reason, full.status) == ("full", 507)
     assert rows(answers, "answers") == acknowledged
     answers._db.execute("PRAGMA max_page_count = 100000")
+    secret = join(answers)
     shown = answers.next(secret)
     clock.now += 1
     answers.answer(secret, shown.ticket, content(answers, shown))

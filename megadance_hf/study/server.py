@@ -183,19 +183,23 @@ def only_server(folder: Path) -> Any:
 def _listen(host: str, port: int | None) -> socket.socket:
     """A listening socket: at `port`, or the first free one from `FIRST_PORT` on."""
     ports = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + 100)
+    reason = "ports are numbers from 1 to 65535"
     for number in ports:
+        if not 1 <= number <= 65535:
+            break  # getaddrinfo would count on from 0
         try:
             family, kind, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
-            found = socket.socket(family, kind)
+        except (OSError, UnicodeError) as error:
+            reason = reason_of(error)
+            break
+        found = socket.socket(family, kind)
+        try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                found.bind(address)
-                found.listen(1024)
-            except OSError:
-                found.close()
-                raise
+            found.bind(address)
+            found.listen(1024)
             return found
-        except (OSError, OverflowError, UnicodeError) as error:
+        except OSError as error:
+            found.close()
             reason = reason_of(error)
     where = f"port {port} of {host}" if port is not None else host
     raise StudyError(f"The study cannot be served at {where} ({reason}): choose another")
