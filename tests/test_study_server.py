@@ -491,9 +491,9 @@ def test_by_keyboard_alone(browser, served):
     page, before = visit.page, stored(study)
     page.wait_for_selector("#welcome:not([hidden])")
     assert page.evaluate("document.documentElement.lang") == "zh"
-    focused = lambda: page.evaluate(
-        "document.activeElement.closest('section')?.id + ' ' + document.activeElement.tagName"
-    )  # noqa: E731
+
+    def focused():
+        return page.evaluate("document.activeElement.closest('section')?.id + ' ' + document.activeElement.tagName")
 
     def press(*keys):
         for key in keys:

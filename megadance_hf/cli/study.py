@@ -17,7 +17,7 @@ trials. `new` makes a folder with clips, `serve` shows them to raters, `close` e
 `power` says how many raters a study needs."""
 EXAMPLES = """\
 examples:
-  megadance study power --systems 3 --songs 30 --difference 0.3
+  megadance study power --systems 3 --songs 30 --difference 0.5
   megadance study new my_study --songs songs --system ours=ballroom --system truth=captured --contact "A. Name, a@example.org"
   megadance study serve my_study
   megadance study close my_study

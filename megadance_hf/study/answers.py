@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .design import ANSWERS, SCALE, Design, Study, StudyError, Trial
@@ -47,7 +46,8 @@ class Refused(Exception):
     """A request that the study does not take. `reason` is a key of the page's texts, `status` that of HTTP."""
 
     def __init__(self, reason: str, status: int) -> None:
-        super().__init__(reason)
+        full = "the answers cannot be written: make room on the disk, and see that the folder may be written to"
+        super().__init__(full if reason == "full" else f"refused: {reason}")
         self.reason, self.status = reason, status
 
 
@@ -341,8 +341,3 @@ class Answers:
 def _digest(secret: str) -> str:
     """What is kept of a secret: whoever reads the database cannot answer for a rater."""
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def paths_of(folder: Path) -> list[Path]:
-    """The files of the database, for copies: all of them, or the newest answers are missing."""
-    return sorted(folder.glob(f"{ANSWERS}*"))
