@@ -63,7 +63,8 @@ def excerpt_at_loudness(song: Path, seconds: float) -> tuple[np.ndarray, int]:
     loudness = pyloudnorm.Meter(SOUND_RATE, block_size=min(0.4, seconds)).integrated_loudness(waveform)
     if not np.isfinite(loudness):
         raise StudyError(f"{song} is silent in its first {seconds:g} s: choose another song")
-    peak = np.abs(soxr.resample(waveform, SOUND_RATE, 4 * SOUND_RATE)).max()
+    between = soxr.resample(waveform, SOUND_RATE, 4 * SOUND_RATE)  # where peaks between the samples show
+    peak = max(np.abs(waveform).max(), np.abs(between).max())
     gain = min(10 ** ((LOUDNESS - loudness) / 20), 10 ** (TRUE_PEAK / 20) / peak)
     return (waveform * gain).astype(np.float32), SOUND_RATE
 
