@@ -155,7 +155,7 @@ async function following() {
   shown.ended = shown.clips.map(() => null);
   if (shown.practice) put(find("heading"), "practice_title");
   else put(find("heading"), about.mode === "pairs" ? "pair_number" : "clip_number", { number: shown.number, total: shown.total });
-  put(find("explained"), shown.practice ? "practice" : about.mode === "pairs" ? "watch_pair" : "watch");
+  put(find("explained"), (shown.practice ? "practice" : "watch") + (about.mode === "pairs" ? "_pair" : ""));
   find("progress").value = Math.max(shown.number - 1, 0) / shown.total;
   find("clips").replaceChildren(...shown.clips.map((address, side) => clip(address, side)));
   find("questions").replaceChildren(...about.questions.map(question));
