@@ -34,12 +34,21 @@ EXTRAS = {
     "train": ["accelerate>=1.4.0", "datasets>=4.0.0", "pyyaml>=6.0", "tensorboard>=2.16.2", "matplotlib>=3.8.0"],
     "smplx": ["smplx>=0.1.28"],  # SMPL meshes; the model files are the user's own (non-commercial research)
     "demo": ["gradio>=6.31.0"],  # the web page
+    "study": [
+        "choix>=0.3.5",  # Bradley-Terry
+        "matplotlib>=3.8.0",  # plots of the report
+        "pyloudnorm>=0.1.1",  # loudness of the clips (EBU R128)
+        "pyyaml>=6.0",  # study.yaml
+        "starlette>=0.40",  # the raters' page; gradio brings it along, too
+        "uvicorn>=0.30",  # serves it
+    ],
     "cuda": ["mamba-ssm>=2.2"],  # source-only; needs nvcc and a GPU
 }
 EXTRAS["dev"] = [
     *EXTRAS["train"],
     *EXTRAS["smplx"],
     *EXTRAS["demo"],
+    *EXTRAS["study"],
     "axe-playwright-python>=0.1.4",  # whether everybody can use the web page
     "brotli>=1.1",  # unpacks the tests' browser where Playwright's cannot be fetched
     "hypothesis>=6.100",
@@ -56,6 +65,7 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.8",
     "ruff>=0.8",
     "scipy>=1.13",
+    "statsmodels>=0.14",  # what the study's ordinal model is compared with
 ]
 
 setup(
@@ -73,7 +83,16 @@ setup(
         "megadance_hf.modeling": "modeling",
         "megadance_hf.datasets_scripts": "datasets_scripts",
     },
-    package_data={"megadance_hf": ["pretrained/*/*", "pretrained/*/tokenizer/*", "export/web/*", "motion/body/*"]},
+    package_data={
+        "megadance_hf": [
+            "pretrained/*/*",
+            "pretrained/*/tokenizer/*",
+            "export/web/*",
+            "motion/body/*",
+            "study/page/*",
+            "study/page/texts/*",
+        ]
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={

@@ -20,6 +20,7 @@ ROWS = (
     ("pipeline",),
     ("training",),
     ("evaluation",),
+    ("study",),
     ("hub",),
     ("demo",),
     ("cli",),
@@ -186,7 +187,7 @@ def test_every_source_file_is_packaged(repository, tmp_path):
             assert (built / target / source.relative_to(repository / package)).is_file(), (
                 f"{package}/{source.name} would not be installed"
             )
-    for folder in ("pretrained", "export/web", "motion/body"):
+    for folder in ("pretrained", "export/web", "motion/body", "study/page"):
         files = [path for path in (repository / "megadance_hf" / folder).rglob("*") if path.is_file()]
         missing = [path.name for path in files if not (built / path.relative_to(repository)).is_file()]
         assert files and not missing, f"{missing} would not be installed"

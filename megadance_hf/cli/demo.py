@@ -5,7 +5,7 @@ import contextlib
 from importlib.util import find_spec
 
 from .console import quiet_libraries
-from .options import POSITIVE, CommandError, add_body_option, add_model_option, add_values, number
+from .options import POSITIVE, CommandError, add_body_option, add_model_option, add_values, number, port
 
 HELP = "serve a web page: upload a song, watch the dance"
 DESCRIPTION = """\
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_values(
         parser,
         ("--host", "H", str, None, "address to listen at (default: this machine only); 0.0.0.0 for everybody"),
-        ("--port", "N", _port, None, "port (default: the first free one from 7860 on)"),
+        ("--port", "N", port, None, "port (default: the first free one from 7860 on)"),
     )
     add_body_option(parser, "on the page")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
@@ -31,13 +31,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("--time-limit", "S", POSITIVE, 300.0, "stop computing a dance after this many seconds (default 300)"),
         ("--max-disk", "N", POSITIVE, 4000.0, disk),
     )
-
-
-def _port(text: str) -> int:
-    """An argparse type."""
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: give a whole number from 1 to 65535")
-    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -38,6 +38,13 @@ def number(lowest: float, *, whole: bool = False, above: bool = False) -> Any:
 COUNT, SEED, POSITIVE = number(1, whole=True), number(0, whole=True), number(0, above=True)
 
 
+def port(text: str) -> int:
+    """An argparse type: number of a port."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: give a whole number from 1 to 65535")
+    return int(text)
+
+
 def add_values(parser: argparse.ArgumentParser, *rows: tuple[str, str, Any, Any, str]) -> None:
     """Adds arguments that take a value, from rows of (name, metavar, type, default, help)."""
     for name, metavar, kind, default, text in rows:
