@@ -30,6 +30,7 @@ def streams(path):
     return frames, sound
 
 
+@pytest.mark.versions
 def test_every_clip_has_the_same_length_size_and_date(folder):
     study = Study(folder)
     paths = [folder / "videos" / clip.file for clip in study.clips]
@@ -73,6 +74,7 @@ def test_distorted_and_practice_clips(folder):
     assert practice.distortion == PRACTICE
 
 
+@pytest.mark.versions
 def test_loudness(tmp_path):
     """-23 LUFS, whatever the song's; softer where peaks would clip; EBU Tech 3341: a sine at -23 dBFS on both sides is -23 LUFS."""
     moment = np.arange(3 * 48000) / 48000

@@ -52,6 +52,7 @@ def answered(tmp_path_factory):
 # --- the truth is found ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 def test_the_order_and_the_means_are_those_of_the_simulation(answered):
     _, results = answered
     truth = true_means(6)
@@ -87,6 +88,7 @@ def test_the_careless_are_found_and_nobody_else(answered):
     assert database.design.raters == RATERS
 
 
+@pytest.mark.versions
 def test_pairs(tmp_path):
     folder = made_up_study(tmp_path / "study", songs=6, raters=RATERS, mode="pairs", trials=18)
     answer_directly(folder, RATERS, CARELESS)

@@ -73,6 +73,7 @@ def site(tmp_path):
 # --- what it answers -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 def test_a_rater_s_requests(site):
     secret = site.join()
     about = site.request("GET", "/about").json()
@@ -91,6 +92,7 @@ def test_a_rater_s_requests(site):
     assert site.post("/next", secret).status_code == 404
 
 
+@pytest.mark.versions
 def test_requests_that_no_page_makes(site):
     secret = site.join()
     ticket = site.post("/next", secret).json()["ticket"]

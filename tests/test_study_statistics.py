@@ -123,6 +123,7 @@ def test_without_random_effects_it_is_statsmodels_ordered_model():
     np.testing.assert_allclose(np.sqrt(np.diag(model.covariance)[1:]), found.bse[:2], rtol=0.02)
 
 
+@pytest.mark.versions
 def test_effects_and_deviations_are_recovered():
     """Ten studies of 30 raters and 12 songs: effects within their standard errors, deviations without bias."""
     effects, deviations = (0, 0.8, 2.0), (0.8, 0.4, 0.5, 0.4)
@@ -152,6 +153,7 @@ def test_a_system_that_everybody_finds_great_has_a_finite_effect():
 # --- pairs -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.versions
 def test_strengths_are_recovered():
     strengths, random = np.array([-0.7, 0.0, 0.7]), np.random.default_rng(5)
     rater, song, pair = crossed(30, 10, 3)

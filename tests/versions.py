@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # The demo is tested with the newest only: gradio requires newer versions of the others than their lower bounds.
-EXTRAS = {"lowest": ("train", "smplx"), "newest": ("train", "smplx", "demo")}
+EXTRAS = {"lowest": ("train", "smplx", "study"), "newest": ("train", "smplx", "study", "demo")}
 NEEDS = {"test_demo.py": "demo"}  # tests that need an extra
 TOOLS = ("pytest", "hypothesis", "httpx")
 REPORTED = ("torch", "transformers", "huggingface_hub", "numpy", "numba", "av", "accelerate", "datasets")
