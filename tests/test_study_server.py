@@ -92,6 +92,22 @@ def test_a_rater_s_requests(site):
     assert site.post("/next", secret).status_code == 404
 
 
+def test_who_comes_too_late_is_told_before_the_consent(tmp_path):
+    site = Site(made_up_study(tmp_path / "study", raters=1))
+
+    def refuses():
+        return site.request("GET", "/about").json()["refuses"]
+
+    assert refuses() is None
+    secret = site.join()
+    assert refuses() == "complete"
+    site.post("/withdraw", secret)
+    assert refuses() is None
+    site.answers.shut()
+    assert refuses() == "closed"
+    site.answers.close()
+
+
 @pytest.mark.versions
 def test_requests_that_no_page_makes(site):
     secret = site.join()

@@ -204,6 +204,18 @@ class Answers:
 
     # --- raters ---
 
+    @property
+    def refuses(self) -> str | None:
+        """Why nobody new can take part: the study is "closed", or "complete" since enough do; None if there is a place."""
+        with self._lock:
+            return self._refuses(self._db)
+
+    def _refuses(self, db: sqlite3.Connection) -> str | None:
+        if self._is_closed(db):
+            return "closed"
+        joined = db.execute("SELECT count(*) FROM raters").fetchone()[0]
+        return "complete" if joined >= self.study.design.raters else None
+
     def join(self, secret: str, language: str, experience: str) -> None:
         """Take a rater in, who gave consent. `secret` is drawn by his browser; the same one again is the same rater."""
         design = self.study.design
@@ -212,14 +224,12 @@ class Answers:
         with self._changing() as db:
             if db.execute("SELECT 1 FROM raters WHERE secret = ?", [_digest(secret)]).fetchone():
                 return
-            if self._is_closed(db):
-                raise Refused("closed", 403)
+            if reason := self._refuses(db):
+                raise Refused(reason, 403)
             taken = {number for (number,) in db.execute("SELECT number FROM raters")}
             number = next(
-                number for number in range(len(taken) + 1) if number not in taken
+                number for number in range(design.raters) if number not in taken
             )  # of one who withdrew, if any
-            if number >= design.raters:
-                raise Refused("complete", 403)
             values = [_digest(secret), number, language, experience, self.clock()]
             rater = db.execute(
                 "INSERT INTO raters (secret, number, language, experience, joined) VALUES (?, ?, ?, ?, ?)", values

@@ -101,7 +101,11 @@ def application(answers: Answers) -> Starlette:
 
     async def about(request: Request) -> Any:
         names = ("title", "contact", "mode", "questions", "languages", "seconds")
-        return {name: getattr(design, name) for name in names} | {"trials": design.trials + design.catch}
+        refuses = await run_in_threadpool(lambda: answers.refuses)
+        return {name: getattr(design, name) for name in names} | {
+            "trials": design.trials + design.catch,
+            "refuses": refuses,
+        }
 
     async def join(request: Request) -> Any:
         given = await body(request)

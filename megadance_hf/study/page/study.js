@@ -317,7 +317,7 @@ async function begin() {
   secret = location.pathname.match(/^\/r\/([0-9a-f]{32})$/)?.[1] ?? null;
   if (!secret && location.pathname === "/") try { secret = localStorage.getItem(STORE); } catch { /* as above */ }
   if (location.pathname !== "/" && !secret) return message("unknown");
-  if (!secret) return show("welcome");
+  if (!secret) return about.refuses ? message(about.refuses) : show("welcome");
   remember();
   await following();
 }
