@@ -40,7 +40,7 @@ def lower_bounds() -> list[str]:
         *constants["REQUIREMENTS"],
         *(line for extra in EXTRAS["lowest"] for line in constants["EXTRAS"][extra]),
     ]
-    return [line.replace(">=", "==") for line in required]
+    return list(dict.fromkeys(line.replace(">=", "==") for line in required))  # extras share some
 
 
 def find_python(kind: str) -> str:

@@ -131,6 +131,7 @@ find("tones").addEventListener("click", async () => {
 
 find("hearing").addEventListener("submit", async (event) => {
   event.preventDefault();
+  say(null); // what was said to the last answer; and the same words again are read out again
   if (!tones) return say("sound_first");
   const form = new FormData(event.target);
   if (Number(form.get("count")) !== tones.count) return say("sound_wrong");
