@@ -297,13 +297,8 @@ _ARRANGEMENTS: dict[str, dict[str, Any]] = {
 # ... and those that none of them has, with the value of all three.
 _OWN_SWITCHES: dict[str, Any] = {
     **{"level_decoding": "independent", "music_reduction": "stride", "music_columns": None, "music_to_codes": False},
-    **{
-        "rhythm_size": 0,
-        "rhythm_tempo": "free",
-        "use_universal_experts": True,
-        "use_genre_experts": True,
-        "use_mamba": True,
-    },
+    **{"rhythm_size": 0, "rhythm_tempo": "free"},
+    **{"use_universal_experts": True, "use_genre_experts": True, "use_mamba": True},
 }
 
 
@@ -355,11 +350,10 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
 
     model_type = "megadance"
     _optional = (
-        *("rhythm_tempo",),  # of models saved by earlier versions, which had no such choice
         *("time_step_rank", "dropout", "rhythm_dropout", "initializer_range", "training_codes", "active_genres"),
         "use_cache",
         # of models saved by earlier versions, which had no such choice
-        *("code_head", "levels", "level_decoding", "mamba_placement", "norm_per_stream"),
+        *("code_head", "levels", "level_decoding", "mamba_placement", "norm_per_stream", "rhythm_tempo"),
     )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceConfig",

@@ -30,8 +30,6 @@ _BEATS_PER_BAR = (3, 4)
 _BLOCK = 8  # frames in which tempo and phase are constant
 # Frames, standard deviations: over 15 s for the tempo, over 5 s for the phase.
 _TEMPO_MEMORY, _PHASE_MEMORY = 450, 150
-
-
 _FEW_BLOCKS = 256  # up to so many a matrix smooths faster than a Fourier transform
 
 

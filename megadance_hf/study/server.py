@@ -155,7 +155,7 @@ def application(answers: Answers) -> Starlette:
 
     routes = [
         ("/", file, "GET"),
-        ("/r/{link}", lambda request: file(request), "GET"),
+        ("/r/{link}", file, "GET"),
         ("/page/{name:path}", file, "GET"),
         ("/about", about, "GET"),
         ("/next", following, "POST"),

@@ -315,7 +315,7 @@ class GeneratorTask(Task):
             less on small data sets, and recovers from its own mistakes in generation. Noise of capture is something else: codes of a
             held or displaced body, several in a row, which `MotionCorruption` makes.
         label_smoothing: share of each label that is spread over all codes (over the digits of each level with a factorised head).
-            Not in the paper: where dances are few, a model that knows them by heart is too sure on any other music.
+            Not in the paper (section 3.3): where dances are few, a model that knows them by heart is too sure on any other music.
         batch_size: segments per batch in evaluation.
     """
 
