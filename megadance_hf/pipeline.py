@@ -77,6 +77,8 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
 _WHOLE_SONG_OPTIONS = {
     **dict.fromkeys(("num", "num_return_sequences"), "it is one dance; start several streams with other seeds"),
     **dict.fromkeys(("start", "duration"), "give the blocks that are to be danced to"),
+    **dict.fromkeys(("plan", "changes"), "give one genre"),
+    "candidates": "its frames are final at once; leave it out",
     **dict.fromkeys((*LENGTH_OPTIONS, "stopping_criteria"), "it ends when its blocks do; leave it out"),
     **dict.fromkeys(("start_motion", "logits_processor", "streamer", "progress"), "leave it out"),
     **dict.fromkeys(("batch_size", "num_workers", "generation_config", "use_cache"), "leave it out"),
@@ -234,6 +236,8 @@ class MusicToDancePipeline(DancePipeline):
         options = {name: value for name, value in options.items() if value is not None}
         first, options, last = self._sanitize_parameters(**options)
         genre = first.get("genre") or self.genres[0]
+        if not isinstance(genre, str):
+            raise ValueError(f"genre={genre!r}: a stream has one genre; give its name")
         seed = seed_number(options.pop("seed")) if "seed" in options else random_seed()
         if self.model.generation_config.do_sample is None:
             options.setdefault("do_sample", True)

@@ -44,13 +44,14 @@ from .errors_megadance import ModelError, one_line, reason_of
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
-from .genres_megadance import match_genre
-from .kinematics_megadance import poses_to_motion, root_heading
+from .kinematics_megadance import BODY_PARTS, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
+from .plans_megadance import CHANGES, Genres, Plan, code_weights, first_codes, read_genres, read_plan
 from .processing_megadance import MegaDanceProcessor
 from .progress_megadance import progress_bar
 from .remote_code_megadance import PushesCode
+from .rhythm_megadance import find_downbeats
 
 
 def load_weights(cls: type[PreTrainedModel], source: str, **kwargs: Any) -> Any:
@@ -125,7 +126,7 @@ class _Request:
     """One song, with its own genre or that of the call."""
 
     song: Any
-    genre: str | None
+    genre: Genres | None
 
 
 @contextmanager
@@ -239,8 +240,10 @@ class DancePipeline(PushesCode, Pipeline):
     def __call__(
         self,
         song: Any = None,
-        genre: str | Sequence[str] | None = None,
+        genre: str | Mapping[str, float] | Sequence[str | Mapping[str, float]] | None = None,
         *,
+        plan: Sequence[tuple[str | Mapping[str, float], float]] | None = None,
+        changes: str | None = None,
         seed: int | None = None,
         duration: float | None = None,
         start: float | None = None,
@@ -248,6 +251,7 @@ class DancePipeline(PushesCode, Pipeline):
         temperature: float | None = None,
         top_k: int | None = None,
         num: int | None = None,
+        candidates: int | None = None,
         start_motion: Any = None,
         floor: bool | None = None,
         clean: bool | None = None,
@@ -265,8 +269,14 @@ class DancePipeline(PushesCode, Pipeline):
                 "ends" False for an excerpt that begins, or ends, within its song, and the features "before" and "after" it, from which
                 beat and bar are read as well (`listen_to_excerpt`). A list of songs gives a list of dances; a
                 generator or a data set of songs gives an iterator over dances. `inputs` is another name for it.
-            genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. For a list of songs one for all, or
-                a list with one per song.
+            genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. Or weights of several,
+                {"rumba": 0.7, "waltz": 0.3}, whose log-probabilities are added; each is a forward pass more. For a list of songs one
+                for all, or a list with one per song.
+            plan: in place of `genre`: several in one dance, [("waltz", 0.0), ("tango", 21.5)], each with the second of the dance (not
+                of the song, where `start` is given) from which on it is danced. Changes are moved to the nearest beginning of a code,
+                by up to 0.13 s.
+            changes: "bar" moves each change of the plan to the code nearest to a bar's beginning, as the model's rhythm encoder hears
+                it; "code" when None. `metadata["plan"]` has the seconds of the changes that were danced.
             seed: the same seed gives the same dance. A whole number of 0 or more, taken modulo 2**64. When None it is drawn from
                 torch's global random numbers, which `set_seed` and `torch.manual_seed` fix (it is in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.
@@ -278,6 +288,8 @@ class DancePipeline(PushesCode, Pipeline):
             temperature: above 0; likelier codes below 1, more surprising ones above 1.
             top_k: sample from this number of likeliest codes; 0 from all.
             num: number of dances to this song; more than one gives a list. `num_return_sequences` is the same.
+            candidates: make so many dances and return the `num` that the model finds likeliest, the likeliest first.
+                `metadata["log_likelihood"]` is the mean of a code, in nats.
             start_motion: a dance to begin with, {"poses", "translation"} at the model's frame rate: its first whole codes (8
                 frames each) are played at the beginning of the song, then the model continues. It must be shorter than the song.
             floor, clean: see `MegaDanceProcessor.post_process_motion`; True when None.
@@ -293,7 +305,8 @@ class DancePipeline(PushesCode, Pipeline):
         Returns:
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
             "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start,
-            `compute_seconds`, the time it took (shared by all dances of a batch), and `clean_up`, what the clean-up changed.
+            `compute_seconds`, the time it took (shared by all dances of a batch), `clean_up`, what the clean-up changed, and `codes`,
+            {"upper": [...], "lower": [...]}. Of several genres, `genre` is the one that has most weight, and `plan` has all of them.
 
         Raises:
             AudioError: a song cannot be used. GenreError: unknown genre. ValueError: another argument is not possible.
@@ -317,6 +330,7 @@ class DancePipeline(PushesCode, Pipeline):
             several = True
         optional: dict[str, Any] = {"start": start, "duration": duration, "genre": genre, "start_motion": start_motion}
         optional |= {"seed": seed, "mode": mode, "temperature": temperature, "top_k": top_k, "num": num}
+        optional |= {"plan": plan, "changes": changes, "candidates": candidates}
         optional |= {"floor": floor, "clean": clean, "progress": progress, "sampling_rate": sampling_rate}
         optional |= {"batch_size": batch_size, "num_workers": num_workers}
         given = {name: value for name, value in optional.items() if value is not None}
@@ -343,7 +357,7 @@ class DancePipeline(PushesCode, Pipeline):
             raise ValueError(
                 f"genre has {len(genres)} names for {len(songs)} songs: give one name, or one for each song"
             )
-        genres = [match_genre(genre, self.genres) for genre in genres]
+        genres = [read_genres(genre, self.genres) for genre in genres]
         return [_Request(songs[index], genre) for index, genre in enumerate(genres)]
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
@@ -377,7 +391,18 @@ class DancePipeline(PushesCode, Pipeline):
         if (generator := options.get("generator")) is not None and not isinstance(generator, torch.Generator):
             raise ValueError(f"generator of type {type(generator).__name__}: give a torch.Generator, or a seed")
         if (genre := options.get("genre")) is not None:
-            options["genre"] = match_genre(genre, self.genres)
+            options["genre"] = read_genres(genre, self.genres)
+        if (plan := options.get("plan")) is not None:
+            if genre is not None:
+                raise ValueError("genre and plan are both given: give the plan alone")
+            options["plan"] = read_plan(plan, self.genres)
+        if (changes := options.get("changes")) is not None:
+            if changes not in CHANGES:
+                raise ValueError(f"changes={changes!r} is unknown: give one of {', '.join(CHANGES)}")
+            if plan is None or len(options["plan"]) == 1:
+                raise ValueError(f"changes={changes!r} does nothing alone: give a plan with changes")
+        if (candidates := options.get("candidates")) is not None:
+            options["candidates"] = whole_number("candidates", candidates, options.get("num") or 1, MOST_DANCES)
         helpers = (options.get(name) for name in ("logits_processor", "stopping_criteria", "streamer", "progress"))
         check_helpers(*helpers)
         for name in _POSTPROCESS & options.keys():
@@ -426,7 +451,9 @@ class DancePipeline(PushesCode, Pipeline):
     def preprocess(
         self,
         song: Any,
-        genre: str | None = None,
+        genre: Genres | None = None,
+        plan: Plan | None = None,
+        changes: str = "code",
         start: float = 0.0,
         duration: float | None = None,
         start_motion: Mapping[str, np.ndarray] | None = None,
@@ -435,8 +462,10 @@ class DancePipeline(PushesCode, Pipeline):
         """One song as model inputs, with its metadata, in lists of one that `_collate` can join."""
         began = time.perf_counter()
         if isinstance(song, _Request):
+            if song.genre is not None and plan is not None:
+                raise ValueError("genre and plan are both given: give the plan alone")
             song, genre = song.song, song.genre or genre
-        genre = genre or self.genres[0]
+        plan = plan or [(genre or self.genres[0], 0.0)]
         if isinstance(song, Mapping) and "input_features" in song:
             if start or duration is not None:
                 raise ValueError(
@@ -449,17 +478,19 @@ class DancePipeline(PushesCode, Pipeline):
                     raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
                 features = self.processor.feature_extractor.listen_to_excerpt(sound, start, duration)
                 name = sound.title
-        inputs = dict(self.processor(features, genre))
+        first = plan[0][0]
+        main = first if isinstance(first, str) else max(first, key=lambda name: first[name])
+        inputs = dict(self.processor(features, main))
         frames = inputs["num_frames"][0]
         position = heading = None  # of the pelvis in the first frame
         if start_motion is not None:
             inputs |= self._encode(start_motion, frames)
             position = np.asarray(start_motion["translation"])[0].tolist()
-            first = torch.as_tensor(np.asarray(start_motion["poses"])[:1], dtype=torch.float32)
-            heading = float(root_heading(poses_to_motion(first, torch.zeros(1, 3))))
+            pose = torch.as_tensor(np.asarray(start_motion["poses"])[:1], dtype=torch.float32)
+            heading = float(root_heading(poses_to_motion(pose, torch.zeros(1, 3))))
         model = str(self.model.name_or_path)
         model = Path(model).name if Path(model).is_dir() else model
-        metadata = {"genre": genre, "model": model, "song": name, "start": start}
+        metadata = {"genre": main, "model": model, "song": name, "start": start}
         # a start motion is kept as it is, so it begins where it begins
         whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
         # the excerpt's last code may go on beyond it
@@ -468,7 +499,7 @@ class DancePipeline(PushesCode, Pipeline):
             torch.from_numpy(np.asarray(rows, dtype=np.float32)) if len(rows) else None
             for rows in (features.get("before", ()), after)
         ]
-        entries = (position, heading, whole, around, metadata, began, song)
+        entries = (position, heading, whole, around, (plan, changes), metadata, began, song)
         return {"inputs": inputs, **{name: [entry] for name, entry in zip(_PER_SONG, entries, strict=True)}}
 
     def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
@@ -505,6 +536,7 @@ class DancePipeline(PushesCode, Pipeline):
         prepared: dict[str, Any],
         seed: int | None = None,
         num: int | None = None,
+        candidates: int | None = None,
         progress: bool | Callable[[int, int], None] = False,
         generator: torch.Generator | None = None,
         generation_config: GenerationConfig | None = None,
@@ -516,8 +548,8 @@ class DancePipeline(PushesCode, Pipeline):
         if generation_config is not None:  # transformers does not accept both a configuration and keywords
             fields = {name: getattr(generation_config, name, None) for name in (*GENERATION_OPTIONS, *OWN_FIELDS)}
             generate_kwargs = {name: v for name, v in fields.items() if v is not None} | generate_kwargs
-        if num is not None:
-            generate_kwargs["num_return_sequences"] = num
+        if num is not None or candidates is not None:
+            generate_kwargs["num_return_sequences"] = candidates or num
         if defaults.do_sample is None:
             # The likeliest codes alone soon repeat themselves: the dancer freezes. A model's own setting has precedence.
             generate_kwargs.setdefault("do_sample", True)
@@ -527,18 +559,60 @@ class DancePipeline(PushesCode, Pipeline):
         with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
             rhythm = self._rhythm(prepared)
             inputs = prepared["inputs"] if rhythm is None else {**prepared["inputs"], "rhythm": rhythm}
+            genre_ids, plans = self._plan_genres(prepared, rhythm)
+            inputs = {**inputs, "genre_ids": genre_ids}
             outputs = self.model.generate(**inputs, **random, progress=show or False, **generate_kwargs)
         mode = generate_kwargs.get("mode") or getattr(defaults, "mode", None) or "paper"
         known = seeds if generator is None else [None] * songs
         metadata = [
-            {**one, "seed": one_seed, "mode": mode} for one, one_seed in zip(prepared["metadata"], known, strict=True)
+            {**one, **plan, "seed": one_seed, "mode": mode}
+            for one, plan, one_seed in zip(prepared["metadata"], plans, known, strict=True)
         ]
-        streams = (outputs.upper_codes, outputs.lower_codes)
-        return {**prepared, "metadata": metadata, "codes": streams, "num_frames": outputs.num_frames}
+        streams, counts, likelihoods = (outputs.upper_codes, outputs.lower_codes), outputs.num_frames, None
+        if candidates is not None:
+            music = {name: value for name, value in inputs.items() if name not in ("upper_codes", "lower_codes")}
+            given = dict(zip(("upper_codes", "lower_codes"), streams, strict=True))
+            backend = {"backend": generate_kwargs["backend"]} if "backend" in generate_kwargs else {}
+            scores = self.model.score(**music, **given, mode=mode, lengths=outputs.lengths, **backend)
+            best = self.model.rank(scores, candidates, outputs.lengths)[:, : num or 1].flatten()
+            likelihoods = (scores.sum((1, 2)) / (outputs.lengths - 1).clamp(min=1))[best].chunk(songs)
+            streams, counts = tuple(stream[best] for stream in streams), counts[best]
+        return {**prepared, "metadata": metadata, "codes": streams, "num_frames": counts, "likelihoods": likelihoods}
+
+    def _plan_genres(
+        self, prepared: dict[str, Any], rhythm: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        """`genre_ids` of `generate()` for the songs' plans, and what the metadata say of each."""
+        config, plans = self.model.config, prepared["plans"]
+        if all(len(plan) == 1 and isinstance(plan[0][0], str) for plan, _ in plans):
+            return prepared["inputs"]["genre_ids"], [{} for _ in plans]
+        step, lengths = config.frames_per_code, prepared["inputs"]["attention_mask"].sum(1)
+        rows, notes = [], []
+        for index, (plan, changes) in enumerate(plans):
+            codes, downbeats = int(lengths[index]) // step, []
+            if changes == "bar":
+                if rhythm is None:
+                    raise ValueError("changes='bar': this model has no rhythm encoder, which hears bars; leave it out")
+                downbeats = find_downbeats(rhythm[index, : codes * step])
+            firsts = first_codes(plan, codes, step, config.fps, downbeats)
+            weights = code_weights(plan, firsts, codes, config.genres)
+            rows.append(weights)
+            note: dict[str, Any] = {"genre": config.genres[int(weights.sum(0).argmax())]}
+            if len(plan) > 1 or not isinstance(plan[0][0], str):
+                begins = (round(first * step / config.fps, 4) for first in firsts)
+                note["plan"] = [[genre, begin] for (genre, _), begin in zip(plan, begins, strict=True)]
+            if changes == "bar":
+                note["changes"] = changes
+            notes.append(note)
+        most = max(len(row) for row in rows)
+        padded = [torch.cat((row, row[-1:].expand(most - len(row), -1))) for row in rows]
+        return torch.stack(padded), notes
 
     def _rhythm(self, prepared: dict[str, Any]) -> torch.Tensor | None:
-        """Beat and bar [batch, frames, 4] of excerpts, read from the music around them as well; None where all songs are whole."""
-        if all(before is None and after is None for before, after in prepared["around"]):
+        """Beat and bar [batch, frames, 4] of the songs, of excerpts read from the music around them as well; None where all songs are whole
+        and nobody asks for bars."""
+        bars = any(changes == "bar" for _, changes in prepared["plans"])
+        if not bars and all(before is None and after is None for before, after in prepared["around"]):
             return None
         features, mask = (prepared["inputs"][name] for name in ("input_features", "attention_mask"))
         rhythms = []
@@ -560,7 +634,7 @@ class DancePipeline(PushesCode, Pipeline):
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
-        for index, (position, heading, (begins, ends), _, metadata, began, song) in enumerate(
+        for index, (position, heading, (begins, ends), _, _, metadata, began, song) in enumerate(
             zip(*(results[name] for name in _PER_SONG), strict=True)
         ):
             codes = tuple(stream[index] for stream in streams)
@@ -572,7 +646,13 @@ class DancePipeline(PushesCode, Pipeline):
             fps, genre = self.tokenizer.config.fps, metadata["genre"]
             dances = []
             for number, motion in enumerate(motions):
+                used = -(-len(motion["poses"]) // self.tokenizer.config.frames_per_code)
                 notes = {**metadata, **motion["metadata"], "index": number}
+                if results["likelihoods"] is not None:
+                    notes["log_likelihood"] = round(float(results["likelihoods"][index][number]), 4)
+                notes["codes"] = {
+                    part: stream[number, :used].tolist() for part, stream in zip(BODY_PARTS, codes, strict=True)
+                }
                 dances.append(self._dance({**motion, "fps": fps, "genre": genre, "metadata": notes}, song))
             yield dances if len(dances) > 1 else dances[0]
 
@@ -582,12 +662,12 @@ class DancePipeline(PushesCode, Pipeline):
 
 
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
-# around: features of the song before and after an excerpt, each None where there are none.
-_PER_SONG = ("positions", "headings", "whole", "around", "metadata", "began", "songs")
+# around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are.
+_PER_SONG = ("positions", "headings", "whole", "around", "plans", "metadata", "began", "songs")
 # Options of the steps of the pipeline; all others are for generate().
-_PREPROCESS = {"genre", "start", "duration", "start_motion", "sampling_rate"}
+_PREPROCESS = {"genre", "plan", "changes", "start", "duration", "start_motion", "sampling_rate"}
 _POSTPROCESS = {"floor", "clean"}
-_GENERATE = {"seed", "generator", "num", "mode", "progress", "backend"}
+_GENERATE = {"seed", "generator", "num", "candidates", "mode", "progress", "backend"}
 _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
 _OPTIONS = _PREPROCESS | _POSTPROCESS | _GENERATE
 _MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "rhythm", "upper_codes", "lower_codes"}

@@ -24,6 +24,13 @@ def phase_vectors(beat_phase: torch.Tensor, bar_phase: torch.Tensor) -> torch.Te
     return torch.stack((angles.cos(), angles.sin()), dim=-1).flatten(-2)
 
 
+def find_downbeats(rhythm: torch.Tensor) -> list[int]:
+    """The frames nearest to where bars begin, of the rhythm of a song, [frames, 4]."""
+    phase = torch.atan2(rhythm[:, 3], rhythm[:, 2]).float() / (2 * math.pi) % 1
+    passes = ((phase[:-1] > 0.75) & (phase[1:] < 0.25)).nonzero()[:, 0]
+    return (passes + (phase[passes + 1] < 1 - phase[passes])).tolist()
+
+
 # Tempos to look for, beats per frame at 30 frames/s: 42 to 210 beats per minute, nearer to each other than a memory can resolve.
 _TEMPOS = torch.logspace(math.log10(0.7 / 30), math.log10(3.5 / 30), 448, dtype=torch.float64)
 _BEATS_PER_BAR = (3, 4)

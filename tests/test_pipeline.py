@@ -39,6 +39,7 @@ from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.kinematics_megadance import poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
+from megadance_hf.modeling.rhythm_megadance import phase_vectors
 from megadance_hf.models import DEFAULT_MODEL, bundled_models, describe_arrangement, find_model, load_config
 from megadance_hf.motion.motion import Motion, MotionError
 from megadance_hf.pipeline import TASK, MusicToDancePipeline, describe_model
@@ -404,7 +405,9 @@ def test_metadata_says_how_and_survives_a_file(pipe, folder, song, tmp_path):
     took = time.perf_counter() - began
     assert 0 < notes.pop("compute_seconds") <= round(took, 3)  # it is rounded to milliseconds, upwards too
     assert notes.pop("clean_up").keys() == {field.name for field in dataclasses.fields(CleanUpReport)}
+    output = pipe.model.generate(**pipe.processor(song, genre="rumba"), seed=3, do_sample=True)
     expected = {
+        "codes": {"upper": output.upper_codes[0].tolist(), "lower": output.lower_codes[0].tolist()},
         "seed": 3,
         "index": 0,
         "genre": "rumba",
@@ -416,6 +419,85 @@ def test_metadata_says_how_and_survives_a_file(pipe, folder, song, tmp_path):
     assert notes == expected and dance.genre == "rumba"
     dance.save(tmp_path / "dance.npz")
     assert Motion.load(tmp_path / "dance.npz").metadata == dance.metadata
+
+
+def test_codes_stay_with_the_poses_that_they_make(pipe, song):
+    dance = pipe(song, seed=3)
+    for same_codes in (dance.grounded(), dance.cleaned()):
+        assert same_codes.metadata["codes"] == dance.metadata["codes"]
+    for other in (dance[8:], dance.mirrored(), dance.resampled(60)):
+        assert "codes" not in other.metadata and other.metadata["seed"] == 3
+
+
+def test_a_plan_is_the_genres_of_codes(pipe, song):
+    """The slow twin: the plan as `genre_ids`, by hand."""
+    ids = torch.tensor([[GENRES.index("waltz")] * 4 + [GENRES.index("rumba")] * 6])
+    inputs = {**pipe.processor(song, genre="waltz"), "genre_ids": ids}
+    expected = pipe.processor.decode(pipe.model.generate(**inputs, seed=5, do_sample=True))
+    dance = pipe(song, plan=[("Waltz", 0), ("rumba", 1.0)], seed=5)
+    assert same(dance, expected) and dance.genre == "rumba", "the genre with most weight"
+    assert dance.metadata["plan"] == [["waltz", 0.0], ["rumba", 1.0667]], "seconds of codes"
+    assert same(dance, pipe(song, plan=dance.metadata["plan"], seed=5)), "it can be given again"
+
+
+def test_genres_are_mixed_by_weights(pipe, song):
+    weights = torch.tensor([[0.0, 0.7, 0.3]])
+    inputs = {**pipe.processor(song, genre="rumba"), "genre_ids": weights}
+    expected = pipe.processor.decode(pipe.model.generate(**inputs, seed=5, do_sample=True))
+    dance = pipe(song, {"Rumba": 7, "waltz": 3}, seed=5)
+    assert same(dance, expected)
+    assert dance.genre == "rumba" and dance.metadata["plan"] == [[{"rumba": 7.0, "waltz": 3.0}, 0.0]]
+    alone = pipe(song, "waltz", seed=5)
+    assert same(alone, pipe(song, {"rumba": 0, "waltz": 2}, seed=5))
+    batch = pipe([song, song], ["waltz", {"rumba": 0.7, "waltz": 0.3}], seed=5, batch_size=2)
+    assert same(batch[0], alone) and same(batch[1], dance) and "plan" not in batch[0].metadata
+
+
+def test_changes_at_bars(pipe, song, monkeypatch):
+    """Bars begin at frames 19 and 49: the nearest codes begin at 16 and 48."""
+    phase = (torch.arange(80) - 19) / 30 % 1
+    rhythm = phase_vectors(phase, phase)[None]
+    monkeypatch.setattr(
+        type(pipe.model.base_model), "encode_rhythm", lambda self, features, mask=None: rhythm[:, : features.shape[1]]
+    )
+    plan = [("waltz", 0.0), ("rumba", 0.9), ("waltz", 1.4)]
+    dance = pipe(song, plan=plan, changes="bar", seed=0)
+    assert dance.metadata["plan"] == [["waltz", 0.0], ["rumba", 0.5333], ["waltz", 1.6]]
+    assert dance.metadata["changes"] == "bar"
+    assert pipe(song, plan=plan, seed=0).metadata["plan"][1:] == [["rumba", 0.8], ["waltz", 1.3333]]
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="changes='bar': this model has no rhythm encoder, which hears bars"):
+        pipe(song, plan=plan, changes="bar")
+
+
+def test_the_likeliest_candidates_are_kept(pipe, song):
+    mixture = {"rumba": 0.7, "waltz": 0.3}
+    dances = pipe(song, mixture, seed=5, num=4)
+    codes = [torch.tensor([dance.metadata["codes"][part] for dance in dances]) for part in ("upper", "lower")]
+    inputs = {**pipe.processor(song, genre="rumba"), "genre_ids": torch.tensor([[0.0, 0.7, 0.3]])}
+    likelihoods = pipe.model.score(**inputs, upper_codes=codes[0], lower_codes=codes[1]).sum((1, 2)) / 9
+    order = likelihoods.argsort(descending=True).tolist()
+    best = pipe(song, mixture, seed=5, candidates=4, num=2)
+    assert all(same(one, dances[index]) for one, index in zip(best, order[:2], strict=True))
+    found = [dance.metadata["log_likelihood"] for dance in best]
+    np.testing.assert_allclose(found, likelihoods[order[:2]], atol=1e-4)
+    assert same(best[0], pipe(song, mixture, seed=5, candidates=4))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"genre": "waltz", "plan": [("rumba", 0)]}, "genre and plan are both given: give the plan alone"),
+        ({"plan": [("waltz", 0), ("rumba", 9)]}, "plan has 'rumba' at 9 s, but the dance lasts 2.7 s; leave it out"),
+        ({"plan": [("waltz", 0)], "changes": "bar"}, "changes='bar' does nothing alone: give a plan with changes"),
+        ({"plan": [("waltz", 0), ("rumba", 1)], "changes": "beat"}, "changes='beat' is unknown: give one of code, bar"),
+        ({"genre": {"waltz": -1}}, r"genre\['waltz'\]=-1: give a weight of 0 or more"),
+        ({"candidates": 2, "num": 3}, "candidates=2: give a whole number from 3 to"),
+    ],
+)
+def test_plans_and_candidates_that_are_not_possible(pipe, song, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(song, **wrong)
 
 
 def test_a_dance_goes_on_from_a_given_motion(pipe, song, tmp_path):

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from megadance_hf.modeling import rhythm_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
-from megadance_hf.modeling.rhythm_megadance import RHYTHM_SIZE, RhythmEncoder, phase_vectors, steady_rhythm
+from megadance_hf.modeling.rhythm_megadance import (
+    RHYTHM_SIZE,
+    RhythmEncoder,
+    find_downbeats,
+    phase_vectors,
+    steady_rhythm,
+)
 
 
 def encoder(layers: int = 3, **overrides) -> RhythmEncoder:
@@ -28,6 +34,16 @@ def test_phases_become_points_on_two_circles_and_come_back(beat, bar):
         assert math.hypot(cosine, sine) == pytest.approx(1, abs=1e-6)
         difference = (math.atan2(sine, cosine) / (2 * math.pi) - phase + 0.5) % 1 - 0.5
         assert abs(difference) < 1e-5
+
+
+@given(first=st.floats(1, 20), length=st.floats(20, 90))
+def test_downbeats_are_where_the_phase_of_the_bar_is_zero(first, length):
+    time = torch.arange(200)
+    found = find_downbeats(phase_vectors(time / 15 % 1, (time - first) / length % 1))
+    exact = torch.tensor([first + length * bar for bar in range(-1, 12)])
+    distances = (torch.tensor(found)[:, None] - exact).abs()
+    assert distances.amin(1).max() < 0.51, "each is one"
+    assert distances.amin(0)[(exact > 1) & (exact < 198)].max() < 0.51, "none is missing"
 
 
 def test_padding_has_no_influence():

@@ -102,7 +102,7 @@ class Motion:
             raise TypeError(
                 f"motion[{frames!r}]: give a slice of frames such as motion[30:90]; a rate is changed by resampled()"
             )
-        return self._with(self.poses[frames].copy(), self.translation[frames].copy())
+        return self._with(self.poses[frames].copy(), self.translation[frames].copy(), same_codes=False)
 
     def joints(self) -> np.ndarray:
         """Joint positions by forward kinematics on the neutral SMPL rest skeleton: (T, 24, 3) float32, metres."""
@@ -119,6 +119,7 @@ class Motion:
         return self._with(
             kinematics.mirror_poses(torch.from_numpy(self.poses)).numpy(),
             kinematics.mirror_translation(torch.from_numpy(self.translation)).numpy(),
+            same_codes=False,
         )
 
     def resampled(self, fps: float) -> Motion:
@@ -141,7 +142,7 @@ class Motion:
         poses = (start * Rotation.from_rotvec(step)).as_rotvec().reshape(count, -1, 3)
         weight = weight[:, None]
         translation = (1 - weight) * self.translation[before] + weight * self.translation[after]
-        return replace(self._with(poses, translation), fps=float(fps))
+        return replace(self._with(poses, translation, same_codes=False), fps=float(fps))
 
     def grounded(self, window: float = 1.0) -> Motion:
         """The dance with its height corrected so that the lowest joint, usually a supporting foot, is at y = 0.
@@ -254,8 +255,10 @@ class Motion:
             motion.metadata["notes"] = motion._notes(loaded.notes)
         return motion, loaded.notes
 
-    def _with(self, poses: np.ndarray, translation: np.ndarray) -> Motion:
-        return Motion(poses, translation, fps=self.fps, genre=self.genre, metadata=dict(self.metadata))
+    def _with(self, poses: np.ndarray, translation: np.ndarray, same_codes: bool = True) -> Motion:
+        """Other poses with the same metadata; without `codes`, where these are no longer the codes of the poses."""
+        metadata = {name: value for name, value in self.metadata.items() if same_codes or name != "codes"}
+        return Motion(poses, translation, fps=self.fps, genre=self.genre, metadata=metadata)
 
 
 def check_output(path: str | os.PathLike) -> str:
