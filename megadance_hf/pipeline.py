@@ -169,7 +169,11 @@ class MusicToDancePipeline(DancePipeline):
         except ValueError as error:
             raise MotionError(str(error)) from None
 
-    def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
+    def redo(self, dance: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `DancePipeline.redo`; `dance` may also be a `Motion` or the path of one."""
+        return super().redo(Motion.load(dance) if isinstance(dance, str | os.PathLike) else dance, *args, **kwargs)
+
+    def _check_start_motion(self, motion: Any, name: str = "start_motion") -> Mapping[str, np.ndarray]:
         """A `Motion`, the path of one, or its arrays; at any frame rate."""
         fps = self.model.config.fps
         if isinstance(motion, str | os.PathLike):
@@ -178,7 +182,7 @@ class MusicToDancePipeline(DancePipeline):
             motion = Motion(motion["poses"], motion["translation"], motion.get("fps", fps))
         if isinstance(motion, Motion) and motion.fps != fps:
             motion = motion.resampled(fps)
-        return super()._check_start_motion(motion)
+        return super()._check_start_motion(motion, name)
 
     def stream(
         self,

@@ -479,6 +479,22 @@ def _plant(
     return _in_blocks(_move_feet, rotations, path, moves), path, contact
 
 
+@torch.no_grad()
+def find_contacts(rotations: Tensor, path: Tensor, fps: float, fading: bool = False) -> Tensor:
+    """Which toes stand on the floor, bool [T, 2], by their height and speed, or slide on it (`fading`, as where motions are joined);
+    rotations [T, 24, 3, 3] and path [T, 3] of the pelvis."""
+    speeds = _SLIDING_SPEED if fading else _CONTACT_SPEED
+    return _find_contacts(_in_blocks(_pose_toes, rotations, path), fps, None, speeds)
+
+
+@torch.no_grad()
+def plant_feet(rotations: Tensor, path: Tensor, fps: float, contacts: Tensor) -> Tensor:
+    """Rotations [T, 24, 3, 3] with which the toes stand where `contacts` [T, 2] say so; the pelvis keeps its path [T, 3]."""
+    toes = _in_blocks(_pose_toes, rotations, path)
+    moves = _corrections(toes, _find_contacts(toes, fps, contacts.to(toes.dtype), _CONTACT_SPEED), fps)
+    return _in_blocks(_move_feet, rotations, path, moves)
+
+
 def _follow_feet(toes: Tensor, contact: Tensor, fps: float, sure: bool) -> Tensor:
     """Horizontal shift of the root [T, 3] with which the feet in contact slide less; it begins with 0.
 

@@ -293,7 +293,8 @@ def _root_rotation(motion: Tensor) -> Tensor:
     return rotation_6d_to_matrix(motion[..., ROOT_SIZE : ROOT_SIZE + ROTATION_SIZE])
 
 
-def _heading(rotation: Tensor) -> Tensor:
+def rotation_heading(rotation: Tensor) -> Tensor:
+    """`root_heading` of rotations of the pelvis (..., 3, 3)."""
     forward = rotation[..., 0, 0] + rotation[..., 2, 2]
     sideways = rotation[..., 0, 2] - rotation[..., 2, 0]
     return torch.atan2(sideways, forward + ((forward == 0) & (sideways == 0)))
@@ -306,7 +307,7 @@ def root_heading(motion: Tensor) -> Tensor:
     onto the floor and added. The forward axis alone would be undefined for a body that bends forward by 90 degrees; the sum is so for a body
     that stands on its head only. Near there the heading may turn by any angle within a frame.
     """
-    return _heading(_root_rotation(motion))
+    return rotation_heading(_root_rotation(motion))
 
 
 def turn_motion(motion: Tensor, angle: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from .arguments_megadance import (
     check_generation,
     check_helpers,
     random_seed,
+    real_number,
     seed_number,
     unknown_option,
     whole_number,
@@ -44,6 +45,7 @@ from .errors_megadance import ModelError, one_line, reason_of
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
+from .joining_megadance import put_passage
 from .kinematics_megadance import BODY_PARTS, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
@@ -345,6 +347,127 @@ class DancePipeline(PushesCode, Pipeline):
             return []
         return super().__call__(song, **given, **generate_kwargs)
 
+    def redo(
+        self,
+        dance: Any,
+        song: Any,
+        start: float,
+        end: float,
+        part: str = "all",
+        *,
+        candidates: int = 4,
+        num: int = 1,
+        seed: int | None = None,
+        sampling_rate: int | None = None,
+        progress: bool | Callable[[int, int], None] | None = None,
+        **generate_kwargs: Any,
+    ) -> Any:
+        """Dance a passage anew; the rest of the dance stays as it is, to the last bit.
+
+            better = pipe.redo(dance, "song.mp3", 12.0, 16.0, part="upper", seed=1)
+
+        Codes are kept outside the passage, and of the other half of the body; of several candidates the one is taken that the model finds
+        likeliest together with what follows it. Within the passage's first and last 0.6 s the motion passes over from the old one.
+
+        Args:
+            dance: one that this model made, {"poses", "translation", "metadata", ...}, with its codes in the metadata.
+            song: the song it was made to, in any form of `__call__`.
+            start, end: seconds of the dance, moved to the nearest beginning of a code, by up to 0.13 s.
+            part: "all", or the half of the body to dance anew, "upper" or "lower"; the other half keeps its poses, and with the lower body
+                the path.
+            candidates: how many to make.
+            num: how many of them to return, the likeliest first; more than one gives a list.
+            seed, sampling_rate, progress, generate_kwargs: as in `__call__`; genres and mode are those of the dance.
+
+        Returns:
+            as `__call__`; `metadata["redone"]` has start, end, part and seed of each time.
+
+        Raises:
+            AudioError: the song cannot be used. ValueError: the dance has no codes, is not to this song or not of this model; the passage is
+                none; another argument is not possible.
+        """
+        old = self._check_start_motion(dance, "dance")
+        notes = _metadata_of(dance)
+        poses, translation = (torch.from_numpy(np.array(old[name], np.float32)) for name in ("poses", "translation"))
+        known = self._codes_of(notes, len(poses))
+        if part not in ("all", *BODY_PARTS):
+            raise ValueError(f"part={part!r} is unknown: give one of all, {', '.join(BODY_PARTS)}")
+        fps, step = self.tokenizer.config.fps, self.tokenizer.config.frames_per_code
+        seconds = [
+            real_number(name, value, "a second of the dance", lambda x: x >= 0)
+            for name, value in (("start", start), ("end", end))
+        ]
+        first, last = (min(round(second * fps / step), known.shape[2]) for second in seconds)
+        if first >= last:
+            raise ValueError(
+                f"start={start}, end={end}: there is no code between them; the dance lasts {len(poses) / fps:.2f} s, a code {step / fps:.2f} s"
+            )
+        mask = torch.ones_like(known, dtype=torch.bool)
+        mask[:, [part in ("all", name) for name in BODY_PARTS], first:last] = False
+        options = {
+            "plan": notes.get("plan") or [(notes.get("genre") or self.genres[0], 0.0)],
+            "mode": notes.get("mode"),
+        }
+        options |= {
+            "seed": seed,
+            "candidates": candidates,
+            "num": num,
+            "sampling_rate": sampling_rate,
+            "progress": progress,
+        }
+        options |= {"clean": "clean_up" in notes}
+        if not (isinstance(song, Mapping) and "input_features" in song):
+            options |= {"start": notes.get("start", 0.0), "duration": len(poses) / fps}
+        given = {name: value for name, value in options.items() if value is not None}
+        preprocess, forward, postprocess = self._sanitize_parameters(**given, **generate_kwargs)
+        prepared = self.preprocess(song, **preprocess)
+        frames = prepared["inputs"]["num_frames"][0]
+        if frames != len(poses):
+            raise ValueError(
+                f"dance has {len(poses)} frames, but the song has {frames}: give the song that it was made to"
+            )
+        prepared["inputs"] |= {"known_codes": known, "known_mask": mask}
+        results = self.forward(prepared, **forward)
+        redone = {"start": first * step / fps, "end": min(last * step, len(poses)) / fps, "part": part}
+        passage = (first * step, min(last * step, len(poses)))
+
+        def put(dance: dict[str, Any]) -> dict[str, Any]:
+            new = (torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
+            half = None if part == "all" else part
+            arrays = put_passage((poses, translation), new, *passage, float(fps), half, postprocess["clean"])
+            metadata = {**dance["metadata"], **notes}
+            changed = {
+                name: dance["metadata"][name] for name in ("codes", "log_likelihood", "compute_seconds", "index")
+            }
+            again = {name: round(value, 4) if isinstance(value, float) else value for name, value in redone.items()}
+            again["seed"] = dance["metadata"]["seed"]
+            metadata |= {**changed, "redone": [*notes.get("redone", []), again]}
+            poses_and_path = (array.numpy() for array in arrays)
+            return {**dance, **dict(zip(("poses", "translation"), poses_and_path, strict=True)), "metadata": metadata}
+
+        return next(self._results(results, **postprocess, edit=put))
+
+    def _codes_of(self, notes: Mapping[str, Any], frames: int) -> torch.Tensor:
+        """The codes of a dance of so many frames, [1, 2, codes], by its metadata."""
+        codes, size = notes.get("codes"), self.tokenizer.config.codebook_size
+        if not isinstance(codes, Mapping) or not set(BODY_PARTS) <= codes.keys():
+            raise ValueError(
+                "dance has no codes in its metadata: give one as the pipeline made it, whole, or saved as .npz, .pkl or .json"
+            )
+        count = -(-frames // self.tokenizer.config.frames_per_code)
+        rows = [codes[part] for part in BODY_PARTS]
+        fits = all(
+            isinstance(row, list)
+            and len(row) == count
+            and all(isinstance(code, int) and 0 <= code < size for code in row)
+            for row in rows
+        )
+        if not fits:
+            raise ValueError(
+                f"dance has codes that do not fit: give {count} of 0 to {size - 1} for each half of the body, or another dance"
+            )
+        return torch.tensor(rows)[None]
+
     def _with_genres(self, songs: Any, genres: Any, several: bool) -> list[_Request]:
         """Pair each song with its genre."""
         genres = list(genres)
@@ -502,16 +625,16 @@ class DancePipeline(PushesCode, Pipeline):
         entries = (position, heading, whole, around, (plan, changes), metadata, began, song)
         return {"inputs": inputs, **{name: [entry] for name, entry in zip(_PER_SONG, entries, strict=True)}}
 
-    def _check_start_motion(self, motion: Any) -> Mapping[str, np.ndarray]:
+    def _check_start_motion(self, motion: Any, name: str = "start_motion") -> Mapping[str, np.ndarray]:
         """`start_motion`, a mapping or a `Motion` -> {"poses", "translation"} at the model's frame rate."""
         fps = self.model.config.fps
         if not isinstance(motion, Mapping) and hasattr(motion, "poses") and hasattr(motion, "translation"):
             motion = {name: getattr(motion, name) for name in ("poses", "translation", "fps") if hasattr(motion, name)}
         if not isinstance(motion, Mapping) or not {"poses", "translation"} <= motion.keys():
             kind = f"the keys {sorted(motion)}" if isinstance(motion, Mapping) else f"type {type(motion).__name__}"
-            raise ValueError(f"start_motion of {kind}: give {{'poses': (T, 24, 3), 'translation': (T, 3)}}, or a dance")
+            raise ValueError(f"{name} of {kind}: give {{'poses': (T, 24, 3), 'translation': (T, 3)}}, or a dance")
         if motion.get("fps", fps) != fps:
-            raise ValueError(f"start_motion has {motion['fps']:g} frames per second: give {fps}")
+            raise ValueError(f"{name} has {motion['fps']:g} frames per second: give {fps}")
         return motion
 
     @torch.no_grad()
@@ -570,7 +693,7 @@ class DancePipeline(PushesCode, Pipeline):
         ]
         streams, counts, likelihoods = (outputs.upper_codes, outputs.lower_codes), outputs.num_frames, None
         if candidates is not None:
-            music = {name: value for name, value in inputs.items() if name not in ("upper_codes", "lower_codes")}
+            music = {name: value for name, value in inputs.items() if name not in _CODES}
             given = dict(zip(("upper_codes", "lower_codes"), streams, strict=True))
             backend = {"backend": generate_kwargs["backend"]} if "backend" in generate_kwargs else {}
             scores = self.model.score(**music, **given, mode=mode, lengths=outputs.lengths, **backend)
@@ -629,8 +752,14 @@ class DancePipeline(PushesCode, Pipeline):
         (dances,) = self._results(results, floor, clean)
         return dances
 
-    def _results(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Iterator[Any]:
-        """For each song its dance, or a list of dances."""
+    def _results(
+        self,
+        results: dict[str, Any],
+        floor: bool = True,
+        clean: bool = True,
+        edit: Callable[[dict[str, Any]], dict[str, Any]] = lambda dance: dance,
+    ) -> Iterator[Any]:
+        """For each song its dance, or a list of dances; `edit` changes each before it gets its form."""
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
@@ -653,7 +782,7 @@ class DancePipeline(PushesCode, Pipeline):
                 notes["codes"] = {
                     part: stream[number, :used].tolist() for part, stream in zip(BODY_PARTS, codes, strict=True)
                 }
-                dances.append(self._dance({**motion, "fps": fps, "genre": genre, "metadata": notes}, song))
+                dances.append(self._dance(edit({**motion, "fps": fps, "genre": genre, "metadata": notes}), song))
             yield dances if len(dances) > 1 else dances[0]
 
     def _dance(self, dance: dict[str, Any], song: Any) -> Any:
@@ -664,6 +793,7 @@ class DancePipeline(PushesCode, Pipeline):
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
 # around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are.
 _PER_SONG = ("positions", "headings", "whole", "around", "plans", "metadata", "began", "songs")
+_CODES = ("upper_codes", "lower_codes", "known_codes", "known_mask")  # inputs that are codes, not music
 # Options of the steps of the pipeline; all others are for generate().
 _PREPROCESS = {"genre", "plan", "changes", "start", "duration", "start_motion", "sampling_rate"}
 _POSTPROCESS = {"floor", "clean"}
@@ -672,6 +802,11 @@ _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
 _OPTIONS = _PREPROCESS | _POSTPROCESS | _GENERATE
 _MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "rhythm", "upper_codes", "lower_codes"}
 _NO_OUTPUT = {"output_scores", "output_logits", "return_dict_in_generate"}
+
+
+def _metadata_of(dance: Any) -> Mapping[str, Any]:
+    metadata = dance.get("metadata") if isinstance(dance, Mapping) else getattr(dance, "metadata", None)
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def _is_iterator(songs: Any) -> bool:

@@ -484,6 +484,61 @@ def test_the_likeliest_candidates_are_kept(pipe, song):
     assert same(best[0], pipe(song, mixture, seed=5, candidates=4))
 
 
+@pytest.mark.parametrize("part", ["all", "upper", "lower"])
+def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
+    """The slow twin: codes by `generate` with `known_codes`, ranked by `score`."""
+    dance = pipe(song, plan=[("waltz", 0), ("rumba", 1.0)], seed=5)
+    dance.save(tmp_path / "dance.npz")
+    redone = pipe.redo(tmp_path / "dance.npz", song, 0.6, 1.5, part, candidates=3, num=3, seed=1)
+    assert redone[0].metadata["redone"] == [{"start": 0.5333, "end": 1.6, "part": part, "seed": 1}]
+    known = torch.tensor([[dance.metadata["codes"][name] for name in ("upper", "lower")]])
+    mask = torch.ones_like(known, dtype=torch.bool)
+    mask[:, {"all": [0, 1], "upper": [0], "lower": [1]}[part], 2:6] = False
+    ids = torch.tensor([[GENRES.index("waltz")] * 4 + [GENRES.index("rumba")] * 6])
+    inputs = {**pipe.processor(song, genre="waltz"), "genre_ids": ids}
+    given = {"known_codes": known, "known_mask": mask, "num_return_sequences": 3}
+    output = pipe.model.generate(**inputs, **given, seed=1, do_sample=True)
+    codes = {"upper_codes": output.upper_codes, "lower_codes": output.lower_codes}
+    order = pipe.model.rank(pipe.model.score(**inputs, **codes), 3)[0].tolist()
+    lower = [0, 1, 2, 4, 5, 7, 8, 10, 11]
+    for one, index in zip(redone, order, strict=True):
+        assert one.metadata["codes"]["upper"] == output.upper_codes[index].tolist()
+        assert one.metadata["codes"]["lower"] == output.lower_codes[index].tolist()
+        for outside in (slice(0, 16), slice(48, 75)):
+            assert same(one[outside], dance[outside])
+        if part == "upper":
+            assert np.array_equal(one.poses[:, lower], dance.poses[:, lower])
+            assert np.array_equal(one.translation, dance.translation)
+    assert redone[0].metadata["plan"] == dance.metadata["plan"] and redone[0].metadata["seed"] == 5
+    again = pipe.redo(redone[0], song, 0.0, 0.5, seed=2)
+    assert len(again.metadata["redone"]) == 2 and same(again[16:], redone[0][16:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": 2.0, "end": 2.0}, "start=2.0, end=2.0: there is no code between them; the dance lasts 2.50 s"),
+        ({"part": "arms"}, "part='arms' is unknown: give one of all, upper, lower"),
+        ({"candidates": 1, "num": 2}, "candidates=1: give a whole number from 2 to"),
+        ({"dance": "sliced"}, "dance has no codes in its metadata: give one as the pipeline made it"),
+        ({"dance": "longer"}, "dance has codes that do not fit: give 10 of 0 to 26 for each half"),
+        ({"song": "shorter"}, "dance has 75 frames, but the song has 45: give the song that it was made to"),
+    ],
+)
+def test_a_passage_that_cannot_be_redone(pipe, song, tmp_path, change, message):
+    dance = pipe(song, seed=5)
+    given = {"dance": dance, "song": song, "start": 0.5, "end": 1.5, **change}
+    if given["dance"] == "sliced":
+        given["dance"] = dance[:40]
+    if given["dance"] == "longer":
+        dance.metadata["codes"]["upper"].append(3)
+        given["dance"] = dance
+    if given["song"] == "shorter":
+        given["song"] = write_song(tmp_path / "shorter.wav", seconds=1.5)
+    with pytest.raises(ValueError, match=message):
+        pipe.redo(**given)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

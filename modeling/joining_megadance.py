@@ -1,0 +1,158 @@
+"""Motions joined: a passage that was danced anew is put into a dance whose other frames stay as they are, to the last bit.
+
+Codes before and after the passage are the same in both dances, but the decoder looks beyond a code, and the path goes on from wherever
+the passage ended. So the new dance is moved and turned to where the old one is before the passage, led to where the old one goes on
+(`_lead_to`), and what is still different at the two ends fades within a few frames of the passage (`_fade`), in position, speed
+and acceleration. Then the feet that stand are put down again, since leading and fading make them slide.
+
+Everything here is [T, 24, 3, 3] rotations, each joint relative to its parent, and the pelvis' path [T, 3], metres, on the CPU.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .clean_up_megadance import find_contacts, plant_feet
+from .kinematics_megadance import (
+    BODY_PARTS,
+    ROOT_PART,
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    rotation_heading,
+    turn_matrix,
+)
+
+FADE = 0.6  # seconds in which differences at the ends of a passage fade
+_SMOOTH = 4  # frames before and after, of the mean of speeds by which a dance is led
+_STANDING = 0.001  # metres per frame: what a frame in which the pelvis stands still takes part in leading it elsewhere
+
+
+@torch.no_grad()
+def put_passage(
+    old: tuple[Tensor, Tensor],
+    new: tuple[Tensor, Tensor],
+    first: int,
+    last: int,
+    fps: float,
+    part: str | None = None,
+    feet: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The old dance with frames `first` to `last` - 1 of the new one.
+
+    Args:
+        old, new: axis-angle poses [T, 24, 3] and path [T, 3] of two dances of the same length.
+        part: "upper" or "lower": only these joints are the new dance's (and the path, with the lower body); both when None.
+        feet: put feet that stand in the new dance down again.
+
+    Returns:
+        poses and path; those of all other frames and joints are the old ones, bit by bit.
+    """
+    frames = len(old[0])
+    joints = [joint for name in BODY_PARTS if part in (None, name) for joint in BODY_PARTS[name]]
+    (old_rotations, old_path), (rotations, path) = ((axis_angle_to_matrix(poses), place) for poses, place in (old, new))
+    moves = part in (None, ROOT_PART)
+    passage = slice(first, last)
+    contacts = find_contacts(rotations, path, fps) if moves else None
+    if moves:
+        anchor = first - 1 if first else min(last, frames - 1)
+        if first or last < frames:
+            rotations, path = _move_to(rotations, path, anchor, old_rotations[anchor, 0], old_path[anchor])
+        if first and last < frames:
+            rotations, path = _lead_to(rotations, path, first - 1, last, old_rotations[last, 0], old_path[last])
+    else:
+        path = old_path
+    others = [joint for joint in range(rotations.shape[1]) if joint not in joints]
+    rotations = rotations.clone()
+    rotations[:, others] = old_rotations[:, others]
+    fade = min(max(2, round(FADE * fps)), (last - first + 1) // 2)
+    rotations, path = _fade(old_rotations, old_path, rotations, path, first, last, fade)
+    if moves and feet:
+        assert contacts is not None
+        before, after = find_contacts(old_rotations, old_path, fps), contacts
+        stands = torch.cat((before[:first], after[passage], before[last:]))
+        stands &= find_contacts(rotations, path, fps, fading=True)
+        planted = plant_feet(rotations, path, fps, stands)
+        rotations, path = _fade(old_rotations, old_path, planted, path, first, last, fade)
+    poses, place = old[0].clone(), old[1].clone()
+    turned = matrix_to_axis_angle(rotations[passage][:, joints])
+    poses[passage] = poses[passage].index_copy(1, torch.tensor(joints), turned)
+    if moves:
+        place[passage] = path[passage]
+    return poses, place
+
+
+def _move_to(rotations: Tensor, path: Tensor, frame: int, pelvis: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """A dance turned about the vertical and moved so that at a frame it faces and is as another one, whose pelvis has the rotation
+    [3, 3] and the place [3]."""
+    turn = turn_matrix(rotation_heading(pelvis) - rotation_heading(rotations[frame, 0]))
+    rotations = rotations.clone()
+    rotations[:, 0] = turn @ rotations[:, 0]
+    path = (
+        (path - path[frame]) @ turn.T + place * place.new_tensor([1, 0, 1]) + path[frame] * place.new_tensor([0, 1, 0])
+    )
+    return rotations, path
+
+
+def _lead_to(
+    rotations: Tensor, path: Tensor, first: int, last: int, pelvis: Tensor, place: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A dance that at frame `last` faces and is as another one, as `_move_to`, and up to frame `first` as it was. In between it is led
+    there where it moves most, so that standing feet slide least."""
+    steps = path.diff(dim=0) * path.new_tensor([1, 0, 1])
+    # slowly at first and at last, or the dance would get a push at the ends
+    shares = steps[first:last].norm(dim=-1) + _STANDING
+    reach = min(_SMOOTH, last - first - 1)
+    shares = F.avg_pool1d(F.pad(shares[None], (reach, reach), mode="reflect"), 2 * reach + 1, stride=1)[0]
+    t = torch.arange(1, len(shares) + 1) / (len(shares) + 1)
+    shares = shares * (3 * torch.minimum(t, 1 - t)).clamp(max=1).square()
+    weight = F.pad(shares.cumsum(0) / shares.sum(), (1, 0))
+    weight = torch.cat((weight.new_zeros(first), weight, weight.new_ones(len(path) - last - 1)))
+    missing = rotation_heading(pelvis) - rotation_heading(rotations[last, 0])
+    missing = torch.remainder(missing + math.pi, 2 * math.pi) - math.pi
+    rotations, turns = rotations.clone(), turn_matrix(weight * missing)
+    rotations[:, 0] = turns @ rotations[:, 0]
+    steps = (turns[:-1] @ steps[..., None])[..., 0]
+    led = path[0] + F.pad(steps.cumsum(0), (0, 0, 1, 0))
+    led = led + weight[:, None] * (place - led[last])
+    return rotations, torch.stack((led[:, 0], path[:, 1], led[:, 2]), dim=1)
+
+
+def _fade(
+    old_rotations: Tensor, old_path: Tensor, rotations: Tensor, path: Tensor, first: int, last: int, frames: int
+) -> tuple[Tensor, Tensor]:
+    """The old dance with the passage of the new one, which begins and ends with the poses and speeds of the old one; the differences
+    fade in some frames."""
+    rotations, path = rotations.clone(), path.clone()
+    ends = [end for end in ((first - 1, 1), (last, -1)) if 0 <= end[0] < len(path)]
+    faded = []
+    for frame, step in ends:
+        inner = torch.arange(1, frames + 1) * step + frame
+        once, twice = (min(max(frame - step * count, 0), len(path) - 1) for count in (1, 2))
+        turn = matrix_to_axis_angle(rotations[frame].mT @ old_rotations[frame])
+        speeds, earlier = (
+            matrix_to_axis_angle(old_rotations[one].mT @ old_rotations[next_])
+            - matrix_to_axis_angle(rotations[one].mT @ rotations[next_])
+            for one, next_ in ((once, frame), (twice, once))
+        )
+        shift = old_path - path
+        turns = _fading(turn, speeds, earlier, frames)
+        shifts = _fading(shift[frame], shift[frame] - shift[once], shift[once] - shift[twice], frames)
+        faded.append((inner, axis_angle_to_matrix(turns), shifts))
+    for inner, turns, shifts in faded:
+        rotations[inner] = rotations[inner] @ turns
+        path[inner] = path[inner] + shifts
+    for kept in (slice(0, first), slice(last, None)):
+        rotations[kept], path[kept] = old_rotations[kept], old_path[kept]
+    return rotations, path
+
+
+def _fading(difference: Tensor, speed: Tensor, speed_before: Tensor, frames: int) -> Tensor:
+    """[frames, ...]: from a difference [...] that grew by these speeds in the last two frames, to none: a quintic Hermite curve, which
+    begins with the difference, its speed and its acceleration, and ends with 0 of all."""
+    t = (torch.arange(1, frames + 1, dtype=difference.dtype) / frames).view(-1, *[1] * difference.dim())
+    keep = 1 - t**3 * (10 - 15 * t + 6 * t * t)
+    slope = frames * (t - 6 * t**3 + 8 * t**4 - 3 * t**5)
+    bend = frames**2 * t * t * (1 - t) ** 3 / 2
+    return keep * difference + slope * speed + bend * (speed - speed_before)
