@@ -80,7 +80,7 @@ _WHOLE_SONG_OPTIONS = {
     **dict.fromkeys(("plan", "changes"), "give one genre"),
     "candidates": "its frames are final at once; leave it out",
     **dict.fromkeys((*LENGTH_OPTIONS, "stopping_criteria"), "it ends when its blocks do; leave it out"),
-    **dict.fromkeys(("start_motion", "logits_processor", "streamer", "progress"), "leave it out"),
+    **dict.fromkeys(("start_motion", "hold", "loop", "logits_processor", "streamer", "progress"), "leave it out"),
     **dict.fromkeys(("batch_size", "num_workers", "generation_config", "use_cache"), "leave it out"),
     "mode": "it never slides its window, which is mode='stream'; leave it out",
     "generator": "give a seed",

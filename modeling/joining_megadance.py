@@ -1,4 +1,6 @@
-"""Motions joined: a passage that was danced anew is put into a dance whose other frames stay as they are, to the last bit.
+"""Motions joined: a passage put into a dance, poses that a dance has to meet, a loop.
+
+A passage that was danced anew is put into a dance whose other frames stay as they are, to the last bit.
 
 Codes before and after the passage are the same in both dances, but the decoder looks beyond a code, and the path goes on from wherever
 the passage ended. So the new dance is moved and turned to where the old one is before the passage, led to where the old one goes on
@@ -9,6 +11,7 @@ Everything here is [T, 24, 3, 3] rotations, each joint relative to its parent, a
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +84,55 @@ def put_passage(
     if moves:
         place[passage] = path[passage]
     return poses, place
+
+
+@torch.no_grad()
+def meet_poses(poses: Tensor, held: Sequence[tuple[int, Tensor]], fps: float) -> Tensor:
+    """The poses [T, 24, 3] of a dance that meets the poses `held`: for each a first frame and [F, 24, 3], all axis-angle, in their order.
+
+    The dance reaches and leaves them within `FADE` seconds, or less where the next ones are nearer. They are turned about the vertical to
+    face as the dancer does in the first of their frames: a pose is held wherever the dance has turned to.
+    """
+    rotations, usual = axis_angle_to_matrix(poses), max(2, round(FADE * fps))
+    changed = poses.clone()
+    ends = [-usual, *(first + len(part) - 1 for first, part in held)]
+    begins = [*(first for first, _ in held), len(poses) + usual]
+    for index, (first, part) in enumerate(held):
+        goal, last = axis_angle_to_matrix(part), first + len(part) - 1
+        turn = turn_matrix(rotation_heading(rotations[first, 0]) - rotation_heading(goal[0, 0]))
+        goal[:, 0] = turn @ goal[:, 0]
+        gaps = (first - ends[index], begins[index + 1] - last)  # up to its neighbours
+        for frame, pose, step, gap in ((first, goal[0], -1, gaps[0]), (last, goal[-1], 1, gaps[1])):
+            difference = matrix_to_axis_angle(rotations[frame].mT @ pose)
+            still, fade = torch.zeros_like(difference), min(usual, gap)
+            count = min(fade, frame if step < 0 else len(poses) - 1 - frame)
+            near = frame + step * torch.arange(1, count + 1)
+            turns = axis_angle_to_matrix(_fading(difference, still, still, fade)[:count])
+            rotations[near] = rotations[near] @ turns
+            changed[near] = matrix_to_axis_angle(rotations[near])
+        rotations[first : last + 1], changed[first : last + 1] = goal, matrix_to_axis_angle(goal)
+    return changed
+
+
+@torch.no_grad()
+def close_loop(poses: Tensor, path: Tensor, fps: float) -> tuple[Tensor, Tensor]:
+    """A dance, poses [T, 24, 3] and path [T, 3], whose last frame has the pose, the heading and the place of the first."""
+    last, rotations = len(poses) - 1, axis_angle_to_matrix(poses)
+    if last < 2:
+        return poses, path
+    rotations, path = _lead_to(rotations, path, 0, last, rotations[0, 0], path[0])
+    # after its last frame it goes on as it began; by itself it would go on with the speed that it has
+    turn, step = rotations[-2].mT @ rotations[-1], path[-1] - path[-2]
+    begun = [torch.cat((whole[:-1], whole[:3])) for whole in (rotations, path)]
+    own = [
+        torch.cat((rotations, (rotations[-1] @ turn)[None], (rotations[-1] @ turn @ turn)[None])),
+        torch.cat((path, (path[-1] + step)[None], (path[-1] + 2 * step)[None])),
+    ]
+    fade = min(max(2, round(FADE * fps)), last // 2)
+    rotations, path = _fade(begun[0], begun[1], own[0], own[1], 0, last, fade)
+    closed = matrix_to_axis_angle(rotations[: last + 1])
+    closed[0], closed[last] = poses[0], poses[0]
+    return closed, path[: last + 1].clone()
 
 
 def _move_to(rotations: Tensor, path: Tensor, frame: int, pelvis: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ from transformers.pipelines.base import Pipeline
 
 from .arguments_megadance import (
     GENERATION_OPTIONS,
+    LENGTH_OPTIONS,
     MOST_DANCES,
     OWN_FIELDS,
     check_generation,
@@ -46,7 +47,7 @@ from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
 from .joining_megadance import put_passage
-from .kinematics_megadance import BODY_PARTS, poses_to_motion, root_heading
+from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .plans_megadance import CHANGES, Genres, Plan, code_weights, first_codes, read_genres, read_plan
@@ -255,6 +256,8 @@ class DancePipeline(PushesCode, Pipeline):
         num: int | None = None,
         candidates: int | None = None,
         start_motion: Any = None,
+        hold: Mapping[float | str, Any] | None = None,
+        loop: bool | None = None,
         floor: bool | None = None,
         clean: bool | None = None,
         progress: bool | Callable[[int, int], None] | None = None,
@@ -294,6 +297,12 @@ class DancePipeline(PushesCode, Pipeline):
                 `metadata["log_likelihood"]` is the mean of a code, in nats.
             start_motion: a dance to begin with, {"poses", "translation"} at the model's frame rate: its first whole codes (8
                 frames each) are played at the beginning of the song, then the model continues. It must be shorter than the song.
+            hold: {12.0: pose}: poses (24, 3), axis-angle, or clips as `start_motion`, each with the second of the dance at which it begins, or
+                "end" where it is to end with the dance. The dance reaches and leaves them: their codes are known to the model, and the
+                motion is bent towards them within 0.6 s before and after. They face as the dancer does then. Codes before do not foresee
+                them, so several `candidates` make better dances.
+            loop: the dance ends in the pose, the direction and the place in which it begins. It neither leaves a standing position nor
+                comes to one.
             floor, clean: see `MegaDanceProcessor.post_process_motion`; True when None.
             progress: show a progress bar; or a function called with (codes done, codes in all), which may raise to stop.
             sampling_rate: of a song that is an array, in Hz.
@@ -332,7 +341,7 @@ class DancePipeline(PushesCode, Pipeline):
             several = True
         optional: dict[str, Any] = {"start": start, "duration": duration, "genre": genre, "start_motion": start_motion}
         optional |= {"seed": seed, "mode": mode, "temperature": temperature, "top_k": top_k, "num": num}
-        optional |= {"plan": plan, "changes": changes, "candidates": candidates}
+        optional |= {"plan": plan, "changes": changes, "candidates": candidates, "hold": hold, "loop": loop}
         optional |= {"floor": floor, "clean": clean, "progress": progress, "sampling_rate": sampling_rate}
         optional |= {"batch_size": batch_size, "num_workers": num_workers}
         given = {name: value for name, value in optional.items() if value is not None}
@@ -386,6 +395,9 @@ class DancePipeline(PushesCode, Pipeline):
             AudioError: the song cannot be used. ValueError: the dance has no codes, is not to this song or not of this model; the passage is
                 none; another argument is not possible.
         """
+        for name in ("genre", "plan", "changes", "mode", "start_motion", "hold", "loop", "clean", "duration"):
+            if name in generate_kwargs:
+                raise ValueError(f"{name}: what is redone is danced as the dance was; leave it out")
         old = self._check_start_motion(dance, "dance")
         notes = _metadata_of(dance)
         poses, translation = (torch.from_numpy(np.array(old[name], np.float32)) for name in ("poses", "translation"))
@@ -533,6 +545,10 @@ class DancePipeline(PushesCode, Pipeline):
                 raise ValueError(f"{name}={options[name]!r}: give True or False")
         if "start_motion" in options:
             options["start_motion"] = self._check_start_motion(options["start_motion"])
+        if (hold := options.get("hold")) is not None:
+            options["hold"] = self._check_hold(hold)
+        if not isinstance(loop := options.get("loop"), bool | None):
+            raise ValueError(f"loop={loop!r}: give True or False")
         first = {name: options.pop(name) for name in _PREPROCESS & options.keys()}
         last = {name: options.pop(name) for name in _POSTPROCESS & options.keys()}
         return first, options, last
@@ -580,6 +596,8 @@ class DancePipeline(PushesCode, Pipeline):
         start: float = 0.0,
         duration: float | None = None,
         start_motion: Mapping[str, np.ndarray] | None = None,
+        hold: Mapping[float | str, torch.Tensor] | None = None,
+        loop: bool | None = False,
         sampling_rate: int | None = None,
     ) -> dict[str, Any]:
         """One song as model inputs, with its metadata, in lists of one that `_collate` can join."""
@@ -611,18 +629,32 @@ class DancePipeline(PushesCode, Pipeline):
             position = np.asarray(start_motion["translation"])[0].tolist()
             pose = torch.as_tensor(np.asarray(start_motion["poses"])[:1], dtype=torch.float32)
             heading = float(root_heading(poses_to_motion(pose, torch.zeros(1, 3))))
+        held = self._place_hold(hold or {}, frames)
+        if held or loop:
+            inputs = self._with_known(inputs, held)
         model = str(self.model.name_or_path)
         model = Path(model).name if Path(model).is_dir() else model
         metadata = {"genre": main, "model": model, "song": name, "start": start}
         # a start motion is kept as it is, so it begins where it begins
         whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
+        # so are held poses; entrance and ending would move them
+        near = round(_NEAR_END * self.model.config.fps)
+        whole = (
+            whole[0] and not loop and all(first >= near for first, _ in held),
+            whole[1] and not loop and all(first + len(poses) <= frames - near for first, poses in held),
+        )
+        if held:
+            fps = self.model.config.fps
+            metadata["hold"] = [[round(first / fps, 4), round((first + len(poses)) / fps, 4)] for first, poses in held]
+        if loop:
+            metadata["loop"] = True
         # the excerpt's last code may go on beyond it
         after = features.get("after", ())[inputs["input_features"].shape[1] - frames :]
         around = [
             torch.from_numpy(np.asarray(rows, dtype=np.float32)) if len(rows) else None
             for rows in (features.get("before", ()), after)
         ]
-        entries = (position, heading, whole, around, (plan, changes), metadata, began, song)
+        entries = (position, heading, whole, around, (plan, changes), (held, bool(loop)), metadata, began, song)
         return {"inputs": inputs, **{name: [entry] for name, entry in zip(_PER_SONG, entries, strict=True)}}
 
     def _check_start_motion(self, motion: Any, name: str = "start_motion") -> Mapping[str, np.ndarray]:
@@ -654,6 +686,94 @@ class DancePipeline(PushesCode, Pipeline):
         codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
         return {"upper_codes": codes.upper_codes, "lower_codes": codes.lower_codes}
 
+    def _check_hold(self, hold: Any) -> dict[float | str, torch.Tensor]:
+        """Poses [F, 24, 3] to hold, by the second at which they begin, or "end"."""
+        if not isinstance(hold, Mapping) or not hold:
+            raise ValueError(f"hold of type {type(hold).__name__}: give poses by their seconds, such as {{12.0: pose}}")
+        checked: dict[float | str, torch.Tensor] = {}
+        for second, motion in hold.items():
+            if second != "end":
+                second = float(
+                    real_number("hold", second, "seconds of 0 or more, or 'end'", lambda number: number >= 0)
+                )
+            if isinstance(motion, np.ndarray | torch.Tensor | list):
+                poses = torch.as_tensor(np.asarray(motion, np.float32))
+            else:
+                poses = torch.as_tensor(np.asarray(self._check_start_motion(motion, "hold")["poses"], np.float32))
+            if poses.numel() == NUM_JOINTS * 3:
+                poses = poses.view(1, NUM_JOINTS, 3)
+            if (
+                poses.dim() != 3
+                or poses.shape[1:] != (NUM_JOINTS, 3)
+                or not len(poses)
+                or not torch.isfinite(poses).all()
+            ):
+                raise ValueError(
+                    f"hold has poses of shape {tuple(poses.shape)} at {second}: give finite axis-angle poses ({NUM_JOINTS}, 3), or a motion"
+                )
+            checked[second] = poses
+        return checked
+
+    def _place_hold(self, hold: Mapping[float | str, torch.Tensor], frames: int) -> list[tuple[int, torch.Tensor]]:
+        """First frame and poses of what is held in a dance of so many frames, in their order."""
+        fps, step = self.tokenizer.config.fps, self.tokenizer.config.frames_per_code
+        placed = []
+        for second, poses in hold.items():
+            first = frames - len(poses) if isinstance(second, str) else round(second * fps)
+            if not 0 <= first <= frames - len(poses):
+                raise ValueError(
+                    f"hold has {len(poses)} frames at {second!r}, but the dance has {frames} ({frames / fps:.2f} s): give less, or sooner"
+                )
+            placed.append((first, poses))
+        placed.sort(key=lambda one: one[0])
+        for (one, poses), (other, _) in itertools.pairwise(placed):
+            if (one + len(poses) - 1) // step >= other // step:
+                raise ValueError(
+                    f"hold has poses at {one / fps:.2f} s and {other / fps:.2f} s that meet in one code ({step / fps:.2f} s): leave more between"
+                )
+        return placed
+
+    @torch.no_grad()
+    def _with_known(self, inputs: dict[str, Any], held: list[tuple[int, torch.Tensor]]) -> dict[str, Any]:
+        """The inputs of one song with `known_codes` and `known_mask`: those of a start motion and of what is held."""
+        step, inputs = self.tokenizer.config.frames_per_code, dict(inputs)
+        known = torch.zeros(1, len(BODY_PARTS), inputs["input_features"].shape[1] // step, dtype=torch.long)
+        mask = torch.zeros_like(known, dtype=torch.bool)
+        begin = [inputs.pop(name, None) for name in ("upper_codes", "lower_codes")]
+        if begin[0] is not None:
+            codes = torch.stack(begin, 1).cpu()
+            known[:, :, : codes.shape[2]], mask[:, :, : codes.shape[2]] = codes, True
+        for first, poses in held:
+            begins, ends = first // step, -(-(first + len(poses)) // step)
+            rows = torch.arange((begins - _AROUND) * step, (ends + _AROUND) * step) - first
+            around = poses[rows.clamp(0, len(poses) - 1)]
+            vectors = poses_to_motion(around, torch.zeros(len(around), 3))[None]
+            codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
+            streams = torch.stack((codes.upper_codes, codes.lower_codes), 1)[:, :, _AROUND:-_AROUND].cpu()
+            known[:, :, begins:ends], mask[:, :, begins:ends] = streams, True
+        return {**inputs, "known_codes": known, "known_mask": mask}
+
+    def _end_as_begun(self, inputs: dict[str, Any], loops: list[bool], options: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of a batch with the first code drawn, where a dance is a loop, and known as the last one, too."""
+        if not any(loops):
+            return inputs
+        known, mask = inputs["known_codes"].clone(), inputs["known_mask"].clone()
+        one = {
+            name: value
+            for name, value in options.items()
+            if name not in (*LENGTH_OPTIONS, "num_return_sequences", "streamer")
+        }
+        first = {"known_codes": known[:, :, :1], "known_mask": mask[:, :, :1]}
+        begun = self.model.generate(**{**inputs, **first}, **one, max_length=1)
+        assert begun.upper_codes is not None and begun.lower_codes is not None
+        lengths = inputs["attention_mask"].sum(1) // self.model.config.frames_per_code
+        for index, loop in enumerate(loops):
+            if loop:
+                pair = torch.stack((begun.upper_codes[index, 0], begun.lower_codes[index, 0])).cpu()
+                for place in (0, int(lengths[index]) - 1):
+                    known[index, :, place], mask[index, :, place] = pair, True
+        return {**inputs, "known_codes": known, "known_mask": mask}
+
     def _forward(
         self,
         prepared: dict[str, Any],
@@ -684,6 +804,8 @@ class DancePipeline(PushesCode, Pipeline):
             inputs = prepared["inputs"] if rhythm is None else {**prepared["inputs"], "rhythm": rhythm}
             genre_ids, plans = self._plan_genres(prepared, rhythm)
             inputs = {**inputs, "genre_ids": genre_ids}
+            loops = [loop for _, loop in prepared["held"]]
+            inputs = self._end_as_begun(inputs, loops, {**random, **generate_kwargs})
             outputs = self.model.generate(**inputs, **random, progress=show or False, **generate_kwargs)
         mode = generate_kwargs.get("mode") or getattr(defaults, "mode", None) or "paper"
         known = seeds if generator is None else [None] * songs
@@ -763,13 +885,23 @@ class DancePipeline(PushesCode, Pipeline):
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
-        for index, (position, heading, (begins, ends), _, _, metadata, began, song) in enumerate(
+        for index, (position, heading, (begins, ends), _, _, (held, loop), metadata, began, song) in enumerate(
             zip(*(results[name] for name in _PER_SONG), strict=True)
         ):
             codes = tuple(stream[index] for stream in streams)
             complete = int(counts[index].min()) >= results["inputs"]["num_frames"][index]  # not stopped before
             motions = self.processor.post_process_motion(
-                codes, self.tokenizer, counts[index], floor, position, clean, begins, ends and complete, heading
+                codes,
+                self.tokenizer,
+                counts[index],
+                floor,
+                position,
+                clean,
+                begins,
+                ends and complete,
+                heading,
+                [(first, poses) for first, poses in held if first + len(poses) <= int(counts[index].min())],
+                loop and complete,
             )
             metadata = {**metadata, "compute_seconds": round(time.perf_counter() - began, 3)}
             fps, genre = self.tokenizer.config.fps, metadata["genre"]
@@ -790,12 +922,18 @@ class DancePipeline(PushesCode, Pipeline):
         return dance
 
 
+_NEAR_END = (
+    2.0  # seconds from the beginning or end of a dance: what is held there takes the place of its entrance or ending
+)
+_AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
-# around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are.
-_PER_SONG = ("positions", "headings", "whole", "around", "plans", "metadata", "began", "songs")
-_CODES = ("upper_codes", "lower_codes", "known_codes", "known_mask")  # inputs that are codes, not music
+# around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are;
+# held: first frames and poses of what is held, and whether the dance is a loop.
+_PER_SONG = ("positions", "headings", "whole", "around", "plans", "held", "metadata", "began", "songs")
+_KNOWN = ("known_codes", "known_mask")
+_CODES = ("upper_codes", "lower_codes", *_KNOWN)  # inputs that are codes, not music
 # Options of the steps of the pipeline; all others are for generate().
-_PREPROCESS = {"genre", "plan", "changes", "start", "duration", "start_motion", "sampling_rate"}
+_PREPROCESS = {"genre", "plan", "changes", "start", "duration", "start_motion", "hold", "loop", "sampling_rate"}
 _POSTPROCESS = {"floor", "clean"}
 _GENERATE = {"seed", "generator", "num", "candidates", "mode", "progress", "backend"}
 _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
@@ -853,6 +991,10 @@ def _collate(songs: list[dict[str, Any]]) -> dict[str, Any]:
         "attention_mask": torch.cat([F.pad(one["attention_mask"], (0, count)) for one, count in padded]),
         "num_frames": [count for one in inputs for count in one["num_frames"]],
     }
+    if any("known_codes" in one for one in inputs):  # those of an option of the whole call: of each song
+        most = longest // (inputs[0]["input_features"].shape[1] // inputs[0]["known_codes"].shape[2])
+        for name in _KNOWN:
+            batch[name] = torch.cat([F.pad(one[name], (0, most - one[name].shape[2])) for one in inputs])
     for name in inputs[0].keys() - batch.keys():
         batch[name] = torch.cat([one[name] for one in inputs])
     return {"inputs": batch, **{name: [entry for song in songs for entry in song[name]] for name in _PER_SONG}}

@@ -33,6 +33,7 @@ from .configuration_megadance import (
 from .errors_megadance import EXTRACTOR_FILES, ModelError, one_line, read_json, short
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .genres_megadance import match_genre
+from .joining_megadance import close_loop, meet_poses
 from .kinematics_megadance import (
     axis_angle_to_matrix,
     forward_kinematics,
@@ -391,6 +392,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         begins: bool = True,
         ends: bool = True,
         heading: float | None = None,
+        held: Sequence[tuple[int, torch.Tensor]] = (),
+        loop: bool = False,
     ) -> list[dict[str, Any]]:
         """Codes to poses and the root path, as arrays.
 
@@ -408,6 +411,9 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 begins, or ends, within its song.
             heading: where the body faces in the first frame, radians from +Z towards +X; +Z when None. Only of interest where the
                 tokenizer codes turns (`config.heading="turn"`); otherwise the codes say it.
+            held: poses that the dances have, float32, axis-angle [F, 24, 3], each with the frame of the first one (`meet_poses`). The clean-up,
+                which comes later, moves feet that stand by some centimetres.
+            loop: the last frame is the first one again (`close_loop`).
 
         Returns:
             for each dance `poses` (T, 24, 3), axis-angle, and `translation` (T, 3), metres, Y up; float32. `metadata` holds
@@ -431,6 +437,10 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             codes = -(-count // self.frames_per_code)
             decoded = tokenizer.decode(upper[None, :codes], lower[None, :codes], facing, output_contacts=True)
             poses, translation = motion_to_poses(decoded.motion[0, :count].float().cpu())
+            if held:
+                poses = meet_poses(poses, held, tokenizer.config.fps)
+            if loop:
+                poses, translation = close_loop(poses, translation, tokenizer.config.fps)
             first = start
             if first is None:
                 joints = forward_kinematics(axis_angle_to_matrix(poses[0]), torch.zeros(3))
@@ -445,6 +455,8 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 metadata["clean_up"] = report.to_dict()
             elif floor:
                 translation = ground_translation(poses, translation, tokenizer.config.fps)
+            if loop:
+                poses, translation = close_loop(poses, translation, tokenizer.config.fps)
             dances.append({"poses": poses.numpy(), "translation": translation.numpy(), "metadata": metadata})
         return dances
 

@@ -4,12 +4,13 @@ import pytest
 import torch
 from helpers import song
 
-from megadance_hf.modeling.joining_megadance import put_passage
+from megadance_hf.modeling.joining_megadance import close_loop, meet_poses, put_passage
 from megadance_hf.modeling.kinematics_megadance import (
     BODY_PARTS,
     axis_angle_to_matrix,
     forward_kinematics,
     rotation_angle,
+    rotation_heading,
     turn_matrix,
 )
 
@@ -62,3 +63,45 @@ def test_the_middle_of_a_passage_is_the_new_dance():
     inner, joints = slice(64 + 18, 160 - 18), list(range(1, 24))  # the pelvis is turned with the path
     turned = rotation_angle(*(axis_angle_to_matrix(each[inner][:, joints]) for each in (poses, new[0])))
     assert turned.max() < 1e-3
+
+
+@pytest.mark.parametrize(("first", "count"), [(80, 1), (0, 20), (190, 10), (199, 1), (90, 30)])
+def test_poses_are_met_whatever_their_heading(first, count):
+    poses, held = dance(0)[0], dance(1)[0][:count]
+    found = meet_poses(poses, [(first, held)], 30.0)
+    reached, goal, before = (
+        axis_angle_to_matrix(each) for each in (found[first : first + count], held, poses[first : first + 1])
+    )
+    assert rotation_angle(reached[:, 1:], goal[:, 1:]).max() < 1e-3
+    turn = turn_matrix(rotation_heading(before[0, 0]) - rotation_heading(goal[0, 0]))
+    assert rotation_angle(reached[:, 0], turn @ goal[:, 0]).max() < 1e-3, "as the dancer faced"
+    far = torch.ones(len(poses), dtype=torch.bool)
+    far[max(0, first - 18) : first + count + 18] = False
+    assert torch.equal(found[far], poses[far]), "elsewhere the dance is as it was"
+    turns, own = (
+        rotation_angle(*(axis_angle_to_matrix(each)[part] for part in (slice(1, None), slice(-1))))
+        for each in (found, poses)
+    )
+    assert turns.max() < own.max() + 0.12, "no jump: over 0.6 s, some hundredths a frame"
+
+
+def test_poses_near_each_other_are_all_met():
+    poses, held = dance(0)[0], dance(1)[0]
+    found = meet_poses(poses, [(80, held[:1]), (84, held[50:60]), (95, held[90:91])], 30.0)
+    for frame, goal in ((80, held[0]), (84, held[50]), (93, held[59]), (95, held[90])):
+        turned = rotation_angle(*(axis_angle_to_matrix(each[1:]) for each in (found[frame], goal)))
+        assert turned.max() < 1e-3
+
+
+def test_a_loop_goes_on_as_it_began():
+    """Frames after the last are those after the first; the slow twin is the dance as it was, which jumps."""
+    poses, path = dance(0)
+    closed, closed_path = close_loop(poses, path, 30.0)
+    assert torch.equal(closed[-1], poses[0]) and torch.equal(closed_path[-1], path[0])
+    assert torch.equal(closed[0], closed[-1])
+
+    def seam(poses, path):
+        poses, path = torch.cat((poses[-20:], poses[1:20])), torch.cat((path[-20:], path[1:20]))
+        return forward_kinematics(axis_angle_to_matrix(poses), path).diff(n=2, dim=0).norm(dim=-1).max()
+
+    assert seam(closed, closed_path) < 0.06 and seam(poses, path) > 1, "metres per frame and frame"

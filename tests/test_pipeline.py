@@ -539,6 +539,53 @@ def test_a_passage_that_cannot_be_redone(pipe, song, tmp_path, change, message):
         pipe.redo(**given)
 
 
+def test_held_poses_are_known_codes_and_are_met(pipe, song):
+    pose = pipe(song, seed=7).poses[40]
+    clip = pipe(song, seed=8)[20:33]
+    dance = pipe(song, seed=5, hold={0.9: pose, 1.5: clip, "end": pose}, clean=False)
+    assert dance.metadata["hold"] == [[0.9, 0.9333], [1.5, 1.9333], [2.4667, 2.5]]
+    still = poses_to_motion(torch.from_numpy(pose)[None].repeat(40, 1, 1), torch.zeros(40, 3))[None]
+    codes = pipe.tokenizer.encode(still)
+    for place in (3, 9):
+        assert dance.metadata["codes"]["upper"][place] == int(codes.upper_codes[0, 2])
+        assert dance.metadata["codes"]["lower"][place] == int(codes.lower_codes[0, 2])
+    joints = list(range(1, 24))  # the pelvis faces as the dancer does
+    for frames, goal in ((slice(27, 28), pose[None]), (slice(45, 58), clip.poses), (slice(74, 75), pose[None])):
+        np.testing.assert_allclose(dance.poses[frames][:, joints], goal[:, joints], atol=1e-4)
+    assert same(dance, pipe([song], seed=5, hold={0.9: pose, 1.5: clip, "end": pose}, clean=False)[0])
+
+
+def test_a_loop_ends_where_it_began(pipe, song):
+    dances = pipe(song, seed=5, loop=True, num=2)
+    for dance in dances:
+        assert np.array_equal(dance.poses[0], dance.poses[-1])
+        assert np.array_equal(dance.translation[0], dance.translation[-1])
+        for codes in dance.metadata["codes"].values():
+            assert codes[0] == codes[-1]
+        assert dance.metadata["loop"] and not dance.metadata["clean_up"]["entrance"]
+    long = {"input_features": np.tile(pipe.processor.feature_extractor.listen(song), (2, 1))}
+    batch = pipe([song, long], seed=5, loop=True, batch_size=2)
+    assert [len(dance) for dance in batch] == [75, 150]
+    assert all(np.array_equal(dance.poses[0], dance.poses[-1]) for dance in batch)
+    assert same(batch[0], pipe(song, seed=5, loop=True))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"hold": []}, "hold of type list: give poses by their seconds"),
+        ({"hold": {-1.0: np.zeros((24, 3))}}, "hold=-1.0: give seconds of 0 or more, or 'end'"),
+        ({"hold": {1.0: np.zeros((22, 3))}}, r"hold has poses of shape \(22, 3\) at 1.0: give finite axis-angle poses"),
+        ({"hold": {9.0: np.zeros((24, 3))}}, "hold has 1 frames at 9.0, but the dance has 75"),
+        ({"hold": {0.9: np.zeros((24, 3)), 0.95: np.zeros((24, 3))}}, "that meet in one code"),
+        ({"loop": 1}, "loop=1: give True or False"),
+    ],
+)
+def test_what_cannot_be_held(pipe, song, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(song, **wrong)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
