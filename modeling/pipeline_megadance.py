@@ -50,7 +50,7 @@ from .joining_megadance import put_passage
 from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
-from .plans_megadance import CHANGES, Genres, Plan, code_weights, first_codes, read_genres, read_plan
+from .plans_megadance import CHANGES, DirectionError, Genres, Plan, code_weights, first_codes, read_genres, read_plan
 from .processing_megadance import MegaDanceProcessor
 from .progress_megadance import progress_bar
 from .remote_code_megadance import PushesCode
@@ -320,7 +320,8 @@ class DancePipeline(PushesCode, Pipeline):
             {"upper": [...], "lower": [...]}. Of several genres, `genre` is the one that has most weight, and `plan` has all of them.
 
         Raises:
-            AudioError: a song cannot be used. GenreError: unknown genre. ValueError: another argument is not possible.
+            AudioError: a song cannot be used. GenreError: unknown genre. DirectionError: the dance cannot have this plan or pose.
+            ValueError: another argument is not possible.
         """
         if "inputs" in generate_kwargs:
             if song is not None:
@@ -392,8 +393,8 @@ class DancePipeline(PushesCode, Pipeline):
             as `__call__`; `metadata["redone"]` has start, end, part and seed of each time.
 
         Raises:
-            AudioError: the song cannot be used. ValueError: the dance has no codes, is not to this song or not of this model; the passage is
-                none; another argument is not possible.
+            AudioError: the song cannot be used. DirectionError: the dance has no codes, is not to this song or not of this model; the
+                passage is none. ValueError: another argument is not possible.
         """
         for name in ("genre", "plan", "changes", "mode", "start_motion", "hold", "loop", "clean", "duration"):
             if name in generate_kwargs:
@@ -403,7 +404,7 @@ class DancePipeline(PushesCode, Pipeline):
         poses, translation = (torch.from_numpy(np.array(old[name], np.float32)) for name in ("poses", "translation"))
         known = self._codes_of(notes, len(poses))
         if part not in ("all", *BODY_PARTS):
-            raise ValueError(f"part={part!r} is unknown: give one of all, {', '.join(BODY_PARTS)}")
+            raise DirectionError(f"part={part!r} is unknown: give one of all, {', '.join(BODY_PARTS)}")
         fps, step = self.tokenizer.config.fps, self.tokenizer.config.frames_per_code
         seconds = [
             real_number(name, value, "a second of the dance", lambda x: x >= 0)
@@ -411,7 +412,7 @@ class DancePipeline(PushesCode, Pipeline):
         ]
         first, last = (min(round(second * fps / step), known.shape[2]) for second in seconds)
         if first >= last:
-            raise ValueError(
+            raise DirectionError(
                 f"start={start}, end={end}: there is no code between them; the dance lasts {len(poses) / fps:.2f} s, a code {step / fps:.2f} s"
             )
         mask = torch.ones_like(known, dtype=torch.bool)
@@ -435,7 +436,7 @@ class DancePipeline(PushesCode, Pipeline):
         prepared = self.preprocess(song, **preprocess)
         frames = prepared["inputs"]["num_frames"][0]
         if frames != len(poses):
-            raise ValueError(
+            raise DirectionError(
                 f"dance has {len(poses)} frames, but the song has {frames}: give the song that it was made to"
             )
         prepared["inputs"] |= {"known_codes": known, "known_mask": mask}
@@ -463,7 +464,7 @@ class DancePipeline(PushesCode, Pipeline):
         """The codes of a dance of so many frames, [1, 2, codes], by its metadata."""
         codes, size = notes.get("codes"), self.tokenizer.config.codebook_size
         if not isinstance(codes, Mapping) or not set(BODY_PARTS) <= codes.keys():
-            raise ValueError(
+            raise DirectionError(
                 "dance has no codes in its metadata: give one as the pipeline made it, whole, or saved as .npz, .pkl or .json"
             )
         count = -(-frames // self.tokenizer.config.frames_per_code)
@@ -475,7 +476,7 @@ class DancePipeline(PushesCode, Pipeline):
             for row in rows
         )
         if not fits:
-            raise ValueError(
+            raise DirectionError(
                 f"dance has codes that do not fit: give {count} of 0 to {size - 1} for each half of the body, or another dance"
             )
         return torch.tensor(rows)[None]
@@ -708,7 +709,7 @@ class DancePipeline(PushesCode, Pipeline):
                 or not len(poses)
                 or not torch.isfinite(poses).all()
             ):
-                raise ValueError(
+                raise DirectionError(
                     f"hold has poses of shape {tuple(poses.shape)} at {second}: give finite axis-angle poses ({NUM_JOINTS}, 3), or a motion"
                 )
             checked[second] = poses
@@ -721,14 +722,14 @@ class DancePipeline(PushesCode, Pipeline):
         for second, poses in hold.items():
             first = frames - len(poses) if isinstance(second, str) else round(second * fps)
             if not 0 <= first <= frames - len(poses):
-                raise ValueError(
+                raise DirectionError(
                     f"hold has {len(poses)} frames at {second!r}, but the dance has {frames} ({frames / fps:.2f} s): give less, or sooner"
                 )
             placed.append((first, poses))
         placed.sort(key=lambda one: one[0])
         for (one, poses), (other, _) in itertools.pairwise(placed):
             if (one + len(poses) - 1) // step >= other // step:
-                raise ValueError(
+                raise DirectionError(
                     f"hold has poses at {one / fps:.2f} s and {other / fps:.2f} s that meet in one code ({step / fps:.2f} s): leave more between"
                 )
         return placed
@@ -749,6 +750,7 @@ class DancePipeline(PushesCode, Pipeline):
             around = poses[rows.clamp(0, len(poses) - 1)]
             vectors = poses_to_motion(around, torch.zeros(len(around), 3))[None]
             codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
+            assert codes.upper_codes is not None and codes.lower_codes is not None
             streams = torch.stack((codes.upper_codes, codes.lower_codes), 1)[:, :, _AROUND:-_AROUND].cpu()
             known[:, :, begins:ends], mask[:, :, begins:ends] = streams, True
         return {**inputs, "known_codes": known, "known_mask": mask}
@@ -837,7 +839,9 @@ class DancePipeline(PushesCode, Pipeline):
             codes, downbeats = int(lengths[index]) // step, []
             if changes == "bar":
                 if rhythm is None:
-                    raise ValueError("changes='bar': this model has no rhythm encoder, which hears bars; leave it out")
+                    raise DirectionError(
+                        "changes='bar': this model has no rhythm encoder, which hears bars; leave it out"
+                    )
                 downbeats = find_downbeats(rhythm[index, : codes * step])
             firsts = first_codes(plan, codes, step, config.fps, downbeats)
             weights = code_weights(plan, firsts, codes, config.genres)

@@ -19,7 +19,7 @@ from helpers import click_song, remember, save_tiny_model, skip_outside_ci, writ
 
 from megadance_hf import __version__
 from megadance_hf.cli import command as cli
-from megadance_hf.cli import generate, options, outputs
+from megadance_hf.cli import generate, options, outputs, redo
 from megadance_hf.data.preparation import prepare_clips
 from megadance_hf.data.prepared import read_prepared
 from megadance_hf.data.sources import OWN
@@ -28,6 +28,8 @@ from megadance_hf.export import bvh as export
 from megadance_hf.hub import connection, datasets
 from megadance_hf.modeling import music_features_megadance
 from megadance_hf.modeling.generation_megadance import MODES
+from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
+from megadance_hf.modeling.plans_megadance import CHANGES
 from megadance_hf.models import bundled_models
 from megadance_hf.motion import bodies
 from megadance_hf.motion.formats import KNOWN_SUFFIXES
@@ -244,6 +246,106 @@ def test_genres_and_info(megadance, model):
     assert (status, errors) == (0, "") and "chacha, rumba, waltz" in output and "27 for the upper" in output
 
 
+# --- directing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_a_mixture_and_candidates(megadance, model, song):
+    pipe = MusicToDancePipeline.from_pretrained(model)
+    cases = {
+        "plan.npz": (
+            ["--plan", "waltz@0 rumba=.5,chacha=1@1.2"],
+            {"plan": [("waltz", 0), ({"rumba": 0.5, "chacha": 1}, 1.2)]},
+        ),
+        "mixed.npz": (["--genre", "rumba=.7,waltz=.3"], {"genre": {"rumba": 0.7, "waltz": 0.3}}),
+        "best.npz": (["--candidates", "3"], {"candidates": 3}),
+        "loop.npz": (["--loop", "--genre", "Rumba"], {"loop": True, "genre": "rumba"}),
+    }
+    for name, (given, keywords) in cases.items():
+        status, output, errors = megadance("generate", song, "--model", model, "--seed", 7, "-o", name, *given)
+        assert status == 0, errors
+        dance, expected = Motion.load(name), pipe(song, seed=7, **keywords)
+        np.testing.assert_array_equal(dance.poses, expected.poses)
+        assert dance.metadata.get("plan") == expected.metadata.get("plan")
+        if name == "plan.npz":
+            assert "dance of 2.5 s, waltz, rumba 0.5 and chacha 1 at 1.1 s, seed 7: " in output
+
+
+def test_a_dance_to_each_of_several_songs(megadance, model, song, tmp_path):
+    """A song that cannot be read does not stop the others; it is reported."""
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    for name in ("a.wav", "b.wav"):
+        (folder / name).write_bytes(song.read_bytes())
+    (folder / "cover.jpg").write_bytes(b"a picture")
+    command = ["generate", "--model", model, "--seed", 3, "--out", "new/dances", "--format", "npz", "--format", ".bvh"]
+    status, output, _ = megadance(*command, folder, song)
+    assert status == 0 and sorted(os.listdir("new/dances")) == [
+        *("a.bvh", "a.npz", "b.bvh", "b.npz", "my song.bvh", "my song.npz"),
+    ]
+    assert f"{folder / 'a.wav'}: 2.5 s, chacha, seed 3" in output
+    expected = MusicToDancePipeline.from_pretrained(model)(song, seed=3)
+    np.testing.assert_array_equal(Motion.load("new/dances/b.npz").poses, expected.poses)
+
+    (folder / "b.wav").write_bytes(b"no sound")
+    command[command.index("new/dances")] = "others"
+    status, output, errors = megadance(*command, folder, "--num", 2)
+    assert status == 2 and sorted(os.listdir("others")) == ["a-1.bvh", "a-1.npz", "a-2.bvh", "a-2.npz"]
+    assert f"{folder / 'b.wav'}: no dance: " in output
+    assert errors.endswith("megadance generate: error: 1 of 2 songs have no dance, for the reasons above\n")
+    command[command.index("others")] = "none/at/all"
+    status, output, errors = megadance(*command, folder / "b.wav")
+    assert status == 2 and not os.path.exists("none"), "nothing is left of it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["SONG", "SONG", "-o", "d.npz"], "argument SONG: 2 songs are given: give --out DIR"),
+        (["SONG", "-o", "d.npz", "--format", "npz"], "argument --format: it is of the files in --out"),
+        (["SONG", "-o", "d.npz", "--out", "x"], "argument -o: --out DIR is given, too"),
+        (["SONG", "SONG", "--out", "x"], "several songs are named 'my song'"),
+        (["SONG", "no.wav", "--out", "x"], "'no.wav' is no file here: with --out"),
+        ([".", "--out", "x"], "there are no songs in '.'"),
+        (["SONG", "--out", "x", "--format", "mp5"], "'.mp5' is not known"),
+        (["SONG", "-o", "d.npz", "--plan", "waltz"], "--plan: 'waltz' cannot be used: give GENRE@SECOND"),
+        (
+            ["SONG", "-o", "d.npz", "--plan", "waltz@0 tango@x"],
+            "--plan: 'x' cannot be used: give a number of 0 or more",
+        ),
+        (["SONG", "-o", "d.npz", "--plan", "waltz@1"], "plan begins at 1 s: give the genre at 0"),
+        (["SONG", "-o", "d.npz", "--plan", "waltz@0", "--genre", "rumba"], "argument --plan: --genre is given, too"),
+        (["SONG", "-o", "d.npz", "--changes", "bar"], "argument --changes: 'bar' does nothing alone"),
+        (["SONG", "-o", "d.npz", "--genre", "waltz=1,waltz=2"], "name each genre once"),
+        (["SONG", "-o", "d.npz", "--genre", "waltz=1,polka=2"], "genre='polka' is unknown"),
+        (["SONG", "-o", "d.npz", "--num", "3", "--candidates", "2"], "--candidates: 2 are fewer than --num 3"),
+    ],
+)
+def test_directions_that_are_not_possible(megadance, model, song, arguments, message):
+    arguments = [song if word == "SONG" else word for word in arguments]
+    status, output, errors = megadance("generate", "--model", model, *arguments)
+    assert (status, output, files()) == (2, "", []), errors
+    assert message in errors and errors.count("\n") == 1
+
+
+def test_redo_keeps_the_rest(megadance, model, song):
+    assert megadance("generate", song, "--model", model, "--seed", 7, "-o", "dance.npz")[0] == 0
+    command = ["redo", "dance.npz", "--song", song, "--model", model, "--start", "0.6", "--end", "1.5"]
+    status, output, errors = megadance(*command, "--part", "upper", "--seed", 2, "--num", 2, "-o", "better.npz")
+    assert status == 0, errors
+    assert output.endswith("seconds 0.53 to 1.60 of the upper body danced anew, seed 2\n")
+    expected = MusicToDancePipeline.from_pretrained(model).redo("dance.npz", song, 0.6, 1.5, "upper", num=2, seed=2)
+    for number, one in enumerate(expected, 1):
+        np.testing.assert_array_equal(Motion.load(f"better-{number}.npz").poses, one.poses)
+    for arguments, message in (
+        (["-o", "dance.npz"], "argument -o: 'dance.npz' is DANCE itself"),
+        (["-o", "x.npz", "--candidates", "1", "--num", "2"], "--candidates: 1 are fewer than --num 2"),
+        (["-o", "x.npz", "--end", "0.5"], "start=0.6, end=0.5: there is no code between them"),
+    ):
+        status, output, errors = megadance(*command, *arguments)
+        assert (status, output) == (2, "") and message in errors, errors
+    assert files() == ["better-1.npz", "better-2.npz", "dance.npz"]
+
+
 # --- help ------------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +365,8 @@ def test_help_has_examples_and_all_formats(megadance):
 
 def test_repeated_choices_are_those_of_the_library():
     assert sorted(generate.MODES) == sorted(MODES)
+    assert generate.CHANGES == CHANGES
+    assert redo.PARTS == ("all", *BODY_PARTS)
     assert outputs.BONES == tuple(export._BVH_BONES)
     assert options.BODIES == bodies.BODIES
 

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 from megadance_hf import __version__
 
-from . import convert, demo, evaluate, export, generate, genres, info, prepare, push, study
+from . import convert, demo, evaluate, export, generate, genres, info, prepare, push, redo, study
 from .console import StreamError, safe_streams, status_of, stoppable
 from .options import is_for_users
 
-SUBCOMMANDS = (generate, export, demo, genres, info, convert, prepare, push, evaluate, study)
+SUBCOMMANDS = (generate, redo, export, demo, genres, info, convert, prepare, push, evaluate, study)
 
 DESCRIPTION = "Music in, 3D dance out (MEGADance). `megadance COMMAND --help` shows the options of a command."
 EXAMPLES = """\

@@ -38,6 +38,34 @@ def number(lowest: float, *, whole: bool = False, above: bool = False) -> Any:
 COUNT, SEED, POSITIVE = number(1, whole=True), number(0, whole=True), number(0, above=True)
 
 
+def genres(text: str) -> str | dict[str, float]:
+    """An argparse type: a genre, or several with weights, rumba=.7,waltz=.3."""
+    if "=" not in text:
+        return text
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = (word.strip() for word in part.partition("="))
+        if not name or name in weights:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} cannot be used: name each genre once, such as rumba=.7,waltz=.3"
+            )
+        weights[name] = number(0)(weight)
+    return weights
+
+
+def plan(text: str) -> list[tuple[str | dict[str, float], float]]:
+    """An argparse type: genres and the seconds at which they begin, "waltz@0 tango@21.5"."""
+    pairs = []
+    for word in text.split():
+        genre, at, second = word.rpartition("@")
+        if not at or not genre:
+            raise argparse.ArgumentTypeError(f"{word!r} cannot be used: give GENRE@SECOND, such as tango@21.5")
+        pairs.append((genres(genre), number(0)(second)))
+    if not pairs:
+        raise argparse.ArgumentTypeError("it is empty: give GENRE@SECOND for each genre, such as 'waltz@0 tango@21.5'")
+    return pairs
+
+
 def port(text: str) -> int:
     """An argparse type: number of a port."""
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
