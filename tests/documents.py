@@ -62,7 +62,8 @@ PAGES += [Page(path) for path in sorted((ROOT / "docs").rglob("*.md")) if path !
 
 def commands(code: str) -> list[str]:
     """Lines of a shell block, continued ones joined, comments cut."""
-    lines = [" ".join(shlex.split(line, comments=True)) for line in code.replace("\\\n", " ").splitlines()]
+    lines = [shlex.split(line, comments=True) for line in code.replace("\\\n", " ").splitlines()]
+    lines = [" ".join(shlex.quote(word) if " " in word else word for word in words) for words in lines]
     return [line for line in lines if line]
 
 
