@@ -99,8 +99,9 @@ class AttributeEmbedding(nn.Module):
         return self.vectors(shares.nan_to_num(0.0).flatten(-2).to(self.vectors.weight.dtype))
 
 
-def check_attributes(attributes: Tensor, items: int, codes: int, names: Sequence[str]) -> Tensor:
-    """What is asked of each code, [items, codes, attributes], of one for all, [items, attributes], or one for each code.
+def check_attributes(attributes: Tensor, items: int, codes: Sequence[int], names: Sequence[str]) -> Tensor:
+    """What is asked of each code, [items, codes, attributes], of the same for all codes, [items, attributes], or of what is given for each;
+    `codes` are the possible numbers of them.
 
     Raises:
         ValueError: the model knows no attributes, another shape, or numbers that are no quantiles.
@@ -110,14 +111,14 @@ def check_attributes(attributes: Tensor, items: int, codes: int, names: Sequence
     if not isinstance(attributes, Tensor) or not attributes.is_floating_point():
         raise ValueError("attributes: give a floating point tensor of quantiles, NaN where nothing is asked")
     shape, size = tuple(attributes.shape), len(names)
-    if shape not in ((items, size), (items, codes, size)):
+    if shape not in ((items, size), *((items, number, size) for number in codes)):
         raise ValueError(
-            f"attributes has shape {shape}; input_features needs ({items}, {size}) or ({items}, {codes}, {size}), in the order "
+            f"attributes has shape {shape}; input_features needs ({items}, {size}) or ({items}, {codes[0]}, {size}), in the order "
             f"{', '.join(names)}"
         )
     if bool(((attributes < 0) | (attributes > 1)).any()):
         raise ValueError("attributes has numbers outside 0 to 1: give quantiles, 0.5 is usual, NaN asks for nothing")
-    return attributes if len(shape) == 3 else attributes[:, None].expand(-1, codes, -1)
+    return attributes if len(shape) == 3 else attributes[:, None].expand(-1, codes[0], -1)
 
 
 def _rate(x: Tensor, fps: float) -> Tensor:

@@ -465,11 +465,11 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         steps = input_features.shape[1] // self.config.frames_per_code
         return self.music_mlp(self._music_steps(input_features, steps, rhythm))
 
-    def encode_attributes(self, attributes: torch.Tensor) -> torch.Tensor:
-        """What is added to the music of each position where attributes are asked of its code: [batch, codes, attributes] ->
-        [batch, codes, hidden]. Position i gets those of code i + 1, which it predicts; the last one its own again."""
+    def encode_attributes(self, attributes: torch.Tensor, steps: int) -> torch.Tensor:
+        """What is added to the music of each position where attributes are asked of its code: [batch, steps or one more, attributes]
+        -> [batch, steps, hidden]. Position i gets those of code i + 1, which it predicts; where none is left, the last ones again."""
         assert self.attribute_embedding is not None
-        following = torch.cat((attributes[:, 1:], attributes[:, -1:]), dim=1)
+        following = torch.cat((attributes[:, 1:], attributes[:, -1:]), dim=1)[:, :steps]
         return self.attribute_embedding(following.to(self.device))
 
     def encode_no_music(self) -> torch.Tensor:
@@ -641,7 +641,8 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 raise ValueError(
                     "attributes are part of music_embeds (encode_attributes): give input_features with them"
                 )
-            music = music + self.encode_attributes(check_attributes(attributes, batch, steps, self.config.attributes))
+            asked = check_attributes(attributes, batch, (steps, steps + 1), self.config.attributes)
+            music = music + self.encode_attributes(asked, steps)
         codes = torch.stack((self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)), dim=1)
         if self.config.music_to_codes:
             codes = codes + music[:, None]
@@ -737,7 +738,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 them in its `label_names`).
             output_code_scores: also score whole codes (`upper_scores`, `lower_scores`) where a factorised head scores levels.
             attributes: [batch, attributes] or [batch, time, attributes], what is asked of each code with `input_features`, quantiles from 0
-                to 1 in the order of `config.attributes`; NaN, or None, asks for nothing.
+                to 1 in the order of `config.attributes`; NaN, or None, asks for nothing. One more step may be given, as of music.
             num_items_in_batch: labels of all the batches that make one step, of both streams; the loss is their sum, divided by
                 half of it, instead of the mean. `Trainer` gives it when it accumulates gradients.
 
