@@ -681,7 +681,8 @@ class DancePipeline(PushesCode, Pipeline):
                 raise ValueError("genre and plan are both given: give the plan alone")
             song, genre = song.song, song.genre or genre
         features, name = self._features(song, start, duration, sampling_rate)
-        plan, notes = plan or [(genre or AUTO, 0.0)], {}
+        plan = plan or [(genre or AUTO, 0.0)]
+        notes: dict[str, Any] = {}
         if any(danced == AUTO for danced, _ in plan):
             chosen, notes = self._choose_genre(features)
             plan = replace_auto(plan, chosen)

@@ -143,17 +143,17 @@ def test_the_genre_is_heard_where_none_is_given(megadance, song, tmp_path_factor
     hears = tiny_generator(rhythm_size=8, rhythm_layers=2, hears_genres=True)
     hears.hearing.bias[1] = 1.0
     hears.save_pretrained(folder)
-    expected = "not sure: rumba 52 %, chacha 24 %; give --genre if that is wrong"
+    expected = "not sure: rumba 53 %, chacha 23 %; give --genre if that is wrong"
     for given in ((), ("--genre", "auto")):
         status, output, errors = megadance("generate", song, "--model", folder, "--seed", 1, *given, "-o", "d.npz")
         assert status == 0, errors
         assert expected in output.splitlines() and ", rumba, seed 1: " in output
-        assert Motion.load("d.npz").metadata["heard"] == {"rumba": 0.5246, "chacha": 0.2377, "waltz": 0.2377}
+        assert Motion.load("d.npz").metadata["heard"] == {"rumba": 0.5337, "chacha": 0.2332, "waltz": 0.2332}
     hears.hearing.bias[1] = 3.0
     hears.save_pretrained(folder)
     status, output, errors = megadance("generate", song, "--model", folder, "--out", "dances", "--format", "npz")
     assert status == 0, errors
-    assert f"{song}: heard: rumba (87 %)" in (output + errors)
+    assert f"{song}: heard: rumba (88 %)" in (output + errors)
 
 
 def test_auto_with_a_model_that_cannot_hear(megadance, model, song):
