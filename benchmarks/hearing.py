@@ -16,6 +16,7 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,11 @@ from megadance_hf import MegaDanceForMotionGeneration
 from megadance_hf.data.clip import Clip
 from megadance_hf.data.prepared import read_info, read_prepared
 from megadance_hf.modeling.audio_megadance import load_audio
-from megadance_hf.modeling.hearing_megadance import STATISTICS, SURE, share_none, song_statistics
+from megadance_hf.modeling.hearing_megadance import STATISTICS, SURE, share_none
 from megadance_hf.modeling.music_features_megadance import MFCC, SAMPLING_RATE, song_features
 from megadance_hf.models import DEFAULT_MODEL, find_model
 from megadance_hf.synthetic import composer
-from megadance_hf.training.hearing import Heard, HearingSettings, fit_hearing, hear_songs, make_noise
+from megadance_hf.training.hearing import Heard, HearingSettings, fit_hearing, hear_songs, listen, make_noise
 
 # Rhythms that no composed song of the training has: drums in sixteenths, bass, chords, beats a minute.
 _RHYTHMS = {
@@ -128,22 +129,26 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     heard = hear_songs(model, splits["train"], settings)
     ways: dict[str, tuple[Callable[[np.ndarray], Tensor], Heard, Callable]] = {
-        "the model": (lambda features: _listen(model, features), heard, _softmax),
-        "tempo and metre": (lambda features: _listen(model, features), heard, _nearest),
-        "MFCC": (_timbre, _with_timbre(model, splits["train"], settings), _softmax),
+        "the model": (partial(listen, model), heard, _softmax),
+        "tempo and metre": (partial(listen, model), heard, _nearest),
+        "MFCC": (
+            _timbre,
+            _without_foreign(hear_songs(model, splits["train"], settings, _timbre), len(genres)),
+            _softmax,
+        ),
     }
     report: dict[str, Any] = {"genres": genres, "songs": {}, "ways": {}}
     for split, some in pieces.items():
         report["songs"][split] = len({piece.song for piece in some})
-    for name, (listen, windows, fit) in ways.items():
-        shares = _left_out(pieces["train"], splits["train"], windows, listen, fit, genres, settings)
+    for name, (describe, windows, fit) in ways.items():
+        shares = _left_out(pieces["train"], splits["train"], windows, describe, fit, genres, settings)
         one: dict[str, Any] = {"train, left out": _measure(pieces["train"], shares, genres)}
         whole = fit(windows, torch.ones_like(windows.plain), genres, settings)
         for split, some in pieces.items():
             if split != "train" and some:
-                one[split] = _measure(some, torch.stack([whole(listen(piece.features)) for piece in some]), genres)
+                one[split] = _measure(some, torch.stack([whole(describe(piece.features)) for piece in some]), genres)
         if others:
-            one["others"] = _measure_others(others, [whole(listen(piece.features)) for piece in others], genres)
+            one["others"] = _measure_others(others, [whole(describe(piece.features)) for piece in others], genres)
         report["ways"][name] = one
     return print_report(report) if arguments.json else _print_tables(report)
 
@@ -233,29 +238,15 @@ _temperatures: dict[int, float] = {}
 # --- ways to hear --------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def _listen(model: MegaDanceForMotionGeneration, features: np.ndarray) -> Tensor:
-    piece = torch.from_numpy(features)
-    rhythm = model.model.read_rhythm(piece[None])
-    assert rhythm is not None
-    return song_statistics(piece, rhythm[0])
-
-
 def _timbre(features: np.ndarray) -> Tensor:
     columns = torch.from_numpy(features[:, MFCC][:, 1:]).double()
     return torch.cat((columns.mean(0), columns.std(0)))
 
 
-def _with_timbre(model: MegaDanceForMotionGeneration, clips: list[Clip], settings: HearingSettings) -> Heard:
-    """The windows of `hear_songs`, with their timbre in place of their rhythm."""
-    from megadance_hf.training import hearing
-
-    original = hearing._statistics
-    hearing._statistics = lambda _, features: _timbre(np.asarray(features, np.float32))
-    try:
-        return hear_songs(model, clips, settings)
-    finally:
-        hearing._statistics = original
+def _without_foreign(heard: Heard, genres: int) -> Heard:
+    """Without the songs that are played much slower or faster, whose timbre is the same."""
+    kept = (heard.labels < genres) | ~torch.isin(heard.songs, heard.songs[heard.labels < genres])
+    return Heard(*(getattr(heard, item.name)[kept] for item in dataclasses.fields(Heard)))
 
 
 def _softmax(heard: Heard, chosen: Tensor, genres: list[str], settings: HearingSettings) -> Callable[[Tensor], Tensor]:
@@ -293,7 +284,7 @@ def _left_out(
     pieces: list[Piece],
     clips: list[Clip],
     heard: Heard,
-    listen: Callable[[np.ndarray], Tensor],
+    describe: Callable[[np.ndarray], Tensor],
     fit: Callable,
     genres: list[str],
     settings: HearingSettings,
@@ -307,7 +298,7 @@ def _left_out(
         say = fit(heard, heard.songs != numbers[name], genres, settings)
         for index, piece in enumerate(pieces):
             if piece.song == name:
-                shares[index] = say(listen(piece.features))
+                shares[index] = say(describe(piece.features))
     return torch.stack([shares[index] for index in range(len(pieces))])
 
 

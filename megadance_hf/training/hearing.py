@@ -8,8 +8,9 @@ composed songs of other styles, and from noise.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,15 @@ class Heard:
 
 
 def hear_songs(
-    model: MegaDanceForMotionGeneration, clips: Sequence[Clip], settings: HearingSettings | None = None
+    model: MegaDanceForMotionGeneration,
+    clips: Sequence[Clip],
+    settings: HearingSettings | None = None,
+    describe: Callable[[np.ndarray], Tensor] | None = None,
 ) -> Heard:
-    """Windows of the clips' songs, and of what is none of the model's genres, as the model hears them."""
+    """Windows of the clips' songs, and of what is none of the model's genres, as the model hears them, or as `describe` does:
+    features (frames, 35) -> [statistics]."""
     settings, genres = settings or HearingSettings(), model.config.genres
+    describe = describe or partial(listen, model)
     generator = np.random.default_rng(settings.seed)
     rows, labels, songs, plain = [], [], [], []
 
@@ -102,7 +108,7 @@ def hear_songs(
         for piece in pieces:
             if len(piece) < LEAST_FRAMES:
                 continue
-            rows.append(_statistics(model, piece))
+            rows.append(describe(piece))
             labels.append(label)
             songs.append(song)
             plain.append(as_it_is)
@@ -126,7 +132,8 @@ def hear_songs(
 
 
 @torch.no_grad()
-def _statistics(model: MegaDanceForMotionGeneration, features: np.ndarray) -> Tensor:
+def listen(model: MegaDanceForMotionGeneration, features: np.ndarray) -> Tensor:
+    """The `song_statistics` of features (frames, 35)."""
     piece = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
     rhythm = model.model.read_rhythm(piece[None])
     assert rhythm is not None
