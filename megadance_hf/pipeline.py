@@ -24,6 +24,7 @@ from .modeling.configuration_megadance import MegaDanceTokenizerConfig
 from .modeling.errors_megadance import ModelError, one_line
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.folders_megadance import check_config, check_weights
+from .modeling.hearing_megadance import is_auto
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from .modeling.pipeline_megadance import DancePipeline, find_device, load_weights
@@ -239,6 +240,10 @@ class MusicToDancePipeline(DancePipeline):
             if name in _WHOLE_SONG_OPTIONS:
                 raise ValueError(f"{name} is no option of a stream: {_WHOLE_SONG_OPTIONS[name]}")
         options = {name: value for name, value in options.items() if value is not None}
+        if is_auto(options.get("genre"), self.genres):
+            raise ValueError(
+                f"genre='auto': a stream begins before its song is heard; give one of {', '.join(self.genres)}"
+            )
         first, options, last = self._sanitize_parameters(**options)
         genre = first.get("genre") or self.genres[0]
         if not isinstance(genre, str):

@@ -25,6 +25,7 @@ from torch.utils.data import Dataset, Subset
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.pipelines.base import Pipeline
+from transformers.utils import logging
 
 from .arguments_megadance import (
     GENERATION_OPTIONS,
@@ -46,6 +47,7 @@ from .errors_megadance import ModelError, one_line, reason_of
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
+from .hearing_megadance import AUTO, describe_hearing, is_auto, replace_auto
 from .joining_megadance import put_passage
 from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
@@ -55,6 +57,8 @@ from .processing_megadance import MegaDanceProcessor
 from .progress_megadance import progress_bar
 from .remote_code_megadance import PushesCode
 from .rhythm_megadance import find_downbeats
+
+logger = logging.get_logger(__name__)
 
 
 def load_weights(cls: type[PreTrainedModel], source: str, **kwargs: Any) -> Any:
@@ -274,12 +278,13 @@ class DancePipeline(PushesCode, Pipeline):
                 "ends" False for an excerpt that begins, or ends, within its song, and the features "before" and "after" it, from which
                 beat and bar are read as well (`listen_to_excerpt`). A list of songs gives a list of dances; a
                 generator or a data set of songs gives an iterator over dances. `inputs` is another name for it.
-            genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. Or weights of several,
+            genre: one of `genres`, ignoring capitals and hyphens. "auto", as when None, takes the one that the model hears in the song
+                (`hear_genre`); the first of `genres` where the model cannot hear. `metadata["assumed"]` says so. Or weights of several,
                 {"rumba": 0.7, "waltz": 0.3}, whose log-probabilities are added; each is a forward pass more. For a list of songs one
                 for all, or a list with one per song.
             plan: in place of `genre`: several in one dance, [("waltz", 0.0), ("tango", 21.5)], each with the second of the dance (not
                 of the song, where `start` is given) from which on it is danced. Changes are moved to the nearest beginning of a code,
-                by up to 0.13 s.
+                by up to 0.13 s. "auto" stands for the genre that is heard in the whole song.
             changes: "bar" moves each change of the plan to the code nearest to a bar's beginning, as the model's rhythm encoder hears
                 it; "code" when None. `metadata["plan"]` has the seconds of the changes that were danced.
             seed: the same seed gives the same dance. A whole number of 0 or more, taken modulo 2**64. When None it is drawn from
@@ -318,6 +323,7 @@ class DancePipeline(PushesCode, Pipeline):
             "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start,
             `compute_seconds`, the time it took (shared by all dances of a batch), `clean_up`, what the clean-up changed, and `codes`,
             {"upper": [...], "lower": [...]}. Of several genres, `genre` is the one that has most weight, and `plan` has all of them.
+            Where the genre is not given, `assumed` says in words where it is from, and `heard` has the probabilities of all genres.
 
         Raises:
             AudioError: a song cannot be used. GenreError: unknown genre. DirectionError: the dance cannot have this plan or pose.
@@ -356,6 +362,71 @@ class DancePipeline(PushesCode, Pipeline):
         if isinstance(song, list) and not song:
             return []
         return super().__call__(song, **given, **generate_kwargs)
+
+    @property
+    def hears_genres(self) -> bool:
+        """Whether the model can hear which of its genres a song is for."""
+        return self.model.config.hears_genres
+
+    def hear_genre(
+        self,
+        song: Any,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        sampling_rate: int | None = None,
+    ) -> dict[str, float] | None:
+        """How likely a song is for each of the genres, the likeliest first: {"waltz": 0.93, "rumba": 0.04, ...}.
+
+        Args:
+            song, start, duration, sampling_rate: one song, or an excerpt, as in `__call__`. Up to 90 s around an excerpt are heard as well.
+
+        Returns:
+            probabilities with the sum 1; all are low for a song that is for none of the genres. None if the model cannot hear genres.
+
+        Raises:
+            AudioError: the song cannot be used.
+        """
+        features, _ = self._features(song, start, duration, sampling_rate)
+        return self._hear(features)
+
+    def _features(
+        self, song: Any, start: float, duration: float | None, sampling_rate: int | None
+    ) -> tuple[dict[str, Any], str | None]:
+        """A song's features, with those around it, and its name."""
+        if isinstance(song, Mapping) and "input_features" in song:
+            if start or duration is not None:
+                raise ValueError(
+                    f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
+                )
+            return dict(song), song.get("name")
+        with opened(song, sampling_rate, argument="song") as sound:
+            if sampling_rate is not None and sound.rate is None:
+                raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
+            return self.processor.feature_extractor.listen_to_excerpt(sound, start, duration), sound.title
+
+    @torch.no_grad()
+    def _hear(self, features: Mapping[str, Any]) -> dict[str, float] | None:
+        """`hear_genre` of a song's features."""
+        parts = [np.asarray(features.get(name, ()), np.float32) for name in ("before", "input_features", "after")]
+        rows = np.concatenate([part.reshape(-1, self.model.config.music_feature_size) for part in parts])
+        heard = self.model.hear_genre(torch.from_numpy(rows)[None])
+        if heard is None:
+            return None
+        known = {name: float(share) for name, share in zip(self.model.config.genres, heard[0], strict=True)}
+        shares = {name: known[name] for name in self.genres}  # those that are loaded
+        total = sum(shares.values())
+        ordered = sorted(shares, key=lambda name: -shares[name])
+        return {name: round(shares[name] / total, 4) for name in ordered}
+
+    def _choose_genre(self, features: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The genre of a song for which none is given, and what the metadata say of it."""
+        heard = self._hear(features)
+        if heard is None:
+            several = len(self.genres) > 1
+            return self.genres[0], {"assumed": "genre: the model's first, as it cannot hear"} if several else {}
+        logger.info(describe_hearing(heard))
+        return next(iter(heard)), {"heard": heard, "assumed": "genre: heard in the song"}
 
     def redo(
         self,
@@ -493,7 +564,7 @@ class DancePipeline(PushesCode, Pipeline):
             raise ValueError(
                 f"genre has {len(genres)} names for {len(songs)} songs: give one name, or one for each song"
             )
-        genres = [read_genres(genre, self.genres) for genre in genres]
+        genres = [None if is_auto(genre, self.genres) else read_genres(genre, self.genres) for genre in genres]
         return [_Request(songs[index], genre) for index, genre in enumerate(genres)]
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
@@ -527,11 +598,13 @@ class DancePipeline(PushesCode, Pipeline):
         if (generator := options.get("generator")) is not None and not isinstance(generator, torch.Generator):
             raise ValueError(f"generator of type {type(generator).__name__}: give a torch.Generator, or a seed")
         if (genre := options.get("genre")) is not None:
-            options["genre"] = read_genres(genre, self.genres)
+            options["genre"] = None if is_auto(genre, self.genres) else read_genres(genre, self.genres)
         if (plan := options.get("plan")) is not None:
             if genre is not None:
                 raise ValueError("genre and plan are both given: give the plan alone")
-            options["plan"] = read_plan(plan, self.genres)
+            options["plan"] = read_plan(plan, [*self.genres, AUTO])
+            if any(isinstance(danced, dict) and AUTO in danced for danced, _ in options["plan"]):
+                raise DirectionError("plan mixes 'auto' with other genres: give it alone, or the genres by name")
         if (changes := options.get("changes")) is not None:
             if changes not in CHANGES:
                 raise ValueError(f"changes={changes!r} is unknown: give one of {', '.join(CHANGES)}")
@@ -607,19 +680,12 @@ class DancePipeline(PushesCode, Pipeline):
             if song.genre is not None and plan is not None:
                 raise ValueError("genre and plan are both given: give the plan alone")
             song, genre = song.song, song.genre or genre
-        plan = plan or [(genre or self.genres[0], 0.0)]
-        if isinstance(song, Mapping) and "input_features" in song:
-            if start or duration is not None:
-                raise ValueError(
-                    f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
-                )
-            features, name = dict(song), song.get("name")
-        else:
-            with opened(song, sampling_rate, argument="song") as sound:
-                if sampling_rate is not None and sound.rate is None:
-                    raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
-                features = self.processor.feature_extractor.listen_to_excerpt(sound, start, duration)
-                name = sound.title
+        features, name = self._features(song, start, duration, sampling_rate)
+        plan = plan or [(genre or AUTO, 0.0)]
+        notes: dict[str, Any] = {}
+        if any(danced == AUTO for danced, _ in plan):
+            chosen, notes = self._choose_genre(features)
+            plan = replace_auto(plan, chosen)
         first = plan[0][0]
         main = first if isinstance(first, str) else max(first, key=lambda name: first[name])
         inputs = dict(self.processor(features, main))
@@ -635,7 +701,7 @@ class DancePipeline(PushesCode, Pipeline):
             inputs = self._with_known(inputs, held)
         model = str(self.model.name_or_path)
         model = Path(model).name if Path(model).is_dir() else model
-        metadata = {"genre": main, "model": model, "song": name, "start": start}
+        metadata = {"genre": main, **notes, "model": model, "song": name, "start": start}
         # a start motion is kept as it is, so it begins where it begins
         whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
         # so are held poses; entrance and ending would move them

@@ -7,10 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import GENRES, save_tiny_model, write_song
+from helpers import GENRES, click_song, save_tiny_model, tiny_generator, write_song
 from toy_clips import CARD, dance
 
 from megadance_hf.data.prepared import write_prepared
+from megadance_hf.data.songs import encode_ogg
+from megadance_hf.modeling.music_features_megadance import song_features
 
 
 @pytest.fixture
@@ -131,3 +133,34 @@ def test_noisy_capture(benchmark_of, capsys, tmp_path):
     noise = report["noise_0.2"]
     assert 0.1 < noise["frames"] < 0.3 and noise["recall"] > 0.8 and noise["false_alarms"] < 0.1
     assert report["clean"]["joint_error_mm"] > 0 and noise["plain"] != noise["robust"]
+
+
+@pytest.mark.slow
+def test_hearing(benchmark_of, capsys, tmp_path):
+    clips = []
+    for index in range(6):
+        sound = click_song(13, 15360, 90 if index % 2 else 128 + index)
+        features = song_features(sound)
+        split = "train" if index < 4 else "validation"
+        clip = dance(f"s{index}", len(features), genre=("waltz", "rumba")[index % 2], split=split, song=f"s{index}")
+        clip.input_features, clip.audio = features, encode_ogg(sound, 15360)
+        clips.append(clip)
+    write_prepared(tmp_path / "data", clips, card=CARD, genres=["waltz", "rumba"])
+    model = tiny_generator(rhythm_size=8, rhythm_layers=2, id2label={0: "waltz", 1: "rumba"})
+    model.save_pretrained(tmp_path / "model")
+    sizes = ["--seconds", "5", "--composed-songs", "0", "--noises", "0", "--others", "0"]
+    command = ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), *sizes]
+    report = benchmark_of("hearing")([*command, "--json"])
+    out = capsys.readouterr().out
+    assert json.loads(out[out.index("{\n") :]) == report
+    assert report["songs"] == {"train": 4, "validation": 2}
+    for way, splits in report["ways"].items():
+        assert set(splits) == {"train, left out", "validation"}, way
+        for split, numbers in splits.items():
+            songs = 4 if split.startswith("train") else 2
+            assert [row["pieces"] for row in numbers["cuts"].values()] == [songs, 2 * songs]  # whole, and two of 5 s
+            assert sum(map(sum, numbers["confusion"])) == 3 * songs
+            right = sum(numbers["confusion"][genre][genre] for genre in range(2))
+            assert right / (3 * songs) == pytest.approx(
+                sum(row["right"] * row["pieces"] for row in numbers["cuts"].values()) / (3 * songs), abs=1e-3
+            )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import click_song, remember, save_tiny_model, skip_outside_ci, write_song
+from helpers import click_song, remember, save_tiny_model, skip_outside_ci, tiny_generator, write_song
 
 from megadance_hf import __version__
 from megadance_hf.cli import command as cli
@@ -136,6 +136,30 @@ def test_options_reach_the_pipeline(megadance, model, song):
         assert len(dance) == 36 and Motion.load(name).metadata["start"] == 0.5
     assert output.startswith("no --genre given: dancing chacha (the others: rumba, waltz)\n")
     assert "2 dances of 1.2 s, chacha, seed 3" in output
+
+
+def test_the_genre_is_heard_where_none_is_given(megadance, song, tmp_path_factory):
+    folder = save_tiny_model(tmp_path_factory.mktemp("hears"))
+    hears = tiny_generator(rhythm_size=8, rhythm_layers=2, hears_genres=True)
+    hears.hearing.bias[1] = 1.0
+    hears.save_pretrained(folder)
+    expected = "not sure: rumba 53 %, chacha 23 %; give --genre if that is wrong"
+    for given in ((), ("--genre", "auto")):
+        status, output, errors = megadance("generate", song, "--model", folder, "--seed", 1, *given, "-o", "d.npz")
+        assert status == 0, errors
+        assert expected in output.splitlines() and ", rumba, seed 1: " in output
+        assert Motion.load("d.npz").metadata["heard"] == {"rumba": 0.5337, "chacha": 0.2332, "waltz": 0.2332}
+    hears.hearing.bias[1] = 3.0
+    hears.save_pretrained(folder)
+    status, output, errors = megadance("generate", song, "--model", folder, "--out", "dances", "--format", "npz")
+    assert status == 0, errors
+    assert f"{song}: heard: rumba (88 %)" in (output + errors)
+
+
+def test_auto_with_a_model_that_cannot_hear(megadance, model, song):
+    status, output, errors = megadance("generate", song, "--model", model, "--genre", "auto", "-o", "d.npz")
+    assert status == 0, errors
+    assert output.startswith("--genre auto: this model cannot hear: dancing chacha (the others: rumba, waltz)\n")
 
 
 def test_without_a_seed_the_printed_one_gives_the_dance_again(megadance, model, song):

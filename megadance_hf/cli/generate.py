@@ -41,6 +41,7 @@ EXAMPLES = f"""\
   megadance generate song.mp3 --plan "waltz@0 tango@21.5" --changes bar -o dance.mp4      two genres in one dance
   megadance generate song.mp3 --genre rumba=.7,waltz=.3 --candidates 8 -o dance.mp4       a mixture; the likeliest of 8
   megadance generate songs/*.mp3 --out dances --format mp4 --format npz                   a dance to each of several songs
+  megadance generate songs/ --genre auto --out dances                     the same to all songs of a folder, each in the genre heard
   megadance generate song.mp3 --bundle dance            for Blender: dance/ with the figure, the sound, a script, a HOWTO
 
 The same seed gives the same dance. Without --seed a random one is used and printed at the end.
@@ -68,7 +69,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the files in --out, such as mp4 (default) or npz; give several --format for several files",
     )
     genre = (
-        "kind of dance, see `megadance genres` (default: the model's first); or several with weights: rumba=.7,waltz=.3"
+        "kind of dance, see `megadance genres`; or `auto` (default): the one heard in the song, the model's first if it cannot hear; or "
+        "several with weights: rumba=.7,waltz=.3"
     )
     parser.add_argument("--genre", metavar="G", type=genres, help=genre)
     text = "several in one dance, each with the second of the dance at which it begins: 'waltz@0 tango@21.5'"
@@ -152,6 +154,8 @@ def _dance_to_one(arguments: argparse.Namespace, name: str) -> None:
     from megadance_hf import pipeline  # noqa: F401
 
     gc.enable()
+    from megadance_hf.modeling.hearing_megadance import describe_hearing
+
     choice = _read_genres(arguments)
     analysed = song_features(waveform)
     features = {"input_features": analysed[rows], "before": analysed[: rows.start], "after": analysed[rows.stop :]}
@@ -175,6 +179,8 @@ def _dance_to_one(arguments: argparse.Namespace, name: str) -> None:
     writing, seconds = time.perf_counter() - began, sum(dance.seconds for dance in dances)
     print("\n".join(lines))
     metadata = dances[0].metadata
+    if "heard" in metadata:
+        print(describe_hearing(metadata["heard"], "--genre"))
     print(
         f"{f'{len(dances)} dances' if len(dances) > 1 else 'dance'} of {dances[0].seconds:.1f} s, {_name(metadata)}, seed "
         f"{metadata['seed']}: computed in {metadata['compute_seconds']:.1f} s "
@@ -221,6 +227,7 @@ def _dance_to_all(arguments: argparse.Namespace) -> None:
 def _make_all(arguments: argparse.Namespace, songs: list[Path], outputs: list[Outputs]) -> int:
     """Make and write the dances; how many songs have them."""
     from megadance_hf.modeling.audio_megadance import open_sound
+    from megadance_hf.modeling.hearing_megadance import describe_hearing
     from megadance_hf.modeling.progress_megadance import progress_bar
 
     choice, written = _read_genres(arguments), 0
@@ -238,6 +245,8 @@ def _make_all(arguments: argparse.Namespace, songs: list[Path], outputs: list[Ou
                     output.write(dances, song, arguments.start)
                     metadata = dances[0].metadata
                     lines = [f"{path}: {dances[0].seconds:.1f} s, {_name(metadata)}, seed {metadata['seed']}"]
+                    if "heard" in metadata:
+                        lines.append(f"{path}: {describe_hearing(metadata['heard'], '--genre')}")
                     lines += [f"{path}: {warning.message}" for warning in caught]
                     written += 1
                 except Exception as error:
@@ -284,19 +293,27 @@ def _find_songs(names: list[str]) -> list[Path]:
 
 def _read_genres(arguments: argparse.Namespace) -> dict[str, Any]:
     """The genre or plan, checked by the model's list, as keywords of the pipeline."""
+    from megadance_hf.modeling.hearing_megadance import AUTO, is_auto
     from megadance_hf.modeling.plans_megadance import read_genres, read_plan
     from megadance_hf.models import DEFAULT_MODEL, load_config
 
     quiet_libraries()
-    known = load_config(arguments.model or DEFAULT_MODEL).built_genres
+    config = load_config(arguments.model or DEFAULT_MODEL)
+    known = config.built_genres
     if arguments.plan is not None:
         changes = {} if arguments.changes is None else {"changes": arguments.changes}
-        return {"plan": read_plan(arguments.plan, known), **changes}
-    return {"genre": known[0] if arguments.genre is None else read_genres(arguments.genre, known)}
+        return {"plan": read_plan(arguments.plan, [*known, AUTO]), **changes}
+    if arguments.genre is None or is_auto(arguments.genre, known):
+        if not config.hears_genres and len(known) > 1:
+            why = "no --genre given" if arguments.genre is None else "--genre auto: this model cannot hear"
+            print(f"{why}: dancing {known[0]} (the others: {', '.join(known[1:])})")
+        return {"genre": AUTO if config.hears_genres else known[0]}
+    return {"genre": read_genres(arguments.genre, known)}
 
 
 def _load(arguments: argparse.Namespace, choice: dict[str, Any]) -> Any:
     """The pipeline, with the experts of these genres only: a large model is loaded in a fraction of its memory."""
+    from megadance_hf.modeling.hearing_megadance import AUTO
     from megadance_hf.models import DEFAULT_MODEL, load_config
     from megadance_hf.pipeline import MusicToDancePipeline
 
@@ -304,13 +321,11 @@ def _load(arguments: argparse.Namespace, choice: dict[str, Any]) -> Any:
     parts = [choice["genre"]] if "genre" in choice else [genre for genre, _ in choice["plan"]]
     used = {name for part in parts for name in ([part] if isinstance(part, str) else part)}
     known = load_config(model).built_genres
+    used = set(known) if AUTO in used else used  # it is not known before the song is heard
     weights = {"quantization": "int8"} if arguments.precision == "int8" else {"dtype": arguments.precision}
-    pipe = MusicToDancePipeline.from_pretrained(
+    return MusicToDancePipeline.from_pretrained(
         model, active_genres=[name for name in known if name in used], **weights
     )
-    if arguments.genre is None and arguments.plan is None and len(known) > 1:
-        print(f"no --genre given: dancing {known[0]} (the others: {', '.join(known[1:])})")
-    return pipe
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@
     ->   {"format": "glb", "content_type": "model/gltf-binary", "data": "<the file, base64>",
           "genre": "waltz", "seed": 0, "fps": 30, "frames": 600}
 
+(without a genre also "heard", the probabilities of all genres where the model hears them, and "assumed", which says so in words)
 or the sound file itself as the body (`Content-Type: audio/mpeg`), without parameters. `PARAMETERS` lists all parameters and their
 ranges. The formats other than npz need megadance-hf in the repository's requirements.txt. The song must be in the request:
 addresses and paths are not followed.
@@ -84,7 +85,7 @@ def _short(value: Any) -> str:
 
 # Both the checks of a request and the table in the model's card come from here.
 PARAMETERS = {
-    "genre": Parameter("what is danced", str, "the model's first"),
+    "genre": Parameter("what is danced", str, "the one heard in the song, or the model's first"),
     "format": Parameter("of the answer", str, "npz", tuple(CONTENT_TYPES)),
     "seed": Parameter("fixes the dance", int, "drawn, and told in the answer", high=2**53),
     "start": Parameter("second of the song to begin at", float, "0", high=86400),
@@ -104,7 +105,7 @@ def parameter_table(genres: tuple[str, ...] = ()) -> str:
 
 
 def _with_genres(genres: tuple[str, ...], seconds: float = MAX_SECONDS) -> dict[str, Parameter]:
-    known = {"genre": {"choices": genres}, "duration": {"high": seconds}}
+    known = {"genre": {"choices": (*genres, "auto") if genres else ()}, "duration": {"high": seconds}}
     return {name: parameter._replace(**known.get(name, {})) for name, parameter in PARAMETERS.items()}
 
 
@@ -148,6 +149,7 @@ class EndpointHandler:
             "content_type": CONTENT_TYPES[kind],
             "data": base64.b64encode(content).decode("ascii"),
             "genre": dance["genre"],
+            **{name: dance["metadata"][name] for name in ("heard", "assumed") if name in dance["metadata"]},
             "seed": dance["metadata"]["seed"],
             "fps": dance["fps"],
             "frames": len(dance["poses"]),
