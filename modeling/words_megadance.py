@@ -104,7 +104,7 @@ _ARTICLES = frozenset(
 _IRREGULAR = {
     "spun": "spin", "leapt": "leap", "sprang": "spring", "swept": "sweep", "crept": "creep", "slept": "sleep", "flew": "fly", "rose": "rise", "better": "good", "worse": "bad",
     "held": "hold", "kept": "keep", "went": "go", "going": "go", "goes": "go", "doing": "do", "using": "use", "uses": "use", "used": "use", "hurried": "hurry",
-    **{word: word for word in ("highly", "mainly", "hugely", "wildly", "mildly", "mostly", "hardly", "barely", "rarely", "scarcely", "nearly", "quite", "only", "early", "insanely", "extremely", "largely")},
+    **{word: word for word in ("highly", "mainly", "hugely", "wildly", "mildly", "mostly", "hardly", "barely", "rarely", "scarcely", "nearly", "quite", "lively", "only", "early", "insanely", "extremely", "largely")},
     "travelling": "travel", "travelled": "travel",
 }  # fmt: skip
 _VOWELS = set("aeiouy")
@@ -426,6 +426,7 @@ _SHARES = (
 )
 _REWRITTEN = (  # phrases with something between their words, and what they are read as
     (r"\bthan (?:usual|normal|normally|usually|average|before|now|last time|default|the original)\b", " "),
+    (r"\bskip (?:the|any|all|those|these|every) ", "no "),
     (r"\brather ((?:\w+ ){1,4})than\b", r"\1not "),
     (r"\bnot ((?:\w+ ){1,3})at all\b", r"not at all \1"),
     (
@@ -435,7 +436,11 @@ _REWRITTEN = (  # phrases with something between their words, and what they are 
     (r"\b\d+(?:[.,]\d+)? ?(?:x|by) ?\d+(?:[.,]\d+)?(?: ?(?:m|meters?|metres?|ft|feet))?\b", " small space "),
     (r"\b(\d+) ?(?:%|percent|per cent|prozent|pour cent|por ciento)", r"\1% "),
 )
-_AMOUNTS = {"moves": "energy", "arms": "expansion"}  # what more of it means: "as little movement as possible"
+_AMOUNTS = {
+    "moves": "energy",
+    "arms": "expansion",
+    "places": "travel",
+}  # what more of it means: "as little movement as possible"
 _AFTER: dict[Any, str] = {"chorus": "after the chorus", "first half": "second half", "middle": "second half"}
 _SEQUENCES: dict[int, tuple[str, ...]] = {
     2: ("start", "second half"),
@@ -631,6 +636,8 @@ class _Reader:
                     mood = _Mood()
                 if not term.taken:
                     mood.add(kind)
+            elif kind == "share" and self._precedes(index, ("dial", "scale", "done")):
+                mood.add("less")  # half the energy
             elif kind in ("or", "and"):
                 if unknown:
                     mood = _Mood()
@@ -645,6 +652,11 @@ class _Reader:
                 unknown = True
             elif term.value == "like" and carried.negated and index and not mood:
                 mood, carried_kind = carried, carried_kind  # "no jumping about like a rabbit"
+
+    def _precedes(self, index: int, kinds: tuple[str, ...]) -> bool:
+        """Whether the next term that is no filler is one of the kinds."""
+        following = (term.kind for term in self.terms[index + 1 :] if term.kind != "filler")
+        return next(following, "") in kinds
 
     def _list_goes_on(self, index: int) -> bool:
         """Whether a comma is inside a list that ends with "or": "no turns, jumps or kicks"."""
@@ -672,7 +684,7 @@ class _Reader:
             elif other.kind == "no" and (term.kind != "done" or self.words[other.first] in ("none", "zero", "never")):
                 found.add("no")
                 taken.append(other)
-            elif other.kind != "filler":
+            elif other.kind not in ("filler", "to"):
                 break
             at += 1
         if at < len(self.terms) and self.terms[at].kind in (
@@ -783,6 +795,8 @@ class _Reader:
                 return at
             if other.kind == "unknown" and not strangers:
                 strangers += 1
+            elif other.kind == "filler" and other.value in _ARTICLES:
+                continue
             elif (
                 other.kind in ("comma", "and")
                 and at + 1 < len(self.terms)
