@@ -188,9 +188,8 @@ VOCABULARY: dict[str, dict[str, str]] = {
         "high": """
             bouncy, bouncily, lamb, gazelle, basketball, tennis ball, boing, space hopper, spring loaded, pony, jack in box, flubber,
             bounce house, springy, bubbly, jumpy, trampoline, rabbit, bunny, bunnies, kangaroo, frog, grasshopper, flea, pogo stick,
-            rubber ball, bouncing ball, bouncy ball, rubber, bouncy castle, tigger, popcorn, ping pong, ping pong ball, on springs,
-            springs in shoes, springs under, spring in step | flummi, federnd, hupfend, sautillant, saltarin, skippy, lilting, cork in
-            water""",
+            rubber ball, bouncing ball, bouncy ball, rubber, bouncy castle, popcorn, ping pong, ping pong ball, on springs, springs in
+            shoes, springs under, spring in step | flummi, federnd, hupfend, sautillant, saltarin, skippy, lilting, cork in water""",
         "very high": "jumping jack, jumping bean, yo yo, mosh, moshing",
         "low": """
             smooth, smoothly, low impact, no impact, sole on floor, soles on floor, feet flat, in contact with floor, even keeled, tray,

@@ -202,8 +202,9 @@ def _lexicon(genres: tuple[str, ...]) -> dict[str, Any]:
         spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
         for phrase in (name, spaced):
             put(phrase, _Entry("genre", name))
-    for phrase in (*_phrases(OTHER_DANCES), *(p for names in GENRES.values() for p in _phrases(names))):
-        put(phrase, _Entry("dance", phrase))
+    for phrase in (*_phrases(OTHER_DANCES), *(phrase for names in GENRES.values() for phrase in _phrases(names))):
+        name = by_plain.get(phrase.replace(" ", ""))
+        put(phrase, _Entry("dance", phrase) if name is None else _Entry("genre", name))
     for attribute, rows in VOCABULARY.items():
         for row, words in rows.items():
             kind = row if row in ("done", "dial", "scale") else "quality"
@@ -1011,13 +1012,15 @@ class _Reader:
         """Words that mean nothing, with the fillers between them: "velvet coat", "cats on a roof"."""
         run: list[_Term] = []
         for term in [*self.terms, _Term("break", "", 0, 0)]:
-            if term.kind in ("unknown", "dance") or (run and term.kind == "filler" and term.value not in ("=", ":")):
+            if term.kind == "unknown" or (run and term.kind == "filler" and term.value not in ("=", ":")):
                 run.append(term)
             elif run:
                 while run[-1].kind == "filler":
                     run.pop()
                 yield " ".join(self.words[run[0].first : run[-1].last + 1])
                 run = []
+            if term.kind == "dance":
+                yield " ".join(self.words[term.first : term.last + 1])
 
 
 def _is_noun(term: _Term) -> bool:
