@@ -436,7 +436,7 @@ FILLERS = """
     itself yourself themselves himself herself ourselves bit bits used noticeable super goes because since so and or but with if for while
     which carry carried carrying feet foot leg legs head knees knee genre attribute attributes set setting bpm kinda readable bitte danke
     ich du er sie es wir ihr mich mir dich dir uns ein eine einen einem einer eines der die das den dem des fur fuer auf zur von vom bei
-    ist sind war sein soll sollte sollen mochte moechte mag wollen haben hat habe mache macht tanz tanze tanzen tanzt tanzer musik lied
+    ist sind war sein soll sollte sollen mochte moechte mag wollen haben habe mache macht tanz tanze tanzen tanzt tanzer musik lied
     wie ganz mal doch noch schon auch nur dabei dazu wenn alles alle uber durch da gib geben gern gerne lass s'il vous plait svp merci je
     tu il elle nous ils elles moi toi une un le la les l d de au aux en dans sur par pour qui que ce cette cet ces mon ma mes ton ta tes
     son sa ses est sont etre avoir fait faire fais faites veux veut voudrais voudrait aimerais danse danser dansez dansons musique chanson
