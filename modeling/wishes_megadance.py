@@ -4,6 +4,8 @@ attributes   {"energy": 0.8}, or with the seconds from which on they hold: {"spe
 prompt       what `read_prompt` understood, its sections of the song ("at the chorus") in seconds
 """
 
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .arguments_megadance import real_number
 from .errors_megadance import short
 from .genres_megadance import GenreError
 from .plans_megadance import DirectionError, Genres, Plan
@@ -36,40 +37,44 @@ def read_attributes(attributes: Any, known: Sequence[str]) -> Asked:
     """Attributes by name, checked: quantiles from 0 to 1, or lists of (second, quantile).
 
     Raises:
-        ValueError: an attribute that the model does not have, or another number.
+        DirectionError: an attribute that the model does not have, or another number.
     """
     if not known:
-        raise ValueError(
+        raise DirectionError(
             f"attributes={short(repr(attributes))}: this model was trained without attributes; leave them out, or use one that has some"
         )
     example = "give quantiles from 0 to 1 by name, such as {'energy': 0.8}, or {'speed': [(0.0, 0.2), (12.0, 0.9)]}"
     if not isinstance(attributes, Mapping):
-        raise ValueError(f"attributes={short(repr(attributes))}: {example}")
+        raise DirectionError(f"attributes={short(repr(attributes))}: {example}")
     asked: Asked = {}
     for name, value in attributes.items():
         if name not in known:
-            raise ValueError(f"attributes has {short(repr(name))}: the model's are {', '.join(known)}")
+            raise DirectionError(f"attributes has {short(repr(name))}: the model's are {', '.join(known)}")
         if value is None:
             continue
         pairs = [(0.0, value)] if not isinstance(value, list | tuple) else value
         if not pairs or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-            raise ValueError(f"attributes[{name!r}]={short(repr(value))}: {example}")
+            raise DirectionError(f"attributes[{name!r}]={short(repr(value))}: {example}")
         read: list[tuple[float, float | None]] = []
         for second, number in pairs:
-            second = float(real_number(f"attributes[{name!r}]", second, "seconds of 0 or more", lambda x: x >= 0))
-            if number is not None:
-                number = float(
-                    real_number(
-                        f"attributes[{name!r}]", number, "a quantile from 0 to 1, 0.5 is usual", lambda x: 0 <= x <= 1
-                    )
+            if not _is_number(second) or second < 0:
+                raise DirectionError(f"attributes[{name!r}] has {short(repr(second))}: give seconds of 0 or more")
+            if number is not None and not (_is_number(number) and 0 <= number <= 1):
+                raise DirectionError(
+                    f"attributes[{name!r}] has {short(repr(number))}: give a quantile from 0 to 1, 0.5 is usual"
                 )
+            second, number = float(second), None if number is None else float(number)
             if read and second <= read[-1][0]:
-                raise ValueError(
+                raise DirectionError(
                     f"attributes[{name!r}] has {second:g} s after {read[-1][0]:g} s: give seconds that rise"
                 )
             read.append((second, number))
         asked[name] = read
     return asked
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def code_attributes(asked: Asked, codes: int, seconds_per_code: float, names: Sequence[str]) -> torch.Tensor:
@@ -105,10 +110,12 @@ class Prompt:
             loaded: the genres whose experts are loaded.
 
         Raises:
-            DirectionError: nothing in it means anything, or it asks for what the model does not have. ValueError: it is no text.
+            DirectionError: nothing in it means anything, or it asks for what the model does not have; it is no text. GenreError: a genre that is not loaded.
         """
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"prompt={short(repr(text))}: give words, such as 'slow and wide, tango at the chorus'")
+            raise DirectionError(
+                f"prompt={short(repr(text))}: give words, such as 'slow and wide, tango at the chorus'"
+            )
         directions = read_prompt(text, genres)
         wanted = [*directions.attributes, *(name for name, *_ in directions.timed)]
         understood = bool(wanted or directions.genres or directions.parts or directions.not_genres)
@@ -137,19 +144,19 @@ class Prompt:
         """Refuse a genre or plan that contradicts the prompt.
 
         Raises:
-            ValueError: they name other genres.
+            DirectionError: they name other genres.
         """
         named, unwanted = self.directions.genres, self.directions.not_genres
         if plan is not None and (named or self.directions.parts):
-            raise ValueError(f"prompt={short(repr(self.text))} names genres, and plan as well: give one of them")
+            raise DirectionError(f"prompt={short(repr(self.text))} names genres, and plan as well: give one of them")
         given = [genre] if genre is not None else [part for part, _ in plan or ()]
         names = {name for part in given for name in ([part] if isinstance(part, str) else part)}
         if named and names and set(named) != names:
-            raise ValueError(
+            raise DirectionError(
                 f"prompt asks for {' and '.join(named)}, genre for {' and '.join(sorted(names))}: give one of them"
             )
         if names & set(unwanted):
-            raise ValueError(
+            raise DirectionError(
                 f"prompt says no {sorted(names & set(unwanted))[0]}, which is asked for as well: leave one out"
             )
 

@@ -560,12 +560,12 @@ def test_a_passage_is_redone_by_words(obedient, sway):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"prompt": "salsa"}, "prompt=salsa has nothing that means something here|prompt='salsa' has nothing"),
+        ({"prompt": "salsa"}, "prompt='salsa' has nothing that means something here"),
         ({"prompt": "slow"}, "prompt asks for speed, but this model was trained without attributes: name genres only"),
         ({"attributes": {"speed": 0.5}}, "this model was trained without attributes; leave them out"),
         ({"prompt": "waltz", "genre": "rumba"}, "prompt asks for waltz, genre for rumba: give one of them"),
         ({"prompt": "waltz", "plan": [("rumba", 0)]}, "names genres, and plan as well: give one of them"),
-        ({"prompt": "rumba at 9 s"}, "plan has 'rumba' at 9 s, but the dance lasts 2.5 s|plan has 'rumba' at 9 s"),
+        ({"prompt": "rumba at 9 s"}, "plan has 'rumba' at 9 s"),
         ({"prompt": 7}, "prompt=7: give words"),
     ],
 )
