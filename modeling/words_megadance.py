@@ -203,8 +203,8 @@ def _lexicon(genres: tuple[str, ...]) -> dict[str, Any]:
         for phrase in (name, spaced):
             put(phrase, _Entry("genre", name))
     for phrase in (*_phrases(OTHER_DANCES), *(phrase for names in GENRES.values() for phrase in _phrases(names))):
-        name = by_plain.get(phrase.replace(" ", ""))
-        put(phrase, _Entry("dance", phrase) if name is None else _Entry("genre", name))
+        known = by_plain.get(phrase.replace(" ", ""))
+        put(phrase, _Entry("dance", phrase) if known is None else _Entry("genre", known))
     for attribute, rows in VOCABULARY.items():
         for row, words in rows.items():
             kind = row if row in ("done", "dial", "scale") else "quality"
