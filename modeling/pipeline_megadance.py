@@ -52,11 +52,13 @@ from .joining_megadance import put_passage
 from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
+from .music_features_megadance import MFCC
 from .plans_megadance import CHANGES, DirectionError, Genres, Plan, code_weights, first_codes, read_genres, read_plan
 from .processing_megadance import MegaDanceProcessor
 from .progress_megadance import progress_bar
 from .remote_code_megadance import PushesCode
 from .rhythm_megadance import find_downbeats
+from .wishes_megadance import Asked, Prompt, code_attributes, find_chorus, plain_attributes, read_attributes
 
 logger = logging.get_logger(__name__)
 
@@ -251,6 +253,8 @@ class DancePipeline(PushesCode, Pipeline):
         *,
         plan: Sequence[tuple[str | Mapping[str, float], float]] | None = None,
         changes: str | None = None,
+        prompt: str | None = None,
+        attributes: Mapping[str, float | Sequence[tuple[float, float]]] | None = None,
         seed: int | None = None,
         duration: float | None = None,
         start: float | None = None,
@@ -287,6 +291,13 @@ class DancePipeline(PushesCode, Pipeline):
                 by up to 0.13 s. "auto" stands for the genre that is heard in the whole song.
             changes: "bar" moves each change of the plan to the code nearest to a bar's beginning, as the model's rhythm encoder hears
                 it; "code" when None. `metadata["plan"]` has the seconds of the changes that were danced.
+            prompt: what the dance is to be like, in words: "slow and wide, more turns, no jumps, tango at the chorus" (`read_prompt`). Its genres
+                are danced where `genre` and `plan` are not given, its attributes where `attributes` does not name them. What was
+                understood, and what was not, is in `metadata["prompt"]`; the latter is logged as well. The chorus is assumed to be
+                where the sound is fullest.
+            attributes: how the dance is to move, {"energy": 0.8, "turns": 0.1}: quantiles from 0 to 1 of what dancers of the genre did, 0.5 is
+                usual; or {"speed": [(0.0, 0.2), (12.0, 0.9)]} with the seconds of the dance from which on they hold. The names are
+                those of `model.config.attributes`.
             seed: the same seed gives the same dance. A whole number of 0 or more, taken modulo 2**64. When None it is drawn from
                 torch's global random numbers, which `set_seed` and `torch.manual_seed` fix (it is in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.
@@ -322,8 +333,9 @@ class DancePipeline(PushesCode, Pipeline):
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
             "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start,
             `compute_seconds`, the time it took (shared by all dances of a batch), `clean_up`, what the clean-up changed, and `codes`,
-            {"upper": [...], "lower": [...]}. Of several genres, `genre` is the one that has most weight, and `plan` has all of them.
-            Where the genre is not given, `assumed` says in words where it is from, and `heard` has the probabilities of all genres.
+            {"upper": [...], "lower": [...]}; `prompt` and `attributes` where they were asked for. Of several genres, `genre` is the one that
+            has most weight, and `plan` has all of them. Where the genre is not given, `assumed` says in words where it is from, and `heard`
+            has the probabilities of all genres.
 
         Raises:
             AudioError: a song cannot be used. GenreError: unknown genre. DirectionError: the dance cannot have this plan or pose.
@@ -348,6 +360,7 @@ class DancePipeline(PushesCode, Pipeline):
             several = True
         optional: dict[str, Any] = {"start": start, "duration": duration, "genre": genre, "start_motion": start_motion}
         optional |= {"seed": seed, "mode": mode, "temperature": temperature, "top_k": top_k, "num": num}
+        optional |= {"prompt": prompt, "attributes": attributes}
         optional |= {"plan": plan, "changes": changes, "candidates": candidates, "hold": hold, "loop": loop}
         optional |= {"floor": floor, "clean": clean, "progress": progress, "sampling_rate": sampling_rate}
         optional |= {"batch_size": batch_size, "num_workers": num_workers}
@@ -419,14 +432,15 @@ class DancePipeline(PushesCode, Pipeline):
         ordered = sorted(shares, key=lambda name: -shares[name])
         return {name: round(shares[name] / total, 4) for name in ordered}
 
-    def _choose_genre(self, features: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The genre of a song for which none is given, and what the metadata say of it."""
+    def _choose_genre(self, features: Mapping[str, Any], wanted: Sequence[str]) -> tuple[str, dict[str, Any]]:
+        """The genre of a song for which none is given, one of those that are `wanted`, and what the metadata say of it."""
         heard = self._hear(features)
         if heard is None:
-            several = len(self.genres) > 1
-            return self.genres[0], {"assumed": "genre: the model's first, as it cannot hear"} if several else {}
+            several = len(wanted) > 1
+            return wanted[0], {"assumed": "genre: the model's first, as it cannot hear"} if several else {}
         logger.info(describe_hearing(heard))
-        return next(iter(heard)), {"heard": heard, "assumed": "genre: heard in the song"}
+        best = next(genre for genre in heard if genre in wanted)
+        return best, {"heard": heard, "assumed": "genre: heard in the song"}
 
     def redo(
         self,
@@ -438,6 +452,8 @@ class DancePipeline(PushesCode, Pipeline):
         *,
         candidates: int = 4,
         num: int = 1,
+        prompt: str | None = None,
+        attributes: Mapping[str, float | Sequence[tuple[float, float]]] | None = None,
         seed: int | None = None,
         sampling_rate: int | None = None,
         progress: bool | Callable[[int, int], None] | None = None,
@@ -458,6 +474,8 @@ class DancePipeline(PushesCode, Pipeline):
                 the path.
             candidates: how many to make.
             num: how many of them to return, the likeliest first; more than one gives a list.
+            prompt, attributes: how the passage is to be danced, as in `__call__`: "higher arms". What they do not name is asked for as it
+                was of the dance. A prompt that names genres is refused.
             seed, sampling_rate, progress, generate_kwargs: as in `__call__`; genres and mode are those of the dance.
 
         Returns:
@@ -499,10 +517,17 @@ class DancePipeline(PushesCode, Pipeline):
             "sampling_rate": sampling_rate,
             "progress": progress,
         }
-        options |= {"clean": "clean_up" in notes}
+        options |= {"clean": "clean_up" in notes, "prompt": prompt}
+        options["attributes"] = self._attributes_again(notes.get("attributes"), prompt, attributes)
         if not (isinstance(song, Mapping) and "input_features" in song):
             options |= {"start": notes.get("start", 0.0), "duration": len(poses) / fps}
         given = {name: value for name, value in options.items() if value is not None}
+        if prompt is not None:
+            directions = self._read_prompt(prompt).directions
+            if directions.genres or directions.parts or directions.not_genres:
+                raise DirectionError(
+                    f"prompt={prompt!r} names genres: what is redone is danced as the dance was; leave them out"
+                )
         preprocess, forward, postprocess = self._sanitize_parameters(**given, **generate_kwargs)
         prepared = self.preprocess(song, **preprocess)
         frames = prepared["inputs"]["num_frames"][0]
@@ -525,11 +550,24 @@ class DancePipeline(PushesCode, Pipeline):
             }
             again = {name: round(value, 4) if isinstance(value, float) else value for name, value in redone.items()}
             again["seed"] = dance["metadata"]["seed"]
+            again |= {name: dance["metadata"][name] for name in ("prompt", "attributes") if name in dance["metadata"]}
             metadata |= {**changed, "redone": [*notes.get("redone", []), again]}
             poses_and_path = (array.numpy() for array in arrays)
             return {**dance, **dict(zip(("poses", "translation"), poses_and_path, strict=True)), "metadata": metadata}
 
         return next(self._results(results, **postprocess, edit=put))
+
+    def _read_prompt(self, text: Any) -> Prompt:
+        config = self.model.config
+        return Prompt.read(text, config.genres, config.attributes, self.genres)
+
+    def _attributes_again(self, old: Any, prompt: str | None, attributes: Any) -> Any:
+        """What was asked of a dance, without what a prompt asks for anew, and with what is asked by number."""
+        if not old or not isinstance(attributes, Mapping | None):
+            return attributes
+        found = None if prompt is None else self._read_prompt(prompt).directions
+        named = set() if found is None else {*found.attributes, *(name for name, *_ in found.timed)}
+        return {name: value for name, value in old.items() if name not in named} | dict(attributes or {})
 
     def _codes_of(self, notes: Mapping[str, Any], frames: int) -> torch.Tensor:
         """The codes of a dance of so many frames, [1, 2, codes], by its metadata."""
@@ -605,10 +643,18 @@ class DancePipeline(PushesCode, Pipeline):
             options["plan"] = read_plan(plan, [*self.genres, AUTO])
             if any(isinstance(danced, dict) and AUTO in danced for danced, _ in options["plan"]):
                 raise DirectionError("plan mixes 'auto' with other genres: give it alone, or the genres by name")
+        if (prompt := options.get("prompt")) is not None:
+            options["prompt"] = self._read_prompt(prompt)
+            options["prompt"].check_genres(options.get("genre"), options.get("plan"))
+            if unknown := options["prompt"].directions.not_understood:
+                logger.warning(f"prompt: not understood: {', '.join(unknown)}")
+        if (attributes := options.get("attributes")) is not None:
+            options["attributes"] = read_attributes(attributes, self.model.config.attributes)
         if (changes := options.get("changes")) is not None:
             if changes not in CHANGES:
                 raise ValueError(f"changes={changes!r} is unknown: give one of {', '.join(CHANGES)}")
-            if plan is None or len(options["plan"]) == 1:
+            parts = prompt is not None and options["prompt"].directions.parts
+            if not parts and (plan is None or len(options["plan"]) == 1):
                 raise ValueError(f"changes={changes!r} does nothing alone: give a plan with changes")
         if (candidates := options.get("candidates")) is not None:
             options["candidates"] = whole_number("candidates", candidates, options.get("num") or 1, MOST_DANCES)
@@ -666,7 +712,9 @@ class DancePipeline(PushesCode, Pipeline):
         song: Any,
         genre: Genres | None = None,
         plan: Plan | None = None,
-        changes: str = "code",
+        changes: str | None = None,
+        prompt: Prompt | None = None,
+        attributes: Asked | None = None,
         start: float = 0.0,
         duration: float | None = None,
         start_motion: Mapping[str, np.ndarray] | None = None,
@@ -679,17 +727,33 @@ class DancePipeline(PushesCode, Pipeline):
         if isinstance(song, _Request):
             if song.genre is not None and plan is not None:
                 raise ValueError("genre and plan are both given: give the plan alone")
+            if song.genre is not None and prompt is not None:
+                prompt.check_genres(song.genre, None)
             song, genre = song.song, song.genre or genre
         features, name = self._features(song, start, duration, sampling_rate)
-        plan = plan or [(genre or AUTO, 0.0)]
-        notes: dict[str, Any] = {}
+        inputs = dict(self.processor(features, self.genres[0]))
+        frames, config, chorus = inputs["num_frames"][0], self.model.config, None
+        if prompt is not None:
+            if prompt.needs_chorus:
+                # the first coefficient is the mean of all bands, in decibels
+                chorus = find_chorus(inputs["input_features"][0, :frames, MFCC.start].numpy(), config.fps)
+            if plan is None:
+                plan = prompt.plan(genre or AUTO, frames / config.fps, chorus)
+                if changes is None and len(plan) > 1 and prompt.names_sections and config.rhythm_size:
+                    changes = _NEAR_BAR
+            attributes = {**prompt.asked(frames / config.fps, chorus), **(attributes or {})}
+        plan, changes, notes = plan or [(genre or AUTO, 0.0)], changes or "code", {}
         if any(danced == AUTO for danced, _ in plan):
-            chosen, notes = self._choose_genre(features)
+            chosen, notes = self._choose_genre(
+                features, self.genres if prompt is None else prompt.wanted_genres(self.genres)
+            )
             plan = replace_auto(plan, chosen)
         first = plan[0][0]
         main = first if isinstance(first, str) else max(first, key=lambda name: first[name])
-        inputs = dict(self.processor(features, main))
-        frames = inputs["num_frames"][0]
+        inputs["genre_ids"] = torch.full_like(inputs["genre_ids"], self.model.genre_id(main))
+        if attributes:
+            codes, step = inputs["input_features"].shape[1] // config.frames_per_code, config.frames_per_code
+            inputs["attributes"] = code_attributes(attributes, codes, step / config.fps, config.attributes)[None]
         position = heading = None  # of the pelvis in the first frame
         if start_motion is not None:
             inputs |= self._encode(start_motion, frames)
@@ -702,6 +766,10 @@ class DancePipeline(PushesCode, Pipeline):
         model = str(self.model.name_or_path)
         model = Path(model).name if Path(model).is_dir() else model
         metadata = {"genre": main, **notes, "model": model, "song": name, "start": start}
+        if prompt is not None:
+            metadata["prompt"] = prompt.notes(chorus)
+        if attributes:
+            metadata["attributes"] = plain_attributes(attributes)
         # a start motion is kept as it is, so it begins where it begins
         whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
         # so are held poses; entrance and ending would move them
@@ -903,21 +971,26 @@ class DancePipeline(PushesCode, Pipeline):
         rows, notes = [], []
         for index, (plan, changes) in enumerate(plans):
             codes, downbeats = int(lengths[index]) // step, []
-            if changes == "bar":
+            if changes != "code":
                 if rhythm is None:
                     raise DirectionError(
                         "changes='bar': this model has no rhythm encoder, which hears bars; leave it out"
                     )
                 downbeats = find_downbeats(rhythm[index, : codes * step])
-            firsts = first_codes(plan, codes, step, config.fps, downbeats)
+            try:
+                firsts = first_codes(plan, codes, step, config.fps, downbeats)
+            except DirectionError:
+                if changes != _NEAR_BAR:
+                    raise
+                firsts, changes = first_codes(plan, codes, step, config.fps), "code"
             weights = code_weights(plan, firsts, codes, config.genres)
             rows.append(weights)
             note: dict[str, Any] = {"genre": config.genres[int(weights.sum(0).argmax())]}
             if len(plan) > 1 or not isinstance(plan[0][0], str):
                 begins = (round(first * step / config.fps, 4) for first in firsts)
                 note["plan"] = [[genre, begin] for (genre, _), begin in zip(plan, begins, strict=True)]
-            if changes == "bar":
-                note["changes"] = changes
+            if changes != "code":
+                note["changes"] = "bar"
             notes.append(note)
         most = max(len(row) for row in rows)
         padded = [torch.cat((row, row[-1:].expand(most - len(row), -1))) for row in rows]
@@ -926,7 +999,7 @@ class DancePipeline(PushesCode, Pipeline):
     def _rhythm(self, prepared: dict[str, Any]) -> torch.Tensor | None:
         """Beat and bar [batch, frames, 4] of the songs, of excerpts read from the music around them as well; None where all songs are whole
         and nobody asks for bars."""
-        bars = any(changes == "bar" for _, changes in prepared["plans"])
+        bars = any(changes != "code" for _, changes in prepared["plans"])
         if not bars and all(before is None and after is None for before, after in prepared["around"]):
             return None
         features, mask = (prepared["inputs"][name] for name in ("input_features", "attention_mask"))
@@ -995,6 +1068,9 @@ class DancePipeline(PushesCode, Pipeline):
 _NEAR_END = (
     2.0  # seconds from the beginning or end of a dance: what is held there takes the place of its entrance or ending
 )
+_NEAR_BAR = (
+    "near a bar"  # changes that nobody asked to be at bars, as those of a section in words: at bars where there is room
+)
 _AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
 # around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are;
@@ -1003,7 +1079,19 @@ _PER_SONG = ("positions", "headings", "whole", "around", "plans", "held", "metad
 _KNOWN = ("known_codes", "known_mask")
 _CODES = ("upper_codes", "lower_codes", *_KNOWN)  # inputs that are codes, not music
 # Options of the steps of the pipeline; all others are for generate().
-_PREPROCESS = {"genre", "plan", "changes", "start", "duration", "start_motion", "hold", "loop", "sampling_rate"}
+_PREPROCESS = {
+    "genre",
+    "plan",
+    "changes",
+    "prompt",
+    "attributes",
+    "start",
+    "duration",
+    "start_motion",
+    "hold",
+    "loop",
+    "sampling_rate",
+}
 _POSTPROCESS = {"floor", "clean"}
 _GENERATE = {"seed", "generator", "num", "candidates", "mode", "progress", "backend"}
 _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
@@ -1065,6 +1153,12 @@ def _collate(songs: list[dict[str, Any]]) -> dict[str, Any]:
         most = longest // (inputs[0]["input_features"].shape[1] // inputs[0]["known_codes"].shape[2])
         for name in _KNOWN:
             batch[name] = torch.cat([F.pad(one[name], (0, most - one[name].shape[2])) for one in inputs])
+    if any("attributes" in one for one in inputs):  # asked of the whole call: of each song
+        most = max(one["attributes"].shape[1] for one in inputs)
+        rows = [
+            F.pad(one["attributes"], (0, 0, 0, most - one["attributes"].shape[1]), value=torch.nan) for one in inputs
+        ]
+        batch["attributes"] = torch.cat(rows)
     for name in inputs[0].keys() - batch.keys():
         batch[name] = torch.cat([one[name] for one in inputs])
     return {"inputs": batch, **{name: [entry for song in songs for entry in song[name]] for name in _PER_SONG}}

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from helpers import click_song, remember, save_tiny_model, skip_outside_ci, tiny_generator, write_song
 
 from megadance_hf import __version__
@@ -294,6 +295,53 @@ def test_a_plan_a_mixture_and_candidates(megadance, model, song):
             assert "dance of 2.5 s, waltz, rumba 0.5 and chacha 1 at 1.1 s, seed 7: " in output
 
 
+def test_wishes_in_words_and_numbers(megadance, model, song, tmp_path):
+    """Of a model with attributes; the one without takes the genres of a prompt."""
+    obedient = MusicToDancePipeline.from_pretrained(model)
+    torch.manual_seed(1)
+    obedient.model = tiny_generator(attributes=["energy", "speed"])
+    obedient.save_pretrained(tmp_path / "obedient")
+    pipe = MusicToDancePipeline.from_pretrained(tmp_path / "obedient")
+    given = ("--prompt", "a slow waltz in a red hat, rumba after 1 second", "--attributes", "energy=.3@0,energy=.9@1.2")
+    status, output, errors = megadance(
+        "generate", song, "--model", tmp_path / "obedient", "--seed", 7, "-o", "a.npz", *given
+    )
+    assert status == 0, errors
+    line = "understood: waltz, rumba at 1 s, speed 0.15; not understood: red hat"
+    assert line in output and "dancing chacha" not in output
+    asked = {"speed": 0.15, "energy": [(0.0, 0.3), (1.2, 0.9)]}
+    expected = pipe(song, plan=[("waltz", 0), ("rumba", 1)], attributes=asked, seed=7)
+    dance = Motion.load("a.npz")
+    np.testing.assert_array_equal(dance.poses, expected.poses)
+    assert dance.metadata["prompt"]["not_understood"] == ["red hat"]
+    assert dance.metadata["attributes"] == expected.metadata["attributes"]
+    redo = (
+        "redo",
+        "a.npz",
+        "--song",
+        song,
+        "--start",
+        0.8,
+        "--end",
+        1.6,
+        "--seed",
+        1,
+        "--model",
+        tmp_path / "obedient",
+    )
+    status, output, errors = megadance(*redo, "--prompt", "faster", "-o", "b.npz")
+    assert status == 0 and "understood: speed 0.85" in output, errors
+    assert Motion.load("b.npz").metadata["redone"][0]["attributes"]["speed"] == 0.85
+    status, output, errors = megadance(
+        "generate", song, "--model", model, "--seed", 7, "--prompt", "no cha-cha", "-o", "c.npz"
+    )
+    assert status == 0 and "understood: no chacha" in output and Motion.load("c.npz").genre == "rumba"
+    status, output, errors = megadance(
+        "generate", song, "--model", model, "--prompt", "waltz", "--out", "all", "--format", "npz"
+    )
+    assert status == 0 and "understood: waltz" in output, errors
+
+
 def test_a_dance_to_each_of_several_songs(megadance, model, song, tmp_path):
     """A song that cannot be read does not stop the others; it is reported."""
     folder = tmp_path / "songs"
@@ -340,6 +388,13 @@ def test_a_dance_to_each_of_several_songs(megadance, model, song, tmp_path):
         (["SONG", "-o", "d.npz", "--plan", "waltz@0", "--genre", "rumba"], "argument --plan: --genre is given, too"),
         (["SONG", "-o", "d.npz", "--changes", "bar"], "argument --changes: 'bar' does nothing alone"),
         (["SONG", "-o", "d.npz", "--genre", "waltz=1,waltz=2"], "name each genre once"),
+        (["SONG", "-o", "d.npz", "--prompt", "salsa"], "prompt='salsa' has nothing that means something here"),
+        (["SONG", "-o", "d.npz", "--prompt", "slow"], "prompt asks for speed, but this model was trained without"),
+        (["SONG", "-o", "d.npz", "--prompt", "waltz", "--genre", "rumba"], "prompt asks for waltz, genre for rumba"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy=.5"], "this model was trained without attributes"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy=7"], "this model was trained without attributes"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy"], "'energy' cannot be used: give NAME=QUANTILE"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy=.1,energy=.2"], "energy is given twice: give it once"),
         (["SONG", "-o", "d.npz", "--genre", "waltz=1,polka=2"], "genre='polka' is unknown"),
         (["SONG", "-o", "d.npz", "--num", "3", "--candidates", "2"], "--candidates: 2 are fewer than --num 3"),
     ],
