@@ -742,7 +742,8 @@ class DancePipeline(PushesCode, Pipeline):
                 if changes is None and len(plan) > 1 and prompt.names_sections and config.rhythm_size:
                     changes = _NEAR_BAR
             attributes = {**prompt.asked(frames / config.fps, chorus), **(attributes or {})}
-        plan, changes, notes = plan or [(genre or AUTO, 0.0)], changes or "code", {}
+        plan, changes = plan or [(genre or AUTO, 0.0)], changes or "code"
+        notes: dict[str, Any] = {}
         if any(danced == AUTO for danced, _ in plan):
             chosen, notes = self._choose_genre(
                 features, self.genres if prompt is None else prompt.wanted_genres(self.genres)

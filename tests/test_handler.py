@@ -177,6 +177,12 @@ def test_one_table_for_checks_and_card(handler, repository_files):
     for name, parameter in handler_module.PARAMETERS.items():
         if parameter.kind is str:
             continue
+        if parameter.kind is dict:
+            assert handler._options({name: {"energy": parameter.high}}) == {name: {"energy": parameter.high}}
+            for value in (parameter.high, [1], {"energy": parameter.high + 1}, {"energy": "1"}, {1: 1}):
+                with pytest.raises(ValueError, match=f"{name}.*: give a"):
+                    handler._options({name: value})
+            continue
         assert handler._options({name: parameter.high}) == {name: parameter.high}
         wrong = [parameter.low - 1, parameter.high + 1, str(parameter.high), float("nan"), True, [1]]
         for value in wrong + ([parameter.low] if parameter.above else []):
