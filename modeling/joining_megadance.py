@@ -247,7 +247,7 @@ def _soften(
         for strength in range(_SOFTEST):
             if (_roughness(rotations[near], path[near])[:3].amax(0) <= usual).all():
                 break
-            system = weight.diag() + 0.05 * 4.0**strength * bend.T @ bend
+            system = weight.diag() + 0.1 * 8.0**strength * bend.T @ bend
             smooth = to_rotations(torch.linalg.solve(system, weight[:, None] * columns.double()).to(columns.dtype))
             smooth_rotations, smooth_path = rotations[near], path[near]
             smooth_rotations[:, joints] = smooth[:, :-3].unflatten(1, rotations.shape[1:])[:, joints]

@@ -202,6 +202,7 @@ class DancePipeline(PushesCode, Pipeline):
                 processor = self._processor_class(extractor, model.config.genres, model.config.frames_per_code)
         check_parts(source, model.config, tokenizer.config, processor.feature_extractor)
         super().__init__(model=model, processor=processor, device=device, **kwargs)
+        self._last_rhythm: tuple[list[Any], torch.Tensor, torch.Tensor | None] | None = None
         # After the base class, which expects a text tokenizer. Always float32: rounding makes joints tremble.
         self.tokenizer = processor.motion_tokenizer = tokenizer.to(self.device)
 
@@ -392,7 +393,7 @@ class DancePipeline(PushesCode, Pipeline):
 
         Returns:
             as `__call__`; `metadata["redone"]` has start, end, part and seed of each time, `metadata["log_likelihood"]` is of the passage
-            and of the codes that look back on it, where there were several candidates.
+            and the two seconds that follow it, where there were several candidates.
 
         Raises:
             AudioError: the song cannot be used. DirectionError: the dance has no codes, is not to this song or not of this model; the
@@ -442,18 +443,15 @@ class DancePipeline(PushesCode, Pipeline):
                 f"dance has {len(poses)} frames, but the song has {frames}: give the song that it was made to"
             )
         prepared["inputs"] |= {"known_codes": known, "known_mask": mask}
-        # beyond a window the codes do not see the passage
-        seen = self.model.config.context_codes + self.model.config.slide_codes
-        in_stream = (notes.get("mode") or self.model.generation_config.mode) == "stream"
-        scored = (max(first, 1), known.shape[2] if in_stream else min(last + seen, known.shape[2]))
+        scored = (max(first, 1), min(last + _AFTER_PASSAGE, known.shape[2]))
         results = self.forward(prepared, **forward, scored=scored)
         # frames of the dance that are made anew, so that the passage is as it would be within the whole
         begin, end = max(first - _AROUND_PASSAGE, 0), min(last + _AROUND_PASSAGE, known.shape[2])
         cut = slice(begin * step, min(end * step, frames))
-        old = (poses[cut], translation[cut])
+        there = (poses[cut], translation[cut])
         passage = (first * step - cut.start, min(last * step, frames) - cut.start)
         leads = part in ("all", ROOT_PART)
-        best = self._best_passages(results, slice(begin, end), old, passage if leads else None, scored, num)
+        best = self._best_passages(results, slice(begin, end), there, passage if leads else None, scored, num)
         codes = [stream[best] for stream in results["codes"]]
         cleaned = notes.get("clean_up")
         eased = [not isinstance(cleaned, Mapping) or bool(cleaned.get(name)) for name in ("entrance", "ending")]
@@ -464,9 +462,9 @@ class DancePipeline(PushesCode, Pipeline):
         if results["likelihoods"] is not None:
             results["likelihoods"] = [results["likelihoods"][0][best]]
         results |= {
-            "inputs": {**results["inputs"], "num_frames": [len(old[0])]},
+            "inputs": {**results["inputs"], "num_frames": [len(there[0])]},
             "codes": [stream[:, begin:end] for stream in codes],
-            "num_frames": torch.full((num,), len(old[0])),
+            "num_frames": torch.full((num,), len(there[0])),
             "whole": [whole],
         }
         again = {"start": first * step / fps, "end": min(last * step, frames) / fps, "part": part}
@@ -475,7 +473,7 @@ class DancePipeline(PushesCode, Pipeline):
         def put(dance: dict[str, Any]) -> dict[str, Any]:
             new = (torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
             half = None if part == "all" else part
-            arrays = put_passage(old, new, *passage, float(fps), half, postprocess["clean"])
+            arrays = put_passage(there, new, *passage, float(fps), half, postprocess["clean"])
             whole_poses, whole_path = poses.numpy().copy(), translation.numpy().copy()
             whole_poses[cut], whole_path[cut] = (array.numpy() for array in arrays)
             made = dance["metadata"]
@@ -932,12 +930,25 @@ class DancePipeline(PushesCode, Pipeline):
         rhythms = []
         for rows, length, around in zip(features, mask.sum(1).tolist(), prepared["around"], strict=True):
             before, after = (rows[:0] if one is None else one.to(rows) for one in around)
-            rhythm = self.model.base_model.encode_rhythm(torch.cat((before, rows[:length], after))[None])
+            rhythm = self._read_rhythm(torch.cat((before, rows[:length], after)))
             if rhythm is None:  # no rhythm encoder
                 return None
             own = rhythm[0, len(before) : len(before) + length]
             rhythms.append(F.pad(own, (0, 0, 0, len(rows) - length)))
         return torch.stack(rhythms)
+
+    def _read_rhythm(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Beat and bar of a song's features [frames, columns], [1, frames, 4]; those of the last song are remembered."""
+        base = self.model.base_model
+        weights = [] if base.rhythm_encoder is None else list(base.rhythm_encoder.parameters())
+        made_by = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
+        if (
+            self._last_rhythm is None
+            or self._last_rhythm[0] != made_by
+            or not torch.equal(self._last_rhythm[1], features)
+        ):
+            self._last_rhythm = made_by, features, base.encode_rhythm(features[None])
+        return self._last_rhythm[2]
 
     def postprocess(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Any:
         (dances,) = self._results(results, floor, clean)
@@ -994,7 +1005,8 @@ class DancePipeline(PushesCode, Pipeline):
 _NEAR_END = (
     2.0  # seconds from the beginning or end of a dance: what is held there takes the place of its entrance or ending
 )
-_AROUND_PASSAGE = 10  # codes before and after a passage that are decoded and cleaned up with it
+_AROUND_PASSAGE = 6  # codes before and after a passage that are decoded and cleaned up with it
+_AFTER_PASSAGE = 8  # codes after it by which candidates are ranked, too
 # Of a passage that is led elsewhere, per second: so much weighs as much as half a nat, and more as its square.
 _USUAL_TURN, _USUAL_WAY = 0.15, 0.05  # radians, metres
 _AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
