@@ -31,7 +31,7 @@ from timing import make_parser, median, median_ratio
 
 from megadance_hf import metrics
 from megadance_hf.data.clip import Clip
-from megadance_hf.data.prepared import read_prepared
+from megadance_hf.data.prepared import read_info, read_prepared
 from megadance_hf.evaluation.dances import same_track
 from megadance_hf.modeling.kinematics_megadance import (
     axis_angle_to_matrix,
@@ -45,6 +45,7 @@ from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 
 KINDS = ("plan", "redo", "hold", "loop", "speed", "worst")
+UNSEEN = ("validation", "new_song")  # splits whose songs no training sees
 NEAR = 15  # frames before and after a change
 WORST = (
     "spins",
@@ -118,6 +119,7 @@ def recognised(
 def measure_plans(
     pipe: Any, clips: Sequence[Clip], frames: int, classifier: Any, window: int, seeds: int
 ) -> dict[str, Any]:
+    changes = "bar" if pipe.model.config.rhythm_size else "code"
     third, rows, answers = frames / 3 / 30, [], {"plan": [], "alone": [], "captured": []}
     for number, clip in enumerate(clips):
         song = song_of(clip, frames)
@@ -126,7 +128,7 @@ def measure_plans(
         for seed in range(seeds):
             names = three_genres(pipe.genres, number + seed)
             dance = pipe(
-                song, plan=[(name, third * place) for place, name in enumerate(names)], changes="bar", seed=seed
+                song, plan=[(name, third * place) for place, name in enumerate(names)], changes=changes, seed=seed
             )
             begins = [round(second * 30) for _, second in dance.metadata["plan"]]
             ends = [*begins[1:], frames]
@@ -270,21 +272,17 @@ def measure_hold(pipe: Any, clips: Sequence[Clip], frames: int, seeds: int) -> d
     for number, clip in enumerate(clips):
         song, captured = song_of(clip, frames), clips[(number + 1) % len(clips)].poses.reshape(-1, 24, 3)
         for seed in range(seeds):
-            at = 60 + 97 * seed
-            pose, held, last = captured[at], captured[at + 100 : at + 145], captured[at + 200]
-            half = frames // 60
-            goals = {
-                float(half): pose,
-                half + 4.0: {"poses": held, "translation": np.zeros((45, 3), np.float32)},
-                "end": last,
-            }
+            at = (30 + 97 * seed) % (len(captured) - 80)
+            pose, held, last = captured[at], captured[at + 20 : at + 65], captured[at + 75]
+            first, second = (frames // 90 * 30 * place for place in (1, 2))
+            goals: dict[float | str, Any] = {first / 30: pose, "end": last}
+            goals[second / 30] = {"poses": held, "translation": np.zeros((45, 3), np.float32)}
             dance = pipe(song, clip.genre, seed=seed, hold=goals, candidates=4)
             plain = jerks(pipe(song, clip.genre, seed=seed).joints())
             found = jerks(dance.joints())
-            first = half * 30
             errors = {
                 "pose": pose_error(dance.poses[first : first + 1], pose),
-                "clip": pose_error(dance.poses[first + 120 : first + 165], held),
+                "clip": pose_error(dance.poses[second : second + 45], held),
                 "end": pose_error(dance.poses[-1:], last),
             }
             near = found[first - 21 : first + 19]
@@ -460,7 +458,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="folder or Hub id (default: the bundled model)")
     parser.add_argument("--data", required=True, help="prepared data set")
     parser.add_argument("--classifier", help="folder of a genre classifier, for plans")
-    parser.add_argument("--splits", nargs="+", default=["validation", "new_song"])
+    parser.add_argument("--splits", nargs="+", help="default: validation and new_song, if it is there")
     parser.add_argument("--songs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=36.0, help="of each song (default 36)")
     parser.add_argument("--window", type=float, default=4.0, help="seconds that the classifier sees (default 4)")
@@ -473,9 +471,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     pipe = MusicToDancePipeline.from_pretrained(arguments.model)
     frames = round(arguments.seconds * 30) // 8 * 8
-    clips = find_songs(arguments.data, arguments.splits, arguments.songs, pipe.genres, frames)
+    splits = arguments.splits or [name for name in UNSEEN if name in read_info(arguments.data)["splits"]]
+    clips = find_songs(arguments.data, splits, arguments.songs, pipe.genres, frames)
     if not clips:
-        parser.error(f"--data {arguments.data}: no song of {arguments.seconds:g} s in {', '.join(arguments.splits)}")
+        parser.error(f"--data {arguments.data}: no song of {arguments.seconds:g} s in {', '.join(splits)}")
     if "plan" in arguments.only and not arguments.classifier:
         parser.error("--classifier: plans are recognised by one: give its folder, or leave plan out of --only")
     report: dict[str, Any] = {
