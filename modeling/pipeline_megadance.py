@@ -48,8 +48,8 @@ from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
 from .hearing_megadance import AUTO, describe_hearing, is_auto, replace_auto
-from .joining_megadance import put_passage
-from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion, root_heading
+from .joining_megadance import drift, put_passage
+from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, ROOT_PART, motion_to_poses, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .music_features_megadance import MFCC
@@ -208,6 +208,7 @@ class DancePipeline(PushesCode, Pipeline):
                 processor = self._processor_class(extractor, model.config.genres, model.config.frames_per_code)
         check_parts(source, model.config, tokenizer.config, processor.feature_extractor)
         super().__init__(model=model, processor=processor, device=device, **kwargs)
+        self._last_rhythm: tuple[list[Any], torch.Tensor, torch.Tensor | None] | None = None
         # After the base class, which expects a text tokenizer. Always float32: rounding makes joints tremble.
         self.tokenizer = processor.motion_tokenizer = tokenizer.to(self.device)
 
@@ -463,8 +464,9 @@ class DancePipeline(PushesCode, Pipeline):
 
             better = pipe.redo(dance, "song.mp3", 12.0, 16.0, part="upper", seed=1)
 
-        Codes are kept outside the passage, and of the other half of the body; of several candidates the one is taken that the model finds
-        likeliest together with what follows it. Within the passage's first and last 0.6 s the motion passes over from the old one.
+        Codes are kept outside the passage, and of the other half of the body. Of several candidates the one is taken that the model finds
+        likeliest together with what follows it, and that ends near to where the dance goes on: it has to be led there. Within the
+        passage's first and last 0.6 s the motion passes over from the old one. What it costs does not depend on the dance's length.
 
         Args:
             dance: one that this model made, {"poses", "translation", "metadata", ...}, with its codes in the metadata.
@@ -479,7 +481,8 @@ class DancePipeline(PushesCode, Pipeline):
             seed, sampling_rate, progress, generate_kwargs: as in `__call__`; genres and mode are those of the dance.
 
         Returns:
-            as `__call__`; `metadata["redone"]` has start, end, part and seed of each time.
+            as `__call__`; `metadata["redone"]` has start, end, part and seed of each time, `metadata["log_likelihood"]` is of the passage
+            and the two seconds that follow it, where there were several candidates.
 
         Raises:
             AudioError: the song cannot be used. DirectionError: the dance has no codes, is not to this song or not of this model; the
@@ -506,19 +509,22 @@ class DancePipeline(PushesCode, Pipeline):
             )
         mask = torch.ones_like(known, dtype=torch.bool)
         mask[:, [part in ("all", name) for name in BODY_PARTS], first:last] = False
+        num = whole_number("num", num, 1, MOST_DANCES)
+        candidates = whole_number("candidates", candidates, num, MOST_DANCES)
         options = {
             "plan": notes.get("plan") or [(notes.get("genre") or self.genres[0], 0.0)],
             "mode": notes.get("mode"),
-        }
-        options |= {
             "seed": seed,
-            "candidates": candidates,
-            "num": num,
+            "candidates": candidates if candidates > 1 else None,
+            "num": candidates,
             "sampling_rate": sampling_rate,
             "progress": progress,
+            "clean": "clean_up" in notes,
         }
-        options |= {"clean": "clean_up" in notes, "prompt": prompt}
-        options["attributes"] = self._attributes_again(notes.get("attributes"), prompt, attributes)
+        options |= {
+            "prompt": prompt,
+            "attributes": self._attributes_again(notes.get("attributes"), prompt, attributes),
+        }
         if not (isinstance(song, Mapping) and "input_features" in song):
             options |= {"start": notes.get("start", 0.0), "duration": len(poses) / fps}
         given = {name: value for name, value in options.items() if value is not None}
@@ -536,24 +542,52 @@ class DancePipeline(PushesCode, Pipeline):
                 f"dance has {len(poses)} frames, but the song has {frames}: give the song that it was made to"
             )
         prepared["inputs"] |= {"known_codes": known, "known_mask": mask}
-        results = self.forward(prepared, **forward)
-        redone = {"start": first * step / fps, "end": min(last * step, len(poses)) / fps, "part": part}
-        passage = (first * step, min(last * step, len(poses)))
+        scored = (max(first, 1), min(last + _AFTER_PASSAGE, known.shape[2]))
+        results = self.forward(prepared, **forward, scored=scored)
+        # frames of the dance that are made anew, so that the passage is as it would be within the whole
+        begin, end = max(first - _AROUND_PASSAGE, 0), min(last + _AROUND_PASSAGE, known.shape[2])
+        cut = slice(begin * step, min(end * step, frames))
+        there = (poses[cut], translation[cut])
+        passage = (first * step - cut.start, min(last * step, frames) - cut.start)
+        leads = part in ("all", ROOT_PART)
+        best = self._best_passages(results, slice(begin, end), there, passage if leads else None, scored, num)
+        codes = [stream[best] for stream in results["codes"]]
+        cleaned = notes.get("clean_up")
+        eased = [not isinstance(cleaned, Mapping) or bool(cleaned.get(name)) for name in ("entrance", "ending")]
+        whole = (
+            prepared["whole"][0][0] and begin == 0 and eased[0],
+            prepared["whole"][0][1] and end == known.shape[2] and eased[1],
+        )
+        if results["likelihoods"] is not None:
+            results["likelihoods"] = [results["likelihoods"][0][best]]
+        results |= {
+            "inputs": {**results["inputs"], "num_frames": [len(there[0])]},
+            "codes": [stream[:, begin:end] for stream in codes],
+            "num_frames": torch.full((num,), len(there[0])),
+            "whole": [whole],
+        }
+        again = {"start": first * step / fps, "end": min(last * step, frames) / fps, "part": part}
+        again = {name: round(value, 4) if isinstance(value, float) else value for name, value in again.items()}
 
         def put(dance: dict[str, Any]) -> dict[str, Any]:
             new = (torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
             half = None if part == "all" else part
-            arrays = put_passage((poses, translation), new, *passage, float(fps), half, postprocess["clean"])
-            metadata = {**dance["metadata"], **notes}
-            changed = {
-                name: dance["metadata"][name] for name in ("codes", "log_likelihood", "compute_seconds", "index")
+            arrays = put_passage(there, new, *passage, float(fps), half, postprocess["clean"])
+            whole_poses, whole_path = poses.numpy().copy(), translation.numpy().copy()
+            whole_poses[cut], whole_path[cut] = (array.numpy() for array in arrays)
+            made = dance["metadata"]
+            metadata = {**made, **notes}
+            metadata |= {name: made[name] for name in ("compute_seconds", "index")}
+            metadata.pop("log_likelihood", None)
+            metadata |= {name: made[name] for name in ("log_likelihood",) if name in made}
+            metadata["codes"] = {
+                name: stream[made["index"]].tolist() for name, stream in zip(BODY_PARTS, codes, strict=True)
             }
-            again = {name: round(value, 4) if isinstance(value, float) else value for name, value in redone.items()}
-            again["seed"] = dance["metadata"]["seed"]
-            again |= {name: dance["metadata"][name] for name in ("prompt", "attributes") if name in dance["metadata"]}
-            metadata |= {**changed, "redone": [*notes.get("redone", []), again]}
-            poses_and_path = (array.numpy() for array in arrays)
-            return {**dance, **dict(zip(("poses", "translation"), poses_and_path, strict=True)), "metadata": metadata}
+            # what was asked of the passage alone is told of the passage
+            asked = {name: made[name] for name in ("prompt", "attributes") if name in made}
+            metadata = {name: value for name, value in metadata.items() if name in notes or name not in asked}
+            metadata["redone"] = [*notes.get("redone", []), {**again, "seed": made["seed"], **asked}]
+            return {**dance, "poses": whole_poses, "translation": whole_path, "metadata": metadata}
 
         return next(self._results(results, **postprocess, edit=put))
 
@@ -568,6 +602,35 @@ class DancePipeline(PushesCode, Pipeline):
         found = None if prompt is None else self._read_prompt(prompt).directions
         named = set() if found is None else {*found.attributes, *(name for name, *_ in found.timed)}
         return {name: value for name, value in old.items() if name not in named} | dict(attributes or {})
+
+    @torch.no_grad()
+    def _best_passages(
+        self,
+        results: dict[str, Any],
+        codes: slice,
+        old: tuple[torch.Tensor, torch.Tensor],
+        passage: tuple[int, int] | None,
+        scored: tuple[int, int],
+        num: int,
+    ) -> list[int]:
+        """Rows of the `num` best of several dances that differ in a passage, the best first: likely, and led little.
+
+        Args:
+            codes, old: what is decoded, and the dance there. passage: first frame and end in it; None where nothing is led.
+            scored: first and end of the codes that were scored.
+        """
+        rows = len(results["codes"][0])
+        if rows == 1:
+            return [0]
+        scores = results["likelihoods"][0].double() * (scored[1] - scored[0])
+        if passage is not None:
+            motions = self.tokenizer.decode(*(stream[:, codes].to(self.device) for stream in results["codes"]))
+            seconds = (passage[1] - passage[0]) / self.tokenizer.config.fps
+            for row, motion in enumerate(motions.float().cpu()):
+                new = motion_to_poses(motion[: len(old[0])])
+                turn, way = (value / seconds for value in drift(old, new, *passage))
+                scores[row] -= (turn / _USUAL_TURN) ** 2 / 2 + (way / _USUAL_WAY) ** 2 / 2
+        return scores.argsort(descending=True, stable=True)[:num].tolist()
 
     def _codes_of(self, notes: Mapping[str, Any], frames: int) -> torch.Tensor:
         """The codes of a dance of so many frames, [1, 2, codes], by its metadata."""
@@ -920,8 +983,10 @@ class DancePipeline(PushesCode, Pipeline):
         progress: bool | Callable[[int, int], None] = False,
         generator: torch.Generator | None = None,
         generation_config: GenerationConfig | None = None,
+        scored: tuple[int, int] | None = None,
         **generate_kwargs: Any,
     ) -> dict[str, Any]:
+        """Dances to the songs; of `candidates` the likeliest, by the codes of the range `scored`, by all when None."""
         songs = len(prepared["metadata"])
         seeds = [random_seed() if seed is None else int(seed) for _ in range(songs)]
         config, defaults = self.model.config, self.model.generation_config
@@ -937,7 +1002,7 @@ class DancePipeline(PushesCode, Pipeline):
         codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
         bar = progress is True
         with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
-            rhythm = self._rhythm(prepared)
+            rhythm = self._rhythm(prepared, candidates is not None)
             inputs = prepared["inputs"] if rhythm is None else {**prepared["inputs"], "rhythm": rhythm}
             genre_ids, plans = self._plan_genres(prepared, rhythm)
             inputs = {**inputs, "genre_ids": genre_ids}
@@ -955,9 +1020,12 @@ class DancePipeline(PushesCode, Pipeline):
             music = {name: value for name, value in inputs.items() if name not in _CODES}
             given = dict(zip(("upper_codes", "lower_codes"), streams, strict=True))
             backend = {"backend": generate_kwargs["backend"]} if "backend" in generate_kwargs else {}
-            scores = self.model.score(**music, **given, mode=mode, lengths=outputs.lengths, **backend)
-            best = self.model.rank(scores, candidates, outputs.lengths)[:, : num or 1].flatten()
-            likelihoods = (scores.sum((1, 2)) / (outputs.lengths - 1).clamp(min=1))[best].chunk(songs)
+            first, last = scored or (1, streams[0].shape[1])
+            ends, given = outputs.lengths.clamp(max=last), {name: one[:, :last] for name, one in given.items()}
+            scores = self.model.score(**music, **given, mode=mode, lengths=ends, first=first, **backend)
+            counts_scored = (ends - first).clamp(min=1)
+            best = self.model.rank(scores, candidates, counts_scored + 1)[:, : num or 1].flatten()
+            likelihoods = (scores.sum((1, 2)) / counts_scored)[best].chunk(songs)
             streams, counts = tuple(stream[best] for stream in streams), counts[best]
         return {**prepared, "metadata": metadata, "codes": streams, "num_frames": counts, "likelihoods": likelihoods}
 
@@ -997,22 +1065,35 @@ class DancePipeline(PushesCode, Pipeline):
         padded = [torch.cat((row, row[-1:].expand(most - len(row), -1))) for row in rows]
         return torch.stack(padded), notes
 
-    def _rhythm(self, prepared: dict[str, Any]) -> torch.Tensor | None:
-        """Beat and bar [batch, frames, 4] of the songs, of excerpts read from the music around them as well; None where all songs are whole
-        and nobody asks for bars."""
+    def _rhythm(self, prepared: dict[str, Any], several: bool = False) -> torch.Tensor | None:
+        """Beat and bar [batch, frames, 4] of the songs, of excerpts read from the music around them as well; None where all songs are whole,
+        nobody asks for bars, and they are not read `several` times."""
         bars = any(changes != "code" for _, changes in prepared["plans"])
-        if not bars and all(before is None and after is None for before, after in prepared["around"]):
+        if not several and not bars and all(before is None and after is None for before, after in prepared["around"]):
             return None
         features, mask = (prepared["inputs"][name] for name in ("input_features", "attention_mask"))
         rhythms = []
         for rows, length, around in zip(features, mask.sum(1).tolist(), prepared["around"], strict=True):
             before, after = (rows[:0] if one is None else one.to(rows) for one in around)
-            rhythm = self.model.base_model.encode_rhythm(torch.cat((before, rows[:length], after))[None])
+            rhythm = self._read_rhythm(torch.cat((before, rows[:length], after)))
             if rhythm is None:  # no rhythm encoder
                 return None
             own = rhythm[0, len(before) : len(before) + length]
             rhythms.append(F.pad(own, (0, 0, 0, len(rows) - length)))
         return torch.stack(rhythms)
+
+    def _read_rhythm(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Beat and bar of a song's features [frames, columns], [1, frames, 4]; those of the last song are remembered."""
+        base = self.model.base_model
+        weights = [] if base.rhythm_encoder is None else list(base.rhythm_encoder.parameters())
+        made_by = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
+        if (
+            self._last_rhythm is None
+            or self._last_rhythm[0] != made_by
+            or not torch.equal(self._last_rhythm[1], features)
+        ):
+            self._last_rhythm = made_by, features, base.encode_rhythm(features[None])
+        return self._last_rhythm[2]
 
     def postprocess(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Any:
         (dances,) = self._results(results, floor, clean)
@@ -1072,6 +1153,10 @@ _NEAR_END = (
 _NEAR_BAR = (
     "near a bar"  # changes that nobody asked to be at bars, as those of a section in words: at bars where there is room
 )
+_AROUND_PASSAGE = 6  # codes before and after a passage that are decoded and cleaned up with it
+_AFTER_PASSAGE = 8  # codes after it by which candidates are ranked, too
+# Of a passage that is led elsewhere, per second: so much weighs as much as half a nat, and more as its square.
+_USUAL_TURN, _USUAL_WAY = 0.15, 0.05  # radians, metres
 _AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
 # around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are;

@@ -7,12 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import GENRES, click_song, save_tiny_model, tiny_generator, write_song
+import torch
+from helpers import GENRES, click_song, save_tiny_model, song, tiny_generator, write_song
 from toy_clips import CARD, dance
 
-from megadance_hf.data.prepared import write_prepared
+from megadance_hf.data.clip import clip_motion
+from megadance_hf.data.prepared import read_prepared, write_prepared
 from megadance_hf.data.songs import encode_ogg
+from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.music_features_megadance import song_features
+from megadance_hf.pipeline import MusicToDancePipeline
 
 
 @pytest.fixture
@@ -164,3 +169,61 @@ def test_hearing(benchmark_of, capsys, tmp_path):
             assert right / (3 * songs) == pytest.approx(
                 sum(row["right"] * row["pieces"] for row in numbers["cuts"].values()) / (3 * songs), abs=1e-3
             )
+
+
+def prepared_songs(folder: Path) -> Path:
+    """Songs of 300 frames in the tiny model's genres, two of them to train on."""
+    clips = []
+    for number in range(5):
+        clip = song(number, frames=300, period=0.4 + 0.05 * number, genre=GENRES[number % len(GENRES)])
+        clip.split = "train" if number < 2 else "validation"
+        clips.append(clip)
+    write_prepared(folder, clips, card=CARD, genres=list(GENRES))
+    return folder
+
+
+def save_tiny_classifier(folder: Path) -> Path:
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "output_hidden_size": 8}
+    config = MegaDanceClassifierConfig(**sizes, num_hidden_layers=1, num_outputs=4, id2label=dict(enumerate(GENRES)))
+    MegaDanceForGenreClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_directing(benchmark_of, capsys, tmp_path):
+    data, model = prepared_songs(tmp_path / "data"), save_tiny_model(tmp_path / "tiny")
+    classifier, out = save_tiny_classifier(tmp_path / "classifier"), tmp_path / "report.json"
+    options = ["--data", str(data), "--model", str(model), "--classifier", str(classifier), "--out", str(out)]
+    sizes = ["--songs", "2", "--seconds", "8", "--window", "1", "--seeds", "1", "--runs", "1", "--plans", "2"]
+    report = benchmark_of("directing")([*options, *sizes])
+    assert json.loads(out.read_text()) == report
+    assert len(report["songs"]) == 2 and {"plan", "redo", "hold", "loop", "speed", "worst"} <= set(report)
+    # a third of 8 s is 2.67 s; a window of a second fits twice, or twice after the second that is left out
+    assert report["plan"]["windows"] == sum(
+        2 if begin == 0 else 1 for d in report["plan"]["dances"] for _, begin in d["plan"]
+    )
+    assert (
+        report["redo"]["exact"] and [row["part"] for row in report["redo"]["dances"]] == ["all", "upper", "lower"] * 2
+    )
+    assert report["loop"]["largest_distance_cm"] < 1e-3
+    assert "all else is the same to the last bit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_guidance(benchmark_of, capsys, tmp_path):
+    """At scale 1 the true codes have the likelihood that `score` gives; music can only gain where there is other music."""
+    data, model = prepared_songs(tmp_path / "data"), save_tiny_model(tmp_path / "tiny")
+    options = ["--data", str(data), "--model", str(model), "--out", str(tmp_path / "report.json")]
+    report = benchmark_of("guidance")([*options, "--scales", "1", "2", "--frames", "120", "--excerpts", "4"])
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert [row["dances"] for row in report["scales"].values()] == [8, 8]
+    pipe, sums, count = MusicToDancePipeline.from_pretrained(model), 0.0, 0
+    for clip in read_prepared(data, "validation"):
+        codes = pipe.tokenizer.encode(torch.from_numpy(clip_motion(clip)[None, :296]))
+        inputs = pipe.processor({"input_features": clip.input_features[:296]}, genre=clip.genre)
+        scores = pipe.model.score(**inputs, upper_codes=codes.upper_codes, lower_codes=codes.lower_codes, mode="paper")
+        sums, count = sums + float(scores.sum()), count + 36
+    assert report["true_codes"]["1"]["right"] == pytest.approx(sums / count, rel=1e-4)
+    found = report["true_codes"]["2"]
+    assert found["gain_shifted"] == pytest.approx(found["right"] - found["shifted"])
+    assert len(capsys.readouterr().out.strip().splitlines()) == 5, "two lines of head, the truth, two scales"

@@ -425,6 +425,32 @@ def test_redo_keeps_the_rest(megadance, model, song):
     assert files() == ["better-1.npz", "better-2.npz", "dance.npz"]
 
 
+def test_poses_are_held(megadance, model, song):
+    assert megadance("generate", song, "--model", model, "--seed", 7, "-o", "dance.npz")[0] == 0
+    Motion.load("dance.npz")[40:41].save("pose.npz")
+    command = ["generate", song, "--model", model, "--seed", 5]
+    status, _, errors = megadance(*command, "--hold", "0.9=pose.npz", "--hold", "End=pose.npz", "-o", "held.npz")
+    assert status == 0, errors
+    pose = Motion.load("pose.npz").poses[0]
+    held = MusicToDancePipeline.from_pretrained(model)(song, seed=5, hold={0.9: pose, "end": pose})
+    np.testing.assert_array_equal(Motion.load("held.npz").poses, held.poses)
+    assert Motion.load("held.npz").metadata["hold"] == [[0.9, 0.9333], [2.4667, 2.5]]
+    for hold, message in (
+        (
+            ["pose.npz"],
+            "argument --hold: 'pose.npz' cannot be used: give SECOND=FILE or end=FILE, such as 12.5=pose.npz",
+        ),
+        (["-1=pose.npz"], "argument --hold: '-1' cannot be used: give a number of 0 or more"),
+        (["1=pose.npz", "1.0=pose.npz"], "argument --hold: 1.0 is given twice: hold one pose or clip there"),
+        (["1=none.npz"], "none.npz"),
+        (["9=pose.npz"], "hold has 1 frames at 9.0, but the dance has 75"),
+    ):
+        options = [f"--hold={text}" for text in hold]
+        status, output, errors = megadance(*command, *options, "-o", "x.npz")
+        assert status == 2 and message in errors and len(errors.strip().splitlines()) == 1, errors
+    assert files() == ["dance.npz", "held.npz", "pose.npz"]
+
+
 # --- help ------------------------------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,8 @@ from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
-from megadance_hf.modeling.kinematics_megadance import poses_to_motion, root_heading
+from megadance_hf.modeling.joining_megadance import drift
+from megadance_hf.modeling.kinematics_megadance import motion_to_poses, poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.modeling.rhythm_megadance import phase_vectors
@@ -592,7 +593,7 @@ def test_the_likeliest_candidates_are_kept(pipe, song):
 
 @pytest.mark.parametrize("part", ["all", "upper", "lower"])
 def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
-    """The slow twin: codes by `generate` with `known_codes`, ranked by `score`."""
+    """The slow twin: codes by `generate` with `known_codes`, ranked by `score` and by how far they drift from where the dance goes on."""
     dance = pipe(song, plan=[("waltz", 0), ("rumba", 1.0)], seed=5)
     dance.save(tmp_path / "dance.npz")
     redone = pipe.redo(tmp_path / "dance.npz", song, 0.6, 1.5, part, candidates=3, num=3, seed=1)
@@ -605,7 +606,17 @@ def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
     given = {"known_codes": known, "known_mask": mask, "num_return_sequences": 3}
     output = pipe.model.generate(**inputs, **given, seed=1, do_sample=True)
     codes = {"upper_codes": output.upper_codes, "lower_codes": output.lower_codes}
-    order = pipe.model.rank(pipe.model.score(**inputs, **codes), 3)[0].tolist()
+    likelihoods = pipe.model.score(**inputs, **codes)[:, :, 2:].sum((1, 2))
+    ranks = likelihoods.clone()
+    if part != "upper":
+        old = (torch.from_numpy(dance.poses), torch.from_numpy(dance.translation))
+        for row, motion in enumerate(pipe.tokenizer.decode(**codes)):
+            turn, way = drift(old, motion_to_poses(motion[:75]), 16, 48)
+            ranks[row] -= ((turn * 30 / 32 / 0.15) ** 2 + (way * 30 / 32 / 0.05) ** 2) / 2
+    order = ranks.argsort(descending=True).tolist()
+    assert [one.metadata["log_likelihood"] for one in redone] == [
+        round(float(likelihoods[row]) / 8, 4) for row in order
+    ]
     lower = [0, 1, 2, 4, 5, 7, 8, 10, 11]
     for one, index in zip(redone, order, strict=True):
         assert one.metadata["codes"]["upper"] == output.upper_codes[index].tolist()
@@ -616,8 +627,30 @@ def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
             assert np.array_equal(one.poses[:, lower], dance.poses[:, lower])
             assert np.array_equal(one.translation, dance.translation)
     assert redone[0].metadata["plan"] == dance.metadata["plan"] and redone[0].metadata["seed"] == 5
-    again = pipe.redo(redone[0], song, 0.0, 0.5, seed=2)
+    again = pipe.redo(redone[0], song, 0.0, 0.5, seed=2, candidates=1)
+    assert "log_likelihood" not in again.metadata, "nothing was ranked, and the old one's is not this one's"
     assert len(again.metadata["redone"]) == 2 and same(again[16:], redone[0][16:])
+
+
+def test_the_beat_of_the_last_song_is_remembered(monkeypatch):
+    """... and read anew for another song, and by other weights."""
+    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), GENRES)
+    rhythm = {"rhythm_size": 8, "rhythm_layers": 3, "music_columns": [], "music_to_codes": True}
+    pipe, read = MusicToDancePipeline(tiny_generator(**rhythm), tiny_tokenizer(), processor), []
+    encode = pipe.model.base_model.encode_rhythm
+    monkeypatch.setattr(pipe.model.base_model, "encode_rhythm", lambda *given: read.append(1) or encode(*given))
+    first, second = (
+        {"input_features": np.random.default_rng(seed).random((80, 35), dtype=np.float32)} for seed in (0, 1)
+    )
+    for song, weights, count in ((first, 1.0, 1), (first, 1.0, 1), (second, 1.0, 2), (first, 1.0, 3), (first, 2.0, 4)):
+        if weights != 1:
+            with torch.no_grad():
+                next(pipe.model.base_model.rhythm_encoder.parameters()).mul_(weights)
+        made = pipe(song, "waltz", seed=0, candidates=2)
+        assert len(read) == count
+        fresh = MusicToDancePipeline(pipe.model, pipe.tokenizer, processor)(song, "waltz", seed=0, candidates=2)
+        assert same(made, fresh)
+        del read[count:]
 
 
 @pytest.mark.parametrize(

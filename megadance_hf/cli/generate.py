@@ -19,6 +19,7 @@ from .options import (
     add_values,
     add_wishes,
     genres,
+    held,
     is_for_users,
     number,
     plan,
@@ -40,6 +41,7 @@ EXAMPLES = f"""\
   curl https://example.org/song.m4a | megadance generate - -o dance.mp4
   megadance generate song.mp3 --num 3 -o dance.mp4      three dances: dance-1.mp4, dance-2.mp4, dance-3.mp4
   megadance generate song.mp3 --plan "waltz@0 tango@21.5" --changes bar -o dance.mp4      two genres in one dance
+  megadance generate song.mp3 --hold 12.5=pose.npz --hold end=pose.npz -o dance.mp4       a pose that the dance meets, twice
   megadance generate song.mp3 --genre rumba=.7,waltz=.3 --candidates 8 -o dance.mp4       a mixture; the likeliest of 8
   megadance generate song.mp3 --prompt "a slow waltz, more turns, arms high" -o dance.mp4                         in words
   megadance generate songs/*.mp3 --out dances --format mp4 --format npz                   a dance to each of several songs
@@ -93,6 +95,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("--num", "N", COUNT, 1, num),
         ("--candidates", "N", COUNT, None, "make so many dances and keep the likeliest (the --num likeliest)"),
     )
+    text = "pose or clip that the dance meets, with the second of the dance at which it begins, or `end`: 12.5=pose.npz; several --hold"
+    parser.add_argument("--hold", metavar="S=FILE", type=held, action="append", help=text)
     parser.add_argument("--loop", action="store_true", help="end in the pose and the place of the beginning")
     parser.add_argument(
         "--mode",
@@ -160,7 +164,7 @@ def _dance_to_one(arguments: argparse.Namespace, name: str) -> None:
     from megadance_hf.modeling.hearing_megadance import describe_hearing
     from megadance_hf.modeling.wishes_megadance import describe_prompt
 
-    choice = _read_genres(arguments)
+    choice = {**_read_hold(arguments), **_read_genres(arguments)}
     analysed = song_features(waveform)
     features = {"input_features": analysed[rows], "before": analysed[: rows.start], "after": analysed[rows.stop :]}
     limits = begins_and_ends(arguments.start, rows, num_rows(len(waveform), HOP_LENGTH), SAMPLING_RATE / HOP_LENGTH)
@@ -237,7 +241,7 @@ def _make_all(arguments: argparse.Namespace, songs: list[Path], outputs: list[Ou
     from megadance_hf.modeling.progress_megadance import progress_bar
     from megadance_hf.modeling.wishes_megadance import describe_prompt
 
-    choice, written = _read_genres(arguments), 0
+    choice, written = {**_read_hold(arguments), **_read_genres(arguments)}, 0
     pipe = _load(arguments, choice)
     options = {**choice, **_options(arguments), "start": arguments.start, "duration": arguments.duration}
     try:
@@ -331,6 +335,20 @@ def _read_genres(arguments: argparse.Namespace) -> dict[str, Any]:
             why = "no --genre given" if arguments.genre is None else "--genre auto: this model cannot hear"
             print(f"{why}: dancing {first} (the others: {', '.join(name for name in known if name != first)})")
     return choice
+
+
+def _read_hold(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is held, as a keyword of the pipeline."""
+    if not arguments.hold:
+        return {}
+    from megadance_hf.motion.motion import Motion
+
+    motions: dict[float | str, Any] = {}
+    for second, path in arguments.hold:
+        if second in motions:
+            raise CommandError(f"argument --hold: {second} is given twice: hold one pose or clip there")
+        motions[second] = Motion.load(path)
+    return {"hold": motions}
 
 
 def _load(arguments: argparse.Namespace, choice: dict[str, Any]) -> Any:

@@ -90,6 +90,16 @@ def add_wishes(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--attributes", metavar="A", type=attributes, help=text)
 
 
+def held(text: str) -> tuple[float | str, str]:
+    """An argparse type: a second of the dance, or "end", and the file of what is held there, 12.5=pose.npz."""
+    second, at, path = (word.strip() for word in text.partition("="))
+    if not at or not second or not path:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot be used: give SECOND=FILE or end=FILE, such as 12.5=pose.npz or end=pose.npz"
+        )
+    return ("end" if second.lower() == "end" else float(number(0)(second))), path
+
+
 def port(text: str) -> int:
     """An argparse type: number of a port."""
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
