@@ -1,54 +1,146 @@
-"""What the web page can do, without the page: dances to songs, their files, and how long these are kept.
+"""What the web page can do, without the page: listen to songs, dance to them, dance passages anew, save and open, gather files.
 
-    studio = Studio(pipe, "dances", Limits(song_seconds=60))
-    show = studio.dance("song.mp3", "waltz", seed=0)
-    for files in studio.files(show["id"]): ...
+    studio = Studio(pipe, "folder", Limits(song_seconds=60))
+    song = studio.listen(file, "my.mp3", visitor)
+    take = studio.dance(visitor, song.id, read_wish({"plan": [["waltz", 0]], "seconds": 20}, ...), job)
+    takes = studio.redo(visitor, read_redo({"take": take["id"], "start": 4, "end": 8, "show": 3}, ...), job)
 
-`page.py` is the page, `server.py` serves it.
+A take is one dance, or two side by side, to an excerpt of a song; what is changed makes a new take, which knows its parent. Songs and
+takes belong to the visitor who made them, and their names cannot be guessed. `jobs.py` does one thing after the other, `server.py` has
+the addresses.
 """
 
+from __future__ import annotations
+
+import hashlib
+import inspect
 import io
 import math
 import os
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
+import torch
 
 from megadance_hf.modeling.audio_megadance import load_audio
-from megadance_hf.modeling.configuration_megadance import MOTION_FPS
+from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
+from megadance_hf.modeling.rhythm_megadance import find_downbeats
 from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.camera import follow_camera
-from megadance_hf.render.video import render_video
 
 from .curves import dance_curves, song_curves
+from .jobs import BUSY, GONE, DemoError
 from .limits import Limits
+from .requests import Wish
 
-NOBODY = "nobody"  # in the list of genres for a second dancer: there is none
-KEPT_SECONDS = 3600.0  # how long a song is kept after its upload, and a dance after it was made
+KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
 SAFE_SECONDS = 300.0  # kept at least so long, also when the disk is full
 NO_ROOM = "The server has no room for another song just now: come back in some minutes."
+PEAKS = 1000  # values of a song's waveform
+HIGHEST_RATE = 48000  # Hz of the sound that the page plays
+PREVIEW_SECONDS = 1.0  # of computing between two looks at the dance so far
+PREVIEW_COST = 0.1  # of the time at most goes into them
+# Seconds that a step takes per second of dance, before it has been measured.
+SPEEDS = {"listening": 0.02, "dancing": 0.1, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
+_EXCERPTS = 4  # whose music features are remembered
+_README = """\
+A dance by megadance, to "{name}", from second {start:g} on.
+dance.mp4 is a video with the song (if you asked for it); dance.glb the figure; dance.bvh the skeleton, dance_mixamo.bvh with Mixamo's names;
+dance.vrma the dance for VRM avatars; dance.npz SMPL poses; song.wav the sound, as long as the dance. HOWTO.txt says how to go on in
+Blender. project.json is what the page opens again, with the song.
+"""
 
 
-class DemoError(ValueError):
-    """Something the visitor can put right; the message is a sentence for people who don't program."""
+class Report(Protocol):
+    """What is told while something is being made; each call may raise to stop it. `jobs.Job` is one."""
+
+    def check(self) -> None: ...
+    def course(self, steps: Sequence[tuple[str, float]]) -> None: ...
+    def begin(self, words: str) -> None: ...
+    def at(self, share: float) -> None: ...
+    def show(self, glb: str, seconds: float) -> None: ...
+
+
+@dataclass
+class Song:
+    """A song that a visitor has given.
+
+    Attributes:
+        file: as it was given; `sound` beside it is what the page plays.
+        seconds: its length, or what is used of it.
+        beats, bars: seconds of the song.
+        heard: probability of each genre, the likeliest first; None where the model cannot hear.
+    """
+
+    id: str
+    visitor: str
+    folder: Path
+    file: Path
+    name: str
+    seconds: float
+    sha256: str
+    peaks: list[float]
+    beats: np.ndarray
+    bars: np.ndarray
+    tempo: float | None
+    heard: dict[str, float] | None
+    notice: str | None
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON for the page; addresses are relative to it."""
+        return {
+            "song": self.id,
+            "name": self.name,
+            "seconds": self.seconds,
+            "sound": f"songs/{self.id}.wav",
+            "peaks": self.peaks,
+            "beats": _rounded(self.beats),
+            "bars": _rounded(self.bars),
+            "tempo": self.tempo,
+            "heard": self.heard,
+            "notice": self.notice,
+        }
+
+
+@dataclass
+class Take:
+    """One dance, or two side by side; in its folder are `1.npz`, `1.glb`, ..., `song.wav`.
+
+    Attributes:
+        wish: how it was asked for; the plan is as it was danced.
+        locks: ranges that were kept from its parent.
+        shown: as JSON for the page.
+    """
+
+    id: str
+    visitor: str
+    song: str
+    folder: Path
+    wish: Wish
+    locks: list[dict[str, Any]]
+    shown: dict[str, Any]
+
+    def motion(self, dancer: int = 0) -> Motion:
+        return Motion.load(self.folder / f"{dancer + 1}.npz")
 
 
 class Studio:
-    """Makes dances and their files, each in a folder with a name that cannot be guessed.
+    """Listens, dances, and keeps what it has made.
 
     Attributes:
-        folder: where the dances are kept for `kept_seconds`; the page serves it.
+        folder: where songs and dances are kept for `kept_seconds`.
         body: who dances, "mannequin" or "smooth".
-        uploads: where the uploaded songs are kept as long; None without a page.
         kept_seconds: see `KEPT_SECONDS`.
-        closed: whether the server is shutting down.
+        attributes: names of the sliders that the model has.
     """
 
     def __init__(
@@ -57,127 +149,312 @@ class Studio:
         folder: str | os.PathLike,
         limits: Limits | None = None,
         body: str = "mannequin",
-        uploads: str | os.PathLike | None = None,
         kept_seconds: float = KEPT_SECONDS,
     ) -> None:
         self.pipe, self.folder, self.limits, self.body = pipe, Path(folder), limits or Limits(), body
-        self.uploads, self.kept_seconds = None if uploads is None else Path(uploads), kept_seconds
-        self.closed = False
+        self.kept_seconds = kept_seconds
+        self.attributes = list(getattr(pipe.model.config, "attributes", None) or [])
+        self.songs_folder, self.dances_folder = self.folder / "songs", self.folder / "dances"
+        for place in (self.songs_folder, self.dances_folder):
+            place.mkdir(parents=True, exist_ok=True)
+        self._songs: dict[str, Song] = {}
+        self._takes: dict[str, Take] = {}
+        self._excerpts: dict[tuple[str, float, float], dict[str, Any]] = {}
+        self._listening = threading.Lock()
+        self._listeners = 0
+        self._fingerprint: str | None = None
 
-    # --- dances --------------------------------------------------------------------------------------------------------
+    def options(self) -> dict[str, Any]:
+        """What the page can offer."""
+        limits = self.limits
+        return {
+            "genres": self.pipe.genres,
+            "attributes": self.attributes,
+            "hears_genre": self._hears(),
+            "reads_words": self._takes_option("prompt"),
+            "limits": {
+                "song_seconds": limits.song_seconds,
+                "megabytes": limits.megabytes,
+                "listening_seconds": limits.listening_seconds,
+            },
+            "second_per_code": FRAMES_PER_CODE / MOTION_FPS,
+            "fps": MOTION_FPS,
+        }
 
-    def dance(
-        self,
-        song: str | None,
-        genre: str,
-        beside: str | None = None,
-        *,
-        seed: int | None = None,
-        temperature: float | None = None,
-        mode: str | None = None,
-        start: float | None = None,
-        seconds: float | None = None,
-        report: Callable[[float, str], None] = lambda share, step: None,
-    ) -> dict[str, Any]:
-        """One dance to a song, or two of different genres side by side.
+    def _takes_option(self, name: str) -> bool:
+        return name in inspect.signature(type(self.pipe).__call__).parameters
 
-        Args:
-            song: path of a sound file.
-            genre, beside: what the first and the second dancer dance; no second one when `beside` is None or `NOBODY`.
-            seed, temperature, mode: see `MusicToDancePipeline`.
-            start, seconds: excerpt of the song; from its beginning, and as long as is allowed, when None.
-            report: called with the progress, from 0 to 1, and the current step in words.
+    def _hears(self) -> bool:
+        hears = getattr(self.pipe.model.config, "hears_genres", False)
+        return bool(hears) and hasattr(self.pipe, "hear_genre")
 
-        Returns:
-            what the stage shows, ready for JSON: `id`, `name` (of the song), `seed`, `song` (address), `seconds`, `fps`,
-            `onset`, `beats`, `tempo`, `notice` (or None), and for each of `dances`: `genre`, `glb` (address), `heading` (radians
-            about Y from +Z, the dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses are relative to the page.
+    # --- songs -------------------------------------------------------------------------------------------------------
 
-        Raises:
-            DemoError, AudioError, GenreError: in words for visitors.
-        """
-        start = float(start or 0.0)
-        seconds = self.limits.song_seconds if seconds is None else float(seconds)
-        genres = [genre] + ([beside] if beside not in (None, NOBODY) else [])
-        length = self._check_request(song, genres, seed, start, seconds)
+    def new_song_folder(self) -> Path:
+        """A place for a song that is being uploaded."""
         self.tidy()
         if self.is_full():
-            raise DemoError(NO_ROOM)
-        deadline = time.monotonic() + self.limits.compute_seconds
-        report(0.02, "listening to the song")
-        excerpt = {"start": start, "duration": seconds, "addresses": False}
-        waveform, rate = load_audio(song, sampling_rate=None, mono=False, **excerpt)
-        inputs = self.pipe.processor.feature_extractor.listen_to_excerpt(song, **excerpt)
-        features, name = inputs["input_features"], Path(song).name
-        seed = int.from_bytes(os.urandom(4), "little") if seed is None else int(seed)
+            raise DemoError(NO_ROOM, 507)
+        folder = self.songs_folder / secrets.token_urlsafe(16)
+        folder.mkdir()
+        return folder
 
-        dances = []
-        for index, each in enumerate(genres):
+    def drop(self, folder: Path) -> None:
+        """Delete the folder of a song that did not come."""
+        shutil.rmtree(folder, ignore_errors=True)
 
-            def progress(done: int, total: int, index: int = index, each: str = each) -> None:
-                if time.monotonic() > deadline:
-                    raise DemoError(
-                        f"This takes longer than {self.limits.compute_seconds:g} seconds, so it was stopped: choose a shorter "
-                        "piece of the song, or the usual way of looking back."
-                    )
-                report(0.15 + 0.75 * (index + done / total) / len(genres), f"dancing {each}")
+    def listen(self, file: str | os.PathLike, name: str, visitor: str) -> Song:
+        """Read a song whose file lies in a folder of `new_song_folder`; if it cannot be read, the folder is deleted.
 
-            options = {"seed": seed, "temperature": temperature, "mode": mode}
-            dances.append(self.pipe({**inputs, "name": name}, each, **options, progress=progress))
-            dances[-1].metadata["start"] = start
+        Raises:
+            DemoError, AudioError: in words for visitors.
+        """
+        file = Path(file)
+        try:
+            if self._listeners > self.limits.waiting:
+                raise DemoError(BUSY, 503)
+            self._listeners += 1
+            try:
+                with self._listening:  # one after the other: a song takes much memory for a moment
+                    song = self._listen(file, name, visitor)
+            finally:
+                self._listeners -= 1
+        except BaseException:
+            self.drop(file.parent)
+            raise
+        self._songs[song.id] = song
+        return song
 
-        report(0.92, "dressing the dancer")
-        folder = self.folder / secrets.token_urlsafe(16)
+    def _listen(self, file: Path, name: str, visitor: str) -> Song:
+        longest, whole = self.limits.listening_seconds, {"addresses": False, "start": 0.0}
+        lasts = self.pipe.processor.feature_extractor.seconds(file, addresses=False)
+        waveform, rate = load_audio(file, sampling_rate=None, mono=False, duration=longest, **whole)
+        peaks = _peaks(waveform)
+        if rate > HIGHEST_RATE:
+            waveform, rate = load_audio(file, sampling_rate=HIGHEST_RATE, mono=False, duration=longest, **whole)
+        seconds = len(waveform) / rate
+        (file.parent / "sound.wav").write_bytes(_wav(waveform, rate))
+        del waveform
+        features = self.pipe.processor.feature_extractor.listen(file, 0.0, longest, addresses=False)
+        curves = song_curves(features)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        notice = None
+        if lasts > longest + 1:
+            notice = f"The song lasts {lasts / 60:.0f} minutes; the first {longest / 60:g} of them are used."
+        return Song(
+            file.parent.name,
+            visitor,
+            file.parent,
+            file,
+            name,
+            seconds,
+            digest,
+            peaks,
+            curves["beats"],
+            self._bars(features),
+            curves["tempo"],
+            self._hear(features),
+            notice,
+        )
+
+    def _bars(self, features: np.ndarray) -> np.ndarray:
+        """Seconds at which bars begin, as the model's rhythm encoder hears them; none without one."""
+        with torch.no_grad():
+            music = torch.from_numpy(np.ascontiguousarray(features))[None].to(self.pipe.model.device)
+            rhythm = self.pipe.model.base_model.encode_rhythm(music)
+        return np.array([]) if rhythm is None else np.array(find_downbeats(rhythm[0].cpu())) / MOTION_FPS
+
+    def _hear(self, features: np.ndarray) -> dict[str, float] | None:
+        if not self._hears():
+            return None
+        heard = self.pipe.hear_genre({"input_features": features})  # type: ignore[attr-defined]
+        return {genre: round(float(share), 4) for genre, share in heard.items()}
+
+    def song(self, identity: str, visitor: str) -> Song:
+        """A visitor's own song, which is kept from now on as long as a new one.
+
+        Raises:
+            DemoError: the visitor has no such song.
+        """
+        song = self._songs.get(identity)
+        if song is None or song.visitor != visitor or not song.file.is_file():
+            raise DemoError("There is no song yet, or it is not kept any more: give it again.", 404)
+        os.utime(song.file)
+        return song
+
+    def take(self, identity: str, visitor: str) -> Take:
+        """A visitor's own take.
+
+        Raises:
+            DemoError: the visitor has no such take.
+        """
+        take = self._takes.get(identity)
+        if take is None or take.visitor != visitor or not (take.folder / "1.npz").is_file():
+            raise DemoError(GONE, 404)
+        return take
+
+    # --- dances ------------------------------------------------------------------------------------------------------
+
+    def dance(self, visitor: str, song_id: str, wish: Wish, report: Report) -> dict[str, Any]:
+        """A take of a song: as JSON for the page, see `_keep_take`.
+
+        Raises:
+            DemoError, AudioError, DirectionError: in words for visitors.
+        """
+        song = self.song(song_id, visitor)
+        self.check(song, wish)
+        parent = None
+        seconds = min(wish.seconds, song.seconds - wish.start)
+        dancers = 1 if wish.beside is None else 2
+        steps = [("listening", seconds), *[("dancing", seconds)] * dancers, *[("dressing", seconds)] * dancers]
+        report.course(steps)
+        report.begin("Listening to the song")
+        inputs = self._excerpt(song, wish.start, wish.seconds)
+        wish = self._with_plan(song, wish)
+        seed = int.from_bytes(os.urandom(4), "little") if wish.seed is None else wish.seed
+        wish = replace(wish, seed=seed)
+        timed = _Deadline(report, self.limits.compute_seconds)
+        motions = [self._danced(inputs, wish, wish.plan or [], wish.changes, timed)]
+        if wish.beside is not None:
+            motions.append(self._danced(inputs, wish, [(wish.beside, 0.0)], "code", timed))
+        return self._keep_take(song, wish, motions, inputs, timed, parent)
+
+    def check(self, song: Song, wish: Wish) -> None:
+        """Find mistakes before anything slow.
+
+        Raises:
+            DemoError: there is one.
+        """
+        self.tidy()
+        if self.is_full():
+            raise DemoError(NO_ROOM, 507)
+        if wish.start >= song.seconds - 0.25:
+            raise DemoError(f"The song ends after {song.seconds:.0f} seconds: begin earlier than at {wish.start:g}.")
+        self._check_words(wish.attributes, wish.prompt)
+
+    def _check_words(self, attributes: Mapping[str, Any], prompt: str | None) -> None:
+        if prompt is not None and not self._takes_option("prompt"):
+            raise DemoError("This model does not understand words: choose dances instead.")
+        if attributes and not self._takes_option("attributes"):
+            raise DemoError("This model knows no sliders: leave them as they are.")
+
+    def _with_plan(self, song: Song, wish: Wish) -> Wish:
+        """The wish with a plan: without one, and without words, the genre that was heard."""
+        if wish.plan is not None or wish.prompt is not None:
+            return wish
+        genre = next(iter(song.heard)) if song.heard else self.pipe.genres[0]
+        return replace(wish, plan=[(genre, 0.0)])
+
+    def _excerpt(self, song: Song, start: float, seconds: float) -> dict[str, Any]:
+        """The excerpt as a song for the pipeline; the latest ones are remembered."""
+        key = (song.id, start, seconds)
+        if key not in self._excerpts:
+            listen = self.pipe.processor.feature_extractor.listen_to_excerpt
+            inputs = listen(song.file, start, min(seconds, song.seconds - start), addresses=False)
+            while len(self._excerpts) >= _EXCERPTS:
+                del self._excerpts[next(iter(self._excerpts))]
+            self._excerpts[key] = {**inputs, "name": song.name}
+        return self._excerpts[key]
+
+    def _danced(self, inputs: dict[str, Any], wish: Wish, plan: Any, changes: str, report: _Deadline) -> Motion:
+        options: dict[str, Any] = {"seed": wish.seed, "temperature": wish.temperature, "mode": wish.mode}
+        if plan:
+            options["plan"] = plan
+            if len(plan) > 1:
+                options["changes"] = changes
+        options |= _directions(wish.attributes, wish.prompt)
+        report.begin(f"Dancing {_names(plan)}".rstrip())
+        preview = _Preview(self, len(inputs["input_features"]), report)
+        dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
+        dance.metadata["start"] = wish.start
+        return dance
+
+    def _keep_take(
+        self,
+        song: Song,
+        wish: Wish,
+        motions: list[Motion],
+        inputs: dict[str, Any],
+        report: Report,
+        parent: Take | None = None,
+        locks: Sequence[dict[str, Any]] = (),
+        redone: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write a take's files; what the page needs to know about it, ready for JSON.
+
+        Returns:
+            `id`, `name` (of the song), `song` (address of the excerpt's sound), `song_id`, `start`, `seconds`, `fps`, `seed`, `plan`, `heard`,
+            `attributes`, `prompt`, `understood`, `parent`, `redone`, `locks`, `log_likelihood`, `notice`, `onset`, `beats`, `bars`
+            (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb` (address), `heading` (radians about Y from +Z, the
+            dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses are relative to the page.
+        """
+        folder = self.dances_folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
         try:
-            (folder / "song.wav").write_bytes(_wav(waveform, rate))
-            shown = [self._save(motion, folder, str(index), features) for index, motion in enumerate(dances, start=1)]
+            sound = self._excerpt_sound(song, wish)
+            try:
+                os.link(sound, folder / "song.wav")
+            except OSError:  # a file system without hard links
+                shutil.copyfile(sound, folder / "song.wav")
+            shown = [self._save(motion, folder, str(index), inputs, report) for index, motion in enumerate(motions, 1)]
+            report.check()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        curves, seconds = song_curves(features[: len(dances[0])]), len(waveform) / rate
-        cut = length - start - seconds > 0.1
-        return {
+        first, frames = motions[0].metadata, len(motions[0])
+        curves = song_curves(inputs["input_features"][:frames])
+        seconds = frames / MOTION_FPS
+        bars = song.bars - wish.start
+        plan = first.get("plan") or [[motions[0].genre, 0.0]]
+        wish = replace(wish, plan=[tuple(entry) for entry in plan], keep=None)
+        take = {
             "id": folder.name,
-            "name": name,
-            "seed": seed,
+            "name": song.name,
             "song": f"dances/{folder.name}/song.wav",
+            "song_id": song.id,
+            "start": wish.start,
             "seconds": seconds,
             "fps": MOTION_FPS,
+            "seed": wish.seed,
+            "plan": plan,
+            "changes": wish.changes,
+            "heard": song.heard,
+            "attributes": wish.attributes,
+            "prompt": wish.prompt,
+            "understood": first.get("prompt") if isinstance(first.get("prompt"), Mapping) else None,
+            "parent": None if parent is None else parent.id,
+            "redone": redone,
+            "locks": list(locks),
+            "log_likelihood": first.get("log_likelihood"),
+            "notice": None,
             "onset": _rounded(curves["onset"]),
             "beats": _rounded(curves["beats"]),
+            "bars": _rounded(bars[(bars >= 0) & (bars < seconds)]),
             "tempo": curves["tempo"],
             "dances": shown,
-            "notice": f"The song lasts {length:.0f} seconds; {seconds:.0f} of them are danced." if cut else None,
         }
+        self._takes[folder.name] = Take(folder.name, song.visitor, song.id, folder, wish, list(locks), take)
+        return take
 
-    def _check_request(
-        self, song: str | None, genres: list[str], seed: int | None, start: float, seconds: float
-    ) -> float:
-        """Find mistakes before anything slow; the length of the song in seconds."""
-        if not song:
-            raise DemoError(
-                "There is no song yet: upload a sound file, or record one with the microphone, and wait until it is there."
+    def _excerpt_sound(self, song: Song, wish: Wish) -> Path:
+        """The very samples that a dance was made to, as a file in the song's folder."""
+        duration = min(wish.seconds, song.seconds - wish.start)
+        file = song.folder / f"{wish.start:.3f}-{duration:.3f}.wav"
+        if not file.is_file():
+            rate = soundfile.info(song.folder / "sound.wav").samplerate
+            waveform, rate = load_audio(
+                song.file, sampling_rate=rate, mono=False, start=wish.start, duration=duration, addresses=False
             )
-        longest = self.limits.song_seconds
-        if not 1 <= seconds <= longest:
-            raise DemoError(f"The dance can last from 1 to {longest:g} seconds; {seconds:g} were asked for.")
-        if not 0 <= start < 86400:
-            raise DemoError(f"The dance cannot begin at second {start:g} of the song: choose 0 or more.")
-        if seed is not None and not 0 <= seed < 2**32:
-            raise DemoError(f"The seed is {seed}: choose a whole number from 0 to {2**32 - 1}.")
-        if len(set(genres)) < len(genres):
-            raise DemoError(f"Both dancers would dance {genres[0]}: choose another genre for one of them.")
-        length = self.pipe.processor.feature_extractor.seconds(song, addresses=False)
-        if start >= length:
-            raise DemoError(f"The song ends after {length:.0f} seconds: begin earlier than at {start:g}.")
-        return length
+            file.write_bytes(_wav(waveform, rate))
+        return file
 
-    def _save(self, motion: Motion, folder: Path, name: str, features: np.ndarray) -> dict[str, Any]:
+    def _save(self, motion: Motion, folder: Path, name: str, inputs: dict[str, Any], report: Report) -> dict[str, Any]:
         """Write one dance as .npz and .glb; what the stage needs to know about it."""
+        report.begin("Dressing the dancer")
         motion.save(folder / f"{name}.npz")
         motion.save(folder / f"{name}.glb", body=self.body)
-        curves = dance_curves(self.pipe, motion, features)
+        report.at(0.6)
+        curves = dance_curves(self.pipe, motion, inputs["input_features"])
         return {
             "genre": motion.genre,
             "glb": f"dances/{folder.name}/{name}.glb",
@@ -187,70 +464,123 @@ class Studio:
             "genres": {genre: _rounded(values) for genre, values in curves["genres"].items()},
         }
 
-    def files(self, identity: str, check: Callable[[], None] = lambda: None) -> Iterator[list[Path]]:
-        """The files of a dance for downloading. Yields the list of those that are there, first all but the videos, which take
-        longest, then with one video more each time. `check` is called before each video; what it raises ends the iteration.
-
-        Raises:
-            DemoError: the dance has been deleted.
-        """
-        folder = self.folder / Path(identity).name
-        if not identity or not (folder / "song.wav").is_file():
-            raise DemoError("This dance is not kept any more: make it again.")
-        dances = sorted(folder.glob("*.npz"))
-        for path in dances:
-            if not (skeleton := path.with_suffix(".bvh")).is_file():
-                Motion.load(path).save(skeleton)
-        files = [path.with_suffix(suffix) for path in dances for suffix in (".glb", ".bvh", ".npz")]
-        yield files
-        for path in dances:
-            check()
-            if not (video := path.with_suffix(".mp4")).is_file():
-                render_video(Motion.load(path), video, music=folder / "song.wav", body=self.body, progress=False)
-            files = [*files, video]
-            yield files
-
     # --- what is kept, and for how long --------------------------------------------------------------------------------
 
     def tidy(self) -> None:
         """Delete songs and dances that have been kept long enough; then, if the disk is full, the oldest."""
         now, kept = time.time(), sorted(self._kept())
         used, budget = sum(size for _, size, _ in kept), self.limits.disk_megabytes * 1e6
-        for created, size, path in kept:
-            age = now - created
+        for used_last, size, path in kept:
+            age = now - used_last
             if age <= self.kept_seconds and (used <= budget or age < SAFE_SECONDS):
                 break
-            _remove(path)
+            shutil.rmtree(path, ignore_errors=True)
             used -= size
+        for known in (self._songs, self._takes):
+            for identity in [identity for identity, one in list(known.items()) if not one.folder.is_dir()]:
+                known.pop(identity, None)
 
     def is_full(self) -> bool:
         """Whether songs and dances take more of the disk than they may."""
         return sum(size for _, size, _ in self._kept()) > self.limits.disk_megabytes * 1e6
 
-    def _kept(self) -> list[tuple[float, int, Path]]:
-        """Time of creation (seconds since 1970), bytes, and path of each dance and song."""
+    def _kept(self) -> list[tuple[float, float, Path]]:
+        """Time since 1970 of the last use of each song, and of the making of each dance; bytes, and path."""
         entries = []
-        uploads = [] if self.uploads is None else (file for file in self.uploads.rglob("*") if file.is_file())
-        for path in (*self.folder.glob("*"), *uploads):
+        for path in (*self.songs_folder.glob("*"), *self.dances_folder.glob("*")):
             try:
-                song = path / "song.wav"  # a dance's folder has another time after each video
-                created = (song if song.is_file() else path).stat().st_mtime
-                files = path.iterdir() if path.is_dir() else [path]
-                entries.append((created, sum(file.stat().st_size for file in files), path))
+                states = {file.name: file.stat() for file in path.iterdir()}
+                # a folder has another time after each file that is added
+                own = [state for name, state in states.items() if name.startswith("given.") or name == "1.npz"]
+                changed = own[0].st_mtime if own else path.stat().st_mtime
+                # what several folders share counts in part in each
+                entries.append(
+                    (changed, sum(state.st_size / max(state.st_nlink, 1) for state in states.values()), path)
+                )
             except OSError:
                 continue  # it has just been deleted
         return entries
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    try:
-        path.unlink()
-        path.parent.rmdir()  # Gradio makes a folder for each upload
-    except OSError:
-        pass  # it has just been deleted, or is not empty
+class _Deadline:
+    """A report that raises when too much time has passed."""
+
+    def __init__(self, report: Report, seconds: float) -> None:
+        self._report, self._seconds = report, seconds
+        self._until = time.monotonic() + seconds
+        self.begin, self.show = report.begin, report.show
+
+    def check(self) -> None:
+        self._report.check()
+        if time.monotonic() > self._until:
+            raise DemoError(
+                f"This takes longer than {self._seconds:g} seconds, so it was stopped: choose a shorter piece of the song."
+            )
+
+    def course(self, steps: Sequence[tuple[str, float]]) -> None:
+        self._report.course(steps)
+
+    def at(self, share: float) -> None:
+        self.check()
+        self._report.at(share)
+
+    def progress(self, done: int, total: int) -> None:
+        """For `generate(progress=...)`."""
+        self.at(done / max(total, 1))
+
+
+class _Preview:
+    """A streamer for `generate()` that shows the dance so far, now and then."""
+
+    def __init__(self, studio: Studio, frames: int, report: _Deadline) -> None:
+        self.studio, self.frames, self.report = studio, frames, report
+        self.codes: list[torch.Tensor] = []
+        self.folder: Path | None = None
+        self.due = time.monotonic() + PREVIEW_SECONDS
+
+    def put(self, codes: torch.Tensor) -> None:
+        self.codes.append(codes[0])
+        began = time.monotonic()
+        if began < self.due:
+            return
+        known = torch.cat(self.codes, dim=1)
+        frames = min(known.shape[1] * FRAMES_PER_CODE, self.frames)
+        if not frames:
+            return
+        pipe = self.studio.pipe
+        (dance,) = pipe.processor.post_process_motion((known[:1], known[1:]), pipe.tokenizer, frames, clean=False)
+        if self.folder is None:
+            self.folder = self.studio.dances_folder / secrets.token_urlsafe(16)
+            self.folder.mkdir()
+        file = self.folder / f"{len(self.codes)}.glb"
+        Motion(dance["poses"], dance["translation"], MOTION_FPS).save(file, body=self.studio.body)
+        for earlier in sorted(self.folder.glob("*.glb"), key=lambda path: path.stat().st_mtime)[:-2]:
+            earlier.unlink(missing_ok=True)  # the latest two: a page may be loading the last but one
+        self.report.show(f"dances/{self.folder.name}/{file.name}", frames / MOTION_FPS)
+        now = time.monotonic()
+        self.due = now + max(PREVIEW_SECONDS, (now - began) / PREVIEW_COST)
+
+    def end(self) -> None:
+        pass
+
+
+def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
+    """Options for the pipeline; none that is not asked for, which a model may not know."""
+    return ({"attributes": dict(attributes)} if attributes else {}) | ({"prompt": prompt} if prompt else {})
+
+
+def _names(plan: Any) -> str:
+    """The genres of a plan in words: "waltz, then rumba and tango"."""
+    names = [genre if isinstance(genre, str) else " and ".join(genre) for genre, _ in plan or []]
+    return ", then ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _peaks(waveform: np.ndarray) -> list[float]:
+    """The largest sample of each of `PEAKS` pieces, 0 to 1."""
+    loudest = np.abs(waveform).max(1)
+    starts = np.linspace(0, len(loudest), min(PEAKS, len(loudest)), endpoint=False).astype(int)
+    peaks = np.maximum.reduceat(loudest, starts)
+    return np.round(peaks / max(float(peaks.max()), 1e-6), 3).tolist()
 
 
 def _wav(waveform: np.ndarray, rate: int) -> bytes:
