@@ -25,8 +25,10 @@ from .limits import Limits
 PARTS = ("all", *BODY_PARTS)
 MOST_CHANGES = 100  # in a plan; as many ranges that are kept
 MOST_CANDIDATES, MOST_SHOWN = 16, 4
+MOST_REDONE = 1000
 PROMPT_LETTERS = 500
 MALFORMED = "The page sent something that cannot be read: load it again."
+DAMAGED = "The saved dance is damaged: its parts do not fit together. Save it again."
 PROJECT_VERSION = 1
 _FURTHEST = 1000.0  # metres, and radians: what a saved motion may have
 
@@ -63,6 +65,7 @@ class Wish:
     prompt: str | None = None
     beside: str | None = None
     keep: Keep | None = None
+    loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Redo:
 class Dancer:
     """A dance as a project has it: codes, and the motion itself where it is not what the codes decode to."""
 
+    genre: str
     codes: dict[str, list[int]]
     motion: tuple[np.ndarray, np.ndarray] | None  # poses (T, 24, 3) and path (T, 3)
     redone: list[dict[str, Any]]
@@ -90,10 +94,11 @@ class Dancer:
 
 @dataclass(frozen=True)
 class Project:
-    """A take as it was saved, without its song."""
+    """A take as it was saved, without its song, of which it has the digest."""
 
-    model: str
-    song: dict[str, Any]
+    sha256: str
+    name: str
+    frames: int
     wish: Wish
     locks: list[dict[str, Any]]
     dancers: tuple[Dancer, ...]
@@ -215,7 +220,12 @@ def _attributes(given: Any, known: Sequence[str], seconds: float) -> dict[str, A
     return read
 
 
-def _prompt(given: Any) -> str | None:
+def read_prompt_text(given: Any) -> str | None:
+    """What somebody has written; None where it is nothing.
+
+    Raises:
+        DemoError: it is no text, or too long.
+    """
     if given is None:
         return None
     return _text(given, "What you write", PROMPT_LETTERS).strip() or None
@@ -243,8 +253,13 @@ def read_range(given: Any, seconds: float) -> Range:
     return Range(start, min(end, seconds), str(part))
 
 
-def read_wish(given: Mapping[str, Any], genres: Sequence[str], attributes: Sequence[str], limits: Limits) -> Wish:
+def read_wish(
+    given: Mapping[str, Any], genres: Sequence[str], attributes: Sequence[str], limits: Limits, shortest: float = 1.0
+) -> Wish:
     """How to dance, from JSON.
+
+    Args:
+        shortest: seconds that the dance must have.
 
     Raises:
         DemoError: something is missing, unknown or out of range.
@@ -252,7 +267,7 @@ def read_wish(given: Mapping[str, Any], genres: Sequence[str], attributes: Seque
     start = 0.0 if given.get("start") is None else _number(given["start"], "The second at which it begins", 0, 86400)
     longest = limits.song_seconds
     seconds = longest if given.get("seconds") is None else given["seconds"]
-    seconds = _number(seconds, "The length of the dance in seconds", 1, longest)
+    seconds = _number(seconds, "The length of the dance in seconds", shortest, longest)
     changes = given.get("changes") or "code"
     if changes not in CHANGES:
         raise DemoError("The plan changes at a bar or at once.")
@@ -273,7 +288,11 @@ def read_wish(given: Mapping[str, Any], genres: Sequence[str], attributes: Seque
         if not isinstance(given["keep"], dict):
             raise DemoError(MALFORMED)
         ranges = _list(given["keep"].get("ranges"), "What is kept", MOST_CHANGES)
-        keep = Keep(_identity(given["keep"].get("take")), tuple(read_range(one, seconds) for one in ranges))
+        if ranges:
+            keep = Keep(_identity(given["keep"].get("take")), tuple(read_range(one, seconds) for one in ranges))
+    loop = given.get("kind") == "loop" or given.get("loop") is True
+    if loop and keep:
+        raise DemoError("A loop is danced as a whole: let go of what is kept, or dance without the loop.")
     return Wish(
         start,
         seconds,
@@ -283,9 +302,10 @@ def read_wish(given: Mapping[str, Any], genres: Sequence[str], attributes: Seque
         temperature,
         mode,
         _attributes(given.get("attributes"), attributes, seconds),
-        _prompt(given.get("prompt")),
+        read_prompt_text(given.get("prompt")),
         beside,
         keep,
+        loop,
     )
 
 
@@ -306,7 +326,7 @@ def read_redo(given: Mapping[str, Any], attributes: Sequence[str], seconds: floa
         show,
         _seed(given.get("seed")),
         _attributes(given.get("attributes"), attributes, seconds),
-        _prompt(given.get("prompt")),
+        read_prompt_text(given.get("prompt")),
         dancer,
     )
 
@@ -329,22 +349,22 @@ def _read_motion(given: Any, frames: int) -> tuple[np.ndarray, np.ndarray] | Non
     except (binascii.Error, ValueError):
         content = b""
     if len(content) != frames * columns * 4:
-        raise DemoError("The saved plan has a dance of another length than its excerpt: save it again.")
+        raise DemoError(DAMAGED)
     rows = np.frombuffer(content, dtype="<f4").astype(np.float32).reshape(frames, columns)
     if not (np.isfinite(rows).all() and np.abs(rows).max() <= _FURTHEST):
-        raise DemoError("The saved plan has a dance that nobody can dance: it is damaged.")
+        raise DemoError(DAMAGED)
     return rows[:, :-3].reshape(frames, NUM_JOINTS, 3).copy(), rows[:, -3:].copy()
 
 
 def _codes(given: Any, count: int, size: int) -> dict[str, list[int]]:
     if not isinstance(given, dict):
-        raise DemoError("The saved plan has no dance in it: save it again.")
+        raise DemoError(DAMAGED)
     codes = {part: given.get(part) for part in BODY_PARTS}
     for row in codes.values():
         if not (
             isinstance(row, list) and len(row) == count and all(type(code) is int and 0 <= code < size for code in row)
         ):
-            raise DemoError("The saved plan has a dance that does not fit its excerpt, or this model: it is damaged.")
+            raise DemoError(DAMAGED)
     return codes  # type: ignore[return-value]
 
 
@@ -369,29 +389,30 @@ def read_project(
         raise DemoError("This dance was saved with another model: open it there, or dance anew.")
     song = given.get("song")
     if not isinstance(song, dict):
-        raise DemoError(MALFORMED)
-    wish = read_wish({**given, "keep": None}, genres, attributes, limits)
+        raise DemoError(DAMAGED)
+    wish = read_wish({**given, "keep": None}, genres, attributes, limits, shortest=0.25)
+    if wish.plan is None:
+        raise DemoError(DAMAGED)
     frames = _whole(given.get("frames"), "The number of frames", 1, round(86400 * fps))
     if abs(frames / fps - wish.seconds) > 1:
-        raise DemoError("The saved plan has a dance of another length than its excerpt: save it again.")
+        raise DemoError(DAMAGED)
     count = -(-frames // frames_per_code)
     beside = given.get("beside_dance")
     if (beside is None) != (wish.beside is None):
-        raise DemoError(MALFORMED)
+        raise DemoError(DAMAGED)
     dancers = []
     for one in [given, *([beside] if beside is not None else [])]:
         if not isinstance(one, dict):
-            raise DemoError(MALFORMED)
-        redone = []
-        for passage in _list(one.get("redone") or [], "What was danced anew", 1000):
-            range_ = read_range(passage, wish.seconds + 1)
-            redone.append({"start": range_.start, "end": range_.end, "part": range_.part})
-        motion = _read_motion(one.get("motion"), frames)
-        dancers.append(Dancer(_codes(one.get("codes"), count, codebook_size), motion, redone))
+            raise DemoError(DAMAGED)
+        redone = [
+            vars(read_range(passage, wish.seconds + 1))
+            for passage in _list(one.get("redone") or [], "What was danced anew", MOST_REDONE)
+        ]
+        codes = _codes(one.get("codes"), count, codebook_size)
+        dancers.append(Dancer(_genre(one.get("genre"), genres), codes, _read_motion(one.get("motion"), frames), redone))
     locks = [
-        {"start": one.start, "end": one.end, "part": one.part}
-        for one in (
-            read_range(lock, wish.seconds + 1) for lock in _list(given.get("locks") or [], "What is kept", MOST_CHANGES)
-        )
+        vars(read_range(lock, wish.seconds + 1))
+        for lock in _list(given.get("locks") or [], "What is kept", MOST_CHANGES)
     ]
-    return Project(model, song, wish, locks, tuple(dancers))
+    digest = _text(song.get("sha256"), "The song's digest")
+    return Project(digest, _text(song.get("name"), "The song's name", 200), frames, wish, locks, tuple(dancers))

@@ -40,7 +40,7 @@ from megadance_hf.pipeline import MusicToDancePipeline
 
 from .jobs import BUG, GONE, DemoError, Job, Jobs, in_plain_words
 from .limits import Limits
-from .requests import MALFORMED, read_json, read_wish
+from .requests import MALFORMED, read_json, read_redo, read_wish
 from .studio import SPEEDS, Studio
 
 logger = logging.getLogger(__name__)
@@ -184,11 +184,27 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
 
     def prepare(owner: str, kind: Any, wanted: dict[str, Any]) -> Callable[[Job], None]:
         """What a job will do; mistakes are found here, before it waits."""
-        if kind == "dance":
+        if kind in ("dance", "loop"):
             song = studio.song(_text(wanted.get("song")), owner)
             wish = read_wish(wanted, genres, studio.attributes, limits)
             studio.check(song, wish)
             return lambda job: job.takes.append(studio.dance(owner, song.id, wish, job))
+        if kind == "redo":
+            parent = studio.take(_text(wanted.get("take")), owner)
+            redo = read_redo(wanted, studio.attributes, parent.shown["seconds"])
+            studio.check_redo(parent, redo, owner)
+            return lambda job: job.takes.extend(studio.redo(owner, redo, job))
+        if kind == "open":
+            song = studio.song(_text(wanted.get("song")), owner)
+            project = studio.read_project(wanted.get("project"), song)
+            return lambda job: job.takes.append(studio.open(song, project, job))
+        if kind == "export":
+            parent, video = studio.take(_text(wanted.get("take")), owner), wanted.get("video") is True
+
+            def export(job: Job) -> None:
+                job.zip = studio.export(owner, parent.id, video, job)
+
+            return export
         raise DemoError(MALFORMED)
 
     async def job_status(request: Request) -> Any:
@@ -200,6 +216,9 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
 
     async def take(request: Request) -> Any:
         return studio.take(request.path_params["take"], visitor(request)).shown
+
+    async def project(request: Request) -> Any:
+        return await run_in_threadpool(studio.project, request.path_params["take"], visitor(request))
 
     routes = [
         ("/", page, "GET"),
@@ -213,6 +232,7 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
         ("/api/jobs/{job}", job_status, "GET"),
         ("/api/jobs/{job}", cancel_job, "DELETE"),
         ("/api/takes/{take}", take, "GET"),
+        ("/api/takes/{take}/project", project, "GET"),
     ]
     return Starlette(routes=[Route(path, endpoint(function), methods=[method]) for path, function, method in routes])
 

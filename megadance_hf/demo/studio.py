@@ -15,12 +15,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
+import itertools
+import json
 import math
 import os
+import re
 import secrets
 import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,17 +34,23 @@ import numpy as np
 import soundfile
 import torch
 
+from megadance_hf.export.bundle import save_bundle
+from megadance_hf.export.bvh import save_bvh
 from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
+from megadance_hf.modeling.files_megadance import scratch
+from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
+from megadance_hf.modeling.plans_megadance import Plan, first_codes
 from megadance_hf.modeling.rhythm_megadance import find_downbeats
 from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.camera import follow_camera
+from megadance_hf.render.video import render_video
 
 from .curves import dance_curves, song_curves
 from .jobs import BUSY, GONE, DemoError
 from .limits import Limits
-from .requests import Wish
+from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
 
 KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
 SAFE_SECONDS = 300.0  # kept at least so long, also when the disk is full
@@ -50,7 +60,8 @@ HIGHEST_RATE = 48000  # Hz of the sound that the page plays
 PREVIEW_SECONDS = 1.0  # of computing between two looks at the dance so far
 PREVIEW_COST = 0.1  # of the time at most goes into them
 # Seconds that a step takes per second of dance, before it has been measured.
-SPEEDS = {"listening": 0.02, "dancing": 0.1, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
+SPEEDS = {"listening": 0.02, "dancing": 0.1, "dancing anew": 0.03, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
+_NEAR = 0.01  # of a code: seconds of the page are rounded
 _EXCERPTS = 4  # whose music features are remembered
 _README = """\
 A dance by megadance, to "{name}", from second {start:g} on.
@@ -163,6 +174,7 @@ class Studio:
         self._listening = threading.Lock()
         self._listeners = 0
         self._fingerprint: str | None = None
+        self._hashing = threading.Lock()
 
     def options(self) -> dict[str, Any]:
         """What the page can offer."""
@@ -303,21 +315,82 @@ class Studio:
         """
         song = self.song(song_id, visitor)
         self.check(song, wish)
-        parent = None
+        parent = None if wish.keep is None else self.take(wish.keep.take, visitor)
         seconds = min(wish.seconds, song.seconds - wish.start)
         dancers = 1 if wish.beside is None else 2
-        steps = [("listening", seconds), *[("dancing", seconds)] * dancers, *[("dressing", seconds)] * dancers]
-        report.course(steps)
+        passages = [] if parent is None else self._free_passages(parent, wish)
+        own = [("dancing", end - start) for start, end, _ in passages] or [("dancing", seconds)]
+        others = [("dancing", seconds)] * (dancers - 1 if parent is None else 0)
+        report.course([("listening", seconds), *own, *others, *[("dressing", seconds)] * dancers])
         report.begin("Listening to the song")
         inputs = self._excerpt(song, wish.start, wish.seconds)
-        wish = self._with_plan(song, wish)
-        seed = int.from_bytes(os.urandom(4), "little") if wish.seed is None else wish.seed
-        wish = replace(wish, seed=seed)
+        wish, notice = self._with_plan(song, wish, parent)
         timed = _Deadline(report, self.limits.compute_seconds)
-        motions = [self._danced(inputs, wish, wish.plan or [], wish.changes, timed)]
+        if parent is None:
+            motions = [self._danced(inputs, wish, wish.plan, timed)]
+        else:
+            motions = [self._danced_around(parent, inputs, wish, passages, timed)]
         if wish.beside is not None:
-            motions.append(self._danced(inputs, wish, [(wish.beside, 0.0)], "code", timed))
-        return self._keep_take(song, wish, motions, inputs, timed, parent)
+            if parent is not None and parent.wish.beside == wish.beside:
+                motions.append(parent.motion(1))
+            else:
+                motions.append(self._danced(inputs, wish, [(wish.beside, 0.0)], timed))
+        locks = [] if wish.keep is None else [vars(one) for one in wish.keep.ranges]
+        return self._keep_take(song, wish, motions, inputs, timed, parent=parent, locks=locks, notice=notice)
+
+    def redo(self, visitor: str, wanted: Redo, report: Report) -> list[dict[str, Any]]:
+        """Takes in which a passage is danced anew, the likeliest first.
+
+        Raises:
+            DemoError, DirectionError: in words for visitors.
+        """
+        parent = self.take(wanted.take, visitor)
+        self.check_redo(parent, wanted, visitor)
+        song, passage, shown = self.song(parent.song, visitor), wanted.passage, wanted.show
+        seconds, dancers = parent.shown["seconds"], len(parent.shown["dances"])
+        dressing = [("dressing", seconds)] * dancers * shown
+        report.course([("dancing anew", (passage.end - passage.start) * wanted.candidates), *dressing])
+        inputs = self._excerpt(song, parent.wish.start, parent.wish.seconds)
+        timed = _Deadline(report, self.limits.compute_seconds)
+        old = [parent.motion(index) for index in range(dancers)]
+        options = {"candidates": wanted.candidates, "num": shown, "seed": _seed(wanted.seed)}
+        options |= self._sampling(parent.wish) | _directions(wanted.attributes, wanted.prompt)
+        report.begin(f"Dancing {_passage_words(passage.part)} anew")
+        made = self.pipe.redo(
+            old[wanted.dancer],
+            inputs,
+            passage.start,
+            passage.end,
+            passage.part,
+            **options,
+            progress=timed.progress,
+            streamer=_Preview(self, len(old[0]), timed),
+        )
+        takes = []
+        try:
+            for motion in made if isinstance(made, list) else [made]:
+                motions = [motion if index == wanted.dancer else other for index, other in enumerate(old)]
+                redone = {**motion.metadata["redone"][-1], "dancer": wanted.dancer}
+                wish = replace(parent.wish, attributes=wanted.attributes, prompt=wanted.prompt)
+                more = {"parent": parent, "locks": parent.locks, "redone": redone}
+                takes.append(self._keep_take(song, wish, motions, inputs, timed, **more))
+        except BaseException:
+            for take in takes:
+                self._drop_take(take["id"])
+            raise
+        return takes
+
+    def check_redo(self, parent: Take, wanted: Redo, visitor: str) -> None:
+        """Find mistakes before anything slow.
+
+        Raises:
+            DemoError: there is one.
+        """
+        self._check_room()
+        self.song(parent.song, visitor)
+        self._check_words(wanted.attributes, wanted.prompt)
+        if wanted.dancer >= len(parent.shown["dances"]):
+            raise DemoError("There is no second dancer here.")
 
     def check(self, song: Song, wish: Wish) -> None:
         """Find mistakes before anything slow.
@@ -325,12 +398,23 @@ class Studio:
         Raises:
             DemoError: there is one.
         """
-        self.tidy()
-        if self.is_full():
-            raise DemoError(NO_ROOM, 507)
+        self._check_room()
         if wish.start >= song.seconds - 0.25:
             raise DemoError(f"The song ends after {song.seconds:.0f} seconds: begin earlier than at {wish.start:g}.")
         self._check_words(wish.attributes, wish.prompt)
+        if wish.keep is not None:
+            parent = self.take(wish.keep.take, song.visitor)
+            seconds = min(wish.seconds, song.seconds - wish.start)
+            excerpts = [(song.id, wish.start, seconds), (parent.song, parent.wish.start, parent.shown["seconds"])]
+            if excerpts[0][:2] != excerpts[1][:2] or abs(excerpts[0][2] - excerpts[1][2]) > 1 / MOTION_FPS:
+                raise DemoError("What is kept belongs to another piece of the song: choose that piece, or let it go.")
+            if not self._free_passages(parent, wish):
+                raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
+
+    def _check_room(self) -> None:
+        self.tidy()
+        if self.is_full():
+            raise DemoError(NO_ROOM, 507)
 
     def _check_words(self, attributes: Mapping[str, Any], prompt: str | None) -> None:
         if prompt is not None and not self._takes_option("prompt"):
@@ -338,12 +422,25 @@ class Studio:
         if attributes and not self._takes_option("attributes"):
             raise DemoError("This model knows no sliders: leave them as they are.")
 
-    def _with_plan(self, song: Song, wish: Wish) -> Wish:
-        """The wish with a plan: without one, and without words, the genre that was heard."""
-        if wish.plan is not None or wish.prompt is not None:
-            return wish
-        genre = next(iter(song.heard)) if song.heard else self.pipe.genres[0]
-        return replace(wish, plan=[(genre, 0.0)])
+    def _with_plan(self, song: Song, wish: Wish, parent: Take | None) -> tuple[Wish, str | None]:
+        """The wish with a seed and a plan, whose changes are at bars if that is asked for, and what the visitor should know of it.
+        Without a plan, and without words, it is that of the take that is kept, or the genre that was heard."""
+        wish, notice = replace(wish, seed=_seed(wish.seed)), None
+        if wish.plan is None and parent is not None:
+            wish = replace(wish, plan=parent.wish.plan)
+        if wish.plan is None and wish.prompt is None:
+            genre = next(iter(song.heard)) if song.heard else self.pipe.genres[0]
+            wish = replace(wish, plan=[(genre, 0.0)])
+        if wish.plan is not None and len(wish.plan) > 1:
+            bars = song.bars - wish.start
+            if wish.changes == "bar" and not len(bars):
+                notice = "No bars were found in this song, so the changes are where you put them."
+            at_bars = [round(bar * MOTION_FPS) for bar in bars if bar >= 0] if wish.changes == "bar" else []
+            codes = -(-round(min(wish.seconds, song.seconds - wish.start) * MOTION_FPS) // FRAMES_PER_CODE)
+            firsts = first_codes(wish.plan, codes, FRAMES_PER_CODE, MOTION_FPS, at_bars)
+            seconds = [first * FRAMES_PER_CODE / MOTION_FPS for first in firsts]
+            wish = replace(wish, plan=[(genre, second) for (genre, _), second in zip(wish.plan, seconds, strict=True)])
+        return wish, notice
 
     def _excerpt(self, song: Song, start: float, seconds: float) -> dict[str, Any]:
         """The excerpt as a song for the pipeline; the latest ones are remembered."""
@@ -356,18 +453,80 @@ class Studio:
             self._excerpts[key] = {**inputs, "name": song.name}
         return self._excerpts[key]
 
-    def _danced(self, inputs: dict[str, Any], wish: Wish, plan: Any, changes: str, report: _Deadline) -> Motion:
-        options: dict[str, Any] = {"seed": wish.seed, "temperature": wish.temperature, "mode": wish.mode}
-        if plan:
-            options["plan"] = plan
-            if len(plan) > 1:
-                options["changes"] = changes
-        options |= _directions(wish.attributes, wish.prompt)
+    @staticmethod
+    def _sampling(wish: Wish) -> dict[str, Any]:
+        return {} if wish.temperature is None else {"temperature": wish.temperature}
+
+    def _danced(self, inputs: dict[str, Any], wish: Wish, plan: Plan | None, report: _Deadline) -> Motion:
+        """One dance to an excerpt."""
+        options: dict[str, Any] = {"seed": wish.seed, "mode": wish.mode, "plan": plan}
+        options |= self._sampling(wish) | _directions(wish.attributes, wish.prompt)
+        if wish.loop:
+            options["loop"] = True
         report.begin(f"Dancing {_names(plan)}".rstrip())
         preview = _Preview(self, len(inputs["input_features"]), report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
         dance.metadata["start"] = wish.start
         return dance
+
+    def _free_passages(self, parent: Take, wish: Wish) -> list[tuple[float, float, str]]:
+        """What of a take is not kept: seconds at which it begins and ends, at beginnings of codes, and the part of the body. A code that
+        is kept in part is kept."""
+        assert wish.keep is not None
+        count = -(-round(parent.shown["seconds"] * MOTION_FPS) // FRAMES_PER_CODE)
+        code = FRAMES_PER_CODE / MOTION_FPS
+        free = {part: np.ones(count, dtype=bool) for part in BODY_PARTS}
+        for kept in wish.keep.ranges:
+            first, last = math.floor(kept.start / code + _NEAR), math.ceil(kept.end / code - _NEAR)
+            for part in BODY_PARTS:
+                if kept.part in ("all", part):
+                    free[part][first:last] = False
+        states = [tuple(part for part in BODY_PARTS if free[part][index]) for index in range(count)]
+        passages, first = [], 0
+        for parts, group in itertools.groupby(states):
+            last = first + len(list(group))
+            if parts:
+                passages.append((first * code, last * code, "all" if len(parts) > 1 else parts[0]))
+            first = last
+        return passages
+
+    def _danced_around(
+        self,
+        parent: Take,
+        inputs: dict[str, Any],
+        wish: Wish,
+        passages: Sequence[tuple[float, float, str]],
+        report: _Deadline,
+    ) -> Motion:
+        """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
+        motion = parent.motion()
+        notes = {name: value for name, value in motion.metadata.items() if name not in ("plan", "changes")}
+        if wish.plan is not None:
+            weights: dict[str, float] = {}
+            ends = [*(second for _, second in wish.plan[1:]), parent.shown["seconds"]]
+            for (genres, second), end in zip(wish.plan, ends, strict=True):
+                parts = {genres: 1.0} if isinstance(genres, str) else genres
+                for name, share in parts.items():
+                    weights[name] = weights.get(name, 0.0) + share / sum(parts.values()) * (end - second)
+            notes["genre"] = max(weights, key=lambda name: weights[name])
+            if len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str):
+                notes["plan"] = [list(entry) for entry in wish.plan]
+        notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
+        motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
+        options = {"seed": wish.seed} | self._sampling(wish) | _directions(wish.attributes, wish.prompt)
+        for start, end, part in passages:
+            report.begin(f"Dancing {_names(wish.plan)} around what is kept")
+            motion = self.pipe.redo(
+                motion,
+                inputs,
+                start,
+                end,
+                part,
+                **options,
+                progress=report.progress,
+                streamer=_Preview(self, len(motion), report),
+            )
+        return motion
 
     def _keep_take(
         self,
@@ -375,10 +534,11 @@ class Studio:
         wish: Wish,
         motions: list[Motion],
         inputs: dict[str, Any],
-        report: Report,
+        report: Report | _Deadline,
         parent: Take | None = None,
         locks: Sequence[dict[str, Any]] = (),
         redone: dict[str, Any] | None = None,
+        notice: str | None = None,
     ) -> dict[str, Any]:
         """Write a take's files; what the page needs to know about it, ready for JSON.
 
@@ -405,8 +565,8 @@ class Studio:
         curves = song_curves(inputs["input_features"][:frames])
         seconds = frames / MOTION_FPS
         bars = song.bars - wish.start
-        plan = first.get("plan") or [[motions[0].genre, 0.0]]
-        wish = replace(wish, plan=[tuple(entry) for entry in plan], keep=None)
+        plan = [list(entry) for entry in first.get("plan") or [(motions[0].genre, 0.0)]]
+        wish = replace(wish, plan=[(genre, second) for genre, second in plan], keep=None)
         take = {
             "id": folder.name,
             "name": song.name,
@@ -426,7 +586,7 @@ class Studio:
             "redone": redone,
             "locks": list(locks),
             "log_likelihood": first.get("log_likelihood"),
-            "notice": None,
+            "notice": notice,
             "onset": _rounded(curves["onset"]),
             "beats": _rounded(curves["beats"]),
             "bars": _rounded(bars[(bars >= 0) & (bars < seconds)]),
@@ -435,6 +595,11 @@ class Studio:
         }
         self._takes[folder.name] = Take(folder.name, song.visitor, song.id, folder, wish, list(locks), take)
         return take
+
+    def _drop_take(self, identity: str) -> None:
+        take = self._takes.pop(identity, None)
+        if take is not None:
+            shutil.rmtree(take.folder, ignore_errors=True)
 
     def _excerpt_sound(self, song: Song, wish: Wish) -> Path:
         """The very samples that a dance was made to, as a file in the song's folder."""
@@ -463,6 +628,161 @@ class Studio:
             "meanSpeed": float(curves["speed"].mean()),
             "genres": {genre: _rounded(values) for genre, values in curves["genres"].items()},
         }
+
+    # --- saving and opening ------------------------------------------------------------------------------------------
+
+    def project(self, identity: str, visitor: str) -> dict[str, Any]:
+        """A take as JSON to be saved, without its song: what `read_project` reads.
+
+        Raises:
+            DemoError: the visitor has no such take, or its song is not there any more.
+        """
+        take = self.take(identity, visitor)
+        song, wish = self.song(take.song, visitor), take.wish
+        dances = []
+        for dancer in range(len(take.shown["dances"])):
+            motion = take.motion(dancer)
+            codes = motion.metadata["codes"]
+            decoded, _ = self._decoded(codes, len(motion), self._excerpt(song, wish.start, wish.seconds))
+            same = np.array_equal(decoded[0], motion.poses) and np.array_equal(decoded[1], motion.translation)
+            dances.append(
+                {
+                    "genre": motion.genre,
+                    "codes": codes,
+                    # what was danced anew is joined to the rest, which the codes do not say
+                    "motion": None if same else write_motion(motion.poses, motion.translation),
+                    "redone": motion.metadata.get("redone", []),
+                }
+            )
+        return {
+            "megadance_project": PROJECT_VERSION,
+            "model": self.fingerprint(),
+            "song": {"name": song.name, "seconds": song.seconds, "sha256": song.sha256},
+            "start": wish.start,
+            "seconds": take.shown["seconds"],
+            "frames": len(motion),
+            "plan": take.shown["plan"],
+            "changes": wish.changes,
+            "seed": wish.seed,
+            "temperature": wish.temperature,
+            "mode": wish.mode,
+            "attributes": wish.attributes,
+            "prompt": wish.prompt,
+            "loop": wish.loop,
+            "locks": take.locks,
+            **dances[0],
+            "beside": wish.beside,
+            "beside_dance": dances[1] if len(dances) > 1 else None,
+        }
+
+    def read_project(self, given: Any, song: Song) -> Project:
+        """A saved project of this model and this song, from JSON.
+
+        Raises:
+            DemoError: it is none.
+        """
+        tokenizer = self.pipe.tokenizer.config
+        sizes = {"fps": MOTION_FPS, "frames_per_code": FRAMES_PER_CODE, "codebook_size": tokenizer.codebook_size}
+        names = (self.pipe.genres, self.attributes)
+        project = read_project(given, *names, self.limits, model=self.fingerprint(), **sizes)
+        if project.sha256 != song.sha256:
+            raise DemoError(f"This dance was saved to the song {project.name!r}: give that file, and open it again.")
+        if project.wish.start + project.wish.seconds > song.seconds + 1:
+            raise DemoError(DAMAGED)
+        return project
+
+    def open(self, song: Song, project: Project, report: Report) -> dict[str, Any]:
+        """The take of a project, from its codes.
+
+        Raises:
+            DemoError, AudioError: in words for visitors.
+        """
+        self._check_room()
+        wish, seconds = project.wish, project.wish.seconds
+        report.course([("listening", seconds), *[("dressing", seconds)] * len(project.dancers)])
+        report.begin("Opening the dance")
+        inputs = self._excerpt(song, wish.start, wish.seconds)
+        if len(inputs["input_features"]) != project.frames:
+            raise DemoError(DAMAGED)
+        motions = []
+        for index, dancer in enumerate(project.dancers):
+            arrays, notes = self._decoded(dancer.codes, project.frames, inputs)
+            notes |= {"genre": dancer.genre, "model": Path(self.pipe.model.name_or_path).name, "song": song.name}
+            notes |= {"start": wish.start, "seed": wish.seed, "mode": wish.mode or "paper", "codes": dancer.codes}
+            if dancer.redone:
+                notes["redone"] = dancer.redone
+            if index == 0 and wish.plan and (len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str)):
+                notes["plan"] = [list(entry) for entry in wish.plan]
+            motions.append(Motion(*(dancer.motion or arrays), MOTION_FPS, dancer.genre, notes))
+        return self._keep_take(song, wish, motions, inputs, report, locks=project.locks)
+
+    def _decoded(
+        self, codes: Mapping[str, list[int]], frames: int, inputs: Mapping[str, Any]
+    ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
+        """The poses and the path of codes, as the pipeline makes them, and what the clean-up says."""
+        streams = tuple(torch.tensor([codes[part]]) for part in BODY_PARTS)
+        ends = {"begins": bool(inputs["begins"]), "ends": bool(inputs["ends"])}
+        (dance,) = self.pipe.processor.post_process_motion(streams, self.pipe.tokenizer, frames, **ends)
+        return (dance["poses"], dance["translation"]), dance["metadata"]
+
+    def fingerprint(self) -> str:
+        """A digest of the model: codes mean something to the model that made them only."""
+        with self._hashing:
+            if self._fingerprint is None:
+                digest = hashlib.sha256()
+                for part in (self.pipe.tokenizer, self.pipe.model):
+                    for name, weights in part.state_dict().items():
+                        digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
+                        digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+                self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def export(self, visitor: str, take_id: str, video: bool, report: Report) -> str:
+        """Everything of a take as one zip; its address. Each dance has a folder as `save_bundle` makes it, and more.
+
+        Raises:
+            DemoError: in words for visitors.
+        """
+        take = self.take(take_id, visitor)
+        self._check_room()
+        seconds, dances = take.shown["seconds"], take.shown["dances"]
+        videos = [take.folder / f"{number}.mp4" for number in range(1, len(dances) + 1)] if video else []
+        missing = [path for path in videos if not path.is_file()]
+        report.course([*[("drawing", seconds)] * len(missing), *[("packing", seconds)] * len(dances)])
+        for path in missing:
+            report.begin("Drawing the video")
+            render_video(
+                Motion.load(path.with_suffix(".npz")),
+                path,
+                music=take.folder / "song.wav",
+                body=self.body,
+                progress=lambda done, total: report.at(done / total),
+            )
+        project = json.dumps(self.project(take_id, visitor), indent=1)
+        name = f"{_plain(Path(take.shown['name']).stem)}-{_plain(dances[0]['genre'])}-{take.wish.seed}"
+        target = take.folder / ("megadance-video.zip" if video else "megadance.zip")
+        with scratch(take.folder) as home:
+            written = home / target.name
+            with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as file:
+                file.writestr(f"{name}/README.txt", _README.format(name=take.shown["name"], start=take.wish.start))
+                file.writestr(f"{name}/project.json", project)
+                for number, dance in enumerate(dances, 1):
+                    report.begin("Packing")
+                    inner = name if len(dances) == 1 else f"{name}/{number}-{_plain(dance['genre'])}"
+                    motion = take.motion(number - 1)
+                    folder = save_bundle(motion, home / str(number), take.folder / "song.wav", body=self.body)
+                    save_bvh(motion, folder / "dance_mixamo.bvh", bones="mixamo")
+                    motion.save(folder / "dance.vrma")
+                    shutil.copyfile(take.folder / f"{number}.npz", folder / "dance.npz")
+                    if video:
+                        shutil.copyfile(take.folder / f"{number}.mp4", folder / "dance.mp4")
+                    report.at(0.6)
+                    for path in sorted(folder.iterdir()):
+                        packed = path.suffix in (".mp4", ".npz")
+                        file.write(path, f"{inner}/{path.name}", zipfile.ZIP_STORED if packed else None)
+            report.check()
+            os.replace(written, target)
+        return f"dances/{take.id}/{target.name}"
 
     # --- what is kept, and for how long --------------------------------------------------------------------------------
 
@@ -567,6 +887,20 @@ class _Preview:
 def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
     """Options for the pipeline; none that is not asked for, which a model may not know."""
     return ({"attributes": dict(attributes)} if attributes else {}) | ({"prompt": prompt} if prompt else {})
+
+
+def _seed(seed: int | None) -> int:
+    """A seed, drawn where there is none."""
+    return int.from_bytes(os.urandom(4), "little") if seed is None else seed
+
+
+def _plain(name: str) -> str:
+    """A name for a file: letters, digits, hyphens."""
+    return re.sub(r"[^\w-]+", "_", name).strip("_")[:60] or "song"
+
+
+def _passage_words(part: str) -> str:
+    return "the passage" if part == "all" else f"the {part} body of the passage"
 
 
 def _names(plan: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -112,7 +112,7 @@ def render_video(
     fps: float = 30.0,
     title: str | Literal[False] | None = None,
     body: str = "mannequin",
-    progress: bool = True,
+    progress: bool | Callable[[int, int], None] = True,
 ) -> Path:
     """A video of a dance with its song: H.264 (yuv420p) and AAC in an .mp4 that plays while it is still being loaded.
 
@@ -126,7 +126,7 @@ def render_video(
         fps: frames per second, 1 to 240.
         title: caption at the lower left; None shows the genre, False nothing.
         body: "mannequin" or "smooth" (a human figure in a bodysuit; see `megadance_hf.motion.bodies`).
-        progress: show a progress bar.
+        progress: show a progress bar; or a function called with (frames done, frames in all), which may raise to stop.
 
     Returns:
         The path. The file appears whole or not at all.
@@ -144,7 +144,7 @@ def render_video(
     stage = make_stage(motion, size, fps, title, body, even=True)
     rate = Fraction(fps).limit_denominator(1001)
     sound, sound_rate = (None, 0) if music is None else cut_music(music, music_start, len(stage) / rate, _AAC_RATES)
-    progress_shown = progress_bar(total=len(stage), desc="video", unit="frame", disable=not progress)
+    progress_shown = progress_bar(total=len(stage), desc="video", unit="frame", disable=progress is not True)
 
     with (
         progress_shown,
@@ -169,6 +169,8 @@ def render_video(
                     container.mux(audio.encode(frame))
                     sent += block.shape[1]
             progress_shown.update(len(packets))
+            if callable(progress):
+                progress(first + len(packets), len(stage))
         if sound is not None:
             container.mux(audio.encode(None))
     return path
