@@ -6,24 +6,22 @@ import { mainGenre } from "./plan.js";
 const MOST_BUTTONS = 8; // more genres are a list
 const MIDDLE = 50; // of a slider: as it comes
 
-// Of each attribute: its name, and what little and much of it are.
+// Of each attribute: its name, and what it is called from very little to very much.
 const ATTRIBUTES = {
-  energy: ["Energy", "calm", "strong"],
-  speed: ["Speed", "slow", "fast"],
-  travel: ["Travel", "on the spot", "across the floor"],
-  turns: ["Turns", "few", "many"],
-  arm_height: ["Arms", "low", "high"],
-  bounce: ["Bounce", "smooth", "bouncy"],
-  expansion: ["Reach", "close", "wide"],
+  energy: ["Energy", "very calm", "calm", "strong", "very strong"],
+  speed: ["Speed", "very slow", "slow", "fast", "very fast"],
+  travel: ["Travel", "on the spot", "stays close", "travels", "travels far"],
+  turns: ["Turns", "hardly any", "few", "many", "very many"],
+  arm_height: ["Arms", "very low", "low", "high", "very high"],
+  bounce: ["Bounce", "very smooth", "smooth", "bouncy", "very bouncy"],
+  expansion: ["Reach", "very close", "close", "wide", "very wide"],
 };
-const wording = (name) => ATTRIBUTES[name] ?? [capital(name.replaceAll("_", " ")), "little", "much"];
+const wording = (name) => ATTRIBUTES[name] ?? [capital(name.replaceAll("_", " ")), "very little", "little", "much", "very much"];
 
 /** An attribute from 0 to 1 in words. */
 export function inWords(name, value) {
-  const [, little, much] = wording(name);
   if (value === null || value === undefined) return "as it comes";
-  const far = Math.abs(value - 0.5);
-  return `${far < 0.15 ? "a little " : far > 0.35 ? "very " : ""}${value < 0.5 ? little : much}`;
+  return wording(name)[value < 0.25 ? 1 : value < 0.5 ? 2 : value <= 0.75 ? 3 : 4];
 }
 
 const range = (value) => (value < 0.75 ? "plays safe" : value > 1.05 ? "takes risks" : "as it comes");
@@ -47,7 +45,7 @@ export class Panel {
   }
 
   /** After the server has said what it can. */
-  offer({ genres, attributes }) {
+  offer({ genres, attributes, reads_words: reads }) {
     this.genres = genres;
     const box = find("genres");
     if (genres.length <= MOST_BUTTONS) {
@@ -61,15 +59,16 @@ export class Panel {
       box.removeAttribute("role");
       box.append(select);
     }
-    find("beside").append(new Option("only one dances", ""), ...genres.map((genre) => new Option(capital(genre), genre)));
-    find("mixed").append(new Option("nothing else", ""), ...genres.map((genre) => new Option(capital(genre), genre)));
+    find("beside").append(new Option("none", ""), ...genres.map((genre) => new Option(capital(genre), genre)));
+    find("mixed").append(new Option("nothing", ""), ...genres.map((genre) => new Option(capital(genre), genre)));
     find("style-part").hidden = !attributes.length;
+    find("words-part").hidden = !reads;
     find("attributes").append(...attributes.map((name) => this.slider(name)));
     this.renderDaring();
   }
 
   slider(name) {
-    const [title, little, much] = wording(name);
+    const [title] = wording(name);
     const input = make("input", { type: "range", min: 0, max: 100, step: 5, value: MIDDLE, aria: { label: title }, data: { attribute: name } });
     const output = make("output", {});
     const reset = make("button", { type: "button", className: "quiet icon", title: "As it comes", aria: { label: `${title}: as it comes` } }, icon("close"));
@@ -91,10 +90,7 @@ export class Panel {
       render();
       input.focus();
     };
-    const box = make("div", { className: "attribute" },
-      make("span", { className: "ends" }, make("strong", { textContent: title }), output),
-      make("span", { className: "row" }, input, reset),
-      make("span", { className: "ends small", aria: { hidden: "true" } }, make("span", { textContent: little }), make("span", { textContent: much })));
+    const box = make("div", { className: "attribute" }, make("span", { textContent: title }), input, output, reset);
     box.render = render;
     render();
     return box;

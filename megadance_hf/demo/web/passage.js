@@ -14,10 +14,10 @@ export class Passage {
       return make("label", { className: "chip" }, input, make("span", { textContent: { all: "Whole body", upper: "Upper", lower: "Lower" }[part] }));
     };
     this.parts = make("div", { className: "chips", aria: { role: "radiogroup", label: "Part of the body" } }, ...Object.keys(PARTS).map(choice));
-    this.anew = make("button", { type: "button", className: "main", onclick: () => actions.anew(this.model.selection) }, icon("again"), "Dance it anew");
+    this.anew = make("button", { type: "button", className: "main", onclick: () => actions.anew(this.model.selection) }, icon("again"), "Dance anew");
     this.lock = make("button", { type: "button" }, icon("lock"), make("span"));
     this.lock.onclick = () => (this.locked() ? actions.unlock : actions.lock)(this.model.selection);
-    this.close = make("button", { type: "button", className: "quiet", textContent: "Deselect", onclick: () => actions.select(null) });
+    this.close = make("button", { type: "button", className: "quiet icon", title: "Deselect", aria: { label: "Deselect" }, onclick: () => { actions.select(null); find("select").focus(); } }, icon("close"));
     this.box.append(this.text, this.parts, this.anew, this.lock, this.close);
   }
 
@@ -29,13 +29,10 @@ export class Passage {
   render(model) {
     this.model = model;
     const { selection, locks, take, busy } = model;
-    for (const element of [this.parts, this.anew, this.lock, this.close]) element.hidden = !selection;
-    if (!selection) {
-      this.text.textContent = take?.dances.length > 1
-        ? "Passages can be worked on when only one dances."
-        : "Drag over the beats to select a passage: dance it anew, or lock it so that it stays as it is.";
-      return;
-    }
+    this.box.hidden = !selection;
+    find("adding").hidden = Boolean(selection);
+    find("advice").textContent = take ? "or drag over the beats, to dance it anew or to lock it" : "";
+    if (!selection) return;
     const blocked = locks.some((range) => overlap(range, selection));
     this.text.textContent = `${clock(selection.start, true)} to ${clock(selection.end, true)}`;
     for (const input of this.parts.querySelectorAll("input")) input.checked = input.value === selection.part;

@@ -6,7 +6,7 @@ export class SongChooser {
   /** `arrive(name, blob)` gets the song, `fail(text)` what went wrong, in a sentence. */
   constructor(view, arrive, fail) {
     Object.assign(this, { arrive, fail });
-    this.title = make("h2", { textContent: "Choose a song, and somebody dances to it" });
+    this.title = make("h2", { textContent: "Choose a song to dance to" });
     this.text = make("p");
     this.record = make("button", { type: "button", textContent: "Record", onclick: () => this.toggle() });
     this.choose = make("button", { type: "button", className: "main", textContent: "Choose a song", onclick: () => find("song-file").click() });

@@ -26,11 +26,12 @@ let draft = null; // the state while a handle is being moved
 let selection = null, active = 0;
 let job = null;
 let waiting = null; // a saved dance whose song is still to be chosen
-let shown = ""; // what the stage shows, so that it is not loaded twice
+let shown = null; // id of the take that the stage shows, "" for only the song, null for something else
+let piece = null; // of which song it plays which piece
 
 const stage = new Stage(find("stage"));
 window.megadanceStage = stage;
-find("work").append(make("details", { id: "plots", hidden: true, className: "megadance-stage" }, make("summary", { textContent: "How it moves" }), stage.curves));
+find("timeline").append(make("details", { id: "plots", hidden: true, className: "megadance-stage" }, make("summary", { textContent: "How it moves" }), stage.curves));
 
 const state = () => draft ?? history.state;
 
@@ -111,10 +112,10 @@ function renderChange() {
 async function showState() {
   const { take, start, seconds } = state();
   if (compare.takes || job?.previewed) return;
-  const wanted = `${song.song} ${take?.id} ${start} ${seconds}`;
-  if (wanted === shown) return;
-  const keep = shown.startsWith(song.song) && shown.endsWith(` ${start} ${seconds}`);
-  shown = wanted;
+  const wanted = `${song.song} ${start} ${seconds}`;
+  const keep = wanted === piece;
+  if (keep && shown === (take?.id ?? "")) return;
+  [shown, piece] = [take?.id ?? "", wanted];
   const dances = (take?.dances ?? []).map((dance) => (take.dances.length > 1 ? dance : { ...dance, labels: labels(take.plan) }));
   await stage.show({ song: song.sound, offset: start, seconds, beats: take?.beats ?? [], dances }, { keep });
   if (!take) stage.tell("");
@@ -139,6 +140,7 @@ async function run(request, onPreview = null) {
   own.soFar = 0;
   progress.show({});
   render();
+  stage.comeIntoView();
   try {
     return await own.run((now) => {
       if (job !== own) return;
@@ -153,7 +155,6 @@ async function run(request, onPreview = null) {
     if (job === own) {
       job = null;
       progress.hide();
-      if (own.previewed) shown = `${shown} preview`; // the stage shows what no longer counts
     }
   }
 }
@@ -168,12 +169,12 @@ async function preview(own, { glb, seconds, version, heading = 0 }) {
   if (own.loading || own.previewed === version) return;
   own.loading = true;
   own.soFar = seconds;
-  const first = !own.previewed;
   own.previewed = version;
+  shown = null;
   const { start, seconds: total } = state();
   await stage.show(
     { song: song.sound, offset: start, seconds: total, beats: [], dances: [{ genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) }] },
-    { keep: !first },
+    { keep: true },
   );
   own.loading = false;
   if (job === own) render();
@@ -204,7 +205,7 @@ async function dance() {
   const done = await run(wanted, preview);
   if (done?.takes.length) {
     const [take] = done.takes;
-    commit(before ? "another dance" : "the first dance", { take, redone: wanted.keep ? history.state.redone : [] });
+    commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, redone: wanted.keep ? history.state.redone : [] });
     tell(take.notice ?? "", "notice");
     announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}, number ${take.seed}.`);
   } else render();
@@ -218,7 +219,7 @@ async function danceAnew(range) {
   const { start, seconds } = state();
   compare.request = range;
   const showing = compare.show(done.takes, range, (dances) => {
-    shown = `${shown} compared`;
+    shown = null;
     return stage.show({ song: song.sound, offset: start, seconds, beats: take.beats ?? [], dances }, { keep: true });
   });
   render();
@@ -232,7 +233,6 @@ function keep(take) {
   if (!take) return render();
   const range = take.redone ?? asked;
   const redone = withRange(history.state.redone, { start: range.start, end: range.end, part: range.part });
-  shown = `${song.song} ${history.state.start} ${history.state.seconds}`; // the clock goes on
   commit(`dancing ${clock(range.start)} to ${clock(range.end)} anew`, { take, redone });
 }
 
@@ -278,7 +278,7 @@ function begin(arrived) {
   selection = null;
   active = 0;
   draft = null;
-  shown = "";
+  piece = null;
   history = new History({ ...EMPTY, seconds: Math.min(song.seconds, options.limits.song_seconds) });
   document.title = `${song.name} – megadance`;
   tell(song.notice ?? "", "notice");

@@ -189,9 +189,10 @@ export class Timeline {
       },
       (element, { key, index, genre, start: from, end }) => {
         if (key.startsWith("span")) {
-          const name = `${capital(label(genre))}, ${clock(from)} to ${clock(end)}${pending ? ", not danced yet" : ""}`;
-          setRange(element, { start: from, end, total: seconds, name, pressed: several && index === active, content: capital(label(genre)) });
-          element.style.setProperty("--colour", genreColour(Math.max(genres.indexOf(mainGenre(genre)), 0), "28%"));
+          const text = genre === null ? "Choose a dance" : capital(label(genre));
+          const name = `${text}, ${clock(from)} to ${clock(end)}${pending ? ", not danced yet" : ""}`;
+          setRange(element, { start: from, end, total: seconds, name, pressed: several && index === active, content: text });
+          element.style.setProperty("--colour", genre === null ? "var(--lock)" : genreColour(Math.max(genres.indexOf(mainGenre(genre)), 0), "28%"));
           return;
         }
         const grid = bars.filter((bar) => bar > 0 && bar < seconds);

@@ -57,7 +57,7 @@ const minutes = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(se
 
 /** The colour of genre number `index`; as light as the style sheet's `--genre-lightness`, or as given. */
 export function genreColour(index, lightness = "var(--genre-lightness, 33%)") {
-  return `hsl(${HUES[index] ?? Math.round((index * 137.5) % 360)} 65% ${lightness})`;
+  return `hsl(${HUES[index] ?? Math.round((index * 137.5) % 360)} 52% ${lightness})`;
 }
 
 /** A picture for a texture, drawn by `draw(context, size)`. */
@@ -224,8 +224,9 @@ export class Stage {
     const rim = new Mesh(new PlaneGeometry(FLOOR.width, FLOOR.width), this.hazeMaterial);
     rim.rotation.x = -Math.PI / 2;
     rim.position.y = 0.002;
-    this.scene.add(new HemisphereLight("#eef3fa", "#6f7683", 1.25), lamp, behind, rim);
     this.floorMaterial = new MeshBasicMaterial();
+    this.floor = this.makeFloor(); // while nobody dances
+    this.scene.add(new HemisphereLight("#eef3fa", "#6f7683", 1.25), lamp, behind, rim, this.floor);
     this.shadowMaterial = new MeshBasicMaterial({ map: shade(), transparent: true, depthWrite: false });
     this.camera = new PerspectiveCamera(FIELD_OF_VIEW, 1, 0.1, 60);
     this.orbit = new OrbitControls(this.camera, this.canvas);
@@ -240,6 +241,12 @@ export class Stage {
     this.recolour();
     this.resize();
     this.lookFromFront();
+  }
+
+  makeFloor() {
+    const floor = new Mesh(new PlaneGeometry(60, 60), this.floorMaterial);
+    floor.rotation.x = -Math.PI / 2;
+    return floor;
   }
 
   /** Take the colours of the scene from the style sheet. */
@@ -350,12 +357,9 @@ export class Stage {
     }
     if (number !== this.showing) return;
     this.clear();
-    this.dancers = loaded.map((gltf, index) => {
-      const floor = new Mesh(new PlaneGeometry(60, 60), this.floorMaterial);
-      floor.rotation.x = -Math.PI / 2;
-      return new Dancer(gltf, show.dances[index], floor, this.shadowMaterial);
-    });
+    this.dancers = loaded.map((gltf, index) => new Dancer(gltf, show.dances[index], this.makeFloor(), this.shadowMaterial));
     for (const dancer of this.dancers) this.scene.add(dancer.room);
+    if (this.floor) this.floor.visible = !this.dancers.length;
     this.solo = this.solo < this.dancers.length ? this.solo : null;
     this.shown = show;
     this.controls.inert = false;
@@ -570,8 +574,8 @@ export class Stage {
         ticks: show.beats,
         lines: show.dances.map((dance) => ({
           values: dance.speed.map((value) => value / fastest),
-          colour: colour(dance.genre),
-          name: `${dance.caption ?? dance.genre} (${dance.meanSpeed.toFixed(2)} m/s on average)`,
+          colour: show.dances.length > 1 ? colour(dance.genre) : "currentColor",
+          name: `${show.dances.length > 1 ? `${dance.genre}, ` : ""}${dance.meanSpeed.toFixed(2)} m/s on average`,
         })),
       }),
     );
@@ -581,7 +585,7 @@ export class Stage {
       if (likeliest.length < 2) continue;
       panels.push(
         panel(show, {
-          title: `What the model takes the steps of ${dance.caption ?? `the ${dance.genre}`} for`,
+          title: `Which dance the model takes the steps for${show.dances.length > 1 ? `: the ${dance.genre}` : ""}`,
           lines: likeliest.map(([genre, values]) => ({
             values,
             colour: colour(genre),
