@@ -45,7 +45,7 @@ export function icon(name) {
 
 /** 75.26 -> "1:15", or "1:15.3" with tenths. */
 export function clock(seconds, tenths = false) {
-  const rounded = tenths ? Math.round(seconds * 10) / 10 : Math.floor(seconds + 1e-6);
+  const rounded = tenths ? Math.round(seconds * 10) / 10 : Math.round(seconds);
   const rest = (rounded % 60).toFixed(tenths ? 1 : 0).padStart(tenths ? 4 : 2, "0");
   return `${Math.floor(rounded / 60)}:${rest}`;
 }

@@ -34,7 +34,7 @@ export class Passage {
     find("advice").textContent = take ? "or drag over the beats, to dance it anew or to lock it" : "";
     if (!selection) return;
     const blocked = locks.some((range) => overlap(range, selection));
-    this.text.textContent = `${clock(selection.start, true)} to ${clock(selection.end, true)}`;
+    this.text.textContent = `${clock(selection.start, true)} to ${clock(selection.end, true)}${blocked && !this.locked() ? ", partly locked" : ""}`;
     for (const input of this.parts.querySelectorAll("input")) input.checked = input.value === selection.part;
     const possible = take && take.dances.length === 1 && !busy;
     this.anew.disabled = !possible || blocked;

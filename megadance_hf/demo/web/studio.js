@@ -144,7 +144,7 @@ async function run(request, onPreview = null) {
   try {
     return await own.run((now) => {
       if (job !== own) return;
-      progress.show(now);
+      progress.show(onPreview ? now : { ...now, preview: null });
       if (now.preview && onPreview && now.state === "working") onPreview(own, now.preview);
     });
   } catch (error) {

@@ -581,7 +581,7 @@ export class Stage {
     );
     for (const dance of show.dances) {
       const share = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-      const likeliest = Object.entries(dance.genres ?? {}).sort((one, other) => share(other[1]) - share(one[1])).slice(0, MOST_GENRES);
+      const likeliest = Object.entries(dance.genres ?? {}).sort((one, other) => share(other[1]) - share(one[1])).slice(0, MOST_GENRES).filter(([, values], rank) => rank < 2 || share(values) > 0.005);
       if (likeliest.length < 2) continue;
       panels.push(
         panel(show, {
