@@ -150,7 +150,9 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
         take = request.path_params["take"]
         if not _NAME.fullmatch(take):
             raise DemoError(GONE, 404)
-        return file_of(studio.dances_folder / take, request.path_params["name"])
+        name = request.path_params["name"]
+        more = {"filename": f"{studio.download_name(take)}.zip"} if name.endswith(".zip") else {}
+        return file_of(studio.dances_folder / take, name, **more)
 
     # --- what the page asks for --------------------------------------------------------------------------------------
 
