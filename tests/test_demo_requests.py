@@ -160,6 +160,6 @@ def test_a_motion_as_text(frames, seed):
     np.testing.assert_array_equal(read[0], poses)
     np.testing.assert_array_equal(read[1], path)
     path[-1, -1] = np.nan
-    for given, count in ((write_motion(poses, path), frames), (write_motion(poses, path), frames + 1), (3, frames)):
+    for text, count in ((write_motion(poses, path), frames), (write_motion(poses, path), frames + 1), (3, frames)):
         with pytest.raises(DemoError, match="damaged"):
-            _read_motion(given, count)
+            _read_motion(text, count)
