@@ -197,7 +197,7 @@ class Jobs:
     """The queue and its worker, one thread: several dances at a time would only slow each other down.
 
     Args:
-        waiting: jobs in the queue; one more is refused.
+        waiting: jobs in the queue behind the one that is worked on; one more is refused.
         speeds: seconds that each step takes per second of dance, a guess to begin with.
     """
 
@@ -218,12 +218,13 @@ class Jobs:
             DemoError: too many are waiting.
         """
         with self._changed:
-            for other in [*self._queue, *filter(None, [self._working])]:
+            self._tidy()
+            alive = [job for job in (self._working, *self._queue) if job is not None and job.state not in ENDED]
+            if self._closed or sum(job.visitor != visitor for job in alive) > self.waiting:
+                raise DemoError(BUSY, 503)
+            for other in alive:
                 if other.visitor == visitor:
                     self._cancel(other)
-            self._tidy()
-            if self._closed or len(self._queue) >= self.waiting:
-                raise DemoError(BUSY, 503)
             job = Job(visitor, kind, work, self.speeds)
             self._jobs[job.id] = job
             self._queue.append(job)

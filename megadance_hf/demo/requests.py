@@ -404,10 +404,11 @@ def read_project(
     for one in [given, *([beside] if beside is not None else [])]:
         if not isinstance(one, dict):
             raise DemoError(DAMAGED)
-        redone = [
-            vars(read_range(passage, wish.seconds + 1))
-            for passage in _list(one.get("redone") or [], "What was danced anew", MOST_REDONE)
-        ]
+        redone = []
+        for passage in _list(one.get("redone") or [], "What was danced anew", MOST_REDONE):
+            redone.append(vars(read_range(passage, wish.seconds + 1)))
+            if passage.get("seed") is not None:
+                redone[-1] = {**redone[-1], "seed": _whole(passage["seed"], "The seed", 0, 2**64 - 1)}
         codes = _codes(one.get("codes"), count, codebook_size)
         dancers.append(Dancer(_genre(one.get("genre"), genres), codes, _read_motion(one.get("motion"), frames), redone))
     locks = [

@@ -88,11 +88,8 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
     async def read_body(request: Request, most: int, too_large: str, write: Callable[[bytes], Any]) -> None:
         """The body, as it comes; nothing beyond `most` bytes is read."""
         count = 0
-        try:
-            if int(request.headers.get("content-length", "0")) > most:
-                raise DemoError(too_large, 413)
-        except ValueError:
-            raise DemoError(MALFORMED) from None
+        if int(request.headers.get("content-length", "0")) > most:  # the server has checked that it is a number
+            raise DemoError(too_large, 413)
         async for chunk in request.stream():
             count += len(chunk)
             if count > most:
@@ -150,7 +147,9 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
         take = request.path_params["take"]
         if not _NAME.fullmatch(take):
             raise DemoError(GONE, 404)
-        return file_of(studio.dances_folder / take, request.path_params["name"])
+        name = request.path_params["name"]
+        more = {"filename": f"{studio.download_name(take)}.zip"} if name.endswith(".zip") else {}
+        return file_of(studio.dances_folder / take, name, **more)
 
     # --- what the page asks for --------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import io
 import itertools
 import json
 import math
@@ -245,14 +244,17 @@ class Studio:
         if rate > HIGHEST_RATE:
             waveform, rate = load_audio(file, sampling_rate=HIGHEST_RATE, mono=False, duration=longest, **whole)
         seconds = len(waveform) / rate
-        (file.parent / "sound.wav").write_bytes(_wav(waveform, rate))
-        del waveform
+        # wav: the very samples that are danced to (a browser's mp3 decoder may begin some milliseconds later), with jumps to any of them
+        # (in flac they sometimes fail in Chromium)
+        sound = waveform if waveform.shape[1] <= 2 else waveform.mean(1, keepdims=True)
+        soundfile.write(file.parent / "sound.wav", np.clip(sound, -1, 1), rate, subtype="PCM_16")
+        del waveform, sound
         features = self.pipe.processor.feature_extractor.listen(file, 0.0, longest, addresses=False)
         curves = song_curves(features)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         notice = None
         if lasts > longest + 1:
-            notice = f"The song lasts {lasts / 60:.0f} minutes; the first {longest / 60:g} of them are used."
+            notice = f"The song lasts {_clock(lasts)}; the first {_clock(longest)} of it are used."
         return Song(
             file.parent.name,
             visitor,
@@ -279,7 +281,7 @@ class Studio:
     def _hear(self, features: np.ndarray) -> dict[str, float] | None:
         if not self._hears():
             return None
-        heard = self.pipe.hear_genre({"input_features": features})  # type: ignore[attr-defined]
+        heard = self.pipe.hear_genre({"input_features": features})
         return {genre: round(float(share), 4) for genre, share in heard.items()}
 
     def song(self, identity: str, visitor: str) -> Song:
@@ -372,8 +374,9 @@ class Studio:
                 motions = [motion if index == wanted.dancer else other for index, other in enumerate(old)]
                 redone = {**motion.metadata["redone"][-1], "dancer": wanted.dancer}
                 wish = replace(parent.wish, attributes=wanted.attributes, prompt=wanted.prompt)
-                more = {"parent": parent, "locks": parent.locks, "redone": redone}
-                takes.append(self._keep_take(song, wish, motions, inputs, timed, **more))
+                takes.append(
+                    self._keep_take(song, wish, motions, inputs, timed, parent, locks=parent.locks, redone=redone)
+                )
         except BaseException:
             for take in takes:
                 self._drop_take(take["id"])
@@ -430,6 +433,8 @@ class Studio:
             wish = replace(wish, plan=parent.wish.plan)
         if wish.plan is None and wish.prompt is None:
             genre = next(iter(song.heard)) if song.heard else self.pipe.genres[0]
+            if not song.heard:
+                notice = f"This model cannot hear what the song is, so it dances {genre}: choose another dance if it is another."
             wish = replace(wish, plan=[(genre, 0.0)])
         if wish.plan is not None and len(wish.plan) > 1:
             bars = song.bars - wish.start
@@ -601,16 +606,16 @@ class Studio:
         if take is not None:
             shutil.rmtree(take.folder, ignore_errors=True)
 
-    def _excerpt_sound(self, song: Song, wish: Wish) -> Path:
-        """The very samples that a dance was made to, as a file in the song's folder."""
-        duration = min(wish.seconds, song.seconds - wish.start)
-        file = song.folder / f"{wish.start:.3f}-{duration:.3f}.wav"
-        if not file.is_file():
-            rate = soundfile.info(song.folder / "sound.wav").samplerate
-            waveform, rate = load_audio(
-                song.file, sampling_rate=rate, mono=False, start=wish.start, duration=duration, addresses=False
-            )
-            file.write_bytes(_wav(waveform, rate))
+    @staticmethod
+    def _excerpt_sound(song: Song, wish: Wish) -> Path:
+        """The samples of the page's sound that a dance is made to, as a file in the song's folder: takes of an excerpt share it."""
+        with soundfile.SoundFile(song.folder / "sound.wav") as sound:
+            first = round(wish.start * sound.samplerate)
+            count = min(round(wish.seconds * sound.samplerate), sound.frames - first)
+            file = song.folder / f"{first}-{count}.wav"
+            if not file.is_file():
+                sound.seek(first)
+                soundfile.write(file, sound.read(count, dtype="int16"), sound.samplerate, subtype="PCM_16")
         return file
 
     def _save(self, motion: Motion, folder: Path, name: str, inputs: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -737,6 +742,14 @@ class Studio:
                 self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
+    def download_name(self, take_id: str) -> str:
+        """What a take's files are called, without suffix: song, genres, seed."""
+        take = self._takes.get(take_id)
+        if take is None:
+            return "dance"
+        genres = [dance["genre"] for dance in take.shown["dances"]]
+        return "-".join(map(_plain, (Path(take.shown["name"]).stem, *genres, str(take.wish.seed))))
+
     def export(self, visitor: str, take_id: str, video: bool, report: Report) -> str:
         """Everything of a take as one zip; its address. Each dance has a folder as `save_bundle` makes it, and more.
 
@@ -759,7 +772,7 @@ class Studio:
                 progress=lambda done, total: report.at(done / total),
             )
         project = json.dumps(self.project(take_id, visitor), indent=1)
-        name = f"{_plain(Path(take.shown['name']).stem)}-{_plain(dances[0]['genre'])}-{take.wish.seed}"
+        name = self.download_name(take_id)
         target = take.folder / ("megadance-video.zip" if video else "megadance.zip")
         with scratch(take.folder) as home:
             written = home / target.name
@@ -796,8 +809,8 @@ class Studio:
                 break
             shutil.rmtree(path, ignore_errors=True)
             used -= size
-        for known in (self._songs, self._takes):
-            for identity in [identity for identity, one in list(known.items()) if not one.folder.is_dir()]:
+        for folders, known in ((self.songs_folder, self._songs), (self.dances_folder, self._takes)):
+            for identity in [identity for identity in list(known) if not (folders / identity).is_dir()]:
                 known.pop(identity, None)
 
     def is_full(self) -> bool:
@@ -894,6 +907,10 @@ def _seed(seed: int | None) -> int:
     return int.from_bytes(os.urandom(4), "little") if seed is None else seed
 
 
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
 def _plain(name: str) -> str:
     """A name for a file: letters, digits, hyphens."""
     return re.sub(r"[^\w-]+", "_", name).strip("_")[:60] or "song"
@@ -915,15 +932,6 @@ def _peaks(waveform: np.ndarray) -> list[float]:
     starts = np.linspace(0, len(loudest), min(PEAKS, len(loudest)), endpoint=False).astype(int)
     peaks = np.maximum.reduceat(loudest, starts)
     return np.round(peaks / max(float(peaks.max()), 1e-6), 3).tolist()
-
-
-def _wav(waveform: np.ndarray, rate: int) -> bytes:
-    """The very samples that the dance was made to: an mp3 decoder may begin some milliseconds later. Every browser plays wav and
-    can seek to any sample of it; in flac, seeking sometimes fails in Chromium."""
-    sound = waveform if waveform.shape[1] <= 2 else waveform.mean(1, keepdims=True)
-    file = io.BytesIO()
-    soundfile.write(file, np.clip(sound, -1, 1), rate, subtype="PCM_16", format="WAV")
-    return file.getvalue()
 
 
 def _rounded(values: np.ndarray) -> list[float]:
