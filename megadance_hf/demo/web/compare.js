@@ -20,8 +20,7 @@ export class Compare {
   async show(takes, request, showing) {
     this.takes = takes;
     const range = takes[0].redone ?? request;
-    const count = ["", "One other way", "Two other ways", "Three other ways"][takes.length];
-    this.text.textContent = `${count} to dance ${clock(range.start, true)} to ${clock(range.end, true)}${range.part === "all" ? "" : `, ${PARTS[range.part]}`}.`;
+    this.text.textContent = `${clock(range.start, true)} – ${clock(range.end, true)}${range.part === "all" ? "" : `, ${PARTS[range.part]}`}`;
     this.buttons.replaceChildren(
       ...takes.map((take, index) => make("button", {
         type: "button", className: "main", onclick: () => this.keep(take),

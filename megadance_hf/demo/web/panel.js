@@ -121,7 +121,7 @@ export class Panel {
     this.model = model;
     const { song, plan, active, take, pending, busy } = model;
     find("song-name").textContent = song.name;
-    find("song-facts").textContent = [clock(song.seconds), song.tempo && `${Math.round(song.tempo)} beats a minute`].filter(Boolean).join(", ");
+    find("song-facts").textContent = [clock(song.seconds), song.tempo && `${Math.round(song.tempo)} bpm`].filter(Boolean).join(", ");
     const [genre, from] = plan[active] ?? plan[0];
     const end = plan[active + 1]?.[1] ?? model.seconds;
     find("dance-title").textContent = plan.length > 1 ? `Dance from ${clock(from)} to ${clock(end)}` : "Dance";

@@ -11,7 +11,7 @@ export class Passage {
     const choice = (part) => {
       const input = make("input", { type: "radio", name: "part", value: part });
       input.onchange = () => actions.select({ ...this.model.selection, part });
-      return make("label", { className: "chip" }, input, make("span", { textContent: { all: "Whole body", upper: "Upper", lower: "Lower" }[part] }));
+      return make("label", { className: "chip" }, input, make("span", { textContent: { all: "All", upper: "Upper", lower: "Lower" }[part] }));
     };
     this.parts = make("div", { className: "chips", aria: { role: "radiogroup", label: "Part of the body" } }, ...Object.keys(PARTS).map(choice));
     this.anew = make("button", { type: "button", className: "main", onclick: () => actions.anew(this.model.selection) }, icon("again"), "Dance anew");
@@ -34,7 +34,7 @@ export class Passage {
     find("advice").textContent = take ? "or drag over the beats, to dance it anew or to lock it" : "";
     if (!selection) return;
     const blocked = locks.some((range) => overlap(range, selection));
-    this.text.textContent = `${clock(selection.start, true)} to ${clock(selection.end, true)}${blocked && !this.locked() ? ", partly locked" : ""}`;
+    this.text.textContent = `${clock(selection.start, true)} – ${clock(selection.end, true)}${blocked && !this.locked() ? ", partly locked" : ""}`;
     for (const input of this.parts.querySelectorAll("input")) input.checked = input.value === selection.part;
     const possible = take && take.dances.length === 1 && !busy;
     this.anew.disabled = !possible || blocked;

@@ -224,7 +224,7 @@ async function danceAnew(range) {
   });
   render();
   await showing;
-  announce(compare.text.textContent);
+  announce(`${done.takes.length} other ways to dance the passage. Keep one of them, or leave it as it was.`);
 }
 
 function keep(take) {
