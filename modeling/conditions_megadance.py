@@ -50,9 +50,10 @@ class Passes(NamedTuple):
         return x if self.rows is None else x[self.rows]
 
     def select_music(self, music: torch.Tensor, without: torch.Tensor) -> torch.Tensor:
-        """Music of each pass, [passes, time, size], of that of each row and what stands for none, [size]."""
+        """Music of each pass, [passes, time, size], of that of each row and what stands for none, [size] or shaped like the music."""
         if self.rows is None or self.has_music is None:
             return music
+        without = without if without.dim() == 1 else without[self.rows]
         return torch.where(self.has_music[:, None, None], music[self.rows], without)
 
     def mix(self, scores: torch.Tensor) -> torch.Tensor:

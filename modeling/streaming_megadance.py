@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments_megadance import LENGTH_OPTIONS, check_generation, merge_generation, seed_number, whole_number
+from .attributes_megadance import check_attributes
 from .audio_megadance import AudioError, LiveMix
 from .backends_megadance import check_backend
 from .clean_up_megadance import CleanUpStream
@@ -262,6 +263,7 @@ class CodeStream:
         genre_id: see `model.genre_id`.
         seed: the same music and the same seed give the same codes.
         backend: as in `generate`.
+        attributes: [attributes], quantiles that the whole dance is asked for, NaN where nothing is; see `generate`.
         generation: fields of the generation configuration, as `generate` takes them.
 
     Raises:
@@ -271,9 +273,20 @@ class CodeStream:
         codes: [2, n], upper and lower, beginning with the start codes.
     """
 
-    def __init__(self, model: Any, genre_id: int, seed: int, backend: str = "auto", **generation: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        genre_id: int,
+        seed: int,
+        backend: str = "auto",
+        attributes: Tensor | None = None,
+        **generation: Any,
+    ) -> None:
         check_backend(backend)
         self.model = model
+        self._asked = (
+            None if attributes is None else check_attributes(attributes[None], 1, (1,), model.config.attributes)
+        )
         for name in _NOT_STREAMED & generation.keys():
             raise ValueError(f"{name} is no option of a stream: leave it out")
         own = model.generation_config
@@ -319,6 +332,7 @@ class CodeStream:
             cache=self._cache,
             logits_to_keep=1,
             rhythm=None if rhythm is None else passes.select_music(rhythm, torch.zeros_like(rhythm[0, 0])),
+            attributes=None if self._asked is None else passes.select(self._asked),
             output_code_scores=True,
             return_dict=True,
         )
@@ -475,7 +489,7 @@ class DanceStream:
         wait_codes: number of codes to wait for before frames are decoded; 0 or more.
         guess_codes: number of codes to foresee; 0 or more. Each costs a step of the generator.
         floor, clean: see `PoseStream`.
-        generation: fields of the generation configuration: temperature, top_k, ...
+        generation: fields of the generation configuration, temperature, top_k, ..., and what else `CodeStream` takes.
 
     Raises:
         AudioError: `sampling_rate` is not possible. ValueError: another argument is out of range.

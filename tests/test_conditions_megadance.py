@@ -22,13 +22,14 @@ ARRANGEMENTS = {
     },
     "sequential": {"code_head": "factorised", "levels": [3, 5], "level_decoding": "sequential", "rhythm_size": 8},
 }
+ASKED = ["energy", "turns", "arm_height"]
 MODELS = {name: tiny_model(**switches) for name, switches in ARRANGEMENTS.items()}
 STEPS = 13
 PLAN = torch.tensor([[0] * 3 + [2] * 6 + [1] * 4, [1] * 8 + [0] * 5])  # of two items
 
 
 @torch.no_grad()
-def slow_dance(model, features, weights, known, mask, mode, guidance=1.0, negative=None, by_genre=1.0):
+def slow_dance(model, features, weights, known, mask, mode, guidance=1.0, negative=None, by_genre=1.0, attributes=None):
     """The definition: codes [batch, 2, codes], the likeliest where none is known, and the scores they were chosen by.
 
     `weights` and `negative` are [batch, codes, genres]; the first codes are known.
@@ -49,6 +50,7 @@ def slow_dance(model, features, weights, known, mask, mode, guidance=1.0, negati
                 *window,
                 torch.tensor([genre]),
                 rhythm=beat,
+                attributes=None if attributes is None else attributes[item : item + 1, first : index + 1],
                 use_cache=False,
                 output_code_scores=True,
             )
@@ -142,6 +144,7 @@ def check_case(model, mode, options, **more):
         options.get("guidance_scale", 1.0),
         *negative,
         by_genre=options.get("genre_guidance_scale", 1.0),
+        attributes=options.get("attributes"),
     )
     result = model.generate(
         features, **options, known_codes=known, known_mask=mask, mode=mode, do_sample=False, output_scores=True, **more
@@ -162,6 +165,58 @@ def test_each_condition_is_its_slow_twin(case, mode):
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_each_arrangement_is_its_slow_twin(arrangement, mode):
     check_case(MODELS[arrangement], mode, CASES["all"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("arrangement", ["paper", "released_2025", "sequential"])
+@pytest.mark.parametrize("case", ["known", "all"])
+def test_attributes_of_each_code(case, arrangement, mode):
+    asked = torch.rand(2, STEPS, 3, generator=torch.Generator().manual_seed(3))
+    asked[0, 4:9, 1] = asked[1, :, 2] = torch.nan
+    model = tiny_model(**ARRANGEMENTS[arrangement], attributes=ASKED, music_to_codes=arrangement != "paper")
+    check_case(model, mode, {**CASES[case], "attributes": asked})
+
+
+def test_attributes_of_a_whole_dance_and_none():
+    model, inputs = (
+        tiny_model(attributes=ASKED),
+        {"input_features": song(STEPS), "genre_ids": MIXED, "do_sample": False},
+    )
+    asked = torch.tensor([[0.2, torch.nan, 0.9]]).expand(4, -1)
+    of_codes = model.generate(**inputs, attributes=asked[:, None].expand(-1, STEPS, -1), output_scores=True)
+    of_all = model.generate(**inputs, attributes=asked, output_scores=True)
+    assert torch.equal(scores_of(of_codes), scores_of(of_all))
+    plain = model.generate(**inputs, output_scores=True)
+    assert (scores_of(plain) - scores_of(of_all)).abs().max() > 0.1
+    nothing = model.generate(**inputs, attributes=torch.full((4, 3), torch.nan), output_scores=True)
+    assert torch.equal(scores_of(plain), scores_of(nothing))
+    scores = model.score(
+        **{name: inputs[name] for name in ("input_features", "genre_ids")},
+        **dict(zip(("upper_codes", "lower_codes"), both(of_all).unbind(1), strict=True)),
+        attributes=asked,
+    )
+    torch.testing.assert_close(scores[:, :, 1:], chosen_log_likelihood(of_all), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        (
+            torch.rand(4, 2),
+            r"attributes has shape \(4, 2\); input_features needs \(4, 3\) or \(4, 13, 3\), in the order energy, turns",
+        ),
+        (torch.rand(4, 12, 3), r"attributes has shape \(4, 12, 3\)"),
+        (torch.full((4, 3), 1.1), "attributes has numbers outside 0 to 1: give quantiles"),
+        (torch.full((4, 3), torch.inf), "attributes has numbers outside 0 to 1: give quantiles"),
+        (torch.ones(4, 3).long(), "attributes: give a floating point tensor of quantiles"),
+    ],
+)
+def test_bad_attributes(attributes, message):
+    inputs = {"input_features": song(STEPS), "genre_ids": MIXED}
+    with pytest.raises(ValueError, match=message):
+        tiny_model(attributes=ASKED).generate(**inputs, attributes=attributes)
+    with pytest.raises(ValueError, match="attributes: this model was trained without any; leave them out"):
+        MODEL.generate(**inputs, attributes=attributes)
 
 
 @pytest.mark.parametrize("mode", MODES)
