@@ -146,6 +146,7 @@ export class Panel {
       find("share").value = 100 * genre[other];
       find("share").setAttribute("aria-valuetext", `${sure(genre[other])} ${other}`);
     }
+    find("bars").parentElement.hidden = !song.bars.length;
     find("beside-label").hidden = plan.length > 1;
     find("beside").value = this.choices.beside ?? "";
     this.renderUnderstood(take);

@@ -58,7 +58,7 @@ function grid() {
   const inside = (times) => times.map((time) => time - start).filter((time) => time >= 0 && time <= seconds);
   const seconds_ = Array.from({ length: Math.floor(seconds) }, (_, index) => index);
   const beats = inside(song.beats).length > 1 ? inside(song.beats) : seconds_;
-  const bars = inside(song.bars).length > 1 ? inside(song.bars) : beats;
+  const bars = choices.bars && inside(song.bars).length > 1 ? inside(song.bars) : beats;
   const ends = (times) => [...new Set([0, ...times, seconds])];
   return { bars, beats: ends(beats) };
 }
@@ -185,7 +185,7 @@ function request() {
   const seed = choices.seed === "" ? null : Number(choices.seed);
   if (seed !== null && !Number.isSafeInteger(seed)) throw new api.Refused(`The number of a dance is a whole number; "${choices.seed}" is none.`);
   return {
-    kind: "dance", song: song.song, start, seconds, plan: own, changes: choices.bars ? "bar" : "code", seed,
+    kind: "dance", song: song.song, start, seconds, plan: own, changes: choices.bars && song.bars.length ? "bar" : "code", seed,
     attributes: choices.attributes, prompt: choices.words.trim() || null,
     keep: take && locks.length ? { take: take.id, ranges: locks } : null,
     ...(choices.beside && plan().length === 1 ? { beside: choices.beside } : {}),
