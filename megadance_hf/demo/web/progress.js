@@ -21,7 +21,7 @@ export class Progress {
     const text = waiting ? `${place === 1 ? "One dance comes" : `${place} dances come`} before yours` : capital(step || "getting ready");
     this.step.textContent = text;
     this.left.textContent = left === null ? "" : `${capital(about(left))} left`;
-    if (preview) this.left.textContent += `${left === null ? "" : " · "}${Math.floor(preview.seconds)} s are there: press Play`;
+    if (preview?.seconds >= 1) this.left.textContent += `${left === null ? "" : " · "}${Math.floor(preview.seconds)} s are there: press Play`;
     if (share === null || waiting) this.bar.removeAttribute("value");
     else this.bar.value = share;
     // not every number: a screen reader would never stop

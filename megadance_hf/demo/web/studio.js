@@ -127,7 +127,7 @@ function tell(text, kind = "error") {
   box.setAttribute("role", kind === "error" ? "alert" : "status");
   box.textContent = text ?? "";
   if (!song) chooser.text.textContent = text || chooser.text.textContent;
-  chooser.text.classList.toggle("error", Boolean(text) && !song);
+  chooser.text.classList.toggle("error", Boolean(text) && kind === "error");
 }
 
 // --- jobs --------------------------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ export class Timeline {
           const text = genre === null ? "Choose a dance" : capital(label(genre));
           const name = `${text}, ${clock(from)} to ${clock(end)}${pending ? ", not danced yet" : ""}`;
           setRange(element, { start: from, end, total: seconds, name, pressed: several && index === active, content: text });
-          element.style.setProperty("--colour", genre === null ? "var(--lock)" : genreColour(Math.max(genres.indexOf(mainGenre(genre)), 0), "28%"));
+          element.style.setProperty("--colour", genre === null ? "var(--lock)" : genreColour(Math.max(genres.indexOf(mainGenre(genre)), 0), "30%"));
           return;
         }
         const grid = bars.filter((bar) => bar > 0 && bar < seconds);
