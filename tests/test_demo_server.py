@@ -430,7 +430,7 @@ def test_changes_that_do_not_fit_fail_in_a_sentence(page, song):
 
 def test_a_bug_is_written_down_and_not_told(own_page, song, monkeypatch, caplog):
     def broken(*_):
-        raise RuntimeError("secret /home/me")
+        raise RuntimeError("secret reason")
 
     me = Visitor(own_page)
     monkeypatch.setattr(own_page.studio, "dance", broken)

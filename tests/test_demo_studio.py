@@ -131,7 +131,7 @@ def test_a_genre_that_is_heard_is_danced(studio, file, monkeypatch):
         assumed["plan"] == [["chacha", 0.0]]
         and "cannot hear what the song is, so it dances chacha" in assumed["notice"]
     )
-    monkeypatch.setattr(studio, "_hears", lambda: True)
+    monkeypatch.setattr(type(studio.pipe), "hears_genres", True, raising=False)
     monkeypatch.setattr(studio.pipe, "hear_genre", lambda _: {"rumba": 0.9, "waltz": 0.1}, raising=False)
     song = give(studio, file)
     take = dance(studio, song, plan=None)

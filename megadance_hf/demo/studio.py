@@ -30,17 +30,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import soundfile
 import torch
 
 from megadance_hf.export.bundle import save_bundle
 from megadance_hf.export.bvh import save_bvh
-from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
 from megadance_hf.modeling.plans_megadance import Plan, first_codes
-from megadance_hf.modeling.rhythm_megadance import find_downbeats
 from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.camera import follow_camera
@@ -50,12 +47,11 @@ from .curves import dance_curves, song_curves
 from .jobs import BUSY, GONE, DemoError
 from .limits import Limits
 from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
+from .songs import Song, hears, listen, rounded
 
 KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
 SAFE_SECONDS = 300.0  # kept at least so long, also when the disk is full
 NO_ROOM = "The server has no room for another song just now: come back in some minutes."
-PEAKS = 1000  # values of a song's waveform
-HIGHEST_RATE = 48000  # Hz of the sound that the page plays
 PREVIEW_SECONDS = 1.0  # of computing between two looks at the dance so far
 PREVIEW_COST = 0.1  # of the time at most goes into them
 # Seconds that a step takes per second of dance, before it has been measured.
@@ -78,47 +74,6 @@ class Report(Protocol):
     def begin(self, words: str) -> None: ...
     def at(self, share: float) -> None: ...
     def show(self, glb: str, seconds: float) -> None: ...
-
-
-@dataclass
-class Song:
-    """A song that a visitor has given.
-
-    Attributes:
-        file: as it was given; `sound` beside it is what the page plays.
-        seconds: its length, or what is used of it.
-        beats, bars: seconds of the song.
-        heard: probability of each genre, the likeliest first; None where the model cannot hear.
-    """
-
-    id: str
-    visitor: str
-    folder: Path
-    file: Path
-    name: str
-    seconds: float
-    sha256: str
-    peaks: list[float]
-    beats: np.ndarray
-    bars: np.ndarray
-    tempo: float | None
-    heard: dict[str, float] | None
-    notice: str | None
-
-    def shown(self) -> dict[str, Any]:
-        """As JSON for the page; addresses are relative to it."""
-        return {
-            "song": self.id,
-            "name": self.name,
-            "seconds": self.seconds,
-            "sound": f"songs/{self.id}.wav",
-            "peaks": self.peaks,
-            "beats": _rounded(self.beats),
-            "bars": _rounded(self.bars),
-            "tempo": self.tempo,
-            "heard": self.heard,
-            "notice": self.notice,
-        }
 
 
 @dataclass
@@ -170,7 +125,7 @@ class Studio:
         self._songs: dict[str, Song] = {}
         self._takes: dict[str, Take] = {}
         self._excerpts: dict[tuple[str, float, float], dict[str, Any]] = {}
-        self._listening = threading.Lock()
+        self._hearing, self._listening = threading.Lock(), threading.Lock()
         self._listeners = 0
         self._fingerprint: str | None = None
         self._hashing = threading.Lock()
@@ -181,7 +136,7 @@ class Studio:
         return {
             "genres": self.pipe.genres,
             "attributes": self.attributes,
-            "hears_genre": self._hears(),
+            "hears_genre": hears(self.pipe),
             "reads_words": self._takes_option("prompt"),
             "limits": {
                 "song_seconds": limits.song_seconds,
@@ -194,10 +149,6 @@ class Studio:
 
     def _takes_option(self, name: str) -> bool:
         return name in inspect.signature(type(self.pipe).__call__).parameters
-
-    def _hears(self) -> bool:
-        hears = getattr(self.pipe.model.config, "hears_genres", False)
-        return bool(hears) and hasattr(self.pipe, "hear_genre")
 
     # --- songs -------------------------------------------------------------------------------------------------------
 
@@ -227,7 +178,7 @@ class Studio:
             self._listeners += 1
             try:
                 with self._listening:  # one after the other: a song takes much memory for a moment
-                    song = self._listen(file, name, visitor)
+                    song = listen(self.pipe, file, name, visitor, self.limits.listening_seconds)
             finally:
                 self._listeners -= 1
         except BaseException:
@@ -235,54 +186,6 @@ class Studio:
             raise
         self._songs[song.id] = song
         return song
-
-    def _listen(self, file: Path, name: str, visitor: str) -> Song:
-        longest, whole = self.limits.listening_seconds, {"addresses": False, "start": 0.0}
-        lasts = self.pipe.processor.feature_extractor.seconds(file, addresses=False)
-        waveform, rate = load_audio(file, sampling_rate=None, mono=False, duration=longest, **whole)
-        peaks = _peaks(waveform)
-        if rate > HIGHEST_RATE:
-            waveform, rate = load_audio(file, sampling_rate=HIGHEST_RATE, mono=False, duration=longest, **whole)
-        seconds = len(waveform) / rate
-        # wav: the very samples that are danced to (a browser's mp3 decoder may begin some milliseconds later), with jumps to any of them
-        # (in flac they sometimes fail in Chromium)
-        sound = waveform if waveform.shape[1] <= 2 else waveform.mean(1, keepdims=True)
-        soundfile.write(file.parent / "sound.wav", np.clip(sound, -1, 1), rate, subtype="PCM_16")
-        del waveform, sound
-        features = self.pipe.processor.feature_extractor.listen(file, 0.0, longest, addresses=False)
-        curves = song_curves(features)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        notice = None
-        if lasts > longest + 1:
-            notice = f"The song lasts {_clock(lasts)}; the first {_clock(longest)} of it are used."
-        return Song(
-            file.parent.name,
-            visitor,
-            file.parent,
-            file,
-            name,
-            seconds,
-            digest,
-            peaks,
-            curves["beats"],
-            self._bars(features),
-            curves["tempo"],
-            self._hear(features),
-            notice,
-        )
-
-    def _bars(self, features: np.ndarray) -> np.ndarray:
-        """Seconds at which bars begin, as the model's rhythm encoder hears them; none without one."""
-        with torch.no_grad():
-            music = torch.from_numpy(np.ascontiguousarray(features))[None].to(self.pipe.model.device)
-            rhythm = self.pipe.model.base_model.encode_rhythm(music)
-        return np.array([]) if rhythm is None else np.array(find_downbeats(rhythm[0].cpu())) / MOTION_FPS
-
-    def _hear(self, features: np.ndarray) -> dict[str, float] | None:
-        if not self._hears():
-            return None
-        heard = self.pipe.hear_genre({"input_features": features})
-        return {genre: round(float(share), 4) for genre, share in heard.items()}
 
     def song(self, identity: str, visitor: str) -> Song:
         """A visitor's own song, which is kept from now on as long as a new one.
@@ -322,7 +225,8 @@ class Studio:
         dancers = 1 if wish.beside is None else 2
         passages = [] if parent is None else self._free_passages(parent, wish)
         own = [("dancing", end - start) for start, end, _ in passages] or [("dancing", seconds)]
-        others = [("dancing", seconds)] * (dancers - 1 if parent is None else 0)
+        stays = parent is not None and parent.wish.beside == wish.beside  # the second dancer
+        others = [] if stays else [("dancing", seconds)] * (dancers - 1)
         report.course([("listening", seconds), *own, *others, *[("dressing", seconds)] * dancers])
         report.begin("Listening to the song")
         inputs = self._excerpt(song, wish.start, wish.seconds)
@@ -333,10 +237,9 @@ class Studio:
         else:
             motions = [self._danced_around(parent, inputs, wish, passages, timed)]
         if wish.beside is not None:
-            if parent is not None and parent.wish.beside == wish.beside:
-                motions.append(parent.motion(1))
-            else:
-                motions.append(self._danced(inputs, wish, [(wish.beside, 0.0)], timed))
+            alone = replace(wish, attributes={}, prompt=None)
+            beside = [(wish.beside, 0.0)]
+            motions.append(parent.motion(1) if parent and stays else self._danced(inputs, alone, beside, timed))
         locks = [] if wish.keep is None else [vars(one) for one in wish.keep.ranges]
         return self._keep_take(song, wish, motions, inputs, timed, parent=parent, locks=locks, notice=notice)
 
@@ -450,13 +353,14 @@ class Studio:
     def _excerpt(self, song: Song, start: float, seconds: float) -> dict[str, Any]:
         """The excerpt as a song for the pipeline; the latest ones are remembered."""
         key = (song.id, start, seconds)
-        if key not in self._excerpts:
-            listen = self.pipe.processor.feature_extractor.listen_to_excerpt
-            inputs = listen(song.file, start, min(seconds, song.seconds - start), addresses=False)
-            while len(self._excerpts) >= _EXCERPTS:
-                del self._excerpts[next(iter(self._excerpts))]
-            self._excerpts[key] = {**inputs, "name": song.name}
-        return self._excerpts[key]
+        with self._hearing:
+            if key not in self._excerpts:
+                hear = self.pipe.processor.feature_extractor.listen_to_excerpt
+                inputs = hear(song.file, start, min(seconds, song.seconds - start), addresses=False)
+                while len(self._excerpts) >= _EXCERPTS:
+                    del self._excerpts[next(iter(self._excerpts))]
+                self._excerpts[key] = {**inputs, "name": song.name}
+            return self._excerpts[key]
 
     @staticmethod
     def _sampling(wish: Wish) -> dict[str, Any]:
@@ -556,7 +460,7 @@ class Studio:
         folder = self.dances_folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
         try:
-            sound = self._excerpt_sound(song, wish)
+            sound = song.excerpt(wish.start, wish.seconds)
             try:
                 os.link(sound, folder / "song.wav")
             except OSError:  # a file system without hard links
@@ -592,9 +496,9 @@ class Studio:
             "locks": list(locks),
             "log_likelihood": first.get("log_likelihood"),
             "notice": notice,
-            "onset": _rounded(curves["onset"]),
-            "beats": _rounded(curves["beats"]),
-            "bars": _rounded(bars[(bars >= 0) & (bars < seconds)]),
+            "onset": rounded(curves["onset"]),
+            "beats": rounded(curves["beats"]),
+            "bars": rounded(bars[(bars >= 0) & (bars < seconds)]),
             "tempo": curves["tempo"],
             "dances": shown,
         }
@@ -605,18 +509,6 @@ class Studio:
         take = self._takes.pop(identity, None)
         if take is not None:
             shutil.rmtree(take.folder, ignore_errors=True)
-
-    @staticmethod
-    def _excerpt_sound(song: Song, wish: Wish) -> Path:
-        """The samples of the page's sound that a dance is made to, as a file in the song's folder: takes of an excerpt share it."""
-        with soundfile.SoundFile(song.folder / "sound.wav") as sound:
-            first = round(wish.start * sound.samplerate)
-            count = min(round(wish.seconds * sound.samplerate), sound.frames - first)
-            file = song.folder / f"{first}-{count}.wav"
-            if not file.is_file():
-                sound.seek(first)
-                soundfile.write(file, sound.read(count, dtype="int16"), sound.samplerate, subtype="PCM_16")
-        return file
 
     def _save(self, motion: Motion, folder: Path, name: str, inputs: dict[str, Any], report: Report) -> dict[str, Any]:
         """Write one dance as .npz and .glb; what the stage needs to know about it."""
@@ -629,9 +521,9 @@ class Studio:
             "genre": motion.genre,
             "glb": f"dances/{folder.name}/{name}.glb",
             "heading": follow_camera(motion[: math.ceil(motion.fps)]).heading,
-            "speed": _rounded(curves["speed"]),
+            "speed": rounded(curves["speed"]),
             "meanSpeed": float(curves["speed"].mean()),
-            "genres": {genre: _rounded(values) for genre, values in curves["genres"].items()},
+            "genres": {genre: rounded(values) for genre, values in curves["genres"].items()},
         }
 
     # --- saving and opening ------------------------------------------------------------------------------------------
@@ -907,10 +799,6 @@ def _seed(seed: int | None) -> int:
     return int.from_bytes(os.urandom(4), "little") if seed is None else seed
 
 
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
-
-
 def _plain(name: str) -> str:
     """A name for a file: letters, digits, hyphens."""
     return re.sub(r"[^\w-]+", "_", name).strip("_")[:60] or "song"
@@ -924,15 +812,3 @@ def _names(plan: Any) -> str:
     """The genres of a plan in words: "waltz, then rumba and tango"."""
     names = [genre if isinstance(genre, str) else " and ".join(genre) for genre, _ in plan or []]
     return ", then ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-
-
-def _peaks(waveform: np.ndarray) -> list[float]:
-    """The largest sample of each of `PEAKS` pieces, 0 to 1."""
-    loudest = np.abs(waveform).max(1)
-    starts = np.linspace(0, len(loudest), min(PEAKS, len(loudest)), endpoint=False).astype(int)
-    peaks = np.maximum.reduceat(loudest, starts)
-    return np.round(peaks / max(float(peaks.max()), 1e-6), 3).tolist()
-
-
-def _rounded(values: np.ndarray) -> list[float]:
-    return np.round(np.asarray(values, dtype=np.float64), 3).tolist()
