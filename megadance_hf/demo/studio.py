@@ -25,7 +25,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,11 @@ from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.camera import follow_camera
 from megadance_hf.render.video import render_video
+
+try:
+    from megadance_hf.modeling.words_megadance import read_prompt
+except ImportError:  # this version has no words
+    read_prompt = None
 
 from .curves import dance_curves, song_curves
 from .jobs import BUSY, GONE, DemoError
@@ -137,7 +142,7 @@ class Studio:
             "genres": self.pipe.genres,
             "attributes": self.attributes,
             "hears_genre": hears(self.pipe),
-            "reads_words": self._takes_option("prompt"),
+            "reads_words": self._reads_words(),
             "limits": {
                 "song_seconds": limits.song_seconds,
                 "megabytes": limits.megabytes,
@@ -149,6 +154,32 @@ class Studio:
 
     def _takes_option(self, name: str) -> bool:
         return name in inspect.signature(type(self.pipe).__call__).parameters
+
+    def _reads_words(self) -> bool:
+        return read_prompt is not None and self._takes_option("prompt")
+
+    def understand(self, prompt: str) -> dict[str, Any]:
+        """What words are taken for, as in `metadata["prompt"]`: `text`, `not_understood`, and what there is of `genres` (weights), `not_genres`,
+        `parts` (genre, from, to), `attributes`, `timed` (attribute, level, from, to), `corrected`.
+
+        Raises:
+            DemoError: nothing of it means anything, or it asks for what the model does not know.
+        """
+        if not self._reads_words():
+            raise DemoError("This model does not understand words: choose dances instead.")
+        names = self.pipe.model.config.genres
+        found = asdict(read_prompt(prompt, names))
+        wanted = {*found["attributes"], *(name for name, *_ in found["timed"])}
+        if not any(found[name] for name in ("genres", "not_genres", "parts", "attributes", "timed")):
+            if found["not_understood"]:
+                raise DemoError(
+                    f"None of these words tells how to dance: name a dance ({', '.join(names)}), or say something like "
+                    '"slow and wide, more turns".'
+                )
+        if missing := sorted(wanted - set(self.attributes)):
+            words = " and ".join(name.replace("_", " ") for name in missing)
+            raise DemoError(f"In words this model can be asked for dances, but not for {words}: leave that out.")
+        return {"text": prompt} | {name: value for name, value in found.items() if value or name == "not_understood"}
 
     # --- songs -------------------------------------------------------------------------------------------------------
 
@@ -230,12 +261,13 @@ class Studio:
         report.course([("listening", seconds), *own, *others, *[("dressing", seconds)] * dancers])
         report.begin("Listening to the song")
         inputs = self._excerpt(song, wish.start, wish.seconds)
-        wish, notice = self._with_plan(song, wish, parent)
+        words = None if wish.prompt is None else self.understand(wish.prompt)
+        wish, notice = self._with_plan(song, wish, parent, words)
         timed = _Deadline(report, self.limits.compute_seconds)
         if parent is None:
             motions = [self._danced(inputs, wish, wish.plan, timed)]
         else:
-            motions = [self._danced_around(parent, inputs, wish, passages, timed)]
+            motions = [self._danced_around(parent, inputs, wish, words, passages, timed)]
         if wish.beside is not None:
             alone = replace(wish, attributes={}, prompt=None)
             beside = [(wish.beside, 0.0)]
@@ -295,6 +327,8 @@ class Studio:
         self._check_room()
         self.song(parent.song, visitor)
         self._check_words(wanted.attributes, wanted.prompt)
+        if wanted.prompt is not None and _named(self.understand(wanted.prompt)):
+            raise DemoError("A passage is danced anew as the dance it is: leave the names of dances out of your words.")
         if wanted.dancer >= len(parent.shown["dances"]):
             raise DemoError("There is no second dancer here.")
 
@@ -308,6 +342,21 @@ class Studio:
         if wish.start >= song.seconds - 0.25:
             raise DemoError(f"The song ends after {song.seconds:.0f} seconds: begin earlier than at {wish.start:g}.")
         self._check_words(wish.attributes, wish.prompt)
+        if wish.prompt is not None:
+            words = self.understand(wish.prompt)
+            if wish.plan is not None and _named(words):
+                raise DemoError(
+                    "Your words name dances, and the plan names some as well: take them out of one of the two."
+                )
+            planned = {
+                name for genres, _ in wish.plan or [] for name in ([genres] if isinstance(genres, str) else genres)
+            }
+            if refused := sorted(planned & set(words.get("not_genres", ()))):
+                raise DemoError(f"Your words say no {refused[0]}, which the plan has: take it out of one of the two.")
+            if wish.keep is not None and (words.get("parts") or words.get("timed")):
+                raise DemoError(
+                    "While something is kept, words cannot be about a part of the song: put that on the plan."
+                )
         if wish.keep is not None:
             parent = self.take(wish.keep.take, song.visitor)
             seconds = min(wish.seconds, song.seconds - wish.start)
@@ -323,20 +372,29 @@ class Studio:
             raise DemoError(NO_ROOM, 507)
 
     def _check_words(self, attributes: Mapping[str, Any], prompt: str | None) -> None:
-        if prompt is not None and not self._takes_option("prompt"):
-            raise DemoError("This model does not understand words: choose dances instead.")
+        if prompt is not None:
+            self.understand(prompt)
         if attributes and not self._takes_option("attributes"):
             raise DemoError("This model knows no sliders: leave them as they are.")
 
-    def _with_plan(self, song: Song, wish: Wish, parent: Take | None) -> tuple[Wish, str | None]:
+    def _with_plan(
+        self, song: Song, wish: Wish, parent: Take | None, words: dict[str, Any] | None
+    ) -> tuple[Wish, str | None]:
         """The wish with a seed and a plan, whose changes are at bars if that is asked for, and what the visitor should know of it.
-        Without a plan, and without words, it is that of the take that is kept, or the genre that was heard."""
+        Without a plan it is what words say, or that of the take that is kept, or the genre that was heard. Words about parts of the
+        song are left to the pipeline, which knows its sections."""
         wish, notice = replace(wish, seed=_seed(wish.seed)), None
-        if wish.plan is None and parent is not None:
+        named, unwanted = (words or {}).get("genres"), (words or {}).get("not_genres", ())
+        if wish.plan is None and named and parent is not None:
+            wish = replace(wish, plan=[(named if len(named) > 1 else next(iter(named)), 0.0)])
+        elif wish.plan is None and parent is not None:
             wish = replace(wish, plan=parent.wish.plan)
-        if wish.plan is None and wish.prompt is None:
-            genre = next(iter(song.heard)) if song.heard else self.pipe.genres[0]
-            if not song.heard:
+        elif wish.plan is None and not (words and _named(words)):
+            likely = [genre for genre in song.heard or self.pipe.genres if genre not in unwanted]
+            if not likely:
+                raise DemoError("Your words leave no dance: allow one of them.")
+            genre = likely[0]
+            if not song.heard and not unwanted:
                 notice = f"This model cannot hear what the song is, so it dances {genre}: choose another dance if it is another."
             wish = replace(wish, plan=[(genre, 0.0)])
         if wish.plan is not None and len(wish.plan) > 1:
@@ -404,12 +462,14 @@ class Studio:
         parent: Take,
         inputs: dict[str, Any],
         wish: Wish,
+        words: dict[str, Any] | None,
         passages: Sequence[tuple[float, float, str]],
         report: _Deadline,
     ) -> Motion:
         """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
         motion = parent.motion()
-        notes = {name: value for name, value in motion.metadata.items() if name not in ("plan", "changes")}
+        old = ("plan", "changes", "attributes", "prompt")
+        notes = {name: value for name, value in motion.metadata.items() if name not in old}
         if wish.plan is not None:
             weights: dict[str, float] = {}
             ends = [*(second for _, second in wish.plan[1:]), parent.shown["seconds"]]
@@ -422,7 +482,8 @@ class Studio:
                 notes["plan"] = [list(entry) for entry in wish.plan]
         notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
         motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
-        options = {"seed": wish.seed} | self._sampling(wish) | _directions(wish.attributes, wish.prompt)
+        attributes = (words or {}).get("attributes", {}) | wish.attributes
+        options = {"seed": wish.seed} | self._sampling(wish) | _directions(attributes, None)
         for start, end, part in passages:
             report.begin(f"Dancing {_names(wish.plan)} around what is kept")
             motion = self.pipe.redo(
@@ -490,7 +551,7 @@ class Studio:
             "heard": song.heard,
             "attributes": wish.attributes,
             "prompt": wish.prompt,
-            "understood": first.get("prompt") if isinstance(first.get("prompt"), Mapping) else None,
+            "understood": (redone or first).get("prompt") or (wish.prompt and self.understand(wish.prompt)),
             "parent": None if parent is None else parent.id,
             "redone": redone,
             "locks": list(locks),
@@ -787,6 +848,11 @@ class _Preview:
 
     def end(self) -> None:
         pass
+
+
+def _named(words: Mapping[str, Any]) -> bool:
+    """Whether words name dances that are wanted."""
+    return bool(words.get("genres") or words.get("parts"))
 
 
 def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
