@@ -374,7 +374,7 @@ class Studio:
     def _check_words(self, attributes: Mapping[str, Any], prompt: str | None) -> None:
         if prompt is not None:
             self.understand(prompt)
-        if attributes and not self._takes_option("attributes"):
+        if attributes and not self.attributes:
             raise DemoError("This model knows no sliders: leave them as they are.")
 
     def _with_plan(
