@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import GENRES, save_tiny_model, write_song
+import torch
+from helpers import GENRES, save_tiny_model, tiny_generator, write_song
 
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.demo.jobs import DemoError
@@ -131,7 +132,7 @@ def test_a_genre_that_is_heard_is_danced(studio, file, monkeypatch):
         assumed["plan"] == [["chacha", 0.0]]
         and "cannot hear what the song is, so it dances chacha" in assumed["notice"]
     )
-    monkeypatch.setattr(studio, "_hears", lambda: True)
+    monkeypatch.setattr(type(studio.pipe), "hears_genres", True, raising=False)
     monkeypatch.setattr(studio.pipe, "hear_genre", lambda _: {"rumba": 0.9, "waltz": 0.1}, raising=False)
     song = give(studio, file)
     take = dance(studio, song, plan=None)
@@ -233,7 +234,7 @@ def test_a_dance_that_takes_too_long_is_cancelled(pipe, file, tmp_path):
 
 
 def test_what_the_model_does_not_know_is_refused(studio, song):
-    with pytest.raises(DemoError, match="does not understand words"):
+    with pytest.raises(DemoError, match="(?i)this model (does not understand words|can be asked for dances)"):
         dance(studio, song, prompt="slowly")
     with pytest.raises(DemoError, match="knows no sliders"):
         dance(studio, song, attributes={"speed": 0.5})
@@ -446,3 +447,89 @@ def test_takes_of_an_excerpt_share_its_sound(studio, song):
     folders = [studio.dances_folder / dance(studio, song, seconds=2)["id"] for _ in range(2)]
     assert len({(folder / "song.wav").stat().st_ino for folder in folders}) == 1
     assert re.fullmatch(r"0-44100.wav", next(song.folder.glob("*-*.wav")).name)
+
+
+# --- in words, and with sliders --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def obeying(tmp_path_factory):
+    """A model with attributes."""
+    pytest.importorskip("megadance_hf.modeling.words_megadance")
+    folder = save_tiny_model(tmp_path_factory.mktemp("obeying"))
+    torch.manual_seed(0)
+    tiny_generator(attributes=["energy", "speed"]).save_pretrained(folder)
+    return MusicToDancePipeline.from_pretrained(folder)
+
+
+@pytest.fixture
+def wordy(obeying, tmp_path, file):
+    studio = Studio(obeying, tmp_path / "kept", Limits(song_seconds=6))
+    return studio, give(studio, file)
+
+
+def test_a_dance_in_words(wordy, file):
+    studio, song = wordy
+    words = "slow rumba please, with zorblax"
+    take = dance(studio, song, None, seed=1, prompt=words, attributes={"energy": 0.9})
+    expected = studio.pipe(str(file), prompt=words, attributes={"energy": 0.9}, seed=1)
+    np.testing.assert_array_equal(motions(studio, take)[0].poses, expected.poses)
+    assert take["plan"] == [["rumba", 0.0]] and take["prompt"] == words and take["attributes"] == {"energy": 0.9}
+    understood = take["understood"]
+    assert understood["genres"] == {"rumba": 1.0} and understood["attributes"].keys() == {"speed"}
+    assert understood["not_understood"] == ["zorblax"] and understood == expected.metadata["prompt"]
+    assert studio.understand(words) == understood and studio.options()["reads_words"] is True
+    assert studio.options()["attributes"] == ["energy", "speed"]
+    project = studio.project(take["id"], ME)
+    assert project["prompt"] == words and project["attributes"] == {"energy": 0.9}
+    assert opened(studio, song, project)["understood"] == understood
+
+
+def test_words_about_parts_of_the_song(wordy):
+    studio, song = wordy
+    take = dance(studio, song, None, prompt="waltz, rumba in the second half")
+    assert [genre for genre, _ in take["plan"]] == ["waltz", "rumba"] and take["plan"][1][1] == pytest.approx(
+        2, abs=0.3
+    )
+
+
+def test_without_a_dance_in_the_words_the_song_chooses(wordy):
+    studio, song = wordy
+    assert dance(studio, song, None, prompt="slow")["plan"] == [["chacha", 0.0]]
+    assert dance(studio, song, None, prompt="no chacha")["plan"] == [["rumba", 0.0]]
+    song.heard = {"waltz": 0.8, "chacha": 0.1, "rumba": 0.1}
+    assert dance(studio, song, None, prompt="slow")["plan"] == [["waltz", 0.0]]
+    assert dance(studio, song, None, prompt="no waltz")["plan"] == [["chacha", 0.0]]
+
+
+def test_words_for_the_rest_and_for_a_passage(wordy):
+    studio, song = wordy
+    old = dance(studio, song, seed=1)
+    keep = Keep(old["id"], (Range(0.0, 2.0),))
+    new = dance(studio, song, None, seed=2, keep=keep, prompt="slow rumba")
+    assert new["plan"] == [["rumba", 0.0]] and new["understood"]["attributes"].keys() == {"speed"}
+    np.testing.assert_array_equal(motions(studio, new)[0].poses[:56], motions(studio, old)[0].poses[:56])
+    (redone,) = studio.redo(ME, Redo(old["id"], Range(1.0, 3.0), 2, 1, 3, {"energy": 0.1}, "faster", 0), Report())
+    assert redone["understood"]["attributes"].keys() == {"speed"} and redone["attributes"] == {"energy": 0.1}
+
+
+def test_words_that_cannot_be_danced(wordy, studio, song):
+    its, given = wordy
+    old = dance(its, given)
+    keep = Keep(old["id"], (Range(0.0, 2.0),))
+    plan = [("waltz", 0.0)]
+    for prompt, more, message in (
+        ("zorblax", {"plan": None}, "None of these words tells how to dance"),
+        ("rumba", {"plan": plan}, "take them out of one of the two"),
+        ("no waltz", {"plan": plan}, "say no waltz, which the plan has"),
+        ("arms high", {"plan": plan}, "but not for arm height"),
+        ("no waltz, no rumba, no chacha", {"plan": None}, "leave no dance"),
+        ("rumba in the second half", {"plan": None, "keep": keep}, "cannot be about a part of the song"),
+    ):
+        with pytest.raises(DemoError, match=message):
+            dance(its, given, prompt=prompt, **more)
+    with pytest.raises(DemoError, match="leave the names of dances out"):
+        its.redo(ME, Redo(old["id"], Range(1.0, 3.0), 1, 1, 3, {}, "rumba", 0), Report())
+    with pytest.raises(DemoError, match="In words this model can be asked for dances, but not for speed"):
+        dance(studio, song, None, prompt="slow")
+    assert dance(studio, song, None, prompt="rumba")["plan"] == [["rumba", 0.0]], "a model without sliders"

@@ -91,7 +91,8 @@ class Job:
 
     def __init__(self, visitor: str, kind: str, work: Callable[[Job], Any], speeds: Speeds) -> None:
         self.id, self.visitor, self.kind = secrets.token_urlsafe(16), visitor, kind
-        self.state, self.step, self.error = "waiting", "", None
+        self.state, self.step = "waiting", ""
+        self.error: str | None = None
         self.takes: list[dict[str, Any]] = []
         self.zip: str | None = None
         self.preview: dict[str, Any] | None = None

@@ -40,7 +40,7 @@ from megadance_hf.pipeline import MusicToDancePipeline
 
 from .jobs import BUG, GONE, DemoError, Job, Jobs, in_plain_words
 from .limits import Limits
-from .requests import MALFORMED, read_json, read_redo, read_wish
+from .requests import MALFORMED, read_json, read_prompt_text, read_redo, read_wish
 from .studio import SPEEDS, Studio
 
 logger = logging.getLogger(__name__)
@@ -175,6 +175,11 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
         song = await run_in_threadpool(studio.listen, path, name, owner)
         return song.shown()
 
+    async def read_words(request: Request) -> Any:
+        visitor(request)
+        prompt = read_prompt_text((await given(request)).get("prompt"))
+        return {"understood": None if prompt is None else await run_in_threadpool(studio.understand, prompt)}
+
     async def add_job(request: Request) -> Any:
         owner, wanted = visitor(request), await given(request)
         kind = wanted.get("kind")
@@ -227,6 +232,7 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
         ("/dances/{take}/{name}", dance_file, "GET"),
         ("/api/options", options, "GET"),
         ("/api/songs", add_song, "POST"),
+        ("/api/words", read_words, "POST"),
         ("/api/jobs", add_job, "POST"),
         ("/api/jobs/{job}", job_status, "GET"),
         ("/api/jobs/{job}", cancel_job, "DELETE"),

@@ -25,37 +25,38 @@ import threading
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import soundfile
 import torch
 
 from megadance_hf.export.bundle import save_bundle
 from megadance_hf.export.bvh import save_bvh
-from megadance_hf.modeling.audio_megadance import load_audio
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
 from megadance_hf.modeling.plans_megadance import Plan, first_codes
-from megadance_hf.modeling.rhythm_megadance import find_downbeats
 from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.camera import follow_camera
 from megadance_hf.render.video import render_video
 
+try:
+    from megadance_hf.modeling.words_megadance import read_prompt
+except ImportError:  # this version has no words
+    read_prompt = None
+
 from .curves import dance_curves, song_curves
 from .jobs import BUSY, GONE, DemoError
 from .limits import Limits
 from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
+from .songs import Song, hears, listen, rounded
 
 KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
 SAFE_SECONDS = 300.0  # kept at least so long, also when the disk is full
 NO_ROOM = "The server has no room for another song just now: come back in some minutes."
-PEAKS = 1000  # values of a song's waveform
-HIGHEST_RATE = 48000  # Hz of the sound that the page plays
 PREVIEW_SECONDS = 1.0  # of computing between two looks at the dance so far
 PREVIEW_COST = 0.1  # of the time at most goes into them
 # Seconds that a step takes per second of dance, before it has been measured.
@@ -78,47 +79,6 @@ class Report(Protocol):
     def begin(self, words: str) -> None: ...
     def at(self, share: float) -> None: ...
     def show(self, glb: str, seconds: float) -> None: ...
-
-
-@dataclass
-class Song:
-    """A song that a visitor has given.
-
-    Attributes:
-        file: as it was given; `sound` beside it is what the page plays.
-        seconds: its length, or what is used of it.
-        beats, bars: seconds of the song.
-        heard: probability of each genre, the likeliest first; None where the model cannot hear.
-    """
-
-    id: str
-    visitor: str
-    folder: Path
-    file: Path
-    name: str
-    seconds: float
-    sha256: str
-    peaks: list[float]
-    beats: np.ndarray
-    bars: np.ndarray
-    tempo: float | None
-    heard: dict[str, float] | None
-    notice: str | None
-
-    def shown(self) -> dict[str, Any]:
-        """As JSON for the page; addresses are relative to it."""
-        return {
-            "song": self.id,
-            "name": self.name,
-            "seconds": self.seconds,
-            "sound": f"songs/{self.id}.wav",
-            "peaks": self.peaks,
-            "beats": _rounded(self.beats),
-            "bars": _rounded(self.bars),
-            "tempo": self.tempo,
-            "heard": self.heard,
-            "notice": self.notice,
-        }
 
 
 @dataclass
@@ -170,7 +130,7 @@ class Studio:
         self._songs: dict[str, Song] = {}
         self._takes: dict[str, Take] = {}
         self._excerpts: dict[tuple[str, float, float], dict[str, Any]] = {}
-        self._listening = threading.Lock()
+        self._hearing, self._listening = threading.Lock(), threading.Lock()
         self._listeners = 0
         self._fingerprint: str | None = None
         self._hashing = threading.Lock()
@@ -181,8 +141,8 @@ class Studio:
         return {
             "genres": self.pipe.genres,
             "attributes": self.attributes,
-            "hears_genre": self._hears(),
-            "reads_words": self._takes_option("prompt"),
+            "hears_genre": hears(self.pipe),
+            "reads_words": self._reads_words(),
             "limits": {
                 "song_seconds": limits.song_seconds,
                 "megabytes": limits.megabytes,
@@ -195,9 +155,31 @@ class Studio:
     def _takes_option(self, name: str) -> bool:
         return name in inspect.signature(type(self.pipe).__call__).parameters
 
-    def _hears(self) -> bool:
-        hears = getattr(self.pipe.model.config, "hears_genres", False)
-        return bool(hears) and hasattr(self.pipe, "hear_genre")
+    def _reads_words(self) -> bool:
+        return read_prompt is not None and self._takes_option("prompt")
+
+    def understand(self, prompt: str) -> dict[str, Any]:
+        """What words are taken for, as in `metadata["prompt"]`: `text`, `not_understood`, and what there is of `genres` (weights), `not_genres`,
+        `parts` (genre, from, to), `attributes`, `timed` (attribute, level, from, to), `corrected`.
+
+        Raises:
+            DemoError: nothing of it means anything, or it asks for what the model does not know.
+        """
+        if not self._reads_words():
+            raise DemoError("This model does not understand words: choose dances instead.")
+        names = self.pipe.model.config.genres
+        found = asdict(read_prompt(prompt, names))
+        wanted = {*found["attributes"], *(name for name, *_ in found["timed"])}
+        if not any(found[name] for name in ("genres", "not_genres", "parts", "attributes", "timed")):
+            if found["not_understood"]:
+                raise DemoError(
+                    f"None of these words tells how to dance: name a dance ({', '.join(names)}), or say something like "
+                    '"slow and wide, more turns".'
+                )
+        if missing := sorted(wanted - set(self.attributes)):
+            words = " and ".join(name.replace("_", " ") for name in missing)
+            raise DemoError(f"In words this model can be asked for dances, but not for {words}: leave that out.")
+        return {"text": prompt} | {name: value for name, value in found.items() if value or name == "not_understood"}
 
     # --- songs -------------------------------------------------------------------------------------------------------
 
@@ -227,7 +209,7 @@ class Studio:
             self._listeners += 1
             try:
                 with self._listening:  # one after the other: a song takes much memory for a moment
-                    song = self._listen(file, name, visitor)
+                    song = listen(self.pipe, file, name, visitor, self.limits.listening_seconds)
             finally:
                 self._listeners -= 1
         except BaseException:
@@ -235,54 +217,6 @@ class Studio:
             raise
         self._songs[song.id] = song
         return song
-
-    def _listen(self, file: Path, name: str, visitor: str) -> Song:
-        longest, whole = self.limits.listening_seconds, {"addresses": False, "start": 0.0}
-        lasts = self.pipe.processor.feature_extractor.seconds(file, addresses=False)
-        waveform, rate = load_audio(file, sampling_rate=None, mono=False, duration=longest, **whole)
-        peaks = _peaks(waveform)
-        if rate > HIGHEST_RATE:
-            waveform, rate = load_audio(file, sampling_rate=HIGHEST_RATE, mono=False, duration=longest, **whole)
-        seconds = len(waveform) / rate
-        # wav: the very samples that are danced to (a browser's mp3 decoder may begin some milliseconds later), with jumps to any of them
-        # (in flac they sometimes fail in Chromium)
-        sound = waveform if waveform.shape[1] <= 2 else waveform.mean(1, keepdims=True)
-        soundfile.write(file.parent / "sound.wav", np.clip(sound, -1, 1), rate, subtype="PCM_16")
-        del waveform, sound
-        features = self.pipe.processor.feature_extractor.listen(file, 0.0, longest, addresses=False)
-        curves = song_curves(features)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        notice = None
-        if lasts > longest + 1:
-            notice = f"The song lasts {_clock(lasts)}; the first {_clock(longest)} of it are used."
-        return Song(
-            file.parent.name,
-            visitor,
-            file.parent,
-            file,
-            name,
-            seconds,
-            digest,
-            peaks,
-            curves["beats"],
-            self._bars(features),
-            curves["tempo"],
-            self._hear(features),
-            notice,
-        )
-
-    def _bars(self, features: np.ndarray) -> np.ndarray:
-        """Seconds at which bars begin, as the model's rhythm encoder hears them; none without one."""
-        with torch.no_grad():
-            music = torch.from_numpy(np.ascontiguousarray(features))[None].to(self.pipe.model.device)
-            rhythm = self.pipe.model.base_model.encode_rhythm(music)
-        return np.array([]) if rhythm is None else np.array(find_downbeats(rhythm[0].cpu())) / MOTION_FPS
-
-    def _hear(self, features: np.ndarray) -> dict[str, float] | None:
-        if not self._hears():
-            return None
-        heard = self.pipe.hear_genre({"input_features": features})
-        return {genre: round(float(share), 4) for genre, share in heard.items()}
 
     def song(self, identity: str, visitor: str) -> Song:
         """A visitor's own song, which is kept from now on as long as a new one.
@@ -322,21 +256,22 @@ class Studio:
         dancers = 1 if wish.beside is None else 2
         passages = [] if parent is None else self._free_passages(parent, wish)
         own = [("dancing", end - start) for start, end, _ in passages] or [("dancing", seconds)]
-        others = [("dancing", seconds)] * (dancers - 1 if parent is None else 0)
+        stays = parent is not None and parent.wish.beside == wish.beside  # the second dancer
+        others = [] if stays else [("dancing", seconds)] * (dancers - 1)
         report.course([("listening", seconds), *own, *others, *[("dressing", seconds)] * dancers])
         report.begin("Listening to the song")
         inputs = self._excerpt(song, wish.start, wish.seconds)
-        wish, notice = self._with_plan(song, wish, parent)
+        words = None if wish.prompt is None else self.understand(wish.prompt)
+        wish, notice = self._with_plan(song, wish, parent, words)
         timed = _Deadline(report, self.limits.compute_seconds)
         if parent is None:
             motions = [self._danced(inputs, wish, wish.plan, timed)]
         else:
-            motions = [self._danced_around(parent, inputs, wish, passages, timed)]
+            motions = [self._danced_around(parent, inputs, wish, words, passages, timed)]
         if wish.beside is not None:
-            if parent is not None and parent.wish.beside == wish.beside:
-                motions.append(parent.motion(1))
-            else:
-                motions.append(self._danced(inputs, wish, [(wish.beside, 0.0)], timed))
+            alone = replace(wish, attributes={}, prompt=None)
+            beside = [(wish.beside, 0.0)]
+            motions.append(parent.motion(1) if parent and stays else self._danced(inputs, alone, beside, timed))
         locks = [] if wish.keep is None else [vars(one) for one in wish.keep.ranges]
         return self._keep_take(song, wish, motions, inputs, timed, parent=parent, locks=locks, notice=notice)
 
@@ -392,6 +327,8 @@ class Studio:
         self._check_room()
         self.song(parent.song, visitor)
         self._check_words(wanted.attributes, wanted.prompt)
+        if wanted.prompt is not None and _named(self.understand(wanted.prompt)):
+            raise DemoError("A passage is danced anew as the dance it is: leave the names of dances out of your words.")
         if wanted.dancer >= len(parent.shown["dances"]):
             raise DemoError("There is no second dancer here.")
 
@@ -405,6 +342,21 @@ class Studio:
         if wish.start >= song.seconds - 0.25:
             raise DemoError(f"The song ends after {song.seconds:.0f} seconds: begin earlier than at {wish.start:g}.")
         self._check_words(wish.attributes, wish.prompt)
+        if wish.prompt is not None:
+            words = self.understand(wish.prompt)
+            if wish.plan is not None and _named(words):
+                raise DemoError(
+                    "Your words name dances, and the plan names some as well: take them out of one of the two."
+                )
+            planned = {
+                name for genres, _ in wish.plan or [] for name in ([genres] if isinstance(genres, str) else genres)
+            }
+            if refused := sorted(planned & set(words.get("not_genres", ()))):
+                raise DemoError(f"Your words say no {refused[0]}, which the plan has: take it out of one of the two.")
+            if wish.keep is not None and (words.get("parts") or words.get("timed")):
+                raise DemoError(
+                    "While something is kept, words cannot be about a part of the song: put that on the plan."
+                )
         if wish.keep is not None:
             parent = self.take(wish.keep.take, song.visitor)
             seconds = min(wish.seconds, song.seconds - wish.start)
@@ -420,20 +372,29 @@ class Studio:
             raise DemoError(NO_ROOM, 507)
 
     def _check_words(self, attributes: Mapping[str, Any], prompt: str | None) -> None:
-        if prompt is not None and not self._takes_option("prompt"):
-            raise DemoError("This model does not understand words: choose dances instead.")
-        if attributes and not self._takes_option("attributes"):
+        if prompt is not None:
+            self.understand(prompt)
+        if attributes and not self.attributes:
             raise DemoError("This model knows no sliders: leave them as they are.")
 
-    def _with_plan(self, song: Song, wish: Wish, parent: Take | None) -> tuple[Wish, str | None]:
+    def _with_plan(
+        self, song: Song, wish: Wish, parent: Take | None, words: dict[str, Any] | None
+    ) -> tuple[Wish, str | None]:
         """The wish with a seed and a plan, whose changes are at bars if that is asked for, and what the visitor should know of it.
-        Without a plan, and without words, it is that of the take that is kept, or the genre that was heard."""
+        Without a plan it is what words say, or that of the take that is kept, or the genre that was heard. Words about parts of the
+        song are left to the pipeline, which knows its sections."""
         wish, notice = replace(wish, seed=_seed(wish.seed)), None
-        if wish.plan is None and parent is not None:
+        named, unwanted = (words or {}).get("genres"), (words or {}).get("not_genres", ())
+        if wish.plan is None and named and parent is not None:
+            wish = replace(wish, plan=[(named if len(named) > 1 else next(iter(named)), 0.0)])
+        elif wish.plan is None and parent is not None:
             wish = replace(wish, plan=parent.wish.plan)
-        if wish.plan is None and wish.prompt is None:
-            genre = next(iter(song.heard)) if song.heard else self.pipe.genres[0]
-            if not song.heard:
+        elif wish.plan is None and not (words and _named(words)):
+            likely = [genre for genre in song.heard or self.pipe.genres if genre not in unwanted]
+            if not likely:
+                raise DemoError("Your words leave no dance: allow one of them.")
+            genre = likely[0]
+            if not song.heard and not unwanted:
                 notice = f"This model cannot hear what the song is, so it dances {genre}: choose another dance if it is another."
             wish = replace(wish, plan=[(genre, 0.0)])
         if wish.plan is not None and len(wish.plan) > 1:
@@ -450,13 +411,14 @@ class Studio:
     def _excerpt(self, song: Song, start: float, seconds: float) -> dict[str, Any]:
         """The excerpt as a song for the pipeline; the latest ones are remembered."""
         key = (song.id, start, seconds)
-        if key not in self._excerpts:
-            listen = self.pipe.processor.feature_extractor.listen_to_excerpt
-            inputs = listen(song.file, start, min(seconds, song.seconds - start), addresses=False)
-            while len(self._excerpts) >= _EXCERPTS:
-                del self._excerpts[next(iter(self._excerpts))]
-            self._excerpts[key] = {**inputs, "name": song.name}
-        return self._excerpts[key]
+        with self._hearing:
+            if key not in self._excerpts:
+                hear = self.pipe.processor.feature_extractor.listen_to_excerpt
+                inputs = hear(song.file, start, min(seconds, song.seconds - start), addresses=False)
+                while len(self._excerpts) >= _EXCERPTS:
+                    del self._excerpts[next(iter(self._excerpts))]
+                self._excerpts[key] = {**inputs, "name": song.name}
+            return self._excerpts[key]
 
     @staticmethod
     def _sampling(wish: Wish) -> dict[str, Any]:
@@ -500,12 +462,14 @@ class Studio:
         parent: Take,
         inputs: dict[str, Any],
         wish: Wish,
+        words: dict[str, Any] | None,
         passages: Sequence[tuple[float, float, str]],
         report: _Deadline,
     ) -> Motion:
         """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
         motion = parent.motion()
-        notes = {name: value for name, value in motion.metadata.items() if name not in ("plan", "changes")}
+        old = ("plan", "changes", "attributes", "prompt")
+        notes = {name: value for name, value in motion.metadata.items() if name not in old}
         if wish.plan is not None:
             weights: dict[str, float] = {}
             ends = [*(second for _, second in wish.plan[1:]), parent.shown["seconds"]]
@@ -518,7 +482,8 @@ class Studio:
                 notes["plan"] = [list(entry) for entry in wish.plan]
         notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
         motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
-        options = {"seed": wish.seed} | self._sampling(wish) | _directions(wish.attributes, wish.prompt)
+        attributes = (words or {}).get("attributes", {}) | wish.attributes
+        options = {"seed": wish.seed} | self._sampling(wish) | _directions(attributes, None)
         for start, end, part in passages:
             report.begin(f"Dancing {_names(wish.plan)} around what is kept")
             motion = self.pipe.redo(
@@ -556,7 +521,7 @@ class Studio:
         folder = self.dances_folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
         try:
-            sound = self._excerpt_sound(song, wish)
+            sound = song.excerpt(wish.start, wish.seconds)
             try:
                 os.link(sound, folder / "song.wav")
             except OSError:  # a file system without hard links
@@ -586,15 +551,15 @@ class Studio:
             "heard": song.heard,
             "attributes": wish.attributes,
             "prompt": wish.prompt,
-            "understood": first.get("prompt") if isinstance(first.get("prompt"), Mapping) else None,
+            "understood": (redone or first).get("prompt") or (wish.prompt and self.understand(wish.prompt)),
             "parent": None if parent is None else parent.id,
             "redone": redone,
             "locks": list(locks),
             "log_likelihood": first.get("log_likelihood"),
             "notice": notice,
-            "onset": _rounded(curves["onset"]),
-            "beats": _rounded(curves["beats"]),
-            "bars": _rounded(bars[(bars >= 0) & (bars < seconds)]),
+            "onset": rounded(curves["onset"]),
+            "beats": rounded(curves["beats"]),
+            "bars": rounded(bars[(bars >= 0) & (bars < seconds)]),
             "tempo": curves["tempo"],
             "dances": shown,
         }
@@ -605,18 +570,6 @@ class Studio:
         take = self._takes.pop(identity, None)
         if take is not None:
             shutil.rmtree(take.folder, ignore_errors=True)
-
-    @staticmethod
-    def _excerpt_sound(song: Song, wish: Wish) -> Path:
-        """The samples of the page's sound that a dance is made to, as a file in the song's folder: takes of an excerpt share it."""
-        with soundfile.SoundFile(song.folder / "sound.wav") as sound:
-            first = round(wish.start * sound.samplerate)
-            count = min(round(wish.seconds * sound.samplerate), sound.frames - first)
-            file = song.folder / f"{first}-{count}.wav"
-            if not file.is_file():
-                sound.seek(first)
-                soundfile.write(file, sound.read(count, dtype="int16"), sound.samplerate, subtype="PCM_16")
-        return file
 
     def _save(self, motion: Motion, folder: Path, name: str, inputs: dict[str, Any], report: Report) -> dict[str, Any]:
         """Write one dance as .npz and .glb; what the stage needs to know about it."""
@@ -629,9 +582,9 @@ class Studio:
             "genre": motion.genre,
             "glb": f"dances/{folder.name}/{name}.glb",
             "heading": follow_camera(motion[: math.ceil(motion.fps)]).heading,
-            "speed": _rounded(curves["speed"]),
+            "speed": rounded(curves["speed"]),
             "meanSpeed": float(curves["speed"].mean()),
-            "genres": {genre: _rounded(values) for genre, values in curves["genres"].items()},
+            "genres": {genre: rounded(values) for genre, values in curves["genres"].items()},
         }
 
     # --- saving and opening ------------------------------------------------------------------------------------------
@@ -897,6 +850,11 @@ class _Preview:
         pass
 
 
+def _named(words: Mapping[str, Any]) -> bool:
+    """Whether words name dances that are wanted."""
+    return bool(words.get("genres") or words.get("parts"))
+
+
 def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
     """Options for the pipeline; none that is not asked for, which a model may not know."""
     return ({"attributes": dict(attributes)} if attributes else {}) | ({"prompt": prompt} if prompt else {})
@@ -905,10 +863,6 @@ def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, 
 def _seed(seed: int | None) -> int:
     """A seed, drawn where there is none."""
     return int.from_bytes(os.urandom(4), "little") if seed is None else seed
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 def _plain(name: str) -> str:
@@ -924,15 +878,3 @@ def _names(plan: Any) -> str:
     """The genres of a plan in words: "waltz, then rumba and tango"."""
     names = [genre if isinstance(genre, str) else " and ".join(genre) for genre, _ in plan or []]
     return ", then ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-
-
-def _peaks(waveform: np.ndarray) -> list[float]:
-    """The largest sample of each of `PEAKS` pieces, 0 to 1."""
-    loudest = np.abs(waveform).max(1)
-    starts = np.linspace(0, len(loudest), min(PEAKS, len(loudest)), endpoint=False).astype(int)
-    peaks = np.maximum.reduceat(loudest, starts)
-    return np.round(peaks / max(float(peaks.max()), 1e-6), 3).tolist()
-
-
-def _rounded(values: np.ndarray) -> list[float]:
-    return np.round(np.asarray(values, dtype=np.float64), 3).tolist()
