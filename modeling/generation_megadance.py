@@ -41,7 +41,7 @@ from .arguments_megadance import (
 from .attributes_megadance import check_attributes
 from .backends_megadance import check_backend
 from .cache_megadance import MegaDanceCache
-from .conditions_megadance import Conditions, genre_weights, negative_genre_weights, pass_weights
+from .conditions_megadance import Conditions, Passes, genre_weights, negative_genre_weights, pass_weights
 from .configuration_megadance import RHYTHM_SIZE
 from .errors_megadance import short
 from .forks_megadance import warn_after_fork
@@ -169,7 +169,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 nothing (`eos_token_id`, `num_beams`, ...) is refused. `guidance_scale` is of classifier-free guidance by music: 1 is
                 none, more follows the music more closely, 0 dances without it; the second pass has features at their mean and no
                 rhythm, as training's dropout of music. `genre_guidance_scale` is the same for the genre, whose second pass is of
-                `negative_genre_ids`. Each takes at most as long again.
+                `negative_genre_ids`. `attribute_guidance_scale` is the same for attributes, whose second pass asks for nothing, and has no
+                effect where nothing is asked. Each takes at most as long again.
 
         Raises:
             ValueError: an input is missing, music shorter than one code, known codes beyond the music or outside the
@@ -195,14 +196,15 @@ class MegaDanceGenerationMixin(GenerationMixin):
         longest = int(lengths.max())
         genres = genre_weights(genre_ids, items, longest, config)
         scales = (getattr(generation_config, name, None) for name in GUIDANCE_OPTIONS)
-        by_music, by_genre = (1.0 if scale is None else scale for scale in scales)
+        by_music, by_genre, by_attributes = (1.0 if scale is None else scale for scale in scales)
+        asked = self._encode_attributes(attributes, items, longest)
+        by_attributes = 1.0 if asked is None else by_attributes
         negative = negative_genre_weights(negative_genre_ids, by_genre, genres, longest, config)
-        conditions = Conditions(pass_weights(genres, by_music, negative, by_genre), copies, device)
+        conditions = Conditions(pass_weights(genres, by_music, negative, by_genre, by_attributes), copies, device)
         if conditions.is_mixed and generation_config.output_logits:
             raise ValueError(
                 "output_logits=True: several passes are mixed here, each with its own; use output_scores=True"
             )
-        asked = self._encode_attributes(attributes, items, longest)
         given_codes, given_mask = self._known_codes(upper_codes, lower_codes, known_codes, known_mask, lengths.tolist())
         in_dance = torch.arange(genres.shape[1])[:, None] < lengths.cpu()[:, None, None]
         features, lengths = features.repeat_interleave(copies, 0), lengths.repeat_interleave(copies, 0)
@@ -647,9 +649,7 @@ class Windows:
         asked: torch.Tensor | None = None,
     ):
         self.model, self.codes = model, codes
-        self.music, self.no_music = music, model.base_model.encode_no_music()
-        if asked is not None:  # of the dance, whether or not a pass has music
-            self.music, self.no_music = music + asked, self.no_music + asked
+        self.music, self.no_music, self.asked = music, model.base_model.encode_no_music(), asked
         self.conditions, self.mode, self.backend = conditions, mode, backend
         self.cache: MegaDanceCache | None = None
         self._cached: tuple[int, int] | None = None  # start of the window in the cache, and number of its passes
@@ -660,9 +660,12 @@ class Windows:
         start = window_start(self.mode, index, config.context_codes, config.slide_codes)
         return start, self.conditions.batch_of(index)
 
-    def _no_music_of(self, first: int, last: int) -> torch.Tensor:
-        """What stands for the music of these positions where there is none, [hidden] or [batch, codes, hidden]."""
-        return self.no_music[:, first:last] if self.no_music.dim() == 3 else self.no_music
+    def _music_of(self, passes: Passes, first: int, last: int) -> torch.Tensor:
+        """Music of some positions, and what is asked of their codes, [passes, positions, hidden]."""
+        music = passes.select_music(self.music[:, first:last], self.no_music)
+        if self.asked is None:
+            return music
+        return music + passes.select_attributes(self.asked[:, first:last], torch.zeros_like(self.no_music))
 
     def same_until(self, index: int, stop: int) -> int:
         """The first code after `index` that has another window, or `stop`."""
@@ -692,7 +695,7 @@ class Windows:
         for first, last in zip(cuts, [*cuts[1:], stop - 1], strict=True):
             upper, lower = self.codes[:, first:last].chunk(2)
             yield {
-                "music_embeds": passes.select_music(self.music[:, first:last], self._no_music_of(first, last)),
+                "music_embeds": self._music_of(passes, first, last),
                 "upper_codes": passes.select(upper),
                 "lower_codes": passes.select(lower),
                 "genre_ids": passes.genre_ids,

@@ -304,8 +304,10 @@ class CodeStream:
         self._generator = torch.Generator(model.device).manual_seed(seed_number(seed))
         genre_ids = torch.tensor([genre_id], device=model.device)
         weights = genre_weights(genre_ids, 1, 1, model.config)
-        scale = self._generation.guidance_scale
-        weights = pass_weights(weights, 1.0 if scale is None else scale)
+        scales = (getattr(self._generation, name, None) for name in ("guidance_scale", "attribute_guidance_scale"))
+        by_music, by_attributes = (1.0 if scale is None else scale for scale in scales)
+        by_attributes = 1.0 if self._asked is None else by_attributes
+        weights = pass_weights(weights, by_music, attribute_guidance_scale=by_attributes)
         self._passes = Conditions(weights, 1, model.device).passes(0)
         self._cache = model.make_cache(self._passes.genre_ids, backend)
         self.codes = model._start_codes(genre_ids, self._generation, self._generator)
@@ -332,7 +334,9 @@ class CodeStream:
             cache=self._cache,
             logits_to_keep=1,
             rhythm=None if rhythm is None else passes.select_music(rhythm, torch.zeros_like(rhythm[0, 0])),
-            attributes=None if self._asked is None else passes.select(self._asked),
+            attributes=None
+            if self._asked is None
+            else passes.select_attributes(self._asked, self._asked[0, 0] * torch.nan),
             output_code_scores=True,
             return_dict=True,
         )

@@ -81,7 +81,7 @@ def test_codes_are_those_of_generate(kind, guidance):
     assert len(stream.codes.unique()) > 5, "a dance of one code would show nothing"
 
 
-@pytest.mark.parametrize("guidance", [{}, {"guidance_scale": 2.0}], ids=str)
+@pytest.mark.parametrize("guidance", [{}, {"guidance_scale": 2.0, "attribute_guidance_scale": 1.5}], ids=str)
 @torch.no_grad()
 def test_attributes_of_a_stream_are_those_of_generate(guidance):
     model = tiny_generator(attributes=["speed", "turns"], **MODELS["rhythm"])
