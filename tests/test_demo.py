@@ -327,7 +327,12 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     page.locator("[data-attribute=energy]").fill("85")
     page.locator("[data-attribute=turns]").fill("20")
     page.click("button[aria-label='Turns: as it comes']")
-    page.fill("#words", "slow and wide")
+    understood = {"genres": {"waltz": 1.0}, "attributes": {"speed": 0.1}, "not_understood": ["blorp"]}
+    page.route("**/api/words", lambda route: route.fulfill(json={"understood": understood}))
+    page.fill("#words", "a very slow waltz, blorp")
+    one.until("document.querySelector('#understood').innerText")
+    assert page.locator("#understood p").all_inner_texts() == ["Understood: waltz, speed: very slow.", "Not understood: blorp."]
+    assert page.inner_text("#plan .span") == "Waltz"
     page.click("summary:has-text('More')")
     page.locator("#daring").fill("1.1")
     page.fill("#seed", "7")
@@ -336,7 +341,7 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     one.until("document.querySelector('#message.error')")
     assert one.message() == "Not today."
     (wanted,) = asked
-    assert wanted["attributes"] == {"energy": 0.85} and wanted["prompt"] == "slow and wide" and wanted["seed"] == 7
+    assert wanted["attributes"] == {"energy": 0.85} and wanted["prompt"] == "a very slow waltz, blorp" and wanted["seed"] == 7
     assert wanted["temperature"] == 1.1 and wanted["plan"] is None and wanted["keep"] is None and "beside" not in wanted
     page.fill("#seed", "seven")
     page.click("#go")
@@ -573,7 +578,7 @@ def test_the_smooth_body_dances_on_the_page(visit, served, song, monkeypatch):
     monkeypatch.setattr(served.studio, "body", "smooth")
     one = visit(viewport={"width": 1000, "height": 800})
     one.upload(song)
-    one.dance()
+    assert one.dance() == ""
     meshes, count, positions = one.page.evaluate(SKIN, 500)
     identity = one.page.evaluate("megadanceStage.shown.dances[0].glb").split("/")[1]
     motion = Motion.load(next(Path(served.home.folder).rglob(f"{identity}/*.npz")))

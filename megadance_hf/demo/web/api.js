@@ -37,6 +37,8 @@ async function ask(method, path, body) {
 
 export const options = () => ask("GET", "api/options");
 export const take = (id) => ask("GET", `api/takes/${id}`);
+/** What words are taken for. */
+export const understand = (prompt) => ask("POST", "api/words", { prompt });
 export const project = (id) => ask("GET", `api/takes/${id}/project`);
 
 /** Upload a song. `report` gets the share that has arrived; fetch() could not tell. */

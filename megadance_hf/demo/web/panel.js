@@ -1,10 +1,12 @@
 // The panel beside the stage: the song, which dance, how, and the button that begins.
 
-import { capital, clock, find, icon, keyed, make } from "./dom.js";
-import { mainGenre } from "./plan.js";
+import { understand } from "./api.js";
+import { announce, capital, clock, find, icon, keyed, make } from "./dom.js";
+import { label, mainGenre } from "./plan.js";
 
 const MOST_BUTTONS = 8; // more genres are a list
 const MIDDLE = 50; // of a slider: as it comes
+const READING = 400; // milliseconds after the last letter until the words are read
 
 // Of each attribute: its name, and what it is called from very little to very much.
 const ATTRIBUTES = {
@@ -30,7 +32,7 @@ export class Panel {
   /** `actions`: genre(genre or weights), removeChange(), go(); and `changed()` after a choice. `choices` is changed in place. */
   constructor(actions, choices) {
     Object.assign(this, { actions, choices });
-    find("words").oninput = () => (choices.words = find("words").value);
+    find("words").oninput = () => this.read();
     find("seed").oninput = () => (choices.seed = find("seed").value.trim());
     find("bars").onchange = () => { choices.bars = find("bars").checked; actions.changed(); };
     find("daring").oninput = () => {
@@ -104,6 +106,7 @@ export class Panel {
   /** Show what `choices` has, after a saved dance has been opened. */
   refill() {
     find("words").value = this.choices.words;
+    this.understood = null; // the dance has it
     for (const box of find("attributes").children) box.render();
   }
 
@@ -154,21 +157,65 @@ export class Panel {
     find("go").disabled = busy;
   }
 
-  /** What the words of a dance were taken for. */
+  /** Show what the words are taken for, a moment after they have been written. */
+  read() {
+    const words = find("words").value.trim();
+    this.choices.words = find("words").value;
+    clearTimeout(this.reading);
+    this.understood = null;
+    if (!words) return this.actions.changed();
+    this.reading = setTimeout(async () => {
+      let understood;
+      try {
+        ({ understood } = await understand(words));
+      } catch (error) {
+        understood = { refused: error.message };
+      }
+      if (find("words").value.trim() !== words) return; // they have been changed meanwhile
+      this.understood = understood;
+      this.actions.changed();
+    }, READING);
+  }
+
+  /** The genre that the words name: one, weights of several, or null. */
+  namedGenre() {
+    const genres = Object.entries(this.understood?.genres ?? {});
+    return genres.length > 1 ? Object.fromEntries(genres) : (genres[0]?.[0] ?? null);
+  }
+
   renderUnderstood(take) {
-    const box = find("understood"), understood = take?.understood;
-    const list = (values) => (Array.isArray(values) ? values : Object.keys(values ?? {}));
-    const attributes = Object.entries(understood?.attributes ?? {}).map(([name, value]) => `${wording(name)[0].toLowerCase()}: ${inWords(name, value)}`);
-    const known = [...list(understood?.genres ?? understood?.genre), ...attributes];
-    const unknown = list(understood?.not_understood);
-    const items = [
-      known.length && { key: "known", text: `Understood: ${known.join(", ")}.` },
-      unknown.length && { key: "unknown", text: `Not understood: ${unknown.join(", ")}.` },
-    ].filter(Boolean);
-    keyed(box, items, () => make("p"), (element, { key, text }) => {
+    const same = take?.prompt && take.prompt === this.choices.words.trim();
+    const sentences = this.understood?.refused ? [["unknown", this.understood.refused]] : inSentences(this.understood ?? (same ? take.understood : null));
+    keyed(find("understood"), sentences.map(([key, text]) => ({ key, text })), () => make("p"), (element, { key, text }) => {
       element.className = key;
       element.textContent = text;
     });
+    const all = sentences.map(([, text]) => text).join(" ");
+    if (all && all !== this.toldWords) announce(all);
+    this.toldWords = all;
   }
 }
 
+/** What words were taken for, and which were not understood, in sentences. */
+function inSentences(understood) {
+  if (!understood) return [];
+  const when = (from, to) => {
+    const name = (value) => (typeof value === "number" ? (value < 0 ? `${clock(-value)} before the end` : clock(value)) : value);
+    return typeof from === "string" ? ` (${from})` : ` from ${name(from)}${to === null || to === undefined ? "" : ` to ${name(to)}`}`;
+  };
+  const quality = (name, value) => `${wording(name)[0].toLowerCase()}: ${inWords(name, value)}`;
+  const known = [
+    ...Object.entries(understood.genres ?? {}).map(([genre, weight]) => (weight < 1 ? `${genre} ${Math.round(100 * weight)} %` : genre)),
+    ...(understood.not_genres ?? []).map((genre) => `no ${genre}`),
+    ...(understood.parts ?? []).map(([genre, from, to]) => label(genre) + when(from, to)),
+    ...Object.entries(understood.attributes ?? {}).map(([name, value]) => quality(name, value)),
+    ...(understood.timed ?? []).map(([name, value, from, to]) => quality(name, value) + when(from, to)),
+  ];
+  const corrected = Object.entries(understood.corrected ?? {}).map(([wrong, right]) => `"${wrong}" as "${right}"`);
+  const unknown = understood.not_understood ?? [];
+  return [
+    known.length && ["known", `Understood: ${known.join(", ")}.`],
+    corrected.length && ["corrected", `Read ${corrected.join(", ")}.`],
+    unknown.length && ["unknown", `Not understood: ${unknown.join(", ")}.`],
+  ].filter(Boolean);
+}

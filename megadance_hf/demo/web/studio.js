@@ -43,11 +43,11 @@ function commit(step, changes, group = null) {
 
 // --- what is shown -----------------------------------------------------------------------------------------------------
 
-/** The plan as the visitor sees it: their own; or as it was danced; or the genre that is heard. */
+/** The plan as the visitor sees it: their own; or as it was danced; or the genre that the words name, or that is heard. */
 function plan() {
   const { plan: own, take } = state();
   const [heard] = Object.keys(song?.heard ?? {});
-  return own ?? take?.plan ?? [[heard ?? null, 0]];
+  return own ?? take?.plan ?? [[panel.namedGenre() ?? heard ?? null, 0]];
 }
 
 const pending = () => Boolean(state().take && state().plan && !samePlan(state().plan, state().take.plan));
