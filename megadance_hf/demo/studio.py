@@ -61,6 +61,7 @@ PREVIEW_SECONDS = 1.0  # of computing between two looks at the dance so far
 PREVIEW_COST = 0.1  # of the time at most goes into them
 # Seconds that a step takes per second of dance, before it has been measured.
 SPEEDS = {"listening": 0.02, "dancing": 0.1, "dancing anew": 0.03, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
+_DRESSED = 0.15  # share of the time that the figure's file takes; the rest is for the curves
 _NEAR = 0.01  # of a code: seconds of the page are rounded
 _EXCERPTS = 4  # whose music features are remembered
 _README = """\
@@ -576,8 +577,9 @@ class Studio:
         report.begin("Dressing the dancer")
         motion.save(folder / f"{name}.npz")
         motion.save(folder / f"{name}.glb", body=self.body)
-        report.at(0.6)
-        curves = dance_curves(self.pipe, motion, inputs["input_features"])
+        curves = dance_curves(
+            self.pipe, motion, inputs["input_features"], lambda share: report.at(_DRESSED + (1 - _DRESSED) * share)
+        )
         return {
             "genre": motion.genre,
             "glb": f"dances/{folder.name}/{name}.glb",
