@@ -16,6 +16,7 @@ from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceForMotionGeneration, MusicToDancePipeline
 from megadance_hf.data import CodeSegments, DataError, MusicAugmentation, Statistics, encode_clips, read_info
+from megadance_hf.data.attributes import attribute_quantiles
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.training import NewGenreTask, TrainingConfig, TrainingData, TrainingError, dance_sampler
@@ -108,6 +109,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         model.model.music_std.float().cpu(),
     )
     genres, encoders = model.config.genres, {"encode_rhythm": model.model.encode_rhythm, "device": device}
+    if names := model.config.attributes:
+        encoders["attributes"] = True
+        known = model.config.attribute_quantiles or {}
+        model.config.attribute_quantiles = {**known, **attribute_quantiles(clips, [genre], names)}
     encoded = encode_clips(tokenizer, clips, stretches=STRETCHES, progress=is_main_process(), **encoders)
     segments = CodeSegments(encoded, genres, statistics, length, augmentation=MusicAugmentation(), seed=training.seed)
     training = fit_batch(training, segments)

@@ -17,6 +17,7 @@ from common import check_repository, dry_run, run, train_and_publish
 
 from megadance_hf import MegaDanceFeatureExtractor, MegaDanceForMotionGeneration, MegaDanceTokenizer
 from megadance_hf.data import CodeSegments, EpochSampler, MotionCorruption, MusicAugmentation, Statistics, encode_clips
+from megadance_hf.data.attributes import attribute_quantiles
 from megadance_hf.data.segments import SEGMENT_FRAMES, SEGMENT_STRIDE
 from megadance_hf.training import GeneratorTask, dance_sampler, read_data
 from megadance_hf.training.arguments import load_part, read_settings, recipe_parser
@@ -65,6 +66,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     teacher = load_part(MegaDanceForMotionGeneration, arguments.rhythm, "--rhythm") if arguments.rhythm else None
     data = read_data(arguments.data, settings, needs_genre=True, needs_music=True)
     config = generator_config(recipe, tokenizer.config, arguments.tokenizer, data.genres)
+    if config.attributes:
+        config.attribute_quantiles = attribute_quantiles(data.train, data.genres, config.attributes)
     check_rhythm(recipe, config, teacher, arguments.rhythm)
     check_output(output, arguments.resume, config)
     options = fit_length(recipe.section("windows"), SEGMENT_FRAMES, data.train)
@@ -97,6 +100,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     for name, value in recipe.section("generation").items():
         setattr(model.generation_config, name, value)
     encoders = {"encode_rhythm": model.eval().model.encode_rhythm, "device": device}
+    encoders["attributes"] = bool(config.attributes)
 
     # data: the clips as codes
     with recipe.using("windows"):

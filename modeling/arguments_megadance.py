@@ -22,7 +22,10 @@ _BEAMS = "there is no beam search: use do_sample=True, with num_return_sequences
 _DRAFT = "no other model or text guesses the next codes: leave it out"
 _CACHE = "the model keeps a cache of its own, of a fixed size: leave it out, or set use_cache=False"
 _ENCODER = "the model reads no text: leave it out"
-_NEGATIVE = "guidance is by music, guidance_scale, and by genre, genre_guidance_scale with negative_genre_ids"
+_NEGATIVE = (
+    "guidance is by music, guidance_scale, by genre, genre_guidance_scale with negative_genre_ids, and by attributes, "
+    "attribute_guidance_scale"
+)
 _COMPILE = "steps are not compiled by torch: leave it out"
 _START = (
     "a dance begins with the codes that are given: use upper_codes and lower_codes, or start_motion of the pipeline"
@@ -82,7 +85,7 @@ _OTHER = (
     *("remove_invalid_values", "num_return_sequences", "output_scores", "output_logits", "use_cache"),
 )
 LENGTH_OPTIONS = ("max_length", "max_new_tokens", "max_time")
-GUIDANCE_OPTIONS = ("guidance_scale", "genre_guidance_scale")  # the second is ours
+GUIDANCE_OPTIONS = ("guidance_scale", "genre_guidance_scale", "attribute_guidance_scale")  # all but the first are ours
 GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *LENGTH_OPTIONS, *GUIDANCE_OPTIONS, *_OTHER)  # those that have an effect
 OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, in addition to those of transformers
 

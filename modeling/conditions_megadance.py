@@ -1,12 +1,13 @@
-"""What each code is conditioned on: a genre, a plan of genres, several genres mixed, and guidance by music and genre.
+"""What each code is conditioned on: a genre, a plan of genres, several genres mixed, and guidance by music, genre and attributes.
 
-The log-probability of a code is a weighted sum over forward passes that differ in genre and in whether they have music (all see the same codes):
+The log-probability of a code is a weighted sum over forward passes that differ in genre and in what they lack (all see the same codes):
 
     genres    sum over genres of weight x log p(code | past, music, genre); the weights of a code sum to 1
     guidance  + (guidance_scale - 1) x (genres - the same without music)
               + (genre_guidance_scale - 1) x (genres - the same sum over the negative genres)
+              + (attribute_guidance_scale - 1) x (genres - the same without attributes)
 
-This is classifier-free guidance of both at once; with one of them it is the usual `without + scale x (with - without)`. Weights of logarithms
+This is classifier-free guidance of all of them at once; with one of them it is the usual `without + scale x (with - without)`. Weights of logarithms
 are what scores can be added with: a mixture of waltz and tango prefers codes that both find likely. One genre without guidance is one
 pass, whose scores are used as they are.
 
@@ -24,7 +25,8 @@ from .arguments_megadance import need_codes
 from .configuration_megadance import MegaDanceConfig
 from .routing_megadance import check_genre_id
 
-WITHOUT_MUSIC = 1  # index into the third axis of weights of passes; 0 is with music
+# What a pass lacks: index into the third axis of weights of passes; 0 is nothing.
+WITHOUT_MUSIC, WITHOUT_ATTRIBUTES = 1, 2
 
 
 class Passes(NamedTuple):
@@ -33,15 +35,15 @@ class Passes(NamedTuple):
     Attributes:
         batch: number of this batch; passes with the same number may share a cache.
         genre_ids: [passes].
-        rows: [passes], the row that a pass is for; None where each row has one, with music and weight 1: then nothing is mixed.
-        has_music: [passes].
+        rows: [passes], the row that a pass is for; None where each row has one that lacks nothing, with weight 1: then nothing is mixed.
+        lacks: [passes], 0, `WITHOUT_MUSIC` or `WITHOUT_ATTRIBUTES`.
         order, weights: [rows, most passes of a row], the passes of a row and their weights, 0 where it has fewer.
     """
 
     batch: int
     genre_ids: torch.Tensor
     rows: torch.Tensor | None = None
-    has_music: torch.Tensor | None = None
+    lacks: torch.Tensor | None = None
     order: torch.Tensor | None = None
     weights: torch.Tensor | None = None
 
@@ -51,9 +53,16 @@ class Passes(NamedTuple):
 
     def select_music(self, music: torch.Tensor, without: torch.Tensor) -> torch.Tensor:
         """Music of each pass, [passes, time, size], of that of each row and what stands for none, [size]."""
-        if self.rows is None or self.has_music is None:
-            return music
-        return torch.where(self.has_music[:, None, None], music[self.rows], without)
+        return self._select(music, without, WITHOUT_MUSIC)
+
+    def select_attributes(self, attributes: torch.Tensor, without: torch.Tensor) -> torch.Tensor:
+        """What is asked of each pass, [passes, time, size], of that of each row and what stands for nothing, [size]."""
+        return self._select(attributes, without, WITHOUT_ATTRIBUTES)
+
+    def _select(self, x: torch.Tensor, without: torch.Tensor, lack: int) -> torch.Tensor:
+        if self.rows is None or self.lacks is None:
+            return x
+        return torch.where((self.lacks == lack)[:, None, None], without, x[self.rows])
 
     def mix(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores of codes [2 * passes, ..., codes], upper body first -> [2 * rows, ..., codes]."""
@@ -70,7 +79,7 @@ class Conditions:
     """The passes of each code of a batch.
 
     Args:
-        weights: [items, codes or 1, 2, genres], as `pass_weights` gives them.
+        weights: [items, codes or 1, 3, genres], as `pass_weights` gives them.
         copies: rows for each item, beside each other.
         device: where the passes are computed.
     """
@@ -102,17 +111,17 @@ class Conditions:
 
     def _make(self, index: int) -> Passes:
         weights = self.weights[:, index].repeat_interleave(self.copies, 0)
-        rows, without, genres = weights.nonzero(as_tuple=True)
-        chosen = weights[rows, without, genres]
+        rows, lacks, genres = weights.nonzero(as_tuple=True)
+        chosen = weights[rows, lacks, genres]
         batch, genre_ids = self._batches[index], genres.to(self.device)
-        if len(rows) == len(weights) and not without.any() and bool((chosen == 1).all()):
+        if len(rows) == len(weights) and not lacks.any() and bool((chosen == 1).all()):
             return Passes(batch, genre_ids)
         counts = rows.bincount(minlength=len(weights))
         place = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # of a pass among those of its row
         order = torch.zeros(len(weights), int(counts.max()), dtype=torch.long)
         of_order = torch.zeros(order.shape)
         order[rows, place], of_order[rows, place] = torch.arange(len(rows)), chosen
-        tensors = (rows, without != WITHOUT_MUSIC, order, of_order)
+        tensors = (rows, lacks, order, of_order)
         return Passes(batch, genre_ids, *(tensor.to(self.device) for tensor in tensors))
 
 
@@ -168,16 +177,18 @@ def pass_weights(
     guidance_scale: float = 1.0,
     negative: torch.Tensor | None = None,
     genre_guidance_scale: float = 1.0,
+    attribute_guidance_scale: float = 1.0,
 ) -> torch.Tensor:
-    """Weights of the passes with each genre, with music and without: [items, codes or 1, 2, genres].
+    """Weights of the passes with each genre, that lack nothing, music, or attributes: [items, codes or 1, 3, genres].
 
     `genres` and `negative` are as `genre_weights` gives them; the scales are those of the head of this module.
     """
-    has_music = (guidance_scale + genre_guidance_scale - 1) * genres
+    whole = (guidance_scale + genre_guidance_scale + attribute_guidance_scale - 2) * genres
     if negative is not None:
-        has_music = has_music - (genre_guidance_scale - 1) * negative
-    without = (1 - guidance_scale) * genres
-    return torch.stack(torch.broadcast_tensors(has_music, without), dim=2)
+        whole = whole - (genre_guidance_scale - 1) * negative
+    without_music = (1 - guidance_scale) * genres
+    without_attributes = (1 - attribute_guidance_scale) * genres
+    return torch.stack(torch.broadcast_tensors(whole, without_music, without_attributes), dim=2)
 
 
 def negative_genre_weights(

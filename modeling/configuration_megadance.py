@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict  # as transformers' own configurations do
 from transformers.configuration_utils import PreTrainedConfig
 
+from .attributes_megadance import ATTRIBUTES, QUANTILES
 from .errors_megadance import one_line
 from .genres_megadance import FINEDANCE_GENRES
 from .kinematics_megadance import NUM_JOINTS
@@ -297,7 +298,7 @@ _ARRANGEMENTS: dict[str, dict[str, Any]] = {
 # ... and those that none of them has, with the value of all three.
 _OWN_SWITCHES: dict[str, Any] = {
     **{"level_decoding": "independent", "music_reduction": "stride", "music_columns": None, "music_to_codes": False},
-    **{"rhythm_size": 0, "rhythm_tempo": "free"},
+    **{"rhythm_size": 0, "rhythm_tempo": "free", "attributes": []},
     **{"use_universal_experts": True, "use_genre_experts": True, "use_mamba": True},
 }
 
@@ -329,6 +330,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         rhythm_size, rhythm_layers (`int`), rhythm_dropout (`float`): width, depth and dropout of the rhythm encoder
             (`rhythm_megadance.py`), whose beat and bar phase are added to the columns. Not in the paper; a size of 0 leaves
             it out.
+        attributes (`list[str]`): names of `ATTRIBUTES` that a dance can be asked for (`attributes_megadance.py`). Not in the paper.
+        attribute_quantiles (`dict`, *optional*): for each genre and attribute 21 quantiles of the training data, in its unit.
         rhythm_tempo (`"free"` or `"steady"`): beat and bar as the encoder reads them from the seconds around a frame, or fitted to a tempo
             that hardly changes, as dance songs have it (`steady_rhythm`): then the whole song tells where its beats are. Ours.
         expert_composition (`"sequential"` or `"parallel"`): the genre expert takes the universal expert's output
@@ -354,6 +357,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         "use_cache",
         # of models saved by earlier versions, which had no such choice
         *("code_head", "levels", "level_decoding", "mamba_placement", "norm_per_stream", "rhythm_tempo"),
+        *("attributes", "attribute_quantiles"),
     )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceConfig",
@@ -388,6 +392,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     rhythm_layers: int = 7
     rhythm_dropout: float = 0.1
     rhythm_tempo: Literal["free", "steady"] = "free"
+    attributes: list[str] | tuple[str, ...] = ()
+    attribute_quantiles: dict[str, list] | None = None
     expert_composition: Literal["sequential", "parallel"] = "sequential"
     use_universal_experts: bool = True
     use_genre_experts: bool = True
@@ -422,6 +428,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
             self.active_genres = list(self.active_genres)
         if self.music_columns is not None:
             self.music_columns = list(self.music_columns)
+        self.attributes = list(self.attributes)
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "custom_pipelines": copy.deepcopy(PIPELINES)}
@@ -505,6 +512,17 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
             _require(self, "music_columns", all(0 <= column <= last for column in columns), f"use 0 to {last}")
             _require(self, "music_columns", len(set(columns)) == len(columns), "name each column once")
             _require(self, "music_columns", self.music_step_size > 0, "name at least one, or set rhythm_size")
+
+    def validate_attributes(self):
+        names = self.attributes
+        _require(self, "attributes", set(names) <= set(ATTRIBUTES), f"use {', '.join(ATTRIBUTES)}")
+        _require(self, "attributes", len(set(names)) == len(names), "name each once")
+        shape = (len(names), QUANTILES)
+        for genre, table in (self.attribute_quantiles or {}).items():
+            rows = [row for row in table if isinstance(row, list) and len(row) == QUANTILES]
+            numbers = all(isinstance(number, int | float) for row in rows for number in row)
+            fits = len(rows) == len(table) == len(names) and numbers
+            _require(self, "attribute_quantiles", fits, f"{genre} needs {shape[0]} rows of {shape[1]} numbers", "...")
 
     def validate_rates(self):
         for name in ("dropout", "rhythm_dropout"):

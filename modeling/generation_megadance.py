@@ -38,9 +38,10 @@ from .arguments_megadance import (
     need_tensors,
     seed_number,
 )
+from .attributes_megadance import check_attributes
 from .backends_megadance import check_backend
 from .cache_megadance import MegaDanceCache
-from .conditions_megadance import Conditions, genre_weights, negative_genre_weights, pass_weights
+from .conditions_megadance import Conditions, Passes, genre_weights, negative_genre_weights, pass_weights
 from .configuration_megadance import RHYTHM_SIZE
 from .errors_megadance import short
 from .forks_megadance import warn_after_fork
@@ -119,6 +120,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         known_codes: torch.Tensor | None = None,
         known_mask: torch.Tensor | None = None,
         negative_genre_ids: torch.Tensor | None = None,
+        attributes: torch.Tensor | None = None,
         **kwargs,
     ) -> MegaDanceGenerateOutput:
         """Dance to music: one pair of codes for each whole `frames_per_code` frames of it.
@@ -158,6 +160,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 genre without start codes begins with the middle code, where every scalar of the quantizer is 0.
             known_mask: [batch, 2, codes], bool, which of `known_codes` are known; all of them when None. What is not known may be any number.
             negative_genre_ids: the genres to move away from, in any form of `genre_ids`, with a `genre_guidance_scale`.
+            attributes: [batch, attributes], or [batch, codes, attributes] of the longest music: how the dance is to move, as quantiles
+                from 0 to 1 of what dancers of the genre did, in the order of `config.attributes`; NaN asks for nothing. It costs nothing.
             kwargs: fields of the generation configuration: do_sample, temperature, top_k (0: no limit), top_p,
                 num_return_sequences, output_logits, use_cache, ... `use_cache=False` computes every window anew, with the
                 same result. `max_new_tokens` (codes after the last known one), `max_length` (codes in all) and `max_time` (seconds
@@ -165,7 +169,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 nothing (`eos_token_id`, `num_beams`, ...) is refused. `guidance_scale` is of classifier-free guidance by music: 1 is
                 none, more follows the music more closely, 0 dances without it; the second pass has features at their mean and no
                 rhythm, as training's dropout of music. `genre_guidance_scale` is the same for the genre, whose second pass is of
-                `negative_genre_ids`. Each takes at most as long again.
+                `negative_genre_ids`. `attribute_guidance_scale` is the same for attributes, whose second pass asks for nothing, and has no
+                effect where nothing is asked. Each takes at most as long again.
 
         Raises:
             ValueError: an input is missing, music shorter than one code, known codes beyond the music or outside the
@@ -191,9 +196,11 @@ class MegaDanceGenerationMixin(GenerationMixin):
         longest = int(lengths.max())
         genres = genre_weights(genre_ids, items, longest, config)
         scales = (getattr(generation_config, name, None) for name in GUIDANCE_OPTIONS)
-        by_music, by_genre = (1.0 if scale is None else scale for scale in scales)
+        by_music, by_genre, by_attributes = (1.0 if scale is None else scale for scale in scales)
+        asked = self._encode_attributes(attributes, items, longest)
+        by_attributes = 1.0 if asked is None else by_attributes
         negative = negative_genre_weights(negative_genre_ids, by_genre, genres, longest, config)
-        conditions = Conditions(pass_weights(genres, by_music, negative, by_genre), copies, device)
+        conditions = Conditions(pass_weights(genres, by_music, negative, by_genre, by_attributes), copies, device)
         if conditions.is_mixed and generation_config.output_logits:
             raise ValueError(
                 "output_logits=True: several passes are mixed here, each with its own; use output_scores=True"
@@ -210,6 +217,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         if rhythm is not None:
             rhythm = rhythm.repeat_interleave(copies, 0)
         music = self._encode_music(features, lengths, rhythm)
+        asked = None if asked is None else asked.repeat_interleave(copies, 0)
         last_known = 1 + max(given_mask.any(0).any(0).nonzero()[:, 0].tolist(), default=0)
         total = _most_codes(generation_config, last_known, longest)
         lengths = lengths.clamp(max=total)
@@ -242,7 +250,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             raise ValueError(
                 f"backend={backend!r} computes with a cache; leave use_cache=False out, or use backend='torch'"
             )
-        windows = Windows(self, music, codes, conditions, mode, backend if use_cache else None)
+        windows = Windows(self, music, codes, conditions, mode, backend if use_cache else None, asked)
         for index in range(known, total):
             free_items = free[index]
             if free_items:
@@ -303,6 +311,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         lengths: torch.Tensor | None = None,
         rhythm: torch.Tensor | None = None,
         backend: str = "auto",
+        attributes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Log-likelihood of each code of finished dances, in nats, given the codes before it, music and genre.
 
@@ -314,7 +323,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         pieces, so that memory does not grow with the dance's length.
 
         Args:
-            input_features, genre_ids, mode, attention_mask, num_frames, rhythm, backend: as in `generate`.
+            input_features, genre_ids, mode, attention_mask, num_frames, rhythm, backend, attributes: as in `generate`.
             upper_codes, lower_codes: [batch, codes], no more than the music has. Several dances to each music, as
                 `num_return_sequences` gives them, have rows beside each other.
             lengths: [batch], codes of each dance; those of its music when None.
@@ -346,9 +355,11 @@ class MegaDanceGenerationMixin(GenerationMixin):
             raise ValueError(f"lengths={ends.tolist()}: give one of each dance, at most {of_music.tolist()}")
         weights = genre_weights(genre_ids, items, int(of_music.max()), config)
         conditions = Conditions(pass_weights(weights), copies, device)
-        music = self._encode_music(features, of_music[::copies], rhythm)
+        music = self._encode_music(features, of_music[::copies], rhythm).repeat_interleave(copies, 0)
+        asked = self._encode_attributes(attributes, items, music.shape[1])
+        asked = None if asked is None else asked.repeat_interleave(copies, 0)
         codes = known.to(device).transpose(0, 1).flatten(0, 1)
-        windows = Windows(self, music.repeat_interleave(copies, 0), codes, conditions, mode, backend)
+        windows = Windows(self, music, codes, conditions, mode, backend, asked)
         scores = torch.zeros(codes.shape, device=device)
         index, most = 1, self._codes_at_once(len(known), conditions)
         while index < shape[1]:
@@ -471,6 +482,13 @@ class MegaDanceGenerationMixin(GenerationMixin):
         else:
             rhythm = rhythm.to(features.device)[:, :frames]
         return self.base_model.encode_music(features, rhythm)
+
+    def _encode_attributes(self, attributes: torch.Tensor | None, items: int, codes: int) -> torch.Tensor | None:
+        """What is added to the music of each code, [items, codes, hidden_size]; None where nothing is asked."""
+        if attributes is None:
+            return None
+        asked = check_attributes(attributes, items, (codes,), self.config.attributes)
+        return None if bool(asked.isnan().all()) else self.base_model.encode_attributes(asked, codes)
 
     def _code_lengths(self, features: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Whole code steps of music of each item, [batch]."""
@@ -617,6 +635,7 @@ class Windows:
         conditions: of each code.
         mode: of the windows.
         backend: see `generate`; None: no cache.
+        asked: [batch, codes, hidden], of `encode_attributes`; None where nothing is asked.
     """
 
     def __init__(
@@ -627,10 +646,11 @@ class Windows:
         conditions: Conditions,
         mode: str,
         backend: str | None,
+        asked: torch.Tensor | None = None,
     ):
-        self.model, self.music, self.codes = model, music, codes
+        self.model, self.codes = model, codes
+        self.music, self.no_music, self.asked = music, model.base_model.encode_no_music(), asked
         self.conditions, self.mode, self.backend = conditions, mode, backend
-        self.no_music = model.base_model.encode_no_music()
         self.cache: MegaDanceCache | None = None
         self._cached: tuple[int, int] | None = None  # start of the window in the cache, and number of its passes
 
@@ -639,6 +659,13 @@ class Windows:
         config = self.model.config
         start = window_start(self.mode, index, config.context_codes, config.slide_codes)
         return start, self.conditions.batch_of(index)
+
+    def _music_of(self, passes: Passes, first: int, last: int) -> torch.Tensor:
+        """Music of some positions, and what is asked of their codes, [passes, positions, hidden]."""
+        music = passes.select_music(self.music[:, first:last], self.no_music)
+        if self.asked is None:
+            return music
+        return music + passes.select_attributes(self.asked[:, first:last], torch.zeros_like(self.no_music))
 
     def same_until(self, index: int, stop: int) -> int:
         """The first code after `index` that has another window, or `stop`."""
@@ -668,7 +695,7 @@ class Windows:
         for first, last in zip(cuts, [*cuts[1:], stop - 1], strict=True):
             upper, lower = self.codes[:, first:last].chunk(2)
             yield {
-                "music_embeds": passes.select_music(self.music[:, first:last], self.no_music),
+                "music_embeds": self._music_of(passes, first, last),
                 "upper_codes": passes.select(upper),
                 "lower_codes": passes.select(lower),
                 "genre_ids": passes.genre_ids,

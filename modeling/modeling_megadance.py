@@ -22,6 +22,7 @@ from transformers.utils import ModelOutput, logging
 
 from .arguments_megadance import need_codes, need_counts, need_tensors
 from .attention_megadance import mask_of_new_positions
+from .attributes_megadance import AttributeEmbedding, check_attributes
 from .backends_megadance import quantization_config
 from .cache_megadance import STREAMS, MegaDanceCache
 from .checkpoints_megadance import (
@@ -400,6 +401,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         self.rhythm_encoder = RhythmEncoder(config) if config.rhythm_size else None
         self.music_mlp = FeedForward(config.music_step_size, config.music_hidden_size, hidden, config.mlp_activation)
         self.genre_embedding = nn.Embedding(len(keys), hidden) if config.genre_embedding else None
+        self.attribute_embedding = AttributeEmbedding(len(config.attributes), hidden) if config.attributes else None
         self.layers = nn.ModuleList(MegaDanceLayer(config, index) for index in range(config.num_hidden_layers))
         # persistent, because buffers that are not are lost in from_pretrained
         self.register_buffer("music_mean", torch.zeros(config.music_feature_size))
@@ -462,6 +464,13 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         """
         steps = input_features.shape[1] // self.config.frames_per_code
         return self.music_mlp(self._music_steps(input_features, steps, rhythm))
+
+    def encode_attributes(self, attributes: torch.Tensor, steps: int) -> torch.Tensor:
+        """What is added to the music of each position where attributes are asked of its code: [batch, steps or one more, attributes]
+        -> [batch, steps, hidden]. Position i gets those of code i + 1, which it predicts; where none is left, the last ones again."""
+        assert self.attribute_embedding is not None
+        following = torch.cat((attributes[:, 1:], attributes[:, -1:]), dim=1)[:, :steps]
+        return self.attribute_embedding(following.to(self.device))
 
     def encode_no_music(self) -> torch.Tensor:
         """What stands for music where there is none, [hidden]: features at their mean and no rhythm, as training's dropout of music."""
@@ -526,6 +535,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         num_frames: Sequence[int] | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
+        attributes: torch.Tensor | None = None,
     ) -> MegaDanceModelOutput | tuple:
         """Args: see [`MegaDanceForMotionGeneration.forward`]. `last_hidden_state` has only the last `positions_to_keep`
         positions when that is not 0, and nothing is computed for the others that these do not need."""
@@ -537,7 +547,18 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 "output_attentions=True: a cache has no attention of the positions before; give all codes without one"
             )
         hidden, routing = self.embed(
-            input_features, upper_codes, lower_codes, genre_ids, cache, rhythm, music_embeds, attention_mask, num_frames
+            *(
+                input_features,
+                upper_codes,
+                lower_codes,
+                genre_ids,
+                cache,
+                rhythm,
+                music_embeds,
+                attention_mask,
+                num_frames,
+            ),
+            attributes,
         )
         steps, past = hidden.shape[2], 0 if cache is None else cache.position
         context, cached = self.config.context_codes, cache is not None
@@ -570,6 +591,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         music_embeds: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         num_frames: Sequence[int] | None = None,
+        attributes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Routing]:
         """What enters the first layer, [batch sorted by genre, 3, time, hidden], and how it is sorted. Arguments as in `forward`."""
         need_tensors(_MISSING, upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
@@ -614,6 +636,13 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             if rhythm is None and attention_mask is not None:
                 rhythm = self.encode_rhythm(input_features, attention_mask)
             music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
+        if attributes is not None:
+            if music_embeds is not None:
+                raise ValueError(
+                    "attributes are part of music_embeds (encode_attributes): give input_features with them"
+                )
+            asked = check_attributes(attributes, batch, (steps, steps + 1), self.config.attributes)
+            music = music + self.encode_attributes(asked, steps)
         codes = torch.stack((self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)), dim=1)
         if self.config.music_to_codes:
             codes = codes + music[:, None]
@@ -674,6 +703,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         output_code_scores: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
         return_dict: bool | None = None,
+        attributes: torch.Tensor | None = None,
     ) -> MegaDanceMotionGenerationOutput | tuple:
         """Score the next codes.
 
@@ -707,6 +737,8 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             labels: [batch, 2, time], `upper_labels` and `lower_labels` in one tensor, as `Trainer` wants them (for other labels name
                 them in its `label_names`).
             output_code_scores: also score whole codes (`upper_scores`, `lower_scores`) where a factorised head scores levels.
+            attributes: [batch, attributes] or [batch, time, attributes], what is asked of each code with `input_features`, quantiles from 0
+                to 1 in the order of `config.attributes`; NaN, or None, asks for nothing. One more step may be given, as of music.
             num_items_in_batch: labels of all the batches that make one step, of both streams; the loss is their sum, divided by
                 half of it, instead of the mean. `Trainer` gives it when it accumulates gradients.
 
@@ -746,6 +778,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             "music_embeds": music_embeds,
             "attention_mask": attention_mask,
             "num_frames": num_frames,
+            "attributes": attributes,
         }
         output_hidden_states = self._asked("output_hidden_states", output_hidden_states)
         output_attentions = self._asked("output_attentions", output_attentions)

@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .arguments_megadance import LENGTH_OPTIONS, check_generation, merge_generation, seed_number, whole_number
+from .attributes_megadance import check_attributes
 from .audio_megadance import AudioError, LiveMix
 from .backends_megadance import check_backend
 from .clean_up_megadance import CleanUpStream
@@ -262,6 +263,7 @@ class CodeStream:
         genre_id: see `model.genre_id`.
         seed: the same music and the same seed give the same codes.
         backend: as in `generate`.
+        attributes: [attributes], quantiles that the whole dance is asked for, NaN where nothing is; see `generate`.
         generation: fields of the generation configuration, as `generate` takes them.
 
     Raises:
@@ -271,9 +273,20 @@ class CodeStream:
         codes: [2, n], upper and lower, beginning with the start codes.
     """
 
-    def __init__(self, model: Any, genre_id: int, seed: int, backend: str = "auto", **generation: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        genre_id: int,
+        seed: int,
+        backend: str = "auto",
+        attributes: Tensor | None = None,
+        **generation: Any,
+    ) -> None:
         check_backend(backend)
         self.model = model
+        self._asked = (
+            None if attributes is None else check_attributes(attributes[None], 1, (1,), model.config.attributes)
+        )
         for name in _NOT_STREAMED & generation.keys():
             raise ValueError(f"{name} is no option of a stream: leave it out")
         own = model.generation_config
@@ -291,8 +304,10 @@ class CodeStream:
         self._generator = torch.Generator(model.device).manual_seed(seed_number(seed))
         genre_ids = torch.tensor([genre_id], device=model.device)
         weights = genre_weights(genre_ids, 1, 1, model.config)
-        scale = self._generation.guidance_scale
-        weights = pass_weights(weights, 1.0 if scale is None else scale)
+        scales = (getattr(self._generation, name, None) for name in ("guidance_scale", "attribute_guidance_scale"))
+        by_music, by_attributes = (1.0 if scale is None else scale for scale in scales)
+        by_attributes = 1.0 if self._asked is None else by_attributes
+        weights = pass_weights(weights, by_music, attribute_guidance_scale=by_attributes)
         self._passes = Conditions(weights, 1, model.device).passes(0)
         self._cache = model.make_cache(self._passes.genre_ids, backend)
         self.codes = model._start_codes(genre_ids, self._generation, self._generator)
@@ -319,6 +334,9 @@ class CodeStream:
             cache=self._cache,
             logits_to_keep=1,
             rhythm=None if rhythm is None else passes.select_music(rhythm, torch.zeros_like(rhythm[0, 0])),
+            attributes=None
+            if self._asked is None
+            else passes.select_attributes(self._asked, self._asked[0, 0] * torch.nan),
             output_code_scores=True,
             return_dict=True,
         )
@@ -475,7 +493,7 @@ class DanceStream:
         wait_codes: number of codes to wait for before frames are decoded; 0 or more.
         guess_codes: number of codes to foresee; 0 or more. Each costs a step of the generator.
         floor, clean: see `PoseStream`.
-        generation: fields of the generation configuration: temperature, top_k, ...
+        generation: fields of the generation configuration, temperature, top_k, ..., and what else `CodeStream` takes.
 
     Raises:
         AudioError: `sampling_rate` is not possible. ValueError: another argument is out of range.

@@ -8,7 +8,7 @@ from test_generation_megadance import CODES, GENRES, MIXED, MODEL, song, start, 
 from transformers import GenerationConfig, MaxLengthCriteria
 
 from megadance_hf.modeling import generation_megadance
-from megadance_hf.modeling.conditions_megadance import Conditions, genre_weights, pass_weights
+from megadance_hf.modeling.conditions_megadance import WITHOUT_MUSIC, Conditions, genre_weights, pass_weights
 from megadance_hf.modeling.generation_megadance import MODES, window_start
 
 ARRANGEMENTS = {
@@ -22,13 +22,26 @@ ARRANGEMENTS = {
     },
     "sequential": {"code_head": "factorised", "levels": [3, 5], "level_decoding": "sequential", "rhythm_size": 8},
 }
+ASKED = ["energy", "turns", "arm_height"]
 MODELS = {name: tiny_model(**switches) for name, switches in ARRANGEMENTS.items()}
 STEPS = 13
 PLAN = torch.tensor([[0] * 3 + [2] * 6 + [1] * 4, [1] * 8 + [0] * 5])  # of two items
 
 
 @torch.no_grad()
-def slow_dance(model, features, weights, known, mask, mode, guidance=1.0, negative=None, by_genre=1.0):
+def slow_dance(
+    model,
+    features,
+    weights,
+    known,
+    mask,
+    mode,
+    guidance=1.0,
+    negative=None,
+    by_genre=1.0,
+    attributes=None,
+    by_attributes=1.0,
+):
     """The definition: codes [batch, 2, codes], the likeliest where none is known, and the scores they were chosen by.
 
     `weights` and `negative` are [batch, codes, genres]; the first codes are known.
@@ -39,7 +52,7 @@ def slow_dance(model, features, weights, known, mask, mode, guidance=1.0, negati
         music = features[item : item + 1, : 8 * steps]
         rhythm, no_music = base.encode_rhythm(music), base.music_mean.expand_as(music)
 
-        def log_probabilities(index, genre, has_music, music=music, rhythm=rhythm, no_music=no_music, item=item):
+        def log_probabilities(index, genre, has_music, asks, music=music, rhythm=rhythm, no_music=no_music, item=item):
             first = window_start(mode, index, config.context_codes, config.slide_codes)
             rows = slice(8 * first, 8 * (index + config.music_lookahead))
             beat = None if rhythm is None else (rhythm if has_music else 0 * rhythm)[:, rows]
@@ -49,14 +62,15 @@ def slow_dance(model, features, weights, known, mask, mode, guidance=1.0, negati
                 *window,
                 torch.tensor([genre]),
                 rhythm=beat,
+                attributes=None if attributes is None or not asks else attributes[item : item + 1, first : index + 1],
                 use_cache=False,
                 output_code_scores=True,
             )
             return torch.stack((output.upper_scores[0, -1], output.lower_scores[0, -1])).log_softmax(-1)
 
-        def mixed(index, of_item, has_music=True, log_probabilities=log_probabilities):
+        def mixed(index, of_item, has_music=True, asks=True, log_probabilities=log_probabilities):
             return sum(
-                float(of_item[index, genre]) * log_probabilities(index, genre, has_music)
+                float(of_item[index, genre]) * log_probabilities(index, genre, has_music, asks)
                 for genre in of_item[index].nonzero()[:, 0].tolist()
             )
 
@@ -66,6 +80,8 @@ def slow_dance(model, features, weights, known, mask, mode, guidance=1.0, negati
                 scores = scores + (guidance - 1) * (plain - mixed(index, weights[item], has_music=False))
             if by_genre != 1:
                 scores = scores + (by_genre - 1) * (plain - mixed(index, negative[item]))
+            if by_attributes != 1:
+                scores = scores + (by_attributes - 1) * (plain - mixed(index, weights[item], asks=False))
             codes[item, :, index] = torch.where(mask[item, :, index], known[item, :, index], scores.argmax(-1))
             all_scores.append(scores)
     return codes, torch.stack(all_scores).view(len(features), steps - 1, 2, -1).transpose(1, 2)
@@ -142,6 +158,8 @@ def check_case(model, mode, options, **more):
         options.get("guidance_scale", 1.0),
         *negative,
         by_genre=options.get("genre_guidance_scale", 1.0),
+        attributes=options.get("attributes"),
+        by_attributes=options.get("attribute_guidance_scale", 1.0),
     )
     result = model.generate(
         features, **options, known_codes=known, known_mask=mask, mode=mode, do_sample=False, output_scores=True, **more
@@ -162,6 +180,58 @@ def test_each_condition_is_its_slow_twin(case, mode):
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_each_arrangement_is_its_slow_twin(arrangement, mode):
     check_case(MODELS[arrangement], mode, CASES["all"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("arrangement", ["paper", "released_2025", "sequential"])
+@pytest.mark.parametrize(("case", "scale"), [("known", 1.0), ("plan", 2.5), ("all", 1.0), ("all", 1.5)])
+def test_attributes_of_each_code(case, scale, arrangement, mode):
+    asked = torch.rand(2, STEPS, 3, generator=torch.Generator().manual_seed(3))
+    asked[0, 4:9, 1] = asked[1, :, 2] = torch.nan
+    model = tiny_model(**ARRANGEMENTS[arrangement], attributes=ASKED, music_to_codes=arrangement != "paper")
+    check_case(model, mode, {**CASES[case], "attributes": asked, "attribute_guidance_scale": scale})
+
+
+def test_attributes_of_a_whole_dance_and_none():
+    model, inputs = (
+        tiny_model(attributes=ASKED),
+        {"input_features": song(STEPS), "genre_ids": MIXED, "do_sample": False},
+    )
+    asked = torch.tensor([[0.2, torch.nan, 0.9]]).expand(4, -1)
+    of_codes = model.generate(**inputs, attributes=asked[:, None].expand(-1, STEPS, -1), output_scores=True)
+    of_all = model.generate(**inputs, attributes=asked, output_scores=True)
+    assert torch.equal(scores_of(of_codes), scores_of(of_all))
+    plain = model.generate(**inputs, output_scores=True)
+    assert (scores_of(plain) - scores_of(of_all)).abs().max() > 0.1
+    nothing = model.generate(**inputs, attributes=torch.full((4, 3), torch.nan), output_scores=True)
+    assert torch.equal(scores_of(plain), scores_of(nothing))
+    scores = model.score(
+        **{name: inputs[name] for name in ("input_features", "genre_ids")},
+        **dict(zip(("upper_codes", "lower_codes"), both(of_all).unbind(1), strict=True)),
+        attributes=asked,
+    )
+    torch.testing.assert_close(scores[:, :, 1:], chosen_log_likelihood(of_all), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        (
+            torch.rand(4, 2),
+            r"attributes has shape \(4, 2\); input_features needs \(4, 3\) or \(4, 13, 3\), in the order energy, turns",
+        ),
+        (torch.rand(4, 12, 3), r"attributes has shape \(4, 12, 3\)"),
+        (torch.full((4, 3), 1.1), "attributes has numbers outside 0 to 1: give quantiles"),
+        (torch.full((4, 3), torch.inf), "attributes has numbers outside 0 to 1: give quantiles"),
+        (torch.ones(4, 3).long(), "attributes: give a floating point tensor of quantiles"),
+    ],
+)
+def test_bad_attributes(attributes, message):
+    inputs = {"input_features": song(STEPS), "genre_ids": MIXED}
+    with pytest.raises(ValueError, match=message):
+        tiny_model(attributes=ASKED).generate(**inputs, attributes=attributes)
+    with pytest.raises(ValueError, match="attributes: this model was trained without any; leave them out"):
+        MODEL.generate(**inputs, attributes=attributes)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -320,13 +390,13 @@ def test_passes_by_hand():
     assert weights.tolist() == [[[0.75, 0.0, 0.25]], [[0.0, 1.0, 0.0]]]
     negative = genre_weights(torch.tensor([1, 1]), 2, 5, MODEL.config)
     of_passes = pass_weights(weights, 3.0, negative, 2.0)
-    assert of_passes[0, 0].tolist() == [[3.0, -1.0, 1.0], [-1.5, 0.0, -0.5]]
-    assert of_passes[1, 0].tolist() == [[0.0, 3.0, 0.0], [0.0, -2.0, 0.0]]
+    assert of_passes[0, 0].tolist() == [[3.0, -1.0, 1.0], [-1.5, 0.0, -0.5], [0.0, 0.0, 0.0]]
+    assert of_passes[1, 0].tolist() == [[0.0, 3.0, 0.0], [0.0, -2.0, 0.0], [0.0, 0.0, 0.0]]
     conditions = Conditions(of_passes, 1, torch.device("cpu"))
     passes = conditions.passes(4)
     assert conditions.is_mixed and passes.rows.tolist() == [0, 0, 0, 0, 0, 1, 1]
     assert passes.genre_ids.tolist() == [0, 1, 2, 0, 2, 1, 1]
-    assert passes.has_music.tolist() == [True, True, True, False, False, True, False]
+    assert passes.lacks.tolist() == [0, 0, 0, WITHOUT_MUSIC, WITHOUT_MUSIC, 0, WITHOUT_MUSIC]
     plain = Conditions(pass_weights(negative), 2, torch.device("cpu"))
     assert not plain.is_mixed and plain.passes(0).rows is None and plain.passes(0).genre_ids.tolist() == [1] * 4
     plan = Conditions(pass_weights(genre_weights(PLAN, 2, STEPS, MODEL.config)), 1, torch.device("cpu"))

@@ -10,15 +10,21 @@ from helpers import GENRES, save_tiny_model, song, tiny_generator, tiny_tokenize
 
 from megadance_hf.cli import command as cli
 from megadance_hf.cli import evaluate as evaluate_command
+from megadance_hf.data.attributes import attribute_quantiles, clip_attributes
 from megadance_hf.data.card import Card
 from megadance_hf.data.clip import SPLITS, clip_motion
 from megadance_hf.data.prepared import read_prepared, write_prepared
 from megadance_hf.evaluation import run as evaluation
-from megadance_hf.evaluation.dances import excerpts_of
+from megadance_hf.evaluation.dances import Dance, excerpts_of
+from megadance_hf.evaluation.obedience import found_quantile, obedience
 from megadance_hf.evaluation.run import evaluate
 from megadance_hf.evaluation.scores import NUMBERS
 from megadance_hf.evaluation.tables import ABLATIONS, PROTOCOLS, EvaluationError, Protocol
-from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
+from megadance_hf.modeling.configuration_megadance import (
+    MegaDanceClassifierConfig,
+    MegaDanceConfig,
+    MegaDanceTokenizerConfig,
+)
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.pipeline import MusicToDancePipeline
@@ -305,6 +311,46 @@ def test_several_excerpts_of_few_songs_against_every_split(data, models):
     }
     truth = values(found["tables"]["2"])["ground truth"]
     assert list(truth) == ["FID_k", "BAS"] and truth["FID_k"] > 0.01
+
+
+def test_attributes_asked_and_found(data, models, tmp_path):
+    names, clips = ["travel", "arm_height"], read_prepared(data, "train")
+    save_tiny_model(tmp_path)
+    quantiles = attribute_quantiles(clips, GENRES, names)
+    tiny_generator(attributes=names, attribute_quantiles=quantiles).save_pretrained(tmp_path)
+    full = evaluate(tmp_path, data, "finedance", classifier=models / "classifier", seeds=1, clip_frames=48)
+    found, songs = full.report["attributes"], len(full.report["excerpts"])
+    assert list(found) == names
+    for numbers in found.values():
+        assert numbers["dances"] == 5 * songs and set(numbers["found"]) == {"0.1", "0.3", "0.5", "0.7", "0.9"}
+        assert set(numbers["by_genre"]) == {item["genre"] for item in full.report["excerpts"]}
+        assert all(0 <= level <= 1 for level in numbers["found"].values()) and 0 <= numbers["genre_recognised"] <= 1
+    assert "## As it was asked for" in (full.write(tmp_path / "out")[1]).read_text(encoding="utf-8")
+
+
+def test_obedience_by_hand():
+    asked = [0.1, 0.5, 0.9] * 2
+    found = obedience(asked, [0.2, 0.3, 0.7, 0.9, 0.5, 0.1], ["tango"] * 3 + ["waltz"] * 3)
+    assert found["by_genre"] == {"tango": 1.0, "waltz": -1.0} and abs(found["rank_correlation"]) < 0.3
+    assert found["found"] == pytest.approx({"0.1": 0.55, "0.5": 0.4, "0.9": 0.4})
+    assert obedience(asked, [0.5] * 6, ["waltz"] * 6)["rank_correlation"] is None
+
+
+def test_what_is_found_is_a_quantile_of_the_genre(data):
+    clips = read_prepared(data, "train")
+    names = ["turns", "speed"]
+    config = MegaDanceConfig(
+        id2label=dict(enumerate(GENRES)),
+        attributes=names,
+        attribute_quantiles=attribute_quantiles(clips, GENRES, names),
+    )
+    for clip in clips:
+        found = found_quantile(Dance(0, clip.poses, clip.translation, clip.genre), "speed", config)
+        signal = clip_attributes(clip)[:, 1]
+        expected = np.mean([signal <= value for value in [signal.mean()]])
+        same = [other for other in clips if other.genre == clip.genre]
+        if len(same) == 1:
+            assert abs(found - expected) < 0.1
 
 
 def test_one_song_alone_has_no_distribution(data, models):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_clips import GRID, TICK, dance, ruler, ruler_encode, same
 
+from megadance_hf.data.attributes import clip_attributes
 from megadance_hf.data.augmentation import (
     MotionCorruption,
     MusicAugmentation,
@@ -194,6 +195,22 @@ def test_missing_music_is_the_mean_and_has_no_rhythm():
     assert "rhythm" not in CodeSegments(encode_clips(ruler_encode, clips), GENRES, statistics, length=80)[0]
     assert batch["upper_codes"].dtype == batch["genre_ids"].dtype == torch.int64
     assert batch["has_music"].dtype == torch.bool
+
+
+def test_attributes_are_those_of_the_frame_in_the_middle_of_a_code():
+    clips = [dance(frames=200)]
+    encoded = encode_clips(ruler_encode, clips, stretches=(1.0, 1.25), mirror=True, attributes=True)
+    statistics = Statistics.from_clips(clips)
+    segments = CodeSegments(encoded, GENRES, statistics, length=80, stride=19, random=False)
+    measured = clip_attributes(clips[0])
+    assert segments[0]["attributes"].shape == (10, 7)
+    np.testing.assert_array_equal(segments[0]["attributes"], measured[4:80:8])
+    np.testing.assert_array_equal(segments[1]["attributes"], measured[19 + 4 : 99 : 8])
+    plain, mirrored, slower, _ = encoded
+    np.testing.assert_array_equal(plain.attributes, mirrored.attributes)
+    travel = [item.attributes[:, 2].mean() for item in (plain, slower)]
+    assert travel[1] < travel[0], "a slower dance travels slower"
+    assert "attributes" not in CodeSegments(encode_clips(ruler_encode, clips), GENRES, statistics, length=80)[0]
 
 
 def test_augmented_segments_are_reproducible_and_leave_the_data_alone():

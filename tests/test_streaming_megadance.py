@@ -81,6 +81,26 @@ def test_codes_are_those_of_generate(kind, guidance):
     assert len(stream.codes.unique()) > 5, "a dance of one code would show nothing"
 
 
+@pytest.mark.parametrize("guidance", [{}, {"guidance_scale": 2.0, "attribute_guidance_scale": 1.5}], ids=str)
+@torch.no_grad()
+def test_attributes_of_a_stream_are_those_of_generate(guidance):
+    model = tiny_generator(attributes=["speed", "turns"], **MODELS["rhythm"])
+    model.model.attribute_embedding.vectors.weight *= 50  # so that codes differ
+    features, asked = torch.randn(8 * 20, 35), torch.tensor([0.9, torch.nan])
+    options = {"do_sample": True, "temperature": 0.8, **guidance}
+    expected, other = (
+        model.generate(features[None], torch.tensor([1]), mode="stream", seed=3, attributes=attributes, **options)
+        for attributes in (asked[None], None)
+    )
+    stream = CodeStream(model, 1, 3, attributes=asked, **options)
+    for piece in pieces_of(model, features):
+        stream.extend(*piece)
+    assert torch.equal(stream.codes, torch.cat((expected.upper_codes, expected.lower_codes)))
+    assert not torch.equal(expected.upper_codes, other.upper_codes)
+    with pytest.raises(ValueError, match=r"attributes has shape \(1, 3\)"):
+        CodeStream(model, 1, 3, attributes=torch.rand(3))
+
+
 @pytest.mark.versions
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()

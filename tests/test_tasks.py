@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_generator
+from helpers import GENRES, tiny_generator
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import TINY_CLASSIFIER, TINY_TOKENIZER, clips
 
 from megadance_hf.data.codes import EncodedClip
 from megadance_hf.data.rhythm import rhythm_labels
+from megadance_hf.modeling.attributes_megadance import ATTRIBUTES, QUANTILES
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig, MegaDanceTokenizerConfig
 from megadance_hf.modeling.kinematics_megadance import root_heading, turn_motion
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
@@ -53,7 +54,7 @@ def test_code_noise_changes_inputs_and_never_labels():
     seen = {}
 
     class Model(torch.nn.Module):
-        config = type("Config", (), {"codebook_size": 50})
+        config = type("Config", (), {"codebook_size": 50, "attributes": []})
 
         def forward(self, **inputs):
             seen.update(inputs)
@@ -88,6 +89,33 @@ def test_label_smoothing_is_a_part_of_the_loss_beside_the_labels():
         torch.testing.assert_close(parts["unsmoothed_loss"], plain)
     with pytest.raises(ValueError, match="label_smoothing=2 is a share"):
         GeneratorTask([], label_smoothing=2)
+
+
+def test_attributes_are_asked_for_at_random():
+    model = tiny_generator(attributes=["speed", "arm_height"])
+    rising = [float(value) for value in range(QUANTILES)]
+    model.config.attribute_quantiles = {genre: [rising, [2 * value for value in rising]] for genre in GENRES}
+    rows, steps = 400, 6
+    batch = {
+        "genre_ids": torch.zeros(rows, dtype=torch.long),
+        "attributes": torch.arange(steps).float().view(1, steps, 1).expand(rows, steps, len(ATTRIBUTES)) + 4,
+    }
+    asked = GeneratorTask(None)._asked_attributes(model.config, batch, draws(0, rows))
+    assert asked.shape == (rows, steps, 2)
+    known = ~asked.isnan()
+    assert torch.equal(known, known[:, :1].expand_as(known)), "an attribute is left out of a whole segment"
+    counts = known[:, 0].sum(1)
+    assert abs((counts == 0).float().mean() - (0.2 + 0.8 / 3)) < 0.06 and all((counts == n).any() for n in (1, 2))
+    speed = asked[known[:, 0, 0], :, 0]
+    measured = (torch.arange(steps) + 4) / (QUANTILES - 1)
+    constant = (speed == speed[:, :1]).all(1)
+    assert 0.3 < constant.float().mean() < 0.7
+    torch.testing.assert_close(speed[~constant], measured.expand(int((~constant).sum()), -1))
+    torch.testing.assert_close(speed[constant], measured.mean().expand(int(constant.sum()), steps))
+    arms = asked[known[:, 0, 1], :, 1]
+    torch.testing.assert_close(arms.mean(), measured.mean() / 2, atol=1e-6, rtol=0)
+    nothing = GeneratorTask(None, attribute_dropout=1.0)._asked_attributes(model.config, batch, draws(0, rows))
+    assert nothing.isnan().all()
 
 
 def test_the_soft_share_is_drawn_from_the_step():

@@ -11,6 +11,7 @@ from torch import Tensor
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE
 from megadance_hf.modeling.progress_megadance import progress_bar
 
+from .attributes import clip_attributes
 from .augmentation import MotionCorruption, mirror_motion, stretched_frames, time_stretch
 from .clip import Clip, clip_motion
 from .windows import cut_clip, noise_of
@@ -26,6 +27,7 @@ class EncodedClip:
         rhythm: output (T, 4) of a rhythm encoder for the music; None without encoder or music.
         start: where the clip begins in the whole one, if it is a window.
         noisy: frames (T,) bool that are noise; codes that have one are no labels. None if noise is not masked.
+        attributes: how the dance moves around each frame, (T, 7), see `clip_attributes`; None where they were not wanted.
         inputs: `upper` and `lower` of a corrupted copy, whose codes are given where those above are to be predicted; None without.
     """
 
@@ -38,6 +40,7 @@ class EncodedClip:
     start: int = 0
     noisy: np.ndarray | None = None
     inputs: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]] | None = None
+    attributes: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -51,6 +54,7 @@ def encode_clips(
     encode_rhythm: Callable[[Tensor], Tensor | None] | None = None,
     mask_noise: bool = False,
     corruption: MotionCorruption | None = None,
+    attributes: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool = False,
@@ -68,6 +72,7 @@ def encode_clips(
         encode_rhythm: a generator's `model.encode_rhythm`: music features (1, T, 35) -> (1, T, 4).
         mask_noise: mark frames of noise (`noise_of`).
         corruption: faults of a recording, for the copies that `EncodedClip.inputs` has; each mirrored and stretched variant has others.
+        attributes: also measure how the dance moves (`clip_attributes`).
         seed: of the corruption.
         device: of the tokenizer and the rhythm encoder.
         progress: show a progress bar.
@@ -101,6 +106,7 @@ def encode_clips(
             whole = replace(clip, audio=None) if factor == 1.0 else time_stretch(clip, factor)
             for start, variant in [(0, whole)] if windows is None else cut_clip(whole, **windows):
                 motion, rhythm = clip_motion(variant, "moving" if windows is None else "still"), None
+                moves = clip_attributes(variant) if attributes else None
                 if encode_rhythm is not None and variant.input_features is not None:
                     output = encode_rhythm(torch.from_numpy(variant.input_features[None]).to(device))
                     rhythm = None if output is None else output[0].float().cpu().numpy()
@@ -113,6 +119,6 @@ def encode_clips(
                         inputs = streams_of(corruption(motion, generator)[0])
                     own_noise = None if noisy is None else noisy[start : start + len(variant)]
                     result.append(
-                        EncodedClip(variant, *streams, mirrored, float(factor), rhythm, start, own_noise, inputs)
+                        EncodedClip(variant, *streams, mirrored, float(factor), rhythm, start, own_noise, inputs, moves)
                     )
     return result

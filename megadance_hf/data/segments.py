@@ -208,7 +208,7 @@ class CodeSegments(Segments):
     """Segments of music and codes for the generator.
 
     Items, for `length` L frames (a multiple of 8): `input_features` (L, 35) float32, `upper_codes` and `lower_codes` (L/8,)
-    int64, `genre_ids` () int64, `has_music` () bool (False: the features are the mean of the data) and, if any clip was encoded with a
+    int64, `genre_ids` () int64, `attributes` (L/8, 7) float32 as measured, if the clips were encoded with them, `has_music` () bool (False: the features are the mean of the data) and, if any clip was encoded with a
     rhythm encoder, `rhythm` (L, 4) float32, zero without music. If clips were encoded with masked noise or corrupted,
     `upper_labels` and `lower_labels` (L/8,) are what to predict: codes of the clean motion, -100 where one has a frame of noise. Tensors may be views of the data: do not write to them.
 
@@ -303,6 +303,8 @@ class CodeSegments(Segments):
             "genre_ids": torch.tensor(self._genre_ids[group]),
             "has_music": torch.tensor(has_music),
         }
+        if variant.attributes is not None:  # of the frame in the middle of each code
+            item["attributes"] = torch.from_numpy(variant.attributes[frames][FRAMES_PER_CODE // 2 :: FRAMES_PER_CODE])
         if self._has_labels:
             noisy = np.zeros(self.length, dtype=bool) if variant.noisy is None else variant.noisy[frames]
             noisy = noisy.reshape(-1, FRAMES_PER_CODE).any(1)

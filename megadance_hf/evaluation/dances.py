@@ -103,6 +103,7 @@ class Request:
         music: features (S, 35) of the whole song.
         genre: to be danced.
         start, frames: the piece of the music that is danced to; beat and bar are read from all of it.
+        attributes: quantiles that are asked for, in the order of the model's attributes, None for those that are not.
     """
 
     excerpt: int
@@ -110,6 +111,7 @@ class Request:
     genre: str
     start: int
     frames: int
+    attributes: tuple[float | None, ...] = ()
 
     @property
     def input_features(self) -> np.ndarray:
@@ -208,6 +210,13 @@ def wrong_genres(excerpts: Sequence[Excerpt], genres: Sequence[str], seed: int) 
     return requests
 
 
+def _attributes_of(requests: Sequence[Request]) -> torch.Tensor | None:
+    """[requests, attributes], NaN where nothing is asked; None where nothing is asked at all. All or none of them ask."""
+    if not requests[0].attributes:
+        return None
+    return torch.tensor([[np.nan if one is None else one for one in request.attributes] for request in requests])
+
+
 # --- dancing -------------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +272,7 @@ class Dancer:
             attention_mask=mask,
             rhythm=None if rhythms is None else padded(rhythms),
             seed=seed,
+            attributes=_attributes_of(requests),
             **sampling,
         )
         excerpts = {"begins": False, "ends": False}

@@ -157,6 +157,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts += [paper_table(number, table, report) for number, table in report["tables"].items()]
     parts += [physical_table(report), tokenizer_table(report), _cross_entropy(report), _synchrony(report)]
     parts.append(genre_tables(report))
+    if report.get("attributes"):  # of a model that has some
+        parts.append(attribute_table(report))
     if report["notes"]:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in report["notes"]))
     return "\n\n".join(parts) + "\n"
@@ -411,6 +413,24 @@ def _genres_asked_for(report: Mapping[str, Any]) -> str:
     header = ["dances", "recognised", "speed, of the truth's", "bob, of the truth's"]
     header = ["", *(f"{part}: {title}" for part in ("right genre", "forced") for title in header)]
     return f"### Genres as they were asked for\n\n{_rows(header, rows)}"
+
+
+def attribute_table(report: Mapping[str, Any]) -> str:
+    """Attributes asked against attributes found, a row for each."""
+    rows = []
+    for name, found in report["attributes"].items():
+        genres = [_number(found["by_genre"].get(genre), 2) for genre in report["genre_truth"]]
+        levels = [_number(value, 2) for value in found["found"].values()]
+        seen = found.get("genre_recognised")
+        cells = [str(found["dances"]), _number(found["rank_correlation"], 2), *genres, *levels, _number(seen, 3)]
+        rows.append([name.replace("_", " "), *cells])
+    levels = next(iter(report["attributes"].values()))["found"]
+    header = ["", "dances", "rank correlation", *report["genre_truth"], *(f"asked {level}" for level in levels)]
+    return (
+        "## As it was asked for\n\nEach attribute asked for by itself, as quantiles of the genre's training data. Rank correlation of asked "
+        "and found, over all dances and by genre; the quantile found, mean over dances, at each level; share of dances whose genre is "
+        "recognised.\n\n" + _rows([*header, "genre recognised"], rows)
+    )
 
 
 # --- plots ---------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import transformers
 from megadance_hf import __version__
 from megadance_hf.data.clip import MIN_FRAMES, Clip
 from megadance_hf.data.prepared import read_info, read_prepared
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.genres_megadance import match_genre
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
@@ -37,6 +38,7 @@ from .dances import (
     Dance,
     Dancer,
     Excerpt,
+    Request,
     evenly,
     excerpts_of,
     other_songs,
@@ -44,6 +46,7 @@ from .dances import (
     wrong_genres,
     wrong_music,
 )
+from .obedience import attribute_requests, found_quantile, obedience
 from .reconstruction import tokenizer_errors, tokenizer_report, training_motion
 from .synchrony import compare_music, training_profiles
 from .tables import (
@@ -172,8 +175,10 @@ def evaluate(
     wrong = {condition: wrong_music(excerpts, others, condition, music_mean(pipe.model)) for condition in MUSIC[1:]}
     wrong = {condition: requests for condition, requests in wrong.items() if requests}
     forced_dances: dict[str, list[Dance]] = {}
+    asked = attribute_requests(excerpts, pipe.model.config)
+    asked_dances: dict[str, list[Dance]] = {}
     count = len(generators) * (len(excerpts) + len(forced)) + sum(map(len, wrong.values()))
-    with bar(count * seeds, "dance", "dancing") as shown:
+    with bar(count * seeds + sum(map(len, asked.values())), "dance", "dancing") as shown:
         for name, generator in generators.items():
             dancer = Dancer(generator, seeds, seed, shown.update)
             rows[name] = dancer("right", own_music(excerpts))
@@ -181,6 +186,9 @@ def evaluate(
         dancer = Dancer(pipe, seeds, seed, shown.update)
         for condition, requests in wrong.items():
             rows[condition] = dancer(condition, requests)
+        dancer = Dancer(pipe, 1, seed, shown.update)
+        for name, requests in asked.items():
+            asked_dances[name] = dancer(name, requests)
 
     # the version that the tables are of, beside which some say both
     both = {name: _both_versions(dances) for name, dances in {**rows, "forced": forced_dances["megadance"]}.items()}
@@ -189,6 +197,7 @@ def evaluate(
             {name: [_generated_cleaned(dance) for dance in dances] for name, dances in made.items()}
             for made in (rows, forced_dances)
         )
+        asked_dances = {name: [_generated_cleaned(dance) for dance in dances] for name, dances in asked_dances.items()}
 
     # numbers
     features_of = scores.DanceFeatures(classifier)
@@ -237,6 +246,10 @@ def evaluate(
     genres = (
         scores.genre_report(rows, features, forced_dances, features_of, style_names) if classifier is not None else {}
     )
+    obeyed = _obedience(asked, asked_dances, pipe.model.config)
+    if obeyed and classifier is not None:
+        for name, dances in asked_dances.items():
+            obeyed[name]["genre_recognised"] = scores.genre_recognised(dances, features_of(dances)["s"], style_names)
     whole_songs = list({item.song.id: item.song for item in excerpts}.values())
     partners = other_songs(whole_songs, [len(song) for song in whole_songs])
     with bar(len(whole_songs), "song", "listening") as shown:
@@ -294,6 +307,7 @@ def evaluate(
         "genres": genres,
         "genre_truth": truth,
         "forced": forced_summary,
+        "attributes": obeyed,
         "tokenizer": tokenizer_report(pipe.tokenizer, evaluated, all_clips),
         "tokenizer_errors": errors,
         "cross_entropy": losses,
@@ -305,6 +319,19 @@ def evaluate(
         "dances": {name: [scores.without_profiles(row) for row in numbers] for name, numbers in measured.items()},
     }
     return Evaluation(report)
+
+
+def _obedience(
+    asked: Mapping[str, Sequence[Request]], dances: Mapping[str, Sequence[Dance]], config: MegaDanceConfig
+) -> dict[str, dict[str, Any]]:
+    """For each attribute what was asked against what is found; `dances` are those to the requests, in their order."""
+    result = {}
+    for name, requests in asked.items():
+        column = config.attributes.index(name)
+        levels = [request.attributes[column] for request in requests]
+        found = [found_quantile(dance, name, config) for dance in dances[name]]
+        result[name] = obedience(levels, found, [request.genre for request in requests])
+    return result
 
 
 # --- before and after the clean-up ---------------------------------------------------------------------------------------

@@ -234,6 +234,13 @@ def genre_report(
     return {"names": list(genres), "scores": scores, "confusion": confusions}
 
 
+def genre_recognised(dances: Sequence[Dance], style: np.ndarray, genres: Sequence[str]) -> float:
+    """Share of dances whose genre is recognised, by the style features of a classifier that knows `genres`."""
+    return float(
+        np.mean([genres.index(dance.genre) == seen for dance, seen in zip(dances, style.argmax(1), strict=True)])
+    )
+
+
 def _genre_scores(
     groups: Sequence[tuple[Sequence[Dance], np.ndarray]], genres: Sequence[str]
 ) -> tuple[dict[str, float], np.ndarray]:

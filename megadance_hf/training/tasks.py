@@ -17,6 +17,7 @@ from megadance_hf.data.clip import Clip, clip_motion
 from megadance_hf.data.rhythm import beat_position, rhythm_labels
 from megadance_hf.data.sampling import collate
 from megadance_hf.modeling.attention_megadance import SlidingWindowAttention
+from megadance_hf.modeling.attributes_megadance import ATTRIBUTES, table_of, to_quantiles
 from megadance_hf.modeling.codecs_megadance import BodyPartCodec
 from megadance_hf.modeling.kinematics_megadance import (
     ROOT_SIZE,
@@ -316,16 +317,20 @@ class GeneratorTask(Task):
             held or displaced body, several in a row, which `MotionCorruption` makes.
         label_smoothing: share of each label that is spread over all codes (over the digits of each level with a factorised head).
             Not in the paper (section 3.3): where dances are few, a model that knows them by heart is too sure on any other music.
+        attribute_dropout: share of segments for which no attributes are asked, by a model that has some. For each of the others the share of
+            attributes that are left out is drawn anew, so that any number of them can be asked for; in every second one they are those
+            of the whole segment, as a slider's are, and not of each code.
         batch_size: segments per batch in evaluation.
     """
 
     segments: Any
     code_noise: float = 0.0
     label_smoothing: float = 0.0
+    attribute_dropout: float = 0.2
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        _require_shares(self, "code_noise", "label_smoothing")
+        _require_shares(self, "code_noise", "label_smoothing", "attribute_dropout")
 
     def on_train_begin(self, model: nn.Module, segments: Any) -> None:
         """Set `generation_config.start_codes` from the training clips; genres that have none keep theirs."""
@@ -343,6 +348,8 @@ class GeneratorTask(Task):
             for name, codes in inputs.items():
                 replaced = draws.rand(rows, steps, device=device) < share
                 inputs[name] = torch.where(replaced, draws.randint(size, rows, steps, device=device), codes)
+        if unwrapped(model).config.attributes:
+            inputs["attributes"] = self._asked_attributes(unwrapped(model).config, batch, draws)
         output = _predict(model, batch, **inputs)
         if not self.label_smoothing:
             return output.loss, {}
@@ -352,24 +359,53 @@ class GeneratorTask(Task):
             smoothed.append(head.cross_entropy(logits[:, :-1], labels, self.label_smoothing).mean())
         return sum(smoothed), {"unsmoothed_loss": output.loss}
 
+    def _asked_attributes(self, config: Any, batch: dict[str, Tensor], draws: Draws) -> Tensor:
+        """Attributes of a batch as quantiles [rows, codes, attributes], NaN where nothing is asked."""
+        quantiles = attributes_of(config, batch)
+        rows, _, size = quantiles.shape
+        whole = draws.rand(rows, 1, 1, device=quantiles.device) < 0.5
+        quantiles = torch.where(whole, quantiles.mean(1, keepdim=True), quantiles)
+        share = draws.rand(rows, 1, device=quantiles.device)  # is left out
+        share = share.masked_fill(draws.rand(rows, 1, device=quantiles.device) < self.attribute_dropout, 1.0)
+        left_out = draws.rand(rows, size, device=quantiles.device) < share
+        return quantiles.masked_fill(left_out[:, None], torch.nan)
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Cross-entropy (sum of both streams) on held-out segments: with their own music, another segment's, and none."""
+        """Cross-entropy (sum of both streams) on held-out segments: with their own music, another segment's, and none; and with their
+        music and attributes, by a model that has some."""
         if self.segments is None:
             return {}
-        losses: dict[str, list[float]] = {"score": [], "loss_swapped_music": [], "loss_without_music": []}
+        names = ("score", "loss_swapped_music", "loss_without_music", "loss_with_attributes")
+        losses: dict[str, list[float]] = {name: [] for name in names}
         paired = [i for i in range(len(self.segments)) if bool(self.segments[i]["has_music"])]
         for batch in _batches(self.segments, paired, self.batch_size, model):
             features, rhythm = batch["input_features"], batch.get("rhythm")
             silence = self.segments.statistics.input_mean.to(features).expand_as(features)
-            variants = {
-                "score": (features, rhythm),
-                "loss_swapped_music": (features.flip(0), None if rhythm is None else rhythm.flip(0)),
-                "loss_without_music": (silence, None if rhythm is None else torch.zeros_like(rhythm)),
+            variants: dict[str, dict[str, Tensor | None]] = {
+                "score": {},
+                "loss_swapped_music": {
+                    "input_features": features.flip(0),
+                    "rhythm": None if rhythm is None else rhythm.flip(0),
+                },
+                "loss_without_music": {
+                    "input_features": silence,
+                    "rhythm": None if rhythm is None else torch.zeros_like(rhythm),
+                },
             }
-            for name, (music, beat) in variants.items():
-                loss = float(_predict(model, batch, input_features=music, rhythm=beat).loss)
+            if model.config.attributes:
+                variants["loss_with_attributes"] = {"attributes": attributes_of(model.config, batch)}
+            for name, changed in variants.items():
+                loss = float(_predict(model, batch, **changed).loss)
                 losses[name].extend([loss] * len(features))
         return {name: float(np.mean(values)) for name, values in losses.items() if values}
+
+
+def attributes_of(config: Any, batch: dict[str, Tensor]) -> Tensor:
+    """Measured attributes of a batch as quantiles of their genres, [rows, codes, attributes], for a model with this configuration."""
+    columns = [list(ATTRIBUTES).index(name) for name in config.attributes]
+    measured = batch["attributes"][..., columns]
+    tables = table_of(config.attribute_quantiles, config.genres).to(measured)
+    return to_quantiles(measured, tables[batch["genre_ids"]][:, None])
 
 
 @dataclass

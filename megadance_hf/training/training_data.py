@@ -258,6 +258,7 @@ def validation_segments(
     settings: ValidationSettings | None = None,
     *,
     encode_rhythm: Callable[[Tensor], Tensor | None] | None = None,
+    attributes: bool = False,
     device: str | torch.device = "cpu",
 ) -> CodeSegments | None:
     """Segments of held-out clips for a generator, shorter than `length` where most clips are; None where no segment fits.
@@ -268,5 +269,6 @@ def validation_segments(
     shorter = fitting_length([len(clip) for clip in clips], length) if windows is None else windows["length"]
     if shorter is None or not clips:
         return None
-    encoded = encode_clips(tokenizer, clips, mirror=False, windows=windows, encode_rhythm=encode_rhythm, device=device)
+    options = {"encode_rhythm": encode_rhythm, "attributes": attributes, "device": device}
+    encoded = encode_clips(tokenizer, clips, mirror=False, windows=windows, **options)
     return CodeSegments(encoded, genres, statistics, shorter, stride=max(8, shorter // 2), random=False)
