@@ -208,6 +208,9 @@ def test_looks_at_the_dance_so_far(studio, song, monkeypatch):
     assert len(seconds) >= 14 and seconds == sorted(seconds) and seconds[0] < 0.3 and seconds[-1] == take["seconds"]
     there = [studio.folder / glb for glb, _ in report.looks if (studio.folder / glb).is_file()]
     assert [path.read_bytes()[:4] for path in there] == [b"glTF"] * 2, "older ones are gone"
+    os.utime(there[0].parent, (0, 0))
+    studio.tidy()
+    assert not there[0].parent.exists() and studio.take(take["id"], ME)
 
 
 def test_songs_and_takes_are_their_owner_s(studio, song):

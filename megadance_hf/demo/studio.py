@@ -25,6 +25,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ except ImportError:  # this version has no words
     read_prompt = None
 
 from .curves import dance_curves, song_curves
-from .jobs import BUSY, GONE, DemoError
+from .jobs import GONE, DemoError
 from .limits import Limits
 from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
 from .songs import Song, hears, listen, rounded
@@ -62,6 +63,8 @@ PREVIEW_COST = 0.1  # of the time at most goes into them
 # Seconds that a step takes per second of dance, before it has been measured.
 SPEEDS = {"listening": 0.02, "dancing": 0.1, "dancing anew": 0.03, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
 _DRESSED = 0.15  # share of the time that the figure's file takes; the rest is for the curves
+_PREVIEW = "preview-"  # how folders with looks at the dance so far begin
+_PREVIEW_KEPT = 60.0  # seconds
 _NEAR = 0.01  # of a code: seconds of the page are rounded
 _EXCERPTS = 4  # whose music features are remembered
 _README = """\
@@ -132,7 +135,6 @@ class Studio:
         self._takes: dict[str, Take] = {}
         self._excerpts: dict[tuple[str, float, float], dict[str, Any]] = {}
         self._hearing, self._listening = threading.Lock(), threading.Lock()
-        self._listeners = 0
         self._fingerprint: str | None = None
         self._hashing = threading.Lock()
 
@@ -205,14 +207,8 @@ class Studio:
         """
         file = Path(file)
         try:
-            if self._listeners > self.limits.waiting:
-                raise DemoError(BUSY, 503)
-            self._listeners += 1
-            try:
-                with self._listening:  # one after the other: a song takes much memory for a moment
-                    song = listen(self.pipe, file, name, visitor, self.limits.listening_seconds)
-            finally:
-                self._listeners -= 1
+            with self._listening:  # one after the other: a song takes much memory for a moment
+                song = listen(self.pipe, file, name, visitor, self.limits.listening_seconds)
         except BaseException:
             self.drop(file.parent)
             raise
@@ -253,6 +249,8 @@ class Studio:
         song = self.song(song_id, visitor)
         self.check(song, wish)
         parent = None if wish.keep is None else self.take(wish.keep.take, visitor)
+        if parent is not None:  # to the frame
+            wish = replace(wish, start=parent.wish.start, seconds=parent.wish.seconds)
         seconds = min(wish.seconds, song.seconds - wish.start)
         dancers = 1 if wish.beside is None else 2
         passages = [] if parent is None else self._free_passages(parent, wish)
@@ -361,8 +359,8 @@ class Studio:
         if wish.keep is not None:
             parent = self.take(wish.keep.take, song.visitor)
             seconds = min(wish.seconds, song.seconds - wish.start)
-            excerpts = [(song.id, wish.start, seconds), (parent.song, parent.wish.start, parent.shown["seconds"])]
-            if excerpts[0][:2] != excerpts[1][:2] or abs(excerpts[0][2] - excerpts[1][2]) > 1 / MOTION_FPS:
+            apart = (wish.start - parent.wish.start, seconds - parent.shown["seconds"])
+            if song.id != parent.song or max(map(abs, apart)) > 1 / MOTION_FPS:
                 raise DemoError("What is kept belongs to another piece of the song: choose that piece, or let it go.")
             if not self._free_passages(parent, wish):
                 raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
@@ -756,7 +754,12 @@ class Studio:
 
     def tidy(self) -> None:
         """Delete songs and dances that have been kept long enough; then, if the disk is full, the oldest."""
-        now, kept = time.time(), sorted(self._kept())
+        now = time.time()
+        for path in self.dances_folder.glob(f"{_PREVIEW}*"):
+            with suppress(OSError):
+                if now - path.stat().st_mtime > _PREVIEW_KEPT:
+                    shutil.rmtree(path, ignore_errors=True)
+        kept = sorted(self._kept())
         used, budget = sum(size for _, size, _ in kept), self.limits.disk_megabytes * 1e6
         for used_last, size, path in kept:
             age = now - used_last
@@ -838,7 +841,7 @@ class _Preview:
         pipe = self.studio.pipe
         (dance,) = pipe.processor.post_process_motion((known[:1], known[1:]), pipe.tokenizer, frames, clean=False)
         if self.folder is None:
-            self.folder = self.studio.dances_folder / secrets.token_urlsafe(16)
+            self.folder = self.studio.dances_folder / f"{_PREVIEW}{secrets.token_urlsafe(16)}"
             self.folder.mkdir()
         file = self.folder / f"{len(self.codes)}.glb"
         Motion(dance["poses"], dance["translation"], MOTION_FPS).save(file, body=self.studio.body)
