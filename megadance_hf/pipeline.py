@@ -60,6 +60,7 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
     return {
         "model": source,
         "genres": ", ".join(config.built_genres),
+        "attributes": ", ".join(config.attributes) or "none",
         "generator": f"{generator.num_parameters():,} parameters, {generator.num_active_parameters():,} of them for one genre",
         **describe_arrangement(config),
         "layers": f"{config.num_hidden_layers} of width {config.hidden_size}, {' and '.join(experts)} experts, "

@@ -356,6 +356,22 @@ def test_a_song_that_breaks_off_leaves_nothing(page):
     until(lambda: stored(page) == before)
 
 
+def test_uploads_at_a_time_are_limited(own_page, song):
+    """Slow ones would fill the disk beyond its budget."""
+    place, open_ones = httpx.URL(own_page.local_url), []
+    for number in range(LIMITS.waiting + 1):
+        open_ones.append(socket.create_connection((place.host, place.port)))
+        head = f"POST /api/songs?name=x.wav HTTP/1.1\r\nhost: x\r\nx-visitor: {number:032x}\r\ncontent-length: 500000\r\n\r\n"
+        open_ones[-1].sendall(head.encode() + bytes(1000))
+    until(lambda: len(stored(own_page)) == len(open_ones))
+    me = Visitor(own_page)
+    assert error_of(me.post("api/songs", params={"name": "x.wav"}, content=song), 503) == BUSY
+    for connection in open_ones:
+        connection.close()
+    until(lambda: stored(own_page) == [])
+    me.give(song)
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [

@@ -877,6 +877,7 @@ def test_parts_of_different_trainings_do_not_go_together(pipe):
 def test_description_is_read_from_the_configurations(pipe, folder):
     lines = describe_model(folder)
     assert lines["genres"] == "chacha, rumba, waltz" and lines["model"] == str(folder)
+    assert lines["attributes"] == "none"
     assert f"{pipe.model.num_parameters():,} parameters" in lines["generator"]
     assert load_config(folder).built_genres == list(GENRES)
     assert lines.items() >= describe_arrangement(load_config(folder)).items()

@@ -100,6 +100,7 @@ class Project:
     name: str
     frames: int
     wish: Wish
+    asked: dict[str, Any]  # attributes, by sliders and in words
     locks: list[dict[str, Any]]
     dancers: tuple[Dancer, ...]
 
@@ -207,16 +208,16 @@ def _attributes(given: Any, known: Sequence[str], seconds: float) -> dict[str, A
         if name not in known:
             choice = f"choose one of {', '.join(known)}" if known else "this model knows none"
             raise DemoError(f"The slider {name[:40]!r} is unknown here: {choice}.")
-        if isinstance(value, list):
-            pairs = [
-                pair if isinstance(pair, list) and len(pair) == 2 else (None, None) for pair in value[:MOST_CHANGES]
-            ]
-            read[name] = [
-                (_number(second, f"The second of {name}", 0, seconds), _number(level, f"{name.capitalize()}", 0, 1))
-                for second, level in pairs
-            ]
+        words = name.capitalize().replace("_", " ")
+        if isinstance(value, list):  # from a second on; None: as it comes
+            read[name] = []
+            for pair in value[:MOST_CHANGES]:
+                if not isinstance(pair, list) or len(pair) != 2:
+                    raise DemoError(MALFORMED)
+                level = None if pair[1] is None else _number(pair[1], words, 0, 1)
+                read[name].append((_number(pair[0], f"The second of {name}", 0, seconds), level))
         else:
-            read[name] = _number(value, name.capitalize().replace("_", " "), 0, 1)
+            read[name] = _number(value, words, 0, 1)
     return read
 
 
@@ -415,5 +416,6 @@ def read_project(
         vars(read_range(lock, wish.seconds + 1))
         for lock in _list(given.get("locks") or [], "What is kept", MOST_CHANGES)
     ]
+    asked = _attributes(given.get("asked"), attributes, wish.seconds + 1)
     digest = _text(song.get("sha256"), "The song's digest")
-    return Project(digest, _text(song.get("name"), "The song's name", 200), frames, wish, locks, tuple(dancers))
+    return Project(digest, _text(song.get("name"), "The song's name", 200), frames, wish, asked, locks, tuple(dancers))

@@ -38,7 +38,7 @@ from megadance_hf.modeling.files_megadance import Scratch
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
 
-from .jobs import BUG, GONE, DemoError, Job, Jobs, in_plain_words
+from .jobs import BUG, BUSY, GONE, DemoError, Job, Jobs, in_plain_words
 from .limits import Limits
 from .requests import MALFORMED, read_json, read_prompt_text, read_redo, read_wish
 from .studio import SPEEDS, Studio
@@ -156,8 +156,20 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
     async def options(request: Request) -> Any:
         return studio.options()
 
+    uploads = 0
+
     async def add_song(request: Request) -> Any:
+        nonlocal uploads
         owner = visitor(request)
+        if uploads > limits.waiting:
+            raise DemoError(BUSY, 503)
+        uploads += 1
+        try:
+            return await receive_song(request, owner)
+        finally:
+            uploads -= 1
+
+    async def receive_song(request: Request, owner: str) -> Any:
         name = _file_name(request.query_params.get("name", ""))
         folder = await run_in_threadpool(studio.new_song_folder)
         suffix = Path(name).suffix

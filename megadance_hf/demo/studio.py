@@ -15,27 +15,22 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
-import json
 import math
 import os
-import re
 import secrets
 import shutil
 import threading
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from megadance_hf.export.bundle import save_bundle
-from megadance_hf.export.bvh import save_bvh
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
-from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
 from megadance_hf.modeling.plans_megadance import Plan, first_codes
 from megadance_hf.motion.motion import Motion
@@ -49,36 +44,22 @@ except ImportError:  # this version has no words
     read_prompt = None
 
 from .curves import dance_curves, song_curves
-from .jobs import BUSY, GONE, DemoError
+from .jobs import GONE, DemoError
 from .limits import Limits
+from .packing import pack, plain_name
+from .reports import PREVIEW, Deadline, Preview, Report
 from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
 from .songs import Song, hears, listen, rounded
 
 KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
 SAFE_SECONDS = 300.0  # kept at least so long, also when the disk is full
 NO_ROOM = "The server has no room for another song just now: come back in some minutes."
-PREVIEW_SECONDS = 1.0  # of computing between two looks at the dance so far
-PREVIEW_COST = 0.1  # of the time at most goes into them
 # Seconds that a step takes per second of dance, before it has been measured.
 SPEEDS = {"listening": 0.02, "dancing": 0.1, "dancing anew": 0.03, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
+_DRESSED = 0.15  # share of the time that the figure's file takes; the rest is for the curves
+_PREVIEW_KEPT = 60.0  # seconds that looks at the dance so far are kept
 _NEAR = 0.01  # of a code: seconds of the page are rounded
 _EXCERPTS = 4  # whose music features are remembered
-_README = """\
-A dance by megadance, to "{name}", from second {start:g} on.
-dance.mp4 is a video with the song (if you asked for it); dance.glb the figure; dance.bvh the skeleton, dance_mixamo.bvh with Mixamo's names;
-dance.vrma the dance for VRM avatars; dance.npz SMPL poses; song.wav the sound, as long as the dance. HOWTO.txt says how to go on in
-Blender. project.json is what the page opens again, with the song.
-"""
-
-
-class Report(Protocol):
-    """What is told while something is being made; each call may raise to stop it. `jobs.Job` is one."""
-
-    def check(self) -> None: ...
-    def course(self, steps: Sequence[tuple[str, float]]) -> None: ...
-    def begin(self, words: str) -> None: ...
-    def at(self, share: float) -> None: ...
-    def show(self, glb: str, seconds: float) -> None: ...
 
 
 @dataclass
@@ -131,7 +112,6 @@ class Studio:
         self._takes: dict[str, Take] = {}
         self._excerpts: dict[tuple[str, float, float], dict[str, Any]] = {}
         self._hearing, self._listening = threading.Lock(), threading.Lock()
-        self._listeners = 0
         self._fingerprint: str | None = None
         self._hashing = threading.Lock()
 
@@ -204,14 +184,8 @@ class Studio:
         """
         file = Path(file)
         try:
-            if self._listeners > self.limits.waiting:
-                raise DemoError(BUSY, 503)
-            self._listeners += 1
-            try:
-                with self._listening:  # one after the other: a song takes much memory for a moment
-                    song = listen(self.pipe, file, name, visitor, self.limits.listening_seconds)
-            finally:
-                self._listeners -= 1
+            with self._listening:  # one after the other: a song takes much memory for a moment
+                song = listen(self.pipe, file, name, visitor, self.limits.listening_seconds)
         except BaseException:
             self.drop(file.parent)
             raise
@@ -252,6 +226,8 @@ class Studio:
         song = self.song(song_id, visitor)
         self.check(song, wish)
         parent = None if wish.keep is None else self.take(wish.keep.take, visitor)
+        if parent is not None:  # to the frame
+            wish = replace(wish, start=parent.wish.start, seconds=parent.wish.seconds)
         seconds = min(wish.seconds, song.seconds - wish.start)
         dancers = 1 if wish.beside is None else 2
         passages = [] if parent is None else self._free_passages(parent, wish)
@@ -263,7 +239,7 @@ class Studio:
         inputs = self._excerpt(song, wish.start, wish.seconds)
         words = None if wish.prompt is None else self.understand(wish.prompt)
         wish, notice = self._with_plan(song, wish, parent, words)
-        timed = _Deadline(report, self.limits.compute_seconds)
+        timed = Deadline(report, self.limits.compute_seconds)
         if parent is None:
             motions = [self._danced(inputs, wish, wish.plan, timed)]
         else:
@@ -288,7 +264,7 @@ class Studio:
         dressing = [("dressing", seconds)] * dancers * shown
         report.course([("dancing anew", (passage.end - passage.start) * wanted.candidates), *dressing])
         inputs = self._excerpt(song, parent.wish.start, parent.wish.seconds)
-        timed = _Deadline(report, self.limits.compute_seconds)
+        timed = Deadline(report, self.limits.compute_seconds)
         old = [parent.motion(index) for index in range(dancers)]
         options = {"candidates": wanted.candidates, "num": shown, "seed": _seed(wanted.seed)}
         options |= self._sampling(parent.wish) | _directions(wanted.attributes, wanted.prompt)
@@ -301,7 +277,7 @@ class Studio:
             passage.part,
             **options,
             progress=timed.progress,
-            streamer=_Preview(self, len(old[0]), timed),
+            streamer=self._preview(len(old[0]), timed),
         )
         takes = []
         try:
@@ -360,8 +336,8 @@ class Studio:
         if wish.keep is not None:
             parent = self.take(wish.keep.take, song.visitor)
             seconds = min(wish.seconds, song.seconds - wish.start)
-            excerpts = [(song.id, wish.start, seconds), (parent.song, parent.wish.start, parent.shown["seconds"])]
-            if excerpts[0][:2] != excerpts[1][:2] or abs(excerpts[0][2] - excerpts[1][2]) > 1 / MOTION_FPS:
+            apart = (wish.start - parent.wish.start, seconds - parent.shown["seconds"])
+            if song.id != parent.song or max(map(abs, apart)) > 1 / MOTION_FPS:
                 raise DemoError("What is kept belongs to another piece of the song: choose that piece, or let it go.")
             if not self._free_passages(parent, wish):
                 raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
@@ -420,18 +396,21 @@ class Studio:
                 self._excerpts[key] = {**inputs, "name": song.name}
             return self._excerpts[key]
 
+    def _preview(self, frames: int, report: Deadline) -> Preview:
+        return Preview(self.pipe, self.dances_folder, self.body, frames, report)
+
     @staticmethod
     def _sampling(wish: Wish) -> dict[str, Any]:
         return {} if wish.temperature is None else {"temperature": wish.temperature}
 
-    def _danced(self, inputs: dict[str, Any], wish: Wish, plan: Plan | None, report: _Deadline) -> Motion:
+    def _danced(self, inputs: dict[str, Any], wish: Wish, plan: Plan | None, report: Deadline) -> Motion:
         """One dance to an excerpt."""
         options: dict[str, Any] = {"seed": wish.seed, "mode": wish.mode, "plan": plan}
         options |= self._sampling(wish) | _directions(wish.attributes, wish.prompt)
         if wish.loop:
             options["loop"] = True
         report.begin(f"Dancing {_names(plan)}".rstrip())
-        preview = _Preview(self, len(inputs["input_features"]), report)
+        preview = self._preview(len(inputs["input_features"]), report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
         dance.metadata["start"] = wish.start
         return dance
@@ -464,7 +443,7 @@ class Studio:
         wish: Wish,
         words: dict[str, Any] | None,
         passages: Sequence[tuple[float, float, str]],
-        report: _Deadline,
+        report: Deadline,
     ) -> Motion:
         """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
         motion = parent.motion()
@@ -480,10 +459,12 @@ class Studio:
             notes["genre"] = max(weights, key=lambda name: weights[name])
             if len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str):
                 notes["plan"] = [list(entry) for entry in wish.plan]
+        attributes = (words or {}).get("attributes", {}) | wish.attributes
+        if attributes:
+            notes["attributes"] = attributes
         notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
         motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
-        attributes = (words or {}).get("attributes", {}) | wish.attributes
-        options = {"seed": wish.seed} | self._sampling(wish) | _directions(attributes, None)
+        options = {"seed": wish.seed} | self._sampling(wish)
         for start, end, part in passages:
             report.begin(f"Dancing {_names(wish.plan)} around what is kept")
             motion = self.pipe.redo(
@@ -494,7 +475,7 @@ class Studio:
                 part,
                 **options,
                 progress=report.progress,
-                streamer=_Preview(self, len(motion), report),
+                streamer=self._preview(len(motion), report),
             )
         return motion
 
@@ -504,7 +485,7 @@ class Studio:
         wish: Wish,
         motions: list[Motion],
         inputs: dict[str, Any],
-        report: Report | _Deadline,
+        report: Report | Deadline,
         parent: Take | None = None,
         locks: Sequence[dict[str, Any]] = (),
         redone: dict[str, Any] | None = None,
@@ -576,8 +557,9 @@ class Studio:
         report.begin("Dressing the dancer")
         motion.save(folder / f"{name}.npz")
         motion.save(folder / f"{name}.glb", body=self.body)
-        report.at(0.6)
-        curves = dance_curves(self.pipe, motion, inputs["input_features"])
+        curves = dance_curves(
+            self.pipe, motion, inputs["input_features"], lambda share: report.at(_DRESSED + (1 - _DRESSED) * share)
+        )
         return {
             "genre": motion.genre,
             "glb": f"dances/{folder.name}/{name}.glb",
@@ -623,8 +605,9 @@ class Studio:
             "changes": wish.changes,
             "seed": wish.seed,
             "temperature": wish.temperature,
-            "mode": wish.mode,
+            "mode": take.motion().metadata.get("mode"),
             "attributes": wish.attributes,
+            "asked": take.motion().metadata.get("attributes"),  # by sliders and in words
             "prompt": wish.prompt,
             "loop": wish.loop,
             "locks": take.locks,
@@ -667,6 +650,8 @@ class Studio:
             arrays, notes = self._decoded(dancer.codes, project.frames, inputs)
             notes |= {"genre": dancer.genre, "model": Path(self.pipe.model.name_or_path).name, "song": song.name}
             notes |= {"start": wish.start, "seed": wish.seed, "mode": wish.mode or "paper", "codes": dancer.codes}
+            if project.asked and index == 0:
+                notes["attributes"] = project.asked
             if dancer.redone:
                 notes["redone"] = dancer.redone
             if index == 0 and wish.plan and (len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str)):
@@ -701,10 +686,10 @@ class Studio:
         if take is None:
             return "dance"
         genres = [dance["genre"] for dance in take.shown["dances"]]
-        return "-".join(map(_plain, (Path(take.shown["name"]).stem, *genres, str(take.wish.seed))))
+        return "-".join(map(plain_name, (Path(take.shown["name"]).stem, *genres, str(take.wish.seed))))
 
     def export(self, visitor: str, take_id: str, video: bool, report: Report) -> str:
-        """Everything of a take as one zip; its address. Each dance has a folder as `save_bundle` makes it, and more.
+        """Everything of a take as one zip; its address. Videos that have been drawn are kept.
 
         Raises:
             DemoError: in words for visitors.
@@ -712,49 +697,35 @@ class Studio:
         take = self.take(take_id, visitor)
         self._check_room()
         seconds, dances = take.shown["seconds"], take.shown["dances"]
+        motions = [take.motion(dancer) for dancer in range(len(dances))]
         videos = [take.folder / f"{number}.mp4" for number in range(1, len(dances) + 1)] if video else []
         missing = [path for path in videos if not path.is_file()]
         report.course([*[("drawing", seconds)] * len(missing), *[("packing", seconds)] * len(dances)])
         for path in missing:
             report.begin("Drawing the video")
             render_video(
-                Motion.load(path.with_suffix(".npz")),
+                motions[videos.index(path)],
                 path,
                 music=take.folder / "song.wav",
                 body=self.body,
                 progress=lambda done, total: report.at(done / total),
             )
-        project = json.dumps(self.project(take_id, visitor), indent=1)
-        name = self.download_name(take_id)
         target = take.folder / ("megadance-video.zip" if video else "megadance.zip")
-        with scratch(take.folder) as home:
-            written = home / target.name
-            with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as file:
-                file.writestr(f"{name}/README.txt", _README.format(name=take.shown["name"], start=take.wish.start))
-                file.writestr(f"{name}/project.json", project)
-                for number, dance in enumerate(dances, 1):
-                    report.begin("Packing")
-                    inner = name if len(dances) == 1 else f"{name}/{number}-{_plain(dance['genre'])}"
-                    motion = take.motion(number - 1)
-                    folder = save_bundle(motion, home / str(number), take.folder / "song.wav", body=self.body)
-                    save_bvh(motion, folder / "dance_mixamo.bvh", bones="mixamo")
-                    motion.save(folder / "dance.vrma")
-                    shutil.copyfile(take.folder / f"{number}.npz", folder / "dance.npz")
-                    if video:
-                        shutil.copyfile(take.folder / f"{number}.mp4", folder / "dance.mp4")
-                    report.at(0.6)
-                    for path in sorted(folder.iterdir()):
-                        packed = path.suffix in (".mp4", ".npz")
-                        file.write(path, f"{inner}/{path.name}", zipfile.ZIP_STORED if packed else None)
-            report.check()
-            os.replace(written, target)
+        about = {"name": take.shown["name"], "start": take.wish.start}
+        project, name = self.project(take_id, visitor), self.download_name(take_id)
+        pack(target, name, motions, take.folder / "song.wav", videos, project, about, self.body, report)
         return f"dances/{take.id}/{target.name}"
 
     # --- what is kept, and for how long --------------------------------------------------------------------------------
 
     def tidy(self) -> None:
         """Delete songs and dances that have been kept long enough; then, if the disk is full, the oldest."""
-        now, kept = time.time(), sorted(self._kept())
+        now = time.time()
+        for path in self.dances_folder.glob(f"{PREVIEW}*"):
+            with suppress(OSError):
+                if now - path.stat().st_mtime > _PREVIEW_KEPT:
+                    shutil.rmtree(path, ignore_errors=True)
+        kept = sorted(self._kept())
         used, budget = sum(size for _, size, _ in kept), self.limits.disk_megabytes * 1e6
         for used_last, size, path in kept:
             age = now - used_last
@@ -788,68 +759,6 @@ class Studio:
         return entries
 
 
-class _Deadline:
-    """A report that raises when too much time has passed."""
-
-    def __init__(self, report: Report, seconds: float) -> None:
-        self._report, self._seconds = report, seconds
-        self._until = time.monotonic() + seconds
-        self.begin, self.show = report.begin, report.show
-
-    def check(self) -> None:
-        self._report.check()
-        if time.monotonic() > self._until:
-            raise DemoError(
-                f"This takes longer than {self._seconds:g} seconds, so it was stopped: choose a shorter piece of the song."
-            )
-
-    def course(self, steps: Sequence[tuple[str, float]]) -> None:
-        self._report.course(steps)
-
-    def at(self, share: float) -> None:
-        self.check()
-        self._report.at(share)
-
-    def progress(self, done: int, total: int) -> None:
-        """For `generate(progress=...)`."""
-        self.at(done / max(total, 1))
-
-
-class _Preview:
-    """A streamer for `generate()` that shows the dance so far, now and then."""
-
-    def __init__(self, studio: Studio, frames: int, report: _Deadline) -> None:
-        self.studio, self.frames, self.report = studio, frames, report
-        self.codes: list[torch.Tensor] = []
-        self.folder: Path | None = None
-        self.due = time.monotonic() + PREVIEW_SECONDS
-
-    def put(self, codes: torch.Tensor) -> None:
-        self.codes.append(codes[0])
-        began = time.monotonic()
-        if began < self.due:
-            return
-        known = torch.cat(self.codes, dim=1)
-        frames = min(known.shape[1] * FRAMES_PER_CODE, self.frames)
-        if not frames:
-            return
-        pipe = self.studio.pipe
-        (dance,) = pipe.processor.post_process_motion((known[:1], known[1:]), pipe.tokenizer, frames, clean=False)
-        if self.folder is None:
-            self.folder = self.studio.dances_folder / secrets.token_urlsafe(16)
-            self.folder.mkdir()
-        file = self.folder / f"{len(self.codes)}.glb"
-        Motion(dance["poses"], dance["translation"], MOTION_FPS).save(file, body=self.studio.body)
-        for earlier in sorted(self.folder.glob("*.glb"), key=lambda path: path.stat().st_mtime)[:-2]:
-            earlier.unlink(missing_ok=True)  # the latest two: a page may be loading the last but one
-        self.report.show(f"dances/{self.folder.name}/{file.name}", frames / MOTION_FPS)
-        now = time.monotonic()
-        self.due = now + max(PREVIEW_SECONDS, (now - began) / PREVIEW_COST)
-
-    def end(self) -> None:
-        pass
-
-
 def _named(words: Mapping[str, Any]) -> bool:
     """Whether words name dances that are wanted."""
     return bool(words.get("genres") or words.get("parts"))
@@ -863,11 +772,6 @@ def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, 
 def _seed(seed: int | None) -> int:
     """A seed, drawn where there is none."""
     return int.from_bytes(os.urandom(4), "little") if seed is None else seed
-
-
-def _plain(name: str) -> str:
-    """A name for a file: letters, digits, hyphens."""
-    return re.sub(r"[^\w-]+", "_", name).strip("_")[:60] or "song"
 
 
 def _passage_words(part: str) -> str:

@@ -225,6 +225,8 @@ def _about(config: PreTrainedConfig, data: Mapping[str, Any]) -> str:
     if genres := getattr(config, "built_genres", None) or getattr(config, "genres", None):
         lines.append(f"**Genres.** {', '.join(genres)}.")
     if isinstance(config, MegaDanceConfig):
+        if config.attributes:
+            lines.append(f"**Attributes** that a dance can be asked for. {', '.join(config.attributes)}.")
         arrangement, *switches = describe_arrangement(config).items()
         details = "; ".join(f"{name}: {value}" for name, value in switches)
         lines.append(f"**Arrangement.** {arrangement[1]} ({details}).")
