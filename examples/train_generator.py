@@ -22,6 +22,7 @@ from megadance_hf.data.segments import SEGMENT_FRAMES, SEGMENT_STRIDE
 from megadance_hf.training import GeneratorTask, dance_sampler, read_data
 from megadance_hf.training.arguments import load_part, read_settings, recipe_parser
 from megadance_hf.training.checkpoints import check_output
+from megadance_hf.training.hearing import HearingSettings, train_hearing
 from megadance_hf.training.processes import is_main_process, processes
 from megadance_hf.training.recipes import GenerationSettings, ValidationSettings, generator_config
 from megadance_hf.training.rhythm import check_rhythm, train_rhythm
@@ -38,7 +39,7 @@ from megadance_hf.training.training_data import (
 def main(argv: list[str] | None = None) -> dict[str, float]:
     parser = recipe_parser(
         __doc__,
-        "model, data, rhythm, windows, validation, sampler, augmentation, corruption, task, training, generation",
+        "model, data, rhythm, hearing, windows, validation, sampler, augmentation, corruption, task, training, generation",
     )
     parser.add_argument("--data", required=True, help="prepared folder")
     parser.add_argument("--tokenizer", required=True, help="folder of a trained tokenizer")
@@ -57,6 +58,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         corruption = MotionCorruption(**recipe.section("corruption"))
     with recipe.using("generation"):
         GenerationSettings(**recipe.section("generation"))
+    with recipe.using("hearing"):
+        hearing = HearingSettings(**recipe.section("hearing"))
     with recipe.using("validation"):
         measured = ValidationSettings(**recipe.section("validation"))
 
@@ -97,6 +100,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     elif config.rhythm_size:
         limits = {"resume": arguments.resume, "max_steps": arguments.max_steps}
         model = train_rhythm(model, data, statistics, recipe, output / "rhythm", **limits)
+    if config.hears_genres:
+        train_hearing(model, data.train, hearing)
     for name, value in recipe.section("generation").items():
         setattr(model.generation_config, name, value)
     encoders = {"encode_rhythm": model.eval().model.encode_rhythm, "device": device}

@@ -24,11 +24,13 @@ from .modeling.configuration_megadance import MegaDanceTokenizerConfig
 from .modeling.errors_megadance import ModelError, one_line
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.folders_megadance import check_config, check_weights
+from .modeling.hearing_megadance import is_auto
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from .modeling.pipeline_megadance import DancePipeline, find_device, load_weights
 from .modeling.remote_code_megadance import TASK
 from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
+from .modeling.wishes_megadance import code_attributes
 from .models import DEFAULT_MODEL, describe_arrangement, find_model, load_config
 from .motion.motion import Motion, MotionError
 from .processor import MegaDanceProcessor
@@ -78,7 +80,7 @@ def describe_model(model: str | os.PathLike = DEFAULT_MODEL, **hub: Any) -> dict
 _WHOLE_SONG_OPTIONS = {
     **dict.fromkeys(("num", "num_return_sequences"), "it is one dance; start several streams with other seeds"),
     **dict.fromkeys(("start", "duration"), "give the blocks that are to be danced to"),
-    **dict.fromkeys(("plan", "changes"), "give one genre"),
+    **dict.fromkeys(("plan", "changes", "prompt"), "give one genre, and attributes"),
     "candidates": "its frames are final at once; leave it out",
     **dict.fromkeys((*LENGTH_OPTIONS, "stopping_criteria"), "it ends when its blocks do; leave it out"),
     **dict.fromkeys(("start_motion", "hold", "loop", "logits_processor", "streamer", "progress"), "leave it out"),
@@ -222,7 +224,8 @@ class MusicToDancePipeline(DancePipeline):
                 motion is closer to what the model makes of a whole song (see `streaming_megadance.py`).
             guess_codes: number of codes to predict ahead, so that frames can be decoded before those codes are there; each
                 costs a step of the generator. 4 is enough; 2 for a large model that would not keep up; 0 is visibly rough.
-            generate_kwargs: other fields of the generation configuration, and `backend` as in `generate`.
+            generate_kwargs: other fields of the generation configuration, `backend` as in `generate`, and `attributes` as in `__call__`, of
+                the whole stream.
 
         Yields:
             `Motion`s whose `metadata` has seed, genre, model, `first_frame` (index in the dance), `heard` (seconds of music
@@ -239,10 +242,20 @@ class MusicToDancePipeline(DancePipeline):
             if name in _WHOLE_SONG_OPTIONS:
                 raise ValueError(f"{name} is no option of a stream: {_WHOLE_SONG_OPTIONS[name]}")
         options = {name: value for name, value in options.items() if value is not None}
+        if is_auto(options.get("genre"), self.genres):
+            raise ValueError(
+                f"genre='auto': a stream begins before its song is heard; give one of {', '.join(self.genres)}"
+            )
         first, options, last = self._sanitize_parameters(**options)
         genre = first.get("genre") or self.genres[0]
         if not isinstance(genre, str):
             raise ValueError(f"genre={genre!r}: a stream has one genre; give its name")
+        asked = first.get("attributes") or {}
+        if any(len(pairs) > 1 or pairs[0][0] for pairs in asked.values()):
+            raise ValueError("attributes of a stream hold for all of it: give one number for each")
+        if asked:
+            step = self.model.config.frames_per_code / self.model.config.fps
+            options["attributes"] = code_attributes(asked, 1, step, self.model.config.attributes)[0]
         seed = seed_number(options.pop("seed")) if "seed" in options else random_seed()
         if self.model.generation_config.do_sample is None:
             options.setdefault("do_sample", True)

@@ -62,6 +62,9 @@ _ROOT_SMOOTHING, _ROOT_MEMORY = 0.07, 2.0  # seconds
 _EASE = 0.27  # seconds in which a correction ends after a contact
 _LONGEST_SLIDE = 0.12  # metres of steady sliding within a contact that are taken away
 _LARGEST_CORRECTION = 0.15  # metres
+_SWELL = 0.2  # seconds in which the pelvis goes down, or a foot up, where motions are joined
+_RAISED = 0.07  # metres: a toe above it stands no longer, whatever it did in the motion that was joined
+_NEAR_END = 0.13  # seconds from the end of a passage: a contact that is nearer begins or ends with the passage
 # m/s from which on, and at which, a moving foot is lifted this high. Of captured feet at .5 m/s a quarter is below 4 cm, half below 5.7;
 # decoded ones, whose lift the codes flatten, are at 2 and 3.5.
 _SWING_SPEED, _SWING_HEIGHT = (0.4, 0.8), 0.05
@@ -300,7 +303,7 @@ def _smooth_start(columns: Tensor, usual: Tensor) -> Tensor:
         if _joints(smooth)[: _END_FRAMES + 2].diff(n=3, dim=0).norm(dim=-1).mean() <= usual:
             break
         system = weight.diag() + 0.01 * 4.0**strength * bend.T @ bend
-        smoother = _to_rotations(torch.linalg.solve(system, weight[:, None] * columns.double()).to(columns.dtype))
+        smoother = to_rotations(torch.linalg.solve(system, weight[:, None] * columns.double()).to(columns.dtype))
         if (_joints(smoother) - joints).norm(dim=-1).max() > _LARGEST_CORRECTION:
             break
         smooth = smoother
@@ -311,7 +314,7 @@ def _joints(columns: Tensor) -> Tensor:
     return forward_kinematics(columns[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3)), columns[:, -3:])
 
 
-def _to_rotations(columns: Tensor) -> Tensor:
+def to_rotations(columns: Tensor) -> Tensor:
     """Columns whose matrices, almost rotations, are made rotations: Newton's iteration for the polar factor."""
     matrices = columns[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3))
     for _ in range(4):
@@ -354,7 +357,7 @@ def _ease_in_and_out(
         tables = [table.clone() for table in columns]
         for table, source in zip(tables, columns, strict=True):
             table[where] = _between_frames(source, times[where])
-        turned = _to_rotations(torch.cat((tables[0], tables[1]), 1)[where])
+        turned = to_rotations(torch.cat((tables[0], tables[1]), 1)[where])
         rotations, path = rotations.clone(), tables[1]
         rotations[where] = turned[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3))
         given = None if given is None else tables[2]
@@ -480,19 +483,79 @@ def _plant(
 
 
 @torch.no_grad()
-def find_contacts(rotations: Tensor, path: Tensor, fps: float, fading: bool = False) -> Tensor:
-    """Which toes stand on the floor, bool [T, 2], by their height and speed, or slide on it (`fading`, as where motions are joined);
-    rotations [T, 24, 3, 3] and path [T, 3] of the pelvis."""
-    speeds = _SLIDING_SPEED if fading else _CONTACT_SPEED
-    return _find_contacts(_in_blocks(_pose_toes, rotations, path), fps, None, speeds)
+def find_contacts(rotations: Tensor, path: Tensor, fps: float) -> Tensor:
+    """Which toes stand on the floor, bool [T, 2], by their height and speed; rotations [T, 24, 3, 3] and path [T, 3] of the pelvis."""
+    return _find_contacts(_in_blocks(_pose_toes, rotations, path), fps, None, _CONTACT_SPEED)
 
 
 @torch.no_grad()
-def plant_feet(rotations: Tensor, path: Tensor, fps: float, contacts: Tensor) -> Tensor:
-    """Rotations [T, 24, 3, 3] with which the toes stand where `contacts` [T, 2] say so; the pelvis keeps its path [T, 3]."""
-    toes = _in_blocks(_pose_toes, rotations, path)
-    moves = _corrections(toes, _find_contacts(toes, fps, contacts.to(toes.dtype), _CONTACT_SPEED), fps)
-    return _in_blocks(_move_feet, rotations, path, moves)
+def plant_feet(
+    rotations: Tensor, path: Tensor, fps: float, contacts: Tensor, first: int, last: int
+) -> tuple[Tensor, Tensor]:
+    """Rotations [T, 24, 3, 3] and path [T, 3] with which, in frames `first` to `last` - 1, the toes stand where `contacts` [T, 2] say so
+    and none is below the floor; other frames stay as they are.
+
+    A foot that stands at an end of these frames stays where it is there, so that nothing is pushed at the ends. The pelvis goes down
+    where a leg would be too short.
+    """
+    toes, moves = _in_blocks(_pose_toes, rotations, path), torch.zeros(len(path), 2, 3)
+    contact = _find_contacts(toes, fps, contacts.to(toes.dtype), _CONTACT_SPEED)
+    # where motions pass into each other a foot may be off the floor, or move, that stands in one of them
+    slow = (toes[..., 1] < _RAISED) & (_speeds(toes, fps) < _SLIDING_SPEED[1])
+    for foot in range(2):
+        for begin, end in _runs(contact[:, foot], gap=round(_NEAR_END * fps)):
+            contact[begin : end + 1, foot] = False
+            stands = slow[begin : end + 1, foot].nonzero()[:, 0].tolist()
+            if stands and stands[-1] - stands[0] + 1 >= _SHORTEST_CONTACT * fps:
+                contact[begin + stands[0] : begin + stands[-1] + 1, foot] = True
+    kept = torch.ones(len(path), dtype=torch.bool)
+    kept[first:last] = False
+    near, ease = round(_NEAR_END * fps), max(1, round(_EASE * fps))
+    for foot in range(2):
+        for begin, end in _runs(contact[:, foot]):
+            part = slice(max(begin, first - 1), min(end, last) + 1)
+            if part.stop > first and part.start < last:
+                run = toes[part, foot]
+                moves[part, foot] = _anchors(run, begin < first + near, end >= last - near) - run
+        moves[kept, foot] = 0
+        moves[:, foot] = _ease(moves[:, foot], contact[:, foot] | kept, ease)
+    # the largest ones are made smaller without a corner
+    moves = moves / (1 + (moves.norm(dim=-1, keepdim=True) / _LARGEST_CORRECTION) ** 4) ** 0.25
+    index = torch.arange(len(path))
+    inner = (torch.minimum(index - first + 1, last - index) / (_SWELL * fps)).clamp(0, 1)[:, None]
+    inner = inner * inner * (3 - 2 * inner)
+    moves[..., 1] += _swell(-(toes + moves)[..., 1].clamp(max=0), fps) * inner
+    dip = _swell(_in_blocks(_out_of_reach, rotations, path, moves)[:, None].clamp(max=_LARGEST_CORRECTION), fps) * inner
+    path = path - F.pad(dip, (1, 1))
+    moves[..., 1] += dip
+    return _in_blocks(_move_feet, rotations, path, moves), path
+
+
+def _swell(needed: Tensor, fps: float) -> Tensor:
+    """A smooth curve [T, columns] that is about as high as what is `needed`, and goes there and back within `_SWELL` seconds."""
+    reach = round(_SWELL * fps / 2)
+    high = F.max_pool1d(F.pad(needed.T, (reach, reach)), 2 * reach + 1, stride=1).T
+    return _blur(high, reach / 2)
+
+
+def _anchors(run: Tensor, begins: bool, ends: bool) -> Tensor:
+    """Where a toe that is at `run` [n, 3] while it stands has to be: in one place, or if it slides too far, in two, from one to the other.
+
+    It `begins` where it is in the first frame, and `ends` where it is in the last; else it stands about the middle of the run.
+    """
+    t = torch.linspace(0, 1, len(run), dtype=run.dtype)[:, None]
+    t = t * t * (3 - 2 * t)
+    way = (run[-1] - run[0]) * run.new_tensor([1, 0, 1])
+    left = (1 - _LONGEST_SLIDE / way.norm().clamp(min=_LONGEST_SLIDE)) * way
+    if begins and ends:
+        return torch.lerp(run[:1], run[-1:], t)
+    if begins:
+        return run[:1] + t * left
+    if ends:
+        return run[-1:] - (1 - t) * left
+    middle = run.median(0).values
+    middle[1].clamp_(min=0)
+    return middle + (t - 0.5) * left
 
 
 def _follow_feet(toes: Tensor, contact: Tensor, fps: float, sure: bool) -> Tensor:
@@ -702,7 +765,7 @@ class CleanUpStream:
             columns[frame - begin] = _between_frames(known[: frame + 1], length * x * x * (2 - x))[0]
         late = min(length - begin, len(path))
         size = path.shape[1] + rotations[0].numel()
-        smooth = _to_rotations(columns[:late, :size])
+        smooth = to_rotations(columns[:late, :size])
         rotations = torch.cat((smooth[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3)), rotations[late:]))
         return rotations, columns[:, size - 3 : size], None if given is None else columns[:, size:]
 

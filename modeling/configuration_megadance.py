@@ -334,6 +334,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         attribute_quantiles (`dict`, *optional*): for each genre and attribute 21 quantiles of the training data, in its unit.
         rhythm_tempo (`"free"` or `"steady"`): beat and bar as the encoder reads them from the seconds around a frame, or fitted to a tempo
             that hardly changes, as dance songs have it (`steady_rhythm`): then the whole song tells where its beats are. Ours.
+        hears_genres (`bool`): the model hears which of its genres a song is for (`hearing_megadance.py`). Ours; needs the rhythm encoder.
         expert_composition (`"sequential"` or `"parallel"`): the genre expert takes the universal expert's output
             (released code), or both take the same input and their outputs are averaged (the paper's text).
         use_universal_experts, use_genre_experts, use_mamba (`bool`): the ablations of Table 4a.
@@ -357,7 +358,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         "use_cache",
         # of models saved by earlier versions, which had no such choice
         *("code_head", "levels", "level_decoding", "mamba_placement", "norm_per_stream", "rhythm_tempo"),
-        *("attributes", "attribute_quantiles"),
+        *("attributes", "attribute_quantiles", "hears_genres"),
     )
     _auto_classes = {
         "AutoConfig": "configuration_megadance.MegaDanceConfig",
@@ -394,6 +395,7 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
     rhythm_tempo: Literal["free", "steady"] = "free"
     attributes: list[str] | tuple[str, ...] = ()
     attribute_quantiles: dict[str, list] | None = None
+    hears_genres: bool = False
     expert_composition: Literal["sequential", "parallel"] = "sequential"
     use_universal_experts: bool = True
     use_genre_experts: bool = True
@@ -489,6 +491,8 @@ class MegaDanceConfig(NamesGenres, PreTrainedConfig):
         _require(self, "music_lookahead", self.music_lookahead in (0, 1), "use 0 or 1")
         largest = MAX_SIZES["hidden_size"]
         _require(self, "rhythm_size", 0 <= self.rhythm_size <= largest, f"use 0 (no rhythm encoder) to {largest}")
+        hears = not self.hears_genres or self.rhythm_size > 0
+        _require(self, "hears_genres", hears, "it needs the rhythm encoder; set rhythm_size")
 
     def validate_levels(self):
         fits = self.code_head == "factorised" or self.level_decoding == "independent"

@@ -37,6 +37,7 @@ from .arguments_megadance import (
     need_counts,
     need_tensors,
     seed_number,
+    whole_number,
 )
 from .attributes_megadance import check_attributes
 from .backends_megadance import check_backend
@@ -312,6 +313,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         rhythm: torch.Tensor | None = None,
         backend: str = "auto",
         attributes: torch.Tensor | None = None,
+        first: int = 1,
     ) -> torch.Tensor:
         """Log-likelihood of each code of finished dances, in nats, given the codes before it, music and genre.
 
@@ -327,10 +329,11 @@ class MegaDanceGenerationMixin(GenerationMixin):
             upper_codes, lower_codes: [batch, codes], no more than the music has. Several dances to each music, as
                 `num_return_sequences` gives them, have rows beside each other.
             lengths: [batch], codes of each dance; those of its music when None.
+            first: the first code to score, 1 or more; of dances that are alike before it, the others tell nothing.
 
         Returns:
-            [batch, 2, codes], upper body first; 0 for the first code, before which there is nothing, and beyond a dance's length. Their
-            sum is the log-likelihood of the dance.
+            [batch, 2, codes], upper body first; 0 for codes before `first` (there is nothing before code 0), and beyond a dance's length.
+            Their sum is the log-likelihood of the dance.
 
         Raises:
             ValueError: as `generate`; codes that are missing, do not fit to the music, or are outside the codebook.
@@ -361,7 +364,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         codes = known.to(device).transpose(0, 1).flatten(0, 1)
         windows = Windows(self, music, codes, conditions, mode, backend, asked)
         scores = torch.zeros(codes.shape, device=device)
-        index, most = 1, self._codes_at_once(len(known), conditions)
+        index, most = whole_number("first", first, 1), self._codes_at_once(len(known), conditions)
         while index < shape[1]:
             stop = windows.same_until(index, min(index + most, shape[1]))
             scores[:, index:stop] = self._score_known(windows, index, stop)

@@ -17,19 +17,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .clean_up_megadance import find_contacts, plant_feet
+from .clean_up_megadance import find_contacts, plant_feet, to_rotations
 from .kinematics_megadance import (
     BODY_PARTS,
     ROOT_PART,
     axis_angle_to_matrix,
+    forward_kinematics,
     matrix_to_axis_angle,
     rotation_heading,
     turn_matrix,
 )
 
 FADE = 0.6  # seconds in which differences at the ends of a passage fade
+_SOFT = 12  # frames at the ends of a passage that are smoothed where a join is rougher than this share of the dance is
+_ROUGH, _SOFTEST, _SOFT_MOVE = (
+    0.9,
+    8,
+    0.04,
+)  # at most so many times stronger, while no joint moves by more than this, metres
 _SMOOTH = 4  # frames before and after, of the mean of speeds by which a dance is led
-_STANDING = 0.001  # metres per frame: what a frame in which the pelvis stands still takes part in leading it elsewhere
+_STANDING = 0.001  # metres per frame: a dance in which the pelvis is slower is led evenly
 
 
 @torch.no_grad()
@@ -75,15 +82,30 @@ def put_passage(
         assert contacts is not None
         before, after = find_contacts(old_rotations, old_path, fps), contacts
         stands = torch.cat((before[:first], after[passage], before[last:]))
-        stands &= find_contacts(rotations, path, fps, fading=True)
-        planted = plant_feet(rotations, path, fps, stands)
-        rotations, path = _fade(old_rotations, old_path, planted, path, first, last, fade)
+        rotations, path = plant_feet(rotations, path, fps, stands, first, last)
+    if frames > 3:
+        usual = _roughness(old_rotations, old_path).quantile(_ROUGH, dim=0)
+        rotations, path = _soften(rotations, path, first, last, joints, moves, usual)
     poses, place = old[0].clone(), old[1].clone()
     turned = matrix_to_axis_angle(rotations[passage][:, joints])
     poses[passage] = poses[passage].index_copy(1, torch.tensor(joints), turned)
     if moves:
         place[passage] = path[passage]
     return poses, place
+
+
+@torch.no_grad()
+def drift(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], first: int, last: int) -> tuple[float, float]:
+    """How far the new dance has to be led for its frames `first` to `last` - 1 to end where the old one goes on: radians by which its
+    heading, and metres by which its place is elsewhere. Arguments as in `put_passage`; 0 where the passage is at an end of the dance."""
+    if not first or last >= len(old[0]):
+        return 0.0, 0.0
+    (old_pelvis, old_path), (pelvis, path) = (
+        (axis_angle_to_matrix(poses[:, :1]), place) for poses, place in (old, new)
+    )
+    pelvis, path = _move_to(pelvis, path, first - 1, old_pelvis[first - 1, 0], old_path[first - 1])
+    turn = _missing_turn(old_pelvis[last, 0], pelvis[last, 0])
+    return abs(float(turn)), float((old_path[last] - path[last])[[0, 2]].norm())
 
 
 @torch.no_grad()
@@ -154,21 +176,26 @@ def _lead_to(
     there where it moves most, so that standing feet slide least."""
     steps = path.diff(dim=0) * path.new_tensor([1, 0, 1])
     # slowly at first and at last, or the dance would get a push at the ends
-    shares = steps[first:last].norm(dim=-1) + _STANDING
+    shares = steps[first:last].norm(dim=-1)
+    shares = shares + shares.mean().clamp(min=_STANDING)
     reach = min(_SMOOTH, last - first - 1)
     shares = F.avg_pool1d(F.pad(shares[None], (reach, reach), mode="reflect"), 2 * reach + 1, stride=1)[0]
     t = torch.arange(1, len(shares) + 1) / (len(shares) + 1)
     shares = shares * (3 * torch.minimum(t, 1 - t)).clamp(max=1).square()
     weight = F.pad(shares.cumsum(0) / shares.sum(), (1, 0))
     weight = torch.cat((weight.new_zeros(first), weight, weight.new_ones(len(path) - last - 1)))
-    missing = rotation_heading(pelvis) - rotation_heading(rotations[last, 0])
-    missing = torch.remainder(missing + math.pi, 2 * math.pi) - math.pi
-    rotations, turns = rotations.clone(), turn_matrix(weight * missing)
+    turns = turn_matrix(weight * _missing_turn(pelvis, rotations[last, 0]))
+    rotations = rotations.clone()
     rotations[:, 0] = turns @ rotations[:, 0]
     steps = (turns[:-1] @ steps[..., None])[..., 0]
     led = path[0] + F.pad(steps.cumsum(0), (0, 0, 1, 0))
     led = led + weight[:, None] * (place - led[last])
     return rotations, torch.stack((led[:, 0], path[:, 1], led[:, 2]), dim=1)
+
+
+def _missing_turn(pelvis: Tensor, other: Tensor) -> Tensor:
+    """By how much another pelvis' rotation [3, 3] has to turn about the vertical to face as this one, -pi to pi."""
+    return torch.remainder(rotation_heading(pelvis) - rotation_heading(other) + math.pi, 2 * math.pi) - math.pi
 
 
 def _fade(
@@ -198,6 +225,44 @@ def _fade(
     for kept in (slice(0, first), slice(last, None)):
         rotations[kept], path[kept] = old_rotations[kept], old_path[kept]
     return rotations, path
+
+
+def _soften(
+    rotations: Tensor, path: Tensor, first: int, last: int, joints: list[int], moves: bool, usual: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The dance with its passage, whose first and last frames are smoothed while a join is rougher than `usual`: Whittaker's smoother,
+    ever stronger, of the `joints` that are new, and of the path if it `moves`. Frames outside the passage stay."""
+    rotations, path = rotations.clone(), path.clone()
+    for frame, step in ((first - 1, 1), (last, -1)):
+        if not 2 <= frame < len(path) - 2:
+            continue
+        count = min(_SOFT, last - first)
+        near = frame + step * torch.arange(-2, count + 1)
+        near = near[(near >= 0) & (near < len(path))]
+        weight = path.new_ones(len(near)).double()
+        weight[:3] = weight[-2:] = 1e6
+        bend = torch.eye(len(near), dtype=torch.double).diff(n=3, dim=0)
+        columns = torch.cat((rotations[near].flatten(1), path[near]), 1)
+        before = forward_kinematics(rotations[near], path[near])
+        for strength in range(_SOFTEST):
+            if (_roughness(rotations[near], path[near])[:3].amax(0) <= usual).all():
+                break
+            system = weight.diag() + 0.1 * 8.0**strength * bend.T @ bend
+            smooth = to_rotations(torch.linalg.solve(system, weight[:, None] * columns.double()).to(columns.dtype))
+            smooth_rotations, smooth_path = rotations[near], path[near]
+            smooth_rotations[:, joints] = smooth[:, :-3].unflatten(1, rotations.shape[1:])[:, joints]
+            if moves:
+                smooth_path = smooth[:, -3:]
+            if (forward_kinematics(smooth_rotations, smooth_path) - before).norm(dim=-1).max() > _SOFT_MOVE:
+                break
+            rotations[near[3:]], path[near[3:]] = smooth_rotations[3:], smooth_path[3:]
+    return rotations, path
+
+
+def _roughness(rotations: Tensor, path: Tensor) -> Tensor:
+    """Third differences of the joints of a dance, metres per frame^3: their mean over joints, and the largest of them, [T - 3, 2]."""
+    differences = forward_kinematics(rotations, path).diff(n=3, dim=0).norm(dim=-1)
+    return torch.stack((differences.mean(-1), differences.amax(-1)), dim=1)
 
 
 def _fading(difference: Tensor, speed: Tensor, speed_before: Tensor, frames: int) -> Tensor:

@@ -40,6 +40,7 @@ from .experts_megadance import Expert, FeedForward, MegaDanceLayer
 from .folders_megadance import ChecksFolder
 from .generation_megadance import MegaDanceGenerationMixin
 from .genres_megadance import match_genre
+from .hearing_megadance import GenreHearing
 from .mamba_megadance import Mamba
 from .rhythm_megadance import RhythmEncoder, steady_rhythm
 from .routing_megadance import Routing, check_genre_id, genre_key, route
@@ -118,7 +119,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, Mamba | RhythmEncoder):
+        if isinstance(module, Mamba | RhythmEncoder | GenreHearing):
             module.init_weights()
         elif isinstance(module, nn.Linear | nn.Embedding):
             init.normal_(module.weight, std=self.config.initializer_range)
@@ -299,6 +300,8 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             old = base.genre_embedding.weight
             new = torch.cat((old, old[rows].float().mean(0, keepdim=True).to(old)))
             base.genre_embedding = nn.Embedding.from_pretrained(new, freeze=not old.requires_grad)
+        if (hearing := getattr(self, "hearing", None)) is not None:
+            hearing.add_genre()
         number = len(config.genres)
         config.id2label = {**config.id2label, number: genre}
         config.label2id = {**config.label2id, genre: number}
@@ -386,7 +389,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
 
     _keys_to_ignore_on_load_unexpected = [
         *MegaDancePreTrainedModel._keys_to_ignore_on_load_unexpected,
-        r"^output_mlp\.",
+        r"^(output_mlp|hearing)\.",
     ]
 
     def __init__(self, config: MegaDanceConfig):
@@ -671,6 +674,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         self.loss_type = "ForCausalLM"  # Trainer counts no first labels then, which are not compared with anything
         self.model = MegaDanceModel(config)
         self.output_mlp = code_head(config)  # one for both streams
+        self.hearing = GenreHearing(config) if config.hears_genres else None
         # the one that transformers derives from the configuration would not keep fields of its own when loaded
         self.generation_config = GenerationConfig(mode="paper", start_codes={})
         self.post_init()
@@ -678,6 +682,21 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
     def set_music_statistics(self, mean, std) -> None:
         """See [`MegaDanceModel.set_music_statistics`]."""
         self.model.set_music_statistics(mean, std)
+
+    @torch.no_grad()
+    def hear_genre(
+        self, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """Which of its genres a song is for: raw features [batch, frames, music_feature_size] -> probabilities [batch, genres].
+
+        They are about equal for a song that is for none of them. `attention_mask` [batch, frames] is 1 for music and 0 for padding. None for
+        a model that cannot hear (`config.hears_genres`).
+        """
+        if self.hearing is None:
+            return None
+        rhythm = self.model.read_rhythm(input_features, attention_mask)
+        assert rhythm is not None
+        return self.hearing(input_features.to(rhythm.device), rhythm, attention_mask)
 
     @_labels_in_one
     def forward(

@@ -345,6 +345,12 @@ def _cosines(count: int) -> np.ndarray:
     return cosines.astype(np.float32)
 
 
+def mel_bands(edges: Sequence[int]) -> np.ndarray:
+    """float64 `[20, bands]`: what MFCC are multiplied with for the mean decibels of mel bands between these numbers, 0 to 128."""
+    cosines = _cosines(MFCC.stop).astype(np.float64)
+    return np.stack([cosines[low:high].mean(0) for low, high in itertools.pairwise(edges)], axis=1)
+
+
 def _decibels(power: np.ndarray, reference: float) -> np.ndarray:
     """Decibels of a power relative to the reference, at most 80 below the loudest."""
     decibels = 10 * np.log10(np.maximum(1e-10, power)) - 10 * np.log10(max(1e-10, reference))

@@ -25,6 +25,7 @@ from torch.utils.data import Dataset, Subset
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.pipelines.base import Pipeline
+from transformers.utils import logging
 
 from .arguments_megadance import (
     GENERATION_OPTIONS,
@@ -46,15 +47,20 @@ from .errors_megadance import ModelError, one_line, reason_of
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
-from .joining_megadance import put_passage
-from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion, root_heading
+from .hearing_megadance import AUTO, describe_hearing, is_auto, replace_auto
+from .joining_megadance import drift, put_passage
+from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, ROOT_PART, motion_to_poses, poses_to_motion, root_heading
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
+from .music_features_megadance import MFCC
 from .plans_megadance import CHANGES, DirectionError, Genres, Plan, code_weights, first_codes, read_genres, read_plan
 from .processing_megadance import MegaDanceProcessor
 from .progress_megadance import progress_bar
 from .remote_code_megadance import PushesCode
 from .rhythm_megadance import find_downbeats
+from .wishes_megadance import Asked, Prompt, code_attributes, find_chorus, plain_attributes, read_attributes
+
+logger = logging.get_logger(__name__)
 
 
 def load_weights(cls: type[PreTrainedModel], source: str, **kwargs: Any) -> Any:
@@ -202,6 +208,7 @@ class DancePipeline(PushesCode, Pipeline):
                 processor = self._processor_class(extractor, model.config.genres, model.config.frames_per_code)
         check_parts(source, model.config, tokenizer.config, processor.feature_extractor)
         super().__init__(model=model, processor=processor, device=device, **kwargs)
+        self._last_rhythm: tuple[list[Any], torch.Tensor, torch.Tensor | None] | None = None
         # After the base class, which expects a text tokenizer. Always float32: rounding makes joints tremble.
         self.tokenizer = processor.motion_tokenizer = tokenizer.to(self.device)
 
@@ -247,6 +254,8 @@ class DancePipeline(PushesCode, Pipeline):
         *,
         plan: Sequence[tuple[str | Mapping[str, float], float]] | None = None,
         changes: str | None = None,
+        prompt: str | None = None,
+        attributes: Mapping[str, float | Sequence[tuple[float, float]]] | None = None,
         seed: int | None = None,
         duration: float | None = None,
         start: float | None = None,
@@ -274,14 +283,22 @@ class DancePipeline(PushesCode, Pipeline):
                 "ends" False for an excerpt that begins, or ends, within its song, and the features "before" and "after" it, from which
                 beat and bar are read as well (`listen_to_excerpt`). A list of songs gives a list of dances; a
                 generator or a data set of songs gives an iterator over dances. `inputs` is another name for it.
-            genre: one of `genres`, ignoring capitals and hyphens; the first of them when None. Or weights of several,
+            genre: one of `genres`, ignoring capitals and hyphens. "auto", as when None, takes the one that the model hears in the song
+                (`hear_genre`); the first of `genres` where the model cannot hear. `metadata["assumed"]` says so. Or weights of several,
                 {"rumba": 0.7, "waltz": 0.3}, whose log-probabilities are added; each is a forward pass more. For a list of songs one
                 for all, or a list with one per song.
             plan: in place of `genre`: several in one dance, [("waltz", 0.0), ("tango", 21.5)], each with the second of the dance (not
                 of the song, where `start` is given) from which on it is danced. Changes are moved to the nearest beginning of a code,
-                by up to 0.13 s.
+                by up to 0.13 s. "auto" stands for the genre that is heard in the whole song.
             changes: "bar" moves each change of the plan to the code nearest to a bar's beginning, as the model's rhythm encoder hears
                 it; "code" when None. `metadata["plan"]` has the seconds of the changes that were danced.
+            prompt: what the dance is to be like, in words: "slow and wide, more turns, no jumps, tango at the chorus" (`read_prompt`). Its genres
+                are danced where `genre` and `plan` are not given, its attributes where `attributes` does not name them. What was
+                understood, and what was not, is in `metadata["prompt"]`; the latter is logged as well. The chorus is assumed to be
+                where the sound is fullest.
+            attributes: how the dance is to move, {"energy": 0.8, "turns": 0.1}: quantiles from 0 to 1 of what dancers of the genre did, 0.5 is
+                usual; or {"speed": [(0.0, 0.2), (12.0, 0.9)]} with the seconds of the dance from which on they hold. The names are
+                those of `model.config.attributes`.
             seed: the same seed gives the same dance. A whole number of 0 or more, taken modulo 2**64. When None it is drawn from
                 torch's global random numbers, which `set_seed` and `torch.manual_seed` fix (it is in `metadata["seed"]`).
             duration: seconds of the song to dance to; to its end when None.
@@ -317,7 +334,9 @@ class DancePipeline(PushesCode, Pipeline):
             {"poses": (T, 24, 3) axis-angle of the SMPL joints, "translation": (T, 3) of the pelvis, metres, Y up, "fps": 30,
             "genre", "metadata"}; `metadata` has seed (None with a `generator`), index, genre, mode, model, song, start,
             `compute_seconds`, the time it took (shared by all dances of a batch), `clean_up`, what the clean-up changed, and `codes`,
-            {"upper": [...], "lower": [...]}. Of several genres, `genre` is the one that has most weight, and `plan` has all of them.
+            {"upper": [...], "lower": [...]}; `prompt` and `attributes` where they were asked for. Of several genres, `genre` is the one that
+            has most weight, and `plan` has all of them. Where the genre is not given, `assumed` says in words where it is from, and `heard`
+            has the probabilities of all genres.
 
         Raises:
             AudioError: a song cannot be used. GenreError: unknown genre. DirectionError: the dance cannot have this plan or pose.
@@ -342,6 +361,7 @@ class DancePipeline(PushesCode, Pipeline):
             several = True
         optional: dict[str, Any] = {"start": start, "duration": duration, "genre": genre, "start_motion": start_motion}
         optional |= {"seed": seed, "mode": mode, "temperature": temperature, "top_k": top_k, "num": num}
+        optional |= {"prompt": prompt, "attributes": attributes}
         optional |= {"plan": plan, "changes": changes, "candidates": candidates, "hold": hold, "loop": loop}
         optional |= {"floor": floor, "clean": clean, "progress": progress, "sampling_rate": sampling_rate}
         optional |= {"batch_size": batch_size, "num_workers": num_workers}
@@ -357,6 +377,72 @@ class DancePipeline(PushesCode, Pipeline):
             return []
         return super().__call__(song, **given, **generate_kwargs)
 
+    @property
+    def hears_genres(self) -> bool:
+        """Whether the model can hear which of its genres a song is for."""
+        return self.model.config.hears_genres
+
+    def hear_genre(
+        self,
+        song: Any,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        sampling_rate: int | None = None,
+    ) -> dict[str, float] | None:
+        """How likely a song is for each of the genres, the likeliest first: {"waltz": 0.93, "rumba": 0.04, ...}.
+
+        Args:
+            song, start, duration, sampling_rate: one song, or an excerpt, as in `__call__`. Up to 90 s around an excerpt are heard as well.
+
+        Returns:
+            probabilities with the sum 1; all are low for a song that is for none of the genres. None if the model cannot hear genres.
+
+        Raises:
+            AudioError: the song cannot be used.
+        """
+        features, _ = self._features(song, start, duration, sampling_rate)
+        return self._hear(features)
+
+    def _features(
+        self, song: Any, start: float, duration: float | None, sampling_rate: int | None
+    ) -> tuple[dict[str, Any], str | None]:
+        """A song's features, with those around it, and its name."""
+        if isinstance(song, Mapping) and "input_features" in song:
+            if start or duration is not None:
+                raise ValueError(
+                    f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
+                )
+            return dict(song), song.get("name")
+        with opened(song, sampling_rate, argument="song") as sound:
+            if sampling_rate is not None and sound.rate is None:
+                raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
+            return self.processor.feature_extractor.listen_to_excerpt(sound, start, duration), sound.title
+
+    @torch.no_grad()
+    def _hear(self, features: Mapping[str, Any]) -> dict[str, float] | None:
+        """`hear_genre` of a song's features."""
+        parts = [np.asarray(features.get(name, ()), np.float32) for name in ("before", "input_features", "after")]
+        rows = np.concatenate([part.reshape(-1, self.model.config.music_feature_size) for part in parts])
+        heard = self.model.hear_genre(torch.from_numpy(rows)[None])
+        if heard is None:
+            return None
+        known = {name: float(share) for name, share in zip(self.model.config.genres, heard[0], strict=True)}
+        shares = {name: known[name] for name in self.genres}  # those that are loaded
+        total = sum(shares.values())
+        ordered = sorted(shares, key=lambda name: -shares[name])
+        return {name: round(shares[name] / total, 4) for name in ordered}
+
+    def _choose_genre(self, features: Mapping[str, Any], wanted: Sequence[str]) -> tuple[str, dict[str, Any]]:
+        """The genre of a song for which none is given, one of those that are `wanted`, and what the metadata say of it."""
+        heard = self._hear(features)
+        if heard is None:
+            several = len(wanted) > 1
+            return wanted[0], {"assumed": "genre: the model's first, as it cannot hear"} if several else {}
+        logger.info(describe_hearing(heard))
+        best = next(genre for genre in heard if genre in wanted)
+        return best, {"heard": heard, "assumed": "genre: heard in the song"}
+
     def redo(
         self,
         dance: Any,
@@ -367,6 +453,8 @@ class DancePipeline(PushesCode, Pipeline):
         *,
         candidates: int = 4,
         num: int = 1,
+        prompt: str | None = None,
+        attributes: Mapping[str, float | Sequence[tuple[float, float]]] | None = None,
         seed: int | None = None,
         sampling_rate: int | None = None,
         progress: bool | Callable[[int, int], None] | None = None,
@@ -376,8 +464,9 @@ class DancePipeline(PushesCode, Pipeline):
 
             better = pipe.redo(dance, "song.mp3", 12.0, 16.0, part="upper", seed=1)
 
-        Codes are kept outside the passage, and of the other half of the body; of several candidates the one is taken that the model finds
-        likeliest together with what follows it. Within the passage's first and last 0.6 s the motion passes over from the old one.
+        Codes are kept outside the passage, and of the other half of the body. Of several candidates the one is taken that the model finds
+        likeliest together with what follows it, and that ends near to where the dance goes on: it has to be led there. Within the
+        passage's first and last 0.6 s the motion passes over from the old one. What it costs does not depend on the dance's length.
 
         Args:
             dance: one that this model made, {"poses", "translation", "metadata", ...}, with its codes in the metadata.
@@ -387,10 +476,13 @@ class DancePipeline(PushesCode, Pipeline):
                 the path.
             candidates: how many to make.
             num: how many of them to return, the likeliest first; more than one gives a list.
+            prompt, attributes: how the passage is to be danced, as in `__call__`: "higher arms". What they do not name is asked for as it
+                was of the dance. A prompt that names genres is refused.
             seed, sampling_rate, progress, generate_kwargs: as in `__call__`; genres and mode are those of the dance.
 
         Returns:
-            as `__call__`; `metadata["redone"]` has start, end, part and seed of each time.
+            as `__call__`; `metadata["redone"]` has start, end, part and seed of each time, `metadata["log_likelihood"]` is of the passage
+            and the two seconds that follow it, where there were several candidates.
 
         Raises:
             AudioError: the song cannot be used. DirectionError: the dance has no codes, is not to this song or not of this model; the
@@ -417,21 +509,31 @@ class DancePipeline(PushesCode, Pipeline):
             )
         mask = torch.ones_like(known, dtype=torch.bool)
         mask[:, [part in ("all", name) for name in BODY_PARTS], first:last] = False
+        num = whole_number("num", num, 1, MOST_DANCES)
+        candidates = whole_number("candidates", candidates, num, MOST_DANCES)
         options = {
             "plan": notes.get("plan") or [(notes.get("genre") or self.genres[0], 0.0)],
             "mode": notes.get("mode"),
-        }
-        options |= {
             "seed": seed,
-            "candidates": candidates,
-            "num": num,
+            "candidates": candidates if candidates > 1 else None,
+            "num": candidates,
             "sampling_rate": sampling_rate,
             "progress": progress,
+            "clean": "clean_up" in notes,
         }
-        options |= {"clean": "clean_up" in notes}
+        options |= {
+            "prompt": prompt,
+            "attributes": self._attributes_again(notes.get("attributes"), prompt, attributes),
+        }
         if not (isinstance(song, Mapping) and "input_features" in song):
             options |= {"start": notes.get("start", 0.0), "duration": len(poses) / fps}
         given = {name: value for name, value in options.items() if value is not None}
+        if prompt is not None:
+            directions = self._read_prompt(prompt).directions
+            if directions.genres or directions.parts or directions.not_genres:
+                raise DirectionError(
+                    f"prompt={prompt!r} names genres: what is redone is danced as the dance was; leave them out"
+                )
         preprocess, forward, postprocess = self._sanitize_parameters(**given, **generate_kwargs)
         prepared = self.preprocess(song, **preprocess)
         frames = prepared["inputs"]["num_frames"][0]
@@ -440,25 +542,95 @@ class DancePipeline(PushesCode, Pipeline):
                 f"dance has {len(poses)} frames, but the song has {frames}: give the song that it was made to"
             )
         prepared["inputs"] |= {"known_codes": known, "known_mask": mask}
-        results = self.forward(prepared, **forward)
-        redone = {"start": first * step / fps, "end": min(last * step, len(poses)) / fps, "part": part}
-        passage = (first * step, min(last * step, len(poses)))
+        scored = (max(first, 1), min(last + _AFTER_PASSAGE, known.shape[2]))
+        results = self.forward(prepared, **forward, scored=scored)
+        # frames of the dance that are made anew, so that the passage is as it would be within the whole
+        begin, end = max(first - _AROUND_PASSAGE, 0), min(last + _AROUND_PASSAGE, known.shape[2])
+        cut = slice(begin * step, min(end * step, frames))
+        there = (poses[cut], translation[cut])
+        passage = (first * step - cut.start, min(last * step, frames) - cut.start)
+        leads = part in ("all", ROOT_PART)
+        best = self._best_passages(results, slice(begin, end), there, passage if leads else None, scored, num)
+        codes = [stream[best] for stream in results["codes"]]
+        cleaned = notes.get("clean_up")
+        eased = [not isinstance(cleaned, Mapping) or bool(cleaned.get(name)) for name in ("entrance", "ending")]
+        whole = (
+            prepared["whole"][0][0] and begin == 0 and eased[0],
+            prepared["whole"][0][1] and end == known.shape[2] and eased[1],
+        )
+        if results["likelihoods"] is not None:
+            results["likelihoods"] = [results["likelihoods"][0][best]]
+        results |= {
+            "inputs": {**results["inputs"], "num_frames": [len(there[0])]},
+            "codes": [stream[:, begin:end] for stream in codes],
+            "num_frames": torch.full((num,), len(there[0])),
+            "whole": [whole],
+        }
+        again = {"start": first * step / fps, "end": min(last * step, frames) / fps, "part": part}
+        again = {name: round(value, 4) if isinstance(value, float) else value for name, value in again.items()}
 
         def put(dance: dict[str, Any]) -> dict[str, Any]:
             new = (torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
             half = None if part == "all" else part
-            arrays = put_passage((poses, translation), new, *passage, float(fps), half, postprocess["clean"])
-            metadata = {**dance["metadata"], **notes}
-            changed = {
-                name: dance["metadata"][name] for name in ("codes", "log_likelihood", "compute_seconds", "index")
+            arrays = put_passage(there, new, *passage, float(fps), half, postprocess["clean"])
+            whole_poses, whole_path = poses.numpy().copy(), translation.numpy().copy()
+            whole_poses[cut], whole_path[cut] = (array.numpy() for array in arrays)
+            made = dance["metadata"]
+            metadata = {**made, **notes}
+            metadata |= {name: made[name] for name in ("compute_seconds", "index")}
+            metadata.pop("log_likelihood", None)
+            metadata |= {name: made[name] for name in ("log_likelihood",) if name in made}
+            metadata["codes"] = {
+                name: stream[made["index"]].tolist() for name, stream in zip(BODY_PARTS, codes, strict=True)
             }
-            again = {name: round(value, 4) if isinstance(value, float) else value for name, value in redone.items()}
-            again["seed"] = dance["metadata"]["seed"]
-            metadata |= {**changed, "redone": [*notes.get("redone", []), again]}
-            poses_and_path = (array.numpy() for array in arrays)
-            return {**dance, **dict(zip(("poses", "translation"), poses_and_path, strict=True)), "metadata": metadata}
+            # what was asked of the passage alone is told of the passage
+            asked = {name: made[name] for name in ("prompt", "attributes") if name in made}
+            metadata = {name: value for name, value in metadata.items() if name in notes or name not in asked}
+            metadata["redone"] = [*notes.get("redone", []), {**again, "seed": made["seed"], **asked}]
+            return {**dance, "poses": whole_poses, "translation": whole_path, "metadata": metadata}
 
         return next(self._results(results, **postprocess, edit=put))
+
+    def _read_prompt(self, text: Any) -> Prompt:
+        config = self.model.config
+        return Prompt.read(text, config.genres, config.attributes, self.genres)
+
+    def _attributes_again(self, old: Any, prompt: str | None, attributes: Any) -> Any:
+        """What was asked of a dance, without what a prompt asks for anew, and with what is asked by number."""
+        if not old or not isinstance(attributes, Mapping | None):
+            return attributes
+        found = None if prompt is None else self._read_prompt(prompt).directions
+        named = set() if found is None else {*found.attributes, *(name for name, *_ in found.timed)}
+        return {name: value for name, value in old.items() if name not in named} | dict(attributes or {})
+
+    @torch.no_grad()
+    def _best_passages(
+        self,
+        results: dict[str, Any],
+        codes: slice,
+        old: tuple[torch.Tensor, torch.Tensor],
+        passage: tuple[int, int] | None,
+        scored: tuple[int, int],
+        num: int,
+    ) -> list[int]:
+        """Rows of the `num` best of several dances that differ in a passage, the best first: likely, and led little.
+
+        Args:
+            codes, old: what is decoded, and the dance there. passage: first frame and end in it; None where nothing is led.
+            scored: first and end of the codes that were scored.
+        """
+        rows = len(results["codes"][0])
+        if rows == 1:
+            return [0]
+        scores = results["likelihoods"][0].double() * (scored[1] - scored[0])
+        if passage is not None:
+            motions = self.tokenizer.decode(*(stream[:, codes].to(self.device) for stream in results["codes"]))
+            seconds = (passage[1] - passage[0]) / self.tokenizer.config.fps
+            for row, motion in enumerate(motions.float().cpu()):
+                new = motion_to_poses(motion[: len(old[0])])
+                turn, way = (value / seconds for value in drift(old, new, *passage))
+                scores[row] -= (turn / _USUAL_TURN) ** 2 / 2 + (way / _USUAL_WAY) ** 2 / 2
+        return scores.argsort(descending=True, stable=True)[:num].tolist()
 
     def _codes_of(self, notes: Mapping[str, Any], frames: int) -> torch.Tensor:
         """The codes of a dance of so many frames, [1, 2, codes], by its metadata."""
@@ -493,7 +665,7 @@ class DancePipeline(PushesCode, Pipeline):
             raise ValueError(
                 f"genre has {len(genres)} names for {len(songs)} songs: give one name, or one for each song"
             )
-        genres = [read_genres(genre, self.genres) for genre in genres]
+        genres = [None if is_auto(genre, self.genres) else read_genres(genre, self.genres) for genre in genres]
         return [_Request(songs[index], genre) for index, genre in enumerate(genres)]
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
@@ -527,15 +699,25 @@ class DancePipeline(PushesCode, Pipeline):
         if (generator := options.get("generator")) is not None and not isinstance(generator, torch.Generator):
             raise ValueError(f"generator of type {type(generator).__name__}: give a torch.Generator, or a seed")
         if (genre := options.get("genre")) is not None:
-            options["genre"] = read_genres(genre, self.genres)
+            options["genre"] = None if is_auto(genre, self.genres) else read_genres(genre, self.genres)
         if (plan := options.get("plan")) is not None:
             if genre is not None:
                 raise ValueError("genre and plan are both given: give the plan alone")
-            options["plan"] = read_plan(plan, self.genres)
+            options["plan"] = read_plan(plan, [*self.genres, AUTO])
+            if any(isinstance(danced, dict) and AUTO in danced for danced, _ in options["plan"]):
+                raise DirectionError("plan mixes 'auto' with other genres: give it alone, or the genres by name")
+        if (prompt := options.get("prompt")) is not None:
+            options["prompt"] = self._read_prompt(prompt)
+            options["prompt"].check_genres(options.get("genre"), options.get("plan"))
+            if unknown := options["prompt"].directions.not_understood:
+                logger.warning(f"prompt: not understood: {', '.join(unknown)}")
+        if (attributes := options.get("attributes")) is not None:
+            options["attributes"] = read_attributes(attributes, self.model.config.attributes)
         if (changes := options.get("changes")) is not None:
             if changes not in CHANGES:
                 raise ValueError(f"changes={changes!r} is unknown: give one of {', '.join(CHANGES)}")
-            if plan is None or len(options["plan"]) == 1:
+            parts = prompt is not None and options["prompt"].directions.parts
+            if not parts and (plan is None or len(options["plan"]) == 1):
                 raise ValueError(f"changes={changes!r} does nothing alone: give a plan with changes")
         if (candidates := options.get("candidates")) is not None:
             options["candidates"] = whole_number("candidates", candidates, options.get("num") or 1, MOST_DANCES)
@@ -593,7 +775,9 @@ class DancePipeline(PushesCode, Pipeline):
         song: Any,
         genre: Genres | None = None,
         plan: Plan | None = None,
-        changes: str = "code",
+        changes: str | None = None,
+        prompt: Prompt | None = None,
+        attributes: Asked | None = None,
         start: float = 0.0,
         duration: float | None = None,
         start_motion: Mapping[str, np.ndarray] | None = None,
@@ -606,24 +790,34 @@ class DancePipeline(PushesCode, Pipeline):
         if isinstance(song, _Request):
             if song.genre is not None and plan is not None:
                 raise ValueError("genre and plan are both given: give the plan alone")
+            if song.genre is not None and prompt is not None:
+                prompt.check_genres(song.genre, None)
             song, genre = song.song, song.genre or genre
-        plan = plan or [(genre or self.genres[0], 0.0)]
-        if isinstance(song, Mapping) and "input_features" in song:
-            if start or duration is not None:
-                raise ValueError(
-                    f"start={start}, duration={duration}: input_features are danced to as they are; cut them first"
-                )
-            features, name = dict(song), song.get("name")
-        else:
-            with opened(song, sampling_rate, argument="song") as sound:
-                if sampling_rate is not None and sound.rate is None:
-                    raise AudioError(f"sampling_rate={sampling_rate!r}: {sound.name} brings its own; leave it out")
-                features = self.processor.feature_extractor.listen_to_excerpt(sound, start, duration)
-                name = sound.title
+        features, name = self._features(song, start, duration, sampling_rate)
+        inputs = dict(self.processor(features, self.genres[0]))
+        frames, config, chorus = inputs["num_frames"][0], self.model.config, None
+        if prompt is not None:
+            if prompt.needs_chorus:
+                # the first coefficient is the mean of all bands, in decibels
+                chorus = find_chorus(inputs["input_features"][0, :frames, MFCC.start].numpy(), config.fps)
+            if plan is None:
+                plan = prompt.plan(genre or AUTO, frames / config.fps, chorus)
+                if changes is None and len(plan) > 1 and prompt.names_sections and config.rhythm_size:
+                    changes = _NEAR_BAR
+            attributes = {**prompt.asked(frames / config.fps, chorus), **(attributes or {})}
+        plan, changes = plan or [(genre or AUTO, 0.0)], changes or "code"
+        notes: dict[str, Any] = {}
+        if any(danced == AUTO for danced, _ in plan):
+            chosen, notes = self._choose_genre(
+                features, self.genres if prompt is None else prompt.wanted_genres(self.genres)
+            )
+            plan = replace_auto(plan, chosen)
         first = plan[0][0]
         main = first if isinstance(first, str) else max(first, key=lambda name: first[name])
-        inputs = dict(self.processor(features, main))
-        frames = inputs["num_frames"][0]
+        inputs["genre_ids"] = torch.full_like(inputs["genre_ids"], self.model.genre_id(main))
+        if attributes:
+            codes, step = inputs["input_features"].shape[1] // config.frames_per_code, config.frames_per_code
+            inputs["attributes"] = code_attributes(attributes, codes, step / config.fps, config.attributes)[None]
         position = heading = None  # of the pelvis in the first frame
         if start_motion is not None:
             inputs |= self._encode(start_motion, frames)
@@ -635,7 +829,11 @@ class DancePipeline(PushesCode, Pipeline):
             inputs = self._with_known(inputs, held)
         model = str(self.model.name_or_path)
         model = Path(model).name if Path(model).is_dir() else model
-        metadata = {"genre": main, "model": model, "song": name, "start": start}
+        metadata = {"genre": main, **notes, "model": model, "song": name, "start": start}
+        if prompt is not None:
+            metadata["prompt"] = prompt.notes(chorus)
+        if attributes:
+            metadata["attributes"] = plain_attributes(attributes)
         # a start motion is kept as it is, so it begins where it begins
         whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
         # so are held poses; entrance and ending would move them
@@ -785,8 +983,10 @@ class DancePipeline(PushesCode, Pipeline):
         progress: bool | Callable[[int, int], None] = False,
         generator: torch.Generator | None = None,
         generation_config: GenerationConfig | None = None,
+        scored: tuple[int, int] | None = None,
         **generate_kwargs: Any,
     ) -> dict[str, Any]:
+        """Dances to the songs; of `candidates` the likeliest, by the codes of the range `scored`, by all when None."""
         songs = len(prepared["metadata"])
         seeds = [random_seed() if seed is None else int(seed) for _ in range(songs)]
         config, defaults = self.model.config, self.model.generation_config
@@ -802,7 +1002,7 @@ class DancePipeline(PushesCode, Pipeline):
         codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
         bar = progress is True
         with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
-            rhythm = self._rhythm(prepared)
+            rhythm = self._rhythm(prepared, candidates is not None)
             inputs = prepared["inputs"] if rhythm is None else {**prepared["inputs"], "rhythm": rhythm}
             genre_ids, plans = self._plan_genres(prepared, rhythm)
             inputs = {**inputs, "genre_ids": genre_ids}
@@ -820,9 +1020,12 @@ class DancePipeline(PushesCode, Pipeline):
             music = {name: value for name, value in inputs.items() if name not in _CODES}
             given = dict(zip(("upper_codes", "lower_codes"), streams, strict=True))
             backend = {"backend": generate_kwargs["backend"]} if "backend" in generate_kwargs else {}
-            scores = self.model.score(**music, **given, mode=mode, lengths=outputs.lengths, **backend)
-            best = self.model.rank(scores, candidates, outputs.lengths)[:, : num or 1].flatten()
-            likelihoods = (scores.sum((1, 2)) / (outputs.lengths - 1).clamp(min=1))[best].chunk(songs)
+            first, last = scored or (1, streams[0].shape[1])
+            ends, given = outputs.lengths.clamp(max=last), {name: one[:, :last] for name, one in given.items()}
+            scores = self.model.score(**music, **given, mode=mode, lengths=ends, first=first, **backend)
+            counts_scored = (ends - first).clamp(min=1)
+            best = self.model.rank(scores, candidates, counts_scored + 1)[:, : num or 1].flatten()
+            likelihoods = (scores.sum((1, 2)) / counts_scored)[best].chunk(songs)
             streams, counts = tuple(stream[best] for stream in streams), counts[best]
         return {**prepared, "metadata": metadata, "codes": streams, "num_frames": counts, "likelihoods": likelihoods}
 
@@ -837,42 +1040,60 @@ class DancePipeline(PushesCode, Pipeline):
         rows, notes = [], []
         for index, (plan, changes) in enumerate(plans):
             codes, downbeats = int(lengths[index]) // step, []
-            if changes == "bar":
+            if changes != "code":
                 if rhythm is None:
                     raise DirectionError(
                         "changes='bar': this model has no rhythm encoder, which hears bars; leave it out"
                     )
                 downbeats = find_downbeats(rhythm[index, : codes * step])
-            firsts = first_codes(plan, codes, step, config.fps, downbeats)
+            try:
+                firsts = first_codes(plan, codes, step, config.fps, downbeats)
+            except DirectionError:
+                if changes != _NEAR_BAR:
+                    raise
+                firsts, changes = first_codes(plan, codes, step, config.fps), "code"
             weights = code_weights(plan, firsts, codes, config.genres)
             rows.append(weights)
             note: dict[str, Any] = {"genre": config.genres[int(weights.sum(0).argmax())]}
             if len(plan) > 1 or not isinstance(plan[0][0], str):
                 begins = (round(first * step / config.fps, 4) for first in firsts)
                 note["plan"] = [[genre, begin] for (genre, _), begin in zip(plan, begins, strict=True)]
-            if changes == "bar":
-                note["changes"] = changes
+            if changes != "code":
+                note["changes"] = "bar"
             notes.append(note)
         most = max(len(row) for row in rows)
         padded = [torch.cat((row, row[-1:].expand(most - len(row), -1))) for row in rows]
         return torch.stack(padded), notes
 
-    def _rhythm(self, prepared: dict[str, Any]) -> torch.Tensor | None:
-        """Beat and bar [batch, frames, 4] of the songs, of excerpts read from the music around them as well; None where all songs are whole
-        and nobody asks for bars."""
-        bars = any(changes == "bar" for _, changes in prepared["plans"])
-        if not bars and all(before is None and after is None for before, after in prepared["around"]):
+    def _rhythm(self, prepared: dict[str, Any], several: bool = False) -> torch.Tensor | None:
+        """Beat and bar [batch, frames, 4] of the songs, of excerpts read from the music around them as well; None where all songs are whole,
+        nobody asks for bars, and they are not read `several` times."""
+        bars = any(changes != "code" for _, changes in prepared["plans"])
+        if not several and not bars and all(before is None and after is None for before, after in prepared["around"]):
             return None
         features, mask = (prepared["inputs"][name] for name in ("input_features", "attention_mask"))
         rhythms = []
         for rows, length, around in zip(features, mask.sum(1).tolist(), prepared["around"], strict=True):
             before, after = (rows[:0] if one is None else one.to(rows) for one in around)
-            rhythm = self.model.base_model.encode_rhythm(torch.cat((before, rows[:length], after))[None])
+            rhythm = self._read_rhythm(torch.cat((before, rows[:length], after)))
             if rhythm is None:  # no rhythm encoder
                 return None
             own = rhythm[0, len(before) : len(before) + length]
             rhythms.append(F.pad(own, (0, 0, 0, len(rows) - length)))
         return torch.stack(rhythms)
+
+    def _read_rhythm(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Beat and bar of a song's features [frames, columns], [1, frames, 4]; those of the last song are remembered."""
+        base = self.model.base_model
+        weights = [] if base.rhythm_encoder is None else list(base.rhythm_encoder.parameters())
+        made_by = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
+        if (
+            self._last_rhythm is None
+            or self._last_rhythm[0] != made_by
+            or not torch.equal(self._last_rhythm[1], features)
+        ):
+            self._last_rhythm = made_by, features, base.encode_rhythm(features[None])
+        return self._last_rhythm[2]
 
     def postprocess(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Any:
         (dances,) = self._results(results, floor, clean)
@@ -929,6 +1150,13 @@ class DancePipeline(PushesCode, Pipeline):
 _NEAR_END = (
     2.0  # seconds from the beginning or end of a dance: what is held there takes the place of its entrance or ending
 )
+_NEAR_BAR = (
+    "near a bar"  # changes that nobody asked to be at bars, as those of a section in words: at bars where there is room
+)
+_AROUND_PASSAGE = 6  # codes before and after a passage that are decoded and cleaned up with it
+_AFTER_PASSAGE = 8  # codes after it by which candidates are ranked, too
+# Of a passage that is led elsewhere, per second: so much weighs as much as half a nat, and more as its square.
+_USUAL_TURN, _USUAL_WAY = 0.15, 0.05  # radians, metres
 _AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
 # around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are;
@@ -937,7 +1165,19 @@ _PER_SONG = ("positions", "headings", "whole", "around", "plans", "held", "metad
 _KNOWN = ("known_codes", "known_mask")
 _CODES = ("upper_codes", "lower_codes", *_KNOWN)  # inputs that are codes, not music
 # Options of the steps of the pipeline; all others are for generate().
-_PREPROCESS = {"genre", "plan", "changes", "start", "duration", "start_motion", "hold", "loop", "sampling_rate"}
+_PREPROCESS = {
+    "genre",
+    "plan",
+    "changes",
+    "prompt",
+    "attributes",
+    "start",
+    "duration",
+    "start_motion",
+    "hold",
+    "loop",
+    "sampling_rate",
+}
 _POSTPROCESS = {"floor", "clean"}
 _GENERATE = {"seed", "generator", "num", "candidates", "mode", "progress", "backend"}
 _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
@@ -999,6 +1239,12 @@ def _collate(songs: list[dict[str, Any]]) -> dict[str, Any]:
         most = longest // (inputs[0]["input_features"].shape[1] // inputs[0]["known_codes"].shape[2])
         for name in _KNOWN:
             batch[name] = torch.cat([F.pad(one[name], (0, most - one[name].shape[2])) for one in inputs])
+    if any("attributes" in one for one in inputs):  # asked of the whole call: of each song
+        most = max(one["attributes"].shape[1] for one in inputs)
+        rows = [
+            F.pad(one["attributes"], (0, 0, 0, most - one["attributes"].shape[1]), value=torch.nan) for one in inputs
+        ]
+        batch["attributes"] = torch.cat(rows)
     for name in inputs[0].keys() - batch.keys():
         batch[name] = torch.cat([one[name] for one in inputs])
     return {"inputs": batch, **{name: [entry for song in songs for entry in song[name]] for name in _PER_SONG}}

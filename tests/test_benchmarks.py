@@ -7,10 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import GENRES, save_tiny_model, write_song
+import torch
+from helpers import GENRES, click_song, save_tiny_model, song, tiny_generator, write_song
 from toy_clips import CARD, dance
 
-from megadance_hf.data.prepared import write_prepared
+from megadance_hf.data.clip import clip_motion
+from megadance_hf.data.prepared import read_prepared, write_prepared
+from megadance_hf.data.songs import encode_ogg
+from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
+from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from megadance_hf.modeling.music_features_megadance import song_features
+from megadance_hf.pipeline import MusicToDancePipeline
 
 
 @pytest.fixture
@@ -131,3 +138,92 @@ def test_noisy_capture(benchmark_of, capsys, tmp_path):
     noise = report["noise_0.2"]
     assert 0.1 < noise["frames"] < 0.3 and noise["recall"] > 0.8 and noise["false_alarms"] < 0.1
     assert report["clean"]["joint_error_mm"] > 0 and noise["plain"] != noise["robust"]
+
+
+@pytest.mark.slow
+def test_hearing(benchmark_of, capsys, tmp_path):
+    clips = []
+    for index in range(6):
+        sound = click_song(13, 15360, 90 if index % 2 else 128 + index)
+        features = song_features(sound)
+        split = "train" if index < 4 else "validation"
+        clip = dance(f"s{index}", len(features), genre=("waltz", "rumba")[index % 2], split=split, song=f"s{index}")
+        clip.input_features, clip.audio = features, encode_ogg(sound, 15360)
+        clips.append(clip)
+    write_prepared(tmp_path / "data", clips, card=CARD, genres=["waltz", "rumba"])
+    model = tiny_generator(rhythm_size=8, rhythm_layers=2, id2label={0: "waltz", 1: "rumba"})
+    model.save_pretrained(tmp_path / "model")
+    sizes = ["--seconds", "5", "--composed-songs", "0", "--noises", "0", "--others", "0"]
+    command = ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), *sizes]
+    report = benchmark_of("hearing")([*command, "--json"])
+    out = capsys.readouterr().out
+    assert json.loads(out[out.index("{\n") :]) == report
+    assert report["songs"] == {"train": 4, "validation": 2}
+    for way, splits in report["ways"].items():
+        assert set(splits) == {"train, left out", "validation"}, way
+        for split, numbers in splits.items():
+            songs = 4 if split.startswith("train") else 2
+            assert [row["pieces"] for row in numbers["cuts"].values()] == [songs, 2 * songs]  # whole, and two of 5 s
+            assert sum(map(sum, numbers["confusion"])) == 3 * songs
+            right = sum(numbers["confusion"][genre][genre] for genre in range(2))
+            assert right / (3 * songs) == pytest.approx(
+                sum(row["right"] * row["pieces"] for row in numbers["cuts"].values()) / (3 * songs), abs=1e-3
+            )
+
+
+def prepared_songs(folder: Path) -> Path:
+    """Songs of 300 frames in the tiny model's genres, two of them to train on."""
+    clips = []
+    for number in range(5):
+        clip = song(number, frames=300, period=0.4 + 0.05 * number, genre=GENRES[number % len(GENRES)])
+        clip.split = "train" if number < 2 else "validation"
+        clips.append(clip)
+    write_prepared(folder, clips, card=CARD, genres=list(GENRES))
+    return folder
+
+
+def save_tiny_classifier(folder: Path) -> Path:
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "output_hidden_size": 8}
+    config = MegaDanceClassifierConfig(**sizes, num_hidden_layers=1, num_outputs=4, id2label=dict(enumerate(GENRES)))
+    MegaDanceForGenreClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_directing(benchmark_of, capsys, tmp_path):
+    data, model = prepared_songs(tmp_path / "data"), save_tiny_model(tmp_path / "tiny")
+    classifier, out = save_tiny_classifier(tmp_path / "classifier"), tmp_path / "report.json"
+    options = ["--data", str(data), "--model", str(model), "--classifier", str(classifier), "--out", str(out)]
+    sizes = ["--songs", "2", "--seconds", "8", "--window", "1", "--seeds", "1", "--runs", "1", "--plans", "2"]
+    report = benchmark_of("directing")([*options, *sizes])
+    assert json.loads(out.read_text()) == report
+    assert len(report["songs"]) == 2 and {"plan", "redo", "hold", "loop", "speed", "worst"} <= set(report)
+    # a third of 8 s is 2.67 s; a window of a second fits twice, or twice after the second that is left out
+    assert report["plan"]["windows"] == sum(
+        2 if begin == 0 else 1 for d in report["plan"]["dances"] for _, begin in d["plan"]
+    )
+    assert (
+        report["redo"]["exact"] and [row["part"] for row in report["redo"]["dances"]] == ["all", "upper", "lower"] * 2
+    )
+    assert report["loop"]["largest_distance_cm"] < 1e-3
+    assert "all else is the same to the last bit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_guidance(benchmark_of, capsys, tmp_path):
+    """At scale 1 the true codes have the likelihood that `score` gives; music can only gain where there is other music."""
+    data, model = prepared_songs(tmp_path / "data"), save_tiny_model(tmp_path / "tiny")
+    options = ["--data", str(data), "--model", str(model), "--out", str(tmp_path / "report.json")]
+    report = benchmark_of("guidance")([*options, "--scales", "1", "2", "--frames", "120", "--excerpts", "4"])
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert [row["dances"] for row in report["scales"].values()] == [8, 8]
+    pipe, sums, count = MusicToDancePipeline.from_pretrained(model), 0.0, 0
+    for clip in read_prepared(data, "validation"):
+        codes = pipe.tokenizer.encode(torch.from_numpy(clip_motion(clip)[None, :296]))
+        inputs = pipe.processor({"input_features": clip.input_features[:296]}, genre=clip.genre)
+        scores = pipe.model.score(**inputs, upper_codes=codes.upper_codes, lower_codes=codes.lower_codes, mode="paper")
+        sums, count = sums + float(scores.sum()), count + 36
+    assert report["true_codes"]["1"]["right"] == pytest.approx(sums / count, rel=1e-4)
+    found = report["true_codes"]["2"]
+    assert found["gain_shifted"] == pytest.approx(found["right"] - found["shifted"])
+    assert len(capsys.readouterr().out.strip().splitlines()) == 5, "two lines of head, the truth, two scales"

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import click_song, remember, save_tiny_model, skip_outside_ci, write_song
+import torch
+from helpers import click_song, remember, save_tiny_model, skip_outside_ci, tiny_generator, write_song
 
 from megadance_hf import __version__
 from megadance_hf.cli import command as cli
@@ -136,6 +137,30 @@ def test_options_reach_the_pipeline(megadance, model, song):
         assert len(dance) == 36 and Motion.load(name).metadata["start"] == 0.5
     assert output.startswith("no --genre given: dancing chacha (the others: rumba, waltz)\n")
     assert "2 dances of 1.2 s, chacha, seed 3" in output
+
+
+def test_the_genre_is_heard_where_none_is_given(megadance, song, tmp_path_factory):
+    folder = save_tiny_model(tmp_path_factory.mktemp("hears"))
+    hears = tiny_generator(rhythm_size=8, rhythm_layers=2, hears_genres=True)
+    hears.hearing.bias[1] = 1.0
+    hears.save_pretrained(folder)
+    expected = "not sure: rumba 53 %, chacha 23 %; give --genre if that is wrong"
+    for given in ((), ("--genre", "auto")):
+        status, output, errors = megadance("generate", song, "--model", folder, "--seed", 1, *given, "-o", "d.npz")
+        assert status == 0, errors
+        assert expected in output.splitlines() and ", rumba, seed 1: " in output
+        assert Motion.load("d.npz").metadata["heard"] == {"rumba": 0.5337, "chacha": 0.2332, "waltz": 0.2332}
+    hears.hearing.bias[1] = 3.0
+    hears.save_pretrained(folder)
+    status, output, errors = megadance("generate", song, "--model", folder, "--out", "dances", "--format", "npz")
+    assert status == 0, errors
+    assert f"{song}: heard: rumba (88 %)" in (output + errors)
+
+
+def test_auto_with_a_model_that_cannot_hear(megadance, model, song):
+    status, output, errors = megadance("generate", song, "--model", model, "--genre", "auto", "-o", "d.npz")
+    assert status == 0, errors
+    assert output.startswith("--genre auto: this model cannot hear: dancing chacha (the others: rumba, waltz)\n")
 
 
 def test_without_a_seed_the_printed_one_gives_the_dance_again(megadance, model, song):
@@ -270,6 +295,53 @@ def test_a_plan_a_mixture_and_candidates(megadance, model, song):
             assert "dance of 2.5 s, waltz, rumba 0.5 and chacha 1 at 1.1 s, seed 7: " in output
 
 
+def test_wishes_in_words_and_numbers(megadance, model, song, tmp_path):
+    """Of a model with attributes; the one without takes the genres of a prompt."""
+    obedient = MusicToDancePipeline.from_pretrained(model)
+    torch.manual_seed(1)
+    obedient.model = tiny_generator(attributes=["energy", "speed"])
+    obedient.save_pretrained(tmp_path / "obedient")
+    pipe = MusicToDancePipeline.from_pretrained(tmp_path / "obedient")
+    given = ("--prompt", "a slow waltz in a red hat, rumba after 1 second", "--attributes", "energy=.3@0,energy=.9@1.2")
+    status, output, errors = megadance(
+        "generate", song, "--model", tmp_path / "obedient", "--seed", 7, "-o", "a.npz", *given
+    )
+    assert status == 0, errors
+    line = "understood: waltz, rumba at 1 s, speed 0.15; not understood: red hat"
+    assert line in output and "dancing chacha" not in output
+    asked = {"speed": 0.15, "energy": [(0.0, 0.3), (1.2, 0.9)]}
+    expected = pipe(song, plan=[("waltz", 0), ("rumba", 1)], attributes=asked, seed=7)
+    dance = Motion.load("a.npz")
+    np.testing.assert_array_equal(dance.poses, expected.poses)
+    assert dance.metadata["prompt"]["not_understood"] == ["red hat"]
+    assert dance.metadata["attributes"] == expected.metadata["attributes"]
+    redo = (
+        "redo",
+        "a.npz",
+        "--song",
+        song,
+        "--start",
+        0.8,
+        "--end",
+        1.6,
+        "--seed",
+        1,
+        "--model",
+        tmp_path / "obedient",
+    )
+    status, output, errors = megadance(*redo, "--prompt", "faster", "-o", "b.npz")
+    assert status == 0 and "understood: speed 0.85" in output, errors
+    assert Motion.load("b.npz").metadata["redone"][0]["attributes"]["speed"] == 0.85
+    status, output, errors = megadance(
+        "generate", song, "--model", model, "--seed", 7, "--prompt", "no cha-cha", "-o", "c.npz"
+    )
+    assert status == 0 and "understood: no chacha" in output and Motion.load("c.npz").genre == "rumba"
+    status, output, errors = megadance(
+        "generate", song, "--model", model, "--prompt", "waltz", "--out", "all", "--format", "npz"
+    )
+    assert status == 0 and "understood: waltz" in output, errors
+
+
 def test_a_dance_to_each_of_several_songs(megadance, model, song, tmp_path):
     """A song that cannot be read does not stop the others; it is reported."""
     folder = tmp_path / "songs"
@@ -316,6 +388,13 @@ def test_a_dance_to_each_of_several_songs(megadance, model, song, tmp_path):
         (["SONG", "-o", "d.npz", "--plan", "waltz@0", "--genre", "rumba"], "argument --plan: --genre is given, too"),
         (["SONG", "-o", "d.npz", "--changes", "bar"], "argument --changes: 'bar' does nothing alone"),
         (["SONG", "-o", "d.npz", "--genre", "waltz=1,waltz=2"], "name each genre once"),
+        (["SONG", "-o", "d.npz", "--prompt", "salsa"], "prompt='salsa' has nothing that means something here"),
+        (["SONG", "-o", "d.npz", "--prompt", "slow"], "prompt asks for speed, but this model was trained without"),
+        (["SONG", "-o", "d.npz", "--prompt", "waltz", "--genre", "rumba"], "prompt asks for waltz, genre for rumba"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy=.5"], "this model was trained without attributes"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy=7"], "this model was trained without attributes"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy"], "'energy' cannot be used: give NAME=QUANTILE"),
+        (["SONG", "-o", "d.npz", "--attributes", "energy=.1,energy=.2"], "energy is given twice: give it once"),
         (["SONG", "-o", "d.npz", "--genre", "waltz=1,polka=2"], "genre='polka' is unknown"),
         (["SONG", "-o", "d.npz", "--num", "3", "--candidates", "2"], "--candidates: 2 are fewer than --num 3"),
     ],
@@ -344,6 +423,32 @@ def test_redo_keeps_the_rest(megadance, model, song):
         status, output, errors = megadance(*command, *arguments)
         assert (status, output) == (2, "") and message in errors, errors
     assert files() == ["better-1.npz", "better-2.npz", "dance.npz"]
+
+
+def test_poses_are_held(megadance, model, song):
+    assert megadance("generate", song, "--model", model, "--seed", 7, "-o", "dance.npz")[0] == 0
+    Motion.load("dance.npz")[40:41].save("pose.npz")
+    command = ["generate", song, "--model", model, "--seed", 5]
+    status, _, errors = megadance(*command, "--hold", "0.9=pose.npz", "--hold", "End=pose.npz", "-o", "held.npz")
+    assert status == 0, errors
+    pose = Motion.load("pose.npz").poses[0]
+    held = MusicToDancePipeline.from_pretrained(model)(song, seed=5, hold={0.9: pose, "end": pose})
+    np.testing.assert_array_equal(Motion.load("held.npz").poses, held.poses)
+    assert Motion.load("held.npz").metadata["hold"] == [[0.9, 0.9333], [2.4667, 2.5]]
+    for hold, message in (
+        (
+            ["pose.npz"],
+            "argument --hold: 'pose.npz' cannot be used: give SECOND=FILE or end=FILE, such as 12.5=pose.npz",
+        ),
+        (["-1=pose.npz"], "argument --hold: '-1' cannot be used: give a number of 0 or more"),
+        (["1=pose.npz", "1.0=pose.npz"], "argument --hold: 1.0 is given twice: hold one pose or clip there"),
+        (["1=none.npz"], "none.npz"),
+        (["9=pose.npz"], "hold has 1 frames at 9.0, but the dance has 75"),
+    ):
+        options = [f"--hold={text}" for text in hold]
+        status, output, errors = megadance(*command, *options, "-o", "x.npz")
+        assert status == 2 and message in errors and len(errors.strip().splitlines()) == 1, errors
+    assert files() == ["dance.npz", "held.npz", "pose.npz"]
 
 
 # --- help ------------------------------------------------------------------------------------------------------------

@@ -473,6 +473,9 @@ def test_scores_end_with_the_dance():
     alone = MODEL.score(song(STEPS, 2)[1:, :56], MIXED[1:2], *(one[1:, :7] for one in codes.values()))
     torch.testing.assert_close(scores[1:, :, :7], alone, atol=1e-4, rtol=0)
     assert (scores[1, :, 7:] == 0).all() and (scores[0, :, 1:] < 0).all()
+    late = MODEL.score(**inputs, **codes, first=5)
+    torch.testing.assert_close(late[:, :, 5:], scores[:, :, 5:])
+    assert not late[:, :, :5].any(), "codes before the first are not scored"
     shorter = MODEL.score(**inputs, **{name: one[:, :9] for name, one in codes.items()}, lengths=torch.tensor([9, 4]))
     torch.testing.assert_close(shorter[0], scores[0, :, :9], atol=1e-4, rtol=0)
     assert (shorter[1, :, 4:] == 0).all() and (shorter[1, :, 1:4] < 0).all()

@@ -72,6 +72,14 @@ def test_the_sound_file_itself_and_a_part_of_it(handler, song):
     assert handler(request(song, start=0.5, duration=1.0, seed=0))["frames"] == 30
 
 
+def test_wishes_beside_the_song(handler, pipe, song):
+    answer = handler(request(song, prompt="waltz with a red hat", seed=4))
+    assert answer["genre"] == "waltz" and answer["prompt"]["not_understood"] == ["red hat"]
+    assert "attributes" not in answer
+    with pytest.raises(ValueError, match="this model was trained without attributes"):
+        handler(request(song, attributes={"energy": 0.8}))
+
+
 @pytest.mark.parametrize(("kind", "begins"), [("glb", b"glTF"), ("mp4", b"\x00\x00\x00")])
 def test_files_for_viewers(handler, song, kind, begins):
     answer = handler(request(song, format=kind, seed=1, start=0.5, duration=0.6))
@@ -100,7 +108,7 @@ def test_other_formats_need_the_package_and_say_so(handler, song, monkeypatch):
         ({"format": ["npz"]}, r"format=\['npz'\]: give one of npz, glb, mp4"),
         ({"genre": "polka"}, "genre='polka' is unknown.*chacha, rumba, waltz"),
         ({"genre": 3}, "genre=3: give a text"),
-        ({"speed": 3}, "parameters has 'speed': give some of duration, format, genre"),
+        ({"speed": 3}, "parameters has 'speed': give some of attributes, duration, format, genre"),
         ({"x" * 1000: 3}, "parameters has 'xxx.{50,60} ...: give some of"),
         ({"duration": 61}, "duration=61: give a number above 0, up to 60"),
         ({"duration": -1}, "duration=-1: give a number above 0"),
@@ -115,6 +123,9 @@ def test_other_formats_need_the_package_and_say_so(handler, song, monkeypatch):
         ({"mode": "fast"}, "mode='fast': give one of released, paper, stream"),
         ({"start": -1e300}, "start=-1e[+]300: give a number from 0 to 86400"),
         ({"start": 5}, "start=5"),
+        ({"prompt": 5}, "prompt=5: give a text"),
+        ({"attributes": "energy"}, "attributes='energy': give an object of names with numbers from 0 to 1"),
+        ({"attributes": {"energy": 2}}, r"attributes\[energy\]=2: give a number from 0 to 1"),
     ],
 )
 def test_refusals_are_one_line(handler, song, parameters, message):
@@ -165,6 +176,12 @@ def test_one_table_for_checks_and_card(handler, repository_files):
     assert "one of chacha, rumba, waltz" in handler_module.parameter_table(GENRES)
     for name, parameter in handler_module.PARAMETERS.items():
         if parameter.kind is str:
+            continue
+        if parameter.kind is dict:
+            assert handler._options({name: {"energy": parameter.high}}) == {name: {"energy": parameter.high}}
+            for value in (parameter.high, [1], {"energy": parameter.high + 1}, {"energy": "1"}, {1: 1}):
+                with pytest.raises(ValueError, match=f"{name}.*: give a"):
+                    handler._options({name: value})
             continue
         assert handler._options({name: parameter.high}) == {name: parameter.high}
         wrong = [parameter.low - 1, parameter.high + 1, str(parameter.high), float("nan"), True, [1]]

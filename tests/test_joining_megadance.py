@@ -4,15 +4,19 @@ import pytest
 import torch
 from helpers import song
 
-from megadance_hf.modeling.joining_megadance import close_loop, meet_poses, put_passage
+from megadance_hf.metrics import toe_speeds
+from megadance_hf.modeling.clean_up_megadance import find_contacts, plant_feet
+from megadance_hf.modeling.joining_megadance import close_loop, drift, meet_poses, put_passage
 from megadance_hf.modeling.kinematics_megadance import (
     BODY_PARTS,
     axis_angle_to_matrix,
     forward_kinematics,
+    matrix_to_axis_angle,
     rotation_angle,
     rotation_heading,
     turn_matrix,
 )
+from megadance_hf.synthetic.choreographer import choreograph
 
 
 def dance(number: int, turn: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,6 +52,72 @@ def test_the_ends_join():
     ends = [63, 64, 118, 119]
     assert cut[[63, 119]].min() > 0.3
     assert steps[ends].max() < 1.2 * own.max()
+
+
+def walks(genre: str, seed: int, turn: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A dance on the floor, with steps."""
+    made = choreograph(genre, 200 / 30, 96, seed=seed)
+    poses, path = torch.from_numpy(made.poses).reshape(-1, 24, 3), torch.from_numpy(made.translation)
+    rotations = axis_angle_to_matrix(poses)
+    rotations[:, 0] = turn_matrix(torch.tensor(turn)) @ rotations[:, 0]
+    return matrix_to_axis_angle(rotations), path @ turn_matrix(torch.tensor(turn)).T
+
+
+def roughness(motion: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Third differences of the joints: their mean, and the largest."""
+    sizes = forward_kinematics(axis_angle_to_matrix(motion[0]), motion[1]).diff(n=3, dim=0).norm(dim=-1)
+    return torch.stack((sizes.mean(-1), sizes.amax(-1)), 1)
+
+
+@pytest.mark.parametrize("part", [None, "upper", "lower"])
+@pytest.mark.parametrize("turn", [0.0, 1.5])
+def test_joins_are_no_rougher_than_the_dance(part, turn):
+    """Also of dances that have nothing in common at the ends: the third differences that reach over a join are below the dances' own."""
+    for seed in range(3):
+        old, new = walks("sway", seed), walks("march", seed + 1, turn)
+        joined = roughness(put_passage(old, new, 64, 144, 30.0, part))
+        largest = torch.cat((roughness(old), roughness(new)[64:140])).amax(0)
+        for end in (64, 144):
+            assert (joined[end - 3 : end] <= largest).all()
+
+
+def test_drift_is_what_leading_mends():
+    old, new = walks("march", 0), walks("march", 1, turn=2.0)
+    turn, way = drift(old, new, 64, 144)
+    # the slow twin: the new dance begun where the old one is, and how far it is from it at the end
+    rotations, before = axis_angle_to_matrix(new[0]), axis_angle_to_matrix(old[0])
+    angle = rotation_heading(before[63, 0]) - rotation_heading(rotations[63, 0])
+    place = turn_matrix(angle) @ (new[1][144] - new[1][63]) + old[1][63] - old[1][144]
+    facing = rotation_heading(before[144, 0]) - rotation_heading(rotations[144, 0]) - angle
+    assert way == pytest.approx(float(place[[0, 2]].norm()), abs=1e-5)
+    assert turn == pytest.approx(abs(float(torch.atan2(facing.sin(), facing.cos()))), abs=1e-5)
+    assert drift(old, old, 64, 144) == pytest.approx((0, 0), abs=1e-5)
+    assert drift(old, new, 0, 144) == drift(old, new, 64, 200) == (0, 0), "nothing is led"
+
+
+def test_feet_of_a_led_passage_stand():
+    """The slow twin: the passage without planting, whose standing feet slide with what it is led by."""
+    old, new = walks("march", 0), walks("march", 1)
+    new = (new[0], new[1] + torch.linspace(0, 0.5, 200)[:, None] * torch.tensor([1.0, 0.0, 0.0]))
+    speeds = [
+        toe_speeds(forward_kinematics(axis_angle_to_matrix(poses), path)[64:144].numpy())[0]
+        for poses, path in (put_passage(old, new, 64, 144, 30.0, feet=feet) for feet in (False, True))
+    ]
+    assert speeds[1] < 0.5 * speeds[0]
+
+
+def test_feet_are_planted_within_a_passage_only():
+    poses, path = walks("march", 0)
+    rotations = axis_angle_to_matrix(poses)
+    slide = path + torch.linspace(0, 0.3, 200)[:, None] * torch.tensor([1.0, 0.0, 0.0])
+    contacts = find_contacts(rotations, path, 30.0)
+    assert contacts[70:140].any()
+    planted, moved = plant_feet(rotations, slide, 30.0, contacts, 64, 144)
+    outside = torch.ones(200, dtype=torch.bool)
+    outside[64:144] = False
+    assert torch.equal(planted[outside], rotations[outside]) and torch.equal(moved[outside], slide[outside])
+    toes = forward_kinematics(planted, moved)[:, [10, 11]]
+    assert toes[64:144, :, 1].min() > -0.005, "no toe is below the floor"
 
 
 def test_a_path_is_led_to_where_the_dance_goes_on():

@@ -36,7 +36,8 @@ from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
-from megadance_hf.modeling.kinematics_megadance import poses_to_motion, root_heading
+from megadance_hf.modeling.joining_megadance import drift
+from megadance_hf.modeling.kinematics_megadance import motion_to_poses, poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.modeling.rhythm_megadance import phase_vectors
@@ -470,6 +471,112 @@ def test_changes_at_bars(pipe, song, monkeypatch):
         pipe(song, plan=plan, changes="bar")
 
 
+@pytest.fixture(scope="module")
+def obedient(pipe):
+    """The same pipeline with a model that knows attributes."""
+    torch.manual_seed(1)
+    model = tiny_generator(attributes=["energy", "speed", "turns"])
+    torch.nn.init.normal_(model.base_model.attribute_embedding.vectors.weight, std=3.0)
+    return MusicToDancePipeline(model, pipe.tokenizer, pipe.processor)
+
+
+@pytest.fixture(scope="module")
+def sway():
+    """Features of no song, small enough that attributes count beside them."""
+    return {"input_features": np.random.default_rng(0).normal(size=(75, 35)).astype(np.float32)}
+
+
+def test_attributes_are_those_of_codes(obedient, sway):
+    """The slow twin: the attributes as a tensor, by hand."""
+    asked = torch.full((1, 10, 3), torch.nan)
+    asked[0, :, 0], asked[0, 4:, 2] = 0.8, 0.1
+    inputs = obedient.processor(sway, genre="waltz")
+    expected = obedient.processor.decode(obedient.model.generate(**inputs, attributes=asked, seed=5, do_sample=True))
+    dance = obedient(sway, "waltz", attributes={"energy": 0.8, "turns": [(1.0, 0.1)]}, seed=5)
+    assert same(dance, expected) and not same(dance, obedient(sway, "waltz", seed=5))
+    assert dance.metadata["attributes"] == {"energy": 0.8, "turns": [[1.0, 0.1]]}
+    assert same(dance, obedient(sway, "waltz", attributes=dance.metadata["attributes"], seed=5)), "can be given again"
+    constant = obedient(sway, "waltz", attributes={"energy": 0.8}, seed=5)
+    long = obedient.model.generate(
+        **inputs, attributes=torch.tensor([[0.8, torch.nan, torch.nan]]), seed=5, do_sample=True
+    )
+    assert same(constant, obedient.processor.decode(long))
+
+
+def test_a_prompt_is_its_genres_plan_and_attributes(obedient, sway):
+    text = "slow waltz with few turns, rumba after one second, and a red hat"
+    dance = obedient(sway, prompt=text, attributes={"turns": 0.4}, seed=5)
+    plan, asked = [("waltz", 0), ("rumba", 1.0)], {"speed": 0.15, "turns": 0.4}
+    assert same(dance, obedient(sway, plan=plan, attributes=asked, seed=5))
+    assert dance.metadata["attributes"] == asked and dance.metadata["plan"] == [["waltz", 0.0], ["rumba", 1.0667]]
+    notes = dance.metadata["prompt"]
+    assert notes["text"] == text and notes["attributes"] == {"speed": 0.15, "turns": 0.15}
+    assert notes["genres"] == {"waltz": 1.0} and notes["not_understood"] == ["red hat"]
+    assert same(
+        obedient(sway, "rumba", prompt="slow", seed=5), obedient(sway, "rumba", attributes={"speed": 0.15}, seed=5)
+    )
+    assert obedient(sway, prompt="no cha-cha", seed=5).genre == "rumba", "the first of the others"
+
+
+def test_a_prompt_for_songs_of_several_lengths(obedient, song, tmp_path):
+    short = write_song(tmp_path / "short.wav", seconds=1.2)
+    together = obedient([song, short], prompt="waltz, fast in the second half", seed=5, batch_size=2)
+    for dance, alone, half in zip(together, (song, short), (1.25, 0.6), strict=True):
+        assert dance.metadata["attributes"] == {"speed": [[0.0, None], [pytest.approx(half), 0.85]]}
+        np.testing.assert_allclose(
+            dance.poses, obedient(alone, prompt="waltz, fast in the second half", seed=5).poses, atol=1e-5
+        )
+
+
+def test_the_chorus_of_a_prompt(obedient, tmp_path):
+    """A quiet song whose middle is loud."""
+    sound = 0.02 * click_song(30.0)
+    sound[10 * 22050 : 20 * 22050] *= 40
+    dance = obedient((sound, 22050), prompt="waltz, tango-free rumba at the chorus, fast at the chorus", seed=0)
+    begin, end = dance.metadata["prompt"]["chorus"]
+    assert abs(begin - 10) < 2 and abs(end - 20) < 2
+    assert [genre for genre, _ in dance.metadata["plan"]] == ["waltz", "rumba", "waltz"]
+    assert [second for _, second in dance.metadata["plan"]] == pytest.approx([0, begin, end], abs=0.14)
+    assert dance.metadata["attributes"]["speed"] == [
+        [0.0, None],
+        [pytest.approx(begin, abs=0.01), 0.85],
+        [pytest.approx(end, abs=0.01), None],
+    ]
+
+
+def test_a_passage_is_redone_by_words(obedient, sway):
+    dance = obedient(sway, "waltz", attributes={"energy": 0.2, "speed": 0.3}, seed=5)
+    redone = obedient.redo(dance, sway, 0.8, 1.9, prompt="faster", attributes={"turns": 0.9}, seed=1)
+    (entry,) = redone.metadata["redone"]
+    assert entry["attributes"] == {"energy": 0.2, "speed": 0.85, "turns": 0.9} and entry["prompt"]["text"] == "faster"
+    assert redone.metadata["attributes"] == {"energy": 0.2, "speed": 0.3}, "those of the rest"
+    again = obedient.redo(dance, sway, 0.8, 1.9, attributes=entry["attributes"], seed=1)
+    assert same(redone, again) and not same(redone, obedient.redo(dance, sway, 0.8, 1.9, seed=1))
+    with pytest.raises(
+        ValueError, match="prompt='a tango-like rumba' names genres: what is redone is danced as the dance was"
+    ):
+        obedient.redo(dance, sway, 0.8, 1.9, prompt="a tango-like rumba")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prompt": "salsa"}, "prompt='salsa' has nothing that means something here"),
+        ({"prompt": "slow"}, "prompt asks for speed, but this model was trained without attributes: name genres only"),
+        ({"attributes": {"speed": 0.5}}, "this model was trained without attributes; leave them out"),
+        ({"prompt": "waltz", "genre": "rumba"}, "prompt asks for waltz, genre for rumba: give one of them"),
+        ({"prompt": "waltz", "plan": [("rumba", 0)]}, "names genres, and plan as well: give one of them"),
+        ({"prompt": "rumba at 9 s"}, "plan has 'rumba' at 9 s"),
+        ({"prompt": 7}, "prompt=7: give words"),
+    ],
+)
+def test_prompts_that_a_model_cannot_follow(pipe, song, wrong, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        pipe(song, **wrong)
+    assert "\n" not in str(caught.value)
+    assert pipe(song, prompt="waltz", seed=1).genre == "waltz", "genres alone need no attributes"
+
+
 def test_the_likeliest_candidates_are_kept(pipe, song):
     mixture = {"rumba": 0.7, "waltz": 0.3}
     dances = pipe(song, mixture, seed=5, num=4)
@@ -486,7 +593,7 @@ def test_the_likeliest_candidates_are_kept(pipe, song):
 
 @pytest.mark.parametrize("part", ["all", "upper", "lower"])
 def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
-    """The slow twin: codes by `generate` with `known_codes`, ranked by `score`."""
+    """The slow twin: codes by `generate` with `known_codes`, ranked by `score` and by how far they drift from where the dance goes on."""
     dance = pipe(song, plan=[("waltz", 0), ("rumba", 1.0)], seed=5)
     dance.save(tmp_path / "dance.npz")
     redone = pipe.redo(tmp_path / "dance.npz", song, 0.6, 1.5, part, candidates=3, num=3, seed=1)
@@ -499,7 +606,17 @@ def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
     given = {"known_codes": known, "known_mask": mask, "num_return_sequences": 3}
     output = pipe.model.generate(**inputs, **given, seed=1, do_sample=True)
     codes = {"upper_codes": output.upper_codes, "lower_codes": output.lower_codes}
-    order = pipe.model.rank(pipe.model.score(**inputs, **codes), 3)[0].tolist()
+    likelihoods = pipe.model.score(**inputs, **codes)[:, :, 2:].sum((1, 2))
+    ranks = likelihoods.clone()
+    if part != "upper":
+        old = (torch.from_numpy(dance.poses), torch.from_numpy(dance.translation))
+        for row, motion in enumerate(pipe.tokenizer.decode(**codes)):
+            turn, way = drift(old, motion_to_poses(motion[:75]), 16, 48)
+            ranks[row] -= ((turn * 30 / 32 / 0.15) ** 2 + (way * 30 / 32 / 0.05) ** 2) / 2
+    order = ranks.argsort(descending=True).tolist()
+    assert [one.metadata["log_likelihood"] for one in redone] == [
+        round(float(likelihoods[row]) / 8, 4) for row in order
+    ]
     lower = [0, 1, 2, 4, 5, 7, 8, 10, 11]
     for one, index in zip(redone, order, strict=True):
         assert one.metadata["codes"]["upper"] == output.upper_codes[index].tolist()
@@ -510,8 +627,30 @@ def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
             assert np.array_equal(one.poses[:, lower], dance.poses[:, lower])
             assert np.array_equal(one.translation, dance.translation)
     assert redone[0].metadata["plan"] == dance.metadata["plan"] and redone[0].metadata["seed"] == 5
-    again = pipe.redo(redone[0], song, 0.0, 0.5, seed=2)
+    again = pipe.redo(redone[0], song, 0.0, 0.5, seed=2, candidates=1)
+    assert "log_likelihood" not in again.metadata, "nothing was ranked, and the old one's is not this one's"
     assert len(again.metadata["redone"]) == 2 and same(again[16:], redone[0][16:])
+
+
+def test_the_beat_of_the_last_song_is_remembered(monkeypatch):
+    """... and read anew for another song, and by other weights."""
+    processor = MegaDanceProcessor(MegaDanceFeatureExtractor(), GENRES)
+    rhythm = {"rhythm_size": 8, "rhythm_layers": 3, "music_columns": [], "music_to_codes": True}
+    pipe, read = MusicToDancePipeline(tiny_generator(**rhythm), tiny_tokenizer(), processor), []
+    encode = pipe.model.base_model.encode_rhythm
+    monkeypatch.setattr(pipe.model.base_model, "encode_rhythm", lambda *given: read.append(1) or encode(*given))
+    first, second = (
+        {"input_features": np.random.default_rng(seed).random((80, 35), dtype=np.float32)} for seed in (0, 1)
+    )
+    for song, weights, count in ((first, 1.0, 1), (first, 1.0, 1), (second, 1.0, 2), (first, 1.0, 3), (first, 2.0, 4)):
+        if weights != 1:
+            with torch.no_grad():
+                next(pipe.model.base_model.rhythm_encoder.parameters()).mul_(weights)
+        made = pipe(song, "waltz", seed=0, candidates=2)
+        assert len(read) == count
+        fresh = MusicToDancePipeline(pipe.model, pipe.tokenizer, processor)(song, "waltz", seed=0, candidates=2)
+        assert same(made, fresh)
+        del read[count:]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from .options import (
     CommandError,
     add_model_option,
     add_values,
+    add_wishes,
     genres,
+    held,
     is_for_users,
     number,
     plan,
@@ -39,8 +41,11 @@ EXAMPLES = f"""\
   curl https://example.org/song.m4a | megadance generate - -o dance.mp4
   megadance generate song.mp3 --num 3 -o dance.mp4      three dances: dance-1.mp4, dance-2.mp4, dance-3.mp4
   megadance generate song.mp3 --plan "waltz@0 tango@21.5" --changes bar -o dance.mp4      two genres in one dance
+  megadance generate song.mp3 --hold 12.5=pose.npz --hold end=pose.npz -o dance.mp4       a pose that the dance meets, twice
   megadance generate song.mp3 --genre rumba=.7,waltz=.3 --candidates 8 -o dance.mp4       a mixture; the likeliest of 8
+  megadance generate song.mp3 --prompt "a slow waltz, more turns, arms high" -o dance.mp4                         in words
   megadance generate songs/*.mp3 --out dances --format mp4 --format npz                   a dance to each of several songs
+  megadance generate songs/ --genre auto --out dances                     the same to all songs of a folder, each in the genre heard
   megadance generate song.mp3 --bundle dance            for Blender: dance/ with the figure, the sound, a script, a HOWTO
 
 The same seed gives the same dance. Without --seed a random one is used and printed at the end.
@@ -68,7 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the files in --out, such as mp4 (default) or npz; give several --format for several files",
     )
     genre = (
-        "kind of dance, see `megadance genres` (default: the model's first); or several with weights: rumba=.7,waltz=.3"
+        "kind of dance, see `megadance genres`; or `auto` (default): the one heard in the song, the model's first if it cannot hear; or "
+        "several with weights: rumba=.7,waltz=.3"
     )
     parser.add_argument("--genre", metavar="G", type=genres, help=genre)
     text = "several in one dance, each with the second of the dance at which it begins: 'waltz@0 tango@21.5'"
@@ -78,6 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=CHANGES,
         help="where the genres of --plan change: at the nearest step (`code`, default) or `bar`",
     )
+    add_wishes(parser, "the dance")
     add_model_option(parser)
     num = "how many dances (default 1); if several, -1, -2, ... are added to the names of the files"
     add_values(
@@ -88,6 +95,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("--num", "N", COUNT, 1, num),
         ("--candidates", "N", COUNT, None, "make so many dances and keep the likeliest (the --num likeliest)"),
     )
+    text = "pose or clip that the dance meets, with the second of the dance at which it begins, or `end`: 12.5=pose.npz; several --hold"
+    parser.add_argument("--hold", metavar="S=FILE", type=held, action="append", help=text)
     parser.add_argument("--loop", action="store_true", help="end in the pose and the place of the beginning")
     parser.add_argument(
         "--mode",
@@ -117,7 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Make dances and write them: all files of a song or none."""
     if arguments.genre is not None and arguments.plan is not None:
         raise CommandError("argument --plan: --genre is given, too: give the plan alone")
-    if arguments.changes and len(arguments.plan or ()) < 2:
+    if arguments.changes and len(arguments.plan or ()) < 2 and arguments.prompt is None:
         raise CommandError(f"argument --changes: {arguments.changes!r} does nothing alone: give a --plan with changes")
     if arguments.candidates is not None and arguments.candidates < arguments.num:
         raise CommandError(
@@ -152,7 +161,10 @@ def _dance_to_one(arguments: argparse.Namespace, name: str) -> None:
     from megadance_hf import pipeline  # noqa: F401
 
     gc.enable()
-    choice = _read_genres(arguments)
+    from megadance_hf.modeling.hearing_megadance import describe_hearing
+    from megadance_hf.modeling.wishes_megadance import describe_prompt
+
+    choice = {**_read_hold(arguments), **_read_genres(arguments)}
     analysed = song_features(waveform)
     features = {"input_features": analysed[rows], "before": analysed[: rows.start], "after": analysed[rows.stop :]}
     limits = begins_and_ends(arguments.start, rows, num_rows(len(waveform), HOP_LENGTH), SAMPLING_RATE / HOP_LENGTH)
@@ -175,6 +187,10 @@ def _dance_to_one(arguments: argparse.Namespace, name: str) -> None:
     writing, seconds = time.perf_counter() - began, sum(dance.seconds for dance in dances)
     print("\n".join(lines))
     metadata = dances[0].metadata
+    if "heard" in metadata:
+        print(describe_hearing(metadata["heard"], "--genre"))
+    if "prompt" in metadata:
+        print(describe_prompt(metadata["prompt"]))
     print(
         f"{f'{len(dances)} dances' if len(dances) > 1 else 'dance'} of {dances[0].seconds:.1f} s, {_name(metadata)}, seed "
         f"{metadata['seed']}: computed in {metadata['compute_seconds']:.1f} s "
@@ -221,9 +237,11 @@ def _dance_to_all(arguments: argparse.Namespace) -> None:
 def _make_all(arguments: argparse.Namespace, songs: list[Path], outputs: list[Outputs]) -> int:
     """Make and write the dances; how many songs have them."""
     from megadance_hf.modeling.audio_megadance import open_sound
+    from megadance_hf.modeling.hearing_megadance import describe_hearing
     from megadance_hf.modeling.progress_megadance import progress_bar
+    from megadance_hf.modeling.wishes_megadance import describe_prompt
 
-    choice, written = _read_genres(arguments), 0
+    choice, written = {**_read_hold(arguments), **_read_genres(arguments)}, 0
     pipe = _load(arguments, choice)
     options = {**choice, **_options(arguments), "start": arguments.start, "duration": arguments.duration}
     try:
@@ -238,6 +256,10 @@ def _make_all(arguments: argparse.Namespace, songs: list[Path], outputs: list[Ou
                     output.write(dances, song, arguments.start)
                     metadata = dances[0].metadata
                     lines = [f"{path}: {dances[0].seconds:.1f} s, {_name(metadata)}, seed {metadata['seed']}"]
+                    if "heard" in metadata:
+                        lines.append(f"{path}: {describe_hearing(metadata['heard'], '--genre')}")
+                    if "prompt" in metadata:
+                        lines.append(f"{path}: {describe_prompt(metadata['prompt'])}")
                     lines += [f"{path}: {warning.message}" for warning in caught]
                     written += 1
                 except Exception as error:
@@ -283,34 +305,71 @@ def _find_songs(names: list[str]) -> list[Path]:
 
 
 def _read_genres(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The genre or plan, checked by the model's list, as keywords of the pipeline."""
+    """The genre or plan, the prompt and the attributes, checked by what the model has, as keywords of the pipeline."""
+    from megadance_hf.modeling.hearing_megadance import AUTO, is_auto
     from megadance_hf.modeling.plans_megadance import read_genres, read_plan
+    from megadance_hf.modeling.wishes_megadance import Prompt, read_attributes
     from megadance_hf.models import DEFAULT_MODEL, load_config
 
     quiet_libraries()
-    known = load_config(arguments.model or DEFAULT_MODEL).built_genres
+    config = load_config(arguments.model or DEFAULT_MODEL)
+    known = config.built_genres
+    wishes = {name: getattr(arguments, name) for name in ("prompt", "attributes", "changes")}
+    choice = {name: value for name, value in wishes.items() if value is not None}
+    is_given = arguments.genre is not None and not is_auto(arguments.genre, known)
     if arguments.plan is not None:
-        changes = {} if arguments.changes is None else {"changes": arguments.changes}
-        return {"plan": read_plan(arguments.plan, known), **changes}
-    return {"genre": known[0] if arguments.genre is None else read_genres(arguments.genre, known)}
+        choice["plan"] = read_plan(arguments.plan, [*known, AUTO])
+    elif is_given:
+        choice["genre"] = read_genres(arguments.genre, known)
+    if arguments.attributes is not None:
+        read_attributes(arguments.attributes, config.attributes)
+    names_genre, first = is_given or arguments.plan is not None, known[0]
+    if arguments.prompt is not None:
+        prompt = Prompt.read(arguments.prompt, config.genres, config.attributes, known)
+        prompt.check_genres(choice.get("genre"), choice.get("plan"))
+        names_genre = names_genre or bool(prompt.directions.genres)
+        first = prompt.wanted_genres(known)[0]
+    if not names_genre:
+        choice["genre"] = AUTO if config.hears_genres else first
+        if not config.hears_genres and len(known) > 1:
+            why = "no --genre given" if arguments.genre is None else "--genre auto: this model cannot hear"
+            print(f"{why}: dancing {first} (the others: {', '.join(name for name in known if name != first)})")
+    return choice
+
+
+def _read_hold(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is held, as a keyword of the pipeline."""
+    if not arguments.hold:
+        return {}
+    from megadance_hf.motion.motion import Motion
+
+    motions: dict[float | str, Any] = {}
+    for second, path in arguments.hold:
+        if second in motions:
+            raise CommandError(f"argument --hold: {second} is given twice: hold one pose or clip there")
+        motions[second] = Motion.load(path)
+    return {"hold": motions}
 
 
 def _load(arguments: argparse.Namespace, choice: dict[str, Any]) -> Any:
     """The pipeline, with the experts of these genres only: a large model is loaded in a fraction of its memory."""
+    from megadance_hf.modeling.hearing_megadance import AUTO
+    from megadance_hf.modeling.wishes_megadance import Prompt
     from megadance_hf.models import DEFAULT_MODEL, load_config
     from megadance_hf.pipeline import MusicToDancePipeline
 
     model = arguments.model or DEFAULT_MODEL
-    parts = [choice["genre"]] if "genre" in choice else [genre for genre, _ in choice["plan"]]
+    config = load_config(model)
+    known = config.built_genres
+    parts = [choice["genre"]] if "genre" in choice else [genre for genre, _ in choice.get("plan", ())]
     used = {name for part in parts for name in ([part] if isinstance(part, str) else part)}
-    known = load_config(model).built_genres
+    if "prompt" in choice:
+        used |= set(Prompt.read(choice["prompt"], config.genres, config.attributes, known).named_genres)
+    used = set(known) if AUTO in used else used  # it is not known before the song is heard
     weights = {"quantization": "int8"} if arguments.precision == "int8" else {"dtype": arguments.precision}
-    pipe = MusicToDancePipeline.from_pretrained(
+    return MusicToDancePipeline.from_pretrained(
         model, active_genres=[name for name in known if name in used], **weights
     )
-    if arguments.genre is None and arguments.plan is None and len(known) > 1:
-        print(f"no --genre given: dancing {known[0]} (the others: {', '.join(known[1:])})")
-    return pipe
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -66,6 +66,40 @@ def plan(text: str) -> list[tuple[str | dict[str, float], float]]:
     return pairs
 
 
+def attributes(text: str) -> dict[str, float | list[tuple[float, float]]]:
+    """An argparse type: attributes with quantiles, energy=.8,turns=.1; with seconds from which on they hold, speed=.2@0,speed=.9@12."""
+    read: dict[str, list[tuple[float, float]]] = {}
+    for part in text.split(","):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        quantile, at, second = value.partition("@")
+        if not equals or not name:
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} cannot be used: give NAME=QUANTILE, such as energy=.8")
+        if name in read and not at:
+            raise argparse.ArgumentTypeError(
+                f"{name} is given twice: give it once, or with seconds, {name}=.2@0,{name}=.9@12"
+            )
+        read.setdefault(name, []).append((number(0)(second) if at else 0.0, number(0)(quantile)))
+    return {name: pairs[0][1] if pairs == [(0.0, pairs[0][1])] else pairs for name, pairs in read.items()}
+
+
+def add_wishes(parser: argparse.ArgumentParser, what: str) -> None:
+    """--prompt and --attributes."""
+    text = f"how {what} is to be, in words: 'slow and wide, more turns, no jumps'"
+    parser.add_argument("--prompt", metavar="WORDS", help=text)
+    text = "the same as numbers from 0 to 1, .5 is usual: energy=.8,turns=.1 (energy, speed, travel, turns, arm_height, bounce, expansion)"
+    parser.add_argument("--attributes", metavar="A", type=attributes, help=text)
+
+
+def held(text: str) -> tuple[float | str, str]:
+    """An argparse type: a second of the dance, or "end", and the file of what is held there, 12.5=pose.npz."""
+    second, at, path = (word.strip() for word in text.partition("="))
+    if not at or not second or not path:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} cannot be used: give SECOND=FILE or end=FILE, such as 12.5=pose.npz or end=pose.npz"
+        )
+    return ("end" if second.lower() == "end" else float(number(0)(second))), path
+
+
 def port(text: str) -> int:
     """An argparse type: number of a port."""
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:

@@ -3,7 +3,7 @@
 import argparse
 
 from .console import quiet_libraries
-from .options import COUNT, SEED, CommandError, add_model_option, add_values, number, song_source
+from .options import COUNT, SEED, CommandError, add_model_option, add_values, add_wishes, number, song_source
 from .outputs import FORMATS, Outputs, add_output_options
 
 PARTS = ("all", "upper", "lower")  # repeated, because their home imports torch; a test compares them
@@ -16,6 +16,7 @@ EXAMPLES = f"""\
 {FORMATS}examples:
   megadance redo dance.npz --song song.mp3 --start 12 --end 16 -o better.npz -o better.mp4
   megadance redo dance.npz --song song.mp3 --start 12 --end 16 --part upper --candidates 8 -o better.npz
+  megadance redo dance.npz --song song.mp3 --start 12 --end 16 --prompt "higher arms, fewer turns" -o better.npz
   megadance redo dance.npz --song song.mp3 --start 12 --end 16 --num 3 -o try.mp4      try-1.mp4 (the likeliest), try-2.mp4, ...
 """
 
@@ -31,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--part", choices=PARTS, default="all", help="half of the body to dance anew (default: all of it)"
     )
     add_output_options(parser)
+    add_wishes(parser, "the passage")
     add_model_option(parser)
     add_values(
         parser,
@@ -51,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     inputs = {"DANCE": arguments.dance, "--song": source}
     outputs = Outputs(arguments.output, arguments.num, *options, inputs=inputs)
     from megadance_hf.modeling.audio_megadance import open_sound
+    from megadance_hf.modeling.wishes_megadance import describe_prompt
     from megadance_hf.models import DEFAULT_MODEL
     from megadance_hf.motion.motion import Motion
     from megadance_hf.pipeline import MusicToDancePipeline
@@ -58,10 +61,12 @@ def run(arguments: argparse.Namespace) -> None:
     quiet_libraries()
     dance, song = Motion.load(arguments.dance), open_sound(source)
     pipe = MusicToDancePipeline.from_pretrained(arguments.model or DEFAULT_MODEL)
-    given = {name: getattr(arguments, name) for name in ("candidates", "num", "seed")}
+    given = {name: getattr(arguments, name) for name in ("candidates", "num", "seed", "prompt", "attributes")}
     made = pipe.redo(dance, song, arguments.start, arguments.end, arguments.part, progress=True, **given)
     dances = made if isinstance(made, list) else [made]
     print("\n".join(outputs.write(dances, song, dance.metadata.get("start", 0.0))))
     redone = dances[0].metadata["redone"][-1]
     part = "" if redone["part"] == "all" else f" of the {redone['part']} body"
+    if "prompt" in redone:
+        print(describe_prompt(redone["prompt"]))
     print(f"seconds {redone['start']:.2f} to {redone['end']:.2f}{part} danced anew, seed {redone['seed']}")

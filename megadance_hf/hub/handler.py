@@ -1,10 +1,12 @@
 """What a Hugging Face Inference Endpoint runs: a song comes in, a dance goes out. Copied into a model's repository.
 
     POST {"inputs": "<a sound file, base64>",
-          "parameters": {"genre": "waltz", "format": "glb", "seed": 0, "start": 0, "duration": 20}}
+          "parameters": {"genre": "waltz", "prompt": "slow and wide, more turns", "format": "glb", "seed": 0, "start": 0, "duration": 20}}
     ->   {"format": "glb", "content_type": "model/gltf-binary", "data": "<the file, base64>",
           "genre": "waltz", "seed": 0, "fps": 30, "frames": 600}
 
+(without a genre also "heard", the probabilities of all genres where the model hears them, and "assumed", which says so in words; with a
+prompt also "prompt", what was understood and what was not, and "attributes")
 or the sound file itself as the body (`Content-Type: audio/mpeg`), without parameters. `PARAMETERS` lists all parameters and their
 ranges. The formats other than npz need megadance-hf in the repository's requirements.txt. The song must be in the request:
 addresses and paths are not followed.
@@ -37,7 +39,7 @@ class Parameter(NamedTuple):
 
     Attributes:
         meaning: what it does, in words.
-        kind: `str`, `int` (a whole number) or `float` (any number).
+        kind: `str`, `int` (a whole number), `float` (any number), or `dict`, an object of names with numbers in the range.
         default: its value when it is missing or null, in words.
         choices: allowed texts; any text when empty.
         low, high: range of a number, including `low` unless `above`.
@@ -56,6 +58,8 @@ class Parameter(NamedTuple):
         """The allowed values, in words."""
         if self.kind is str:
             return f"one of {', '.join(self.choices)}" if self.choices else "a text"
+        if self.kind is dict:
+            return f"an object of names with numbers from {self.low:g} to {self.high:g}"
         kind = "a whole number" if self.kind is int else "a number"
         return (
             f"{kind} {'above' if self.above else 'from'} {self.low:g}{', up' if self.above else ''} to {self.high:.16g}"
@@ -70,6 +74,10 @@ class Parameter(NamedTuple):
         if self.kind is str:
             if isinstance(value, str) and (not self.choices or value in self.choices):
                 return value
+        elif self.kind is dict:
+            if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+                numbers = Parameter(self.meaning, float, self.default, (), self.low, self.high)
+                return {key: numbers.read(f"{name}[{key}]", number) for key, number in value.items()}
         elif isinstance(value, int | float) and not isinstance(value, bool):
             inside = self.low < value if self.above else self.low <= value  # NaN is in no range
             if inside and value <= self.high and (self.kind is float or value == int(value)):
@@ -82,9 +90,13 @@ def _short(value: Any) -> str:
     return shown if len(shown) <= 60 else shown[:60] + " ..."
 
 
+_NOTES = ("heard", "assumed", "prompt", "attributes")  # of the dance, where it has them
+
 # Both the checks of a request and the table in the model's card come from here.
 PARAMETERS = {
-    "genre": Parameter("what is danced", str, "the model's first"),
+    "genre": Parameter("what is danced", str, "the one heard in the song, or the model's first"),
+    "prompt": Parameter("what the dance is to be like, in words", str, "nothing is asked"),
+    "attributes": Parameter("the same as numbers, 0.5 is usual", dict, "nothing is asked", high=1),
     "format": Parameter("of the answer", str, "npz", tuple(CONTENT_TYPES)),
     "seed": Parameter("fixes the dance", int, "drawn, and told in the answer", high=2**53),
     "start": Parameter("second of the song to begin at", float, "0", high=86400),
@@ -104,7 +116,7 @@ def parameter_table(genres: tuple[str, ...] = ()) -> str:
 
 
 def _with_genres(genres: tuple[str, ...], seconds: float = MAX_SECONDS) -> dict[str, Parameter]:
-    known = {"genre": {"choices": genres}, "duration": {"high": seconds}}
+    known = {"genre": {"choices": (*genres, "auto") if genres else ()}, "duration": {"high": seconds}}
     return {name: parameter._replace(**known.get(name, {})) for name, parameter in PARAMETERS.items()}
 
 
@@ -148,6 +160,7 @@ class EndpointHandler:
             "content_type": CONTENT_TYPES[kind],
             "data": base64.b64encode(content).decode("ascii"),
             "genre": dance["genre"],
+            **{name: dance["metadata"][name] for name in _NOTES if name in dance["metadata"]},
             "seed": dance["metadata"]["seed"],
             "fps": dance["fps"],
             "frames": len(dance["poses"]),

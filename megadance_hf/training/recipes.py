@@ -30,6 +30,7 @@ from megadance_hf.modeling.configuration_megadance import (
 from megadance_hf.modeling.errors_megadance import ModelError, reading, reason_of, short
 
 from .config import TrainingConfig
+from .hearing import HearingSettings
 from .processes import print_once
 from .tasks import GeneratorTask, TokenizerTask
 
@@ -150,6 +151,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
             "augmentation": _arguments_of(MusicAugmentation),
             "training": _TRAINING,
         },
+        "hearing": _arguments_of(HearingSettings),
         "windows": {
             **_arguments_of(CodeSegments, *_NO_SETTINGS),
             "stretches": Sequence[float],

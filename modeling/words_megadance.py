@@ -1,0 +1,1037 @@
+"""Wishes in words: "slow and wide, more turns, low energy, tango at the chorus" as genres, a plan and attributes.
+
+    read_prompt("a very slow waltz but with big arms, no turns", ["tango", "waltz"])
+    -> Directions(genres={"waltz": 1.0}, attributes={"speed": 0.03, "expansion": 0.85, "turns": 0.03}, ...)
+
+A table of words (`vocabulary_megadance.py`) and a small grammar: degrees ("very", "a bit"), comparisons ("more", "less", "slower"), negation ("no",
+"not too", "without"), lists, "but", mixtures of genres, seconds and sections of the song. There is no model and no network, so the same
+words always mean the same. Words that mean nothing to it are in `Directions.not_understood`.
+
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+from .vocabulary_megadance import (
+    FILLERS,
+    GENRES,
+    GRAMMAR,
+    NOUNS,
+    OF_NOUNS,
+    OTHER_DANCES,
+    OTHER_WORDS,
+    SECTIONS,
+    SIZES,
+    VOCABULARY,
+)
+
+ATTRIBUTES = tuple(VOCABULARY)
+# Steps from the usual, and the quantile of the training data that they ask for.
+QUANTILES = {-3: 0.03, -2: 0.15, -1: 0.35, 0: 0.5, 1: 0.65, 2: 0.85, 3: 0.97}
+_STEPS = {"very low": -3, "low": -2, "slightly low": -1, "slightly high": 1, "high": 2, "very high": 3}
+
+When = str | float  # one of SECTIONS or "after the chorus"; seconds of the dance, or before its end if negative
+# What is danced when, and until when: (genre or weights, from, to); to None: until the next part.
+Part = tuple[str | dict[str, float], When, When | None]
+
+
+@dataclass
+class Directions:
+    """What a text was taken for.
+
+    Attributes:
+        genres: weights with the sum 1; of the whole dance, or of the rest where there are `parts`. {} where none is named.
+        not_genres: genres that are not wanted.
+        parts: (genre or weights, from, to): genres that are danced for a part of the dance only. `from` and `to` are seconds (negative: before the
+            end) or one of `SECTIONS`; `to` is None where the part lasts until the next one, or to the end of the section.
+        attributes: quantiles from 0 to 1, .5 being as usual.
+        timed: (attribute, quantile, from, to): what is asked for a part of the dance only.
+        not_understood: words that mean nothing here, in their order.
+        corrected: misspelt words, and what they were taken for.
+    """
+
+    genres: dict[str, float] = field(default_factory=dict)
+    not_genres: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    attributes: dict[str, float] = field(default_factory=dict)
+    timed: list[tuple[str, float, When, When | None]] = field(default_factory=list)
+    not_understood: list[str] = field(default_factory=list)
+    corrected: dict[str, str] = field(default_factory=dict)
+
+
+def read_prompt(text: str, genres: Sequence[str], attributes: Sequence[str] = ATTRIBUTES) -> Directions:
+    """What a text asks for, in terms of a model's genres and attributes. Nothing is refused; what means nothing is reported.
+
+    Args:
+        text: a wish in words, of any length.
+        genres: those of the model.
+        attributes: those of the model; words about others are reported as not understood.
+    """
+    return _Reader(text, tuple(genres), frozenset(attributes)).read()
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+class _Entry(NamedTuple):
+    """What a phrase of the tables can be."""
+
+    kind: str  # "quality", "done", "dial", "scale"; "size", "noun", "genre", "dance", "section", "filler", or a row of GRAMMAR
+    value: Any  # [(attribute, steps), ...] of the first four; the row's name of the others
+
+
+@dataclass
+class _Term:
+    """A phrase of the text: words first to last."""
+
+    kind: str
+    value: Any
+    first: int
+    last: int
+    entries: list[_Entry] = field(default_factory=list)
+    compared: int = 0  # 1: a comparative, 2: a superlative
+    taken: bool = False  # by a size: "high energy" is one wish
+
+
+_ARTICLES = frozenset(
+    "a an the your my his her its our their this that these those le la les l un une des du el los las lo una unos unas der die das den dem ein eine einen einem "
+    "einer of".split()
+)
+_IRREGULAR = {
+    "spun": "spin", "leapt": "leap", "sprang": "spring", "swept": "sweep", "crept": "creep", "slept": "sleep", "flew": "fly", "rose": "rise", "better": "good", "worse": "bad",
+    "held": "hold", "kept": "keep", "went": "go", "going": "go", "goes": "go", "doing": "do", "using": "use", "uses": "use", "used": "use", "hurried": "hurry",
+    **{word: word for word in ("highly", "mainly", "hugely", "wildly", "mildly", "mostly", "hardly", "barely", "rarely", "scarcely", "nearly", "quite", "lively", "only", "early", "insanely", "extremely", "largely")},
+    "travelling": "travel", "travelled": "travel",
+}  # fmt: skip
+_VOWELS = set("aeiouy")
+
+
+def _plain(text: str) -> str:
+    """Small letters without accents, one kind of apostrophe and dash."""
+    text = unicodedata.normalize("NFKD", text.replace("’", "'").replace("‘", "'").replace("`", "'"))
+    text = "".join(character for character in text if not unicodedata.combining(character)).casefold()
+    return re.sub(r"[‐-―−]", "-", text)
+
+
+def _stem(word: str) -> str:
+    """A word without its ending, the same for jump, jumps, jumping and jumped."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if word.endswith("'s"):
+        word = word[:-2]
+    if len(word) <= 3:
+        return word
+    if word.endswith("ies"):
+        word = word[:-3] + "y"
+    elif word.endswith(("sses", "ches", "shes", "xes", "zzes")):
+        word = word[:-2]
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    for ending in ("ing", "ed"):
+        rest = word[: -len(ending)]
+        if word.endswith(ending) and len(rest) >= 3 and not word.endswith("eed") and _VOWELS & set(rest):
+            if rest[-1] == rest[-2] and rest[-1] not in "flsz":
+                word = rest[:-1]
+            elif len(rest) == 3 and rest[-1] not in "aeiouywx" and rest[-2] in "aeiou" and rest[-3] not in "aeiou":
+                word = rest + "e"  # moving, hoping
+            else:
+                word = rest
+            break
+    if len(word) >= 6 and word.endswith("ly"):
+        word = word[:-2]
+    if len(word) >= 5 and word.endswith("e"):
+        word = word[:-1]
+    return word
+
+
+def _bases(word: str) -> Iterator[tuple[str, int]]:
+    """What a comparative (1) or superlative (2) may be of: slower, wider, bigger, livelier."""
+    for ending, degree in (("er", 1), ("est", 2), ("ers", 1)):
+        rest = word[: -len(ending)]
+        if word.endswith(ending) and len(rest) >= 3:
+            yield _stem(rest), degree
+            yield _stem(rest + "e"), degree
+            if rest.endswith("i"):
+                yield _stem(rest[:-1] + "y"), degree
+            if rest[-1] == rest[-2]:
+                yield _stem(rest[:-1]), degree
+
+
+def _phrases(row: str) -> list[str]:
+    """The phrases of a row; after the bar come those of other languages."""
+    return [" ".join(phrase.split()) for phrase in row.replace("|", ",").split(",")]
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"§\d+|\d+/\d+|\d*[.,]?\d+%?|[a-z]+(?:'[a-z]+)*|[,;.!?:\n()=+/&\"-]", text)
+
+
+@cache
+def _lexicon(genres: tuple[str, ...]) -> dict[str, Any]:
+    """All tables as a tree of stems; the entries of a phrase are at its end under ""."""
+    tree: dict[str, Any] = {}
+
+    def put(phrase: str, entry: _Entry, articles: bool = False) -> None:
+        words = [word for word in _split(_plain(phrase).replace("-", " ")) if word != "'"]
+        kept = [word for word in words if word not in (("the", "your") if articles else _ARTICLES)] or words
+        node = tree
+        for word in kept:
+            node = node.setdefault(_stem(word), {})
+        entries = node.setdefault("", [])
+        if entry.kind in ("quality", "done", "dial", "scale"):
+            for index, other in enumerate(entries):
+                if other.kind == entry.kind:  # "frantic" is two attributes
+                    known = {name for name, _ in other.value}
+                    entries[index] = _Entry(
+                        entry.kind, [*other.value, *(pair for pair in entry.value if pair[0] not in known)]
+                    )
+                    return
+        if entry not in entries:
+            entries.append(entry)
+
+    by_plain = {re.sub(r"[\W_]", "", _plain(name)): name for name in genres}
+    for table, names in GENRES.items():
+        if table in by_plain:
+            for phrase in _phrases(names):
+                put(phrase, _Entry("genre", by_plain[table]))
+    for name in genres:
+        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
+        for phrase in (name, spaced):
+            put(phrase, _Entry("genre", name))
+    for phrase in (*_phrases(OTHER_DANCES), *(phrase for names in GENRES.values() for phrase in _phrases(names))):
+        known = by_plain.get(phrase.replace(" ", ""))
+        put(phrase, _Entry("dance", phrase) if known is None else _Entry("genre", known))
+    for attribute, rows in VOCABULARY.items():
+        for row, words in rows.items():
+            kind = row if row in ("done", "dial", "scale") else "quality"
+            for phrase in filter(None, _phrases(words)):
+                put(phrase, _Entry(kind, [(attribute, _STEPS.get(row, 2))]))
+    for kind, nouns in (("size", SIZES), ("noun", NOUNS), ("section", SECTIONS)):
+        for name, words in nouns.items():
+            for phrase in _phrases(words):
+                put(phrase, _Entry(kind, name))
+    for name, words in GRAMMAR.items():
+        for phrase in _phrases(words):
+            put(phrase, _Entry(name, name), articles=True)
+    for word in FILLERS.split():
+        put(word, _Entry("filler", word), articles=True)
+    return tree
+
+
+_FIRST = (
+    "genre",
+    "dance",
+    "section",
+    "size",
+)  # kinds that a phrase rather is than any other; then what comes first in the tables
+
+
+# --- misspelt words ------------------------------------------------------------------------------------------------
+
+
+@cache
+def _spellings(genres: tuple[str, ...]) -> dict[str, bool]:
+    """The English words of the tables that mean something alone; False for fillers."""
+    tables = [words for rows in VOCABULARY.values() for words in rows.values()]
+    tables += [words for table in (SIZES, NOUNS, SECTIONS, GRAMMAR, GENRES) for words in table.values()]
+    words = {phrase for table in tables for phrase in _phrases(table.partition("|")[0])} | {
+        _plain(name) for name in genres
+    }
+    means = {word: True for word in words if word.isalpha() and len(word) >= 4}
+    return {word: False for word in FILLERS.split() if word.isalpha() and len(word) >= 4} | means
+
+
+def _distance(one: str, other: str, most: int) -> int:
+    """Letters that are missing, added, exchanged with their neighbour, or other vowels; other letters count twice. Above `most` some number above."""
+    if abs(len(one) - len(other)) > most:
+        return most + 1
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        last, before, row = before, row, [i]
+        for j, b in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (0 if a == b else 1 if {a, b} <= _VOWELS else 2))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, last[j - 2] + 1)
+            row.append(cost)
+        if min(row) > most:
+            return most + 1
+    return row[-1]
+
+
+@cache
+def _corrected(word: str, genres: tuple[str, ...]) -> str | None:
+    """The word of the tables that a word is a misspelling of; None where there is none, or more than one."""
+    if len(word) < 4 or not word.isalpha() or word in OTHER_WORDS:
+        return None
+    most = 1 if len(word) < 9 else 2
+    near: dict[tuple[int, bool], set[str]] = {}
+    for other, means in _spellings(genres).items():
+        if other[0] != word[0] and sorted(other[:2]) != sorted(word[:2]):
+            continue
+        distance, exchanged = _distance(word, other, most), sorted(word) == sorted(other)
+        if distance <= most and (exchanged or (means and (len(word) > 4 or len(word) < len(other)))):
+            near.setdefault((distance, not exchanged), set()).add(other)
+    best = near[min(near)] if near else set()
+    return min(best) if len({_stem(other) for other in best}) == 1 else None
+
+
+# --- seconds -------------------------------------------------------------------------------------------------------
+
+_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "ninety": 90}
+_NUMBERS = {
+    **{word: number for number, word in enumerate(_UNITS)},
+    **_TENS,
+    **{f"{ten} {unit}": tens + index for ten, tens in _TENS.items() for index, unit in enumerate(_UNITS[1:10], 1)},
+    **{"zehn": 10, "funfzehn": 15, "zwanzig": 20, "dreissig": 30, "vierzig": 40, "vingt": 20, "trente": 30, "quarante": 40, "veinte": 20, "treinta": 30, "cuarenta": 40},
+}  # fmt: skip
+_NUMBER = r"(?:\d+(?:[.,]\d+)?|" + "|".join(sorted(_NUMBERS, key=len, reverse=True)) + ")"
+_SECONDS, _MINUTES = r"(?:s|sec|secs|seconds?|sekunden?|secondes?|segundos?)", r"(?:m|mins?|minutes?|minuten?|minutos?)"
+_TIMES = [  # patterns, and the seconds of their groups
+    (rf"({_NUMBER}) ?{_MINUTES} (?:and |et |und |y )?({_NUMBER}) ?{_SECONDS}?\b", lambda m, s: 60 * m + s),
+    (rf"({_NUMBER}) and a half {_MINUTES}\b", lambda m: 60 * m + 30),
+    (r"(?:a |one )?(?:minute and a half|minutes? 30|1/2 minutes)\b", lambda: 90.0),
+    (r"(?:half a minute|a half minute|half minute|halbe[nr]? minute|eine[rn]? halben minute|une demi minute|medio minuto)\b", lambda: 30.0),
+    (r"(?:a quarter of a minute|quarter of a minute)\b", lambda: 15.0),
+    (rf"({_NUMBER}) ?{_MINUTES}\b", lambda m: 60 * m),
+    (r"(?:a|an|une|un|einer) minutes?\b", lambda: 60.0),
+    (rf"({_NUMBER}) ?{_SECONDS}\b", lambda s: s),
+    (rf"seconds? ({_NUMBER})\b", lambda s: s),
+    (r"(\d+):(\d\d(?:\.\d+)?)\b", lambda m, s: 60 * m + s),
+]  # fmt: skip
+_FIRST_SECONDS = r"(?:(?:in|for|during|within) )?(?:the )?(?:very )?first "
+_LAST_SECONDS = r"(?:(?:in|for|during|within) )?(?:the )?(?:very )?last "
+
+
+def _number(text: str) -> float:
+    return float(_NUMBERS.get(text, 0)) if text in _NUMBERS else float(text.replace(",", "."))
+
+
+def _with_units(match: re.Match) -> str:
+    """A range of seconds as two times: "from 10 to 20 seconds" is from 10 s until 20 s."""
+    begin, end = (f"{part} s" if re.fullmatch(_NUMBER, part) else part for part in map(str.strip, match.groups()))
+    return f" at {begin} until {end} "
+
+
+def _mark_times(text: str) -> tuple[str, list[tuple[str, float]]]:
+    """The text with "§0", "§1", ... in place of its times, and what they are: ("at", seconds), ("first", seconds), ("last", seconds), or
+    ("for", seconds), a length."""
+    times: list[tuple[str, float]] = []
+    clock = rf"(?:{_NUMBER} ?(?:{_MINUTES}|{_SECONDS})?|\d+:\d\d)"
+    text = re.sub(rf"\bfrom ({clock}) ?(?:to|-|until|till) ({clock})(?![\w:])", _with_units, text)
+    text = re.sub(rf"\bbetween ({clock}) ?(?:and|-) ({clock})(?![\w:])", _with_units, text)
+    for pattern, seconds in _TIMES:
+        for prefix, kind in (
+            (_FIRST_SECONDS, "first"),
+            (_LAST_SECONDS, "last"),
+            (r"for (?:about |around )?", "for"),
+            ("", "at"),
+        ):
+
+            def mark(match: re.Match, kind: str = kind, seconds: Any = seconds) -> str:
+                times.append((kind, seconds(*(_number(group) for group in match.groups()))))
+                return f" §{len(times) - 1} "
+
+            text = re.sub(rf"(?<![\w§:.]){prefix}{pattern}", mark, text)
+    for match in re.finditer(r"§(\d+) +of\b", text):  # 30 seconds of waltz
+        times[int(match[1])] = ("for", times[int(match[1])][1])
+    return text, times
+
+
+# --- grammar -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Mood:
+    """What has been said of the next word that means something."""
+
+    negated: str = ""  # "not", or "no" for the stronger ones
+    too: bool = False
+    degree: int = 0  # 1 slightly, 3 very
+    compared: int = 0  # 1 more, -1 less
+    amount: int | None = None  # -3 least, -2 few, 2 many, 3 always
+    usual: bool = False
+
+    def __bool__(self) -> bool:
+        return self != _Mood()
+
+    def add(self, kind: str) -> None:
+        if kind in ("not", "no"):
+            self.negated = kind
+        elif kind == "too":
+            self.too = True
+        elif kind in ("very", "slightly"):
+            self.degree = 3 if kind == "very" else 1
+        elif kind in ("more", "less"):
+            self.compared = 1 if kind == "more" else -1
+        elif kind in ("many", "always", "few", "least"):
+            self.amount = {"many": 2, "always": 3, "few": -2, "least": -3}[kind]
+        elif kind == "usual":
+            self.usual = True
+
+
+_MOODS = ("not", "no", "too", "very", "slightly", "rather", "more", "less", "many", "always", "few", "least", "usual")
+_BREAKS = ("comma", "break", "but", "then", "with")
+
+
+def _steps(sign: int, strength: int, mood: _Mood, countable: bool) -> int | None:
+    """Steps from the usual, of a word that stands for `sign` times `strength`; None where nothing is asked for.
+
+    countable: it is done or not, or there is much or little of it: "no turns" is the least there is. Otherwise it is a quality: "not slow" is a little fast.
+    """
+    if mood.negated:
+        if mood.compared:
+            return None  # "no faster": as it is
+        if mood.usual:
+            return None
+        if mood.too or mood.degree or mood.amount in (2, 3):
+            return -sign  # "not too fast", "not very fast", "not many turns"
+        if countable:
+            return -3 * sign
+        return -sign * (2 if mood.negated == "no" else 1)
+    if mood.usual:
+        return 0 if countable else sign  # "usual speed", but "moderately fast"
+    by_degree = mood.degree or 2
+    if mood.too:
+        return -sign * by_degree
+    if mood.compared:
+        return sign * mood.compared * by_degree
+    if mood.amount is not None:
+        if mood.amount == -2:
+            return -3 * sign if mood.degree == 3 else -2 * sign if countable else -sign
+        if mood.amount == -3:
+            return -3 * sign
+        return (
+            sign * (3 if mood.degree == 3 else mood.amount)
+            if countable or mood.amount == 3
+            else sign * max(strength, 2)
+        )
+    return sign * (mood.degree or strength)
+
+
+_WISHES = ("quality", "size", "done", "dial", "scale")
+_SHARES = (
+    ("three quarters", 0.75),
+    ("3 quarters", 0.75),
+    ("quarter", 0.25),
+    ("1/4", 0.25),
+    ("two thirds", 2 / 3),
+    ("2/3", 2 / 3),
+    ("third", 1 / 3),
+    ("1/3", 1 / 3),
+)
+_REWRITTEN = (  # phrases with something between their words, and what they are read as
+    (r"\bthan (?:usual|normal|normally|usually|average|before|now|last time|default|the original)\b", " "),
+    (r"\bskip (?:the|any|all|those|these|every) ", "no "),
+    (r"\brather ((?:\w+ ){1,4})than\b", r"\1not "),
+    (r"\bnot ((?:\w+ ){1,3})at all\b", r"not at all \1"),
+    (
+        r"\b(?:turn|crank|dial|tone|bring|take|push|pump) (?:the |your |its |his |her )?(?!it |around |round |up |down )(\w+(?: \w+)?) (up|down)\b",
+        r"\1 \2",
+    ),
+    (r"\b\d+(?:[.,]\d+)? ?(?:x|by) ?\d+(?:[.,]\d+)?(?: ?(?:m|meters?|metres?|ft|feet))?\b", " small space "),
+    (r"\b(\d+) ?(?:%|percent|per cent|prozent|pour cent|por ciento)", r"\1% "),
+)
+_AMOUNTS = {
+    "moves": "energy",
+    "arms": "expansion",
+    "places": "travel",
+}  # what more of it means: "as little movement as possible"
+_AFTER: dict[Any, str] = {"chorus": "after the chorus", "first half": "second half", "middle": "second half"}
+_SEQUENCES: dict[int, tuple[str, ...]] = {
+    2: ("start", "second half"),
+    3: ("start", "middle", "end"),
+}  # genres one after the other
+
+
+@dataclass
+class _Clause:
+    """A clause: its terms, the word that opened it, when it holds, and whether it asks for an attribute."""
+
+    terms: range
+    opened: str
+    when: tuple[When, When | None] | None = None
+    wishes: bool = False
+
+
+def _weights(genres: list[tuple[str, float | None]]) -> str | dict[str, float]:
+    """The only genre, or weights with the sum 1; genres whose weight is not said share what remains."""
+    given = dict(genres)
+    if len(given) == 1:
+        return next(iter(given))
+    known = sum(weight for weight in given.values() if weight is not None)
+    unknown = sum(weight is None for weight in given.values())
+    other = max(1 - known, 0.1) / unknown if unknown else 0.0
+    weights = {name: other if weight is None else weight for name, weight in given.items()}
+    return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+
+class _Match(NamedTuple):
+    """A phrase of the tables in the text: its last word, what it can be, whether it is compared, and words between its own."""
+
+    last: int
+    entries: list[_Entry]
+    compared: int
+    moods: tuple[str, ...]
+
+
+_DEEP = 9  # where nothing may stand between the words of a phrase any more
+
+
+def _longer(one: _Match | None, other: _Match | None) -> _Match | None:
+    return other if one is None or (other is not None and other.last > one.last) else one
+
+
+class _Reader:
+    def __init__(self, text: str, genres: tuple[str, ...], attributes: frozenset[str]) -> None:
+        self.genres, self.attributes = genres, attributes
+        plain = _plain(text)
+        plain = re.sub(r"([a-z])\1{2,}", lambda m: m.group(1) * (2 if m.group(1) in "eo" else 1), plain)  # sloooow
+        plain = re.sub(r"(?<=\w)-(?=\w)", " ", plain)
+        plain = re.sub(
+            r"\bas (\w+(?: \w+)?) as (?:humanly |is |you |they |we |it )*(?:possible|possibly can|can be|can manage|can|gets?)\b",
+            self._utmost,
+            plain,
+        )
+        for pattern, instead in _REWRITTEN:
+            plain = re.sub(pattern, instead, plain)
+        plain, self.times = _mark_times(plain)
+        self.words = _split(plain)
+        self.result = Directions()
+        self.levels: dict[str, int] = {}
+        self.clock = 0.0  # where the last length ends
+        self.terms: list[_Term] = []
+
+    @staticmethod
+    def _utmost(match: re.Match) -> str:
+        what = match.group(1)
+        if what in ("much", "many", "often"):
+            return " always "
+        if what in ("little", "few"):
+            return " least "
+        for word, meant in (("many ", "always "), ("much ", "always "), ("few ", "least "), ("little ", "least ")):
+            if what.startswith(word):
+                return f" {meant}{what[len(word) :]} "
+        return f" extremely {what} "
+
+    def read(self) -> Directions:
+        self.terms = list(self._find_terms())
+        self.clauses = self._find_clauses()
+        self._read_wishes()
+        self._read_genres()
+        self.result.attributes = {name: QUANTILES[self.levels[name]] for name in ATTRIBUTES if name in self.levels}
+        self.result.not_understood = list(self._unknown())
+        return self.result
+
+    # words to terms
+
+    def _find_terms(self) -> Iterator[_Term]:
+        tree, index = _lexicon(self.genres), 0
+        while index < len(self.words):
+            word = self.words[index]
+            if word.startswith("§"):
+                yield _Term("time", self.times[int(word[1:])], index, index)
+                index += 1
+                continue
+            if not word[0].isalnum():
+                kind = "comma" if word in ',+/&()"' else "break" if word in ";.!?\n-" else "filler"
+                yield _Term(kind, word, index, index)
+                index += 1
+                continue
+            found = self._longest(tree, index)
+            if found is None and (right := _corrected(word, self.genres)):
+                self.words[index] = right
+                found = self._longest(tree, index)
+                if found is not None:
+                    self.result.corrected[word] = right
+            if found is None:
+                kind = "number" if word[0].isdigit() or word[0] in ".," else "unknown"
+                yield _Term(kind, word, index, index)
+                index += 1
+                continue
+            last, entries, compared, moods = found
+            for mood in moods:
+                yield _Term(mood, mood, index, index)
+            entry = min(entries, key=lambda one: _FIRST.index(one.kind) if one.kind in _FIRST else len(_FIRST))
+            yield _Term(entry.kind, entry.value, index, last, entries, compared)
+            index = last + 1
+
+    def _longest(self, node: dict[str, Any], index: int, depth: int = 0) -> _Match | None:
+        """The longest phrase of the tables from a word on. Articles, and words such as "less" and "much", may stand in between:
+        "cover less ground"."""
+        if index >= len(self.words):
+            return None
+        word, best = self.words[index], None
+        options = {_stem(word): 0}
+        if word in node:
+            options = {word: 0} | options
+        if depth == 0 or not options.keys() & node.keys():
+            options |= {stem: degree for stem, degree in _bases(word) if stem not in options}
+        if depth and not options.keys() & node.keys() and (right := _corrected(word, self.genres)):
+            options[_stem(right)] = 0
+        for stem, compared in options.items():
+            if stem not in node:
+                continue
+            below = node[stem]
+            entries = below.get("")
+            if entries and not (compared and all(one.kind not in ("quality", "size", "filler") for one in entries)):
+                best = _longer(best, _Match(index, entries, compared, ()))
+            longer = self._longest(below, index + 1, depth + 1)
+            if longer is not None:
+                best = _longer(best, longer._replace(compared=longer.compared or compared))
+        if depth and word in _ARTICLES:
+            best = _longer(best, self._longest(node, index + 1, depth))
+        if 0 < depth < 3 and best is None:
+            between = self._longest(_lexicon(self.genres), index, _DEEP)
+            if between is not None and between.entries[0].kind in (
+                "more",
+                "less",
+                "many",
+                "few",
+                "least",
+                "always",
+                "very",
+            ):
+                rest = self._longest(node, between.last + 1, depth + 1)
+                if rest is not None and rest.entries[0].kind in ("done", "dial", "quality"):
+                    entries = [one._replace(kind="done") if one.kind == "quality" else one for one in rest.entries]
+                    best = rest._replace(entries=entries, moods=(between.entries[0].kind, *rest.moods))
+        return best
+
+    # wishes for attributes
+
+    def _read_wishes(self) -> None:
+        mood, carried, carried_kind, unknown = _Mood(), _Mood(), "", False
+        for index, term in enumerate(self.terms):
+            kind = term.kind
+            if kind in ("quality", "size", "done", "dial", "scale"):
+                countable = kind in ("done", "dial", "scale")
+                if not mood and carried and (carried_kind == "countable") == countable:
+                    mood = carried
+                after = self._after(index, mood)
+                self._wish(index, term, mood, after)
+                carried, carried_kind = (
+                    (mood if mood.negated or mood.compared or mood.amount is not None else _Mood()),
+                    "countable" if countable else "quality",
+                )
+                mood, unknown = _Mood(), False
+            elif kind in ("genre", "dance"):
+                term.value = (term.value, mood)
+                carried, carried_kind = (mood if mood.negated else _Mood()), "genre"
+                mood, unknown = _Mood(), False
+            elif (
+                kind == "noun"
+                and term.value in _AMOUNTS
+                and not mood.negated
+                and (mood.compared or mood.amount is not None)
+            ):
+                self._set(index, [(_AMOUNTS[term.value], _steps(1, 2, mood, True))], mood)
+                mood, unknown = _Mood(), False
+            elif kind in _MOODS:
+                if kind in ("no", "not") and mood.negated:
+                    mood = _Mood()
+                if not term.taken:
+                    mood.add(kind)
+            elif kind == "share" and self._precedes(index, ("dial", "scale", "done")):
+                mood.add("less")  # half the energy
+            elif kind in ("or", "and"):
+                if unknown:
+                    mood = _Mood()
+            elif kind == "comma":
+                if not self._list_goes_on(index):
+                    carried = _Mood()
+                if unknown or self.terms[index - 1].value in ("no", "not") and self.words[index - 1] in ("no", "not"):
+                    mood = _Mood()  # but "never, ever" and "very, very" go on
+            elif kind in _BREAKS:
+                mood, carried = _Mood(), _Mood()
+            elif kind == "unknown":
+                unknown = True
+            elif term.value == "like" and carried.negated and index and not mood:
+                mood, carried_kind = carried, carried_kind  # "no jumping about like a rabbit"
+
+    def _precedes(self, index: int, kinds: tuple[str, ...]) -> bool:
+        """Whether the next term that is no filler is one of the kinds."""
+        following = (term.kind for term in self.terms[index + 1 :] if term.kind != "filler")
+        return next(following, "") in kinds
+
+    def _list_goes_on(self, index: int) -> bool:
+        """Whether a comma is inside a list that ends with "or": "no turns, jumps or kicks"."""
+        for term in self.terms[index + 1 :]:
+            if term.kind in ("or",) or (term.kind == "not" and self.words[term.first] == "nor"):
+                return True
+            if term.kind in _BREAKS and term.kind != "comma" or term.kind in _MOODS:
+                return False
+        return False
+
+    def _after(self, index: int, mood: _Mood) -> _Mood:
+        """What is said after a word: "turn a lot", "jump less", "do not turn so much"; empty where it belongs to the next word."""
+        term, found, at = self.terms[index], _Mood(), index + 1
+        graded = term.kind in ("quality", "size")
+        taken = []
+        while at < len(self.terms):
+            other = self.terms[at]
+            if graded and other.kind not in ("slightly", "more", "less", "always", "filler"):
+                break
+            if other.kind == "too" and self.words[other.first : other.last + 1] == ["too"]:  # it means "also"
+                break
+            if other.kind in _MOODS and other.kind not in ("not", "no"):
+                found.add(other.kind)
+                taken.append(other)
+            elif other.kind == "no" and (term.kind != "done" or self.words[other.first] in ("none", "zero", "never")):
+                found.add("no")
+                taken.append(other)
+            elif other.kind not in ("filler", "to"):
+                break
+            at += 1
+        if at < len(self.terms) and self.terms[at].kind in (
+            "quality",
+            "size",
+            "done",
+            "dial",
+            "scale",
+            "genre",
+            "noun",
+            "unknown",
+        ):
+            return _Mood()
+        for other in taken:
+            other.taken = True
+        return found
+
+    def _wish(self, index: int, term: _Term, mood: _Mood, after: _Mood) -> None:
+        if term.taken:
+            return
+        if term.compared:
+            mood = _with(mood, compared=mood.compared or 1) if term.compared == 1 else _with(mood, degree=3)
+        value = self._number_after(index) if term.kind in ("dial", "scale", "done") and not mood else None
+        if value is not None:
+            self._set(index, [(name, value) for name, _ in term.value], mood)
+            return
+        if after:
+            mood = _merged(mood, after)
+        if term.kind == "size":
+            self._size(index, term, mood)
+            return
+        if term.kind in ("dial", "scale") and not mood and (term.kind == "scale" or self._has_size(index)):
+            return
+        countable = term.kind != "quality"
+        self._set(
+            index,
+            [(name, _steps(1 if steps > 0 else -1, abs(steps), mood, countable)) for name, steps in term.value],
+            mood,
+        )
+
+    def _size(self, index: int, term: _Term, mood: _Mood) -> None:
+        """A word of size or height, with what it is said of."""
+        size = next(one.value for one in term.entries if one.kind == "size")
+        at = self._said_of(index)
+        noun = self.terms[at] if at is not None else None
+        if noun is not None and noun.kind in ("dial", "scale", "done"):
+            sign = 1 if size in ("big", "up", "long") else -1
+            if noun.kind == "done" and size in ("small", "short") and self.words[noun.last].endswith("s"):
+                if at is not None and at > index:
+                    noun.taken = True
+                self._set(index, [(name, _steps(1, 1, mood, True)) for name, _ in noun.value], mood)
+                return
+            if at is not None and at > index:
+                noun.taken = True
+            self._set(index, [(name, _steps(sign, 2, mood, mood.negated == "no")) for name, _ in noun.value], mood)
+            return
+        name = next(one.value for one in noun.entries if one.kind == "noun") if noun is not None else ""
+        meaning = OF_NOUNS.get((size, name))
+        quality = next((one for one in term.entries if one.kind == "quality"), None)
+        if meaning is None and quality is not None:
+            self._set(
+                index,
+                [
+                    (attribute, _steps(1 if steps > 0 else -1, abs(steps), mood, False))
+                    for attribute, steps in quality.value
+                ],
+                mood,
+            )
+        elif meaning is not None:
+            attribute, sign = meaning
+            self._set(index, [(attribute, _steps(sign, 2, mood, False))], mood)
+        elif self.words[term.first] not in ("up", "down", "raise", "lift"):
+            term.kind = "unknown"
+
+    def _number_after(self, index: int) -> int | None:
+        """The steps nearest to a number that is said of a dial: "energy 80%", "speed: 8/10", "turns 0.2"."""
+        at = index + 1
+        while at < len(self.terms) and self.terms[at].kind == "filler":
+            at += 1
+        if at == len(self.terms) or self.terms[at].kind not in ("number", "share"):
+            return None
+        word = self.words[self.terms[at].first].replace(",", ".")
+        if match := re.fullmatch(r"(\d+)/(5|10|100)", word):
+            value = int(match[1]) / int(match[2])
+        elif word.endswith("%"):
+            value = float(word[:-1]) / 100
+        elif re.fullmatch(r"0?\.\d+", word):
+            value = float(word)
+        else:
+            return None
+        return min(QUANTILES, key=lambda steps: abs(QUANTILES[steps] - value))
+
+    def _has_size(self, index: int) -> bool:
+        """Whether a size after a dial belongs to it: "the energy very low"."""
+        for at in range(index + 1, len(self.terms)):
+            if self.terms[at].kind == "size":
+                return self._said_of(at) == index
+            if self.terms[at].kind not in ("filler", *_MOODS):
+                return False
+        return False
+
+    def _said_of(self, index: int) -> int | None:
+        """The term that a size belongs to: the next noun after it, or the last before it in the same clause."""
+        strangers = 0
+        for at in range(index + 1, len(self.terms)):
+            other = self.terms[at]
+            if _is_noun(other):
+                return at
+            if other.kind == "unknown" and not strangers:
+                strangers += 1
+            elif other.kind == "filler" and other.value in _ARTICLES:
+                continue
+            elif (
+                other.kind in ("comma", "and")
+                and at + 1 < len(self.terms)
+                and self.terms[at + 1].kind in ("quality", "size")
+            ):
+                continue
+            elif other.kind not in ("quality", "size", "very", "slightly", "rather", "more", "less"):
+                break
+        for at in range(index - 1, -1, -1):
+            other = self.terms[at]
+            if _is_noun(other):
+                return at
+            if other.kind in _BREAKS or other.kind == "genre":
+                break
+        return None
+
+    def _set(self, index: int, wishes: list[tuple[str, int | None]], mood: _Mood) -> None:
+        known = [(name, steps) for name, steps in wishes if name in self.attributes]
+        if not known and wishes:
+            self.terms[index].kind = "unknown"
+        when = self._when_of(index)
+        for clause in self.clauses:
+            clause.wishes |= index in clause.terms
+        for name, steps in known:
+            if steps is None:
+                continue
+            if when is not None:
+                self.result.timed.append((name, QUANTILES[steps], *when))
+                continue
+            before = self.levels.get(name)
+            if before is not None and before * steps > 0:
+                steps = before if abs(before) > abs(steps) and not (mood.negated or mood.compared) else steps
+            elif before is not None and mood.negated and abs(steps) == 1:
+                steps = (
+                    0 if abs(before) == 1 else (1 if before > 0 else -1)
+                )  # neither fast nor slow; fast, but not too fast
+            self.levels[name] = steps
+
+    def _when_of(self, index: int) -> tuple[When, When | None] | None:
+        """When a wish for an attribute holds, if it is for a part of the dance."""
+        waiting = None
+        for clause in self.clauses:
+            kinds = {self.terms[i].kind for i in clause.terms}
+            if index in clause.terms:
+                return None if "genre" in kinds else clause.when or waiting
+            waiting = None if kinds & {"genre", *_WISHES} else clause.when
+        return None
+
+    # genres and plans
+
+    def _find_clauses(self) -> list["_Clause"]:
+        """The text in clauses, with the time that each names."""
+        clauses: list[_Clause] = []
+        start, opened = 0, ""
+        for index in range(len(self.terms) + 1):
+            kind = self.terms[index].kind if index < len(self.terms) else "break"
+            if kind == "to" and not self._between_genres(index):
+                continue
+            if kind in ("comma", "break", "but", "then", "to", "rest", "back"):
+                if kind == "rest" and (index + 1 == len(self.terms) or self.terms[index + 1].kind in _BREAKS):
+                    opened = opened or kind  # "waltz for the rest"
+                clauses += self._divide(range(start, index), opened)
+                opened = kind if kind in ("then", "to", "rest", "back") else opened if start == index else ""
+                start = index + 1
+        for clause in clauses:
+            clause.when = self._when(clause.terms)
+        return clauses
+
+    def _between_genres(self, index: int) -> bool:
+        sides = (self.terms[:index], self.terms[index + 1 : index + 4])
+        return all(any(term.kind == "genre" for term in side) for side in sides)
+
+    def _divide(self, terms: range, opened: str) -> list["_Clause"]:
+        """A clause, or the two on both sides of an "and", where they have their own times: "waltz at first and tango at the end"."""
+        kinds = [self.terms[index].kind for index in terms]
+        if not {"mix", "share", "mostly"} & set(kinds):
+            for at, kind in enumerate(kinds):
+                sides = (kinds[:at], kinds[at + 1 :])
+                times = [bool({"time", "section"} & set(side)) for side in sides]
+                genres = ["genre" in side for side in sides]
+                if kind == "and" and (all(genres) and any(times) or all(times)):
+                    middle = terms.start + at
+                    return [
+                        *self._divide(range(terms.start, middle), opened),
+                        *self._divide(range(middle + 1, terms.stop), ""),
+                    ]
+        return [_Clause(terms, opened)] if len(terms) else []
+
+    def _when(self, terms: range) -> tuple[When, When | None] | None:
+        """When a clause holds: from, to."""
+        begin: When | None = None
+        until: When | None = None
+        lasts = False
+        for index in terms:
+            term = self.terms[index]
+            if term.kind not in ("time", "section"):
+                continue
+            kind, second = term.value if term.kind == "time" else ("at", term.value)
+            near = [self.terms[i].kind for i in range(max(index - 3, terms.start), index)]
+            word = next((kind for kind in reversed(near) if kind != "filler"), "")
+            if kind in ("first", "for"):
+                begin, until = "start", second
+                lasts = kind == "for"
+            elif kind == "last":
+                begin = -second
+            elif word == "until":
+                until = second
+            elif word == "after" and second in _AFTER:
+                begin = _AFTER[second]
+            elif begin is None or begin == "start":
+                begin = second
+        if begin is None and until is None:
+            return None
+        if lasts and isinstance(until, float):
+            begin, until = self.clock or "start", self.clock + until
+            self.clock = until
+        return "start" if begin is None else begin, until
+
+    def _read_genres(self) -> None:
+        """`genres`, `not_genres` and `parts` of the result."""
+        parts: list[Part] = []
+        waiting: tuple[When, When | None] | None = None  # a time whose genre is still to come
+        sequence: list[list[tuple[str, float | None]]] = []  # genres one after the other, without times
+        rest: list[tuple[str, float | None]] = []
+        unwanted: list[str] = []
+        for clause in self.clauses:
+            genres: list[tuple[str, float | None]] = []
+            for index in clause.terms:
+                if self.terms[index].kind == "genre":
+                    name, mood = self.terms[index].value
+                    if mood.negated and not (mood.too or mood.degree or mood.amount):
+                        unwanted.append(name)
+                    else:
+                        genres.append((name, self._share(index, clause.terms, mood)))
+            when = clause.when
+            if not genres:
+                if when is not None and not clause.wishes:
+                    waiting = when
+            elif clause.opened == "back" and when is None and (parts or sequence):
+                waiting = None
+            elif clause.opened == "rest":
+                rest += genres
+            elif when is not None or waiting is not None:
+                begin, until = when or waiting or ("start", None)
+                parts.append((_weights(genres), begin, until))
+                waiting = (until, None) if until is not None and (begin == "start" or until == self.clock) else None
+            elif sequence and clause.opened not in ("then", "to"):
+                sequence[-1] += genres
+            else:
+                sequence.append(genres)
+        if waiting is not None and len(sequence) == 1 and not parts:  # "tango, at the chorus"
+            parts.append((_weights(sequence.pop()), *waiting))
+        if not parts and len(sequence) in _SEQUENCES:
+            parts = [
+                (_weights(one), begin, None) for one, begin in zip(sequence, _SEQUENCES[len(sequence)], strict=True)
+            ]
+            sequence = []
+        rest += [pair for one in sequence for pair in one]
+        result = self.result
+        result.parts = parts
+        if rest:
+            weights = _weights(rest)
+            result.genres = {weights: 1.0} if isinstance(weights, str) else weights
+        wanted = {
+            name
+            for genre in (result.genres, *(part[0] for part in parts))
+            for name in ([genre] if isinstance(genre, str) else genre)
+        }
+        result.not_genres = [name for name in dict.fromkeys(unwanted) if name not in wanted]
+
+    def _share(self, index: int, clause: range, mood: _Mood) -> float | None:
+        """The weight of a genre; None where it is not said."""
+        for step in (-1, 1):
+            at = index + step
+            while at in clause and self.terms[at].kind in ("filler", "slightly", "very"):
+                at += step
+            if at not in clause:
+                continue
+            term = self.terms[at]
+            words = " ".join(self.words[term.first : term.last + 1])
+            others = (
+                step == 1
+                and term.kind != "hint"
+                and any(self.terms[i].kind == "genre" for i in range(at + 1, min(at + 3, clause.stop)))
+            )  # then it is the other genre's
+            if others:
+                continue
+            if term.kind == "hint" and step == 1:
+                return 0.2
+            if term.kind == "mostly":
+                return 0.8
+            if term.kind == "share":
+                return next((share for word, share in _SHARES if word in words), 0.5)
+            if term.kind == "number" and words.endswith("%"):
+                return float(words[:-1].replace(",", ".")) / 100
+        ratio = next(
+            (
+                re.fullmatch(r"(\d\d)/(\d\d)", self.words[self.terms[i].first])
+                for i in clause
+                if self.terms[i].kind == "number"
+            ),
+            None,
+        )
+        if ratio is not None:  # "60/40 tango and rumba"
+            first = not any(self.terms[i].kind == "genre" for i in range(clause.start, index))
+            return int(ratio[1 if first else 2]) / (int(ratio[1]) + int(ratio[2]) or 1)
+        if mood.compared:
+            return 0.7 if mood.compared > 0 else 0.3
+        return 0.2 if mood.degree == 1 else None
+
+    def _unknown(self) -> Iterator[str]:
+        """Words that mean nothing, with the fillers between them: "velvet coat", "cats on a roof"."""
+        run: list[_Term] = []
+        for term in [*self.terms, _Term("break", "", 0, 0)]:
+            if term.kind == "unknown" or (run and term.kind == "filler" and term.value not in ("=", ":")):
+                run.append(term)
+            elif run:
+                while run[-1].kind == "filler":
+                    run.pop()
+                yield " ".join(self.words[run[0].first : run[-1].last + 1])
+                run = []
+            if term.kind == "dance":
+                yield " ".join(self.words[term.first : term.last + 1])
+
+
+def _is_noun(term: _Term) -> bool:
+    return term.kind in ("dial", "scale", "done") or any(one.kind == "noun" for one in term.entries)
+
+
+def _with(mood: _Mood, **changes: Any) -> _Mood:
+    return _Mood(**{**mood.__dict__, **changes})
+
+
+def _merged(mood: _Mood, after: _Mood) -> _Mood:
+    """What is said before and after: "do not turn so much", "turn a bit more"."""
+    changes = {name: value for name, value in after.__dict__.items() if value not in ("", False, 0, None)}
+    return _Mood(**{**mood.__dict__, **changes})
