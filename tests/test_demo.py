@@ -16,7 +16,8 @@ from helpers import click_song, save_tiny_model, skip_outside_ci, write_song
 from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf import Motion
-from megadance_hf.demo import studio as studio_module
+from megadance_hf.demo import reports
+from megadance_hf.demo import songs as songs_module
 from megadance_hf.demo.limits import Limits
 from megadance_hf.demo.server import launch
 from megadance_hf.export.notebook import WEB
@@ -69,8 +70,10 @@ def served(tmp_path_factory):
     page = launch(
         save_tiny_model(tmp_path_factory.mktemp("tiny")), block=False, limits=Limits(song_seconds=10, megabytes=4)
     )
-    page.studio._hear = lambda features: HEARD
-    yield page
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(songs_module, "hears", lambda pipe: True)
+        patch.setattr(page.studio.pipe, "hear_genre", lambda features: HEARD)
+        yield page
     page.close()
 
 
@@ -210,9 +213,9 @@ def test_working_on_a_dance(visit, song, monkeypatch):
     one.picture("plan")
 
     # the dance is made, and can be watched meanwhile
-    put = studio_module._Preview.put
-    monkeypatch.setattr(studio_module, "PREVIEW_SECONDS", 0.3)
-    monkeypatch.setattr(studio_module._Preview, "put", lambda self, codes: (time.sleep(0.08), put(self, codes))[1])
+    put = reports.Preview.put
+    monkeypatch.setattr(reports, "PREVIEW_SECONDS", 0.3)
+    monkeypatch.setattr(reports.Preview, "put", lambda self, codes: (time.sleep(0.08), put(self, codes))[1])
     page.click("#go")
     one.until("megadanceStage.shown.dances.length")
     assert page.is_visible(".view .progress") and page.is_disabled("#go") and page.is_disabled("#save")
@@ -234,7 +237,7 @@ def test_working_on_a_dance(visit, song, monkeypatch):
     page.click(".progress button")
     one.wait()
     assert one.saved() == first
-    monkeypatch.setattr(studio_module._Preview, "put", put)
+    monkeypatch.setattr(reports.Preview, "put", put)
 
     # locked while all else is danced again
     one.select(0.1, 0.4)
@@ -327,11 +330,14 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     page.locator("[data-attribute=energy]").fill("85")
     page.locator("[data-attribute=turns]").fill("20")
     page.click("button[aria-label='Turns: as it comes']")
-    understood = {"genres": {"waltz": 1.0}, "attributes": {"speed": 0.1}, "not_understood": ["blorp"]}
+    understood = {"genres": {"waltz": 1.0}, "attributes": {"speed": 0.03}, "not_understood": ["blorp"]}
     page.route("**/api/words", lambda route: route.fulfill(json={"understood": understood}))
     page.fill("#words", "a very slow waltz, blorp")
     one.until("document.querySelector('#understood').innerText")
-    assert page.locator("#understood p").all_inner_texts() == ["Understood: waltz, speed: very slow.", "Not understood: blorp."]
+    assert page.locator("#understood p").all_inner_texts() == [
+        "Understood: waltz, speed: very slow.",
+        "Not understood: blorp.",
+    ]
     assert page.inner_text("#plan .span") == "Waltz"
     page.click("summary:has-text('More')")
     page.locator("#daring").fill("1.1")
@@ -341,7 +347,11 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     one.until("document.querySelector('#message.error')")
     assert one.message() == "Not today."
     (wanted,) = asked
-    assert wanted["attributes"] == {"energy": 0.85} and wanted["prompt"] == "a very slow waltz, blorp" and wanted["seed"] == 7
+    assert (
+        wanted["attributes"] == {"energy": 0.85}
+        and wanted["prompt"] == "a very slow waltz, blorp"
+        and wanted["seed"] == 7
+    )
     assert wanted["temperature"] == 1.1 and wanted["plan"] is None and wanted["keep"] is None and "beside" not in wanted
     page.fill("#seed", "seven")
     page.click("#go")
@@ -355,6 +365,7 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     assert page.inner_text("#plan .span") == "Rumba + waltz"
     page.select_option("#mixed", "")
     page.select_option("#beside", "waltz")
+    assert page.is_visible("#beside")
     assert one.dance() == ""
     assert page.locator(".captions button").all_inner_texts() == ["rumba", "waltz"]
     assert page.evaluate("megadanceStage.dancers.length") == 2
@@ -430,12 +441,31 @@ def test_by_keyboard_alone(visit, song):
     page.focus("#go")
     page.keyboard.press("Enter")
     one.wait()
+    page.click("summary:has-text('More')")
     page.focus("#open")
     reached = []
     for _ in range(70):
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className || document.activeElement.name"))
+        reached.append(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.className || document.activeElement.name"
+            )
+        )
         page.keyboard.press("Tab")
-    wanted = ["open", "save", "download", "theme", "view", "play", "seek", "speed", "loop", "volume", "front", "handle piece", "handle from"]
+    wanted = [
+        "open",
+        "save",
+        "download",
+        "theme",
+        "view",
+        "play",
+        "seek",
+        "speed",
+        "loop",
+        "volume",
+        "front",
+        "handle piece",
+        "handle from",
+    ]
     wanted += ["handle to", "span", "undo", "change", "select", "another-song", "genre", "mixed", "beside", "go"]
     assert [name for name in wanted if name not in reached] == []
 
@@ -488,6 +518,10 @@ def test_by_keyboard_alone(visit, song):
     page.click(".play")
     one.until("megadanceStage.now() < 3")
     assert not page.evaluate("megadanceStage.audio.paused"), "it goes on from the beginning"
+    one.select(0.5, 0.6)
+    page.evaluate("megadanceStage.seekTo(5.8)")
+    one.until("megadanceStage.now() < 5.5 && megadanceStage.now() > 4.4")
+    assert page.evaluate("megadanceStage.passage[0]") == pytest.approx(5, abs=0.3), "a selected passage is looped"
 
 
 RECORD = """(names) => {
@@ -609,8 +643,8 @@ def test_recording_and_limits(visit, tmp_path):
 
 @pytest.mark.slow
 def test_who_leaves_is_not_danced_for(browser, served, song, monkeypatch):
-    put = studio_module._Preview.put
-    monkeypatch.setattr(studio_module._Preview, "put", lambda self, codes: (time.sleep(0.3), put(self, codes))[1])
+    put = reports.Preview.put
+    monkeypatch.setattr(reports.Preview, "put", lambda self, codes: (time.sleep(0.3), put(self, codes))[1])
     one = Visit(browser, served.local_url)
     one.upload(song)
     with one.page.expect_response("**/api/jobs") as answer:

@@ -23,7 +23,7 @@ const wording = (name) => ATTRIBUTES[name] ?? [capital(name.replaceAll("_", " ")
 /** An attribute from 0 to 1 in words. */
 export function inWords(name, value) {
   if (value === null || value === undefined) return "as it comes";
-  return wording(name)[value < 0.25 ? 1 : value < 0.5 ? 2 : value <= 0.75 ? 3 : 4];
+  return wording(name)[value < 0.1 ? 1 : value < 0.5 ? 2 : value <= 0.9 ? 3 : 4];
 }
 
 const range = (value) => (value < 0.75 ? "plays safe" : value > 1.05 ? "takes risks" : "as it comes");

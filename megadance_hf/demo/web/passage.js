@@ -31,7 +31,7 @@ export class Passage {
     const { selection, locks, take, busy } = model;
     this.box.hidden = !selection;
     find("adding").hidden = Boolean(selection);
-    find("advice").textContent = take ? "or drag over the beats, to dance it anew or to lock it" : "";
+    find("advice").textContent = take ? "or drag over the beats" : "";
     if (!selection) return;
     const blocked = locks.some((range) => overlap(range, selection));
     this.text.textContent = `${clock(selection.start, true)} – ${clock(selection.end, true)}${blocked && !this.locked() ? ", partly locked" : ""}`;

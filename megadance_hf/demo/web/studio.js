@@ -93,6 +93,8 @@ function render() {
     find(id).title = name;
   }
   renderChange();
+  // a selected passage is what is looped
+  if (!compare.takes) stage.passage = selection && stage.loop.checked ? [selection.start, selection.end] : null;
   find("plots").hidden = !now.take || Boolean(compare.takes);
   timeline.tick(stage.now());
   if (!draft) showState();
@@ -423,6 +425,7 @@ for (const [id, name] of [["undo", "undo"], ["redo", "redo"]]) {
     announce(`${id === "undo" ? "Taken back" : "Done again"}: ${step}`);
   };
 }
+stage.loop.addEventListener("change", () => song && render());
 find("change").onclick = () => addChange(stage.now());
 find("select").onclick = selectHere;
 find("another-song").onclick = () => find("song-file").click();
