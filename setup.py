@@ -33,13 +33,13 @@ REQUIREMENTS = [
 EXTRAS = {
     "train": ["accelerate>=1.4.0", "datasets>=4.0.0", "pyyaml>=6.0", "tensorboard>=2.16.2", "matplotlib>=3.8.0"],
     "smplx": ["smplx>=0.1.28"],  # SMPL meshes; the model files are the user's own (non-commercial research)
-    "demo": ["gradio>=6.31.0"],  # the web page
+    "demo": ["starlette>=0.40", "uvicorn>=0.30"],  # the web page, and its server
     "study": [
         "choix>=0.3.5",  # Bradley-Terry
         "matplotlib>=3.8.0",  # plots of the report
         "pyloudnorm>=0.1.1",  # loudness of the clips (EBU R128)
         "pyyaml>=6.0",  # study.yaml
-        "starlette>=0.40",  # the raters' page; gradio brings it along, too
+        "starlette>=0.40",  # the raters' page
         "uvicorn>=0.30",  # serves it
     ],
     "cuda": ["mamba-ssm>=2.2"],  # source-only; needs nvcc and a GPU
@@ -51,6 +51,7 @@ EXTRAS["dev"] = [
     *EXTRAS["study"],
     "axe-playwright-python>=0.1.4",  # whether everybody can use the web page
     "brotli>=1.1",  # unpacks the tests' browser where Playwright's cannot be fetched
+    "httpx>=0.27",  # asks the pages' servers
     "hypothesis>=6.100",
     "ipykernel>=6.29",  # runs the notebook
     "librosa>=0.11",  # what the music features are compared with
@@ -87,6 +88,7 @@ setup(
         "megadance_hf": [
             "pretrained/*/*",
             "pretrained/*/tokenizer/*",
+            "demo/web/*",
             "export/web/*",
             "motion/body/*",
             "study/page/*",

@@ -166,9 +166,9 @@ def run_megadance(command: str, workplace: Path, request, monkeypatch, capsys) -
 
         monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: answer_directly(Path(words[3]), raters=6))
     if words[1] == "demo":  # it serves until it is stopped
-        import gradio
+        from megadance_hf.demo.server import Page
 
-        monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
+        monkeypatch.setattr(Page, "block_thread", Page.close)
     if "--model finedance" in command and not Path("finedance").exists():  # the line before makes it
         convert_checkpoint("output", "finedance", mean="Pretrained/mean.pt", std="Pretrained/std.pt")
     assert cli.main(words[1:]) == 0, capsys.readouterr().err

@@ -92,6 +92,15 @@ def test_left_and_right_are_mirror_images(smooth):
     np.testing.assert_allclose(smooth.bind_joints, smooth.bind_joints[list(MIRROR_JOINTS)] * MIRROR, atol=1e-6)
 
 
+def test_front_and_back_of_the_smooth_body_differ(smooth):
+    """At a glance: the suit is light in front and dark behind; the face is light, crown and nape are dark."""
+    weights, brightness, depth = dense(smooth), smooth.colours.mean(1), smooth.normals[:, 2]
+    trunk = weights[:, [0, 3, 6, 9]].sum(1) > 0.9
+    assert brightness[trunk & (depth > 0.5)].min() > 1.8 * brightness[trunk & (depth < -0.5)].max()
+    head = weights[:, 15] > 0.95
+    assert brightness[head & (depth > 0.9)].min() > 0.7 and brightness[head & (depth < -0.5)].max() < 0.3
+
+
 def test_bones_have_our_lengths(smooth):
     """Where two joints of a limb stand in the pose of the mesh; the two sides of our skeleton differ by some millimetres."""
     for joint in (4, 5, 7, 8, 10, 11, 16, 17, 18, 19, 20, 21):

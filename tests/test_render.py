@@ -227,6 +227,19 @@ def test_the_file_does_not_depend_on_number_or_timing_of_threads(tmp_path, monke
     assert files.count(files[0]) == 4
 
 
+def test_a_video_tells_how_far_it_is_and_can_be_stopped(tmp_path):
+    told = []
+    render_video(dance(300), tmp_path / "a.mp4", size=(64, 36), progress=lambda *numbers: told.append(numbers))
+    assert told == sorted(told) and told[-1] == (300, 300) and len(told) >= 3, "at least once a part"
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_video(dance(3000), tmp_path / "b.mp4", size=(64, 36), progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
 @pytest.mark.parametrize("frames", [1, 2, 120, 121, 122, 241, 300])
 def test_parts_join_to_one_video(tmp_path, frames):
     """Every frame is there once and in order, and a player can start at each part."""

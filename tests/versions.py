@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The demo is tested with the newest only: gradio requires newer versions of the others than their lower bounds.
-EXTRAS = {"lowest": ("train", "smplx", "study"), "newest": ("train", "smplx", "study", "demo")}
-NEEDS = {"test_demo.py": "demo"}  # tests that need an extra
+EXTRAS = dict.fromkeys(("lowest", "newest"), ("train", "smplx", "study", "demo"))
 TOOLS = ("pytest", "hypothesis", "httpx")
 REPORTED = ("torch", "transformers", "huggingface_hub", "numpy", "numba", "av", "accelerate", "datasets")
 
@@ -69,10 +67,11 @@ def install(kind: str, folder: Path) -> Path:
     return python
 
 
-def files(kind: str) -> list[str]:
+def files() -> list[str]:
     """Test files with marked tests; others may need tools that are not installed."""
-    marked = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.versions" in path.read_text("utf-8")]
-    return [str(path) for path in marked if NEEDS.get(path.name) in (None, *EXTRAS[kind])]
+    return [
+        str(path) for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.versions" in path.read_text("utf-8")
+    ]
 
 
 def versions_of(python: Path) -> str:
@@ -110,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         "-m",
         "versions",
         *deprecations,
-        *files(options.kind),
+        *files(),
         *options.pytest,
     ]
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode

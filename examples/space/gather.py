@@ -3,8 +3,8 @@
     python examples/space/gather.py runs/space                        # try it: cd runs/space && python app.py
     python examples/space/gather.py runs/space --push OWNER/NAME      # a private Space; `hf auth login` comes first
 
-A Space installs its requirements before its files are there, so the package is not installed: it lies beside `app.py`, as in a
-checkout.
+The Space's Dockerfile installs the requirements before the files are there, so that a change of a file does not install them again. So the
+package is not installed: it lies beside `app.py`, as in a checkout.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SPACE = ("app.py", "README.md", "requirements.txt")
+SPACE = ("app.py", "README.md", "Dockerfile", "requirements.txt")
 sys.path.insert(0, str(ROOT))  # the package that is gathered, not an installed one
 
 from megadance_hf.modeling.files_megadance import whole  # noqa: E402
@@ -49,7 +49,7 @@ def push(folder: Path, repository: str) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    url = api.create_repo(repository, repo_type="space", space_sdk="gradio", private=True, exist_ok=True)
+    url = api.create_repo(repository, repo_type="space", space_sdk="docker", private=True, exist_ok=True)
     api.upload_folder(folder_path=folder, repo_id=repository, repo_type="space")
     return str(url)
 

@@ -35,8 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
-    if find_spec("gradio") is None:
-        raise CommandError("demo needs gradio: pip install 'megadance-hf[demo]'")
+    for library in ("starlette", "uvicorn"):
+        if find_spec(library) is None:
+            raise CommandError(f"demo needs {library}: pip install 'megadance-hf[demo]'")
     from megadance_hf.demo.limits import Limits
     from megadance_hf.demo.server import launch
     from megadance_hf.models import DEFAULT_MODEL

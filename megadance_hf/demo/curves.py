@@ -6,6 +6,7 @@
 The page draws them (`export/web/stage.js`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,12 @@ def speed_curve(dance: Motion) -> np.ndarray:
 
 
 @torch.no_grad()
-def genre_curve(pipe: MusicToDancePipeline, dance: Motion, features: np.ndarray) -> dict[str, np.ndarray]:
+def genre_curve(
+    pipe: MusicToDancePipeline,
+    dance: Motion,
+    features: np.ndarray,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, np.ndarray]:
     """The probability of each genre at each code of a dance, according to the generator: genre -> (codes,), 0 to 1.
 
     The dance is encoded, and the likelihood of its codes, given the music and the codes before, is computed with the experts of
@@ -52,6 +58,7 @@ def genre_curve(pipe: MusicToDancePipeline, dance: Motion, features: np.ndarray)
 
     Args:
         features: (frames, 35) of the dance's song, at least as long as the dance's whole codes.
+        progress: called with the share that is done, 0 to 1; it may raise to stop.
 
     Returns:
         an empty dictionary for a dance shorter than two codes.
@@ -72,6 +79,7 @@ def genre_curve(pipe: MusicToDancePipeline, dance: Motion, features: np.ndarray)
     starts = sorted({*range(0, total - length + 1, stride), total - length})
     scores = torch.zeros(len(pipe.genres), total - 1)
     for row, genre in enumerate(pipe.genres):
+        progress(row / len(pipe.genres))
         for first in range(0, len(starts), BATCH_SIZE):
             batch = starts[first : first + BATCH_SIZE]
             upper, lower = (torch.stack([stream[s : s + length] for s in batch]) for stream in streams)
@@ -95,6 +103,11 @@ def genre_curve(pipe: MusicToDancePipeline, dance: Motion, features: np.ndarray)
     return {genre: np.concatenate((row[:1], row)) for genre, row in zip(pipe.genres, probabilities, strict=True)}
 
 
-def dance_curves(pipe: MusicToDancePipeline, dance: Motion, features: np.ndarray) -> dict[str, Any]:
+def dance_curves(
+    pipe: MusicToDancePipeline,
+    dance: Motion,
+    features: np.ndarray,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Any]:
     """`speed` (frames,) in m/s and `genres`, see `speed_curve` and `genre_curve`."""
-    return {"speed": speed_curve(dance), "genres": genre_curve(pipe, dance, features)}
+    return {"speed": speed_curve(dance), "genres": genre_curve(pipe, dance, features, progress)}

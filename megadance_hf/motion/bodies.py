@@ -18,7 +18,12 @@ from .mannequin import REST_JOINTS, SkinnedMesh, mannequin_mesh
 
 BODIES = ("mannequin", "smooth")
 
-SUIT, SKIN = (0.33, 0.47, 0.58), (0.87, 0.74, 0.63)  # sRGB, 0..1: a bodysuit; head, hands and feet are lighter
+# sRGB, 0..1: in front, behind. A bodysuit, light in front and dark behind; face, hands and feet; dark hair on crown and nape.
+SUIT = ((0.47, 0.62, 0.72), (0.19, 0.28, 0.37))
+SKIN = ((0.87, 0.74, 0.63), (0.87, 0.74, 0.63))
+HAIR = ((0.87, 0.74, 0.63), (0.25, 0.17, 0.12))
+# As of the mannequin: what faces away from this direction is behind, blended over so many cosines of the normal.
+_FACES, _HEAD_FACES, _EDGE_BLEND = (0.0, 0.0, 1.0), (0.0, -0.45, 0.893), 0.2
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,17 @@ def _smooth() -> Body:
     def share(*parts: str) -> np.ndarray:
         return dense[:, [name.endswith(parts) for name in JOINT_NAMES]].sum(1, keepdims=True)
 
-    skin_share = np.clip(2 * share("head", "wrist", "hand", "ankle", "foot") - 0.5, 0, 1)
-    colours = skin_share * SKIN + (1 - skin_share) * SUIT
+    normals = _normals(vertices, faces)
+
+    def paint(colour: tuple, faces: tuple[float, float, float]) -> np.ndarray:
+        behind = np.clip(0.5 - normals @ np.array(faces) / _EDGE_BLEND, 0, 1)[:, None]
+        return (1 - behind) * colour[0] + behind * colour[1]
+
+    head = np.clip(2 * share("head") - 0.5, 0, 1)
+    limbs = np.clip(2 * share("wrist", "hand", "ankle", "foot") - 0.5, 0, 1)
+    colours = head * paint(HAIR, _HEAD_FACES) + limbs * paint(SKIN, _FACES) + (1 - head - limbs) * paint(SUIT, _FACES)
     bind = (half["bind_joints"], half["bind_rotations"])
-    return Body(vertices, _normals(vertices, faces), faces, joints, weights, colours, *bind, name="smooth")
+    return Body(vertices, normals, faces, joints, weights, colours, *bind, name="smooth")
 
 
 def triangulate(quads: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -40,6 +41,7 @@ _X264 = {
     "x264-params": "keyint=infinite:scenecut=0:rc-lookahead=0:mbtree=0:b-adapt=0:weightp=0:weightb=0:trellis=0"
     ":subme=0:me=dia:partitions=none",
 }
+_WATCH_SECONDS = 0.2  # between two calls of a function that watches
 _PART = 120  # frames per independently encoded part; players can seek to the first of each
 _AAC = {"aac_coder": "fast"}  # takes half the time of the default search
 _AAC_RATES = (44100, 48000)  # every player supports these, and an AAC block is shorter than a video frame
@@ -112,7 +114,7 @@ def render_video(
     fps: float = 30.0,
     title: str | Literal[False] | None = None,
     body: str = "mannequin",
-    progress: bool = True,
+    progress: bool | Callable[[int, int], None] = True,
 ) -> Path:
     """A video of a dance with its song: H.264 (yuv420p) and AAC in an .mp4 that plays while it is still being loaded.
 
@@ -126,7 +128,7 @@ def render_video(
         fps: frames per second, 1 to 240.
         title: caption at the lower left; None shows the genre, False nothing.
         body: "mannequin" or "smooth" (a human figure in a bodysuit; see `megadance_hf.motion.bodies`).
-        progress: show a progress bar.
+        progress: show a progress bar; or a function called with (frames done, frames in all), which may raise to stop.
 
     Returns:
         The path. The file appears whole or not at all.
@@ -144,7 +146,7 @@ def render_video(
     stage = make_stage(motion, size, fps, title, body, even=True)
     rate = Fraction(fps).limit_denominator(1001)
     sound, sound_rate = (None, 0) if music is None else cut_music(music, music_start, len(stage) / rate, _AAC_RATES)
-    progress_shown = progress_bar(total=len(stage), desc="video", unit="frame", disable=not progress)
+    progress_shown = progress_bar(total=len(stage), desc="video", unit="frame", disable=progress is not True)
 
     with (
         progress_shown,
@@ -158,7 +160,8 @@ def render_video(
             options = {"rate": sound_rate, "layout": layout, "bit_rate": 96_000 * len(sound)}
             audio = container.add_stream("aac", **options, options=_AAC)
         sent = 0  # samples of the sound
-        for first, packets in _encode_parts(stage, rate):
+        watch = (lambda done: progress(done, len(stage))) if callable(progress) else None
+        for first, packets in _encode_parts(stage, rate, watch):
             for index, packet in enumerate(packets, start=first):
                 packet.stream = video
                 container.mux(packet)
@@ -181,11 +184,14 @@ def _configure(context: av.VideoCodecContext, size: tuple[int, int], rate: Fract
     context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 6, 1, 1
 
 
-def _encode_parts(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.Packet]]]:
+def _encode_parts(
+    stage: Stage, rate: Fraction, watch: Callable[[int], None] | None = None
+) -> Iterator[tuple[int, list[av.Packet]]]:
     """The video in parts, in order: index of the first frame, one packet per frame.
 
     Each part is drawn and encoded by one thread, as a stream of its own that starts with a key frame. So all cores are busy, and
-    the result depends neither on their number nor on their timing.
+    the result depends neither on their number nor on their timing. `watch` is called with the number of frames that are done, now and then;
+    what it raises ends everything.
     """
     import av
     import cv2
@@ -201,21 +207,32 @@ def _encode_parts(stage: Stage, rate: Fraction) -> Iterator[tuple[int, list[av.P
         buffers = [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes]
         packets = []
         for index in range(first, last):
+            if ended.is_set():
+                return first, []
             for buffer, plane in zip(buffers, stage.draw_planes(index), strict=True):
                 buffer[:] = plane
             frame.pts, frame.time_base = index, 1 / rate
             packets += context.encode(frame)
+            drawn[first] = index + 1 - first
         return first, packets + context.encode(None)
 
     # No part of one frame: H.264 wants two adjacent key frames numbered.
     starts = list(range(0, max(len(stage) - 1, 1), _PART))
+    drawn, ended = dict.fromkeys(starts, 0), threading.Event()
     stage.draw_planes(0)  # fills the caches that all threads share
     cv_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # OpenCV's own threads would compete with ours, busy waiting
     with ThreadPoolExecutor(min(_cores(), len(starts)), "video") as pool:
         try:
-            yield from pool.map(encode, starts, [*starts[1:], len(stage)])
+            parts = [pool.submit(encode, *part) for part in zip(starts, [*starts[1:], len(stage)], strict=True)]
+            for part in parts:
+                waiting = watch is not None
+                while watch is not None and waiting:
+                    waiting = bool(wait([part], _WATCH_SECONDS).not_done)
+                    watch(sum(drawn.values()))
+                yield part.result()
         finally:
+            ended.set()
             pool.shutdown(cancel_futures=True)
             cv2.setNumThreads(cv_threads)
 

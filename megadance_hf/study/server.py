@@ -29,6 +29,7 @@ except ImportError as error:
 
 from filelock import FileLock, Timeout
 
+from megadance_hf._serving import listen
 from megadance_hf.modeling.errors_megadance import reason_of
 
 from .answers import PRACTICE_POSITION, Answers, Refused
@@ -186,27 +187,11 @@ def only_server(folder: Path) -> Any:
 
 def _listen(host: str, port: int | None) -> socket.socket:
     """A listening socket: at `port`, or the first free one from `FIRST_PORT` on."""
-    ports = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + 100)
-    reason = "ports are numbers from 1 to 65535"
-    for number in ports:
-        if not 1 <= number <= 65535:
-            break  # getaddrinfo would count on from 0
-        try:
-            family, kind, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
-        except (OSError, UnicodeError) as error:
-            reason = reason_of(error)
-            break
-        found = socket.socket(family, kind)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(address)
-            found.listen(1024)
-            return found
-        except OSError as error:
-            found.close()
-            reason = reason_of(error)
-    where = f"port {port} of {host}" if port is not None else host
-    raise StudyError(f"The study cannot be served at {where} ({reason}): choose another")
+    try:
+        return listen(host, port, FIRST_PORT)
+    except OSError as error:
+        where = f"port {port} of {host}" if port is not None else host
+        raise StudyError(f"The study cannot be served at {where} ({error}): choose another") from None
 
 
 def serve(folder: Path | str, host: str = "127.0.0.1", port: int | None = None, url: str | None = None) -> None:

@@ -1,12 +1,16 @@
-// The stage of the web page: one or two dancers in 3D who follow the clock of the song, with controls and curves.
+// The stage of the web page: dancers in 3D, side by side, who follow the clock of the song, with controls and curves.
 //
 //   const stage = new Stage(element);
-//   stage.show({song, seconds, onset, beats, dances: [{genre, glb, heading, speed, genres}]});
+//   stage.show({song, seconds, beats, dances: [{genre, glb, heading, speed, genres}]});
 //
-// Without onset there are no curves; beats, speed and genres are optional, too. Notebooks (../show.py) use it so, as one script.
+// Beats, speed and genres are for the curves and optional. `offset` says at which second of the sound the dances begin, 0 without it.
+// A dance's `caption` (or `labels`: [text, from this second on] in order) stands below it instead of its genre. Notebooks
+// (../notebook.py) use the stage as one script.
 //
 // The audio is the only clock. Every animation frame reads audio.currentTime and poses the dancers for exactly that time; nothing
 // counts frames or seconds, so playing, pausing, seeking, other speeds and dropped frames cannot break the synchrony.
+//
+// Colours are the style sheet's: `recolour()` reads them again.
 
 import {
   AnimationMixer, CanvasTexture, Color, DirectionalLight, Fog, GLTFLoader, Group, HemisphereLight, Mesh, MeshBasicMaterial,
@@ -14,12 +18,10 @@ import {
   WebGLRenderer,
 } from "./three.js";
 
-const BACKDROP = "#d5dae1";
-const HAZE = "213,218,225"; // the same
 const FIELD_OF_VIEW = 30; // degrees
 const EYE_PITCH = 0.12; // radians above the horizon
 const AIM = 1.0; // metres: the height that the camera looks at
-const BODY = { height: 2.44, width: 2.0 }; // metres that must be visible: a standing dancer, three quarters of them, and raised hands
+const BODY = { height: 2.44, width: 2.0, beside: 1.6 }; // metres that must be visible: a dancer with raised hands; the width of one, of several
 const FLOOR = { width: 80, clear: 1.2, gone: 9 }; // metres; from the dancer to where the floor begins to fade, and has faded
 const FOLLOW_SECONDS = 0.8; // time constant with which the view follows the dancer
 const SHADOWS = { pelvis: 0.46, left_foot: 0.17, right_foot: 0.17 }; // joint: radius in metres
@@ -28,7 +30,7 @@ const TOUCH = 0.1; // metres: the shadow of a foot fades as the foot is lifted s
 const SLOW_FRAME = 26; // milliseconds; frames that take longer are drawn with fewer pixels
 const FEWEST_PIXELS = 0.4; // smallest resolution, as a share of the screen's
 const LATEST = 1e-3; // seconds before the end of a dance: at the very end, a looping animation is back at its beginning
-const COLOURS = ["#1c5d99", "#b3402a", "#2f6b3a", "#7a4b94", "#8a6100", "#00696b"]; // of the genres, with enough contrast on white
+const HUES = [207, 10, 131, 279, 41, 178]; // of the first genres
 const MOST_GENRES = 5; // in one plot
 
 const MARKUP = `
@@ -53,6 +55,11 @@ const MARKUP = `
 
 const minutes = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
+/** The colour of genre number `index`; as light as the style sheet's `--genre-lightness`, or as given. */
+export function genreColour(index, lightness = "var(--genre-lightness, 33%)") {
+  return `hsl(${HUES[index] ?? Math.round((index * 137.5) % 360)} 52% ${lightness})`;
+}
+
 /** A picture for a texture, drawn by `draw(context, size)`. */
 function texture(size, draw) {
   const canvas = document.createElement("canvas");
@@ -63,11 +70,11 @@ function texture(size, draw) {
   return made;
 }
 
-function tiles() {
+function tiles(light, dark) {
   const made = texture(128, (draw, size) => {
-    draw.fillStyle = "#a9b1bd";
+    draw.fillStyle = light;
     draw.fillRect(0, 0, size, size);
-    draw.fillStyle = "#959eac";
+    draw.fillStyle = dark;
     draw.fillRect(0, 0, size / 2, size / 2);
     draw.fillRect(size / 2, size / 2, size / 2, size / 2);
   });
@@ -88,22 +95,18 @@ function shade() {
 }
 
 /** What hides the floor far from the dancer: nothing in the middle, the backdrop at the rim. */
-function haze() {
-  const made = texture(512, (draw, size) => {
+function haze(backdrop) {
+  const [red, green, blue] = backdrop.match(/\d+/g);
+  return texture(512, (draw, size) => {
     const [middle, metre] = [size / 2, size / FLOOR.width];
     const fade = draw.createRadialGradient(middle, middle, FLOOR.clear * metre, middle, middle, FLOOR.gone * metre);
     for (let step = 0; step <= 16; step++) {
       const opacity = Math.sin((step / 32) * Math.PI) ** 1.5;
-      fade.addColorStop(step / 16, `rgba(${HAZE},${opacity})`);
+      fade.addColorStop(step / 16, `rgba(${red},${green},${blue},${opacity})`);
     }
     draw.fillStyle = fade;
     draw.fillRect(0, 0, size, size);
   });
-  const material = new MeshBasicMaterial({ map: made, transparent: true, depthWrite: false, fog: false });
-  const plane = new Mesh(new PlaneGeometry(FLOOR.width, FLOOR.width), material);
-  plane.rotation.x = -Math.PI / 2;
-  plane.position.y = 0.002;
-  return plane;
 }
 
 /** One dancer on its own floor. */
@@ -190,6 +193,11 @@ export class Stage {
     probe?.getExtension("WEBGL_lose_context")?.loseContext();
     this.sharpness = probe ? Math.min(window.devicePixelRatio || 1, 2) : 0.6;
     this.smooth = Boolean(probe) && this.sharpness < 2;
+    this.genres = []; // in the order of their colours
+    this.offset = 0; // the second of the sound at which the dances begin
+    this.seconds = 0; // how long they last
+    this.passage = null; // [from, to] in seconds of the dance: playing stays in it
+    this.solo = null; // number of the only dancer to be seen
     this.frame = this.frame.bind(this);
     this.say("No dance yet.");
     try {
@@ -206,14 +214,19 @@ export class Stage {
     this.renderer = new WebGLRenderer({ canvas: this.canvas, antialias: this.smooth, powerPreference: "low-power" });
     this.renderer.setScissorTest(true);
     this.scene = new Scene();
-    this.scene.background = new Color(BACKDROP);
-    this.scene.fog = new Fog(BACKDROP, 12, 30);
+    this.scene.background = new Color();
+    this.scene.fog = new Fog("#000", 12, 30);
     const lamp = new DirectionalLight("#fff4e6", 2.3);
     lamp.position.set(-1.6, 3.4, 2.6);
     const behind = new DirectionalLight("#cfe0f5", 0.8);
     behind.position.set(1.8, 2.2, -2.6);
-    this.scene.add(new HemisphereLight("#eef3fa", "#6f7683", 1.25), lamp, behind, haze());
-    this.floorMaterial = new MeshBasicMaterial({ map: tiles() });
+    this.hazeMaterial = new MeshBasicMaterial({ transparent: true, depthWrite: false, fog: false });
+    const rim = new Mesh(new PlaneGeometry(FLOOR.width, FLOOR.width), this.hazeMaterial);
+    rim.rotation.x = -Math.PI / 2;
+    rim.position.y = 0.002;
+    this.floorMaterial = new MeshBasicMaterial();
+    this.floor = this.makeFloor(); // while nobody dances
+    this.scene.add(new HemisphereLight("#eef3fa", "#6f7683", 1.25), lamp, behind, rim, this.floor);
     this.shadowMaterial = new MeshBasicMaterial({ map: shade(), transparent: true, depthWrite: false });
     this.camera = new PerspectiveCamera(FIELD_OF_VIEW, 1, 0.1, 60);
     this.orbit = new OrbitControls(this.camera, this.canvas);
@@ -225,8 +238,32 @@ export class Stage {
     this.zoom = 1;
     this.orbit.addEventListener("end", () => (this.zoom = this.camera.position.distanceTo(this.orbit.target) / this.fitting));
     new ResizeObserver(() => this.resize()).observe(this.view);
+    this.recolour();
     this.resize();
     this.lookFromFront();
+  }
+
+  makeFloor() {
+    const floor = new Mesh(new PlaneGeometry(60, 60), this.floorMaterial);
+    floor.rotation.x = -Math.PI / 2;
+    return floor;
+  }
+
+  /** Take the colours of the scene from the style sheet. */
+  recolour() {
+    if (!this.renderer) return;
+    const style = getComputedStyle(this.view);
+    this.scene.background.setStyle(style.backgroundColor);
+    this.scene.fog.color.copy(this.scene.background);
+    for (const [material, map] of [
+      [this.hazeMaterial, haze(style.backgroundColor)],
+      [this.floorMaterial, tiles(style.getPropertyValue("--tile-light"), style.getPropertyValue("--tile-dark"))],
+    ]) {
+      material.map?.dispose();
+      material.map = map;
+      material.needsUpdate = true;
+    }
+    this.stale = true;
   }
 
   listen() {
@@ -235,12 +272,13 @@ export class Stage {
     for (const event of ["play", "pause", "ended"]) {
       audio.addEventListener(event, () => (this.play.textContent = audio.paused ? "Play" : "Pause"));
     }
+    audio.addEventListener("timeupdate", () => this.turnBack()); // also while the page is hidden
+    audio.addEventListener("ended", () => this.turnBack());
     audio.addEventListener("error", () => {
-      if (audio.getAttribute("src")) this.tell("The sound of this dance could not be loaded. Make the dance again.");
+      if (audio.getAttribute("src")) this.tell("The sound of this dance could not be loaded. Choose the song again.");
     });
     this.seek.oninput = () => this.seekTo(Number(this.seek.value));
     this.speed.onchange = () => (audio.defaultPlaybackRate = audio.playbackRate = Number(this.speed.value));
-    this.loop.onchange = () => (audio.loop = this.loop.checked);
     this.volume.oninput = () => (audio.volume = Number(this.volume.value));
     this.front.onclick = () => this.lookFromFront();
     this.view.addEventListener("keydown", (event) => this.press(event));
@@ -255,7 +293,7 @@ export class Stage {
     else if (event.key === "-") this.turn(0, 0, 1 / 0.9);
     else if (event.key === "0" || event.key === "Home") this.lookFromFront();
     else if (event.key === " ") this.toggle();
-    else if (event.key === "," || event.key === ".") this.seekTo(this.audio.currentTime + (event.key === "," ? -1 : 1));
+    else if (event.key === "," || event.key === ".") this.seekTo(this.now() + (event.key === "," ? -1 : 1));
     else return;
     event.preventDefault();
   }
@@ -286,52 +324,96 @@ export class Stage {
     if (!width || !height) return;
     this.renderer.setPixelRatio(this.sharpness);
     this.renderer.setSize(width, height, false);
-    this.camera.aspect = width / Math.max(this.dancers.length, 1) / height;
+    const count = this.seen().length;
+    this.camera.aspect = width / Math.max(count, 1) / height;
     this.camera.updateProjectionMatrix();
     const half = Math.tan((FIELD_OF_VIEW * Math.PI) / 360);
-    this.fitting = Math.max(BODY.height, BODY.width / this.camera.aspect) / 2 / half;
+    this.fitting = Math.max(BODY.height, (count > 1 ? BODY.beside : BODY.width) / this.camera.aspect) / 2 / half;
     const away = this.camera.position.clone().sub(this.orbit.target);
     if (away.length() > 0) this.camera.position.copy(this.orbit.target).add(away.setLength(this.fitting * this.zoom));
     this.stale = true;
   }
 
-  /** Show dances. Resolves when everything is loaded; an error is shown in the view. */
-  async show(show) {
+  /**
+   * Show dances, or with an empty list only play the song. Resolves when everything is loaded; an error is shown in the view.
+   * With `keep`, clock and camera stay as they are, and what was to be seen until the new dances are there.
+   */
+  async show(show, { keep = false } = {}) {
     const number = ++this.showing;
-    this.audio.pause();
-    this.controls.inert = true;
-    this.tell("Loading the dance …");
+    if (!keep) {
+      this.audio.pause();
+      this.controls.inert = true;
+      if (show.dances.length) this.tell("Loading the dance …");
+    }
+    let loaded;
     try {
       const loader = new GLTFLoader();
-      const loaded = this.renderer ? await Promise.all(show.dances.map((dance) => loader.loadAsync(dance.glb))) : [];
-      await this.load(show.song);
-      if (number !== this.showing) return;
-      this.clear();
-      this.dancers = loaded.map((gltf, index) => {
-        const floor = new Mesh(new PlaneGeometry(60, 60), this.floorMaterial);
-        floor.rotation.x = -Math.PI / 2;
-        return new Dancer(gltf, show.dances[index], floor, this.shadowMaterial);
-      });
-      for (const dancer of this.dancers) this.scene.add(dancer.room);
+      loaded = this.renderer ? await Promise.all(show.dances.map((dance) => loader.loadAsync(dance.glb))) : [];
+      if (this.audio.src !== new URL(show.song, document.baseURI).href) await this.load(show.song);
     } catch (error) {
-      if (number === this.showing) this.tell("The dance could not be loaded. Is the connection still there? Make it again.");
+      if (number === this.showing && !keep) this.tell("The dance could not be loaded. Is the connection still there? Make it again.");
       console.error(error);
       return;
     }
-    this.captions.replaceChildren(...show.dances.map((dance) => Object.assign(document.createElement("span"), { textContent: dance.genre })));
-    this.seek.max = this.audio.duration;
+    if (number !== this.showing) return;
+    this.clear();
+    this.dancers = loaded.map((gltf, index) => new Dancer(gltf, show.dances[index], this.makeFloor(), this.shadowMaterial));
+    for (const dancer of this.dancers) this.scene.add(dancer.room);
+    if (this.floor) this.floor.visible = !this.dancers.length;
+    this.solo = this.solo < this.dancers.length ? this.solo : null;
+    this.shown = show;
     this.controls.inert = false;
+    this.playFrom(show.offset ?? 0, show.seconds, keep);
+    this.caption();
     if (this.renderer) {
       this.tell("");
       this.resize();
-      this.lookFromFront();
-      this.comeIntoView();
+      if (!keep) this.lookFromFront();
+      if (!keep && show.dances.length) this.comeIntoView();
     }
-    const names = show.dances.map((dance) => dance.genre).join(" and ");
+    const names = show.dances.map((dance) => dance.caption ?? dance.genre).join(" and ") || "No dance yet";
     this.say(`${names}. Arrow keys turn the view, plus and minus zoom, 0 is the front, space plays and pauses, comma and full stop jump a second.`);
     this.heads = [];
-    if (show.onset) this.drawCurves(show);
-    this.shown = show;
+    this.curves.replaceChildren();
+    if (show.dances.some((dance) => dance.speed)) this.drawCurves(show);
+  }
+
+  /** Which piece of the sound is played. */
+  playFrom(offset, seconds, keep = true) {
+    const now = this.now();
+    [this.offset, this.seconds] = [offset, seconds];
+    this.seek.max = seconds;
+    if (!keep || now < 0 || now > seconds) this.seekTo(0);
+    this.time = null;
+  }
+
+  /** The names below the dancers; with several, a button each that shows this one alone, or all again. */
+  caption() {
+    const { dances } = this.shown;
+    this.captions.replaceChildren(
+      ...dances.map((dance, index) => {
+        const name = document.createElement(dances.length > 1 ? "button" : "span");
+        name.textContent = dance.caption ?? dance.labels?.[0][0] ?? dance.genre;
+        if (dances.length > 1) {
+          name.type = "button";
+          name.title = "Show alone, or beside the others";
+          name.onclick = () => this.showAlone(this.solo === index ? null : index);
+          name.setAttribute("aria-pressed", String(this.solo === index));
+        }
+        return name;
+      }),
+    );
+  }
+
+  /** Show one of several dancers alone, or all when null. */
+  showAlone(index) {
+    this.solo = index;
+    [...this.captions.children].forEach((name, other) => name.setAttribute("aria-pressed", String(other === index)));
+    this.resize();
+  }
+
+  seen() {
+    return this.solo === null ? this.dancers : [this.dancers[this.solo]];
   }
 
   /** Scroll to the stage: on a narrow screen it is far below the button that was pressed. */
@@ -351,7 +433,6 @@ export class Stage {
       audio.src = address;
       audio.load();
       audio.playbackRate = audio.defaultPlaybackRate = Number(this.speed.value);
-      audio.loop = this.loop.checked;
     });
   }
 
@@ -374,6 +455,8 @@ export class Stage {
 
   async toggle() {
     if (!this.audio.paused) return this.audio.pause();
+    const [from, to] = this.passage ?? [0, this.seconds];
+    if (this.now() >= to - LATEST || this.now() < from) this.seekTo(from);
     try {
       await this.audio.play();
     } catch (error) {
@@ -381,8 +464,26 @@ export class Stage {
     }
   }
 
+  /** The second of the dance that is heard. */
+  now() {
+    return this.audio.currentTime - this.offset;
+  }
+
   seekTo(time) {
-    this.audio.currentTime = Math.min(Math.max(time, 0), this.audio.duration || 0);
+    this.audio.currentTime = this.offset + Math.min(Math.max(time, 0), this.seconds);
+  }
+
+  /** At the end of the dance, or of the passage, begin it again or stop. */
+  turnBack() {
+    const [from, to] = this.passage ?? [0, this.seconds];
+    const ended = this.audio.ended;
+    if ((this.audio.paused && !ended) || this.audio.seeking || (this.now() < to && !ended)) return;
+    if (!this.passage && !this.loop.checked) {
+      this.audio.pause();
+      return this.seekTo(this.seconds);
+    }
+    this.seekTo(from);
+    if (ended) this.toggle();
   }
 
   /** A message in the middle of the view; without one it is removed. */
@@ -399,7 +500,8 @@ export class Stage {
   frame(now) {
     if (!this.element.isConnected) return this.dispose();
     requestAnimationFrame(this.frame);
-    const time = this.audio.currentTime;
+    this.turnBack();
+    const time = this.now();
     if (time !== this.time || this.stale) this.draw(time);
     if (time !== this.time && this.shown) this.tick(time);
     this.time = time;
@@ -409,22 +511,29 @@ export class Stage {
   /** Update slider, clock and curves, with as few changes to the page as possible: layout takes longer than drawing a dancer. */
   tick(time) {
     if (Math.abs(time - this.seek.value) > 0.1) this.seek.value = time;
-    const clock = `${minutes(time)} / ${minutes(this.audio.duration || 0)}`;
+    const clock = `${minutes(Math.max(time, 0))} / ${minutes(this.seconds)}`;
     if (clock !== this.clock.value) {
       this.clock.value = clock;
       this.seek.setAttribute("aria-valuetext", clock.replace(" / ", " of "));
     }
-    for (const head of this.heads) head.style.transform = `translateX(${(100 * time) / this.shown.seconds}%)`;
+    for (const head of this.heads) head.style.transform = `translateX(${(100 * time) / this.seconds}%)`;
+    this.shown.dances.forEach(({ labels }, index) => {
+      if (!labels || labels.length < 2) return;
+      const [text] = labels.findLast(([, from]) => from <= time + LATEST) ?? labels[0];
+      if (this.captions.children[index].textContent !== text) this.captions.children[index].textContent = text;
+    });
+    this.onTime?.(time);
   }
 
   draw(time) {
     this.stale = false;
     if (!this.renderer || !this.fitting) return;
-    const count = Math.max(this.dancers.length, 1);
+    const seen = this.seen();
+    const count = Math.max(seen.length, 1);
     const { clientWidth: width, clientHeight: height } = this.view;
-    for (const dancer of this.dancers) dancer.pose(time);
+    for (const dancer of seen) dancer.pose(time);
     for (let index = 0; index < count; index++) {
-      this.dancers.forEach((dancer, other) => (dancer.room.visible = other === index));
+      for (const dancer of this.dancers) dancer.room.visible = dancer === seen[index];
       const left = Math.round((index * width) / count);
       const right = Math.round(((index + 1) * width) / count);
       this.renderer.setViewport(left, 0, right - left, height);
@@ -455,38 +564,28 @@ export class Stage {
   // --- curves --------------------------------------------------------------------------------------------------------
 
   drawCurves(show) {
-    const genres = [...new Set(show.dances.flatMap((dance) => Object.keys(dance.genres)))];
-    const colour = (genre) => {
-      const index = genres.indexOf(genre);
-      return COLOURS[index] ?? `hsl(${(index * 137.5) % 360} 65% 33%)`;
-    };
-    const tempo = show.tempo ? `, ${Math.round(show.tempo)} beats a minute` : "";
-    const panels = [
-      panel(show, {
-        title: `The song: loudness of its onsets, and its ${show.beats.length} beats${tempo}`,
-        ticks: show.beats,
-        lines: [{ values: show.onset, colour: "#5b6472", filled: true }],
-      }),
-    ];
+    const genres = [...new Set([...this.genres, ...show.dances.flatMap((dance) => Object.keys(dance.genres ?? {}))])];
+    const colour = (genre) => genreColour(Math.max(genres.indexOf(genre), 0));
+    const panels = [];
     const fastest = Math.max(0.1, ...show.dances.flatMap((dance) => dance.speed));
     panels.push(
       panel(show, {
-        title: `The dancer${show.dances.length > 1 ? "s" : ""}: mean speed of the joints`,
+        title: `How fast the ${show.dances.length > 1 ? "dancers move" : "dancer moves"}, with the beats of the song`,
         ticks: show.beats,
         lines: show.dances.map((dance) => ({
           values: dance.speed.map((value) => value / fastest),
-          colour: colour(dance.genre),
-          name: `${dance.genre} (${dance.meanSpeed.toFixed(2)} m/s)`,
+          colour: show.dances.length > 1 ? colour(dance.genre) : "currentColor",
+          name: `${show.dances.length > 1 ? `${dance.genre}, ` : ""}${dance.meanSpeed.toFixed(2)} m/s on average`,
         })),
       }),
     );
     for (const dance of show.dances) {
       const share = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-      const likeliest = Object.entries(dance.genres).sort((one, other) => share(other[1]) - share(one[1])).slice(0, MOST_GENRES);
+      const likeliest = Object.entries(dance.genres ?? {}).sort((one, other) => share(other[1]) - share(one[1])).slice(0, MOST_GENRES).filter(([, values], rank) => rank < 2 || share(values) > 0.005);
       if (likeliest.length < 2) continue;
       panels.push(
         panel(show, {
-          title: `Which genre the model takes the steps of the ${dance.genre} for`,
+          title: `Which dance the model takes the steps for${show.dances.length > 1 ? `: the ${dance.genre}` : ""}`,
           lines: likeliest.map(([genre, values]) => ({
             values,
             colour: colour(genre),
@@ -500,7 +599,7 @@ export class Stage {
     for (const plot of this.curves.querySelectorAll(".plot")) {
       const seek = (event) => {
         const { left, width } = plot.getBoundingClientRect();
-        this.seekTo((show.seconds * (event.clientX - left)) / width);
+        this.seekTo((this.seconds * (event.clientX - left)) / width);
       };
       plot.onpointerdown = (event) => {
         plot.setPointerCapture(event.pointerId);
@@ -519,13 +618,14 @@ function panel(show, { title, lines, ticks = [] }) {
   const plot = document.createElement("div");
   plot.className = "plot";
   const marks = ticks.map((time) => `M${((1000 * time) / show.seconds).toFixed(1)} 0V100`).join("");
-  const paths = lines.map(({ values, colour, filled }) => {
-    const points = values.map((value, i) => `${((1000 * i) / (values.length - 1 || 1)).toFixed(1)} ${(97 - 94 * value).toFixed(1)}`);
-    const d = filled ? `M0 100L${points.join("L")}L1000 100Z` : `M${points.join("L")}`;
-    return `<path d="${d}" ${filled ? `fill="${colour}" fill-opacity=".55"` : `fill="none" stroke="${colour}"`}/>`;
-  });
   plot.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
-    <path class="ticks" d="${marks}"/>${paths.join("")}</svg><div class="head"></div>`;
+    <path class="ticks" d="${marks}"/>${"<path/>".repeat(lines.length)}</svg><div class="head"></div>`;
+  lines.forEach(({ values, colour }, index) => {
+    const points = values.map((value, i) => `${((1000 * i) / (values.length - 1 || 1)).toFixed(1)} ${(97 - 94 * value).toFixed(1)}`);
+    const path = plot.querySelectorAll("path")[index + 1];
+    path.setAttribute("d", `M${points.join("L")}`);
+    path.style.stroke = colour;
+  });
   const names = lines.filter((line) => line.name).map(({ name, colour }) => {
     const entry = document.createElement("span");
     entry.className = "entry";

@@ -1,0 +1,45 @@
+// What can be done with the passage that is selected on the timeline.
+
+import { clock, find, icon, make } from "./dom.js";
+import { PARTS, overlap, sameRange } from "./plan.js";
+
+export class Passage {
+  /** `actions`: select(range or null), anew(range), lock(range), unlock(range). */
+  constructor(actions) {
+    this.box = find("passage");
+    this.text = make("p");
+    const choice = (part) => {
+      const input = make("input", { type: "radio", name: "part", value: part });
+      input.onchange = () => actions.select({ ...this.model.selection, part });
+      return make("label", { className: "chip" }, input, make("span", { textContent: { all: "All", upper: "Upper", lower: "Lower" }[part] }));
+    };
+    this.parts = make("div", { className: "chips", aria: { role: "radiogroup", label: "Part of the body" } }, ...Object.keys(PARTS).map(choice));
+    this.anew = make("button", { type: "button", className: "main", onclick: () => actions.anew(this.model.selection) }, icon("again"), "Dance anew");
+    this.lock = make("button", { type: "button" }, icon("lock"), make("span"));
+    this.lock.onclick = () => (this.locked() ? actions.unlock : actions.lock)(this.model.selection);
+    this.close = make("button", { type: "button", className: "quiet icon", title: "Deselect", aria: { label: "Deselect" }, onclick: () => { actions.select(null); find("select").focus(); } }, icon("close"));
+    this.box.append(this.text, this.parts, this.anew, this.lock, this.close);
+  }
+
+  locked() {
+    return this.model.locks.find((range) => sameRange(range, this.model.selection));
+  }
+
+  /** `model`: selection, locks, take, busy. */
+  render(model) {
+    this.model = model;
+    const { selection, locks, take, busy } = model;
+    this.box.hidden = !selection;
+    find("adding").hidden = Boolean(selection);
+    find("advice").textContent = take ? "or drag over the beats" : "";
+    if (!selection) return;
+    const blocked = locks.some((range) => overlap(range, selection));
+    this.text.textContent = `${clock(selection.start, true)} – ${clock(selection.end, true)}${blocked && !this.locked() ? ", partly locked" : ""}`;
+    for (const input of this.parts.querySelectorAll("input")) input.checked = input.value === selection.part;
+    const possible = take && take.dances.length === 1 && !busy;
+    this.anew.disabled = !possible || blocked;
+    this.anew.title = blocked ? "Part of this passage is locked" : take ? "" : "Make a dance first";
+    this.lock.disabled = !possible;
+    this.lock.lastElementChild.textContent = this.locked() ? "Unlock" : "Lock";
+  }
+}
