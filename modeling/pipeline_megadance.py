@@ -1085,8 +1085,10 @@ class DancePipeline(PushesCode, Pipeline):
     def _read_rhythm(self, features: torch.Tensor) -> torch.Tensor | None:
         """Beat and bar of a song's features [frames, columns], [1, frames, 4]; those of the last song are remembered."""
         base = self.model.base_model
-        weights = [] if base.rhythm_encoder is None else list(base.rhythm_encoder.parameters())
-        made_by = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
+        if base.rhythm_encoder is None:
+            return base.encode_rhythm(features[None])
+        made_by: list[Any] = [(one.data_ptr(), one._version, one.dtype) for one in base.rhythm_encoder.parameters()]
+        made_by.append(base.config.rhythm_tempo)
         if (
             self._last_rhythm is None
             or self._last_rhythm[0] != made_by

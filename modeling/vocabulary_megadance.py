@@ -113,12 +113,12 @@ VOCABULARY: dict[str, dict[str, str]] = {
         "low": """
             on spot, at origin, in frame, within frame, inside frame, camera frame, within camera frame, in shot, on mark, on mat, in
             small circle, within square, one square, square metre, square meter, by chair, near chair, next to chair, around chair, near
-            me, by my side, near wall, close by, nearby, inside circle, on table, table top, tabletop, bathtub, bus stop, on one spot, on
-            same spot, in place, in one place, in same place, one spot, one place, same spot, single spot, stay put, stay where, stay
-            there, stay here, stay near, stay close to, stationary, static, rooted, planted, glued, nailed, phone booth, telephone booth,
-            small space, tiny space, little space, no space, limited space, tight space, confined, confined space, on tile, on one tile,
-            one tile, dinner plate, postage stamp, beer mat, on coin, on dime, on spot please, stand still, standing still, stay still,
-            hold position, hold ground, same position, one position, stay in middle, stay in center, stay in centre, stay in corner, stay
+            me, near wall, close by, nearby, inside circle, on table, table top, tabletop, bathtub, bus stop, on one spot, on same spot,
+            in place, in one place, in same place, one spot, one place, same spot, single spot, stay put, stay where, stay there, stay
+            here, stay near, stay close to, stationary, stuck, static, rooted, planted, glued, nailed, phone booth, telephone booth, small
+            space, tiny space, little space, no space, limited space, tight space, confined, confined space, on tile, on one tile, one
+            tile, dinner plate, postage stamp, beer mat, on coin, on dime, on spot please, stand still, standing still, stay still, hold
+            position, hold ground, same position, one position, stay in middle, stay in center, stay in centre, stay in corner, stay
             centred, stay centered, close to center, close to centre, crowded, packed, elevator, closet, space is limited, space is tight,
             not much space, not much room, little room, no room, hardly any space, hardly any room, lamppost, tree trunk, anchored, anchor
             | auf der stelle, am platz, auf dem platz, sur place, en el sitio, en el mismo sitio, en un solo lugar, sin moverse""",
@@ -307,8 +307,8 @@ SECTIONS: dict[str, str] = {  # parts of a dance that can be named in place of s
     "middle": """
         middle, halfway through, middle part, middle section, mid section | mitte, milieu, medio de la cancion, mitad""",
     "second half": """
-        second half, 2nd half, other half, latter half, last half, back half, halfway, half way, midway, mid way, midpoint, half time
-        mark, second part | zweite halfte, zweiten halfte, halfte, seconde moitie, deuxieme moitie, segunda mitad""",
+        second half, 2nd half, other half, latter half, for second, in second, last half, back half, halfway, half way, midway, mid way,
+        midpoint, half time mark, second part | zweite halfte, zweiten halfte, halfte, seconde moitie, deuxieme moitie, segunda mitad""",
     "end": """
         end, ending, end as, end with, end in, finish, finish with, finale, grand finale, close with, closing part, outro, last part, last
         third, last quarter, final part, last bars, conclude, coda | ende, schluss, zum schluss, fin, finir, termine, terminer, al final,
@@ -325,15 +325,15 @@ GRAMMAR: dict[str, str] = {
         oh so, noticeably, significantly, considerably, clearly | sehr, richtig, total, unglaublich, tres, vraiment, extremement, muy,
         mucho mas, viel mehr, beaucoup plus, deutlich""",
     "slightly": """
-        slightly, one or two, two or three, the odd, odd, a notch, notch, a fraction, a bit, a little bit, a little, little bit, a tad,
-        tad, somewhat, a touch, a hint, a dash, a smidge, a smidgen, kind of, kinda, sort of, sorta, mildly, a shade, marginally, just a
-        bit, just a little, a few, a couple, a couple of, some, several, now and then, every now and then, sometimes, occasionally,
-        occasional, from time to time, once in a while, here and there, a bit of, a little bit of, a little of, a touch of, a hint of, a
-        dash of, a pinch of, a splash of, a drop of, a sprinkle of, a spot of, a trace of, a smidge of, a tiny bit, a tiny bit of, a shade
-        of, a suggestion of, a taste of, a flavour of, a flavor of, touch of, hint of, dash of, bit of, pinch of, splash of, elements of,
-        some elements of, spiced with, peppered with, sprinkled with, seasoned with, garnished with | ein bisschen, bisschen, etwas, ein
-        wenig, leicht, ab und zu, ein paar, einem hauch, einen hauch, un peu, un peu de, legerement, parfois, quelques, une touche de, un
-        soupcon de, un poco, un poco de, algo, un toque de, a veces, algunos, algunas, unas, unos""",
+        slightly, one or two, two or three, the odd, odd, a notch, notch, a fraction, a bit, a little bit, a little, little bit, a wee
+        bit, wee bit, a tad, tad, somewhat, a touch, a hint, a dash, a smidge, a smidgen, kind of, kinda, sort of, sorta, mildly, a shade,
+        marginally, just a bit, just a little, a few, a couple, a couple of, some, several, now and then, every now and then, sometimes,
+        occasionally, occasional, from time to time, once in a while, here and there, a bit of, a little bit of, a little of, a touch of,
+        a hint of, a dash of, a pinch of, a splash of, a drop of, a sprinkle of, a spot of, a trace of, a smidge of, a tiny bit, a tiny
+        bit of, a shade of, a suggestion of, a taste of, a flavour of, a flavor of, touch of, hint of, dash of, bit of, pinch of, splash
+        of, elements of, some elements of, spiced with, peppered with, sprinkled with, seasoned with, garnished with | ein bisschen,
+        bisschen, etwas, ein wenig, leicht, ab und zu, ein paar, einem hauch, einen hauch, un peu, un peu de, legerement, parfois,
+        quelques, une touche de, un soupcon de, un poco, un poco de, algo, un toque de, a veces, algunos, algunas, unas, unos""",
     "rather": "quite, pretty, rather, fairly, reasonably, relatively, decently | ziemlich, assez, bastante, plutot",
     "more": """
         more, increase, increased, add more, add, additional, boost, double, twice, twice as many, twice as much, triple, doubled, amp up,
@@ -436,10 +436,10 @@ FILLERS = """
     itself yourself themselves himself herself ourselves bit bits used noticeable super goes because since so and or but with if for while
     which carry carried carrying feet foot leg legs head knees knee genre attribute attributes set setting bpm kinda readable bitte danke
     ich du er sie es wir ihr mich mir dich dir uns ein eine einen einem einer eines der die das den dem des fur fuer auf zur von vom bei
-    ist sind war sein soll sollte sollen mochte moechte mag wollen haben habe mache macht tanz tanze tanzen tanzt tanzer musik lied
-    wie ganz mal doch noch schon auch nur dabei dazu wenn alles alle uber durch da gib geben gern gerne lass s'il vous plait svp merci je
-    tu il elle nous ils elles moi toi une un le la les l d de au aux en dans sur par pour qui que ce cette cet ces mon ma mes ton ta tes
-    son sa ses est sont etre avoir fait faire fais faites veux veut voudrais voudrait aimerais danse danser dansez dansons musique chanson
+    ist sind war sein soll sollte sollen mochte moechte mag wollen haben habe mache macht tanz tanze tanzen tanzt tanzer musik lied wie
+    ganz mal doch noch schon auch nur dabei dazu wenn alles alle uber durch da gib geben gern gerne lass s'il vous plait svp merci je tu
+    il elle nous ils elles moi toi une un le la les l d de au aux en dans sur par pour qui que ce cette cet ces mon ma mes ton ta tes son
+    sa ses est sont etre avoir fait faire fais faites veux veut voudrais voudrait aimerais danse danser dansez dansons musique chanson
     comme tout toute tous toutes bien c'est j'aimerais por favor gracias yo el ella lo los las del al para o ser estar esta este esto mi
     mis su sus quiero quisiera gustaria te se nos baile bailar baila bailando cancion haz hacer todo toda todos todas asi"""
 # Everyday words that are near to one of the words above, but are no misspelt ones.
@@ -449,15 +449,15 @@ OTHER_WORDS = frozenset(
     blind blond boast boeing bong boom boot boots boxing boyd brad bread bred brody burt bust busting butterfly buys chilli chilly chores
     chose cindy coach comprised condo conor constrained construct constructed consultant contact contacted contestant continued continues
     contractor contradict couch countess craze crease creepy cured curly derive discredit dive donut dose dozen driver drown duplicate
-    dutch electrical electronic enthusiast event expensive fail fairy farce fatal fats favour favoured feast fiat filed finnish flee flesh
-    flour flush forge forgot forty forum furry garde gloom glue grad gran grind handy hangover hardy harry heard hoover hoped hose intra
-    jelly lads lamps lapse late latter leads lest licking lighting linen locomotive logging lost lotus lounge mandy mania manic manny
-    marry meats mediation medication megan menus mets microscope moderation moderator modes moist monuments moore moose morse movie muse
-    neural norma nothin overheard palace parity pasture patent payback peace petty phony picked pile pinch plaid plated powder propelled
-    prose psalm quote rabbi racket raid rally ranger raped raven reasonable regulator reich reilly replicate reset resolution revelation
-    revolver rise roach robber roma routed sage seat seed seize serena shirt shot side silk slick slot smell sofia spacex spain spicy star
-    stat stationery steep steph stick story strengthen string strung stuart sued supper swat sweet tang tata teen temp thought three tied
-    tinder toad tones topical tough towns tracy tried trigger trout truck turin unclear undergone vale vase walt wear willy wins witch
-    withdraw withdrawing writ
+    dutch electrical electronic enthusiast event expensive fail fairy farce fatal fats favour favoured feast fiat filed finnish flat flee
+    flesh flour flush forge forgot forty forum furry garde gloom glue grad gran grind handy hangover hardy harry heard hoover hoped hose
+    intra jelly lads lamps lapse late latter leads lest licking lighting linen locomotive logging lost lotus lounge mandy mania manic
+    manny marry meats mediation medication megan menus mets microscope moderation moderator modes moist monuments moore moose morse movie
+    muse neural norma nothin overheard palace parity pasture patent payback peace petty phony picked pile pinch plaid plated powder
+    propelled prose psalm quote rabbi racket raid rally ranger raped raven reasonable regulator reich reilly replicate reset resolution
+    revelation revolver rise roach robber roma routed sage seat seed seize serena shirt shot side silk slick slot smell sofia spacex spain
+    spicy stack star stat stationery steep steph stick stock story strengthen string struck strung stuart suck sued supper swat sweet tang
+    tata teen temp thought three tied tinder toad tones topical tough towns tracy tried trigger trout truck turin unclear undergone vale
+    vase walt wear willy wins witch withdraw withdrawing writ
     """.split()
 )

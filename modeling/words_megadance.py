@@ -9,6 +9,7 @@ words always mean the same. Words that mean nothing to it are in `Directions.not
 
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -114,6 +115,7 @@ def _plain(text: str) -> str:
     """Small letters without accents, one kind of apostrophe and dash."""
     text = unicodedata.normalize("NFKD", text.replace("’", "'").replace("‘", "'").replace("`", "'"))
     text = "".join(character for character in text if not unicodedata.combining(character)).casefold()
+    text = re.sub("→|[-=]>", " then ", text)
     return re.sub(r"[‐-―−]", "-", text)
 
 
@@ -427,6 +429,7 @@ _SHARES = (
 )
 _REWRITTEN = (  # phrases with something between their words, and what they are read as
     (r"\bthan (?:usual|normal|normally|usually|average|before|now|last time|default|the original)\b", " "),
+    (r"\b(50:50|60:40|40:60|70:30|30:70|80:20|20:80|90:10|10:90)\b", lambda match: match[0].replace(":", "/")),
     (r"\bskip (?:the|any|all|those|these|every) ", "no "),
     (r"\brather ((?:\w+ ){1,4})than\b", r"\1not "),
     (r"\bnot ((?:\w+ ){1,3})at all\b", r"not at all \1"),
@@ -801,7 +804,7 @@ class _Reader:
             elif (
                 other.kind in ("comma", "and")
                 and at + 1 < len(self.terms)
-                and self.terms[at + 1].kind in ("quality", "size")
+                and self.terms[at + 1].kind in ("quality", "size", "unknown")
             ):
                 continue
             elif other.kind not in ("quality", "size", "very", "slightly", "rather", "more", "less"):
@@ -884,6 +887,13 @@ class _Reader:
                         *self._divide(range(terms.start, middle), opened),
                         *self._divide(range(middle + 1, terms.stop), ""),
                     ]
+            told = [at for at, kind in enumerate(kinds) if kind in ("genre", "time", "section")]
+            pairs = [("genre" == kinds[one], "genre" == kinds[other]) for one, other in itertools.pairwise(told)]
+            if len(told) > 3 and all(one != other for one, other in pairs):  # "first half waltz second half rumba"
+                middle = terms.start + told[2] if len(told) % 2 == 0 else terms.stop
+                if middle < terms.stop:
+                    parts = (range(terms.start, middle), range(middle, terms.stop))
+                    return [*self._divide(parts[0], opened), *self._divide(parts[1], "")]
         return [_Clause(terms, opened)] if len(terms) else []
 
     def _when(self, terms: range) -> tuple[When, When | None] | None:
@@ -903,6 +913,8 @@ class _Reader:
                 lasts = kind == "for"
             elif kind == "last":
                 begin = -second
+            elif word in ("not", "no"):
+                continue  # "everywhere except at the chorus"
             elif word == "until":
                 until = second
             elif word == "after" and second in _AFTER:
