@@ -40,6 +40,7 @@ export class Compare {
   hide() {
     if (!this.takes) return;
     this.takes = null;
+    if (this.element.contains(document.activeElement)) this.stage.view.focus({ preventScroll: true });
     this.element.hidden = true;
     this.stage.passage = null;
     this.stage.solo = null;
