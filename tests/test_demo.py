@@ -17,7 +17,6 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from megadance_hf import Motion
 from megadance_hf.demo import reports
-from megadance_hf.demo import songs as songs_module
 from megadance_hf.demo.limits import Limits
 from megadance_hf.demo.server import launch
 from megadance_hf.export.notebook import WEB
@@ -71,7 +70,6 @@ def served(tmp_path_factory):
         save_tiny_model(tmp_path_factory.mktemp("tiny")), block=False, limits=Limits(song_seconds=10, megabytes=4)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(songs_module, "hears", lambda pipe: True)
         patch.setattr(page.studio.pipe, "hear_genre", lambda features: HEARD)
         yield page
     page.close()

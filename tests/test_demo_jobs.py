@@ -113,6 +113,8 @@ def test_nobody_works_for_visitors_who_have_left(jobs, monkeypatch):
     works = [Slow() for _ in range(3)]
     first, second, third = (jobs.add(who, "dance", work) for who, work in zip("abc", works, strict=True))
     assert works[0].began.wait(5)
+    until(lambda: jobs.status(third.id, "c") and jobs.status(first.id, "a") and second.state == "cancelled")
+    assert first.state == "working"
     until(lambda: jobs.status(third.id, "c") and works[2].began.is_set())
     assert works[0].stopped.is_set() and not works[1].began.is_set()
     assert first.state == second.state == "cancelled"

@@ -419,7 +419,7 @@ def test_requests_that_make_no_sense(page, song):
         ({"kind": "dance", "song": given, "seconds": 10**400}, "from 1 to 4"),
         ({"kind": "dance", "song": given, "start": 4}, "The song ends after 4 seconds"),
         ({"kind": "dance", "song": given, "plan": [["polka", 0]]}, "'polka' is unknown here"),
-        ({"kind": "dance", "song": given, "prompt": "slowly"}, "his model"),
+        ({"kind": "dance", "song": given, "prompt": "slowly"}, "In words this model can be asked for dances"),
         ({"kind": "dance", "song": given, "attributes": {"speed": 1}}, "'speed' is unknown here"),
         ({"kind": "open", "song": given, "project": {"megadance_project": 1}}, "another model"),
         ({"kind": "open", "song": given, "project": "x"}, "no dance that was saved here"),
@@ -508,13 +508,13 @@ def test_nobody_dances_for_visitors_who_have_left(own_page, song, monkeypatch):
     monkeypatch.setattr(jobs, "LEFT_SECONDS", 1.0)
     endless, (me, her) = Endless(own_page.studio, monkeypatch), (Visitor(own_page), Visitor(own_page, SHE))
     songs = [visitor.give(song)["song"] for visitor in (me, her)]
-    me.begin("dance", song=songs[0])
+    mine = me.begin("dance", song=songs[0])
     until(lambda: endless.began)
-    her.begin("dance", song=songs[1])
-    own_page.jobs._queue[-1].asked -= 10  # or hers, which came later, would begin when mine ends
+    hers = her.begin("dance", song=songs[1])
+    until(lambda: me.get(f"api/jobs/{mine}") and own_page.jobs.find(hers, SHE).state == "cancelled")
+    assert me.get(f"api/jobs/{mine}").json()["state"] == "working", "somebody still asks"
     until(lambda: endless.stopped)
-    time.sleep(0.5)
-    assert endless.began == [ME], "hers has never begun"
+    assert endless.began == [ME] and own_page.jobs.find(mine, ME).state == "cancelled"
 
 
 # --- the disk, and the end -------------------------------------------------------------------------------------------

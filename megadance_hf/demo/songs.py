@@ -117,14 +117,9 @@ def listen(pipe: MusicToDancePipeline, file: Path, name: str, visitor: str, long
         beats=curves["beats"],
         bars=_bars(pipe, features),
         tempo=curves["tempo"],
-        heard=pipe.hear_genre({"input_features": features}) if hears(pipe) else None,
+        heard=pipe.hear_genre({"input_features": features}),
         notice=notice,
     )
-
-
-def hears(pipe: MusicToDancePipeline) -> bool:
-    """Whether the model can hear which of its genres a song is for."""
-    return bool(getattr(pipe, "hears_genres", False))
 
 
 @torch.no_grad()

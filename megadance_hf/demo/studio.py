@@ -13,7 +13,6 @@ the addresses.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import math
 import os
@@ -33,15 +32,11 @@ import torch
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
 from megadance_hf.modeling.plans_megadance import Plan, first_codes
+from megadance_hf.modeling.words_megadance import read_prompt
 from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
 from megadance_hf.render.camera import follow_camera
 from megadance_hf.render.video import render_video
-
-try:
-    from megadance_hf.modeling.words_megadance import read_prompt
-except ImportError:  # this version has no words
-    read_prompt = None
 
 from .curves import dance_curves, song_curves
 from .jobs import GONE, DemoError
@@ -49,7 +44,7 @@ from .limits import Limits
 from .packing import pack, plain_name
 from .reports import PREVIEW, Deadline, Preview, Report
 from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
-from .songs import Song, hears, listen, rounded
+from .songs import Song, listen, rounded
 
 KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
 SAFE_SECONDS = 300.0  # kept at least so long, also when the disk is full
@@ -121,8 +116,8 @@ class Studio:
         return {
             "genres": self.pipe.genres,
             "attributes": self.attributes,
-            "hears_genre": hears(self.pipe),
-            "reads_words": self._reads_words(),
+            "hears_genre": self.pipe.hears_genres,
+            "reads_words": True,
             "limits": {
                 "song_seconds": limits.song_seconds,
                 "megabytes": limits.megabytes,
@@ -132,12 +127,6 @@ class Studio:
             "fps": MOTION_FPS,
         }
 
-    def _takes_option(self, name: str) -> bool:
-        return name in inspect.signature(type(self.pipe).__call__).parameters
-
-    def _reads_words(self) -> bool:
-        return read_prompt is not None and self._takes_option("prompt")
-
     def understand(self, prompt: str) -> dict[str, Any]:
         """What words are taken for, as in `metadata["prompt"]`: `text`, `not_understood`, and what there is of `genres` (weights), `not_genres`,
         `parts` (genre, from, to), `attributes`, `timed` (attribute, level, from, to), `corrected`.
@@ -145,8 +134,6 @@ class Studio:
         Raises:
             DemoError: nothing of it means anything, or it asks for what the model does not know.
         """
-        if not self._reads_words():
-            raise DemoError("This model does not understand words: choose dances instead.")
         names = self.pipe.model.config.genres
         found = asdict(read_prompt(prompt, names))
         wanted = {*found["attributes"], *(name for name, *_ in found["timed"])}

@@ -116,6 +116,7 @@ class GenerationSettings:
     top_k: int = 0
     top_p: float = 1.0
     mode: Literal["paper", "released", "stream"] = "paper"
+    guidance_scale: float = 1.0
     attribute_guidance_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -123,6 +124,7 @@ class GenerationSettings:
             ("temperature", self.temperature > 0, "a number above 0"),
             ("top_k", self.top_k >= 0, "0 (all) or more"),
             ("top_p", 0 < self.top_p <= 1, "a share above 0, to 1"),
+            ("guidance_scale", self.guidance_scale >= 0, "0 or more, 1 for none"),
             ("attribute_guidance_scale", self.attribute_guidance_scale >= 0, "0 or more, 1 for none"),
         ):
             if not good:
