@@ -37,7 +37,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             happy, happily, joyful, joyfully, cheerful, cheerfully, jolly, merry, jubilant, playful | frohlich, joyeux, joyeuse, feliz,
             alegre""",
         "slightly low": """
-            sad, sadly, melancholy, melancholic, mournful, gloomy, depressed, wistful, sombre, somber | traurig, triste""",
+            low spirits, sad, sadly, melancholy, melancholic, mournful, gloomy, depressed, wistful, sombre, somber | traurig, triste""",
         "low": """
             easy does it, nice and easy, calm, calmly, pianissimo, whisper, low effort, without effort, unhurried and easy, no stress, stress free,
             sedate, hushed, faint, faintly, gently does it, cosy, cozy, wind it down, bring it down, take it down, lullaby like, bear in
@@ -76,7 +76,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             slow, slowly, slow and steady, slow and steady wins race, what's rush, half as fast, half the speed, slowed, plod, plodding, trudge, loiter, lag, lagging, at leisure, no need to
             hurry, unhurried, larghetto, lentissimo, ponderous, tai chi speed, ketchup, oil tanker, in slow, leisurely, take time, take
             all time, slow down, slow it down, slow paced, no hurry, no rush, not in hurry, without hurry, without haste, linger, crawl,
-            creep, dawdle, half speed, half tempo, down tempo, downtempo, treacle, syrup, drag, stroll, saunter, amble, languid,
+            creep, dawdle, half speed, half time, half tempo, down tempo, downtempo, treacle, syrup, drag, stroll, saunter, amble, languid,
             decelerate, drawn out, sustained, adagio, largo, lento, underwater, under water, honey, walking pace, mud, quicksand, wade,
             turtle, tortoise, time stood still, all time in world | langsam, langsame, gemachlich, lent, lente, lentement, lenta, lentos,
             lentas, lentamente, despacio, despacito, pausado""",
@@ -93,7 +93,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
         "done": """
             travel, move around, move about, roam, wander, run around, run about, go places, change place, change position, cover ground,
             cover distance, walk around, walk about, leave spot, leave place, move from spot, move from place, move off spot, move away,
-            go far, travel far, relocate, drift around, locomote, step off spot, budge, go anywhere, move feet, move legs, leave square | deplacement, se deplacer, desplazarse, desplazamiento,
+            go far, travel far, relocate, drift around, locomote, step off spot, budge, stray, go anywhere, move feet, move legs, leave square | deplacement, se deplacer, desplazarse, desplazamiento,
             fortbewegen""",
         "high": """
             across, circle room, circle floor, circle hall, circle stage, every inch of stage, every inch of floor, every inch, from left to right, floor patterns, parade, big circles, conquer floor, conquer stage, all directions, every
@@ -119,7 +119,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             space, tiny space, little space, no space, limited space, tight space, confined, confined space, on tile, on one tile, one
             tile, dinner plate, postage stamp, beer mat, on coin, on dime, on spot please, stand still, standing still, stay still, hold
             position, hold ground, same position, one position, stay in middle, stay in center, stay in centre, stay in corner, stay
-            centred, stay centered, close to center, close to centre, crowded, packed, elevator, closet, space is limited, space is tight,
+            centred, stay centered, close to center, close to centre, crowded, in crowd, packed, elevator, closet, space is limited, space is tight,
             not much space, not much room, little room, no room, hardly any space, hardly any room, lamppost, tree trunk, anchored, anchor
             | auf der stelle, am platz, auf dem platz, sur place, en el sitio, en el mismo sitio, en un solo lugar, sin moverse""",
         "very low": "feet nailed, feet superglued, set in concrete, feet in concrete, in cement",
@@ -149,7 +149,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             hands, arm level""",
         "scale": "height",
         "done": """
-            raise arms, raise hands, hands on head, hands behind head, hands up in air, arms up in air, arms to ceiling, hands to ceiling, towards ceiling, toward ceiling, towards sky, toward sky, to
+            raise arms, raise hands, reach high, reach higher, hands on head, hands behind head, hands up in air, arms up in air, arms to ceiling, hands to ceiling, towards ceiling, toward ceiling, towards sky, toward sky, to
             clouds, to heavens, to moon, to roof, hang laundry, hang washing, hands to heaven, celebrate goal, just don't care, arms
             skyward, wave arms, overhead reach, fetch from top shelf, top shelf, high five, arms reach up, raised arms, raised hands, lift
             arms, lift hands, lifted arms, lifted hands, arms raise, hands raise, arms lift, hands lift, arms rise, arms in air, hands in
@@ -164,7 +164,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             l air, brazos arriba, manos arriba, brazos altos, brazos en alto, manos en alto, levantar brazos, brazos levantados""",
         "high": "arms like ballerina, ballerina arms, ballet arms",
         "low": """
-            near hips, close to hips, close to legs, next to hips, next to body, by hips, at hips, on hips, near legs, arms near floor,
+            near hips, reach low, reach down, close to hips, close to legs, next to hips, next to body, by hips, at hips, on hips, near legs, arms near floor,
             tied to sides, behind back, glued to sides, at sides, by sides, by side, at side, arms at sides, arms by sides, arms by side,
             hands at sides, hands by sides, hands in pockets, in pockets, arms hang, hanging arms, arms hanging, let arms hang, arms
             dangle, dangling arms, arms below, hands below, arms under, hands under, below shoulders, below chest, below waist, below
@@ -179,7 +179,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             bounce, bounciness, jump height, rise and fall, rising and falling, springiness, vertical movement, vertical motion, up and
             down movement, up and down motion""",
         "done": """
-            bounce, bob, leave ground, leave floor, get off ground, vertical oscillation, vertical displacement, ballon, high knees, airtime, air time, gallop, trot, hopscotch, skip
+            bounce, bob, knees high, leave ground, leave floor, get off ground, vertical oscillation, vertical displacement, ballon, high knees, airtime, air time, gallop, trot, hopscotch, skip
             rope, jump rope, skipping rope, squat, pogo, jump, hop, skip, leap, leapt, up and down, spring, jiggle, rise and fall, rise
             fall, knee bend, bend knees, plie, body rise, body bob, jump around, jump about, hop around, hop about, bounce around, bounce
             about, bounce up and down, jump up and down, go up and down, move up and down, jumping up and down, bobble | hupfen, huepfen,
@@ -311,6 +311,13 @@ OTHER_DANCES = """
     bollywood, bhangra, capoeira, hula, cancan, can can, conga, limbo, robot dance, floss, dab, gangnam style, bossa nova, cumbia,
     discofox, disco fox, irish dance, clogging, morris dance, west coast swing, headbang, cha cha slide, dougie, forro, haka, sirtaki,
     bolero"""
+# Phrases with words from above that have nothing to do with how to dance; reported as a whole.
+OTHER_PHRASES = """
+    foot sliding, foot slide, foot skating, foot skate, high quality, low quality, high resolution, low resolution, high res, low res,
+    high definition, low poly, high poly, high heels, high heel, on other hand, give hand, helping hand, round of applause, take turns,
+    turn off lights, turn on lights, open mind, eyes closed, eyes open, closed eyes,
+    open eyes, big fan, huge fan, big thanks, big band, big smile, wide shot, wide angle, long shot, close up, zoom in, zoom out,
+    high notes, low notes, high note, low note, light blue, red light, time of life, have fun"""
 SECTIONS: dict[str, str] = {  # parts of a dance that can be named in place of seconds
     "start": """
         start, beginning, begin, opening part, opening bars, open with, open as, intro, introduction, outset, first part, first quarter,
@@ -359,7 +366,7 @@ GRAMMAR: dict[str, str] = {
         relax on, relax with, cool it on, cool it with, hold back on, hold back with, hold off on, lay off, lay off on, back off on,
         ease up with, take it easy on, take it easy with, tone it down on, tone it down with, dial it back on, scale back, scale down, bring down | weniger, moins de, moins, menos, menos de, reduire""",
     "many": """
-        many, numerous, a lot of, a lot, lot of, lots, lots of, plenty, plenty of, loads, loads of, tons, tons of, a ton of, heaps of,
+        many, numerous, at least, a lot of, a lot, lot of, lots, lots of, plenty, plenty of, loads, loads of, tons, tons of, a ton of, heaps of,
         bunch of, a bunch of, full of, packed with, filled with, dozens of, abundant, frequent, often, heavy on, big on, all about,
         repeated, again and again, over and over, quite a few, quite a lot, quite a lot of, great deal of, a great deal, so much, so many,
         that much, that many, all that, tanto, tanta, tantos, tantas | viel, viele, vielen, jede menge, beaucoup, beaucoup de, plein de,
@@ -387,7 +394,7 @@ GRAMMAR: dict[str, str] = {
         everything but, all but, rather than, instead of, other than, in place of, except, except for, apart from, statt, opposite of, exact opposite of, au lieu de, en
         vez de, not exactly, by no means""",
     "no": """
-        no, without, without any, zero, none, none of, minus, do not, don't, dont, doesn't, doesnt, does not, didn't, did not, can't,
+        no, nope, without, without any, zero, none, none of, minus, do not, don't, dont, doesn't, doesnt, does not, didn't, did not, can't,
         cannot, can not, should not, shouldn't, must not, mustn't, won't, will not, wouldn't, never, never ever, avoid, quit, cease, lose
         the, forget, forget about, leave out, omit, ditch, ban, exclude, refrain from, stay away from, keep away from, steer clear of,
         free of, not a single, not one, not any, not even one, not even a, nothing, no more, sick of, not a fan of, no fan of, not fond
@@ -461,7 +468,7 @@ FILLERS = """
 # Everyday words that are near to one of the words above, but are no misspelt ones.
 OTHER_WORDS = frozenset(
     """
-    able stomp mars rams accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
+    able flashy stomp mars rams accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
     blind blond boast boeing bong boom boot boots boxing boyd brad bread bred brody burt bust busting butterfly buys chilli chilly chores
     chose cindy coach comprised condo conor constrained construct constructed consultant contact contacted contestant continued continues
     contractor contradict couch countess craze crease creepy cured curly derive discredit dive donut dose dozen driver drown duplicate

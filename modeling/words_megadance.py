@@ -24,9 +24,10 @@ from .vocabulary_megadance import (
     NOUNS,
     OF_NOUNS,
     OTHER_DANCES,
+    OTHER_PHRASES,
     OTHER_WORDS,
-    SECTIONS,
     PARTS,
+    SECTIONS,
     SIZES,
     STRENGTHS,
     VOCABULARY,
@@ -108,7 +109,7 @@ _IRREGULAR = {
     "spun": "spin", "leapt": "leap", "sprang": "spring", "swept": "sweep", "crept": "creep", "slept": "sleep", "flew": "fly", "rose": "rise", "better": "good", "worse": "bad",
     "held": "hold", "kept": "keep", "went": "go", "going": "go", "goes": "go", "doing": "do", "using": "use", "uses": "use", "used": "use", "hurried": "hurry",
     **{word: word for word in ("highly", "mainly", "hugely", "wildly", "mildly", "mostly", "hardly", "barely", "rarely", "scarcely", "nearly", "quite", "lively", "only", "early", "insanely", "extremely", "largely")},
-    "rooted": "rooted", "closed": "closed", "travelling": "travel", "travelled": "travel",
+    "rooted": "rooted", "closed": "closed", "crowded": "crowded", "travelling": "travel", "travelled": "travel",
 }  # fmt: skip
 _VOWELS = set("aeiouy")
 
@@ -225,6 +226,8 @@ def _lexicon(genres: tuple[str, ...]) -> dict[str, Any]:
     for name, words in STRENGTHS.items():
         for phrase in _phrases(words):
             put(phrase, _Entry("strength", name))
+    for phrase in _phrases(OTHER_PHRASES):
+        put(phrase, _Entry("dance", phrase))
     for word in FILLERS.split():
         put(word, _Entry("filler", word), articles=True)
     return tree
@@ -445,6 +448,8 @@ _SHARES = (
 _REWRITTEN = (  # phrases with something between their words, and what they are read as
     (r"\bw/ ?o(?:ut)?\b", "without"),
     (r"\bw/", "with "),
+    (r"\b(arms|hands) ((?:\w+ )?)up and down\b", r"\1 "),
+    (r"\bevery (?:\w+ )?(?:seconds?|bars?|beats?|measures?)\b", " often "),
     (r"\bwithout (?:being|getting|looking)\b", "not"),
     (r"(?<!not )\bas \w+ as (?:usual|normal|before|always|ever|last time|now)\b", " "),
     (r"\bthan (?:usual|normal|normally|usually|average|before|now|last time|default|the original)\b", " "),
@@ -459,7 +464,13 @@ _REWRITTEN = (  # phrases with something between their words, and what they are 
     (rf"\b({_NUMBER}) out of ({_NUMBER})\b", lambda m: f"{_number(m[1]):g}/{_number(m[2]):g}"),
     (r"\bon a scale (?:of|from) (?:1|0|one|zero) ?(?:to|-) ?(?:10|100|ten)\b", " "),
     (r"\b0?[.,]\d+ ?x\b", " less "),
-    (r"\b\d+(?:[.,]\d+)? ?x\b(?! ?\d)|\bx ?\d+\b", " more "),
+    (r"\b\d+(?:[.,]\d+)? ?x\b(?! ?\d)|(?:\bx|[*×]) ?\d+\b", " more "),
+    (r"(?<=[a-z]) ?/ ?2\b", " less "),
+    (r"\b([ns])oo+\b", r"\1o"),
+    (
+        r"(?<=[a-z]) ?[:=-] ?(no|none|never|off|on|yes)\b(?= ?(?:[,;.!)\n]|$))",
+        lambda m: {"off": " none", "on": "", "yes": ""}.get(m[1], " " + m[1]),
+    ),
     (r"\bhi (?=energy|nrg|speed|tempo|arms|hands)", "high "),
     (r"\b(50:50|60:40|40:60|70:30|30:70|80:20|20:80|90:10|10:90)\b", lambda match: match[0].replace(":", "/")),
     (r"\bskip (?:the|any|all|those|these|every) ", "no "),
@@ -660,6 +671,7 @@ class _Reader:
                 "least",
                 "always",
                 "very",
+                "too",
             ):
                 rest = self._longest(node, between.last + 1, depth + 1)
                 if rest is not None and rest.entries[0].kind in ("done", "dial", "quality"):
@@ -706,6 +718,10 @@ class _Reader:
                     other = self.terms[image]
                     if not {name for name, _ in term.value} & {name for name, _ in other.value}:
                         other.kind, other.value = "filler", ""
+            if term.kind in ("dial", "scale") and kind == "quality" and "of" in self.words[term.last : following.first]:
+                steps = following.value[0][1]  # "the energy of a sloth"
+                term.kind, term.value = "quality", [(name, steps) for name, _ in term.value]
+                following.kind, following.value = "filler", ""
             number = self.words[term.first] in ("1", "2", "3", "one", "two", "three")
             if number and term.kind in ("number", "filler") and kind == "done":
                 term.kind, term.value = "few", "few"
@@ -721,15 +737,21 @@ class _Reader:
                     after = self._next(after)
             elif after == index + 1 and not word.endswith("ing"):
                 after = None  # "turn your head", but "spin arms high"
-            if names == {"travel"} and _stem(word) == "circl" and self._is_part(after, ("arms",)):
-                term.value = [("expansion", 2)]  # big circles with the arms
+            if names == {"travel"} and _stem(word) == "circl":
+                if (
+                    self._is_part(after, ("arms",))
+                    or self._is_part(before, ("arms",))
+                    or self._is_part(before - 1, ("arms",))
+                ):
+                    term.value = [("expansion", 2)]  # big circles with the arms
             elif names == {"turns"} and term.kind == "done" and (self._is_part(before) or self._is_part(after)):
                 term.kind, term.value, term.entries = "noun", "moves", [_Entry("noun", "moves")]
             elif names == {"bounce"} and word in ("down", "low") and self._is_part(before, ("arms",)):
                 term.value = [("arm_height", -2)]  # the arms stay down
-            elif names == {"bounce"} and term.kind == "quality":
+            elif names and names <= {"bounce", "turns"} and term.kind == "quality":
                 if self._is_part(self._next(index), ("arms",)) or (
-                    word.endswith("ing") and self._is_part(before, ("arms",))
+                    (word.endswith("ing") or _stem(word) in ("float", "glid", "hover"))
+                    and self._is_part(before, ("arms",))
                 ):
                     term.kind = "unknown"
 
@@ -775,7 +797,10 @@ class _Reader:
                     mood = _Mood()
                 if not term.taken:
                     mood.add(kind)
-            elif kind == "share" and self._precedes(index, ("dial", "scale", "done")):
+            elif kind == "share" and (
+                self._precedes(index, ("dial", "scale"))
+                or (self._precedes(index, ("done",)) and self.words[term.last + 1] in ("the", "of", "as"))
+            ):
                 mood.add("less")  # half the energy
             elif kind in ("or", "and"):
                 if unknown:
@@ -801,6 +826,10 @@ class _Reader:
             if self.terms[at].kind in (*_BREAKS, *_WISHES):
                 break
         return _AMOUNTS["moves"]
+
+    def _ends(self, index: int) -> bool:
+        """Whether a clause ends with a term."""
+        return index + 1 == len(self.terms) or self.terms[index + 1].kind in _BREAKS
 
     def _precedes(self, index: int, kinds: tuple[str, ...]) -> bool:
         """Whether the next term that is no filler is one of the kinds."""
@@ -831,6 +860,9 @@ class _Reader:
                 break  # it means "also"
             if other.kind in _MOODS and other.kind not in ("not", "no"):
                 found.add(other.kind)
+                taken.append(other)
+            elif other.kind == "not" and term.kind == "done" and self._ends(at):
+                found.add("no")  # "jump not"
                 taken.append(other)
             elif other.kind == "size" and mood.negated and term.kind == "done" and (found.degree or found.too):
                 taken.append(other)  # "don't jump so high"
