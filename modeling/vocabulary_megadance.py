@@ -30,7 +30,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             caffeine, caffeinated, sugar rush, sugar, red bull, energy drink, adrenaline, sweat, sweaty, workout, aerobics, cardio, rock
             house, tear up floor, burn floor, with all might, hard hitting, puppy, fireworks, firework, storm, stormy, thunder, fury,
             furious, angry, rage, raging, rock star, restless, bursting, burst, turbocharged, supercharged, like nobody is watching, nobody's watching, no one's watching, wake up, take it up, life into it, some life, more life, explode, thunderstorm, like
-            no one is watching, no tomorrow | energisch, energiegeladen, kraftvoll, lebhaft, lebendig, feurig, leidenschaftlich,
+            no one is watching, no tomorrow, waste energy, spend energy, break sweat | energisch, energiegeladen, kraftvoll, lebhaft, lebendig, feurig, leidenschaftlich,
             schwungvoll, energique, puissant, dynamique, vif, vive, fougueux, energico, energica, potente, fuerte, intenso, intensa,
             apasionado, apasionada, animado, animada""",
         "slightly high": """
@@ -49,7 +49,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             down, turn it down, calm down, cool down, wind down, dial it down, dial it back, hold back, restful, meditative, meditation,
             zen, yoga, tai chi, spa, effortless, effortlessly, weak, feeble, limp, old man, old woman, old lady, monday morning, sunday
             morning, low battery, out of battery, drained, warm bath, bored, half hearted, floppy, droopy, listless, mild, placid, idle,
-            save strength, save energy, no strength left, just woke up, just got up, out of bed, dreamy, dreamily, daydream, floaty, tame,
+            save strength, save energy, conserve energy, conserve strength, no strength left, just woke up, just got up, out of bed, dreamy, dreamily, daydream, floaty, tame,
             bedroom slippers | ruhig, sanft, sanfte, sanfter, entspannt, gemutlich, gemuetlich, zart, mude, muede, leise, gelassen, calme,
             calmement, doux, douce, doucement, tranquille, tendre, detendu, fatigue, paisible, tranquilo, tranquila, suave, suavemente,
             relajado, relajada, calmado, calmada, cansado""",
@@ -107,7 +107,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             wall to wall, end to end, one end to other, from one end, one side to other, from one side, one corner to other, from one
             corner, skate, skater, ice skater, ice skate, ice rink, on ice, sweep across, laps, do laps, explore, eat up space, eat up
             floor, far and wide, on the move, cross floor, cross room, cross stage, crossing, sail, globetrotter, traveller, nomad, space
-            eating | durch den raum, durch den ganzen raum, ganzen raum, ganzen saal, ganze tanzflache, ganze flache, viel raum, tout l
+            eating | grands pas, grand pas, durch den raum, durch den ganzen raum, ganzen raum, ganzen saal, ganze tanzflache, ganze flache, viel raum, tout l
             espace, toute la piste, toute la salle, traverser, por toda la pista, por todo el salon, toda la sala, por todo, recorrer,
             recorriendo""",
         "low": """
@@ -121,14 +121,14 @@ VOCABULARY: dict[str, dict[str, str]] = {
             position, hold ground, same position, one position, stay in middle, stay in center, stay in centre, stay in corner, stay
             centred, stay centered, close to center, close to centre, crowded, in crowd, packed, elevator, closet, space is limited, space is tight,
             not much space, not much room, little room, no room, hardly any space, hardly any room, lamppost, tree trunk, anchored, anchor
-            | auf der stelle, am platz, auf dem platz, sur place, en el sitio, en el mismo sitio, en un solo lugar, sin moverse""",
+            | petits pas, auf der stelle, am platz, auf dem platz, sur place, en el sitio, en el mismo sitio, en un solo lugar, sin moverse""",
         "very low": "feet nailed, feet superglued, set in concrete, feet in concrete, in cement",
     },
     "turns": {
         "done": """
             turn, spin, angular velocity, 360, full circle, twirl, rotate, rotation, pirouette, whirl, revolve, revolution, pivot, swirl,
             turn around, spin around, whirl around, twirl around, turn round, round and round, round in circles, go round, circle, in
-            circles, circling, gyrate, gyration, merry go round, carousel, dizzy, chaine, fouette, twist, rotational, spiral, loop the
+            circles, circling, gyrate, gyration, merry go round, carousel, make me dizzy, make you dizzy, until dizzy, chaine, fouette, twist, rotational, spiral, loop the
             loop | drehung, drehungen, drehen, dreh, dreht, im kreis, wirbeln, tour, tours, tourner, tourne, tournes, tournoyer, vuelta,
             vueltas, giro, giros, girar, girando""",
         "high": "swirly, twirly, spinny",
@@ -194,7 +194,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
         "low": """
             smooth, smoothly, low impact, no impact, sole on floor, soles on floor, feet flat, in contact with floor, even keeled, tray,
             carrying tray, egg on spoon, stay down, stay low, butter, buttery, silky, curling stone, conveyor belt, escalator, cable car,
-            seamless, head stays level, heads stay level, glide, slide, float, hover, grounded, earthbound, close to ground, close to
+            seamless, head stays level, heads stay level, glide, slide, float, hover, grounded, earthbound, low to ground, low to floor, close to ground, close to
             floor, stay on ground, feet on ground, feet on floor, keep feet on ground, keep feet on floor, head level, level head, same
             height, same level, one height, one level, constant height, steady height, flat footed, book on head, glass of water, full
             glass, tray of drinks, cup of tea, swan, on rails, on wheels, roller skates, steam iron, still head, head still, quiet head |
@@ -215,7 +215,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             lots of space, take up lot of space, take up room, lots of space, lot of space, much space, fill space, occupy space, make
             yourself big, eagle, albatross, condor, peacock, airplane, aeroplane, starfish, star shape, full range, full extension, back
             row, last row, hug world, hug whole world, embrace world, open body, open chest, spread like, unfold, bloom, blossom, larger,
-            big gestures | weit, weite, breit, breite, offen, offene, offenen, ausladend, ausladende, raumgreifend, gross, ample, amples,
+            big gestures | ausgebreitet, weit, weite, breit, breite, offen, offene, offenen, ausladend, ausladende, raumgreifend, gross, ample, amples,
             large, larges, ouvert, ouverts, ouverte, etendu, amplio, amplia, amplios, amplias, abierto, abierta, abiertos, abiertas,
             ancho, anchos""",
         "low": """
@@ -457,7 +457,7 @@ FILLERS = """
     entirely what how why where who whose whatever however whenever i'd i'll i've you'd you'll you're we'd we'll we're he's she's that's
     there's what's it'll ask tell say said mean means call watch work happen start begin end change changes basically whatsoever at's
     itself yourself themselves himself herself ourselves bit bits used noticeable super goes because since so and or but with if for while
-    which carry carried carrying feet foot leg legs head knees knee genre attribute attributes set setting bpm kinda readable bitte danke
+    which carry carried carrying feet foot leg legs head knees knee genre attribute attributes set setting bpm kinda readable bitte danke bleib bleiben
     ich du er sie es wir ihr mich mir dich dir uns ein eine einen einem einer eines der die das den dem des fur fuer auf zur von vom bei
     ist sind war sein soll sollte sollen mochte moechte mag wollen haben habe mache macht tanz tanze tanzen tanzt tanzer musik lied wie
     ganz mal doch noch schon auch nur dabei dazu wenn alles alle uber durch da gib geben gern gerne lass s'il vous plait svp merci je tu
@@ -468,7 +468,7 @@ FILLERS = """
 # Everyday words that are near to one of the words above, but are no misspelt ones.
 OTHER_WORDS = frozenset(
     """
-    able flashy stomp mars rams accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
+    able hell flashy stomp mars rams accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
     blind blond boast boeing bong boom boot boots boxing boyd brad bread bred brody burt bust busting butterfly buys chilli chilly chores
     chose cindy coach comprised condo conor constrained construct constructed consultant contact contacted contestant continued continues
     contractor contradict couch countess craze crease creepy cured curly derive discredit dive donut dose dozen driver drown duplicate

@@ -109,7 +109,7 @@ _IRREGULAR = {
     "spun": "spin", "leapt": "leap", "sprang": "spring", "swept": "sweep", "crept": "creep", "slept": "sleep", "flew": "fly", "rose": "rise", "better": "good", "worse": "bad",
     "held": "hold", "kept": "keep", "went": "go", "going": "go", "goes": "go", "doing": "do", "using": "use", "uses": "use", "used": "use", "hurried": "hurry",
     **{word: word for word in ("highly", "mainly", "hugely", "wildly", "mildly", "mostly", "hardly", "barely", "rarely", "scarcely", "nearly", "quite", "lively", "only", "early", "insanely", "extremely", "largely")},
-    "rooted": "rooted", "closed": "closed", "crowded": "crowded", "travelling": "travel", "travelled": "travel",
+    "rooted": "rooted", "closed": "closed", "grounded": "grounded", "crowded": "crowded", "travelling": "travel", "travelled": "travel",
 }  # fmt: skip
 _VOWELS = set("aeiouy")
 
@@ -450,6 +450,8 @@ _REWRITTEN = (  # phrases with something between their words, and what they are 
     (r"\bw/", "with "),
     (r"\b(arms|hands) ((?:\w+ )?)up and down\b", r"\1 "),
     (r"\bevery (?:\w+ )?(?:seconds?|bars?|beats?|measures?)\b", " often "),
+    (r"\b([dl])'(?=[aeiouh])", r"\1 "),
+    (r"\bwithout all (?:that|the|this|those)\b", "without"),
     (r"\bwithout (?:being|getting|looking)\b", "not"),
     (r"(?<!not )\bas \w+ as (?:usual|normal|before|always|ever|last time|now)\b", " "),
     (r"\bthan (?:usual|normal|normally|usually|average|before|now|last time|default|the original)\b", " "),
@@ -550,6 +552,7 @@ class _Reader:
         plain = re.sub(rf"([a-z]+)()[: ]?{signs}(?=\s*[,;.)\n]|\s*$)", self._signed, plain)
         plain = re.sub(rf"([a-z]+)()[: ]?{signs}(?=\s)(?<! [+-])", self._signed, plain)
         plain = re.sub(rf"(?<![\w+-]){signs}()(?=([a-z]+)(?! ?[:=]))", self._signed, plain)
+        plain = re.sub(r"\bsame (?=([a-z]+))", self._same, plain)
         plain = re.sub(r"\b([a-z]{3,}?)[ -]?ish\b", self._ish, plain)
         plain, self.times = _mark_times(plain)
         self.words = _split(plain)
@@ -570,6 +573,11 @@ class _Reader:
             return match[0]
         amount = " more " if sign[0] == "+" else " less "
         return f"{word}{amount}, " if after else f", {amount}"
+
+    def _same(self, match: re.Match) -> str:
+        """The same energy is no wish."""
+        phrase = _stem(match[1]) in _lexicon(self.genres).get("same", {})  # "same height" is in the tables
+        return "not more " if not phrase and self._kinds(match[1]) & {"dial", "scale", "done"} else match[0]
 
     def _ish(self, match: re.Match) -> str:
         return f"slightly {match[1]}" if self._kinds(match[1]) & {"quality", "size"} else match[0]
@@ -712,9 +720,11 @@ class _Reader:
                     term.kind, term.value = strength, strength
             if term.kind == "strength":
                 term.kind = "unknown"
-            if term.kind == "quality" and not adverb and kind == "filler" and following.value in ("like", "as"):
+            if term.kind == "quality" and not adverb and kind == "filler" and following.value in ("like", "as", "than"):
                 image = self._next(at)  # "quick like a bunny" is not bouncy
-                if image is not None and self.terms[image].kind == "quality":
+                if image is not None and self.terms[image].kind == "genre" and following.value != "like":
+                    self.terms[image].kind = "filler"  # "slower than a rumba"
+                elif image is not None and self.terms[image].kind == "quality":
                     other = self.terms[image]
                     if not {name for name, _ in term.value} & {name for name, _ in other.value}:
                         other.kind, other.value = "filler", ""
