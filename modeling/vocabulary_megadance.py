@@ -67,7 +67,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             roadrunner | blitzschnell, pfeilschnell, a toute vitesse, a toda velocidad, fast as lightning, in fast forward""",
         "high": """
             fast, quick, rapid, rapidly, at run, twice as fast, double speed, 2x speed, speeded up, sped up, pacy, fleet, fleet footed,
-            zippy, get move on, chop chop, make it snappy, pedal to metal, step on gas, running late, fast as wind, run like wind, no dawdling, without delay, high tempo, speedy, swift, brisk, hurry, hurried, hurry up, rush, rushed,
+            zippy, get move on, chop chop, make it snappy, pedal to metal, step on gas, running late, fast as wind, quicken, run like wind, no dawdling, without delay, high tempo, speedy, swift, brisk, hurry, hurried, hurry up, rush, rushed,
             haste, hasty, race, hectic, urgent, zoom, sprint, double time, speed up, speed it up, pick up pace, pick up tempo, pick up
             speed, up tempo, uptempo, fast paced, fast forward, accelerate, step on it, snappy, nimble, chase, chased, late for, bus to
             catch, train to catch, frantic, frenetic, frenzied, frenzy, dash, flash, bee, busy | schnell, flott, rasch, zugig, rapide,
@@ -149,7 +149,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             hands, arm level""",
         "scale": "height",
         "done": """
-            raise arms, raise hands, reach high, reach higher, hands on head, hands behind head, hands up in air, arms up in air, arms to ceiling, hands to ceiling, towards ceiling, toward ceiling, towards sky, toward sky, to
+            raise arms, raise hands, leave sides, leave side, leave hips, reach high, reach higher, hands on head, hands behind head, hands up in air, arms up in air, arms to ceiling, hands to ceiling, towards ceiling, toward ceiling, towards sky, toward sky, to
             clouds, to heavens, to moon, to roof, hang laundry, hang washing, hands to heaven, celebrate goal, just don't care, arms
             skyward, wave arms, overhead reach, fetch from top shelf, top shelf, high five, arms reach up, raised arms, raised hands, lift
             arms, lift hands, lifted arms, lifted hands, arms raise, hands raise, arms lift, hands lift, arms rise, arms in air, hands in
@@ -164,7 +164,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             l air, brazos arriba, manos arriba, brazos altos, brazos en alto, manos en alto, levantar brazos, brazos levantados""",
         "high": "arms like ballerina, ballerina arms, ballet arms",
         "low": """
-            near hips, reach low, reach down, close to hips, close to legs, next to hips, next to body, by hips, at hips, on hips, near legs, arms near floor,
+            near hips, arms up to waist, hands up to waist, only to waist, only to hips, reach low, reach down, close to hips, close to legs, next to hips, next to body, by hips, at hips, on hips, near legs, arms near floor,
             tied to sides, behind back, glued to sides, at sides, by sides, by side, at side, arms at sides, arms by sides, arms by side,
             hands at sides, hands by sides, hands in pockets, in pockets, arms hang, hanging arms, arms hanging, let arms hang, arms
             dangle, dangling arms, arms below, hands below, arms under, hands under, below shoulders, below chest, below waist, below
@@ -394,7 +394,7 @@ GRAMMAR: dict[str, str] = {
         everything but, all but, rather than, instead of, other than, in place of, except, except for, apart from, statt, opposite of, exact opposite of, au lieu de, en
         vez de, not exactly, by no means""",
     "no": """
-        no, nope, without, without any, zero, none, none of, minus, do not, don't, dont, doesn't, doesnt, does not, didn't, did not, can't,
+        no, nope, kill, nix, scrap, remove, delete, disable, eliminate, get rid of, do away with, without, without any, zero, none, none of, minus, do not, don't, dont, doesn't, doesnt, does not, didn't, did not, can't,
         cannot, can not, should not, shouldn't, must not, mustn't, won't, will not, wouldn't, never, never ever, avoid, quit, cease, lose
         the, forget, forget about, leave out, omit, ditch, ban, exclude, refrain from, stay away from, keep away from, steer clear of,
         free of, not a single, not one, not any, not even one, not even a, nothing, no more, sick of, not a fan of, no fan of, not fond
@@ -440,7 +440,7 @@ GRAMMAR: dict[str, str] = {
 }
 # Words that say nothing about how to dance, and are not reported.
 FILLERS = """
-    idk previous root timing pretend u ur y'all yall bro dudes mate ahead freely anywhere somewhere two three four five six seven eight nine ten hundred upper lower-body walk walking throw toss sprinkle within inside right a an the
+    idk previous root timing pretend af enable insert zone aplenty u ur y'all yall bro dudes mate ahead freely anywhere somewhere two three four five six seven eight nine ten hundred upper lower-body walk walking throw toss sprinkle within inside right a an the
     this that these those there here it its it's i i'm im me my mine you your yours he him his she her hers we us our ours they them their
     theirs one ones someone somebody anyone anybody everybody everyone people is are was were be been being am did do does done doing have
     has had can could would should will shall might may must let lets let's make made give gave get got gimme gonna wanna go gone went
@@ -468,7 +468,7 @@ FILLERS = """
 # Everyday words that are near to one of the words above, but are no misspelt ones.
 OTHER_WORDS = frozenset(
     """
-    able hell flashy stomp mars rams accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
+    able awful badge blood bubble budget closest hell krill painful scrape terrible flashy stomp mars rams accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
     blind blond boast boeing bong boom boot boots boxing boyd brad bread bred brody burt bust busting butterfly buys chilli chilly chores
     chose cindy coach comprised condo conor constrained construct constructed consultant contact contacted contestant continued continues
     contractor contradict couch countess craze crease creepy cured curly derive discredit dive donut dose dozen driver drown duplicate

@@ -451,6 +451,9 @@ _REWRITTEN = (  # phrases with something between their words, and what they are 
     (r"\b(arms|hands) ((?:\w+ )?)up and down\b", r"\1 "),
     (r"\bevery (?:\w+ )?(?:seconds?|bars?|beats?|measures?)\b", " often "),
     (r"\b([dl])'(?=[aeiouh])", r"\1 "),
+    (r"\b(turns|spins|jumps|hops|steps) (up|down)\b", lambda m: f"{m[1]} {'more' if m[2] == 'up' else 'less'}, "),
+    (r"\b(?:\w+ )?ones\b", " "),  # "fewer turns but bigger ones"
+    (r"\b(mov(?:e|es|ing)) (?:very )?little\b", r"\1 less"),
     (r"\bwithout all (?:that|the|this|those)\b", "without"),
     (r"\bwithout (?:being|getting|looking)\b", "not"),
     (r"(?<!not )\bas \w+ as (?:usual|normal|before|always|ever|last time|now)\b", " "),
@@ -552,6 +555,9 @@ class _Reader:
         plain = re.sub(rf"([a-z]+)()[: ]?{signs}(?=\s*[,;.)\n]|\s*$)", self._signed, plain)
         plain = re.sub(rf"([a-z]+)()[: ]?{signs}(?=\s)(?<! [+-])", self._signed, plain)
         plain = re.sub(rf"(?<![\w+-]){signs}()(?=([a-z]+)(?! ?[:=]))", self._signed, plain)
+        plain = re.sub(
+            r"\b([a-z]+) free\b", lambda m: f"no {m[1]}" if self._kinds(m[1]) & {"done", "dial"} else m[0], plain
+        )
         plain = re.sub(r"\bsame (?=([a-z]+))", self._same, plain)
         plain = re.sub(r"\b([a-z]{3,}?)[ -]?ish\b", self._ish, plain)
         plain, self.times = _mark_times(plain)
@@ -695,46 +701,60 @@ class _Reader:
         return None
 
     def _read_strengths(self) -> None:
-        """Words that are degrees of what follows, and otherwise something else: "a soft bounce", "modestly low", "tone down the arms",
-        "a gentle pace", "two turns"."""
+        """Words that are something else before or after certain words: "a soft bounce", "modestly low", "tone down the arms", "spin like crazy",
+        "two turns"."""
         for index, term in enumerate(self.terms):
             at = self._next(index)
-            following = self.terms[at] if at is not None else None
-            kind = following.kind if following is not None else ""
+            following = self.terms[at] if at is not None else _Term("break", "", 0, 0)
             strength = next((one.value for one in term.entries if one.kind == "strength"), None)
             mood = next((one.kind for one in term.entries if one.kind in ("more", "less", "always")), None)
-            adverb = self.words[term.last].endswith("ly")
-            if mood and term.kind == "quality" and kind in ("done", "dial", "scale", "noun") and mood != "always":
-                term.kind, term.value = mood, mood
-            elif mood == "always" and index and self.terms[index - 1].kind in ("done", "quality", "size"):
-                term.kind, term.value = mood, mood  # "spin like crazy"
-            elif following is not None and term.kind == "quality" and kind == "scale":
-                if [name for name, _ in term.value] == ["energy"] and following.value[0][0] == "speed":
-                    term.value = [("speed", steps) for _, steps in term.value]
-            elif strength is not None and (adverb or term.kind != "size"):  # "a modest bounce" is a small one
-                before = {"quality", "size"} if strength == "very" else {"done", "dial"}
-                if adverb:
-                    before |= {"size", "quality", "more"}
-                same = term.kind == "quality" and kind in ("done", "dial") and following.value[0][0] == term.value[0][0]
-                if kind in before and not same:
-                    term.kind, term.value = strength, strength
-            if term.kind == "strength":
+            if mood == "always" and term.kind == "quality":
+                if index and self.terms[index - 1].kind in ("done", "quality", "size"):
+                    term.kind = term.value = mood  # "spin like crazy"
+            elif mood and term.kind == "quality" and following.kind in ("done", "dial", "scale", "noun"):
+                term.kind = term.value = mood  # "tone down the arms"
+            elif strength is not None and self._strengthens(term, strength, following):
+                term.kind = term.value = strength
+            elif term.kind == "strength":
                 term.kind = "unknown"
-            if term.kind == "quality" and not adverb and kind == "filler" and following.value in ("like", "as", "than"):
-                image = self._next(at)  # "quick like a bunny" is not bouncy
-                if image is not None and self.terms[image].kind == "genre" and following.value != "like":
-                    self.terms[image].kind = "filler"  # "slower than a rumba"
-                elif image is not None and self.terms[image].kind == "quality":
-                    other = self.terms[image]
-                    if not {name for name, _ in term.value} & {name for name, _ in other.value}:
-                        other.kind, other.value = "filler", ""
-            if term.kind in ("dial", "scale") and kind == "quality" and "of" in self.words[term.last : following.first]:
-                steps = following.value[0][1]  # "the energy of a sloth"
+            elif self.words[term.first] in ("1", "2", "3", "one", "two", "three") and following.kind == "done":
+                term.kind = term.value = "few"
+            elif at is not None:
+                self._read_image(index, at)
+
+    def _strengthens(self, term: _Term, strength: str, following: _Term) -> bool:
+        """Whether a word of strength is the degree of the next one: "a soft bounce", "gently turning", "crazy fast"."""
+        adverb = self.words[term.last].endswith("ly")
+        if term.kind == "size" and not adverb:
+            return False  # a modest bounce is a small one
+        kinds = ("quality", "size", "dial", "scale") if strength == "very" else ("done", "dial")
+        if term.kind == "quality" and following.kind in ("done", "dial") and following.value[0][0] == term.value[0][0]:
+            return False  # "strong power"
+        return following.kind in (*kinds, "size", "quality", "more") if adverb else following.kind in kinds
+
+    def _read_image(self, index: int, at: int) -> None:
+        """A quality and what it is compared with or said of: "quick like a bunny" is not bouncy, and "slower than a rumba" is no rumba;
+        "a gentle pace", "calm energy", "the energy of a sloth"."""
+        term, following = self.terms[index], self.terms[at]
+        if term.kind == "quality":
+            names = {name for name, _ in term.value}
+            image_at = self._next(at)
+            image = self.terms[image_at] if image_at is not None else _Term("break", "", 0, 0)
+            if following.kind == "scale" and names == {"energy"} and following.value[0][0] == "speed":
+                term.value = [("speed", steps) for _, steps in term.value]
+            elif following.kind == "dial" and following.value[0][0] == "energy":
+                if not self._has_size(at) and self._number_after(at) is None:
+                    following.kind, following.value = "filler", ""
+            elif following.value in ("as", "than") and image.kind == "genre":
+                image.kind = "filler"
+            elif following.value in ("like", "as", "than") and image.kind == "quality":
+                if not self.words[term.last].endswith("ly") and not names & {name for name, _ in image.value}:
+                    image.kind, image.value = "filler", ""
+        elif term.kind in ("dial", "scale") and following.kind == "quality":
+            if "of" in self.words[term.last : following.first]:
+                steps = following.value[0][1]
                 term.kind, term.value = "quality", [(name, steps) for name, _ in term.value]
                 following.kind, following.value = "filler", ""
-            number = self.words[term.first] in ("1", "2", "3", "one", "two", "three")
-            if number and term.kind in ("number", "filler") and kind == "done":
-                term.kind, term.value = "few", "few"
 
     def _read_parts(self) -> None:
         """Parts of the body that turn, float or move by themselves: "arm circles", "turn your head", "floating arms", "the feet barely move"."""
@@ -847,8 +867,13 @@ class _Reader:
         return next(following, "") in kinds
 
     def _list_goes_on(self, index: int) -> bool:
-        """Whether a comma is inside a list that ends with "or": "no turns, jumps or kicks"."""
-        for term in self.terms[index + 1 :]:
+        """Whether a comma is inside a list that ends with "or": "no turns, jumps or kicks"; or in one of bare names: "less turning, jumping and travel"."""
+        bare = True
+        for at, term in enumerate(self.terms[index + 1 :], index + 1):
+            bare = bare and term.kind in ("done", "dial", "comma", "filler", "and")
+            if term.kind == "and" and bare:
+                last = self._next(at)
+                return last is not None and self.terms[last].kind in ("done", "dial") and self._ends(last)
             if term.kind in ("or",) or (term.kind == "not" and self.words[term.first] == "nor"):
                 return True
             if term.kind in _BREAKS and term.kind != "comma" or term.kind in _MOODS:
