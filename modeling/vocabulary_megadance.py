@@ -313,7 +313,7 @@ OTHER_DANCES = """
     bolero"""
 # Phrases with words from above that have nothing to do with how to dance; reported as a whole.
 OTHER_PHRASES = """
-    foot sliding, foot slide, foot skating, foot skate, high quality, low quality, high resolution, low resolution, high res, low res,
+    light on feet, foot sliding, foot slide, foot skating, foot skate, high quality, low quality, high resolution, low resolution, high res, low res,
     high definition, low poly, high poly, high heels, high heel, on other hand, give hand, helping hand, round of applause, take turns,
     turn off lights, turn on lights, open mind, eyes closed, eyes open, closed eyes,
     open eyes, big fan, huge fan, big thanks, big band, big smile, wide shot, wide angle, long shot, close up, zoom in, zoom out,
@@ -363,7 +363,7 @@ GRAMMAR: dict[str, str] = {
         less, fewer, lesser, cut, cut out, tame, reduce, half as many, half as much, reduced, decrease, cut down on, cut back on, cut
         down, cut back, minimise, minimize, limit, turn down, dial down, dial back, tone down, ease off on, ease off, ease up on, go easy
         on, easy on, go light on, go easy with, easy with, chill on, chill with, chill out on, chill out with, calm down on, calm down with,
-        relax on, relax with, cool it on, cool it with, hold back on, hold back with, hold off on, lay off, lay off on, back off on,
+        relax on, relax with, cool it on, cool it with, hold back on, hold back with, hold off on, light on, lighter on, lay off, lay off on, back off on,
         ease up with, take it easy on, take it easy with, tone it down on, tone it down with, dial it back on, scale back, scale down, bring down | weniger, moins de, moins, menos, menos de, reduire""",
     "many": """
         many, numerous, at least, a lot of, a lot, lot of, lots, lots of, plenty, plenty of, loads, loads of, tons, tons of, a ton of, heaps of,
@@ -372,7 +372,7 @@ GRAMMAR: dict[str, str] = {
         that much, that many, all that, tanto, tanta, tantos, tantas | viel, viele, vielen, jede menge, beaucoup, beaucoup de, plein de,
         mucho, mucha, muchos, muchas, oft, souvent""",
     "always": """
-        constant, galore, like crazy, like mad, like no tomorrow, like there's no tomorrow, like there is no tomorrow, like never before, more than ever, until you drop, till you drop, never stop, never stopping, do not stop, don't stop, does not stop, doesn't stop,
+        constant, galore, off charts, through roof, like crazy, like mad, like no tomorrow, like there's no tomorrow, like there is no tomorrow, like never before, more than ever, until you drop, till you drop, never stop, never stopping, do not stop, don't stop, does not stop, doesn't stop,
         without stopping, without stop, without break, without pause, no break, can't stop, cannot stop, all the time, always, non stop,
         nonstop, continuous, continually, continual, incessant, endless, endlessly, nothing but, maximum, maximal, maximise, maximize,
         max, max out, to max, as much as possible, as many as possible, as possible, as you can, as can be, as it gets, countless, most,

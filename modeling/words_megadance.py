@@ -454,6 +454,7 @@ _REWRITTEN = (  # phrases with something between their words, and what they are 
     (r"\b(turns|spins|jumps|hops|steps) (up|down)\b", lambda m: f"{m[1]} {'more' if m[2] == 'up' else 'less'}, "),
     (r"\b(?:\w+ )?ones\b", " "),  # "fewer turns but bigger ones"
     (r"\b(mov(?:e|es|ing)) (?:very )?little\b", r"\1 less"),
+    (r"\bon the (\w+) side\b", r"\1"),
     (r"\bwithout all (?:that|the|this|those)\b", "without"),
     (r"\bwithout (?:being|getting|looking)\b", "not"),
     (r"(?<!not )\bas \w+ as (?:usual|normal|before|always|ever|last time|now)\b", " "),
@@ -709,7 +710,7 @@ class _Reader:
             strength = next((one.value for one in term.entries if one.kind == "strength"), None)
             mood = next((one.kind for one in term.entries if one.kind in ("more", "less", "always")), None)
             if mood == "always" and term.kind == "quality":
-                if index and self.terms[index - 1].kind in ("done", "quality", "size"):
+                if index and self.terms[index - 1].kind in _WISHES:
                     term.kind = term.value = mood  # "spin like crazy"
             elif mood and term.kind == "quality" and following.kind in ("done", "dial", "scale", "noun"):
                 term.kind = term.value = mood  # "tone down the arms"
@@ -815,11 +816,8 @@ class _Reader:
             elif kind == "noun" and term.value in _AMOUNTS:
                 amount = _merged(mood, self._after(index, mood))
                 attribute = self._moving(index) if term.value == "moves" else _AMOUNTS[term.value]
-                if (
-                    attribute
-                    and (amount.compared or amount.amount is not None)
-                    and (not mood.negated or amount != mood)
-                ):
+                much = amount.too or amount.amount is not None
+                if attribute and (much or (amount.compared and (not mood.negated or amount != mood))):
                     self._set(index, [(attribute, _steps(1, 2, amount, True))], amount)
                     mood, unknown = _Mood(), False
             elif kind in _MOODS:
@@ -988,7 +986,7 @@ class _Reader:
             at += 1
         if at == len(self.terms) or self.terms[at].kind not in ("number", "share"):
             at = index - 1  # "80% energy"
-            if at < 0 or not self.words[self.terms[at].first].endswith("%"):
+            if at < 0 or not re.search("%$|/(5|10|100)$", self.words[self.terms[at].first]):
                 return None
         word = self.words[self.terms[at].first].replace(",", ".")
         if match := re.fullmatch(r"(\d+)/(5|10|100)", word):
