@@ -12,13 +12,13 @@ To teach it a word or a phrase, write it into the row where it belongs. Endings 
 VOCABULARY: dict[str, dict[str, str]] = {
     "energy": {
         "dial": """
-            energy, energy level, kinetic energy, power, intensity, intensity level, force, effort, strength, passion, drive, punch,
+            energy, nrg, energy level, kinetic energy, power, intensity, intensity level, force, effort, strength, passion, drive, punch,
             vigor, vigour, oomph, pep, zest, gusto, verve, attack, fire | energie, kraft, leidenschaft, schwung, energia, fuerza, pasion""",
         "very high": """
             insane, maniac, maniacal, berserk, like crazy, like mad, like possessed, full energy, full power, full throttle, full force,
-            full blast, full on, full tilt, all guns blazing, off the charts, over the top, volcano, volcanic, on fire, bananas, nuclear""",
+            full blast, up to eleven, to eleven, up to 11, to 11, full on, full tilt, all guns blazing, off the charts, over the top, volcano, volcanic, on fire, bananas, nuclear""",
         "high": """
-            energetic, energetically, high octane, beast mode, through roof, unleash, unleashed, let go, let yourself go, amped, turnt,
+            energetic, energetically, energic, energetical, high octane, turn up heat, bring heat, beast mode, through roof, unleash, unleashed, let go, let yourself go, amped, turnt,
             firecracker, hiit, banger, forte, fortissimo, con fuoco, con brio, boisterous, raucous, rambunctious, exhilarating, kick it
             up, step it up, full of fire, boundless, tireless, unstoppable, high spirits, drum and bass, mosh pit, energise, energize,
             powerful, powerfully, strong, intense, vigorous, lively, dynamic, wild, crazy, fierce, fiery, passionate, aggressive,
@@ -26,20 +26,20 @@ VOCABULARY: dict[str, dict[str, str]] = {
             hype, party, rave, frantic, frenetic, frenzied, frenzy, rowdy, punchy, forceful, ecstatic, euphoric, exuberant, feisty, go
             nuts, go crazy, go wild, go all out, all out, go hard, flail, let loose, let it rip, cut loose, give everything, give it
             everything, give all, give it all, full of life, full of beans, alive, wide awake, electric, electrify, hold nothing back,
-            turn it up, crank, crank up, crank it, crank it up, pump it, pump it up, pump up, amp it up, fire up, coffee, espresso,
+            turn it up, crank, crank up, crank it, crank it up, dial it up, pump it, pump it up, pump up, amp it up, fire up, coffee, espresso,
             caffeine, caffeinated, sugar rush, sugar, red bull, energy drink, adrenaline, sweat, sweaty, workout, aerobics, cardio, rock
             house, tear up floor, burn floor, with all might, hard hitting, puppy, fireworks, firework, storm, stormy, thunder, fury,
-            furious, angry, rage, raging, rock star, restless, bursting, burst, turbocharged, supercharged, like nobody is watching, like
-            no one is watching, no tomorrow | energisch, energiegeladen, kraftvoll, lebhaft, lebendig, feurig, leidenschaftlich,
+            furious, angry, rage, raging, rock star, restless, bursting, burst, turbocharged, supercharged, like nobody is watching, nobody's watching, no one's watching, wake up, take it up, life into it, some life, more life, explode, thunderstorm, like
+            no one is watching, no tomorrow, waste energy, spend energy, break sweat | energisch, energiegeladen, kraftvoll, lebhaft, lebendig, feurig, leidenschaftlich,
             schwungvoll, energique, puissant, dynamique, vif, vive, fougueux, energico, energica, potente, fuerte, intenso, intensa,
             apasionado, apasionada, animado, animada""",
         "slightly high": """
             happy, happily, joyful, joyfully, cheerful, cheerfully, jolly, merry, jubilant, playful | frohlich, joyeux, joyeuse, feliz,
             alegre""",
         "slightly low": """
-            sad, sadly, melancholy, melancholic, mournful, gloomy, depressed, wistful, sombre, somber | traurig, triste""",
+            low spirits, sad, sadly, melancholy, melancholic, mournful, gloomy, depressed, wistful, sombre, somber | traurig, triste""",
         "low": """
-            easy does it, calm, calmly, pianissimo, whisper, low effort, without effort, unhurried and easy, no stress, stress free,
+            easy does it, nice and easy, calm, calmly, pianissimo, whisper, low effort, without effort, unhurried and easy, no stress, stress free,
             sedate, hushed, faint, faintly, gently does it, cosy, cozy, wind it down, bring it down, take it down, lullaby like, bear in
             winter, hibernate, pyjamas, pajamas, slippers, afternoon nap, after big meal, full stomach, feather pillow, withering,
             wilting, melting, gentle, gently, soft, softly, mellow, chill, chillout, chilled out, relax, relaxed, laid back, easygoing,
@@ -49,7 +49,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             down, turn it down, calm down, cool down, wind down, dial it down, dial it back, hold back, restful, meditative, meditation,
             zen, yoga, tai chi, spa, effortless, effortlessly, weak, feeble, limp, old man, old woman, old lady, monday morning, sunday
             morning, low battery, out of battery, drained, warm bath, bored, half hearted, floppy, droopy, listless, mild, placid, idle,
-            save strength, save energy, no strength left, just woke up, just got up, out of bed, dreamy, dreamily, daydream, floaty, tame,
+            save strength, save energy, conserve energy, conserve strength, no strength left, just woke up, just got up, out of bed, dreamy, dreamily, daydream, floaty, tame,
             bedroom slippers | ruhig, sanft, sanfte, sanfter, entspannt, gemutlich, gemuetlich, zart, mude, muede, leise, gelassen, calme,
             calmement, doux, douce, doucement, tranquille, tendre, detendu, fatigue, paisible, tranquilo, tranquila, suave, suavemente,
             relajado, relajada, calmado, calmada, cansado""",
@@ -59,7 +59,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
     },
     "speed": {
         "scale": """
-            speed, tempo, pace, velocity, joint velocity, mean velocity, timing, playback, bpm | geschwindigkeit, vitesse, velocidad,
+            speed, tempo, pace, velocity, joint velocity, mean velocity, playback, bpm | geschwindigkeit, vitesse, velocidad,
             ritmo""",
         "very high": """
             lightning, lightning fast, rocket, bullet, blazing, blazing fast, breakneck, cheetah, hummingbird, racing car, race car,
@@ -67,16 +67,16 @@ VOCABULARY: dict[str, dict[str, str]] = {
             roadrunner | blitzschnell, pfeilschnell, a toute vitesse, a toda velocidad, fast as lightning, in fast forward""",
         "high": """
             fast, quick, rapid, rapidly, at run, twice as fast, double speed, 2x speed, speeded up, sped up, pacy, fleet, fleet footed,
-            zippy, get move on, no dawdling, without delay, high tempo, speedy, swift, brisk, hurry, hurried, hurry up, rush, rushed,
+            zippy, get move on, chop chop, make it snappy, pedal to metal, step on gas, running late, fast as wind, quicken, run like wind, no dawdling, without delay, high tempo, speedy, swift, brisk, hurry, hurried, hurry up, rush, rushed,
             haste, hasty, race, hectic, urgent, zoom, sprint, double time, speed up, speed it up, pick up pace, pick up tempo, pick up
             speed, up tempo, uptempo, fast paced, fast forward, accelerate, step on it, snappy, nimble, chase, chased, late for, bus to
             catch, train to catch, frantic, frenetic, frenzied, frenzy, dash, flash, bee, busy | schnell, flott, rasch, zugig, rapide,
             rapidement, vite, rapido, rapida, rapidos, rapidas, veloz, deprisa, allegro, vivace, presto""",
         "low": """
-            slow, slowly, half as fast, half the speed, slowed, plod, plodding, trudge, loiter, lag, lagging, at leisure, no need to
+            slow, slowly, slow and steady, slow and steady wins race, what's rush, half as fast, half the speed, slowed, plod, plodding, trudge, loiter, lag, lagging, at leisure, no need to
             hurry, unhurried, larghetto, lentissimo, ponderous, tai chi speed, ketchup, oil tanker, in slow, leisurely, take time, take
             all time, slow down, slow it down, slow paced, no hurry, no rush, not in hurry, without hurry, without haste, linger, crawl,
-            creep, dawdle, half speed, half tempo, down tempo, downtempo, treacle, syrup, drag, stroll, saunter, amble, languid,
+            creep, dawdle, half speed, half time, half tempo, down tempo, downtempo, treacle, syrup, drag, stroll, saunter, amble, languid,
             decelerate, drawn out, sustained, adagio, largo, lento, underwater, under water, honey, walking pace, mud, quicksand, wade,
             turtle, tortoise, time stood still, all time in world | langsam, langsame, gemachlich, lent, lente, lentement, lenta, lentos,
             lentas, lentamente, despacio, despacito, pausado""",
@@ -93,10 +93,10 @@ VOCABULARY: dict[str, dict[str, str]] = {
         "done": """
             travel, move around, move about, roam, wander, run around, run about, go places, change place, change position, cover ground,
             cover distance, walk around, walk about, leave spot, leave place, move from spot, move from place, move off spot, move away,
-            go far, travel far, relocate, drift around, locomote, step off spot | deplacement, se deplacer, desplazarse, desplazamiento,
+            go far, travel far, relocate, drift around, locomote, step off spot, budge, stray, go anywhere, move feet, move legs, leave square | deplacement, se deplacer, desplazarse, desplazamiento,
             fortbewegen""",
         "high": """
-            across, from left to right, floor patterns, parade, big circles, conquer floor, conquer stage, all directions, every
+            across, circle room, circle floor, circle hall, circle stage, every inch of stage, every inch of floor, every inch, from left to right, floor patterns, parade, big circles, conquer floor, conquer stage, all directions, every
             direction, across room, across floor, across stage, across dance floor, across hall, all across, all over, all over place, all
             around room, around room, around floor, around stage, around dance floor, around hall, around ballroom, around place, around
             whole, around entire, around house, use whole, use entire, use all of, use all, use every, use space, use floor, use room, use
@@ -107,11 +107,11 @@ VOCABULARY: dict[str, dict[str, str]] = {
             wall to wall, end to end, one end to other, from one end, one side to other, from one side, one corner to other, from one
             corner, skate, skater, ice skater, ice skate, ice rink, on ice, sweep across, laps, do laps, explore, eat up space, eat up
             floor, far and wide, on the move, cross floor, cross room, cross stage, crossing, sail, globetrotter, traveller, nomad, space
-            eating | durch den raum, durch den ganzen raum, ganzen raum, ganzen saal, ganze tanzflache, ganze flache, viel raum, tout l
+            eating | grands pas, grand pas, durch den raum, durch den ganzen raum, ganzen raum, ganzen saal, ganze tanzflache, ganze flache, viel raum, tout l
             espace, toute la piste, toute la salle, traverser, por toda la pista, por todo el salon, toda la sala, por todo, recorrer,
             recorriendo""",
         "low": """
-            on spot, at origin, in frame, within frame, inside frame, camera frame, within camera frame, in shot, on mark, on mat, in
+            on spot, feet still, still feet, legs still, still legs, feet planted, at origin, in frame, within frame, inside frame, camera frame, within camera frame, in shot, on mark, on mat, in
             small circle, within square, one square, square metre, square meter, by chair, near chair, next to chair, around chair, near
             me, near wall, close by, nearby, inside circle, on table, table top, tabletop, bathtub, bus stop, on one spot, on same spot,
             in place, in one place, in same place, one spot, one place, same spot, single spot, stay put, stay where, stay there, stay
@@ -119,16 +119,16 @@ VOCABULARY: dict[str, dict[str, str]] = {
             space, tiny space, little space, no space, limited space, tight space, confined, confined space, on tile, on one tile, one
             tile, dinner plate, postage stamp, beer mat, on coin, on dime, on spot please, stand still, standing still, stay still, hold
             position, hold ground, same position, one position, stay in middle, stay in center, stay in centre, stay in corner, stay
-            centred, stay centered, close to center, close to centre, crowded, packed, elevator, closet, space is limited, space is tight,
+            centred, stay centered, close to center, close to centre, crowded, in crowd, packed, elevator, closet, space is limited, space is tight,
             not much space, not much room, little room, no room, hardly any space, hardly any room, lamppost, tree trunk, anchored, anchor
-            | auf der stelle, am platz, auf dem platz, sur place, en el sitio, en el mismo sitio, en un solo lugar, sin moverse""",
+            | petits pas, auf der stelle, am platz, auf dem platz, sur place, en el sitio, en el mismo sitio, en un solo lugar, sin moverse""",
         "very low": "feet nailed, feet superglued, set in concrete, feet in concrete, in cement",
     },
     "turns": {
         "done": """
             turn, spin, angular velocity, 360, full circle, twirl, rotate, rotation, pirouette, whirl, revolve, revolution, pivot, swirl,
             turn around, spin around, whirl around, twirl around, turn round, round and round, round in circles, go round, circle, in
-            circles, circling, gyrate, gyration, merry go round, carousel, dizzy, chaine, fouette, twist, rotational, spiral, loop the
+            circles, circling, gyrate, gyration, merry go round, carousel, make me dizzy, make you dizzy, until dizzy, chaine, fouette, twist, rotational, spiral, loop the
             loop | drehung, drehungen, drehen, dreh, dreht, im kreis, wirbeln, tour, tours, tourner, tourne, tournes, tournoyer, vuelta,
             vueltas, giro, giros, girar, girando""",
         "high": "swirly, twirly, spinny",
@@ -139,7 +139,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             dreidel | kreisel, toupie, peonza, vertigo""",
         "low": """
             face front, face forward, face audience, face camera, face me, face us, face crowd, face same way, face one way, face one
-            direction, one direction, same direction, look at camera, look at audience, eyes on audience, stay facing, always facing,
+            direction, one direction, same direction, look at camera, look at audience, eyes on audience, stay facing, keep facing,
             straight lines, straight line, straight ahead, straight on, not turn back on, never show back, turn back on, towards audience,
             towards camera, toward audience, toward camera | nach vorn, nach vorne, de face, de frente, frontal""",
     },
@@ -149,7 +149,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             hands, arm level""",
         "scale": "height",
         "done": """
-            raise arms, raise hands, arms to ceiling, hands to ceiling, towards ceiling, toward ceiling, towards sky, toward sky, to
+            raise arms, raise hands, leave sides, leave side, leave hips, reach high, reach higher, hands on head, hands behind head, hands up in air, arms up in air, arms to ceiling, hands to ceiling, towards ceiling, toward ceiling, towards sky, toward sky, to
             clouds, to heavens, to moon, to roof, hang laundry, hang washing, hands to heaven, celebrate goal, just don't care, arms
             skyward, wave arms, overhead reach, fetch from top shelf, top shelf, high five, arms reach up, raised arms, raised hands, lift
             arms, lift hands, lifted arms, lifted hands, arms raise, hands raise, arms lift, hands lift, arms rise, arms in air, hands in
@@ -164,7 +164,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             l air, brazos arriba, manos arriba, brazos altos, brazos en alto, manos en alto, levantar brazos, brazos levantados""",
         "high": "arms like ballerina, ballerina arms, ballet arms",
         "low": """
-            near hips, close to hips, close to legs, next to hips, next to body, by hips, at hips, on hips, near legs, arms near floor,
+            near hips, arms up to waist, hands up to waist, only to waist, only to hips, reach low, reach down, close to hips, close to legs, next to hips, next to body, by hips, at hips, on hips, near legs, arms near floor,
             tied to sides, behind back, glued to sides, at sides, by sides, by side, at side, arms at sides, arms by sides, arms by side,
             hands at sides, hands by sides, hands in pockets, in pockets, arms hang, hanging arms, arms hanging, let arms hang, arms
             dangle, dangling arms, arms below, hands below, arms under, hands under, below shoulders, below chest, below waist, below
@@ -179,7 +179,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
             bounce, bounciness, jump height, rise and fall, rising and falling, springiness, vertical movement, vertical motion, up and
             down movement, up and down motion""",
         "done": """
-            bounce, bob, vertical oscillation, vertical displacement, ballon, high knees, airtime, air time, gallop, trot, hopscotch, skip
+            bounce, bob, knees high, leave ground, leave floor, get off ground, vertical oscillation, vertical displacement, ballon, high knees, airtime, air time, gallop, trot, hopscotch, skip
             rope, jump rope, skipping rope, squat, pogo, jump, hop, skip, leap, leapt, up and down, spring, jiggle, rise and fall, rise
             fall, knee bend, bend knees, plie, body rise, body bob, jump around, jump about, hop around, hop about, bounce around, bounce
             about, bounce up and down, jump up and down, go up and down, move up and down, jumping up and down, bobble | hupfen, huepfen,
@@ -194,7 +194,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
         "low": """
             smooth, smoothly, low impact, no impact, sole on floor, soles on floor, feet flat, in contact with floor, even keeled, tray,
             carrying tray, egg on spoon, stay down, stay low, butter, buttery, silky, curling stone, conveyor belt, escalator, cable car,
-            seamless, head stays level, heads stay level, glide, slide, float, hover, grounded, earthbound, close to ground, close to
+            seamless, head stays level, heads stay level, glide, slide, float, hover, grounded, earthbound, low to ground, low to floor, close to ground, close to
             floor, stay on ground, feet on ground, feet on floor, keep feet on ground, keep feet on floor, head level, level head, same
             height, same level, one height, one level, constant height, steady height, flat footed, book on head, glass of water, full
             glass, tray of drinks, cup of tea, swan, on rails, on wheels, roller skates, steam iron, still head, head still, quiet head |
@@ -209,17 +209,17 @@ VOCABULARY: dict[str, dict[str, str]] = {
             wide, widely, fill frame, whole frame, elongated, elongate, allonge, lengthen, lengthened, wings, like giant, octopus, sprawl,
             sprawling, stand tall, make it big, go big, think big, big top, lavish, flamboyant, unrestrained, splayed, wide stance,
             musical theatre, windmill arms, scarecrow, all limbs out, broad, broadly, expansive, open, open up, outstretched, stretch,
-            stretched, stretch out, spread, spread out, spread wings, arms wide, arms out, arms spread, arms apart, arms outstretched,
+            stretched, stretch out, out to sides, out to side, arms everywhere, hands everywhere, spread, spread out, spread wings, arms wide, arms out, arms spread, arms apart, arms outstretched,
             arms open, open arms, wide open, extend, extended, reach out, sweeping, sweep, grand, grandiose, larger than life, spacious,
             roomy, generous, oversized, exaggerate, exaggerated, theatrical, majestic, bold, take up space, take up all space, take up
             lots of space, take up lot of space, take up room, lots of space, lot of space, much space, fill space, occupy space, make
             yourself big, eagle, albatross, condor, peacock, airplane, aeroplane, starfish, star shape, full range, full extension, back
             row, last row, hug world, hug whole world, embrace world, open body, open chest, spread like, unfold, bloom, blossom, larger,
-            big gestures | weit, weite, breit, breite, offen, offene, offenen, ausladend, ausladende, raumgreifend, gross, ample, amples,
+            big gestures | ausgebreitet, weit, weite, breit, breite, offen, offene, offenen, ausladend, ausladende, raumgreifend, gross, ample, amples,
             large, larges, ouvert, ouverts, ouverte, etendu, amplio, amplia, amplios, amplias, abierto, abierta, abiertos, abiertas,
             ancho, anchos""",
         "low": """
-            narrow, narrowly, pocket sized, airplane seat, plane seat, economy class, t rex, dinosaur arms, hug yourself, drawn in, pulled
+            narrow, narrowly, arms still, still arms, hands still, still hands, quiet arms, quiet hands, pocket sized, airplane seat, plane seat, economy class, t rex, dinosaur arms, hug yourself, drawn in, pulled
             in, pull in, draw in, self contained, knees together, hold close, kept close, keep close, glued to body, arms crossed, arms
             folded, folded arms, crossed arms, wallflower, turtle shell, hedgehog, snail shell, ball of wool, fetal, foetal, straitjacket,
             corset, tight dress, pencil skirt, phone box, shrug, unobtrusive, inconspicuous, nobody notices, small bubble, hamster, baby
@@ -249,7 +249,7 @@ SIZES: dict[str, str] = {
         high, up, raise, raised, lift, lifted, elevated, upward | hoch, hohe, hohen, hoher, oben, haut, hauts, haute, hautes, leves, alto,
         alta, altos, altas, arriba, levantados""",
     "down": """
-        low, down, lowered, dropped, downward, hanging | tief, tiefe, niedrig, niedrige, unten, runter, bas, basse, baisses, bajo, baja,
+        low, lo, down, lowered, dropped, downward, hanging | tief, tiefe, niedrig, niedrige, unten, runter, bas, basse, baisses, bajo, baja,
         bajos, bajas, abajo""",
 }
 NOUNS: dict[str, str] = {
@@ -279,6 +279,19 @@ OF_NOUNS: dict[tuple[str, str], tuple[str, int]] = {  # the attribute, and wheth
     ("small", ""): ("expansion", -1),
     ("slight", ""): ("expansion", -1),
 }
+# Degrees of what is done, only directly before it: "a soft bounce", "heavy turns"; adverbs also before the rest: "modestly low". Those of
+# "very" are degrees before a quality: "crazy fast".
+STRENGTHS: dict[str, str] = {
+    "slightly": "soft, gentle, light, mild, faint, subtle, modest, delicate, weak, minimal",
+    "many": "strong, heavy, hard, intense, powerful, deep, pronounced, vigorous",
+    "very": "crazy, insane, mad, stupid, wicked, dead, silly",
+}
+# Parts of the body that can move by themselves.
+PARTS: dict[str, str] = {
+    "arms": "arms hands elbows wrists fingers",
+    "feet": "feet foot legs root pelvis",
+    "others": "head hips shoulders knees ankles neck chest torso waist",
+}
 # What people call the genres, beside their own names.
 GENRES: dict[str, str] = {
     "waltz": """
@@ -290,7 +303,7 @@ GENRES: dict[str, str] = {
 }
 # Dances that are reported as a whole where a model does not know them, and are never taken for misspelt words.
 OTHER_DANCES = """
-    salsa, samba, bachata, merengue, mambo, jive, swing, lindy hop, lindy, quickstep, quick step, foxtrot, fox trot, slow foxtrot, slow
+    salsa, samba, bachata, merengue, mambo, jive, swing, lindy hop, lindy, quickstep, foxtrot, fox trot, slow foxtrot, slow
     fox, slowfox, paso doble, pasodoble, flamenco, ballet, tap, tap dance, hip hop, hiphop, breakdance, break dance, breaking, krump,
     krumping, popping, locking, popping and locking, pop and lock, vogue, voguing, jazz, jazz dance, house dance, disco, polka, mazurka,
     minuet, line dance, square dance, folk dance, belly dance, bellydance, pole dance, contemporary, modern dance, k pop, kpop, zumba,
@@ -298,6 +311,13 @@ OTHER_DANCES = """
     bollywood, bhangra, capoeira, hula, cancan, can can, conga, limbo, robot dance, floss, dab, gangnam style, bossa nova, cumbia,
     discofox, disco fox, irish dance, clogging, morris dance, west coast swing, headbang, cha cha slide, dougie, forro, haka, sirtaki,
     bolero"""
+# Phrases with words from above that have nothing to do with how to dance; reported as a whole.
+OTHER_PHRASES = """
+    light on feet, foot sliding, foot slide, foot skating, foot skate, high quality, low quality, high resolution, low resolution, high res, low res,
+    high definition, low poly, high poly, high heels, high heel, on other hand, give hand, helping hand, round of applause, take turns,
+    turn off lights, turn on lights, open mind, eyes closed, eyes open, closed eyes,
+    open eyes, big fan, huge fan, big thanks, big band, big smile, wide shot, wide angle, long shot, close up, zoom in, zoom out,
+    high notes, low notes, high note, low note, light blue, red light, time of life, have fun"""
 SECTIONS: dict[str, str] = {  # parts of a dance that can be named in place of seconds
     "start": """
         start, beginning, begin, opening part, opening bars, open with, open as, intro, introduction, outset, first part, first quarter,
@@ -320,7 +340,7 @@ SECTIONS: dict[str, str] = {  # parts of a dance that can be named in place of s
 # The words of the grammar.
 GRAMMAR: dict[str, str] = {
     "very": """
-        very, really, super, super duper, extremely, ultra, so, totally, absolutely, incredibly, hugely, insanely, wildly, highly, way,
+        very, really, hella, painfully, terribly, awfully, bloody, super, super duper, extremely, ultra, so, totally, absolutely, incredibly, hugely, insanely, wildly, highly, way,
         much, far, even, seriously, mega, truly, completely, utterly, ridiculously, exceptionally, exceedingly, unbelievably, remarkably,
         oh so, noticeably, significantly, considerably, clearly | sehr, richtig, total, unglaublich, tres, vraiment, extremement, muy,
         mucho mas, viel mehr, beaucoup plus, deutlich""",
@@ -336,26 +356,29 @@ GRAMMAR: dict[str, str] = {
         quelques, une touche de, un soupcon de, un poco, un poco de, algo, un toque de, a veces, algunos, algunas, unas, unos""",
     "rather": "quite, pretty, rather, fairly, reasonably, relatively, decently | ziemlich, assez, bastante, plutot",
     "more": """
-        more, increase, increased, add more, add, additional, boost, double, twice, twice as many, twice as much, triple, doubled, amp up,
+        more, increase, increased, add more, add, additional, boost, double, twice, twice as many, twice as much, triple, doubled, crank up, pump up, step up,
+        kick up, go heavier on, amp up,
         ramp up, dial up, bring up, greater, turn up, extra | mehr, plus de, plus, davantage, mas, mas de, aumenta""",
     "less": """
         less, fewer, lesser, cut, cut out, tame, reduce, half as many, half as much, reduced, decrease, cut down on, cut back on, cut
         down, cut back, minimise, minimize, limit, turn down, dial down, dial back, tone down, ease off on, ease off, ease up on, go easy
-        on, easy on, go light on, scale back, scale down, bring down | weniger, moins de, moins, menos, menos de, reduire""",
+        on, easy on, go light on, go easy with, easy with, chill on, chill with, chill out on, chill out with, calm down on, calm down with,
+        relax on, relax with, cool it on, cool it with, hold back on, hold back with, hold off on, light on, lighter on, lay off, lay off on, back off on,
+        ease up with, take it easy on, take it easy with, tone it down on, tone it down with, dial it back on, scale back, scale down, bring down | weniger, moins de, moins, menos, menos de, reduire""",
     "many": """
-        many, numerous, a lot of, a lot, lot of, lots, lots of, plenty, plenty of, loads, loads of, tons, tons of, a ton of, heaps of,
+        many, numerous, at least, a lot of, a lot, lot of, lots, lots of, plenty, plenty of, loads, loads of, tons, tons of, a ton of, heaps of,
         bunch of, a bunch of, full of, packed with, filled with, dozens of, abundant, frequent, often, heavy on, big on, all about,
         repeated, again and again, over and over, quite a few, quite a lot, quite a lot of, great deal of, a great deal, so much, so many,
         that much, that many, all that, tanto, tanta, tantos, tantas | viel, viele, vielen, jede menge, beaucoup, beaucoup de, plein de,
         mucho, mucha, muchos, muchas, oft, souvent""",
     "always": """
-        constant, galore, until you drop, till you drop, never stop, never stopping, do not stop, don't stop, does not stop, doesn't stop,
+        constant, galore, off charts, through roof, like crazy, like mad, like no tomorrow, like there's no tomorrow, like there is no tomorrow, like never before, more than ever, until you drop, till you drop, never stop, never stopping, do not stop, don't stop, does not stop, doesn't stop,
         without stopping, without stop, without break, without pause, no break, can't stop, cannot stop, all the time, always, non stop,
         nonstop, continuous, continually, continual, incessant, endless, endlessly, nothing but, maximum, maximal, maximise, maximize,
         max, max out, to max, as much as possible, as many as possible, as possible, as you can, as can be, as it gets, countless, most,
         extreme | immer, standig, toujours, sans arret, siempre, sin parar, maximo, permanent""",
     "few": """
-        few, just one, only one, a single, very few, not many, not much, hardly any, hardly, barely any, barely, scarcely, scarcely any,
+        few, just one, only one, once or twice, once or twice only, just once, only once, just twice, only twice, just two, only two, a single, very few, not many, not much, hardly any, hardly, barely any, barely, scarcely, scarcely any,
         rarely, rare, seldom, little to no, almost no, almost never, almost without, next to no, practically no, virtually no, only a few,
         just a few, only a couple of, just a couple of, only some, only occasional, only occasionally, very little | wenig, wenige, kaum,
         peu de, peu, a peine, poco, poca, pocos, pocas, apenas, casi sin, sparse, sparing, sparingly, low on, low in, infrequent, only
@@ -368,10 +391,10 @@ GRAMMAR: dict[str, str] = {
         intermediate""",
     "not": """
         not, neither, nor, isn't, aren't, wasn't, ain't, nothing too, nothing so, nothing very | nicht, pas, far from, anything but,
-        everything but, all but, rather than, instead of, other than, in place of, except, except for, apart from, statt, au lieu de, en
+        everything but, all but, rather than, instead of, other than, in place of, except, except for, apart from, statt, opposite of, exact opposite of, au lieu de, en
         vez de, not exactly, by no means""",
     "no": """
-        no, without, without any, zero, none, none of, minus, do not, don't, dont, doesn't, doesnt, does not, didn't, did not, can't,
+        no, nope, kill, nix, scrap, remove, delete, disable, eliminate, get rid of, do away with, without, without any, zero, none, none of, minus, do not, don't, dont, doesn't, doesnt, does not, didn't, did not, can't,
         cannot, can not, should not, shouldn't, must not, mustn't, won't, will not, wouldn't, never, never ever, avoid, quit, cease, lose
         the, forget, forget about, leave out, omit, ditch, ban, exclude, refrain from, stay away from, keep away from, steer clear of,
         free of, not a single, not one, not any, not even one, not even a, nothing, no more, sick of, not a fan of, no fan of, not fond
@@ -417,7 +440,7 @@ GRAMMAR: dict[str, str] = {
 }
 # Words that say nothing about how to dance, and are not reported.
 FILLERS = """
-    two three four five six seven eight nine ten hundred upper lower-body walk walking throw toss sprinkle within inside right a an the
+    idk previous root timing pretend af enable insert zone aplenty u ur y'all yall bro dudes mate ahead freely anywhere somewhere two three four five six seven eight nine ten hundred upper lower-body walk walking throw toss sprinkle within inside right a an the
     this that these those there here it its it's i i'm im me my mine you your yours he him his she her hers we us our ours they them their
     theirs one ones someone somebody anyone anybody everybody everyone people is are was were be been being am did do does done doing have
     has had can could would should will shall might may must let lets let's make made give gave get got gimme gonna wanna go gone went
@@ -434,7 +457,7 @@ FILLERS = """
     entirely what how why where who whose whatever however whenever i'd i'll i've you'd you'll you're we'd we'll we're he's she's that's
     there's what's it'll ask tell say said mean means call watch work happen start begin end change changes basically whatsoever at's
     itself yourself themselves himself herself ourselves bit bits used noticeable super goes because since so and or but with if for while
-    which carry carried carrying feet foot leg legs head knees knee genre attribute attributes set setting bpm kinda readable bitte danke
+    which carry carried carrying feet foot leg legs head knees knee genre attribute attributes set setting bpm kinda readable bitte danke bleib bleiben
     ich du er sie es wir ihr mich mir dich dir uns ein eine einen einem einer eines der die das den dem des fur fuer auf zur von vom bei
     ist sind war sein soll sollte sollen mochte moechte mag wollen haben habe mache macht tanz tanze tanzen tanzt tanzer musik lied wie
     ganz mal doch noch schon auch nur dabei dazu wenn alles alle uber durch da gib geben gern gerne lass s'il vous plait svp merci je tu
@@ -445,7 +468,7 @@ FILLERS = """
 # Everyday words that are near to one of the words above, but are no misspelt ones.
 OTHER_WORDS = frozenset(
     """
-    able accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
+    able awful badge blood bubble budget closest hell krill painful scrape terrible flashy stomp mars rams accelerator accidents alps alter arena arise avid balloon barley batter battery became bend benny beta bets bing black bland
     blind blond boast boeing bong boom boot boots boxing boyd brad bread bred brody burt bust busting butterfly buys chilli chilly chores
     chose cindy coach comprised condo conor constrained construct constructed consultant contact contacted contestant continued continues
     contractor contradict couch countess craze crease creepy cured curly derive discredit dive donut dose dozen driver drown duplicate

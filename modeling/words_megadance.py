@@ -24,9 +24,12 @@ from .vocabulary_megadance import (
     NOUNS,
     OF_NOUNS,
     OTHER_DANCES,
+    OTHER_PHRASES,
     OTHER_WORDS,
+    PARTS,
     SECTIONS,
     SIZES,
+    STRENGTHS,
     VOCABULARY,
 )
 
@@ -106,7 +109,7 @@ _IRREGULAR = {
     "spun": "spin", "leapt": "leap", "sprang": "spring", "swept": "sweep", "crept": "creep", "slept": "sleep", "flew": "fly", "rose": "rise", "better": "good", "worse": "bad",
     "held": "hold", "kept": "keep", "went": "go", "going": "go", "goes": "go", "doing": "do", "using": "use", "uses": "use", "used": "use", "hurried": "hurry",
     **{word: word for word in ("highly", "mainly", "hugely", "wildly", "mildly", "mostly", "hardly", "barely", "rarely", "scarcely", "nearly", "quite", "lively", "only", "early", "insanely", "extremely", "largely")},
-    "travelling": "travel", "travelled": "travel",
+    "rooted": "rooted", "closed": "closed", "grounded": "grounded", "crowded": "crowded", "travelling": "travel", "travelled": "travel",
 }  # fmt: skip
 _VOWELS = set("aeiouy")
 
@@ -116,6 +119,7 @@ def _plain(text: str) -> str:
     text = unicodedata.normalize("NFKD", text.replace("’", "'").replace("‘", "'").replace("`", "'"))
     text = "".join(character for character in text if not unicodedata.combining(character)).casefold()
     text = re.sub("→|[-=]>", " then ", text)
+    text = re.sub("[↑⬆⇧]", "+", re.sub("[↓⬇⇩]", "--", text))
     return re.sub(r"[‐-―−]", "-", text)
 
 
@@ -219,6 +223,11 @@ def _lexicon(genres: tuple[str, ...]) -> dict[str, Any]:
     for name, words in GRAMMAR.items():
         for phrase in _phrases(words):
             put(phrase, _Entry(name, name), articles=True)
+    for name, words in STRENGTHS.items():
+        for phrase in _phrases(words):
+            put(phrase, _Entry("strength", name))
+    for phrase in _phrases(OTHER_PHRASES):
+        put(phrase, _Entry("dance", phrase))
     for word in FILLERS.split():
         put(word, _Entry("filler", word), articles=True)
     return tree
@@ -238,11 +247,13 @@ _FIRST = (
 @cache
 def _spellings(genres: tuple[str, ...]) -> dict[str, bool]:
     """The English words of the tables that mean something alone; False for fillers."""
+    nouns = {f"{word}s" for row in NOUNS.values() for word in _phrases(row.partition("|")[0]) if len(word) == 3}
     tables = [words for rows in VOCABULARY.values() for words in rows.values()]
     tables += [words for table in (SIZES, NOUNS, SECTIONS, GRAMMAR, GENRES) for words in table.values()]
     words = {phrase for table in tables for phrase in _phrases(table.partition("|")[0])} | {
         _plain(name) for name in genres
     }
+    words |= nouns
     means = {word: True for word in words if word.isalpha() and len(word) >= 4}
     return {word: False for word in FILLERS.split() if word.isalpha() and len(word) >= 4} | means
 
@@ -279,7 +290,14 @@ def _corrected(word: str, genres: tuple[str, ...]) -> str | None:
         if distance <= most and (exchanged or (means and (len(word) > 4 or len(word) < len(other)))):
             near.setdefault((distance, not exchanged), set()).add(other)
     best = near[min(near)] if near else set()
-    return min(best) if len({_stem(other) for other in best}) == 1 else None
+    tree = _lexicon(genres)
+    meanings = {  # "bouncey" is near to "bounce" and to "bouncy", which is the same
+        str(sorted({(name, steps > 0) for one in entries for name, steps in one.value}))
+        if (entries := [one for one in tree[_stem(other)].get("", []) if one.kind in ("quality", "done", "dial")])
+        else _stem(other)
+        for other in best
+    }
+    return min(best) if len(meanings) == 1 else None
 
 
 # --- seconds -------------------------------------------------------------------------------------------------------
@@ -428,7 +446,38 @@ _SHARES = (
     ("1/3", 1 / 3),
 )
 _REWRITTEN = (  # phrases with something between their words, and what they are read as
+    (r"\bw/ ?o(?:ut)?\b", "without"),
+    (r"\bw/", "with "),
+    (r"\b(arms|hands) ((?:\w+ )?)up and down\b", r"\1 "),
+    (r"\bevery (?:\w+ )?(?:seconds?|bars?|beats?|measures?)\b", " often "),
+    (r"\b([dl])'(?=[aeiouh])", r"\1 "),
+    (r"\b(turns|spins|jumps|hops|steps) (up|down)\b", lambda m: f"{m[1]} {'more' if m[2] == 'up' else 'less'}, "),
+    (r"\b(?:\w+ )?ones\b", " "),  # "fewer turns but bigger ones"
+    (r"\b(mov(?:e|es|ing)) (?:very )?little\b", r"\1 less"),
+    (r"\bon the (\w+) side\b", r"\1"),
+    (r"\bwithout all (?:that|the|this|those)\b", "without"),
+    (r"\bwithout (?:being|getting|looking)\b", "not"),
+    (r"(?<!not )\bas \w+ as (?:usual|normal|before|always|ever|last time|now)\b", " "),
     (r"\bthan (?:usual|normal|normally|usually|average|before|now|last time|default|the original)\b", " "),
+    (r"\b(?:above|over) (?:the )?(?:average|normal|usual)\b", " more "),
+    (r"\b(?:below|under) (?:the )?(?:average|normal|usual)\b", " less "),
+    (
+        r"\b(?:not|never|\w+n't|cannot|dont|doesnt|didnt) ((?:(?!more|less)\w+ ){0,3})enough\b",
+        r"more \1",
+    ),  # not fast enough
+    (r"\? *(no|none|nope|never)\b", r" \1"),  # "spins? no thanks"
+    (r"(?<![\d.,:])0 (?=[a-z])", "zero "),
+    (rf"\b({_NUMBER}) out of ({_NUMBER})\b", lambda m: f"{_number(m[1]):g}/{_number(m[2]):g}"),
+    (r"\bon a scale (?:of|from) (?:1|0|one|zero) ?(?:to|-) ?(?:10|100|ten)\b", " "),
+    (r"\b0?[.,]\d+ ?x\b", " less "),
+    (r"\b\d+(?:[.,]\d+)? ?x\b(?! ?\d)|(?:\bx|[*×]) ?\d+\b", " more "),
+    (r"(?<=[a-z]) ?/ ?2\b", " less "),
+    (r"\b([ns])oo+\b", r"\1o"),
+    (
+        r"(?<=[a-z]) ?[:=-] ?(no|none|never|off|on|yes)\b(?= ?(?:[,;.!)\n]|$))",
+        lambda m: {"off": " none", "on": "", "yes": ""}.get(m[1], " " + m[1]),
+    ),
+    (r"\bhi (?=energy|nrg|speed|tempo|arms|hands)", "high "),
     (r"\b(50:50|60:40|40:60|70:30|30:70|80:20|20:80|90:10|10:90)\b", lambda match: match[0].replace(":", "/")),
     (r"\bskip (?:the|any|all|those|these|every) ", "no "),
     (r"\brather ((?:\w+ ){1,4})than\b", r"\1not "),
@@ -503,12 +552,42 @@ class _Reader:
         )
         for pattern, instead in _REWRITTEN:
             plain = re.sub(pattern, instead, plain)
+        signs = r"(\+{1,3}|-{1,3})"
+        plain = re.sub(rf"([a-z]+)()[: ]?{signs}(?=\s*[,;.)\n]|\s*$)", self._signed, plain)
+        plain = re.sub(rf"([a-z]+)()[: ]?{signs}(?=\s)(?<! [+-])", self._signed, plain)
+        plain = re.sub(rf"(?<![\w+-]){signs}()(?=([a-z]+)(?! ?[:=]))", self._signed, plain)
+        plain = re.sub(
+            r"\b([a-z]+) free\b", lambda m: f"no {m[1]}" if self._kinds(m[1]) & {"done", "dial"} else m[0], plain
+        )
+        plain = re.sub(r"\bsame (?=([a-z]+))", self._same, plain)
+        plain = re.sub(r"\b([a-z]{3,}?)[ -]?ish\b", self._ish, plain)
         plain, self.times = _mark_times(plain)
         self.words = _split(plain)
         self.result = Directions()
         self.levels: dict[str, int] = {}
         self.clock = 0.0  # where the last length ends
         self.terms: list[_Term] = []
+
+    def _kinds(self, word: str) -> set[str]:
+        """What a word of the text can be."""
+        return {one.kind for one in _lexicon(self.genres).get(_stem(word), {}).get("", [])}
+
+    def _signed(self, match: re.Match) -> str:
+        """A sign for "more" or "less", where it stands at a word that there can be more of: "energy++ turns--", "+speed"."""
+        after = match[1][0].isalpha()
+        word, sign = (match[1], match[3]) if after else (match[3], match[1])
+        if not self._kinds(word) & {"dial", "scale", "done", "noun"}:
+            return match[0]
+        amount = " more " if sign[0] == "+" else " less "
+        return f"{word}{amount}, " if after else f", {amount}"
+
+    def _same(self, match: re.Match) -> str:
+        """The same energy is no wish."""
+        phrase = _stem(match[1]) in _lexicon(self.genres).get("same", {})  # "same height" is in the tables
+        return "not more " if not phrase and self._kinds(match[1]) & {"dial", "scale", "done"} else match[0]
+
+    def _ish(self, match: re.Match) -> str:
+        return f"slightly {match[1]}" if self._kinds(match[1]) & {"quality", "size"} else match[0]
 
     @staticmethod
     def _utmost(match: re.Match) -> str:
@@ -524,6 +603,8 @@ class _Reader:
 
     def read(self) -> Directions:
         self.terms = list(self._find_terms())
+        self._read_strengths()
+        self._read_parts()
         self.clauses = self._find_clauses()
         self._read_wishes()
         self._read_genres()
@@ -557,6 +638,12 @@ class _Reader:
                 yield _Term(kind, word, index, index)
                 index += 1
                 continue
+            if found.last > index and self.words[found.last] in ("around", "about", "round"):
+                place = self._longest(tree, found.last)  # "spin around the room" is to spin, and around the room
+                if place is not None and place.last > found.last:
+                    words, self.words = self.words, self.words[: found.last]
+                    found = self._longest(tree, index) or found
+                    self.words = words
             last, entries, compared, moods = found
             for mood in moods:
                 yield _Term(mood, mood, index, index)
@@ -599,12 +686,111 @@ class _Reader:
                 "least",
                 "always",
                 "very",
+                "too",
             ):
                 rest = self._longest(node, between.last + 1, depth + 1)
                 if rest is not None and rest.entries[0].kind in ("done", "dial", "quality"):
                     entries = [one._replace(kind="done") if one.kind == "quality" else one for one in rest.entries]
                     best = rest._replace(entries=entries, moods=(between.entries[0].kind, *rest.moods))
         return best
+
+    def _next(self, index: int) -> int | None:
+        """The term after another one; articles do not count."""
+        for at in range(index + 1, len(self.terms)):
+            if self.terms[at].kind != "filler" or self.terms[at].value not in _ARTICLES | {"your", "the"}:
+                return at
+        return None
+
+    def _read_strengths(self) -> None:
+        """Words that are something else before or after certain words: "a soft bounce", "modestly low", "tone down the arms", "spin like crazy",
+        "two turns"."""
+        for index, term in enumerate(self.terms):
+            at = self._next(index)
+            following = self.terms[at] if at is not None else _Term("break", "", 0, 0)
+            strength = next((one.value for one in term.entries if one.kind == "strength"), None)
+            mood = next((one.kind for one in term.entries if one.kind in ("more", "less", "always")), None)
+            if mood == "always" and term.kind == "quality":
+                if index and self.terms[index - 1].kind in _WISHES:
+                    term.kind = term.value = mood  # "spin like crazy"
+            elif mood and term.kind == "quality" and following.kind in ("done", "dial", "scale", "noun"):
+                term.kind = term.value = mood  # "tone down the arms"
+            elif strength is not None and self._strengthens(term, strength, following):
+                term.kind = term.value = strength
+            elif term.kind == "strength":
+                term.kind = "unknown"
+            elif self.words[term.first] in ("1", "2", "3", "one", "two", "three") and following.kind == "done":
+                term.kind = term.value = "few"
+            elif at is not None:
+                self._read_image(index, at)
+
+    def _strengthens(self, term: _Term, strength: str, following: _Term) -> bool:
+        """Whether a word of strength is the degree of the next one: "a soft bounce", "gently turning", "crazy fast"."""
+        adverb = self.words[term.last].endswith("ly")
+        if term.kind == "size" and not adverb:
+            return False  # a modest bounce is a small one
+        kinds = ("quality", "size", "dial", "scale") if strength == "very" else ("done", "dial")
+        if term.kind == "quality" and following.kind in ("done", "dial") and following.value[0][0] == term.value[0][0]:
+            return False  # "strong power"
+        return following.kind in (*kinds, "size", "quality", "more") if adverb else following.kind in kinds
+
+    def _read_image(self, index: int, at: int) -> None:
+        """A quality and what it is compared with or said of: "quick like a bunny" is not bouncy, and "slower than a rumba" is no rumba;
+        "a gentle pace", "calm energy", "the energy of a sloth"."""
+        term, following = self.terms[index], self.terms[at]
+        if term.kind == "quality":
+            names = {name for name, _ in term.value}
+            image_at = self._next(at)
+            image = self.terms[image_at] if image_at is not None else _Term("break", "", 0, 0)
+            if following.kind == "scale" and names == {"energy"} and following.value[0][0] == "speed":
+                term.value = [("speed", steps) for _, steps in term.value]
+            elif following.kind == "dial" and following.value[0][0] == "energy":
+                if not self._has_size(at) and self._number_after(at) is None:
+                    following.kind, following.value = "filler", ""
+            elif following.value in ("as", "than") and image.kind == "genre":
+                image.kind = "filler"
+            elif following.value in ("like", "as", "than") and image.kind == "quality":
+                if not self.words[term.last].endswith("ly") and not names & {name for name, _ in image.value}:
+                    image.kind, image.value = "filler", ""
+        elif term.kind in ("dial", "scale") and following.kind == "quality":
+            if "of" in self.words[term.last : following.first]:
+                steps = following.value[0][1]
+                term.kind, term.value = "quality", [(name, steps) for name, _ in term.value]
+                following.kind, following.value = "filler", ""
+
+    def _read_parts(self) -> None:
+        """Parts of the body that turn, float or move by themselves: "arm circles", "turn your head", "floating arms", "the feet barely move"."""
+        for index, term in enumerate(self.terms):
+            names = {name for name, _ in term.value} if term.kind in ("quality", "done", "dial") else set()
+            before, after = index - 1, self._next(index)
+            word = self.words[term.last]
+            if names & {"turns", "travel"} and _stem(word) == "circl":
+                if after is not None and self.terms[after].kind == "with":
+                    after = self._next(after)
+            elif after == index + 1 and not word.endswith("ing"):
+                after = None  # "turn your head", but "spin arms high"
+            if names == {"travel"} and _stem(word) == "circl":
+                if (
+                    self._is_part(after, ("arms",))
+                    or self._is_part(before, ("arms",))
+                    or self._is_part(before - 1, ("arms",))
+                ):
+                    term.value = [("expansion", 2)]  # big circles with the arms
+            elif names == {"turns"} and term.kind == "done" and (self._is_part(before) or self._is_part(after)):
+                term.kind, term.value, term.entries = "noun", "moves", [_Entry("noun", "moves")]
+            elif names == {"bounce"} and word in ("down", "low") and self._is_part(before, ("arms",)):
+                term.value = [("arm_height", -2)]  # the arms stay down
+            elif names and names <= {"bounce", "turns"} and term.kind == "quality":
+                if self._is_part(self._next(index), ("arms",)) or (
+                    (word.endswith("ing") or _stem(word) in ("float", "glid", "hover"))
+                    and self._is_part(before, ("arms",))
+                ):
+                    term.kind = "unknown"
+
+    def _is_part(self, index: int | None, parts: Sequence[str] = tuple(PARTS)) -> bool:
+        if index is None or index < 0:
+            return False
+        words = {_stem(self.words[at]) for at in (self.terms[index].first, self.terms[index].last)}
+        return any(words & set(map(_stem, PARTS[part].split())) for part in parts)
 
     # wishes for attributes
 
@@ -627,20 +813,22 @@ class _Reader:
                 term.value = (term.value, mood)
                 carried, carried_kind = (mood if mood.negated else _Mood()), "genre"
                 mood, unknown = _Mood(), False
-            elif (
-                kind == "noun"
-                and term.value in _AMOUNTS
-                and not mood.negated
-                and (mood.compared or mood.amount is not None)
-            ):
-                self._set(index, [(_AMOUNTS[term.value], _steps(1, 2, mood, True))], mood)
-                mood, unknown = _Mood(), False
+            elif kind == "noun" and term.value in _AMOUNTS:
+                amount = _merged(mood, self._after(index, mood))
+                attribute = self._moving(index) if term.value == "moves" else _AMOUNTS[term.value]
+                much = amount.too or amount.amount is not None
+                if attribute and (much or (amount.compared and (not mood.negated or amount != mood))):
+                    self._set(index, [(attribute, _steps(1, 2, amount, True))], amount)
+                    mood, unknown = _Mood(), False
             elif kind in _MOODS:
                 if kind in ("no", "not") and mood.negated:
                     mood = _Mood()
                 if not term.taken:
                     mood.add(kind)
-            elif kind == "share" and self._precedes(index, ("dial", "scale", "done")):
+            elif kind == "share" and (
+                self._precedes(index, ("dial", "scale"))
+                or (self._precedes(index, ("done",)) and self.words[term.last + 1] in ("the", "of", "as"))
+            ):
                 mood.add("less")  # half the energy
             elif kind in ("or", "and"):
                 if unknown:
@@ -657,14 +845,33 @@ class _Reader:
             elif term.value == "like" and carried.negated and index and not mood:
                 mood, carried_kind = carried, carried_kind  # "no jumping about like a rabbit"
 
+    def _moving(self, index: int) -> str:
+        """The attribute that "move" and "movement" are about: that of the part of the body which moves, if one is named before."""
+        for at in range(index - 1, -1, -1):
+            for part in PARTS:
+                if self._is_part(at, (part,)):
+                    return {"arms": "expansion", "feet": "travel"}.get(part, "")
+            if self.terms[at].kind in (*_BREAKS, *_WISHES):
+                break
+        return _AMOUNTS["moves"]
+
+    def _ends(self, index: int) -> bool:
+        """Whether a clause ends with a term."""
+        return index + 1 == len(self.terms) or self.terms[index + 1].kind in _BREAKS
+
     def _precedes(self, index: int, kinds: tuple[str, ...]) -> bool:
         """Whether the next term that is no filler is one of the kinds."""
         following = (term.kind for term in self.terms[index + 1 :] if term.kind != "filler")
         return next(following, "") in kinds
 
     def _list_goes_on(self, index: int) -> bool:
-        """Whether a comma is inside a list that ends with "or": "no turns, jumps or kicks"."""
-        for term in self.terms[index + 1 :]:
+        """Whether a comma is inside a list that ends with "or": "no turns, jumps or kicks"; or in one of bare names: "less turning, jumping and travel"."""
+        bare = True
+        for at, term in enumerate(self.terms[index + 1 :], index + 1):
+            bare = bare and term.kind in ("done", "dial", "comma", "filler", "and")
+            if term.kind == "and" and bare:
+                last = self._next(at)
+                return last is not None and self.terms[last].kind in ("done", "dial") and self._ends(last)
             if term.kind in ("or",) or (term.kind == "not" and self.words[term.first] == "nor"):
                 return True
             if term.kind in _BREAKS and term.kind != "comma" or term.kind in _MOODS:
@@ -680,12 +887,21 @@ class _Reader:
             other = self.terms[at]
             if graded and other.kind not in ("slightly", "more", "less", "always", "filler"):
                 break
-            if other.kind == "too" and self.words[other.first : other.last + 1] == ["too"]:  # it means "also"
-                break
+            if other.kind == "too" and self.words[other.first : other.last + 1] == ["too"]:
+                if self._precedes(at, _WISHES):
+                    return _Mood()
+                break  # it means "also"
             if other.kind in _MOODS and other.kind not in ("not", "no"):
                 found.add(other.kind)
                 taken.append(other)
-            elif other.kind == "no" and (term.kind != "done" or self.words[other.first] in ("none", "zero", "never")):
+            elif other.kind == "not" and term.kind == "done" and self._ends(at):
+                found.add("no")  # "jump not"
+                taken.append(other)
+            elif other.kind == "size" and mood.negated and term.kind == "done" and (found.degree or found.too):
+                taken.append(other)  # "don't jump so high"
+            elif other.kind == "no" and (
+                term.kind != "done" or self.words[other.first] in ("no", "none", "zero", "never")
+            ):
                 found.add("no")
                 taken.append(other)
             elif other.kind not in ("filler", "to"):
@@ -746,7 +962,7 @@ class _Reader:
             self._set(index, [(name, _steps(sign, 2, mood, mood.negated == "no")) for name, _ in noun.value], mood)
             return
         name = next(one.value for one in noun.entries if one.kind == "noun") if noun is not None else ""
-        meaning = OF_NOUNS.get((size, name))
+        meaning = OF_NOUNS.get((size, name)) if name or self.words[term.last] != "little" else None
         quality = next((one for one in term.entries if one.kind == "quality"), None)
         if meaning is None and quality is not None:
             self._set(
@@ -765,11 +981,13 @@ class _Reader:
 
     def _number_after(self, index: int) -> int | None:
         """The steps nearest to a number that is said of a dial: "energy 80%", "speed: 8/10", "turns 0.2"."""
-        at = index + 1
+        term, at = self.terms[index], index + 1
         while at < len(self.terms) and self.terms[at].kind == "filler":
             at += 1
         if at == len(self.terms) or self.terms[at].kind not in ("number", "share"):
-            return None
+            at = index - 1  # "80% energy"
+            if at < 0 or not re.search("%$|/(5|10|100)$", self.words[self.terms[at].first]):
+                return None
         word = self.words[self.terms[at].first].replace(",", ".")
         if match := re.fullmatch(r"(\d+)/(5|10|100)", word):
             value = int(match[1]) / int(match[2])
@@ -777,6 +995,10 @@ class _Reader:
             value = float(word[:-1]) / 100
         elif re.fullmatch(r"0?\.\d+", word):
             value = float(word)
+        elif re.fullmatch(r"\d+", word) and term.kind != "done":  # "energy 8", "energy 80"
+            value = int(word) / (10 if int(word) <= 10 else 100) if int(word) != 11 else 1.0
+        elif word == "0":
+            return -3
         else:
             return None
         return min(QUANTILES, key=lambda steps: abs(QUANTILES[steps] - value))
@@ -799,7 +1021,7 @@ class _Reader:
                 return at
             if other.kind == "unknown" and not strangers:
                 strangers += 1
-            elif other.kind == "filler" and other.value in _ARTICLES:
+            elif other.kind == "filler" and other.value in _ARTICLES | {"root", "body", "overall", "general"}:
                 continue
             elif (
                 other.kind in ("comma", "and")
@@ -887,6 +1109,12 @@ class _Reader:
                         *self._divide(range(terms.start, middle), opened),
                         *self._divide(range(middle + 1, terms.stop), ""),
                     ]
+            sections = [at for at, kind in enumerate(kinds) if kind == "section"]
+            if len(sections) == 2 and "genre" not in kinds and set(kinds[: sections[0]]) <= {"filler"}:
+                asked = [set(kinds[sections[0] : sections[1]]), set(kinds[sections[1] :])]
+                if all(one & set(_WISHES) for one in asked):  # "start low energy end high energy"
+                    middle = terms.start + sections[1]
+                    return [_Clause(range(terms.start, middle), opened), _Clause(range(middle, terms.stop), "")]
             told = [at for at, kind in enumerate(kinds) if kind in ("genre", "time", "section")]
             pairs = [("genre" == kinds[one], "genre" == kinds[other]) for one, other in itertools.pairwise(told)]
             if len(told) > 3 and all(one != other for one, other in pairs):  # "first half waltz second half rumba"

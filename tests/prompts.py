@@ -83,7 +83,7 @@ def _plans_agree(expected: list, found: list) -> bool:
 def _times_agree(expected, found) -> bool:
     if expected is None or expected == found:
         return True
-    seconds = [0.0 if when in ("start", None) else when for when in (expected, found)]
+    seconds = [0.0 if when in ("start", "first half", None) else when for when in (expected, found)]
     if {"middle", "second half"} == set(seconds):
         return True
     return all(isinstance(second, float | int) for second in seconds) and abs(seconds[0] - seconds[1]) <= 0.5

@@ -91,6 +91,45 @@ def test_the_attributes_are_those_of_the_model():
         ("cover less ground", {"travel": -2}),
         ("energetic but not too energetic", {"energy": 1}),
         ("fast but small", {"speed": 2, "expansion": -2}),
+        ("energy++ turns--", {"energy": 2, "turns": -2}),
+        ("+speed, -bounce", {"speed": 2, "bounce": -2}),
+        ("tango-rumba", {}),
+        ("- speed: high\n- turns: none", {"speed": 2, "turns": -3}),
+        ("energy 2 out of 10, speed 80", {"energy": -2, "speed": 2}),
+        ("jumps: no, spins? no thanks", {"bounce": -3, "turns": -3}),
+        ("w/o turns", {"turns": -3}),
+        ("slightly below-average energy", {"energy": -1}),
+        ("speed above average", {"speed": 2}),
+        ("not fast enough", {"speed": 2}),
+        ("not enough turns", {"turns": 2}),
+        ("as fast as usual", {}),
+        ("same energy, bigger arms", {"expansion": 2}),
+        ("don't jump so high", {"bounce": -1}),
+        ("chill on the spins", {"turns": -2}),
+        ("tone down the arms", {"expansion": -2}),
+        ("soft bounce", {"bounce": 1}),
+        ("soft, bouncy", {"energy": -2, "bounce": 2}),
+        ("arms modestly low", {"arm_height": -1}),
+        ("at a gentle pace", {"speed": -2}),
+        ("crazy fast", {"speed": 3}),
+        ("calm energy", {"energy": -2}),
+        ("arms wide energy high", {"expansion": 2, "energy": 2}),
+        ("less turning, jumping and travelling", {"turns": -2, "bounce": -2, "travel": -2}),
+        ("turn-free, kill the bounce", {"turns": -3, "bounce": -3}),
+        ("spin like crazy", {"turns": 3}),
+        ("quick like a bunny", {"speed": 2}),
+        ("the energy of a sloth", {"energy": -3}),
+        ("slower than a tango", {"speed": -2}),
+        ("one spin", {"turns": -2}),
+        ("at least five turns", {"turns": 2}),
+        ("spin around the room", {"turns": 2, "travel": 2}),
+        ("turn your head", {}),
+        ("big circles with your arms", {"expansion": 2}),
+        ("the feet barely move", {"travel": -2}),
+        ("the arms hardly move", {"expansion": -2}),
+        ("lots of bounce but the arms stay down", {"bounce": 2, "arm_height": -2}),
+        ("fastish", {"speed": 1}),
+        ("way more bouncey", {"bounce": 3}),
         ("Hände hoch, keine Drehungen, sehr langsam", {"arm_height": 2, "turns": -3, "speed": -3}),
         ("plus vite, sans tours", {"speed": 2, "turns": -3}),
         ("más rápido, con los brazos en alto", {"speed": 2, "arm_height": 2}),
@@ -152,6 +191,10 @@ def test_attributes_of_a_part_of_the_dance():
     directions = read_prompt("start slowly and finish fast, no turns", GENRES)
     assert directions.timed == [("speed", 0.15, "start", None), ("speed", 0.85, "end", None)]
     assert directions.attributes == {"turns": 0.03}
+    assert read_prompt("start low energy end high energy", GENRES).timed == [
+        ("energy", 0.15, "start", None),
+        ("energy", 0.85, "end", None),
+    ]
     directions = read_prompt("calm, at the chorus more energy", GENRES)
     assert (directions.attributes, directions.timed) == ({"energy": 0.15}, [("energy", 0.85, "chorus", None)])
 
@@ -163,6 +206,9 @@ def test_attributes_of_a_part_of_the_dance():
         ("a salsa in a red dress on the beach", ["salsa", "red dress on the beach"]),
         ("hip hop, slow fox or paso doble", ["hip hop", "slow fox", "paso doble"]),
         ("high", ["high"]),
+        ("no foot sliding", ["foot sliding"]),
+        ("eyes closed in high heels", ["eyes closed", "high heels"]),
+        ("floating arms", ["floating"]),
     ],
 )
 def test_what_is_not_understood(text, unknown):
