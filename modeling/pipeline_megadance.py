@@ -1002,7 +1002,7 @@ class DancePipeline(PushesCode, Pipeline):
         codes = prepared["inputs"]["input_features"].shape[1] // config.frames_per_code
         bar = progress is True
         with _progress_bar(codes, config.frames_per_code / config.fps) if bar else nullcontext(progress) as show:
-            rhythm = self._rhythm(prepared, candidates is not None)
+            rhythm = self._rhythm(prepared, candidates is not None or scored is not None)
             inputs = prepared["inputs"] if rhythm is None else {**prepared["inputs"], "rhythm": rhythm}
             genre_ids, plans = self._plan_genres(prepared, rhythm)
             inputs = {**inputs, "genre_ids": genre_ids}

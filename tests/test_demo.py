@@ -315,6 +315,8 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     """What is asked of the server; and what it refuses is shown in its words."""
     offered = served.studio.options
     monkeypatch.setattr(served.studio, "options", lambda: offered() | {"attributes": ATTRIBUTES, "reads_words": True})
+    unsure = {"rumba": 0.4, "waltz": 0.35, "chacha": 0.25}
+    monkeypatch.setattr(served.studio.pipe, "hear_genre", lambda features: unsure)
     one = visit(viewport={"width": 1280, "height": 800})
     page, asked = one.page, []
 
@@ -323,6 +325,7 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
         route.fulfill(status=400, json={"error": "Not today."})
 
     one.upload(song)
+    assert page.inner_text("#heard") == "Hard to say: rumba (40 %) or waltz (35 %)?"
     page.route("**/api/jobs", refuse)
     assert one.page.locator("#attributes .off").count() == 7, "as it comes"
     page.locator("[data-attribute=energy]").fill("85")

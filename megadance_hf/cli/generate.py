@@ -341,13 +341,16 @@ def _read_hold(arguments: argparse.Namespace) -> dict[str, Any]:
     """What is held, as a keyword of the pipeline."""
     if not arguments.hold:
         return {}
-    from megadance_hf.motion.motion import Motion
+    from megadance_hf.motion.motion import Motion, MotionError
 
     motions: dict[float | str, Any] = {}
     for second, path in arguments.hold:
         if second in motions:
             raise CommandError(f"argument --hold: {second} is given twice: hold one pose or clip there")
-        motions[second] = Motion.load(path)
+        try:
+            motions[second] = Motion.load(path)
+        except MotionError as error:
+            raise CommandError(f"argument --hold: {error}") from error
     return {"hold": motions}
 
 

@@ -7,6 +7,7 @@ import { label, mainGenre } from "./plan.js";
 const MOST_BUTTONS = 8; // more genres are a list
 const MIDDLE = 50; // of a slider: as it comes
 const READING = 400; // milliseconds after the last letter until the words are read
+const SURE = 0.6; // as in hearing_megadance.py: what is less likely is a guess
 
 // Of each attribute: its name, and what it is called from very little to very much.
 const ATTRIBUTES = {
@@ -129,9 +130,12 @@ export class Panel {
     const end = plan[active + 1]?.[1] ?? model.seconds;
     find("dance-title").textContent = plan.length > 1 ? `Dance from ${clock(from)} to ${clock(end)}` : "Dance";
     find("remove-change").hidden = active === 0;
-    const [best] = Object.entries(song.heard ?? {});
+    const [best, next] = Object.entries(song.heard ?? {});
     const sure = (share) => `${Math.round(100 * share)} %`;
-    find("heard").textContent = best ? `The song sounds like ${best[0]}: ${sure(best[1])} sure.` : genre ? "" : "Which dance shall it be?";
+    const certain = best && (best[1] >= SURE || !next);
+    find("heard").textContent = certain ? `The song sounds like ${best[0]}: ${sure(best[1])} sure.`
+      : best ? `Hard to say: ${best[0]} (${sure(best[1])}) or ${next[0]} (${sure(next[1])})?`
+      : genre ? "" : "Which dance shall it be?";
     find("heard").hidden = !find("heard").textContent;
     const lead = genre && typeof genre === "object" ? Object.keys(genre)[0] : genre;
     for (const input of find("genres").querySelectorAll("input")) {
