@@ -204,7 +204,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         conditions = Conditions(pass_weights(genres, by_music, negative, by_genre, by_attributes), copies, device)
         if conditions.is_mixed and generation_config.output_logits:
             raise ValueError(
-                "output_logits=True: several passes are mixed here, each with its own; use output_scores=True"
+                "output_logits=True: several passes are mixed here, each with its own; use output_scores=True, or one genre with guidance_scale=1"
             )
         given_codes, given_mask = self._known_codes(upper_codes, lower_codes, known_codes, known_mask, lengths.tolist())
         in_dance = torch.arange(genres.shape[1])[:, None] < lengths.cpu()[:, None, None]

@@ -128,7 +128,7 @@ def test_honoured_options_change_the_dance(model, name):
 
 def test_all_honoured_options_are_tested():
     elsewhere = {"num_return_sequences", "output_scores", "output_logits", "use_cache", "renormalize_logits"}
-    elsewhere |= {"genre_guidance_scale"}  # with negative_genre_ids
+    elsewhere |= {"genre_guidance_scale", "attribute_guidance_scale"}  # with negative_genre_ids, with attributes
     assert set(HONOURED) | elsewhere | {"remove_invalid_values", *LENGTH_OPTIONS} == set(GENERATION_OPTIONS)
 
 

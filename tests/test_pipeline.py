@@ -1082,7 +1082,7 @@ def test_what_the_bundled_model_dances_does_not_depend_on_the_cache(bundled, mod
     song = compose(10.0, style="waltz", tempo=87.0).render().mean(1)
     inputs = bundled.processor(song, genre="waltz", sampling_rate=44100)
     arguments = {"input_features": inputs["input_features"], "genre_ids": inputs["genre_ids"], "mode": mode}
-    arguments |= {"do_sample": False, "output_logits": True}
+    arguments |= {"do_sample": False, "output_logits": True, "guidance_scale": 1.0}
     cached, anew = (bundled.model.generate(**arguments, use_cache=use_cache) for use_cache in (True, False))
     assert cached.upper_codes.shape == (1, 38)
     torch.testing.assert_close(cached.upper_logits, anew.upper_logits, atol=1e-3, rtol=0)
