@@ -3,6 +3,7 @@
 import pytest
 from gltf_validator import REMEDY, find_validator, validate
 from helpers import save_tiny_model, skip_outside_ci, write_song
+from test_demo_studio import dance, give
 from test_export import random_motion
 
 from megadance_hf import MusicToDancePipeline
@@ -30,9 +31,10 @@ def test_dances(tmp_path, suffix, options):
 
 
 def test_figures_of_the_web_page(tmp_path):
-    studio = Studio(MusicToDancePipeline.from_pretrained(save_tiny_model(tmp_path / "tiny")), tmp_path / "dances")
-    studio.dance(str(write_song(tmp_path / "song.wav", seconds=2.5)), "waltz", "rumba", seed=1)
-    figures = sorted((tmp_path / "dances").rglob("*.glb"))
+    studio = Studio(MusicToDancePipeline.from_pretrained(save_tiny_model(tmp_path / "tiny")), tmp_path / "kept")
+    song = give(studio, write_song(tmp_path / "song.wav", seconds=2.5))
+    dance(studio, song, seconds=2.5, beside="rumba", seed=1)
+    figures = sorted(studio.dances_folder.rglob("*.glb"))
     assert len(figures) == 2
     for report in validate(*figures):
         assert report["messages"] == []
