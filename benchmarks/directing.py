@@ -326,7 +326,8 @@ def measure_speed(pipe: Any, clip: Clip, frames: int, runs: int) -> dict[str, An
     cases: dict[str, tuple[Callable[[int], Any], float, str]] = {
         "plain": (lambda seed: pipe(whole, genre, seed=seed), frames / 30, ""),
         "plan": (lambda seed: pipe(whole, plan=plan, seed=seed), frames / 30, "plain"),
-        "guidance": (lambda seed: pipe(whole, genre, seed=seed, guidance_scale=2.0), frames / 30, "plain"),
+        "unguided": (lambda seed: pipe(whole, genre, seed=seed, guidance_scale=1.0), frames / 30, ""),
+        "guidance": (lambda seed: pipe(whole, genre, seed=seed, guidance_scale=2.0), frames / 30, "unguided"),
         "plain_short": (lambda seed: pipe(short, genre, seed=seed), 4.0, ""),
         "redo": (lambda seed: pipe.redo(dance, whole, *around, candidates=1, seed=seed), 4.0, "plain_short"),
         "plain_short_4": (lambda seed: pipe(short, genre, seed=seed, candidates=4), 4.0, ""),
@@ -438,7 +439,7 @@ def table(report: dict[str, Any]) -> str:
     if speed := report.get("speed"):
         for name in ("plan", "redo", "redo_4", "guidance"):
             lines.append(
-                (f"processor time, {name} over plain", f"{speed[f'{name}_over']:.2f} ({speed[name]:.4f} s a second)")
+                (f"processor time, {name} over without", f"{speed[f'{name}_over']:.2f} ({speed[name]:.4f} s a second)")
             )
     if worst := report.get("worst"):
         for name in WORST:
