@@ -550,18 +550,16 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 "output_attentions=True: a cache has no attention of the positions before; give all codes without one"
             )
         hidden, routing = self.embed(
-            *(
-                input_features,
-                upper_codes,
-                lower_codes,
-                genre_ids,
-                cache,
-                rhythm,
-                music_embeds,
-                attention_mask,
-                num_frames,
-            ),
-            attributes,
+            input_features,
+            upper_codes,
+            lower_codes,
+            genre_ids,
+            cache=cache,
+            rhythm=rhythm,
+            music_embeds=music_embeds,
+            attention_mask=attention_mask,
+            num_frames=num_frames,
+            attributes=attributes,
         )
         steps, past = hidden.shape[2], 0 if cache is None else cache.position
         context, cached = self.config.context_codes, cache is not None
@@ -639,7 +637,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             if rhythm is None and attention_mask is not None:
                 rhythm = self.encode_rhythm(input_features, attention_mask)
             music = self.music_mlp(self._music_steps(input_features, steps, rhythm))
-        if attributes is not None:
+        if attributes is not None:  # not in the paper
             if music_embeds is not None:
                 raise ValueError(
                     "attributes are part of music_embeds (encode_attributes): give input_features with them"

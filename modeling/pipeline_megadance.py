@@ -1067,7 +1067,7 @@ class DancePipeline(PushesCode, Pipeline):
 
     def _rhythm(self, prepared: dict[str, Any], several: bool = False) -> torch.Tensor | None:
         """Beat and bar [batch, frames, 4] of the songs, of excerpts read from the music around them as well; None where all songs are whole,
-        nobody asks for bars, and they are not read `several` times."""
+        nobody asks for bars, and they are not needed `several` times, to score candidates or for the next redo."""
         bars = any(changes != "code" for _, changes in prepared["plans"])
         if not several and not bars and all(before is None and after is None for before, after in prepared["around"]):
             return None
@@ -1149,12 +1149,10 @@ class DancePipeline(PushesCode, Pipeline):
         return dance
 
 
-_NEAR_END = (
-    2.0  # seconds from the beginning or end of a dance: what is held there takes the place of its entrance or ending
-)
-_NEAR_BAR = (
-    "near a bar"  # changes that nobody asked to be at bars, as those of a section in words: at bars where there is room
-)
+# Seconds from the beginning or end of a dance: what is held there takes the place of its entrance or ending.
+_NEAR_END = 2.0
+# Changes that nobody asked to be at bars, as those of a section in words: at bars where there is room.
+_NEAR_BAR = "near a bar"
 _AROUND_PASSAGE = 6  # codes before and after a passage that are decoded and cleaned up with it
 _AFTER_PASSAGE = 8  # codes after it by which candidates are ranked, too
 # Of a passage that is led elsewhere, per second: so much weighs as much as half a nat, and more as its square.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
+from .attributes_megadance import ATTRIBUTES
 from .vocabulary_megadance import (
     FILLERS,
     GENRES,
@@ -33,7 +34,6 @@ from .vocabulary_megadance import (
     VOCABULARY,
 )
 
-ATTRIBUTES = tuple(VOCABULARY)
 # Steps from the usual, and the quantile of the training data that they ask for.
 QUANTILES = {-3: 0.03, -2: 0.15, -1: 0.35, 0: 0.5, 1: 0.65, 2: 0.85, 3: 0.97}
 _STEPS = {"very low": -3, "low": -2, "slightly low": -1, "slightly high": 1, "high": 2, "very high": 3}
@@ -67,7 +67,7 @@ class Directions:
     corrected: dict[str, str] = field(default_factory=dict)
 
 
-def read_prompt(text: str, genres: Sequence[str], attributes: Sequence[str] = ATTRIBUTES) -> Directions:
+def read_prompt(text: str, genres: Sequence[str], attributes: Sequence[str] = tuple(ATTRIBUTES)) -> Directions:
     """What a text asks for, in terms of a model's genres and attributes. Nothing is refused; what means nothing is reported.
 
     Args:

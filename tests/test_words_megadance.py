@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompts import DATA, GENRES, load_phrases, mistakes, read_phrase
 
-from megadance_hf.modeling import attributes_megadance
+from megadance_hf.modeling.attributes_megadance import ATTRIBUTES
 from megadance_hf.modeling.vocabulary_megadance import VOCABULARY
-from megadance_hf.modeling.words_megadance import ATTRIBUTES, QUANTILES, read_prompt
+from megadance_hf.modeling.words_megadance import QUANTILES, read_prompt
 
 STEPS = {
     "very low": -3,
@@ -44,7 +44,7 @@ def test_each_word_of_the_table_means_what_its_row_says():
 
 
 def test_the_attributes_are_those_of_the_model():
-    assert tuple(attributes_megadance.ATTRIBUTES) == ATTRIBUTES
+    assert list(VOCABULARY) == list(ATTRIBUTES)
     directions = read_prompt("slow, many turns, arms high", GENRES, ["speed", "arm_height"])
     assert directions.attributes == {"speed": 0.15, "arm_height": 0.85} and directions.not_understood == ["turns"]
 

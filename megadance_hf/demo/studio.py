@@ -99,7 +99,7 @@ class Studio:
     ) -> None:
         self.pipe, self.folder, self.limits, self.body = pipe, Path(folder), limits or Limits(), body
         self.kept_seconds = kept_seconds
-        self.attributes = list(getattr(pipe.model.config, "attributes", None) or [])
+        self.attributes = list(pipe.model.config.attributes)
         self.songs_folder, self.dances_folder = self.folder / "songs", self.folder / "dances"
         for place in (self.songs_folder, self.dances_folder):
             place.mkdir(parents=True, exist_ok=True)
