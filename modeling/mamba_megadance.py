@@ -9,7 +9,8 @@ from transformers import initialization as init
 
 from .cache_megadance import MambaState
 from .configuration_megadance import MegaDanceConfig
-from .scan_megadance import selective_scan
+from .kernels_megadance import convolve_by_kernel
+from .scan_megadance import continue_scan, selective_scan
 
 
 class CausalConvolution(nn.Conv1d):
@@ -64,12 +65,10 @@ class Mamba(nn.Module):
         dt, B, C = self.x_proj(u).split((rank, states, states), dim=-1)
         delta = F.softplus(self.dt_proj(dt).float())
         A = -torch.exp(self.A_log.float())
-        before = None if state is None else state.ssm
-        if before is not None and torch.is_grad_enabled():
-            before = before.clone()  # the backward pass needs it, and it is overwritten
-        y, last = selective_scan(u, delta, A, B, C, before)
-        if state is not None:
-            state.ssm.copy_(last)
+        if state is None:
+            y, _ = selective_scan(u, delta, A, B, C)
+        else:
+            y = continue_scan(u, delta, A, B, C, state.ssm)
         return self.out_proj(((y + u * self.D) * F.silu(gate)).to(hidden_states.dtype))
 
 
@@ -82,6 +81,9 @@ def causal_convolution(
         weight: [..., kernel, inner]. bias: [..., 1, inner] or [inner].
         history: [..., kernel - 1, inner], the inputs before, overwritten; zeros when None.
     """
+    y = convolve_by_kernel(x, weight, bias, history)
+    if y is not None:
+        return y
     steps, width = x.shape[-2], weight.shape[-2]
     if history is None:
         padded = F.pad(x, (0, 0, width - 1, 0))

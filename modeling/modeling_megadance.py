@@ -41,6 +41,7 @@ from .folders_megadance import ChecksFolder
 from .generation_megadance import MegaDanceGenerationMixin
 from .genres_megadance import match_genre
 from .hearing_megadance import GenreHearing
+from .kernels_megadance import ask_hub
 from .mamba_megadance import Mamba
 from .rhythm_megadance import RhythmEncoder, steady_rhythm
 from .routing_megadance import Routing, check_genre_id, genre_key, route
@@ -131,6 +132,12 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         elif isinstance(module, MegaDanceModel):
             init.zeros_(module.music_mean)
             init.ones_(module.music_std)
+
+    def set_use_kernels(self, use_kernels, *args, **kwargs):
+        """As in transformers; here it is scan, step and convolution of the Mambas that come from the Hub, for all models of the process."""
+        super().set_use_kernels(use_kernels, *args, **kwargs)
+        if use_kernels:
+            ask_hub()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, active_genres=None, quantization=None, **kwargs):

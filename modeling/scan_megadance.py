@@ -1,14 +1,17 @@
-"""The selective scan of Mamba (Gu and Dao 2023; paper, Eq. 5): mamba_ssm's kernel where it is installed, torch everywhere else."""
+"""The selective scan of Mamba (Gu and Dao 2023; paper, Eq. 5): a kernel where one serves, torch everywhere else.
+
+Torch has two ways. A CPU takes one step after the other, in pieces that stay in its cache. On everything else a step is too little
+work for a launch, and a compiler would unroll thousands: there pairs of steps are joined, then pairs of pairs, and so on, in a number
+of operations that grows with the logarithm of the length.
+"""
 
 import math
 
 import torch
 from torch.autograd.function import once_differentiable
+from transformers.utils.generic import maybe_autocast
 
-try:  # the extra `cuda`: compiled kernels, importable only where there is a GPU
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as _cuda_selective_scan
-except Exception:  # a half-installed mamba_ssm fails in many ways; the torch scan below always works
-    _cuda_selective_scan = None
+from .kernels_megadance import scan_by_kernel, step_by_kernel
 
 # Elements of [chunk, ..., state, channels] that are computed at once: few enough for a cache of the processor, many enough to pay for
 # the call. Only one fused multiply-add per time step is sequential.
@@ -71,13 +74,105 @@ def _scan_backward(u, delta, a, b, c, state, states, grad_y):
     return grad_input * delta, grad_delta, grad_a, grad_b, grad_c
 
 
+# --- in logarithmic depth -------------------------------------------------------------------------------------------------------------
+
+
+def _joins(steps: int, backwards: bool) -> list[tuple[slice, slice, bool]]:
+    """Which steps take in which earlier ones, all of a pair of slices at once, and whether their decays are multiplied as well.
+
+    Up: spans of 1, 2, 4, ... steps take in the span before, so that step 2, 4, 8, ... is done. Down: what lies between takes in the
+    step before its span.
+    """
+
+    def every(first: int, count: int, stride: int) -> slice:
+        if backwards:
+            first = steps - 1 - first - stride * (count - 1)
+        return slice(first, first + stride * (count - 1) + 1, stride)
+
+    joins, span = [], 1
+    while 2 * span <= steps:
+        count = steps // (2 * span)
+        # the first span has no other before it: the product of its decays is never asked for
+        joins.append((every(2 * span - 1, count, 2 * span), every(span - 1, count, 2 * span), count > 1))
+        span *= 2
+    while span > 1:
+        span //= 2
+        count = (steps - span) // (2 * span)
+        if count > 0:
+            joins.append((every(3 * span - 1, count, 2 * span), every(2 * span - 1, count, 2 * span), False))
+    return joins
+
+
+def _accumulate(decay: torch.Tensor, h: torch.Tensor, backwards: bool = False) -> torch.Tensor:
+    """h_t + decay_t h_{t-1} for all t [time, ...], or h_t + decay_t h_{t+1}; both are overwritten. Only products and sums of decays up
+    to 1: nothing can overflow, and nothing is divided."""
+    if torch.compiler.is_compiling():
+        return _accumulate_backwards(decay, h) if backwards else _accumulate_pairs(decay, h)
+    for target, source, has_more in _joins(len(h), backwards):
+        h[target].addcmul_(decay[target], h[source])
+        if has_more:
+            decay[target].mul_(decay[source])
+    return h
+
+
+def _accumulate_pairs(decay: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """The same without overwriting: a compiler turns each change of every second step into a pass over all of them."""
+    steps, pairs = len(h), len(h) // 2
+    if pairs == 0:
+        return h
+    even, odd = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+    odd_states = _accumulate_pairs(decay[even] * decay[odd], torch.addcmul(h[odd], decay[odd], h[even]))
+    even_states = torch.addcmul(h[2::2], decay[2::2], odd_states[: (steps - 1) // 2])
+    even_states = torch.cat((h[:1], even_states))
+    joined = torch.stack((even_states[:pairs], odd_states), dim=1).flatten(0, 1)
+    return joined if steps == 2 * pairs else torch.cat((joined, even_states[pairs:]))
+
+
+def _accumulate_backwards(decay: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    return _accumulate_pairs(decay.flip(0), h.flip(0)).flip(0)
+
+
+def _parallel_forward(u, delta, a, b, c, state):
+    """What `_scan_forward` computes, and all states; shapes as there."""
+    decay = (delta.unsqueeze(-2) * a).exp()
+    h = (delta * u).unsqueeze(-2) * b.unsqueeze(-1)
+    if state is not None:
+        h[0].addcmul_(decay[0], state)
+    h = _accumulate(decay, h)
+    return torch.matmul(c.unsqueeze(-2), h).squeeze(-2), h[-1], h
+
+
+def _parallel_backward(u, delta, a, b, c, state, states, grad_y):
+    """What `_scan_backward` computes."""
+    following = torch.cat((delta[1:], delta[:1]))  # nothing follows the last step: that decay is never used
+    grad_h = _accumulate((following.unsqueeze(-2) * a).exp(), grad_y.unsqueeze(-2) * c.unsqueeze(-1), backwards=True)
+    grad_c = torch.matmul(states, grad_y.unsqueeze(-1)).squeeze(-1)
+    grad_b = torch.matmul(grad_h, (delta * u).unsqueeze(-1)).squeeze(-1)
+    grad_input = torch.matmul(b.unsqueeze(-2), grad_h).squeeze(-2)
+    first = torch.zeros_like(states[:1]) if state is None else state.unsqueeze(0)
+    grad_exponent = grad_h * (delta.unsqueeze(-2) * a).exp() * torch.cat((first, states[:-1]))
+    grad_delta = (grad_exponent * a).sum(-2) + grad_input * u
+    grad_a = (grad_exponent * delta.unsqueeze(-2)).sum(0).sum_to_size(a.shape)
+    return grad_input * delta, grad_delta, grad_a, grad_b, grad_c
+
+
+# --- both -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _goes_step_by_step(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 class _SelectiveScan(torch.autograd.Function):
     """The scan with its backward pass."""
 
     @staticmethod
     def forward(ctx, u, delta, a, b, c, state):
         # states are kept, decays are not: exp is cheaper than the memory
-        y, h, states = _scan_forward(u, delta, a, b, c, state, keep_states=True)
+        if _goes_step_by_step(u):
+            y, h, states = _scan_forward(u, delta, a, b, c, state, keep_states=True)
+        else:
+            y, h, states = _parallel_forward(u, delta, a, b, c, state)
         ctx.save_for_backward(u, delta, a, b, c, state, states)
         h = h.clone()
         ctx.mark_non_differentiable(h)
@@ -86,58 +181,9 @@ class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y, _):
-        with torch.autocast(device_type=grad_y.device.type, enabled=False):
-            return *_scan_backward(*ctx.saved_tensors, grad_y), None
-
-
-# `torch.compile` would unroll the loop over time, with thousands of operations in a model. As operators of its own it stays whole.
-
-
-@torch.library.custom_op("megadance::selective_scan", mutates_args=())
-def _scan_operator(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    c: torch.Tensor,
-    state: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    y, h, states = _scan_forward(u, delta, a, b, c, state, keep_states=True)
-    return y, h.clone(), states
-
-
-@_scan_operator.register_fake
-def _(u, delta, a, b, c, state):
-    shape = (*u.shape[1:-1], a.shape[-2], u.shape[-1])
-    return torch.empty_like(u), u.new_empty(shape), u.new_empty(u.shape[0], *shape)
-
-
-@torch.library.custom_op("megadance::selective_scan_backward", mutates_args=())
-def _backward_operator(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    c: torch.Tensor,
-    state: torch.Tensor | None,
-    states: torch.Tensor,
-    grad_y: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    return _scan_backward(u, delta, a, b, c, state, states, grad_y)
-
-
-@_backward_operator.register_fake
-def _(u, delta, a, b, c, state, states, grad_y):
-    return tuple(map(torch.empty_like, (u, delta, a, b, c)))
-
-
-def _save(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[2])
-
-
-_scan_operator.register_autograd(
-    lambda ctx, grad_y, *_: (*_backward_operator(*ctx.saved_tensors, grad_y), None), setup_context=_save
-)
+        differentiate = _scan_backward if _goes_step_by_step(grad_y) else _parallel_backward
+        with maybe_autocast(grad_y.device.type, enabled=False):
+            return *differentiate(*ctx.saved_tensors, grad_y), None
 
 
 def selective_scan(
@@ -164,17 +210,38 @@ def selective_scan(
     """
     dtype = torch.promote_types(u.dtype, torch.float32)
     u, delta, A, B, C = (tensor.to(dtype) for tensor in (u, delta, A, B, C))
-    compiling = torch.compiler.is_compiling()  # mamba_ssm's kernel can't be part of a graph
-    if _cuda_selective_scan is not None and u.is_cuda and state is None and A.dim() == 2 and not compiling:
-        u, delta, B, C = (tensor.mT.contiguous() for tensor in (u, delta, B, C))
-        y, last = _cuda_selective_scan(u, delta, A.contiguous(), B, C, return_last_state=True)
-        return y.mT, last.mT
-    with torch.autocast(device_type=u.device.type, enabled=False):
+    computed = scan_by_kernel(u, delta, A, B, C, state)
+    if computed is not None:
+        return computed
+    with maybe_autocast(u.device.type, enabled=False):
         u, delta, B, C = (tensor.movedim(-2, 0) for tensor in (u, delta, B, C))
+        if not _goes_step_by_step(u):
+            # what is computed of them has all states, and would be copied for each product
+            u, delta, B, C = (tensor.contiguous() for tensor in (u, delta, B, C))
         arguments = (u, delta, A.mT.contiguous(), B, C, state)
-        if compiling:
-            y, last, _ = _scan_operator(*arguments)
-            return y.movedim(0, -2), last
-        needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, delta, A, B, C))
-        y, last = _SelectiveScan.apply(*arguments) if needs_grad else _scan_forward(*arguments, keep_states=False)[:2]
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, delta, A, B, C)):
+            y, last = _SelectiveScan.apply(*arguments)
+        elif _goes_step_by_step(u):
+            y, last, _ = _scan_forward(*arguments, keep_states=False)
+        else:
+            y, last, _ = _parallel_forward(*arguments)
     return y.movedim(0, -2), last
+
+
+def continue_scan(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    state: torch.Tensor,
+) -> torch.Tensor:
+    """`selective_scan` from a state [..., state, channels] that is overwritten with the last one; returns y [..., time, channels]."""
+    if u.shape[-2] == 1:
+        y = step_by_kernel(u, delta, A, B, C, state)
+        if y is not None:
+            return y
+    before = state.clone() if torch.is_grad_enabled() else state  # the backward pass needs it
+    y, last = selective_scan(u, delta, A, B, C, before)
+    state.copy_(last)
+    return y

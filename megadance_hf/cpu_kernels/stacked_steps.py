@@ -16,7 +16,7 @@ from megadance_hf.modeling.cache_megadance import STREAMS, ExpertCache, MegaDanc
 from megadance_hf.modeling.experts_megadance import Expert, StreamNorms
 from megadance_hf.modeling.mamba_megadance import causal_convolution
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
-from megadance_hf.modeling.scan_megadance import selective_scan
+from megadance_hf.modeling.scan_megadance import continue_scan
 
 from .walk import layer_steps, walk
 
@@ -89,8 +89,7 @@ class StackedMambas:
         rank, states = self.dt_proj.shape[2], self.A.shape[3]
         dt, b, c = torch.matmul(u, self.x_proj).split((rank, states, states), dim=-1)
         delta = F.softplus(torch.matmul(dt, self.dt_proj) + self.dt_bias)
-        y, last = selective_scan(u, delta, self.A, b, c, self.cache.ssm)
-        self.cache.ssm.copy_(last)
+        y = continue_scan(u, delta, self.A, b, c, self.cache.ssm)
         mixed = (torch.addcmul(y, u, self.D) * F.silu(gate)).to(x.dtype)
         return torch.bmm(mixed.flatten(1, 2), self.out_proj).unflatten(1, shape)
 
