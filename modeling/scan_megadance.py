@@ -8,10 +8,14 @@ of operations that grows with the logarithm of the length.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from transformers.utils.generic import maybe_autocast
 
 from .kernels_megadance import scan_by_kernel, step_by_kernel
+
+# Steps that one compiled kernel takes one after the other.
+_BLOCK = 8
 
 # Elements of [chunk, ..., state, channels] that are computed at once: few enough for a cache of the processor, many enough to pay for
 # the call. Only one fused multiply-add per time step is sequential.
@@ -74,6 +78,25 @@ def _scan_backward(u, delta, a, b, c, state, states, grad_y):
     return grad_input * delta, grad_delta, grad_a, grad_b, grad_c
 
 
+class _SequentialScan(torch.autograd.Function):
+    """One step after the other, with its backward pass."""
+
+    @staticmethod
+    def forward(ctx, u, delta, a, b, c, state):
+        # states are kept, decays are not: exp is cheaper than the memory
+        y, h, states = _scan_forward(u, delta, a, b, c, state, keep_states=True)
+        ctx.save_for_backward(u, delta, a, b, c, state, states)
+        h = h.clone()
+        ctx.mark_non_differentiable(h)
+        return y, h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y, _):
+        with maybe_autocast(grad_y.device.type, enabled=False):
+            return *_scan_backward(*ctx.saved_tensors, grad_y), None
+
+
 # --- in logarithmic depth -------------------------------------------------------------------------------------------------------------
 
 
@@ -104,86 +127,92 @@ def _joins(steps: int, backwards: bool) -> list[tuple[slice, slice, bool]]:
 
 
 def _accumulate(decay: torch.Tensor, h: torch.Tensor, backwards: bool = False) -> torch.Tensor:
-    """h_t + decay_t h_{t-1} for all t [time, ...], or h_t + decay_t h_{t+1}; both are overwritten. Only products and sums of decays up
-    to 1: nothing can overflow, and nothing is divided."""
+    """h_t + decay_t h_{t-1} for all t [..., time, state, channels], or h_t + decay_t h_{t+1}; both are overwritten. Only products of
+    decays up to 1, and sums: nothing can overflow, and nothing is divided."""
     if torch.compiler.is_compiling():
-        return _accumulate_backwards(decay, h) if backwards else _accumulate_pairs(decay, h)
-    for target, source, has_more in _joins(len(h), backwards):
-        h[target].addcmul_(decay[target], h[source])
+        return _accumulate_blocks(decay.flip(-3), h.flip(-3)).flip(-3) if backwards else _accumulate_blocks(decay, h)
+    for target, source, has_more in _joins(h.shape[-3], backwards):
+        factor = decay[..., target, :, :]
+        h[..., target, :, :].addcmul_(factor, h[..., source, :, :])
         if has_more:
-            decay[target].mul_(decay[source])
+            factor.mul_(decay[..., source, :, :])
     return h
 
 
-def _accumulate_pairs(decay: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """The same without overwriting: a compiler turns each change of every second step into a pass over all of them."""
-    steps, pairs = len(h), len(h) // 2
-    if pairs == 0:
-        return h
-    even, odd = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-    odd_states = _accumulate_pairs(decay[even] * decay[odd], torch.addcmul(h[odd], decay[odd], h[even]))
-    even_states = torch.addcmul(h[2::2], decay[2::2], odd_states[: (steps - 1) // 2])
-    even_states = torch.cat((h[:1], even_states))
-    joined = torch.stack((even_states[:pairs], odd_states), dim=1).flatten(0, 1)
-    return joined if steps == 2 * pairs else torch.cat((joined, even_states[pairs:]))
+def _accumulate_blocks(decay: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """The same without overwriting. Of changes to every second step a compiler makes a pass over all of them; the steps of a block
+    become one kernel instead, which computes even their decays anew rather than reading them."""
+    steps = h.shape[-3]
+    if steps <= _BLOCK:
+        return torch.stack(_chain(decay.unbind(-3), h.unbind(-3), None), dim=-3)
+    blocks = -(-steps // _BLOCK)
+    padding = (0, 0, 0, 0, 0, blocks * _BLOCK - steps)
+    decays, hs = (F.pad(tensor, padding).unflatten(-3, (blocks, _BLOCK)).unbind(-3) for tensor in (decay, h))
+    product = decays[0]
+    for factor in decays[1:]:
+        product = product * factor
+    ends = _accumulate_blocks(product, _chain(decays, hs, None)[-1])
+    before = F.pad(ends[..., :-1, :, :], (0, 0, 0, 0, 1, 0))
+    return torch.stack(_chain(decays, hs, before), dim=-3).flatten(-4, -3)[..., :steps, :, :]
 
 
-def _accumulate_backwards(decay: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    return _accumulate_pairs(decay.flip(0), h.flip(0)).flip(0)
+def _chain(decays, hs, before):
+    """One step after the other; `before` is what comes before the first, if anything does."""
+    states = []
+    for decay, h in zip(decays, hs, strict=True):
+        before = h if before is None else torch.addcmul(h, decay, before)
+        states.append(before)
+    return states
 
 
 def _parallel_forward(u, delta, a, b, c, state):
-    """What `_scan_forward` computes, and all states; shapes as there."""
-    decay = (delta.unsqueeze(-2) * a).exp()
+    """u, delta [..., time, channels], a [..., state, channels], b, c [..., time, state] -> y as u, and the states of all steps
+    [..., time, state, channels]."""
+    decay = (delta.unsqueeze(-2) * a.unsqueeze(-3)).exp()
     h = (delta * u).unsqueeze(-2) * b.unsqueeze(-1)
     if state is not None:
-        h[0].addcmul_(decay[0], state)
+        h[..., 0, :, :].addcmul_(decay[..., 0, :, :], state)
     h = _accumulate(decay, h)
-    return torch.matmul(c.unsqueeze(-2), h).squeeze(-2), h[-1], h
+    return torch.matmul(c.unsqueeze(-2), h).squeeze(-2), h
 
 
-def _parallel_backward(u, delta, a, b, c, state, states, grad_y):
-    """What `_scan_backward` computes."""
-    following = torch.cat((delta[1:], delta[:1]))  # nothing follows the last step: that decay is never used
-    grad_h = _accumulate((following.unsqueeze(-2) * a).exp(), grad_y.unsqueeze(-2) * c.unsqueeze(-1), backwards=True)
-    grad_c = torch.matmul(states, grad_y.unsqueeze(-1)).squeeze(-1)
-    grad_b = torch.matmul(grad_h, (delta * u).unsqueeze(-1)).squeeze(-1)
-    grad_input = torch.matmul(b.unsqueeze(-2), grad_h).squeeze(-2)
-    first = torch.zeros_like(states[:1]) if state is None else state.unsqueeze(0)
-    grad_exponent = grad_h * (delta.unsqueeze(-2) * a).exp() * torch.cat((first, states[:-1]))
-    grad_delta = (grad_exponent * a).sum(-2) + grad_input * u
-    grad_a = (grad_exponent * delta.unsqueeze(-2)).sum(0).sum_to_size(a.shape)
-    return grad_input * delta, grad_delta, grad_a, grad_b, grad_c
-
-
-# --- both -----------------------------------------------------------------------------------------------------------------------------
-
-
-def _goes_step_by_step(tensor: torch.Tensor) -> bool:
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-class _SelectiveScan(torch.autograd.Function):
-    """The scan with its backward pass."""
+class _ParallelScan(torch.autograd.Function):
+    """In logarithmic depth, with its backward pass, which goes from the last step to the first in the same way."""
 
     @staticmethod
     def forward(ctx, u, delta, a, b, c, state):
-        # states are kept, decays are not: exp is cheaper than the memory
-        if _goes_step_by_step(u):
-            y, h, states = _scan_forward(u, delta, a, b, c, state, keep_states=True)
-        else:
-            y, h, states = _parallel_forward(u, delta, a, b, c, state)
+        y, states = _parallel_forward(u, delta, a, b, c, state)
         ctx.save_for_backward(u, delta, a, b, c, state, states)
-        h = h.clone()
-        ctx.mark_non_differentiable(h)
-        return y, h
+        last = states[..., -1, :, :].clone()
+        ctx.mark_non_differentiable(last)
+        return y, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y, _):
-        differentiate = _scan_backward if _goes_step_by_step(grad_y) else _parallel_backward
+        u, delta, a, b, c, state, states = ctx.saved_tensors
         with maybe_autocast(grad_y.device.type, enabled=False):
-            return *differentiate(*ctx.saved_tensors, grad_y), None
+            # nothing follows the last step: its decay there is never used
+            following = torch.cat((delta[..., 1:, :], delta[..., :1, :]), dim=-2)
+            grad_h = _accumulate(
+                (following.unsqueeze(-2) * a.unsqueeze(-3)).exp(),
+                grad_y.unsqueeze(-2) * c.unsqueeze(-1),
+                backwards=True,
+            )
+            grad_c = torch.matmul(states, grad_y.unsqueeze(-1)).squeeze(-1)
+            grad_b = torch.matmul(grad_h, (delta * u).unsqueeze(-1)).squeeze(-1)
+            grad_input = torch.matmul(b.unsqueeze(-2), grad_h).squeeze(-2)
+            first = torch.zeros_like(states[..., 0, :, :]) if state is None else state
+            before = torch.cat((first.unsqueeze(-3), states[..., :-1, :, :]), dim=-3)
+            # dL/d(delta A) = grad_h * decay * h_{t-1}
+            grad_exponent = grad_h * (delta.unsqueeze(-2) * a.unsqueeze(-3)).exp() * before
+            grad_delta = (grad_exponent * a.unsqueeze(-3)).sum(-2) + grad_input * u
+            grad_a = (grad_exponent * delta.unsqueeze(-2)).sum(-3).sum_to_size(a.shape)
+            return grad_input * delta, grad_delta, grad_a, grad_b, grad_c, None
+
+
+def _goes_step_by_step(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def selective_scan(
@@ -213,18 +242,17 @@ def selective_scan(
     computed = scan_by_kernel(u, delta, A, B, C, state)
     if computed is not None:
         return computed
+    needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, delta, A, B, C))
+    a = A.mT.contiguous()
     with maybe_autocast(u.device.type, enabled=False):
-        u, delta, B, C = (tensor.movedim(-2, 0) for tensor in (u, delta, B, C))
         if not _goes_step_by_step(u):
-            # what is computed of them has all states, and would be copied for each product
-            u, delta, B, C = (tensor.contiguous() for tensor in (u, delta, B, C))
-        arguments = (u, delta, A.mT.contiguous(), B, C, state)
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (u, delta, A, B, C)):
-            y, last = _SelectiveScan.apply(*arguments)
-        elif _goes_step_by_step(u):
-            y, last, _ = _scan_forward(*arguments, keep_states=False)
-        else:
-            y, last, _ = _parallel_forward(*arguments)
+            if needs_grad:
+                return _ParallelScan.apply(u, delta, a, B, C, state)
+            y, states = _parallel_forward(u, delta, a, B, C, state)
+            return y, states[..., -1, :, :]
+        u, delta, B, C = (tensor.movedim(-2, 0) for tensor in (u, delta, B, C))
+        arguments = (u, delta, a, B, C, state)
+        y, last = _SequentialScan.apply(*arguments) if needs_grad else _scan_forward(*arguments, keep_states=False)[:2]
     return y.movedim(0, -2), last
 
 

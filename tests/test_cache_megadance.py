@@ -166,12 +166,3 @@ def test_a_training_step_compiles_whole():
         gradients.append({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None})
     for name, expected in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_the_scan_is_an_operator_of_its_own_in_a_graph():
-    from megadance_hf.modeling import scan_megadance as scan
-
-    arguments = [torch.rand(5, 2, 3), torch.rand(5, 2, 3), -torch.rand(4, 3), torch.rand(5, 2, 4), torch.rand(5, 2, 4)]
-    for state in (None, torch.rand(2, 4, 3)):
-        inputs = [tensor.clone().requires_grad_() for tensor in arguments]
-        torch.library.opcheck(scan._scan_operator, (*inputs, state))

@@ -185,15 +185,13 @@ def test_logarithmic_depth_is_safe_over_very_many_steps():
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [1, 2, 5, 12])
-@pytest.mark.parametrize("has_state", [False, True])
-def test_a_compiled_scan_is_one_graph(steps, has_state):
+def check_compiled(steps, has_state, backend):
     torch.manual_seed(0)
+    torch.compiler.reset()
     inputs = scan_inputs(steps=steps)
     state = torch.randn(3, 2, 3, 5) if has_state else None
     expected, expected_last, expected_gradients = scan_and_gradients(inputs, state)
-    compiled = torch.compile(selective_scan, fullgraph=True, dynamic=False)
+    compiled = torch.compile(selective_scan, fullgraph=True, dynamic=False, backend=backend)
     y, last = compiled(*inputs, state)
     torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(last, expected_last, atol=1e-5, rtol=1e-5)
@@ -203,6 +201,18 @@ def test_a_compiled_scan_is_one_graph(steps, has_state):
         torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(compiled(*inputs, state)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 9, 30, 70])  # a block holds eight
+@pytest.mark.parametrize("has_state", [False, True])
+def test_a_compiled_scan_is_one_graph(steps, has_state):
+    check_compiled(steps, has_state, "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
+def test_a_scan_as_machine_code():
+    check_compiled(19, True, "inductor")
 
 
 def test_no_tensor_has_to_be_read_for_a_scan():
