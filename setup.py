@@ -42,7 +42,7 @@ EXTRAS = {
         "starlette>=0.40",  # the raters' page
         "uvicorn>=0.30",  # serves it
     ],
-    "cuda": ["mamba-ssm>=2.2"],  # source-only; needs nvcc and a GPU
+    "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4.0"],  # source-only; needs nvcc and a GPU
 }
 EXTRAS["dev"] = [
     *EXTRAS["train"],

@@ -69,8 +69,10 @@ def step_by_kernel(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, st
     if _has_none(u) or torch.is_grad_enabled() or not ((A.dim() == 2 and u.dim() == 3) or _in_streams(u, A)):
         return None
     kernel = find_kernel("selective_state_update", state.device, state.dtype)
-    inputs = (tensor.to(state.dtype) for tensor in (u, delta, A, B, C))
-    return None if kernel is None else _step_with(kernel, *inputs, state)
+    if kernel is None:
+        return None
+    u, delta, A, B, C = (tensor.to(state.dtype) for tensor in (u, delta, A, B, C))
+    return _step_with(kernel, u, delta, A, B, C, state)
 
 
 def convolve_by_kernel(x: Tensor, weight: Tensor, bias: Tensor, history: Tensor | None) -> Tensor | None:
@@ -198,7 +200,7 @@ def _hub_kernel(name: str, device: torch.device) -> Callable | None:
     """What transformers itself would put in place of a function of this name (transformers.integrations.hub_kernels)."""
     from transformers.integrations import hub_kernels
 
-    mapping = getattr(hub_kernels, "get_kernel_mapping_transformers", dict)()
+    mapping: dict = getattr(hub_kernels, "get_kernel_mapping_transformers", dict)()
     kernels = mapping.get(name, {}).get("rocm" if torch.version.hip else device.type)
     if kernels is None:
         return None
@@ -262,8 +264,8 @@ def _try_scan(kernel: Callable, device: torch.device, dtype: torch.dtype) -> Non
         *inputs, state = _scan_inputs(device, dtype, 5, streams)
         inputs = [tensor.requires_grad_() for tensor in inputs]
         for before in (None, state):
-            y, last = _scan_with(kernel, *inputs, before)
-            expected, expected_last = _recurrence(*inputs, torch.zeros_like(state) if before is None else before)
+            y, last = _scan_with(*[kernel, *inputs, before])
+            expected, expected_last = _recurrence(*[*inputs, torch.zeros_like(state) if before is None else before])
             _check(y, expected, dtype)
             _check(last, expected_last, dtype)
             _check_gradients(y, expected, inputs, dtype)
@@ -272,19 +274,16 @@ def _try_scan(kernel: Callable, device: torch.device, dtype: torch.dtype) -> Non
 @torch.no_grad()
 def _try_step(kernel: Callable, device: torch.device, dtype: torch.dtype) -> None:
     for streams in ((), (3,)):
-        *inputs, state = _scan_inputs(device, dtype, 1, streams)
-        expected, expected_last = _recurrence(*inputs, state)
-        _check(_step_with(kernel, *inputs, state), expected, dtype)
-        _check(state, expected_last, dtype)
+        inputs = _scan_inputs(device, dtype, 1, streams)
+        expected, expected_last = _recurrence(*inputs)
+        _check(_step_with(kernel, *inputs), expected, dtype)
+        _check(inputs[-1], expected_last, dtype)
 
 
 def _convolution_inputs(device: torch.device, dtype: torch.dtype, steps: int) -> list[Tensor]:
     """x, the half of a wider tensor; weight, bias and history."""
     x = _numbers(device, dtype, 2, steps, 32)[..., :16]
-    weight, bias = (
-        _numbers(device, dtype, 16, 4, seed=2).mT,
-        _numbers(device, dtype, 16, seed=3),
-    )
+    weight, bias = _numbers(device, dtype, 16, 4, seed=2).mT, _numbers(device, dtype, 16, seed=3)
     return [x, weight, bias, _numbers(device, dtype, 2, 3, 16, seed=4)]
 
 
@@ -300,7 +299,7 @@ def _try_convolution(kernel: Callable, device: torch.device, dtype: torch.dtype)
         inputs = [tensor.detach().requires_grad_() for tensor in (x, weight, bias)]
         for before in (None, history):
             expected = _sum_of_products(*inputs, torch.zeros_like(history) if before is None else before.clone())
-            y = _convolve_with(kernel, *inputs, before)
+            y = _convolve_with(*[kernel, *inputs, before])
             _check(y, expected, dtype)
             _check_gradients(y, expected, inputs, dtype)
 
