@@ -25,9 +25,10 @@ from .modeling.errors_megadance import ModelError, one_line
 from .modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from .modeling.folders_megadance import check_config, check_weights
 from .modeling.hearing_megadance import is_auto
+from .modeling.loading_megadance import find_device, load_weights
 from .modeling.modeling_megadance import MegaDanceForMotionGeneration
 from .modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from .modeling.pipeline_megadance import DancePipeline, find_device, load_weights
+from .modeling.pipeline_megadance import DancePipeline
 from .modeling.remote_code_megadance import TASK
 from .modeling.streaming_megadance import GUESS_CODES, DanceChunk, DanceStream
 from .modeling.wishes_megadance import code_attributes

@@ -121,6 +121,7 @@ def clean_motion(
     contacts: Tensor | None = None,
     begins: bool = False,
     ends: bool = False,
+    cut: tuple[bool, bool] = (False, False),
 ) -> tuple[Tensor, Tensor, CleanUpReport]:
     """Remove glitches, sliding feet and joints below the floor, on the CPU. A motion without any is hardly changed.
 
@@ -133,6 +134,7 @@ def clean_motion(
             contacts by height and speed.
         begins, ends: the song begins, or ends, with the dance: it leaves a standing position, or comes to one, within about a second.
             A dance that is shorter than 3 seconds does not.
+        cut: it is cut out of a longer one at its beginning, at its end: that end is not smoothed.
 
     Returns:
         poses and translation of the same shapes, and what was changed. The pelvis of the first frame keeps its x and z.
@@ -146,7 +148,7 @@ def clean_motion(
     given = None if contacts is None else contacts[:, -2:]
     before = _in_blocks(axis_angle_to_matrix, poses)
     rotations, path, bridged = _bridge(before, translation, fps)
-    rotations, path = _smooth_ends(rotations, path)
+    rotations, path = _smooth_ends(rotations, path, cut)
     if floor:
         lowest = _in_blocks(lambda *block: forward_kinematics(*block)[..., 1].amin(-1), rotations, path)
         path = path - F.pad(floor_heights(lowest, fps)[:, None], (1, 1))
@@ -280,16 +282,19 @@ def _interpolate(values: Tensor, known: Tensor) -> Tensor:
 # --- ends ------------------------------------------------------------------------------------------------------------
 
 
-def _smooth_ends(rotations: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and last frames, smoothed while they are rougher than the others."""
+def _smooth_ends(rotations: Tensor, path: Tensor, cut: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+    """The first and last frames, smoothed while they are rougher than the others; not those at which the motion is `cut`."""
     count = _END_FRAMES
-    if len(path) < 6 * count:
+    if len(path) < 6 * count or all(cut):
         return rotations, path
     # three quarters of all other windows of as many frames are smoother than this
     roughness = forward_kinematics(rotations, path).diff(n=3, dim=0).norm(dim=-1).mean(-1)
     usual = F.avg_pool1d(roughness[None, count:-count], count - 1, stride=1).quantile(0.75)
     columns = torch.cat((rotations.flatten(1), path), 1)
-    head, tail = (_smooth_start(end, usual) for end in (columns[: 2 * count], columns[-2 * count :].flip(0)))
+    head, tail = (
+        end if is_cut else _smooth_start(end, usual)
+        for end, is_cut in zip((columns[: 2 * count], columns[-2 * count :].flip(0)), cut, strict=True)
+    )
     columns = torch.cat((head, columns[2 * count : -2 * count], tail.flip(0)))
     return columns[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3)), columns[:, -3:]
 

@@ -84,7 +84,7 @@ def put_passage(
         stands = torch.cat((before[:first], after[passage], before[last:]))
         rotations, path = plant_feet(rotations, path, fps, stands, first, last)
     if frames > 3:
-        usual = _roughness(old_rotations, old_path).quantile(_ROUGH, dim=0)
+        usual = _roughness(forward_kinematics(old_rotations, old_path)).quantile(_ROUGH, dim=0)
         rotations, path = _soften(rotations, path, first, last, joints, moves, usual)
     poses, place = old[0].clone(), old[1].clone()
     turned = matrix_to_axis_angle(rotations[passage][:, joints])
@@ -239,29 +239,35 @@ def _soften(
         count = min(_SOFT, last - first)
         near = frame + step * torch.arange(-2, count + 1)
         near = near[(near >= 0) & (near < len(path))]
+        before = forward_kinematics(rotations[near], path[near])
+        if (_roughness(before)[:3].amax(0) <= usual).all():
+            continue
         weight = path.new_ones(len(near)).double()
         weight[:3] = weight[-2:] = 1e6
         bend = torch.eye(len(near), dtype=torch.double).diff(n=3, dim=0)
         columns = torch.cat((rotations[near].flatten(1), path[near]), 1)
-        before = forward_kinematics(rotations[near], path[near])
-        for strength in range(_SOFTEST):
-            if (_roughness(rotations[near], path[near])[:3].amax(0) <= usual).all():
-                break
-            system = weight.diag() + 0.1 * 8.0**strength * bend.T @ bend
-            smooth = to_rotations(torch.linalg.solve(system, weight[:, None] * columns.double()).to(columns.dtype))
-            smooth_rotations, smooth_path = rotations[near], path[near]
-            smooth_rotations[:, joints] = smooth[:, :-3].unflatten(1, rotations.shape[1:])[:, joints]
-            if moves:
-                smooth_path = smooth[:, -3:]
-            if (forward_kinematics(smooth_rotations, smooth_path) - before).norm(dim=-1).max() > _SOFT_MOVE:
-                break
-            rotations[near[3:]], path[near[3:]] = smooth_rotations[3:], smooth_path[3:]
+        strengths = 0.1 * 8.0 ** torch.arange(_SOFTEST, dtype=torch.double)
+        systems = weight.diag() + strengths[:, None, None] * (bend.T @ bend)
+        solved = torch.linalg.solve(systems, (weight[:, None] * columns.double()).expand(_SOFTEST, -1, -1))
+        smooth = to_rotations(solved.flatten(0, 1).to(columns.dtype)).unflatten(0, (_SOFTEST, -1))
+        softer, paths = (part.expand(_SOFTEST, *part.shape).clone() for part in (rotations[near], path[near]))
+        softer[:, :, joints] = smooth[..., :-3].unflatten(2, rotations.shape[1:])[:, :, joints]
+        if moves:
+            paths = smooth[..., -3:]
+        placed = forward_kinematics(softer, paths)
+        near_enough = (placed - before).norm(dim=-1).amax((1, 2)) <= _SOFT_MOVE
+        smooth_enough = torch.stack([(_roughness(one)[:3].amax(0) <= usual).all() for one in placed])
+        # the weakest that is smooth enough; where none is, the strongest that moves no joint too far
+        allowed = int(near_enough.cumprod(0).sum())
+        best = min(int((~smooth_enough).cumprod(0).sum()), allowed - 1)
+        if best >= 0:
+            rotations[near[3:]], path[near[3:]] = softer[best, 3:], paths[best, 3:]
     return rotations, path
 
 
-def _roughness(rotations: Tensor, path: Tensor) -> Tensor:
-    """Third differences of the joints of a dance, metres per frame^3: their mean over joints, and the largest of them, [T - 3, 2]."""
-    differences = forward_kinematics(rotations, path).diff(n=3, dim=0).norm(dim=-1)
+def _roughness(places: Tensor) -> Tensor:
+    """Third differences of the joints of a dance [T, 24, 3], metres per frame^3: their mean over joints, and the largest, [T - 3, 2]."""
+    differences = places.diff(n=3, dim=0).norm(dim=-1)
     return torch.stack((differences.mean(-1), differences.amax(-1)), dim=1)
 
 

@@ -10,7 +10,6 @@ import collections
 import itertools
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -23,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset, Subset
 from transformers.generation.configuration_utils import GenerationConfig
-from transformers.modeling_utils import PreTrainedModel
 from transformers.pipelines.base import Pipeline
 from transformers.utils import logging
 
@@ -35,7 +33,6 @@ from .arguments_megadance import (
     check_generation,
     check_helpers,
     random_seed,
-    real_number,
     seed_number,
     unknown_option,
     whole_number,
@@ -43,78 +40,26 @@ from .arguments_megadance import (
 from .audio_megadance import AudioError, as_songs, opened
 from .backends_megadance import check_backend
 from .checkpoints_megadance import TOKENIZER_FOLDER, source_of
-from .errors_megadance import ModelError, one_line, reason_of
+from .errors_megadance import ModelError, one_line
 from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
 from .hearing_megadance import AUTO, describe_hearing, is_auto, replace_auto
-from .joining_megadance import drift, put_passage
-from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, ROOT_PART, motion_to_poses, poses_to_motion, root_heading
+from .holds_megadance import place_hold, read_hold, with_known_codes
+from .kinematics_megadance import BODY_PARTS, poses_to_motion, root_heading
+from .loading_megadance import find_device, load_weights
 from .modeling_megadance import MegaDanceForMotionGeneration
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .music_features_megadance import MFCC
 from .plans_megadance import CHANGES, DirectionError, Genres, Plan, code_weights, first_codes, read_genres, read_plan
 from .processing_megadance import MegaDanceProcessor
 from .progress_megadance import progress_bar
+from .redo_megadance import redo_passage
 from .remote_code_megadance import PushesCode
 from .rhythm_megadance import find_downbeats
 from .wishes_megadance import Asked, Prompt, code_attributes, find_chorus, plain_attributes, read_attributes
 
 logger = logging.get_logger(__name__)
-
-
-def load_weights(cls: type[PreTrainedModel], source: str, **kwargs: Any) -> Any:
-    """`cls.from_pretrained`, in evaluation mode. Missing weights are an error; transformers would warn and initialise them.
-
-    Raises:
-        ModelError: weights are missing or have other sizes.
-    """
-    # a folder is checked before it is loaded; for a repository, all wrong sizes are collected and reported below
-    kwargs = kwargs if os.path.isdir(source) else {**kwargs, "ignore_mismatched_sizes": True}
-    model, info = cls.from_pretrained(source, output_loading_info=True, **kwargs)
-    for kind, keys in (
-        ("lacks", info["missing_keys"]),
-        ("has other sizes than its config.json for", info["mismatched_keys"]),
-    ):
-        if keys:
-            names = sorted(key if isinstance(key, str) else key[0] for key in keys)
-            raise ModelError(
-                f"model={source!r} {kind} {len(names)} weights of {cls.__name__} ({names[0]}, ...): save it again"
-            )
-    return model.eval()
-
-
-def find_device(device: Any, name: str = "device") -> torch.device | None:
-    """The device by its name or number, after a test that it works; None as it is.
-
-    Numbers are as in transformers: -1 is the CPU, 0 the first accelerator, or, with a warning, the CPU if there is none.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    if device is None:
-        return None
-    if isinstance(device, int) and not isinstance(device, bool):
-        if device < 0:
-            return torch.device("cpu")
-        kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        if kind is None:
-            warnings.warn(f"{name}={device}: there is no accelerator here, so the CPU is used", stacklevel=3)
-            return torch.device("cpu")
-        found = torch.device(kind.type, device)
-    else:
-        try:
-            found = torch.device(device)
-        except (RuntimeError, TypeError):
-            raise ValueError(f"{name}={device!r} is unknown: give 'cpu', 'cuda', 'cuda:1', 'mps', ...") from None
-    try:
-        if found.type == "meta":
-            raise RuntimeError("nothing is computed there")
-        torch.ones(1, device=found).cpu()
-    except Exception as error:  # each type of device raises its own errors
-        reason = reason_of(error, 200).rstrip(".")
-        raise ValueError(f"{name}={device!r} cannot be used here ({reason}): give {name}='cpu'") from None
-    return found
 
 
 class _Dances(Iterator):
@@ -488,170 +433,25 @@ class DancePipeline(PushesCode, Pipeline):
             AudioError: the song cannot be used. DirectionError: the dance has no codes, is not to this song or not of this model; the
                 passage is none. ValueError: another argument is not possible.
         """
-        for name in ("genre", "plan", "changes", "mode", "start_motion", "hold", "loop", "clean", "duration"):
-            if name in generate_kwargs:
-                raise ValueError(f"{name}: what is redone is danced as the dance was; leave it out")
-        old = self._check_start_motion(dance, "dance")
-        notes = _metadata_of(dance)
-        poses, translation = (torch.from_numpy(np.array(old[name], np.float32)) for name in ("poses", "translation"))
-        known = self._codes_of(notes, len(poses))
-        if part not in ("all", *BODY_PARTS):
-            raise DirectionError(f"part={part!r} is unknown: give one of all, {', '.join(BODY_PARTS)}")
-        fps, step = self.tokenizer.config.fps, self.tokenizer.config.frames_per_code
-        seconds = [
-            real_number(name, value, "a second of the dance", lambda x: x >= 0)
-            for name, value in (("start", start), ("end", end))
-        ]
-        first, last = (min(round(second * fps / step), known.shape[2]) for second in seconds)
-        if first >= last:
-            raise DirectionError(
-                f"start={start}, end={end}: there is no code between them; the dance lasts {len(poses) / fps:.2f} s, a code {step / fps:.2f} s"
-            )
-        mask = torch.ones_like(known, dtype=torch.bool)
-        mask[:, [part in ("all", name) for name in BODY_PARTS], first:last] = False
-        num = whole_number("num", num, 1, MOST_DANCES)
-        candidates = whole_number("candidates", candidates, num, MOST_DANCES)
-        options = {
-            "plan": notes.get("plan") or [(notes.get("genre") or self.genres[0], 0.0)],
-            "mode": notes.get("mode"),
-            "seed": seed,
-            "candidates": candidates if candidates > 1 else None,
-            "num": candidates,
-            "sampling_rate": sampling_rate,
-            "progress": progress,
-            "clean": "clean_up" in notes,
-        }
-        options |= {
-            "prompt": prompt,
-            "attributes": self._attributes_again(notes.get("attributes"), prompt, attributes),
-        }
-        if not (isinstance(song, Mapping) and "input_features" in song):
-            options |= {"start": notes.get("start", 0.0), "duration": len(poses) / fps}
-        given = {name: value for name, value in options.items() if value is not None}
-        if prompt is not None:
-            directions = self._read_prompt(prompt).directions
-            if directions.genres or directions.parts or directions.not_genres:
-                raise DirectionError(
-                    f"prompt={prompt!r} names genres: what is redone is danced as the dance was; leave them out"
-                )
-        preprocess, forward, postprocess = self._sanitize_parameters(**given, **generate_kwargs)
-        prepared = self.preprocess(song, **preprocess)
-        frames = prepared["inputs"]["num_frames"][0]
-        if frames != len(poses):
-            raise DirectionError(
-                f"dance has {len(poses)} frames, but the song has {frames}: give the song that it was made to"
-            )
-        prepared["inputs"] |= {"known_codes": known, "known_mask": mask}
-        scored = (max(first, 1), min(last + _AFTER_PASSAGE, known.shape[2]))
-        results = self.forward(prepared, **forward, scored=scored)
-        # frames of the dance that are made anew, so that the passage is as it would be within the whole
-        begin, end = max(first - _AROUND_PASSAGE, 0), min(last + _AROUND_PASSAGE, known.shape[2])
-        cut = slice(begin * step, min(end * step, frames))
-        there = (poses[cut], translation[cut])
-        passage = (first * step - cut.start, min(last * step, frames) - cut.start)
-        leads = part in ("all", ROOT_PART)
-        best = self._best_passages(results, slice(begin, end), there, passage if leads else None, scored, num)
-        codes = [stream[best] for stream in results["codes"]]
-        cleaned = notes.get("clean_up")
-        eased = [not isinstance(cleaned, Mapping) or bool(cleaned.get(name)) for name in ("entrance", "ending")]
-        whole = (
-            prepared["whole"][0][0] and begin == 0 and eased[0],
-            prepared["whole"][0][1] and end == known.shape[2] and eased[1],
+        return redo_passage(
+            self,
+            dance,
+            song,
+            (start, end),
+            part,
+            candidates=candidates,
+            num=num,
+            prompt=prompt,
+            attributes=attributes,
+            seed=seed,
+            sampling_rate=sampling_rate,
+            progress=progress,
+            **generate_kwargs,
         )
-        if results["likelihoods"] is not None:
-            results["likelihoods"] = [results["likelihoods"][0][best]]
-        results |= {
-            "inputs": {**results["inputs"], "num_frames": [len(there[0])]},
-            "codes": [stream[:, begin:end] for stream in codes],
-            "num_frames": torch.full((num,), len(there[0])),
-            "whole": [whole],
-        }
-        again = {"start": first * step / fps, "end": min(last * step, frames) / fps, "part": part}
-        again = {name: round(value, 4) if isinstance(value, float) else value for name, value in again.items()}
-
-        def put(dance: dict[str, Any]) -> dict[str, Any]:
-            new = (torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
-            half = None if part == "all" else part
-            arrays = put_passage(there, new, *passage, float(fps), half, postprocess["clean"])
-            whole_poses, whole_path = poses.numpy().copy(), translation.numpy().copy()
-            whole_poses[cut], whole_path[cut] = (array.numpy() for array in arrays)
-            made = dance["metadata"]
-            metadata = {**made, **notes}
-            metadata |= {name: made[name] for name in ("compute_seconds", "index")}
-            metadata.pop("log_likelihood", None)
-            metadata |= {name: made[name] for name in ("log_likelihood",) if name in made}
-            metadata["codes"] = {
-                name: stream[made["index"]].tolist() for name, stream in zip(BODY_PARTS, codes, strict=True)
-            }
-            # what was asked of the passage alone is told of the passage
-            asked = {name: made[name] for name in ("prompt", "attributes") if name in made}
-            metadata = {name: value for name, value in metadata.items() if name in notes or name not in asked}
-            metadata["redone"] = [*notes.get("redone", []), {**again, "seed": made["seed"], **asked}]
-            return {**dance, "poses": whole_poses, "translation": whole_path, "metadata": metadata}
-
-        return next(self._results(results, **postprocess, edit=put))
 
     def _read_prompt(self, text: Any) -> Prompt:
         config = self.model.config
         return Prompt.read(text, config.genres, config.attributes, self.genres)
-
-    def _attributes_again(self, old: Any, prompt: str | None, attributes: Any) -> Any:
-        """What was asked of a dance, without what a prompt asks for anew, and with what is asked by number."""
-        if not old or not isinstance(attributes, Mapping | None):
-            return attributes
-        found = None if prompt is None else self._read_prompt(prompt).directions
-        named = set() if found is None else {*found.attributes, *(name for name, *_ in found.timed)}
-        return {name: value for name, value in old.items() if name not in named} | dict(attributes or {})
-
-    @torch.no_grad()
-    def _best_passages(
-        self,
-        results: dict[str, Any],
-        codes: slice,
-        old: tuple[torch.Tensor, torch.Tensor],
-        passage: tuple[int, int] | None,
-        scored: tuple[int, int],
-        num: int,
-    ) -> list[int]:
-        """Rows of the `num` best of several dances that differ in a passage, the best first: likely, and led little.
-
-        Args:
-            codes, old: what is decoded, and the dance there. passage: first frame and end in it; None where nothing is led.
-            scored: first and end of the codes that were scored.
-        """
-        rows = len(results["codes"][0])
-        if rows == 1:
-            return [0]
-        scores = results["likelihoods"][0].double() * (scored[1] - scored[0])
-        if passage is not None:
-            motions = self.tokenizer.decode(*(stream[:, codes].to(self.device) for stream in results["codes"]))
-            seconds = (passage[1] - passage[0]) / self.tokenizer.config.fps
-            for row, motion in enumerate(motions.float().cpu()):
-                new = motion_to_poses(motion[: len(old[0])])
-                turn, way = (value / seconds for value in drift(old, new, *passage))
-                scores[row] -= (turn / _USUAL_TURN) ** 2 / 2 + (way / _USUAL_WAY) ** 2 / 2
-        return scores.argsort(descending=True, stable=True)[:num].tolist()
-
-    def _codes_of(self, notes: Mapping[str, Any], frames: int) -> torch.Tensor:
-        """The codes of a dance of so many frames, [1, 2, codes], by its metadata."""
-        codes, size = notes.get("codes"), self.tokenizer.config.codebook_size
-        if not isinstance(codes, Mapping) or not set(BODY_PARTS) <= codes.keys():
-            raise DirectionError(
-                "dance has no codes in its metadata: give one as the pipeline made it, whole, or saved as .npz, .pkl or .json"
-            )
-        count = -(-frames // self.tokenizer.config.frames_per_code)
-        rows = [codes[part] for part in BODY_PARTS]
-        fits = all(
-            isinstance(row, list)
-            and len(row) == count
-            and all(isinstance(code, int) and 0 <= code < size for code in row)
-            for row in rows
-        )
-        if not fits:
-            raise DirectionError(
-                f"dance has codes that do not fit: give {count} of 0 to {size - 1} for each half of the body, or another dance"
-            )
-        return torch.tensor(rows)[None]
 
     def _with_genres(self, songs: Any, genres: Any, several: bool) -> list[_Request]:
         """Pair each song with its genre."""
@@ -729,7 +529,7 @@ class DancePipeline(PushesCode, Pipeline):
         if "start_motion" in options:
             options["start_motion"] = self._check_start_motion(options["start_motion"])
         if (hold := options.get("hold")) is not None:
-            options["hold"] = self._check_hold(hold)
+            options["hold"] = read_hold(hold, self._check_start_motion)
         if not isinstance(loop := options.get("loop"), bool | None):
             raise ValueError(f"loop={loop!r}: give True or False")
         first = {name: options.pop(name) for name in _PREPROCESS & options.keys()}
@@ -824,9 +624,9 @@ class DancePipeline(PushesCode, Pipeline):
             position = np.asarray(start_motion["translation"])[0].tolist()
             pose = torch.as_tensor(np.asarray(start_motion["poses"])[:1], dtype=torch.float32)
             heading = float(root_heading(poses_to_motion(pose, torch.zeros(1, 3))))
-        held = self._place_hold(hold or {}, frames)
+        held = place_hold(hold or {}, frames, config.fps, config.frames_per_code)
         if held or loop:
-            inputs = self._with_known(inputs, held)
+            inputs = with_known_codes(self.tokenizer, inputs, held)
         model = str(self.model.name_or_path)
         model = Path(model).name if Path(model).is_dir() else model
         metadata = {"genre": main, **notes, "model": model, "song": name, "start": start}
@@ -884,74 +684,6 @@ class DancePipeline(PushesCode, Pipeline):
         vectors = poses_to_motion(poses, translation)[None, : steps * step]
         codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
         return {"upper_codes": codes.upper_codes, "lower_codes": codes.lower_codes}
-
-    def _check_hold(self, hold: Any) -> dict[float | str, torch.Tensor]:
-        """Poses [F, 24, 3] to hold, by the second at which they begin, or "end"."""
-        if not isinstance(hold, Mapping) or not hold:
-            raise ValueError(f"hold of type {type(hold).__name__}: give poses by their seconds, such as {{12.0: pose}}")
-        checked: dict[float | str, torch.Tensor] = {}
-        for second, motion in hold.items():
-            if second != "end":
-                second = float(
-                    real_number("hold", second, "seconds of 0 or more, or 'end'", lambda number: number >= 0)
-                )
-            if isinstance(motion, np.ndarray | torch.Tensor | list):
-                poses = torch.as_tensor(np.asarray(motion, np.float32))
-            else:
-                poses = torch.as_tensor(np.asarray(self._check_start_motion(motion, "hold")["poses"], np.float32))
-            if poses.numel() == NUM_JOINTS * 3:
-                poses = poses.view(1, NUM_JOINTS, 3)
-            if (
-                poses.dim() != 3
-                or poses.shape[1:] != (NUM_JOINTS, 3)
-                or not len(poses)
-                or not torch.isfinite(poses).all()
-            ):
-                raise DirectionError(
-                    f"hold has poses of shape {tuple(poses.shape)} at {second}: give finite axis-angle poses ({NUM_JOINTS}, 3), or a motion"
-                )
-            checked[second] = poses
-        return checked
-
-    def _place_hold(self, hold: Mapping[float | str, torch.Tensor], frames: int) -> list[tuple[int, torch.Tensor]]:
-        """First frame and poses of what is held in a dance of so many frames, in their order."""
-        fps, step = self.tokenizer.config.fps, self.tokenizer.config.frames_per_code
-        placed = []
-        for second, poses in hold.items():
-            first = frames - len(poses) if isinstance(second, str) else round(second * fps)
-            if not 0 <= first <= frames - len(poses):
-                raise DirectionError(
-                    f"hold has {len(poses)} frames at {second!r}, but the dance has {frames} ({frames / fps:.2f} s): give less, or sooner"
-                )
-            placed.append((first, poses))
-        placed.sort(key=lambda one: one[0])
-        for (one, poses), (other, _) in itertools.pairwise(placed):
-            if (one + len(poses) - 1) // step >= other // step:
-                raise DirectionError(
-                    f"hold has poses at {one / fps:.2f} s and {other / fps:.2f} s that meet in one code ({step / fps:.2f} s): leave more between"
-                )
-        return placed
-
-    @torch.no_grad()
-    def _with_known(self, inputs: dict[str, Any], held: list[tuple[int, torch.Tensor]]) -> dict[str, Any]:
-        """The inputs of one song with `known_codes` and `known_mask`: those of a start motion and of what is held."""
-        step, inputs = self.tokenizer.config.frames_per_code, dict(inputs)
-        known = torch.zeros(1, len(BODY_PARTS), inputs["input_features"].shape[1] // step, dtype=torch.long)
-        mask = torch.zeros_like(known, dtype=torch.bool)
-        begin = [inputs.pop(name, None) for name in ("upper_codes", "lower_codes")]
-        if begin[0] is not None:
-            codes = torch.stack(begin, 1).cpu()
-            known[:, :, : codes.shape[2]], mask[:, :, : codes.shape[2]] = codes, True
-        for first, poses in held:
-            begins, ends = first // step, -(-(first + len(poses)) // step)
-            rows = torch.arange((begins - _AROUND) * step, (ends + _AROUND) * step) - first
-            around = poses[rows.clamp(0, len(poses) - 1)]
-            vectors = poses_to_motion(around, torch.zeros(len(around), 3))[None]
-            codes = self.tokenizer.encode(vectors.to(self.tokenizer.device))
-            assert codes.upper_codes is not None and codes.lower_codes is not None
-            streams = torch.stack((codes.upper_codes, codes.lower_codes), 1)[:, :, _AROUND:-_AROUND].cpu()
-            known[:, :, begins:ends], mask[:, :, begins:ends] = streams, True
-        return {**inputs, "known_codes": known, "known_mask": mask}
 
     def _end_as_begun(self, inputs: dict[str, Any], loops: list[bool], options: dict[str, Any]) -> dict[str, Any]:
         """The inputs of a batch with the first code drawn, where a dance is a loop, and known as the last one, too."""
@@ -1107,8 +839,9 @@ class DancePipeline(PushesCode, Pipeline):
         floor: bool = True,
         clean: bool = True,
         edit: Callable[[dict[str, Any]], dict[str, Any]] = lambda dance: dance,
+        cut: tuple[bool, bool] = (False, False),
     ) -> Iterator[Any]:
-        """For each song its dance, or a list of dances; `edit` changes each before it gets its form."""
+        """For each song its dance, or a list of dances; `edit` changes each before it gets its form. `cut` as in `post_process_motion`."""
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
@@ -1129,6 +862,7 @@ class DancePipeline(PushesCode, Pipeline):
                 heading,
                 [(first, poses) for first, poses in held if first + len(poses) <= int(counts[index].min())],
                 loop and complete,
+                cut,
             )
             metadata = {**metadata, "compute_seconds": round(time.perf_counter() - began, 3)}
             fps, genre = self.tokenizer.config.fps, metadata["genre"]
@@ -1153,11 +887,6 @@ class DancePipeline(PushesCode, Pipeline):
 _NEAR_END = 2.0
 # Changes that nobody asked to be at bars, as those of a section in words: at bars where there is room.
 _NEAR_BAR = "near a bar"
-_AROUND_PASSAGE = 6  # codes before and after a passage that are decoded and cleaned up with it
-_AFTER_PASSAGE = 8  # codes after it by which candidates are ranked, too
-# Of a passage that is led elsewhere, per second: so much weighs as much as half a nat, and more as its square.
-_USUAL_TURN, _USUAL_WAY = 0.15, 0.05  # radians, metres
-_AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;
 # around: features of the song before and after an excerpt, each None where there are none; plans: the plan and where its changes are;
 # held: first frames and poses of what is held, and whether the dance is a loop.
@@ -1184,11 +913,6 @@ _GENERATE |= {"logits_processor", "stopping_criteria", "streamer"}
 _OPTIONS = _PREPROCESS | _POSTPROCESS | _GENERATE
 _MODEL_INPUTS = {"input_features", "genre_ids", "attention_mask", "num_frames", "rhythm", "upper_codes", "lower_codes"}
 _NO_OUTPUT = {"output_scores", "output_logits", "return_dict_in_generate"}
-
-
-def _metadata_of(dance: Any) -> Mapping[str, Any]:
-    metadata = dance.get("metadata") if isinstance(dance, Mapping) else getattr(dance, "metadata", None)
-    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def _is_iterator(songs: Any) -> bool:

@@ -241,12 +241,27 @@ def test_the_frame_rate_does_not_matter(captured):
 # --- ends ------------------------------------------------------------------------------------------------------------
 
 
-def test_rough_ends_become_as_smooth_as_the_rest():
+def rough_ends() -> Motion:
     motion = synthetic()
     poses = motion.poses.copy()
     for frame, size in ((0, 0.1), (1, 0.05), (2, 0.02), (-2, 0.05), (-1, 0.1)):
         poses[frame, 1:] += size * np.random.default_rng(frame % 9).normal(size=(23, 3)) / 3
-    rough = Motion(poses, motion.translation)
+    return Motion(poses, motion.translation)
+
+
+@pytest.mark.parametrize("cut", [(True, False), (False, True), (True, True)])
+def test_ends_at_which_a_motion_is_cut_out_stay_as_they_are(cut):
+    rough = rough_ends()
+    arrays = torch.from_numpy(rough.poses), torch.from_numpy(rough.translation)
+    above = slice(12, None)  # feet are planted all the same
+    smooth, piece = (clean_motion(*arrays, cut=one)[0].numpy()[:, above] for one in ((False, False), cut))
+    for frame, is_cut in zip((0, -1), cut, strict=True):
+        assert np.abs(smooth[frame] - rough.poses[frame, above]).max() > 0.02
+        np.testing.assert_allclose(piece[frame], rough.poses[frame, above] if is_cut else smooth[frame], atol=1e-6)
+
+
+def test_rough_ends_become_as_smooth_as_the_rest():
+    rough = rough_ends()
     before, after = roughness(rough), roughness(rough.cleaned())
     for end in (slice(0, 6), slice(-6, None)):
         assert before[end].mean() > 3 * before[10:-10].mean()

@@ -24,9 +24,9 @@ from megadance_hf.modeling.audio_megadance import AudioSource, opened
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.errors_megadance import one_line, read_json, reading
 from megadance_hf.modeling.files_megadance import readable_size, whole
+from megadance_hf.modeling.loading_megadance import load_weights
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
-from megadance_hf.modeling.pipeline_megadance import load_weights
 from megadance_hf.pipeline import MusicToDancePipeline
 
 from . import handler

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from transformers.configuration_utils import PreTrainedConfig
 
 from megadance_hf.modeling.errors_megadance import ModelError, one_line
-from megadance_hf.modeling.pipeline_megadance import load_weights
+from megadance_hf.modeling.loading_megadance import load_weights
 from megadance_hf.models import find_model
 
 from .checkpoints import CHECKPOINTS, check_output

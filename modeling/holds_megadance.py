@@ -1,0 +1,84 @@
+"""Poses that a dance holds: read, placed in the dance, and as codes that `generate()` knows. `joining_megadance.py` leads the dance to them."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from .arguments_megadance import real_number
+from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion
+from .modeling_megadance_tokenizer import MegaDanceTokenizer
+from .plans_megadance import DirectionError
+
+_AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
+
+
+def read_hold(
+    hold: Any, read_motion: Callable[[Any, str], Mapping[str, np.ndarray]]
+) -> dict[float | str, torch.Tensor]:
+    """Poses [F, 24, 3] to hold, by the second at which they begin, or "end"."""
+    if not isinstance(hold, Mapping) or not hold:
+        raise ValueError(f"hold of type {type(hold).__name__}: give poses by their seconds, such as {{12.0: pose}}")
+    checked: dict[float | str, torch.Tensor] = {}
+    for second, motion in hold.items():
+        if second != "end":
+            second = float(real_number("hold", second, "seconds of 0 or more, or 'end'", lambda number: number >= 0))
+        if isinstance(motion, np.ndarray | torch.Tensor | list):
+            poses = torch.as_tensor(np.asarray(motion, np.float32))
+        else:
+            poses = torch.as_tensor(np.asarray(read_motion(motion, "hold")["poses"], np.float32))
+        if poses.numel() == NUM_JOINTS * 3:
+            poses = poses.view(1, NUM_JOINTS, 3)
+        if poses.dim() != 3 or poses.shape[1:] != (NUM_JOINTS, 3) or not len(poses) or not torch.isfinite(poses).all():
+            raise DirectionError(
+                f"hold has poses of shape {tuple(poses.shape)} at {second}: give finite axis-angle poses ({NUM_JOINTS}, 3), or a motion"
+            )
+        checked[second] = poses
+    return checked
+
+
+def place_hold(
+    hold: Mapping[float | str, torch.Tensor], frames: int, fps: int, step: int
+) -> list[tuple[int, torch.Tensor]]:
+    """First frame and poses of what is held in a dance of so many frames, in their order; a code is `step` frames."""
+    placed = []
+    for second, poses in hold.items():
+        first = frames - len(poses) if isinstance(second, str) else round(second * fps)
+        if not 0 <= first <= frames - len(poses):
+            raise DirectionError(
+                f"hold has {len(poses)} frames at {second!r}, but the dance has {frames} ({frames / fps:.2f} s): give less, or sooner"
+            )
+        placed.append((first, poses))
+    placed.sort(key=lambda one: one[0])
+    for (one, poses), (other, _) in itertools.pairwise(placed):
+        if (one + len(poses) - 1) // step >= other // step:
+            raise DirectionError(
+                f"hold has poses at {one / fps:.2f} s and {other / fps:.2f} s that meet in one code ({step / fps:.2f} s): leave more between"
+            )
+    return placed
+
+
+@torch.no_grad()
+def with_known_codes(
+    tokenizer: MegaDanceTokenizer, inputs: dict[str, Any], held: list[tuple[int, torch.Tensor]]
+) -> dict[str, Any]:
+    """The inputs of one song with `known_codes` and `known_mask`: those of a start motion and of what is held."""
+    step, inputs = tokenizer.config.frames_per_code, dict(inputs)
+    known = torch.zeros(1, len(BODY_PARTS), inputs["input_features"].shape[1] // step, dtype=torch.long)
+    mask = torch.zeros_like(known, dtype=torch.bool)
+    begin = [inputs.pop(name, None) for name in ("upper_codes", "lower_codes")]
+    if begin[0] is not None:
+        codes = torch.stack(begin, 1).cpu()
+        known[:, :, : codes.shape[2]], mask[:, :, : codes.shape[2]] = codes, True
+    for first, poses in held:
+        begins, ends = first // step, -(-(first + len(poses)) // step)
+        rows = torch.arange((begins - _AROUND) * step, (ends + _AROUND) * step) - first
+        around = poses[rows.clamp(0, len(poses) - 1)]
+        vectors = poses_to_motion(around, torch.zeros(len(around), 3))[None]
+        codes = tokenizer.encode(vectors.to(tokenizer.device))
+        assert codes.upper_codes is not None and codes.lower_codes is not None
+        streams = torch.stack((codes.upper_codes, codes.lower_codes), 1)[:, :, _AROUND:-_AROUND].cpu()
+        known[:, :, begins:ends], mask[:, :, begins:ends] = streams, True
+    return {**inputs, "known_codes": known, "known_mask": mask}
