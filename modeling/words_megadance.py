@@ -6,37 +6,30 @@
 A table of words (`vocabulary_megadance.py`) and a small grammar: degrees ("very", "a bit"), comparisons ("more", "less", "slower"), negation ("no",
 "not too", "without"), lists, "but", mixtures of genres, seconds and sections of the song. There is no model and no network, so the same
 words always mean the same. Words that mean nothing to it are in `Directions.not_understood`.
-
 """
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
 
 from .attributes_megadance import ATTRIBUTES
-from .vocabulary_megadance import (
-    FILLERS,
-    GENRES,
-    GRAMMAR,
-    NOUNS,
-    OF_NOUNS,
-    OTHER_DANCES,
-    OTHER_PHRASES,
-    OTHER_WORDS,
-    PARTS,
-    SECTIONS,
-    SIZES,
-    STRENGTHS,
-    VOCABULARY,
+from .lexicon_megadance import (
+    ARTICLES,
+    Entry,
+    bases_of,
+    correct_spelling,
+    make_lexicon,
+    plain_text,
+    split_words,
+    stem_of,
 )
+from .times_megadance import NUMBER, mark_times, read_number
+from .vocabulary_megadance import OF_NOUNS, PARTS
 
 # Steps from the usual, and the quantile of the training data that they ask for.
 QUANTILES = {-3: 0.03, -2: 0.15, -1: 0.35, 0: 0.5, 1: 0.65, 2: 0.85, 3: 0.97}
-_STEPS = {"very low": -3, "low": -2, "slightly low": -1, "slightly high": 1, "high": 2, "very high": 3}
 
 When = str | float  # one of SECTIONS or "after the chorus"; seconds of the dance, or before its end if negative
 # What is danced when, and until when: (genre or weights, from, to); to None: until the next part.
@@ -78,14 +71,8 @@ def read_prompt(text: str, genres: Sequence[str], attributes: Sequence[str] = tu
     return _Reader(text, tuple(genres), frozenset(attributes)).read()
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
-
-
-class _Entry(NamedTuple):
-    """What a phrase of the tables can be."""
-
-    kind: str  # "quality", "done", "dial", "scale"; "size", "noun", "genre", "dance", "section", "filler", or a row of GRAMMAR
-    value: Any  # [(attribute, steps), ...] of the first four; the row's name of the others
+# Kinds that a phrase rather is than any other; then what comes first in the tables.
+_FIRST = ("genre", "dance", "section", "size")
 
 
 @dataclass
@@ -96,271 +83,9 @@ class _Term:
     value: Any
     first: int
     last: int
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     compared: int = 0  # 1: a comparative, 2: a superlative
     taken: bool = False  # by a size: "high energy" is one wish
-
-
-_ARTICLES = frozenset(
-    "a an the your my his her its our their this that these those le la les l un une des du el los las lo una unos unas der die das den dem ein eine einen einem "
-    "einer of".split()
-)
-_IRREGULAR = {
-    "spun": "spin", "leapt": "leap", "sprang": "spring", "swept": "sweep", "crept": "creep", "slept": "sleep", "flew": "fly", "rose": "rise", "better": "good", "worse": "bad",
-    "held": "hold", "kept": "keep", "went": "go", "going": "go", "goes": "go", "doing": "do", "using": "use", "uses": "use", "used": "use", "hurried": "hurry",
-    **{word: word for word in ("highly", "mainly", "hugely", "wildly", "mildly", "mostly", "hardly", "barely", "rarely", "scarcely", "nearly", "quite", "lively", "only", "early", "insanely", "extremely", "largely")},
-    "rooted": "rooted", "closed": "closed", "grounded": "grounded", "crowded": "crowded", "travelling": "travel", "travelled": "travel",
-}  # fmt: skip
-_VOWELS = set("aeiouy")
-
-
-def _plain(text: str) -> str:
-    """Small letters without accents, one kind of apostrophe and dash."""
-    text = unicodedata.normalize("NFKD", text.replace("’", "'").replace("‘", "'").replace("`", "'"))
-    text = "".join(character for character in text if not unicodedata.combining(character)).casefold()
-    text = re.sub("→|[-=]>", " then ", text)
-    text = re.sub("[↑⬆⇧]", "+", re.sub("[↓⬇⇩]", "--", text))
-    return re.sub(r"[‐-―−]", "-", text)
-
-
-def _stem(word: str) -> str:
-    """A word without its ending, the same for jump, jumps, jumping and jumped."""
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
-    if word.endswith("'s"):
-        word = word[:-2]
-    if len(word) <= 3:
-        return word
-    if word.endswith("ies"):
-        word = word[:-3] + "y"
-    elif word.endswith(("sses", "ches", "shes", "xes", "zzes")):
-        word = word[:-2]
-    elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-1]
-    for ending in ("ing", "ed"):
-        rest = word[: -len(ending)]
-        if word.endswith(ending) and len(rest) >= 3 and not word.endswith("eed") and _VOWELS & set(rest):
-            if rest[-1] == rest[-2] and rest[-1] not in "flsz":
-                word = rest[:-1]
-            elif len(rest) == 3 and rest[-1] not in "aeiouywx" and rest[-2] in "aeiou" and rest[-3] not in "aeiou":
-                word = rest + "e"  # moving, hoping
-            else:
-                word = rest
-            break
-    if len(word) >= 6 and word.endswith("ly"):
-        word = word[:-2]
-    if len(word) >= 5 and word.endswith("e"):
-        word = word[:-1]
-    return word
-
-
-def _bases(word: str) -> Iterator[tuple[str, int]]:
-    """What a comparative (1) or superlative (2) may be of: slower, wider, bigger, livelier."""
-    for ending, degree in (("er", 1), ("est", 2), ("ers", 1)):
-        rest = word[: -len(ending)]
-        if word.endswith(ending) and len(rest) >= 3:
-            yield _stem(rest), degree
-            yield _stem(rest + "e"), degree
-            if rest.endswith("i"):
-                yield _stem(rest[:-1] + "y"), degree
-            if rest[-1] == rest[-2]:
-                yield _stem(rest[:-1]), degree
-
-
-def _phrases(row: str) -> list[str]:
-    """The phrases of a row; after the bar come those of other languages."""
-    return [" ".join(phrase.split()) for phrase in row.replace("|", ",").split(",")]
-
-
-def _split(text: str) -> list[str]:
-    return re.findall(r"§\d+|\d+/\d+|\d*[.,]?\d+%?|[a-z]+(?:'[a-z]+)*|[,;.!?:\n()=+/&\"-]", text)
-
-
-@cache
-def _lexicon(genres: tuple[str, ...]) -> dict[str, Any]:
-    """All tables as a tree of stems; the entries of a phrase are at its end under ""."""
-    tree: dict[str, Any] = {}
-
-    def put(phrase: str, entry: _Entry, articles: bool = False) -> None:
-        words = [word for word in _split(_plain(phrase).replace("-", " ")) if word != "'"]
-        kept = [word for word in words if word not in (("the", "your") if articles else _ARTICLES)] or words
-        node = tree
-        for word in kept:
-            node = node.setdefault(_stem(word), {})
-        entries = node.setdefault("", [])
-        if entry.kind in ("quality", "done", "dial", "scale"):
-            for index, other in enumerate(entries):
-                if other.kind == entry.kind:  # "frantic" is two attributes
-                    known = {name for name, _ in other.value}
-                    entries[index] = _Entry(
-                        entry.kind, [*other.value, *(pair for pair in entry.value if pair[0] not in known)]
-                    )
-                    return
-        if entry not in entries:
-            entries.append(entry)
-
-    by_plain = {re.sub(r"[\W_]", "", _plain(name)): name for name in genres}
-    for table, names in GENRES.items():
-        if table in by_plain:
-            for phrase in _phrases(names):
-                put(phrase, _Entry("genre", by_plain[table]))
-    for name in genres:
-        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
-        for phrase in (name, spaced):
-            put(phrase, _Entry("genre", name))
-    for phrase in (*_phrases(OTHER_DANCES), *(phrase for names in GENRES.values() for phrase in _phrases(names))):
-        known = by_plain.get(phrase.replace(" ", ""))
-        put(phrase, _Entry("dance", phrase) if known is None else _Entry("genre", known))
-    for attribute, rows in VOCABULARY.items():
-        for row, words in rows.items():
-            kind = row if row in ("done", "dial", "scale") else "quality"
-            for phrase in filter(None, _phrases(words)):
-                put(phrase, _Entry(kind, [(attribute, _STEPS.get(row, 2))]))
-    for kind, nouns in (("size", SIZES), ("noun", NOUNS), ("section", SECTIONS)):
-        for name, words in nouns.items():
-            for phrase in _phrases(words):
-                put(phrase, _Entry(kind, name))
-    for name, words in GRAMMAR.items():
-        for phrase in _phrases(words):
-            put(phrase, _Entry(name, name), articles=True)
-    for name, words in STRENGTHS.items():
-        for phrase in _phrases(words):
-            put(phrase, _Entry("strength", name))
-    for phrase in _phrases(OTHER_PHRASES):
-        put(phrase, _Entry("dance", phrase))
-    for word in FILLERS.split():
-        put(word, _Entry("filler", word), articles=True)
-    return tree
-
-
-_FIRST = (
-    "genre",
-    "dance",
-    "section",
-    "size",
-)  # kinds that a phrase rather is than any other; then what comes first in the tables
-
-
-# --- misspelt words ------------------------------------------------------------------------------------------------
-
-
-@cache
-def _spellings(genres: tuple[str, ...]) -> dict[str, bool]:
-    """The English words of the tables that mean something alone; False for fillers."""
-    nouns = {f"{word}s" for row in NOUNS.values() for word in _phrases(row.partition("|")[0]) if len(word) == 3}
-    tables = [words for rows in VOCABULARY.values() for words in rows.values()]
-    tables += [words for table in (SIZES, NOUNS, SECTIONS, GRAMMAR, GENRES) for words in table.values()]
-    words = {phrase for table in tables for phrase in _phrases(table.partition("|")[0])} | {
-        _plain(name) for name in genres
-    }
-    words |= nouns
-    means = {word: True for word in words if word.isalpha() and len(word) >= 4}
-    return {word: False for word in FILLERS.split() if word.isalpha() and len(word) >= 4} | means
-
-
-def _distance(one: str, other: str, most: int) -> int:
-    """Letters that are missing, added, exchanged with their neighbour, or other vowels; other letters count twice. Above `most` some number above."""
-    if abs(len(one) - len(other)) > most:
-        return most + 1
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        last, before, row = before, row, [i]
-        for j, b in enumerate(other, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (0 if a == b else 1 if {a, b} <= _VOWELS else 2))
-            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
-                cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
-        if min(row) > most:
-            return most + 1
-    return row[-1]
-
-
-@cache
-def _corrected(word: str, genres: tuple[str, ...]) -> str | None:
-    """The word of the tables that a word is a misspelling of; None where there is none, or more than one."""
-    if len(word) < 4 or not word.isalpha() or word in OTHER_WORDS:
-        return None
-    most = 1 if len(word) < 9 else 2
-    near: dict[tuple[int, bool], set[str]] = {}
-    for other, means in _spellings(genres).items():
-        if other[0] != word[0] and sorted(other[:2]) != sorted(word[:2]):
-            continue
-        distance, exchanged = _distance(word, other, most), sorted(word) == sorted(other)
-        if distance <= most and (exchanged or (means and (len(word) > 4 or len(word) < len(other)))):
-            near.setdefault((distance, not exchanged), set()).add(other)
-    best = near[min(near)] if near else set()
-    tree = _lexicon(genres)
-    meanings = {  # "bouncey" is near to "bounce" and to "bouncy", which is the same
-        str(sorted({(name, steps > 0) for one in entries for name, steps in one.value}))
-        if (entries := [one for one in tree[_stem(other)].get("", []) if one.kind in ("quality", "done", "dial")])
-        else _stem(other)
-        for other in best
-    }
-    return min(best) if len(meanings) == 1 else None
-
-
-# --- seconds -------------------------------------------------------------------------------------------------------
-
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "ninety": 90}
-_NUMBERS = {
-    **{word: number for number, word in enumerate(_UNITS)},
-    **_TENS,
-    **{f"{ten} {unit}": tens + index for ten, tens in _TENS.items() for index, unit in enumerate(_UNITS[1:10], 1)},
-    **{"zehn": 10, "funfzehn": 15, "zwanzig": 20, "dreissig": 30, "vierzig": 40, "vingt": 20, "trente": 30, "quarante": 40, "veinte": 20, "treinta": 30, "cuarenta": 40},
-}  # fmt: skip
-_NUMBER = r"(?:\d+(?:[.,]\d+)?|" + "|".join(sorted(_NUMBERS, key=len, reverse=True)) + ")"
-_SECONDS, _MINUTES = r"(?:s|sec|secs|seconds?|sekunden?|secondes?|segundos?)", r"(?:m|mins?|minutes?|minuten?|minutos?)"
-_TIMES = [  # patterns, and the seconds of their groups
-    (rf"({_NUMBER}) ?{_MINUTES} (?:and |et |und |y )?({_NUMBER}) ?{_SECONDS}?\b", lambda m, s: 60 * m + s),
-    (rf"({_NUMBER}) and a half {_MINUTES}\b", lambda m: 60 * m + 30),
-    (r"(?:a |one )?(?:minute and a half|minutes? 30|1/2 minutes)\b", lambda: 90.0),
-    (r"(?:half a minute|a half minute|half minute|halbe[nr]? minute|eine[rn]? halben minute|une demi minute|medio minuto)\b", lambda: 30.0),
-    (r"(?:a quarter of a minute|quarter of a minute)\b", lambda: 15.0),
-    (rf"({_NUMBER}) ?{_MINUTES}\b", lambda m: 60 * m),
-    (r"(?:a|an|une|un|einer) minutes?\b", lambda: 60.0),
-    (rf"({_NUMBER}) ?{_SECONDS}\b", lambda s: s),
-    (rf"seconds? ({_NUMBER})\b", lambda s: s),
-    (r"(\d+):(\d\d(?:\.\d+)?)\b", lambda m, s: 60 * m + s),
-]  # fmt: skip
-_FIRST_SECONDS = r"(?:(?:in|for|during|within) )?(?:the )?(?:very )?first "
-_LAST_SECONDS = r"(?:(?:in|for|during|within) )?(?:the )?(?:very )?last "
-
-
-def _number(text: str) -> float:
-    return float(_NUMBERS.get(text, 0)) if text in _NUMBERS else float(text.replace(",", "."))
-
-
-def _with_units(match: re.Match) -> str:
-    """A range of seconds as two times: "from 10 to 20 seconds" is from 10 s until 20 s."""
-    begin, end = (f"{part} s" if re.fullmatch(_NUMBER, part) else part for part in map(str.strip, match.groups()))
-    return f" at {begin} until {end} "
-
-
-def _mark_times(text: str) -> tuple[str, list[tuple[str, float]]]:
-    """The text with "§0", "§1", ... in place of its times, and what they are: ("at", seconds), ("first", seconds), ("last", seconds), or
-    ("for", seconds), a length."""
-    times: list[tuple[str, float]] = []
-    clock = rf"(?:{_NUMBER} ?(?:{_MINUTES}|{_SECONDS})?|\d+:\d\d)"
-    text = re.sub(rf"\bfrom ({clock}) ?(?:to|-|until|till) ({clock})(?![\w:])", _with_units, text)
-    text = re.sub(rf"\bbetween ({clock}) ?(?:and|-) ({clock})(?![\w:])", _with_units, text)
-    for pattern, seconds in _TIMES:
-        for prefix, kind in (
-            (_FIRST_SECONDS, "first"),
-            (_LAST_SECONDS, "last"),
-            (r"for (?:about |around )?", "for"),
-            ("", "at"),
-        ):
-
-            def mark(match: re.Match, kind: str = kind, seconds: Any = seconds) -> str:
-                times.append((kind, seconds(*(_number(group) for group in match.groups()))))
-                return f" §{len(times) - 1} "
-
-            text = re.sub(rf"(?<![\w§:.]){prefix}{pattern}", mark, text)
-    for match in re.finditer(r"§(\d+) +of\b", text):  # 30 seconds of waltz
-        times[int(match[1])] = ("for", times[int(match[1])][1])
-    return text, times
 
 
 # --- grammar -------------------------------------------------------------------------------------------------------
@@ -467,7 +192,7 @@ _REWRITTEN = (  # phrases with something between their words, and what they are 
     ),  # not fast enough
     (r"\? *(no|none|nope|never)\b", r" \1"),  # "spins? no thanks"
     (r"(?<![\d.,:])0 (?=[a-z])", "zero "),
-    (rf"\b({_NUMBER}) out of ({_NUMBER})\b", lambda m: f"{_number(m[1]):g}/{_number(m[2]):g}"),
+    (rf"\b({NUMBER}) out of ({NUMBER})\b", lambda m: f"{read_number(m[1]):g}/{read_number(m[2]):g}"),
     (r"\bon a scale (?:of|from) (?:1|0|one|zero) ?(?:to|-) ?(?:10|100|ten)\b", " "),
     (r"\b0?[.,]\d+ ?x\b", " less "),
     (r"\b\d+(?:[.,]\d+)? ?x\b(?! ?\d)|(?:\bx|[*×]) ?\d+\b", " more "),
@@ -527,7 +252,7 @@ class _Match(NamedTuple):
     """A phrase of the tables in the text: its last word, what it can be, whether it is compared, and words between its own."""
 
     last: int
-    entries: list[_Entry]
+    entries: list[Entry]
     compared: int
     moods: tuple[str, ...]
 
@@ -542,7 +267,7 @@ def _longer(one: _Match | None, other: _Match | None) -> _Match | None:
 class _Reader:
     def __init__(self, text: str, genres: tuple[str, ...], attributes: frozenset[str]) -> None:
         self.genres, self.attributes = genres, attributes
-        plain = _plain(text)
+        plain = plain_text(text)
         plain = re.sub(r"([a-z])\1{2,}", lambda m: m.group(1) * (2 if m.group(1) in "eo" else 1), plain)  # sloooow
         plain = re.sub(r"(?<=\w)-(?=\w)", " ", plain)
         plain = re.sub(
@@ -561,8 +286,8 @@ class _Reader:
         )
         plain = re.sub(r"\bsame (?=([a-z]+))", self._same, plain)
         plain = re.sub(r"\b([a-z]{3,}?)[ -]?ish\b", self._ish, plain)
-        plain, self.times = _mark_times(plain)
-        self.words = _split(plain)
+        plain, self.times = mark_times(plain)
+        self.words = split_words(plain)
         self.result = Directions()
         self.levels: dict[str, int] = {}
         self.clock = 0.0  # where the last length ends
@@ -570,7 +295,7 @@ class _Reader:
 
     def _kinds(self, word: str) -> set[str]:
         """What a word of the text can be."""
-        return {one.kind for one in _lexicon(self.genres).get(_stem(word), {}).get("", [])}
+        return {one.kind for one in make_lexicon(self.genres).get(stem_of(word), {}).get("", [])}
 
     def _signed(self, match: re.Match) -> str:
         """A sign for "more" or "less", where it stands at a word that there can be more of: "energy++ turns--", "+speed"."""
@@ -583,7 +308,7 @@ class _Reader:
 
     def _same(self, match: re.Match) -> str:
         """The same energy is no wish."""
-        phrase = _stem(match[1]) in _lexicon(self.genres).get("same", {})  # "same height" is in the tables
+        phrase = stem_of(match[1]) in make_lexicon(self.genres).get("same", {})  # "same height" is in the tables
         return "not more " if not phrase and self._kinds(match[1]) & {"dial", "scale", "done"} else match[0]
 
     def _ish(self, match: re.Match) -> str:
@@ -615,7 +340,7 @@ class _Reader:
     # words to terms
 
     def _find_terms(self) -> Iterator[_Term]:
-        tree, index = _lexicon(self.genres), 0
+        tree, index = make_lexicon(self.genres), 0
         while index < len(self.words):
             word = self.words[index]
             if word.startswith("§"):
@@ -628,7 +353,7 @@ class _Reader:
                 index += 1
                 continue
             found = self._longest(tree, index)
-            if found is None and (right := _corrected(word, self.genres)):
+            if found is None and (right := correct_spelling(word, self.genres)):
                 self.words[index] = right
                 found = self._longest(tree, index)
                 if found is not None:
@@ -657,13 +382,13 @@ class _Reader:
         if index >= len(self.words):
             return None
         word, best = self.words[index], None
-        options = {_stem(word): 0}
+        options = {stem_of(word): 0}
         if word in node:
             options = {word: 0} | options
         if depth == 0 or not options.keys() & node.keys():
-            options |= {stem: degree for stem, degree in _bases(word) if stem not in options}
-        if depth and not options.keys() & node.keys() and (right := _corrected(word, self.genres)):
-            options[_stem(right)] = 0
+            options |= {stem: degree for stem, degree in bases_of(word) if stem not in options}
+        if depth and not options.keys() & node.keys() and (right := correct_spelling(word, self.genres)):
+            options[stem_of(right)] = 0
         for stem, compared in options.items():
             if stem not in node:
                 continue
@@ -674,10 +399,10 @@ class _Reader:
             longer = self._longest(below, index + 1, depth + 1)
             if longer is not None:
                 best = _longer(best, longer._replace(compared=longer.compared or compared))
-        if depth and word in _ARTICLES:
+        if depth and word in ARTICLES:
             best = _longer(best, self._longest(node, index + 1, depth))
         if 0 < depth < 3 and best is None:
-            between = self._longest(_lexicon(self.genres), index, _DEEP)
+            between = self._longest(make_lexicon(self.genres), index, _DEEP)
             if between is not None and between.entries[0].kind in (
                 "more",
                 "less",
@@ -697,7 +422,7 @@ class _Reader:
     def _next(self, index: int) -> int | None:
         """The term after another one; articles do not count."""
         for at in range(index + 1, len(self.terms)):
-            if self.terms[at].kind != "filler" or self.terms[at].value not in _ARTICLES | {"your", "the"}:
+            if self.terms[at].kind != "filler" or self.terms[at].value not in ARTICLES | {"your", "the"}:
                 return at
         return None
 
@@ -763,12 +488,12 @@ class _Reader:
             names = {name for name, _ in term.value} if term.kind in ("quality", "done", "dial") else set()
             before, after = index - 1, self._next(index)
             word = self.words[term.last]
-            if names & {"turns", "travel"} and _stem(word) == "circl":
+            if names & {"turns", "travel"} and stem_of(word) == "circl":
                 if after is not None and self.terms[after].kind == "with":
                     after = self._next(after)
             elif after == index + 1 and not word.endswith("ing"):
                 after = None  # "turn your head", but "spin arms high"
-            if names == {"travel"} and _stem(word) == "circl":
+            if names == {"travel"} and stem_of(word) == "circl":
                 if (
                     self._is_part(after, ("arms",))
                     or self._is_part(before, ("arms",))
@@ -776,12 +501,12 @@ class _Reader:
                 ):
                     term.value = [("expansion", 2)]  # big circles with the arms
             elif names == {"turns"} and term.kind == "done" and (self._is_part(before) or self._is_part(after)):
-                term.kind, term.value, term.entries = "noun", "moves", [_Entry("noun", "moves")]
+                term.kind, term.value, term.entries = "noun", "moves", [Entry("noun", "moves")]
             elif names == {"bounce"} and word in ("down", "low") and self._is_part(before, ("arms",)):
                 term.value = [("arm_height", -2)]  # the arms stay down
             elif names and names <= {"bounce", "turns"} and term.kind == "quality":
                 if self._is_part(self._next(index), ("arms",)) or (
-                    (word.endswith("ing") or _stem(word) in ("float", "glid", "hover"))
+                    (word.endswith("ing") or stem_of(word) in ("float", "glid", "hover"))
                     and self._is_part(before, ("arms",))
                 ):
                     term.kind = "unknown"
@@ -789,8 +514,8 @@ class _Reader:
     def _is_part(self, index: int | None, parts: Sequence[str] = tuple(PARTS)) -> bool:
         if index is None or index < 0:
             return False
-        words = {_stem(self.words[at]) for at in (self.terms[index].first, self.terms[index].last)}
-        return any(words & set(map(_stem, PARTS[part].split())) for part in parts)
+        words = {stem_of(self.words[at]) for at in (self.terms[index].first, self.terms[index].last)}
+        return any(words & set(map(stem_of, PARTS[part].split())) for part in parts)
 
     # wishes for attributes
 
@@ -1021,7 +746,7 @@ class _Reader:
                 return at
             if other.kind == "unknown" and not strangers:
                 strangers += 1
-            elif other.kind == "filler" and other.value in _ARTICLES | {"root", "body", "overall", "general"}:
+            elif other.kind == "filler" and other.value in ARTICLES | {"root", "body", "overall", "general"}:
                 continue
             elif (
                 other.kind in ("comma", "and")
