@@ -13,7 +13,7 @@ Songs are those of --splits that no training saw, one clip of each. What is meas
 - hold: a pose in the middle, a clip of 1.5 s, and a pose at the end, captured and of another genre: mean distance of the joints about
   the pelvis, turned to face alike. loop: the same of the first and the last frame, and the jerk over the seam.
 - speed: processor time for a second of dance, of plans, redone passages and guidance, over plain generation of as much, in turn. Redone are
-  four seconds, so plain is a dance of four seconds, once without and once with four candidates.
+  four seconds and up to sixteen, so plain is a dance of as many; four once more with four candidates.
 - worst: many plans to all songs: spins, jumps, frozen seconds, floating and sliding, of the worst dance, cleaned.
 
 The JSON goes to --out, a table is printed.
@@ -322,7 +322,10 @@ def measure_speed(pipe: Any, clip: Clip, frames: int, runs: int) -> dict[str, An
     names = three_genres(pipe.genres, pipe.genres.index(genre))
     dance = pipe(whole, genre, seed=0)
     plan = [(name, third * place) for place, name in enumerate(names)]
-    around = (middle - 2, middle + 2)
+    around, half = (
+        (middle - 2, middle + 2),
+        min(8.0, middle - 2),
+    )  # seconds of a longer passage, on both sides of the middle
     cases: dict[str, tuple[Callable[[int], Any], float, str]] = {
         "plain": (lambda seed: pipe(whole, genre, seed=seed), frames / 30, ""),
         "plan": (lambda seed: pipe(whole, plan=plan, seed=seed), frames / 30, "plain"),
@@ -330,6 +333,12 @@ def measure_speed(pipe: Any, clip: Clip, frames: int, runs: int) -> dict[str, An
         "guidance": (lambda seed: pipe(whole, genre, seed=seed, guidance_scale=2.0), frames / 30, "unguided"),
         "plain_short": (lambda seed: pipe(short, genre, seed=seed), 4.0, ""),
         "redo": (lambda seed: pipe.redo(dance, whole, *around, candidates=1, seed=seed), 4.0, "plain_short"),
+        "plain_long": (lambda seed: pipe(song_of(clip, round(60 * half)), genre, seed=seed), 2 * half, ""),
+        "redo_long": (
+            lambda seed: pipe.redo(dance, whole, middle - half, middle + half, candidates=1, seed=seed),
+            2 * half,
+            "plain_long",
+        ),
         "plain_short_4": (lambda seed: pipe(short, genre, seed=seed, candidates=4), 4.0, ""),
         "redo_4": (lambda seed: pipe.redo(dance, whole, *around, candidates=4, seed=seed), 4.0, "plain_short_4"),
     }
@@ -437,7 +446,7 @@ def table(report: dict[str, Any]) -> str:
             )
         )
     if speed := report.get("speed"):
-        for name in ("plan", "redo", "redo_4", "guidance"):
+        for name in ("plan", "redo", "redo_long", "redo_4", "guidance"):
             lines.append(
                 (f"processor time, {name} over without", f"{speed[f'{name}_over']:.2f} ({speed[name]:.4f} s a second)")
             )
