@@ -1,6 +1,7 @@
 """The state of generation: what the Mambas and the attention of each expert remember of the positions before."""
 
 import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -24,36 +25,62 @@ class MambaState(NamedTuple):
     ssm: torch.Tensor  # [batch, state, inner]
 
 
+State = torch.Tensor | tuple[torch.Tensor, ...]  # of all layers, or of each
+
+
+def _zeros(devices: Sequence[torch.device], shape: tuple[int, ...], dtype: torch.dtype | None = None) -> State:
+    if len(set(devices)) <= 1:
+        return torch.zeros(len(devices), *shape, dtype=dtype, device=devices[0] if devices else None)
+    return tuple(torch.zeros(shape, dtype=dtype, device=device) for device in devices)
+
+
+def _each(state: State, function: Callable[[torch.Tensor], torch.Tensor]) -> State:
+    return function(state) if isinstance(state, torch.Tensor) else tuple(map(function, state))
+
+
+def _parts(state: State) -> tuple[torch.Tensor, ...]:
+    return (state,) if isinstance(state, torch.Tensor) else state
+
+
 class MegaDanceCache(Cache):
     """The state of a batch of dances, allocated once and written in place: its size does not depend on their length.
 
     A dance uses one genre, so a layer keeps the state of at most two experts, however many genres there are; of Mambas that experts share,
-    one state. Rows are in the order in which the batch is sorted by genre.
+    one state. Rows are in the order in which the batch is sorted by genre. Where a `device_map` has spread the layers, what a layer
+    remembers is on its device.
 
     Args:
         config: of the model.
         genre_ids: [batch], fixed for the life of the cache. So are the weights: after a change of them make a new one.
         dtype: type of keys and values (the model's); the states of the Mambas are float32.
         backend: what computes with it, see `generate`.
+        devices: of each layer; that of `genre_ids` when None.
 
-    Attributes:
+    Attributes (a tensor where all layers are on one device, else a tuple of each layer's, without the first dimension):
         conv: [layers, experts or 1, 3, batch, conv_kernel - 1, inner]. ssm: [layers, experts or 1, 3, batch, state, inner].
         keys, values: [layers, experts, batch, heads, context, 3, head size], rings: position p lies in slot p % context.
         position: positions seen so far.
     """
 
-    def __init__(self, config: MegaDanceConfig, genre_ids: torch.Tensor, dtype: torch.dtype, backend: str = "auto"):
+    def __init__(
+        self,
+        config: MegaDanceConfig,
+        genre_ids: torch.Tensor,
+        dtype: torch.dtype,
+        backend: str = "auto",
+        devices: Sequence[torch.device] | None = None,
+    ):
         super().__init__(layers=[])  # transformers' layers hold keys and values alone
-        device, batch, streams = genre_ids.device, genre_ids.shape[0], len(STREAMS)
+        batch, streams, heads = genre_ids.shape[0], len(STREAMS), config.num_attention_heads
         self.config, self.backend = config, backend
-        experts = (config.num_hidden_layers, int(config.use_universal_experts) + int(config.use_genre_experts))
-        heads = config.num_attention_heads
-        ring = (*experts, batch, heads, config.context_codes, streams, config.hidden_size // heads)
-        mambas = experts if config.mamba_placement == "experts" else (config.num_hidden_layers, 1)
-        self.conv = torch.zeros(*mambas, streams, batch, config.conv_kernel - 1, config.inner_size, device=device)
-        self.ssm = torch.zeros(*mambas, streams, batch, config.state_size, config.inner_size, device=device)
-        self.keys = torch.zeros(ring, device=device, dtype=dtype)
-        self.values = torch.zeros(ring, device=device, dtype=dtype)
+        experts = int(config.use_universal_experts) + int(config.use_genre_experts)
+        mambas = experts if config.mamba_placement == "experts" else 1
+        ring = (experts, batch, heads, config.context_codes, streams, config.hidden_size // heads)
+        of_layers = [genre_ids.device] * config.num_hidden_layers if devices is None else list(devices)
+        self.conv = _zeros(of_layers, (mambas, streams, batch, config.conv_kernel - 1, config.inner_size))
+        self.ssm = _zeros(of_layers, (mambas, streams, batch, config.state_size, config.inner_size))
+        self.keys = _zeros(of_layers, ring, dtype)
+        self.values = _zeros(of_layers, ring, dtype)
         self.position = 0
         self._begin(genre_ids)
 
@@ -69,7 +96,7 @@ class MegaDanceCache(Cache):
     def _make_views(self) -> None:
         parts = [
             (0, slice(None)),
-            *((slot, rows) for slot in range(self.keys.shape[1]) for _, rows in self.routing.groups),
+            *((slot, rows) for slot in range(self.keys[0].shape[0]) for _, rows in self.routing.groups),
         ]
         self._experts = {
             (layer, slot, rows.start, rows.stop): ExpertCache(self, layer, slot, rows)
@@ -128,8 +155,12 @@ class MegaDanceCache(Cache):
         chosen = torch.arange(len(self.genre_ids), device=device)[indices.to(device)]
         rows = chosen if self.routing.inverse is None else self.routing.inverse[chosen]
         rows = route(self.genre_ids[chosen], self.config).sort(rows)
-        self.conv, self.ssm = (state.index_select(3, rows) for state in (self.conv, self.ssm))
-        self.keys, self.values = (state.index_select(2, rows) for state in (self.keys, self.values))
+        self.conv, self.ssm = (
+            _each(state, lambda one: one.index_select(-3, rows.to(one.device))) for state in (self.conv, self.ssm)
+        )
+        self.keys, self.values = (
+            _each(state, lambda one: one.index_select(-5, rows.to(one.device))) for state in (self.keys, self.values)
+        )
         self._begin(self.genre_ids[chosen])
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
@@ -144,10 +175,21 @@ class MegaDanceCache(Cache):
     def reset(self, genre_ids: torch.Tensor | None = None) -> None:
         """Forget everything; `genre_ids` of the same batch size may change."""
         self.position = 0
-        self.conv.zero_()
-        self.ssm.zero_()
+        _each(self.conv, torch.Tensor.zero_)
+        _each(self.ssm, torch.Tensor.zero_)
         if genre_ids is not None:
             self._begin(genre_ids)
+
+    def snapshot(self) -> tuple[int, list[State]]:
+        """A copy of what is remembered, for `restore`."""
+        return self.position, [_each(state, torch.clone) for state in (self.conv, self.ssm, self.keys, self.values)]
+
+    def restore(self, snapshot: tuple[int, list[State]]) -> None:
+        """Remember again what a snapshot has; written in place."""
+        self.position, states = snapshot
+        for state, saved in zip((self.conv, self.ssm, self.keys, self.values), states, strict=True):
+            for one, other in zip(_parts(state), _parts(saved), strict=True):
+                one.copy_(other)
 
     def expert(self, layer: int, slot: int, rows: slice) -> "ExpertCache":
         """The part of one expert: `slot` 0 is the first expert of the layer, `rows` its part of the batch."""
@@ -172,12 +214,12 @@ class ExpertCache:
     def __init__(self, cache: MegaDanceCache, layer: int, slot: int, rows: slice):
         self._cache = cache
         self.rows = slice(*rows.indices(len(cache.genre_ids)))
-        mamba = min(slot, cache.conv.shape[1] - 1)  # one for all experts of a layer where they share it
+        mamba = min(slot, len(cache.conv[layer]) - 1)  # one for all experts of a layer where they share it
         self.whole = (
-            cache.conv[layer, mamba],
-            cache.ssm[layer, mamba],
-            cache.keys[layer, slot],
-            cache.values[layer, slot],
+            cache.conv[layer][mamba],
+            cache.ssm[layer][mamba],
+            cache.keys[layer][slot],
+            cache.values[layer][slot],
         )
         self.conv, self.ssm = (state[:, self.rows] for state in self.whole[:2])
         self.keys, self.values = (state[self.rows] for state in self.whole[2:])

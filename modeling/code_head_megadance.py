@@ -71,7 +71,7 @@ class JointHead(FeedForward):
         """
         flat = F.cross_entropy(
             logits.flatten(0, -2).float(),
-            labels.flatten(),
+            labels.flatten().to(logits.device),
             reduction="none",
             ignore_index=IGNORED,
             label_smoothing=label_smoothing,

@@ -90,7 +90,7 @@ class Expert(nn.Module):
         """
         if self.use_mamba:
             hidden_states = mix_in_time(self.mambas, self.mamba_norms, hidden_states, cache)
-        attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep, attentions)
+        attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep, attentions=attentions)
         hidden_states = hidden_states[:, :, -keep:] + self.dropout(attended)
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
 
@@ -136,7 +136,8 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         universal, special = hidden_states, None
         if self.universal_expert is not None:
             is_last = self.parallel or self.genre_experts is None
-            universal = self.universal_expert(hidden_states, mask, universal_state, keep if is_last else 0, weights)
+            kept = keep if is_last else 0
+            universal = self.universal_expert(hidden_states, mask, universal_state, kept, attentions=weights)
         if self.genre_experts is not None:
             source = hidden_states if self.parallel else universal
             special = self._genre_experts(source, routing, mask, cache, keep, weights)
@@ -165,7 +166,8 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         weights: list[torch.Tensor] | None = None if attentions is None else []
         for key, rows in routing.groups:
             state = None if cache is None else cache.expert(self.index, slot, rows)
-            outputs.append(self.genre_experts[key](routing.select(hidden_states, rows), mask, state, keep, weights))
+            chosen = routing.select(hidden_states, rows)
+            outputs.append(self.genre_experts[key](chosen, mask, state, keep, attentions=weights))
         joined = routing.join(outputs)
         if attentions is not None and weights is not None:
             attentions.append(routing.join(weights))

@@ -273,7 +273,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             if free_items and generation_config.output_logits:
                 if config.level_decoding == "sequential":  # a level's logits depend on the levels that were chosen
                     logits = self.output_mlp(states, codes[:, index])
-                all_logits.append(logits.float())
+                all_logits.append(logits.float().to(device))
             if free_items and generation_config.output_scores:
                 all_scores.append(scores)
             if streamer is not None:
@@ -422,7 +422,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
         states = states.transpose(0, 1).flatten(0, 1)  # [2 * passes, codes, hidden]
         if windows.conditions.passes(index).rows is None:
             return -self.output_mlp.cross_entropy(head(states, codes), codes)
-        scores = (head(states) if self.config.code_head == "joint" else head.over_codes(states)).float()
+        scores = (
+            (head(states) if self.config.code_head == "joint" else head.over_codes(states)).float().to(codes.device)
+        )
         mixed = [
             windows.conditions.passes(index + place).mix(scores[:, place]).log_softmax(-1)
             for place in range(codes.shape[1])
@@ -652,7 +654,9 @@ class Windows:
         asked: torch.Tensor | None = None,
     ):
         self.model, self.codes = model, codes
-        self.music, self.no_music, self.asked = music, model.base_model.encode_no_music(), asked
+        # what parts of a model that is spread over several devices have made, where its codes are
+        self.music, self.no_music = music.to(codes.device), model.base_model.encode_no_music().to(codes.device)
+        self.asked = None if asked is None else asked.to(codes.device)
         self.conditions, self.mode, self.backend = conditions, mode, backend
         self.cache: MegaDanceCache | None = None
         self._cached: tuple[int, int] | None = None  # start of the window in the cache, and number of its passes

@@ -35,6 +35,7 @@ from .checkpoints_megadance import (
 )
 from .code_head_megadance import IGNORED, code_embedding, code_head
 from .configuration_megadance import RHYTHM_SIZE, MegaDanceConfig
+from .devices_megadance import computing_device, is_spread, layer_devices
 from .errors_megadance import ModelError
 from .experts_megadance import Expert, FeedForward, MegaDanceLayer
 from .folders_megadance import ChecksFolder
@@ -113,10 +114,17 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["MegaDanceLayer"]
+    _skip_keys_device_placement = ["attentions"]  # a list that is added to, not copied
     # MFCC reach -500: in bfloat16 the mean alone would be off by more than a spread
     _keep_in_fp32_modules_strict = ["music_mean", "music_std"]
     # genres that are in the checkpoint but not in `active_genres`
     _keys_to_ignore_on_load_unexpected = [r"layers\.\d+\.genre_experts\.genre_"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs belong: the device of the first weights, or where a `device_map` has them computed."""
+        device = super().device
+        return computing_device(self) if device.type == "meta" or is_spread(self) else device
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -253,7 +261,8 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
                 with torch.device("meta"):
                     expert = Expert(self.config)
                 try:
-                    expert.load_state_dict({k: v.to(self.device, self.dtype) for k, v in state.items()}, assign=True)
+                    device = computing_device(layers[index])
+                    expert.load_state_dict({k: v.to(device, self.dtype) for k, v in state.items()}, assign=True)
                 except RuntimeError as error:
                     raise ValueError(
                         f"genres={name!r}: {os.fspath(source)} has no such expert, or it does not fit "
@@ -321,7 +330,9 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
 
         `backend` as in `generate`.
         """
-        return MegaDanceCache(self.config, genre_ids.to(self.device), self.base_model.embedding_dtype, backend)
+        base, device = self.base_model, self.device
+        devices = layer_devices(base.layers) if is_spread(self) else [computing_device(layer) for layer in base.layers]
+        return MegaDanceCache(self.config, genre_ids.to(device), base.embedding_dtype, backend, devices)
 
     def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args, **kwargs) -> str:
         _check_attention(attn_implementation)
@@ -440,7 +451,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
 
     def _normalize_music(self, input_features: torch.Tensor) -> torch.Tensor:
         # in float32 also where the weights are not: raw columns reach several hundreds
-        features = input_features.to(self.device, torch.float32)
+        features = input_features.to(self.music_mean.device, torch.float32)
         return (features - self.music_mean.float()) / self.music_std.float()
 
     def encode_rhythm(
@@ -465,7 +476,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             return None
         features = self._normalize_music(input_features)
         mask = None if attention_mask is None else attention_mask.to(features.device)
-        return self.rhythm_encoder(features.to(self.embedding_dtype), mask)
+        return self.rhythm_encoder(features.to(self.embedding_dtype), mask).to(features.device)
 
     def encode_music(self, input_features: torch.Tensor, rhythm: torch.Tensor | None = None) -> torch.Tensor:
         """The music as each position gets it: raw [batch, frames, music_feature_size] -> [batch, whole code steps, hidden].
@@ -575,7 +586,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         for layer in self.layers:
             # attention weights of a layer are of all its queries, whichever expert made them
             keep = positions_to_keep if layer is self.layers[-1] and attentions is None else 0
-            hidden = layer(hidden, routing, mask, cache, keep, attentions)
+            hidden = layer(hidden, routing, mask, cache, keep, attentions=attentions)
             if output_hidden_states:
                 all_hidden.append(routing.restore(hidden))
         if cache is not None:
@@ -637,7 +648,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             for name, codes in (("upper_codes", upper_codes), ("lower_codes", lower_codes)):
                 if not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
                     raise ValueError(f"{name} has codes outside 0 to {self.config.codebook_size - 1}")
-        if checks and cache is not None and not torch.equal(cache.genre_ids, genre_ids):
+        if checks and cache is not None and not torch.equal(cache.genre_ids, genre_ids.to(cache.genre_ids.device)):
             raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
 
         if input_features is not None:
@@ -650,13 +661,17 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                     "attributes are part of music_embeds (encode_attributes): give input_features with them"
                 )
             asked = check_attributes(attributes, batch, (steps, steps + 1), self.config.attributes)
-            music = music + self.encode_attributes(asked, steps)
-        codes = torch.stack((self.upper_embedding(upper_codes), self.lower_embedding(lower_codes)), dim=1)
+            music = music + self.encode_attributes(asked, steps).to(music.device)
+        upper, lower = (
+            embedding(codes).to(music.device)  # a device_map may have spread these, too
+            for embedding, codes in ((self.upper_embedding, upper_codes), (self.lower_embedding, lower_codes))
+        )
+        codes = torch.stack((upper, lower), dim=1)
         if self.config.music_to_codes:
             codes = codes + music[:, None]
         hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
-            hidden = hidden + self.genre_embedding(genre_ids)[:, None, None]
+            hidden = hidden + self.genre_embedding(genre_ids).to(hidden.device)[:, None, None]
         routing = route(genre_ids, self.config) if cache is None else cache.routing
         return routing.sort(hidden), routing
 
@@ -818,7 +833,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
             if labels is not None
         ]
         if rhythm_loss is not None:
-            losses.append(rhythm_loss)
+            losses.append(rhythm_loss.to(losses[0].device) if losses else rhythm_loss)
         output = MegaDanceMotionGenerationOutput(
             sum(losses) if losses else None,
             upper_logits,
@@ -853,7 +868,10 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 positions_to_keep=keep,
                 return_dict=True,
             )
-            return outputs.last_hidden_state[:, :2, -keep:], self.output_mlp, outputs  # -0: all
+            states = outputs.last_hidden_state[:, :2, -keep:]  # -0: all
+            if is_spread(self):
+                states = states.to(computing_device(self.output_mlp))
+            return states, self.output_mlp, outputs
         hidden, routing = self.model.embed(**inputs)
         states = routing.restore(stepper(hidden, keep))
         cache.position += hidden.shape[2]
@@ -901,6 +919,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None
     ) -> torch.Tensor:
         """Mean cross-entropy of the codes of one stream, whose logits and labels are already next to each other."""
+        labels = labels.to(logits.device)
         total = self.output_mlp.cross_entropy(logits, labels).sum()
         if num_items_in_batch is None:
             return total / (labels != IGNORED).sum()
@@ -912,8 +931,9 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
     ) -> torch.Tensor:
         if self.config.rhythm_size == 0:
             raise ValueError("rhythm_labels: this model has no rhythm encoder; leave them out, or set rhythm_size")
-        known = ~labels.isnan()
         rhythm = self.model.read_rhythm(input_features, mask)
         assert rhythm is not None
+        labels = labels.to(rhythm.device)
+        known = ~labels.isnan()
         error = rhythm.float() - labels.nan_to_num()
         return (error.square() * known).sum() / known.sum().clamp(min=1)

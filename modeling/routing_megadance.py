@@ -34,11 +34,11 @@ class Routing(NamedTuple):
 
     def sort(self, x: torch.Tensor) -> torch.Tensor:
         """Rows in the order of `groups`."""
-        return x if self.order is None else x[self.order]
+        return x if self.order is None else x[self.order.to(x.device)]
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """Sorted rows in the order in which they came."""
-        return x if self.inverse is None else x[self.inverse]
+        return x if self.inverse is None else x[self.inverse.to(x.device)]
 
     def select(self, x: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
         """The rows of `x` that a group's expert computes: its own, or all of them where the group is a mask."""

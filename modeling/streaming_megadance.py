@@ -350,17 +350,11 @@ class CodeStream:
         if not pieces:
             return self.codes[:, :0]
         codes, cache, random = self.codes, self._cache, self._generator.get_state()
-        # restored in place: a second cache would prepare the weights a second time
-        state = vars(cache)
-        saved = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items() if isinstance(v, Tensor | int)}
+        saved = cache.snapshot()  # a second cache would prepare the weights a second time
         for features, rhythm in pieces:
             self.extend(features, rhythm)
         foreseen = self.codes[:, codes.shape[1] :]
-        for name, value in saved.items():
-            if isinstance(value, Tensor):
-                state[name].copy_(value)
-            else:
-                setattr(cache, name, value)
+        cache.restore(saved)
         self.codes = codes
         self._generator.set_state(random)
         return foreseen
