@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from megadance_hf.cpu_kernels.int8 import Int8Config, Int8Linear, Int8Quantizer
+from megadance_hf.cpu_kernels import int8
+from megadance_hf.cpu_kernels.int8 import Int8Config, Int8Linear, Int8Quantizer, multiply_bytes
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
@@ -78,3 +79,43 @@ def test_from_pretrained(model, tmp_path):
         loaded.save_pretrained(tmp_path / "again")
     with pytest.raises(ValueError, match="quantization='int3' is unknown; use one of int8"):
         MegaDanceForMotionGeneration.from_pretrained(tmp_path, quantization="int3")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16, 17, 200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_products_of_bytes(rows, dtype):
+    """What a GPU computes, with torch's product of bytes for CPUs: of activations that are rounded to fifteen bits."""
+    quantized, x = Int8Linear(nn.Linear(64, 40)), torch.randn(rows, 64).to(dtype)
+    x[0, 5:] *= 1e-3  # one large number in a row costs the others little
+    x[-1] *= 1e4
+    exact = x.double() @ quantized.dense_weight().double().t()
+    error = (multiply_bytes(x, quantized.weight, quantized.scale) - exact).norm(dim=1) / exact.norm(dim=1)
+    assert (error < 1e-3).all() and error.median() < 2e-4
+    assert (multiply_bytes(x * 0, quantized.weight, quantized.scale) == 0).all()
+
+
+@pytest.mark.parametrize("has_products", [True, False])
+def test_off_the_cpu(monkeypatch, has_products):
+    """The branches for other devices, on tensors that say they are on one; a large weight is never made of floats with its scale."""
+
+    class Elsewhere(torch.Tensor):
+        device = torch.device("cuda", 0)
+
+    monkeypatch.setattr(int8, "has_byte_products", lambda device: has_products)
+    monkeypatch.setattr(Int8Linear, "dense_weight", None)
+    linear = nn.Linear(64, 40)
+    quantized, x = Int8Linear(linear), torch.randn(2, 3, 64)
+    expected = nn.functional.linear(x, quantized.weight * quantized.scale[:, None], linear.bias)
+    got = quantized(x.as_subclass(Elsewhere)).as_subclass(torch.Tensor)
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
+    odd = Int8Linear(nn.Linear(9, 5, bias=False))(
+        torch.ones(2, 9).as_subclass(Elsewhere)
+    )  # no product of bytes for these
+    assert odd.shape == (2, 5)
+
+
+def test_weights_that_are_offloaded_are_refused():
+    with torch.device("meta"):
+        layers = nn.Sequential(nn.Linear(8, 8))
+    with pytest.raises(ValueError, match="quantization='int8': device_map leaves weights"):
+        Int8Quantizer(Int8Config()).quantize(layers)
