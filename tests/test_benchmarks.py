@@ -93,6 +93,53 @@ def test_decode(benchmark_of, capsys):
     assert set(report["seconds_per_minute"]) == {"whole_20s", "plain_20s", "whole_40s", "plain_40s"}
 
 
+def test_gpu(benchmark_of, capfd, tmp_path):
+    """All of it on a CPU, in a process of its own, but for what is compiled; each cell is measured against the limits of the machine."""
+    out = tmp_path / "gpu.json"
+    options = [
+        "--device",
+        "cpu",
+        "--size",
+        "tiny",
+        "--out",
+        str(out),
+        "--skip",
+        "compiled",
+        "x64",
+        "released",
+        "float32",
+    ]
+    report = benchmark_of("gpu")(options)
+    assert json.loads(out.read_text()) == report and list(tmp_path.iterdir()) == [out]
+    assert report["complete"] and not report["left_out"]
+    cells, limits = report["cells"], report["cells"]["limits"]
+    assert limits["read_gb_per_s"] > 0.1 and set(limits["teraflops"]) == {"float32", "bfloat16"}
+    for arrangement in ("2025", "2026"):
+        parity = cells[f"parity_{arrangement}"]
+        assert parity["logit_error"] < 1e-4 and parity["greedy"]["default"] == "12 of 12 the same"
+        cell = cells[f"generation_{arrangement}_bfloat16_paper_x16_default"]
+        assert cell["codes"] == 12 and cell["seconds_per_second"] == pytest.approx(cell["seconds"] / 3.2, rel=1e-3)
+        one = cells[f"generation_{arrangement}_bfloat16_paper_x1_default"]
+        assert cell["throughput_over_one"] == pytest.approx(16 * one["seconds"] / cell["seconds"], abs=0.01)
+        training = cells[f"training_{arrangement}_bfloat16_eager"]
+        assert training["windows_per_second"] == pytest.approx(8 / training["seconds"], rel=1e-3)
+    plain, own = (cells[f"generation_2025_bfloat16_paper_x1_{way}"] for way in ("plain", "default"))
+    assert own["faster_than_plain"] == pytest.approx(plain["seconds"] / own["seconds"], abs=0.01)
+    assert "generation_2025_int8_paper_x1_default" in cells
+    printed = capfd.readouterr().out
+    assert "seconds per second" in printed and "windows per second" in printed
+
+
+def test_gpu_goes_on_after_a_cell_that_takes_too_long(benchmark_of, tmp_path):
+    """It is ended with its process, the others are computed, and what has no time left is named."""
+    out = tmp_path / "gpu.json"
+    words = ["--only", "limits"]
+    report = benchmark_of("gpu")(["--device", "cpu", "--size", "tiny", "--out", str(out), *words, "--cell", "0.01"])
+    assert report["cells"]["limits"]["note"] == "failed: took longer than 0.01 s" and report["complete"]
+    report = benchmark_of("gpu")(["--device", "cpu", "--size", "tiny", "--out", str(out), *words, "--budget", "0.01"])
+    assert report["left_out"] == ["limits"] and not report["complete"] and json.loads(out.read_text()) == report
+
+
 @pytest.mark.slow
 def test_generation(benchmark_of, capsys):
     cases = ["paper_float32", "paper_float32_x4", "paper_int8", "paper_int8_60s", "plain_float32", "released_float32"]
