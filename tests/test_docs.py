@@ -108,7 +108,8 @@ def options_of(parser) -> set[str]:
 
 
 def test_options_in_prose_exist():
-    sources = [*(ROOT / "examples").rglob("*.py"), *(ROOT / "megadance_hf" / "training").glob("*.py")]
+    folders = ROOT / "examples", ROOT / "benchmarks", ROOT / "megadance_hf" / "training"
+    sources = [path for folder in folders for path in folder.rglob("*.py")]
     scripts = "".join(path.read_text(encoding="utf-8") for path in sources)
     known = options_of(cli.build_parser()) | set(re.findall(r'"(--[a-z-]+)"', scripts))
     for page in PAGES:
