@@ -4,7 +4,7 @@ On a fresh machine, in the repository's folder (`--budget` is for what follows t
 
     python3 -m venv gpu && gpu/bin/pip install -q . && gpu/bin/python benchmarks/gpu.py --out gpu.json
 
-    python benchmarks/gpu.py [--device cuda] [--size full|tiny] [--only WORD ...] [--skip WORD ...] [--budget 400] [--cell 120] [--out gpu.json]
+    python benchmarks/gpu.py [--device cuda] [--size full|tiny] [--only WORD ...] [--skip WORD ...] [--budget 400] [--cell 150] [--out gpu.json]
 
 Random weights. Both releases' arrangements, 2025 (107 M parameters for one genre) and 2026 (92 M). Cells in order of value, as many as fit
 into the budget; `--only generation 2025` takes those whose names have all these words, `--skip compiled` those without any of these.
@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD")
     parser.add_argument("--skip", nargs="+", default=[], metavar="WORD")
     parser.add_argument("--budget", type=float, default=400.0, help="seconds for all of it")
-    parser.add_argument("--cell", type=float, default=120.0, help="most seconds of one cell, with what it compiles")
+    parser.add_argument("--cell", type=float, default=150.0, help="most seconds of one cell, with what it compiles")
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
     parser.add_argument(
         "--child", nargs="+", default=None, help="cells that this process computes; for the script itself"

@@ -130,6 +130,26 @@ def test_gpu(benchmark_of, capfd, tmp_path):
     assert "seconds per second" in printed and "windows per second" in printed
 
 
+@pytest.mark.parametrize("arrangement", ["2025", "2026"])
+def test_limits_of_a_gpu_count_the_products(benchmark_of, arrangement):
+    """As torch counts those of a forward pass, but for the products of attention."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    script = benchmark_of("gpu").__globals__
+    bench = script["Bench"]("cpu", script["SIZES"]["tiny"], tiny=True)
+    model, codes = bench.model(arrangement, "float32"), torch.randint(100, (2, 1, 6))
+    weights, of_position, of_head = bench.weights_and_operations(model)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(bench.music(1, 6, model.config), *codes, torch.tensor([0]), use_cache=False)
+    counts = counter.get_flop_counts()["Global"]
+    others = [count for name, count in counts.items() if not str(name).startswith(("aten.mm", "aten.addmm"))]
+    assert 6 * (of_position + of_head) == sum(counts.values()) - sum(others) and sum(others) < 0.2 * sum(
+        counts.values()
+    )
+    linear = [m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and "rhythm" not in name]
+    assert weights == sum(layer.weight.numel() for layer in linear)
+
+
 def test_gpu_goes_on_after_a_cell_that_takes_too_long(benchmark_of, tmp_path):
     """It is ended with its process, the others are computed, and what has no time left is named."""
     out = tmp_path / "gpu.json"
