@@ -62,6 +62,8 @@ _ROOT_SMOOTHING, _ROOT_MEMORY = 0.07, 2.0  # seconds
 _EASE = 0.27  # seconds in which a correction ends after a contact
 _LONGEST_SLIDE = 0.12  # metres of steady sliding within a contact that are taken away
 _LARGEST_CORRECTION = 0.15  # metres
+# The same two where motions are joined: a passage may have to be led a metre elsewhere within four seconds.
+_LONGEST_LED_SLIDE, _LARGEST_LED_CORRECTION = 0.3, 0.25
 _SWELL = 0.2  # seconds in which the pelvis goes down, or a foot up, where motions are joined
 _RAISED = 0.07  # metres: a toe above it stands no longer, whatever it did in the motion that was joined
 _NEAR_END = 0.13  # seconds from the end of a passage: a contact that is nearer begins or ends with the passage
@@ -525,7 +527,7 @@ def plant_feet(
         moves[kept, foot] = 0
         moves[:, foot] = _ease(moves[:, foot], contact[:, foot] | kept, ease)
     # the largest ones are made smaller without a corner
-    moves = moves / (1 + (moves.norm(dim=-1, keepdim=True) / _LARGEST_CORRECTION) ** 4) ** 0.25
+    moves = moves / (1 + (moves.norm(dim=-1, keepdim=True) / _LARGEST_LED_CORRECTION) ** 4) ** 0.25
     index = torch.arange(len(path))
     inner = (torch.minimum(index - first + 1, last - index) / (_SWELL * fps)).clamp(0, 1)[:, None]
     inner = inner * inner * (3 - 2 * inner)
@@ -551,7 +553,7 @@ def _anchors(run: Tensor, begins: bool, ends: bool) -> Tensor:
     t = torch.linspace(0, 1, len(run), dtype=run.dtype)[:, None]
     t = t * t * (3 - 2 * t)
     way = (run[-1] - run[0]) * run.new_tensor([1, 0, 1])
-    left = (1 - _LONGEST_SLIDE / way.norm().clamp(min=_LONGEST_SLIDE)) * way
+    left = (1 - _LONGEST_LED_SLIDE / way.norm().clamp(min=_LONGEST_LED_SLIDE)) * way
     if begins and ends:
         return torch.lerp(run[:1], run[-1:], t)
     if begins:
