@@ -8,6 +8,13 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_megadance import SlidingWindowAttention
+from .batched_experts_megadance import (
+    compute_groups,
+    compute_side_by_side,
+    computes_side_by_side,
+    join_absent,
+    mix_side_by_side,
+)
 from .cache_megadance import STREAMS, ExpertCache, MegaDanceCache
 from .configuration_megadance import MegaDanceConfig
 from .mamba_megadance import Mamba
@@ -48,6 +55,8 @@ def mix_in_time(
     mambas: nn.ModuleDict, norms: StreamNorms, hidden_states: torch.Tensor, cache: ExpertCache | None
 ) -> torch.Tensor:
     """Each stream through its own Mamba: [batch, 3, time, hidden] -> same."""
+    if cache is None and computes_side_by_side(hidden_states, (mambas, norms)):
+        return mix_side_by_side(mambas, norms, hidden_states)
     mixed = [
         mambas[stream](x, None if cache is None else cache.mamba(index))
         for index, (stream, x) in enumerate(zip(STREAMS, hidden_states.unbind(1), strict=True))
@@ -88,6 +97,8 @@ class Expert(nn.Module):
 
         The attention weights are added to `attentions` where that is given.
         """
+        if cache is None and keep == 0 and attentions is None and computes_side_by_side(hidden_states, (self,)):
+            return compute_side_by_side([self], hidden_states.unsqueeze(0), mask).squeeze(0)
         if self.use_mamba:
             hidden_states = mix_in_time(self.mambas, self.mamba_norms, hidden_states, cache)
         attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep, attentions=attentions)
@@ -164,6 +175,11 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         slot = int(self.universal_expert is not None)
         outputs: list[torch.Tensor] = []
         weights: list[torch.Tensor] | None = None if attentions is None else []
+        if cache is None and keep == 0 and attentions is None and isinstance(routing.groups[0].rows, slice):
+            experts = [self.genre_experts[key] for key, _ in routing.groups]
+            if computes_side_by_side(hidden_states, experts):
+                sizes = [rows.stop - rows.start for _, rows in routing.groups]
+                return self._with_absent(compute_groups(experts, sizes, hidden_states, mask), routing)
         for key, rows in routing.groups:
             state = None if cache is None else cache.expert(self.index, slot, rows)
             chosen = routing.select(hidden_states, rows)
@@ -171,8 +187,11 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         joined = routing.join(outputs)
         if attentions is not None and weights is not None:
             attentions.append(routing.join(weights))
-        if self.every_expert_joins and self.training:
-            used = {key for key, _ in routing.groups}
-            absent = [expert for key, expert in self.genre_experts.items() if key not in used]
-            joined = joined + 0 * sum(weight.sum() for expert in absent for weight in expert.parameters())
-        return joined
+        return self._with_absent(joined, routing)
+
+    def _with_absent(self, joined: torch.Tensor, routing: Routing) -> torch.Tensor:
+        """The same numbers; where every expert has to join, the absent ones get gradients of zero."""
+        if not (self.every_expert_joins and self.training and self.genre_experts is not None):
+            return joined
+        used = {key for key, _ in routing.groups}
+        return join_absent(joined, [expert for key, expert in self.genre_experts.items() if key not in used])

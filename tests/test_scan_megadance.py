@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
+from launches import Launches
 
 from megadance_hf.modeling import scan_megadance
 from megadance_hf.modeling.scan_megadance import continue_scan, selective_scan
@@ -222,21 +222,6 @@ def test_no_tensor_has_to_be_read_for_a_scan():
     y.sum().backward()
     assert y.shape == (3, 2, 30, 5) and last.shape == (3, 2, 3, 5)
     assert all(tensor.grad.shape == tensor.shape for tensor in inputs)
-
-
-class Launches(TorchDispatchMode):
-    """How many operations compute something: what only looks at memory in another way, or reserves it, is left out."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        results = [result.alias_info for result in function._schema.returns]
-        is_view = any(alias is not None and not alias.is_write for alias in results)
-        costs_nothing = ("empty", "_unsafe_view", "promote_types")
-        self.count += not is_view and not any(name in function._schema.name for name in costs_nothing)
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize(("steps", "forward", "backward"), [(1, 7, 22), (30, 18, 33), (240, 27, 42)])
