@@ -116,7 +116,8 @@ def check_attributes(attributes: Tensor, items: int, codes: Sequence[int], names
             f"attributes has shape {shape}; input_features needs ({items}, {size}) or ({items}, {codes[0]}, {size}), in the order "
             f"{', '.join(names)}"
         )
-    if bool(((attributes < 0) | (attributes > 1)).any()):
+    looks = attributes.device.type == "cpu" or not torch.is_grad_enabled()  # in training on a GPU it would have to wait
+    if looks and bool(((attributes < 0) | (attributes > 1)).any()):
         raise ValueError("attributes has numbers outside 0 to 1: give quantiles, 0.5 is usual, NaN asks for nothing")
     return attributes if len(shape) == 3 else attributes[:, None].expand(-1, codes[0], -1)
 

@@ -45,7 +45,7 @@ from .hearing_megadance import GenreHearing
 from .kernels_megadance import ask_hub
 from .mamba_megadance import Mamba
 from .rhythm_megadance import RhythmEncoder, steady_rhythm
-from .routing_megadance import Routing, check_genre_id, genre_key, route
+from .routing_megadance import Routing, check_genre_id, genre_key, integers_on, known_numbers, route
 
 logger = logging.get_logger(__name__)
 
@@ -349,7 +349,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         raise ValueError("the motion tokenizer determines the codes, codebook_size: train a model for another one")
 
     def _cache_for(
-        self, genre_ids: torch.Tensor | None, cache: MegaDanceCache | None, use_cache: bool | None
+        self, genre_ids: torch.Tensor | Sequence[int] | None, cache: MegaDanceCache | None, use_cache: bool | None
     ) -> MegaDanceCache | None:
         """The cache of this call: the given one, a new one where it is asked for, or None."""
         checkpointing = self.training and any(layer.gradient_checkpointing for layer in self.base_model.layers)
@@ -360,10 +360,12 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
             return None
         if cache is not None or genre_ids is None or use_cache is False:
             return cache
+        known = known_numbers(genre_ids)
+        genres: Any = genre_ids if known is None else integers_on(self.device, known)
         if use_cache:
-            return self.make_cache(genre_ids)
+            return self.make_cache(genres)
         by_config = self.config.use_cache and not self.training
-        return self.make_cache(genre_ids, "torch") if by_config else None
+        return self.make_cache(genres, "torch") if by_config else None
 
     def _asked(self, name: str, value: bool | None) -> bool:
         """An argument of `forward`, or where it is None the configuration's."""
@@ -544,7 +546,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         input_features: torch.Tensor | None = None,
         upper_codes: torch.Tensor | None = None,
         lower_codes: torch.Tensor | None = None,
-        genre_ids: torch.Tensor | None = None,
+        genre_ids: torch.Tensor | Sequence[int] | None = None,
         cache: MegaDanceCache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -604,7 +606,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         input_features: torch.Tensor | None = None,
         upper_codes: torch.Tensor | None = None,
         lower_codes: torch.Tensor | None = None,
-        genre_ids: torch.Tensor | None = None,
+        genre_ids: torch.Tensor | Sequence[int] | None = None,
         cache: MegaDanceCache | None = None,
         rhythm: torch.Tensor | None = None,
         music_embeds: torch.Tensor | None = None,
@@ -613,9 +615,13 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         attributes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Routing]:
         """What enters the first layer, [batch sorted by genre, 3, time, hidden], and how it is sorted. Arguments as in `forward`."""
+        known_genres = known_numbers(genre_ids)
+        if known_genres is not None and upper_codes is not None:
+            genre_ids = integers_on(upper_codes.device, known_genres)
         need_tensors(_MISSING, upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
         assert upper_codes is not None and lower_codes is not None and genre_ids is not None
         need_codes(upper_codes=upper_codes, lower_codes=lower_codes, genre_ids=genre_ids)
+        assert isinstance(genre_ids, torch.Tensor)
         if upper_codes.dim() != 2:
             raise ValueError(f"upper_codes has shape {tuple(upper_codes.shape)}; expected (batch, codes)")
         batch, steps = upper_codes.shape
@@ -672,7 +678,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
             hidden = hidden + self.genre_embedding(genre_ids).to(hidden.device)[:, None, None]
-        routing = route(genre_ids, self.config) if cache is None else cache.routing
+        routing = route(genre_ids, self.config, known_genres) if cache is None else cache.routing
         return routing.sort(hidden), routing
 
 
@@ -724,7 +730,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         input_features: torch.Tensor | None = None,
         upper_codes: torch.Tensor | None = None,
         lower_codes: torch.Tensor | None = None,
-        genre_ids: torch.Tensor | None = None,
+        genre_ids: torch.Tensor | Sequence[int] | None = None,
         upper_labels: torch.Tensor | None = None,
         lower_labels: torch.Tensor | None = None,
         cache: MegaDanceCache | None = None,
@@ -752,7 +758,7 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
                 position (its prediction lies beyond the music), it gets the last one again. One more step may be given then.
             upper_codes, lower_codes: [batch, time], 0 to codebook_size - 1. With a cache, only the new ones. `labels`, which
                 are the same, when None.
-            genre_ids: [batch], see [`~MegaDancePreTrainedModel.genre_id`].
+            genre_ids: [batch], see [`~MegaDancePreTrainedModel.genre_id`]. A list spares a GPU the question which they are.
             upper_labels, lower_labels: [batch, time]: the codes themselves; they are shifted here, so that position i
                 is compared with label i + 1. -100 is left out.
             cache: of the positions before these, see `make_cache`; overwritten in place.
@@ -923,7 +929,9 @@ class MegaDanceForMotionGeneration(MegaDancePreTrainedModel, MegaDanceGeneration
         total = self.output_mlp.cross_entropy(logits, labels).sum()
         if num_items_in_batch is None:
             return total / (labels != IGNORED).sum()
-        count = torch.as_tensor(num_items_in_batch, device=total.device)
+        count = (
+            num_items_in_batch.to(total.device) if isinstance(num_items_in_batch, torch.Tensor) else num_items_in_batch
+        )
         return 2 * total / count  # there are two streams, and the loss is the sum of their means
 
     def _rhythm_loss(

@@ -1,6 +1,7 @@
 """Which expert computes what: whole sequences are routed by their genre (paper, section 3.3.1)."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -56,8 +57,21 @@ class Routing(NamedTuple):
         return joined
 
 
-def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
-    """Sort a batch, `genre_ids` [batch], by genre.
+def known_numbers(genre_ids: Any) -> list[int] | None:
+    """The genres of a batch where they are given as whole numbers and not as a tensor, which a device would have to be asked for."""
+    if isinstance(genre_ids, list | tuple) and all(type(number) is int for number in genre_ids):
+        return list(genre_ids)
+    return None
+
+
+def integers_on(device: torch.device, numbers: Sequence[int]) -> torch.Tensor:
+    """Numbers as a tensor on a device, which nobody waits for."""
+    tensor = torch.tensor(numbers, dtype=torch.long)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def route(genre_ids: torch.Tensor, config: MegaDanceConfig, known: Sequence[int] | None = None) -> Routing:
+    """Sort a batch, `genre_ids` [batch], by genre. `known` are the same numbers, where they need not be asked from the device.
 
     Under `torch.compile` shapes must not depend on what is in a tensor: each expert that is built then computes the whole batch, and its
     rows are chosen afterwards. `active_genres` of `from_pretrained` spares that, and so does a cache, which is routed beforehand.
@@ -68,7 +82,7 @@ def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
     if torch.compiler.is_compiling():
         built = [(genre_key(genre), config.genres.index(genre)) for genre in config.built_genres]
         return Routing([GenreGroup(key, genre_ids == index) for key, index in built])
-    ids = genre_ids.tolist()
+    ids = genre_ids.tolist() if known is None else list(known)
     groups, start = [], 0
     for index in sorted(set(ids)):
         check_genre_id(index, config)
@@ -77,6 +91,10 @@ def route(genre_ids: torch.Tensor, config: MegaDanceConfig) -> Routing:
         start = stop
     if sorted(ids) == ids:
         return Routing(groups)
+    if known is not None:
+        places = sorted(range(len(ids)), key=ids.__getitem__)
+        back = sorted(range(len(ids)), key=places.__getitem__)
+        return Routing(groups, integers_on(genre_ids.device, places), integers_on(genre_ids.device, back))
     order = torch.argsort(genre_ids, stable=True)
     return Routing(groups, order, torch.argsort(order))
 
