@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +22,8 @@ from transformers.utils.generic import maybe_autocast
 from .cache_megadance import STREAMS
 from .kernels_megadance import convolve_by_kernel
 from .mamba_megadance import CausalConvolution, causal_convolution
+from .routing_megadance import integers_on
 from .scan_megadance import selective_scan
-
-if TYPE_CHECKING:
-    from .experts_megadance import Expert
 
 Norms = tuple[Tensor, Tensor]  # weight and bias, [norms, 1 or 3, 1, hidden]: one for all streams, or one for each
 
@@ -123,7 +121,7 @@ def _norm(x: Tensor, weights: Norms, eps: float) -> Tensor:
     weight, bias = weights
     if weight.shape[:2] == (1, 1):
         return F.layer_norm(x, x.shape[-1:], weight.flatten(), bias.flatten(), eps)
-    return torch.addcmul(bias.unsqueeze(1), F.layer_norm(x, x.shape[-1:], eps=eps), weight.unsqueeze(1))
+    return F.layer_norm(x, x.shape[-1:], eps=eps) * weight.unsqueeze(1) + bias.unsqueeze(1)
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -153,7 +151,7 @@ def _mamba(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
     delta = F.softplus(_linear(dt, weights["dt_proj.weight"], weights["dt_proj.bias"]).float())
     A = -torch.exp(weights["A_log"].float())
     y, _ = selective_scan(u, delta, A[:, None], B, C)
-    y = torch.addcmul(y, u, weights["D"][:, None, None]) * F.silu(gate)
+    y = (y + u * weights["D"][:, None, None]) * F.silu(gate)
     return _linear(y.to(x.dtype), weights["out_proj.weight"])
 
 
@@ -192,20 +190,24 @@ def _attend_and_think(
     return x + F.dropout(_linear(middle, *weights["fc2"]), dropout)
 
 
+def _eps(module: nn.Module) -> float:
+    return next(norm.eps for norm in module.modules() if isinstance(norm, nn.LayerNorm))
+
+
 # --- what layers call ---------------------------------------------------------------------------------------------------------------
 
 
 def mix_side_by_side(mambas: nn.ModuleDict, norms: nn.ModuleDict, hidden_states: Tensor) -> Tensor:
     """`mix_in_time` without a state, [batch, 3, time, hidden] -> same."""
-    eps = norms[STREAMS[0]].eps
+    eps = _eps(norms)
     return _mix_in_time(hidden_states.unsqueeze(0), _mamba_weights([mambas]), _norm_weights([norms]), eps).squeeze(0)
 
 
-def compute_side_by_side(experts: Sequence[Expert], hidden_states: Tensor, mask: Tensor | None) -> Tensor:
-    """Each expert on rows of its own: [experts, batch, 3, time, hidden] -> same."""
+def compute_side_by_side(experts: Sequence[Any], hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+    """Each `Expert` on rows of its own: [experts, batch, 3, time, hidden] -> same."""
     first = experts[0]
     attentions, nets = [expert.attention for expert in experts], [expert.mlp for expert in experts]
-    eps = next(module.eps for module in first.modules() if isinstance(module, nn.LayerNorm))
+    eps = _eps(first)
     if first.use_mamba:
         mambas = _mamba_weights([expert.mambas for expert in experts])
         norms = _norm_weights([expert.mamba_norms for expert in experts])
@@ -253,19 +255,11 @@ def _places(sizes: tuple[int, ...], device: torch.device) -> tuple[list[Tensor],
         taken.append(rows)
         begin += len(rows)
     with torch.inference_mode(False):  # they serve in training as well
-        return [_indices(rows, device) for rows in taken], _indices(places, device)
+        return [integers_on(device, rows) for rows in taken], integers_on(device, places)
 
 
-def _indices(numbers: list[int], device: torch.device) -> Tensor:
-    """Numbers on a device, without waiting for it."""
-    tensor = torch.tensor(numbers)
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
-
-
-def compute_groups(
-    experts: Sequence[Expert], sizes: Sequence[int], hidden_states: Tensor, mask: Tensor | None
-) -> Tensor:
-    """Each expert on its group of a batch in which groups lie one after the other: [batch, 3, time, hidden] -> same."""
+def compute_groups(experts: Sequence[Any], sizes: Sequence[int], hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+    """Each `Expert` on its group of a batch in which groups lie one after the other: [batch, 3, time, hidden] -> same."""
     if len(set(sizes)) == 1:
         groups = hidden_states.unflatten(0, (len(sizes), -1))
         return compute_side_by_side(experts, groups, mask).flatten(0, 1)

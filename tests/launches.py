@@ -28,3 +28,16 @@ class Launches(TorchDispatchMode):
         if not is_view and not any(name in function._schema.name for name in costs_nothing):
             self.by_name[str(function)] += 1
         return function(*args, **(kwargs or {}))
+
+
+class NeverWaits(TorchDispatchMode):
+    """Fails where tensors that have no numbers yet are asked for them: on a GPU the program would wait there."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function._schema.name.partition("::")[2]
+        assert name not in ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "unique"), name
+        result = function(*args, **(kwargs or {}))
+        if name in ("_to_copy", "copy_", "clone"):
+            sources = [one for one in args if hasattr(one, "device")]
+            assert not (result.device.type == "cpu" and any(one.device.type != "cpu" for one in sources)), name
+        return result

@@ -1,18 +1,13 @@
 """Experts side by side against module by module, and how many launches that takes."""
 
-import copy
-
 import pytest
 import torch
 from helpers import tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from launches import Launches
 
 from megadance_hf.modeling import batched_experts_megadance, scan_megadance
-from megadance_hf.modeling.batched_experts_megadance import bundles
-from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
-from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.modeling.batched_experts_megadance import _places, bundles
 
 ARRANGEMENTS = {
     "released_2025": {},
@@ -74,5 +69,48 @@ def test_side_by_side_equals_module_by_module(request, arrangement, genre_ids):
             assert weight.grad.stride() == weight.stride(), name  # else each would have been copied
 
 
-def test_more(side_by_side):
-    pass
+def test_what_is_no_plain_layer_computes_by_itself(side_by_side):
+    """Such as an adapter's layer, in one expert of two."""
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    torch.manual_seed(0)
+    model = tiny_generator(dropout=0.0).train()
+    expert = model.base_model.layers[0].genre_experts["genre_rumba"]
+    fc1, doubled = expert.mlp.fc1, Doubled(16, 16)
+    doubled.load_state_dict({name: 0.5 * weight for name, weight in fc1.state_dict().items()})
+    batch = batch_of([1, 0, 1, 0])
+    logits, _, _ = loss_and_gradients(model, batch)
+    expert.mlp.fc1 = doubled
+    torch.testing.assert_close(loss_and_gradients(model, batch)[0], logits)
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=16))
+def test_bundles_pad_to_twice_the_rows_at_most(sizes):
+    found = bundles(sizes)
+    assert sorted(index for bundle in found for index in bundle) == list(range(len(sizes)))
+    for bundle in found:
+        rows = [sizes[index] for index in bundle]
+        assert len(rows) * max(rows) <= 2 * sum(rows)
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6))
+@settings(max_examples=20)
+def test_rows_come_back_in_their_order(sizes):
+    taken, places = _places(tuple(sizes), torch.device("cpu"))
+    batch = torch.arange(sum(sizes))
+    assert torch.equal(torch.cat([batch[rows] for rows in taken])[places], batch)
+
+
+def test_known_genres_are_routed_like_a_tensor_of_them():
+    torch.manual_seed(0)
+    model = tiny_generator(dropout=0.0).train()
+    batch = batch_of([2, 0, 1, 0, 2])
+    expected = model(**batch).upper_logits
+    batch["genre_ids"] = batch["genre_ids"].tolist()
+    assert torch.equal(model(**batch).upper_logits, expected)
+    assert torch.equal(
+        model.eval()(**batch, use_cache=True).upper_logits, model(**batch_of([2, 0, 1, 0, 2])).upper_logits
+    )

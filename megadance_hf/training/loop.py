@@ -155,7 +155,10 @@ class _Trainer:
             torch.manual_seed(_seed_of(config.seed, progress.step, slot))
             shared = torch.Generator().manual_seed(_seed_of(config.seed, progress.step, 0, 1))
             draws = Draws(shared, slot * config.batch_size, count * self.batch)
-            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in next(batches).items()}
+            batch = {
+                name: value if name in self.task.on_host else value.to(accelerator.device, non_blocking=True)
+                for name, value in next(batches).items()
+            }
             with nullcontext() if number + 1 == count else accelerator.no_sync(self.wrapped):
                 loss, values = self.task.loss(self.wrapped, batch, draws)
                 accelerator.backward(loss / count)
@@ -165,9 +168,9 @@ class _Trainer:
             for parameter in self.wrapped.parameters():
                 if parameter.requires_grad and parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-        for bias, part in self.idle:
-            if bias.grad is not None:
-                bias.grad[part] = 0
+        idle = [bias.grad[part] for bias, part in self.idle if bias.grad is not None]
+        if idle:
+            torch._foreach_zero_(idle)
         if config.max_grad_norm:
             norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.max_grad_norm)
             self.means.add({"gradient_norm": norm})

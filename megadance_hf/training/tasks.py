@@ -52,16 +52,22 @@ class Draws:
     def rand(self, rows: int, *shape: int, device: Any = None) -> Tensor:
         """Numbers in [0, 1), (rows, *shape) float32."""
         drawn = torch.rand(self.total, *shape, generator=self.generator)
-        return drawn[self.first : self.first + rows].to(device)
+        return drawn[self.first : self.first + rows].to(device, non_blocking=True)
 
     def randint(self, high: int, rows: int, *shape: int, device: Any = None) -> Tensor:
         """Integers from 0 to high - 1, (rows, *shape) int64."""
         drawn = torch.randint(high, (self.total, *shape), generator=self.generator)
-        return drawn[self.first : self.first + rows].to(device)
+        return drawn[self.first : self.first + rows].to(device, non_blocking=True)
 
 
 class Task:
-    """What is special about training one model. A task of your own overrides `loss`, and what else it needs."""
+    """What is special about training one model. A task of your own overrides `loss`, and what else it needs.
+
+    Attributes:
+        on_host: names of the batch's tensors that stay on the CPU, because something else than the model reads their numbers.
+    """
+
+    on_host: tuple[str, ...] = ()
 
     def on_train_begin(self, model: nn.Module, segments: Any) -> None:
         """Called once, before the first step, with the segments to train on: for what a model takes from its data besides weights."""
@@ -120,7 +126,11 @@ def _batches(segments: Any, indices: Sequence[int], size: int, model: nn.Module)
 def _predict(model: nn.Module, batch: dict[str, Tensor], **changed: Tensor | None) -> Any:
     """A generator's output for a batch, whose codes are the labels unless it has some; `changed` inputs are instead of the batch's."""
     names = ("input_features", "genre_ids", "upper_codes", "lower_codes", "rhythm")
-    inputs = {name: batch.get(name) for name in names} | changed
+    inputs: dict[str, Any] = {name: batch.get(name) for name in names} | changed
+    if (
+        batch["genre_ids"].device != batch["upper_codes"].device
+    ):  # `on_host`: the model need not ask its device for them
+        inputs["genre_ids"] = batch["genre_ids"].tolist()
     labels = {f"{part}_labels": batch.get(f"{part}_labels", batch[f"{part}_codes"]) for part in ("upper", "lower")}
     if "upper_labels" in batch:
         # a mean over all codes, also those that are no labels: each label counts the same, whatever else is in its batch
@@ -323,6 +333,8 @@ class GeneratorTask(Task):
         batch_size: segments per batch in evaluation.
     """
 
+    on_host = ("genre_ids",)  # they decide which experts are called
+
     segments: Any
     code_noise: float = 0.0
     label_smoothing: float = 0.0
@@ -404,8 +416,8 @@ def attributes_of(config: Any, batch: dict[str, Tensor]) -> Tensor:
     """Measured attributes of a batch as quantiles of their genres, [rows, codes, attributes], for a model with this configuration."""
     columns = [list(ATTRIBUTES).index(name) for name in config.attributes]
     measured = batch["attributes"][..., columns]
-    tables = table_of(config.attribute_quantiles, config.genres).to(measured)
-    return to_quantiles(measured, tables[batch["genre_ids"]][:, None])
+    tables = table_of(config.attribute_quantiles, config.genres)[batch["genre_ids"].cpu()]
+    return to_quantiles(measured, tables.to(measured, non_blocking=True)[:, None])
 
 
 @dataclass

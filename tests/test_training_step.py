@@ -1,0 +1,108 @@
+"""One step of training as a GPU would see it: how many launches, and nothing that waits."""
+
+import pytest
+import torch
+from helpers import tiny_generator
+from launches import Launches, NeverWaits
+from torch.utils.data import Dataset
+
+from megadance_hf.data.sampling import collate
+from megadance_hf.modeling import batched_experts_megadance, scan_megadance
+from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.training.adan import Adan
+from megadance_hf.training.config import TrainingConfig
+from megadance_hf.training.log import Means
+from megadance_hf.training.loop import _Trainer
+from megadance_hf.training.tasks import Draws, GeneratorTask
+
+ATTRIBUTES = {"attributes": ["energy", "speed"]}
+
+
+class Codes(Dataset):
+    """Segments of 30 codes of these genres, in this order."""
+
+    def __init__(self, genre_ids, length=30):
+        self.encoded, self.genres = [], []
+        generator = torch.Generator().manual_seed(0)
+        names = ("upper_codes", "lower_codes")
+        self.items = [
+            {name: torch.randint(9, (length,), generator=generator) for name in names}
+            | {"input_features": torch.randn(8 * length, 35, generator=generator), "genre_ids": torch.tensor(genre)}
+            for genre in genre_ids
+        ]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def launches_of_a_step(layers: int, genre_ids: list[int], precision: str, folder) -> Launches:
+    """The paper's layers, batch and segments with narrow tensors; the weights are averaged as well."""
+    torch.manual_seed(0)
+    narrow = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "music_hidden_size": 8}
+    narrow |= {"output_hidden_size": 16, "codebook_size": 9, "state_size": 2}
+    config = MegaDanceConfig.released_2025(
+        **narrow, num_hidden_layers=layers, id2label={number: f"genre{number}" for number in range(16)}
+    )
+    model = MegaDanceForMotionGeneration(config)
+    for layer in model.base_model.layers.modules():
+        if hasattr(layer, "num_heads"):
+            layer.dropout = 0.0  # on a GPU attention is one kernel with dropout as well, on a CPU only without
+    segments = Codes(genre_ids)
+    settings = TrainingConfig(batch_size=len(segments), epochs=9, ema_decay=0.9, mixed_precision=precision)
+    trainer = _Trainer(model, GeneratorTask(None), segments, range(len(segments)), collate, settings, folder)
+    trainer.wrapped.train()
+    trainer._step(trainer._batches(0))  # the optimizer's state is made in the first
+    trainer.progress.epoch_step = 0
+    with Launches() as launches:
+        trainer._step(trainer._batches(0))
+    return launches
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch):
+    """What an accelerator computes, on the CPU."""
+    monkeypatch.setattr(batched_experts_megadance, "is_worth_it", lambda x: True)
+    monkeypatch.setattr(scan_megadance, "_goes_step_by_step", lambda x: False)
+
+
+@pytest.mark.parametrize(
+    ("genre_ids", "precision", "most"),
+    [
+        ([4, 1, 4, 9] * 8, "no", 2112),
+        ([0, 5, 2, 7] * 8, "no", 2076),
+        ([3] * 32, "no", 1936),
+        ([4, 1, 4, 9] * 8, "bf16", 2711),
+    ],
+    ids=["uneven", "even", "one genre", "bf16"],
+)
+def test_launches_of_a_step_of_the_paper(tmp_path, like_a_gpu, genre_ids, precision, most):
+    """32 segments of 30 codes, with genres as the sampler gives them (`genre_run: 8`). Figures that may only fall."""
+    one, two = (launches_of_a_step(layers, genre_ids, precision, tmp_path).count for layers in (1, 2))
+    if precision == "no":  # so that six can be told
+        assert launches_of_a_step(3, genre_ids, precision, tmp_path).count - two == two - one
+    assert one + 5 * (two - one) <= most
+
+
+@pytest.mark.parametrize("options", [{}, ATTRIBUTES, {"mamba_placement": "layers", "norm_per_stream": True}])
+def test_a_step_waits_for_nothing(options):
+    """On meta tensors, which have no numbers that one could ask for."""
+    if "attributes" in options:
+        tables = {genre: [list(range(21))] * 2 for genre in ("chacha", "rumba", "waltz")}
+        options = options | {"attribute_quantiles": tables}
+    model = tiny_generator(**options).to("meta").train()
+    task = GeneratorTask(None, code_noise=0.3, label_smoothing=0.1)
+    batch = collate(Codes([2, 0, 2, 2, 1, 0]))
+    batch["attributes"] = torch.rand(6, 30, 7)
+    batch = {name: value if name in task.on_host else value.to("meta") for name, value in batch.items()}
+    optimizer, means = Adan(model.parameters()), Means({})
+    for _ in range(2):
+        with NeverWaits():
+            loss, values = task.loss(model, batch, Draws(torch.Generator().manual_seed(0), 0, 6))
+            loss.backward()
+            means.add({"loss": loss, "norm": torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0), **values})
+            optimizer.step()
+            optimizer.zero_grad()
