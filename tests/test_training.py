@@ -458,7 +458,7 @@ def test_bf16_after_full_precision_in_one_process(tmp_path):
         ({"learningrate": 1}, "training.learningrate is not a setting; the settings are epochs, batch_size"),
         ({"learning_rate": "1e-3"}, "training.learning_rate='1e-3': give a number of 0 or more; in YAML write 1.0e-3"),
         ({"schedule": "cosin"}, "training.schedule='cosin': give one of constant, cosine, linear, step"),
-        ({"mixed_precision": "fp8"}, "training.mixed_precision='fp8': give one of no, bf16, fp16"),
+        ({"mixed_precision": "fp8"}, "training.mixed_precision='fp8': give one of auto, no, bf16, fp16"),
         ({"batch_size": 0}, "training.batch_size=0: give a whole number of 1 or more"),
         ({"ema_decay": 1.0}, "training.ema_decay=1.0: give a number from 0 to below 1"),
         ({"optimizer": "sgd"}, "training.optimizer='sgd': give one of adam, adamw, adan"),

@@ -1,5 +1,8 @@
 """One step of training as a GPU would see it: how many launches, and nothing that waits."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import tiny_generator
@@ -10,10 +13,12 @@ from megadance_hf.data.sampling import collate
 from megadance_hf.modeling import batched_experts_megadance, scan_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
+from megadance_hf.training import loop, processes
 from megadance_hf.training.adan import Adan
 from megadance_hf.training.config import TrainingConfig
 from megadance_hf.training.log import Means
 from megadance_hf.training.loop import _Trainer
+from megadance_hf.training.processes import make_accelerator
 from megadance_hf.training.tasks import Draws, GeneratorTask
 
 ATTRIBUTES = {"attributes": ["energy", "speed"]}
@@ -106,3 +111,103 @@ def test_a_step_waits_for_nothing(options):
             means.add({"loss": loss, "norm": torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0), **values})
             optimizer.step()
             optimizer.zero_grad()
+
+
+# --- precision ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """Training in fp16 on the CPU, with gradients scaled by 1024, and the scale doubled after each ten steps."""
+
+    def make(config, *args, **options):
+        accelerator = make_accelerator(replace(config, mixed_precision="no"), *args, **options)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=10)
+        accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
+        return accelerator
+
+    monkeypatch.setattr(loop, "make_accelerator", make)
+
+
+def trainer_of(folder, **settings):
+    torch.manual_seed(0)
+    model = tiny_generator(dropout=0.0, codebook_size=9)
+    segments = Codes([0, 1, 2, 0] * 8, length=8)
+    defaults = {"batch_size": 8, "epochs": 9, "ema_decay": 0.5, "schedule": "linear", "learning_rate": 1e-2}
+    settings = TrainingConfig(**defaults | settings)
+    trainer = _Trainer(model, GeneratorTask(None), segments, range(len(segments)), collate, settings, folder)
+    trainer.wrapped.train()
+    return trainer
+
+
+def weights_of(trainer):
+    weights = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    return weights, [average.clone() for average in trainer.average.average.module]
+
+
+def test_scaled_gradients_are_those_of_full_precision(tmp_path, scaled):
+    """Norms as well, which are what clipping sees."""
+    half = trainer_of(tmp_path / "half", mixed_precision="fp16")
+    assert half.accelerator.mixed_precision == "fp16" and half.optimizer.scaler.get_scale() == 1024
+    batches = half._batches(0)
+    for _ in range(3):
+        half._step(batches)
+    assert half.progress.skipped == 0
+    norms = [half.means.sums["gradient_norm"][0] / 3]
+    del half
+    with pytest.MonkeyPatch.context() as undo:
+        undo.setattr(loop, "make_accelerator", make_accelerator)
+        full = trainer_of(tmp_path / "full")
+    assert full.accelerator.scaler is None
+    batches = full._batches(0)
+    for _ in range(3):
+        full._step(batches)
+    norms.append(full.means.sums["gradient_norm"][0] / 3)
+    assert float(norms[0]) == pytest.approx(float(norms[1]), rel=1e-2)
+
+
+def test_a_step_that_overflows_is_left_out(tmp_path, scaled):
+    trainer = trainer_of(tmp_path, mixed_precision="fp16")
+    batches, scaler = trainer._batches(0), trainer.optimizer.scaler
+    trainer._step(batches)
+    scaler.update(2.0**120)
+    (weights, average), rate = weights_of(trainer), trainer.optimizer.param_groups[0]["lr"]
+    trainer._step(batches)
+    assert (trainer.progress.step, trainer.progress.skipped, scaler.get_scale()) == (2, 1, 2.0**119)
+    for before, after in zip((weights, average), weights_of(trainer), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    assert trainer.means.sums["gradient_norm"][1] == 1  # infinity would be the mean of the epoch
+    next_rate = trainer.optimizer.param_groups[0]["lr"]
+    scaler.update(1024.0)
+    trainer._step(batches)
+    assert trainer.optimizer.param_groups[0]["lr"] == next_rate < rate
+    assert not all(torch.equal(*pair) for pair in zip(weights, weights_of(trainer)[0], strict=True))
+    assert trainer.progress.state_dict()["skipped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bf16", "settings", "resumes", "expected"),
+    [
+        ("cuda", True, {}, False, ("bf16", 4)),
+        ("cuda", False, {}, False, ("no", 4)),
+        ("cuda", True, {"mixed_precision": "fp16", "num_workers": 0}, False, ("fp16", 0)),
+        ("cuda", True, {}, True, ("no", 4)),
+        ("cpu", True, {}, False, ("no", 0)),
+        ("cpu", True, {"mixed_precision": "bf16", "num_workers": 2}, False, ("bf16", 2)),
+    ],
+)
+def test_what_the_device_decides(tmp_path, monkeypatch, capsys, device, has_bf16, settings, resumes, expected):
+    state = SimpleNamespace(device=torch.device(device), is_main_process=True, num_processes=1)
+    monkeypatch.setattr(processes, "processes", lambda: state)
+    monkeypatch.setattr(processes, "_computes_in_bf16", lambda device: has_bf16 and device.type == "cuda")
+    monkeypatch.setattr(processes, "_device_name", lambda device: f"some {device.type}")
+    monkeypatch.setattr(processes, "_cores", lambda: 16)
+    config = processes.decide(TrainingConfig(**settings), tmp_path, resumes)
+    assert (config.mixed_precision, config.num_workers) == expected
+    told = f"training on some cuda: training.mixed_precision={expected[0]}, training.num_workers={expected[1]}"
+    printed = capsys.readouterr().out
+    assert printed.startswith(told) if device == "cuda" else printed == ""
+    if not resumes:  # what is written is what a resumed run keeps, on whatever device
+        processes.write_settings(config, tmp_path, torch.device(device))
+        state.device = torch.device("cpu")
+        assert processes.decide(TrainingConfig(), tmp_path, True).mixed_precision == expected[0]

@@ -37,6 +37,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.epoch = self.step = self.epoch_step = 0  # epoch_step: steps done in the current epoch
+        self.skipped = 0  # steps that were left out because scaled gradients overflowed
         self.segments_per_step = 0
         self.best_score, self.best_epoch = math.inf, -1
         self.sums: dict[str, tuple[float, int]] = {}  # see `Means`, of the current epoch
@@ -59,7 +60,9 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.average = AveragedModel(self._local(), multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.sharded = any(hasattr(parameter, "to_local") for parameter in self.trained)
+        self.weights = self._local()
+        self.average = AveragedModel(self.weights, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def _local(self) -> nn.ParameterList:
         """The weights themselves, not copies; under FSDP the part that this process has."""
@@ -67,7 +70,8 @@ class WeightAverage:
         return nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights)
 
     def update(self) -> None:
-        self.average.update_parameters(self._local())
+        # thousands of parameters: a list of them in each step would take longer than the update
+        self.average.update_parameters(self._local() if self.sharded else self.weights)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -32,14 +32,17 @@ class TrainingConfig:
         gradient_accumulation_steps: batches per step.
         gradient_checkpointing: recompute the activations of each layer in the backward pass: less memory, more time, the same
             gradients. Only the generator supports it.
-        mixed_precision: "no", "bf16" or "fp16" (which needs a GPU).
+        mixed_precision: "no", "bf16", "fp16" (which needs a GPU; gradients are scaled, and a step in which they overflow is left out, by
+            the schedule and the average as well), or "auto": bf16 on a GPU that computes with it, else "no"; a resumed run keeps what
+            it had.
+        compile: compile the experts of a generator (`torch.compile`), which then take fewer launches; the first steps take minutes.
         ema_decay: decay of the moving average of the weights, which is then evaluated and saved instead of them; 0 for none.
         keep_best: save the weights with the best "score" instead of the last ones.
         keep_epoch: save the weights after this epoch, if it is reached, instead of the last ones; 0 for the last ones.
         drop_last: leave out the segments of an epoch that do not fill a batch; False needs a single process.
         seed: of data, augmentation, dropout and the initial weights.
         num_workers: processes that load batches, per training process; 0 loads them in the training process itself, which is
-            enough for data in memory. It changes no number.
+            enough for data in memory. None: up to four where there is a GPU, else 0. It changes no number.
         evaluate_every, save_every: epochs between evaluations and checkpoints.
         save_every_steps: also write a checkpoint every so many steps, for long epochs; 0 for none.
         sample_every: epochs between samples (see `train`); 0 for none.
@@ -66,13 +69,14 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     gradient_accumulation_steps: int = 1
     gradient_checkpointing: bool = False
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    compile: bool = False
     ema_decay: float = 0.0
     keep_best: bool = False
     keep_epoch: int = 0
     drop_last: bool = True
     seed: int = 0
-    num_workers: int = 0
+    num_workers: int | None = None
     evaluate_every: int = 1
     save_every: int = 1
     save_every_steps: int = 0
@@ -85,7 +89,9 @@ class TrainingConfig:
         at_least_one |= {"keep_checkpoints", "step_epochs"}
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
-            if kind is int:
+            if kind == int | None and value is None:
+                continue
+            if kind in (int, int | None):
                 lowest = int(name in at_least_one)
                 good = isinstance(value, int) and not isinstance(value, bool) and value >= lowest
                 self._require(good, name, f"give a whole number of {lowest} or more")

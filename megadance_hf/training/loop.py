@@ -41,7 +41,7 @@ from .checkpoints import (
 )
 from .config import TrainingConfig, TrainingError
 from .log import METRICS, Means, append_row, plot_curves, truncate_rows
-from .processes import is_sharded, make_accelerator
+from .processes import decide, is_sharded, make_accelerator, write_settings
 from .schedule import learning_rate_at
 from .tasks import Draws, Task, idle_biases
 
@@ -65,7 +65,8 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     if config.optimizer == "adan":
         return Adan(trained, **common)
     optimizer_class = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return optimizer_class(trained, **common, fused=True)  # on a CPU four times as fast
+    # One launch for all weights, and on a CPU four times as fast. With scaled gradients it would leave out a step by itself, unnoticed.
+    return optimizer_class(trained, **common, fused=config.mixed_precision != "fp16")
 
 
 class _Trainer:
@@ -80,7 +81,9 @@ class _Trainer:
         collate: Callable,
         config: TrainingConfig,
         output_dir: Path,
+        resume: bool = False,
     ) -> None:
+        config = decide(config, output_dir, resume and newest_checkpoint(output_dir) is not None)
         self.model, self.task, self.segments, self.sampler, self.collate = model, task, segments, sampler, collate
         self.config, self.output_dir = config, output_dir
         # a batch without a genre leaves that genre's experts without gradients
@@ -116,6 +119,7 @@ class _Trainer:
             if hasattr(module, "every_expert_joins"):
                 module.every_expert_joins = self.sharded
         self.wrapped, self.optimizer = self.accelerator.prepare(model, make_optimizer(model, config))
+        self.parameters = list(self.wrapped.parameters())  # to look for them takes time in each step
         self.progress = Progress()
         self.accelerator.register_for_checkpointing(self.progress)
         self.average = WeightAverage(self.wrapped, config.ema_decay) if config.ema_decay else None
@@ -134,6 +138,7 @@ class _Trainer:
             batch_sampler=own[first * config.gradient_accumulation_steps :],
             collate_fn=self.collate,
             num_workers=config.num_workers,
+            prefetch_factor=4 if config.num_workers else None,
             pin_memory=self.accelerator.device.type == "cuda",
             generator=torch.Generator().manual_seed(_seed_of(config.seed, self.progress.epoch)),
         )
@@ -144,7 +149,8 @@ class _Trainer:
         config, progress, accelerator = self.config, self.progress, self.accelerator
         self.task.advance(self.model, progress.step / self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(config, progress.step, self.total_steps, progress.epoch)
+            taken = progress.step - progress.skipped
+            group["lr"] = learning_rate_at(config, taken, self.total_steps, progress.epoch)
         left = self.batches_per_epoch - progress.epoch_step * config.gradient_accumulation_steps
         count, seen = (
             min(config.gradient_accumulation_steps, left),
@@ -165,19 +171,24 @@ class _Trainer:
             self.means.add({"loss": loss, **values})
             seen += len(next(iter(batch.values()))) * accelerator.num_processes
         if config.missing_gradients == "zero":
-            for parameter in self.wrapped.parameters():
-                if parameter.requires_grad and parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
+            missing = [p for p in self.parameters if p.requires_grad and p.grad is None]
+            for parameter in missing:
+                parameter.grad = torch.empty_like(parameter)
+            if missing:
+                torch._foreach_zero_([parameter.grad for parameter in missing])
         idle = [bias.grad[part] for bias, part in self.idle if bias.grad is not None]
         if idle:
             torch._foreach_zero_(idle)
-        if config.max_grad_norm:
-            norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.max_grad_norm)
-            self.means.add({"gradient_norm": norm})
+        norm = accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm) if config.max_grad_norm else None
         self.optimizer.step()
         self.optimizer.zero_grad()
         progress.step += 1
         progress.epoch_step += 1
+        if accelerator.optimizer_step_was_skipped:  # scaled gradients overflowed: their scale is halved now
+            progress.skipped += 1
+            return seen
+        if norm is not None:
+            self.means.add({"gradient_norm": norm})
         if self.average is not None:
             self.average.update()
         return seen
@@ -258,6 +269,7 @@ class _Trainer:
                     (self.output_dir / name).unlink(missing_ok=True)
             else:
                 truncate_rows(self.output_dir / METRICS, self.progress.epoch)
+            write_settings(self.config, self.output_dir, self.accelerator.device)
         self.task.on_train_begin(self.model, self.segments)
         self.accelerator.wait_for_everyone()
 
@@ -385,7 +397,7 @@ def train(
     Raises:
         TrainingError: a setting that cannot be used with this model, these segments or this machine.
     """
-    trainer = _Trainer(model, task, segments, sampler, collate, config, Path(output_dir))
+    trainer = _Trainer(model, task, segments, sampler, collate, config, Path(output_dir), resume)
     trainer.begin(resume)
     if trainer.run(stop_after_steps, sample):
         trainer.finish()

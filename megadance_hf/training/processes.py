@@ -1,15 +1,22 @@
 """Processes and devices: what Accelerate knows about them, and how it is set up for a training."""
 
 import atexit
+import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from megadance_hf.modeling.errors_megadance import reading
+from megadance_hf.modeling.files_megadance import whole
+
 from .config import TrainingConfig, TrainingError
+
+# The settings of a run as they are used, with those that the device decided, and what it ran on.
+SETTINGS = "training.json"
 
 # The other processes wait while one evaluates and draws samples.
 TIMEOUT = timedelta(hours=2)
@@ -38,6 +45,52 @@ def print_once(text: str) -> None:
     """Print a line in the main process only."""
     if is_main_process():
         print(text, flush=True)
+
+
+def decide(config: TrainingConfig, output_dir: Path, resumes: bool) -> TrainingConfig:
+    """The settings with those that depend on the device; where a run is resumed they are the ones that it had.
+
+    Args:
+        resumes: there is a checkpoint in `output_dir` to go on from.
+    """
+    device = processes().device
+    precision, workers = config.mixed_precision, config.num_workers
+    if precision == "auto" and resumes:
+        precision, file = "no", output_dir / SETTINGS  # earlier versions wrote none, and computed in full precision
+        if file.exists():
+            with reading(file, "remove it and set training.mixed_precision", TrainingError):
+                precision = json.loads(file.read_text(encoding="utf-8"))["training"]["mixed_precision"]
+    elif precision == "auto":
+        precision = "bf16" if _computes_in_bf16(device) else "no"
+    if workers is None:
+        workers = min(4, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)) if device.type == "cuda" else 0
+    config = replace(config, mixed_precision=precision, num_workers=workers)
+    if device.type != "cpu":
+        print_once(
+            f"training on {_device_name(device)}: training.mixed_precision={config.mixed_precision}, "
+            f"training.num_workers={config.num_workers}, training.compile={str(config.compile).lower()}"
+        )
+    return config
+
+
+def write_settings(config: TrainingConfig, output_dir: Path, device: torch.device) -> None:
+    """Keep with a run what it was trained with."""
+    ran_on = {"device": _device_name(device), "processes": processes().num_processes, "torch": torch.__version__}
+    with whole(output_dir / SETTINGS) as temporary:
+        temporary.write_text(json.dumps({"training": asdict(config), **ran_on}, indent=2) + "\n", encoding="utf-8")
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def make_accelerator(config: TrainingConfig, output_dir: Path, unused_parameters: bool) -> Any:
