@@ -35,10 +35,10 @@ def is_worth_it(x: Tensor) -> bool:
     return x.device.type != "cpu"
 
 
-def computes_side_by_side(x: Tensor, modules: Iterable[nn.Module]) -> bool:
-    """Whether these modules compute `x` here: it is worth it, and all weights are plain tensors where `x` is: not quantized, offloaded or
+def computes_side_by_side(x: Tensor, modules: Iterable[nn.Module], compiled: bool = False) -> bool:
+    """Whether these modules compute `x` here: it is worth it or asked for, and all weights are plain tensors where `x` is: not quantized, offloaded or
     spread, and without adapters."""
-    if torch.compiler.is_compiling() or not is_worth_it(x):
+    if torch.compiler.is_compiling() or not (compiled or is_worth_it(x)):
         return False
     for module in modules:
         for layer in module.modules():
@@ -161,9 +161,9 @@ def _mix_in_time(x: Tensor, mambas: dict[str, Tensor], norms: Norms, eps: float)
     return _norm(x + mixed.transpose(1, 2), norms, eps)
 
 
-def _attend_and_think(
+def _compute(
     x: Tensor,
-    weights: dict[str, tuple[Tensor, Tensor]],
+    weights: dict[str, Any],
     mask: Tensor | None,
     attention: nn.Module,
     function: Callable,
@@ -171,7 +171,9 @@ def _attend_and_think(
     dropout: float,
     eps: float,
 ) -> Tensor:
-    """The part of `Expert.forward` after the Mambas, [experts, batch, 3, time, hidden] -> same."""
+    """`Expert.forward`, [experts, batch, 3, time, hidden] -> same."""
+    if "mambas" in weights:
+        x = _mix_in_time(x, weights["mambas"], weights["mamba_norms"], eps)
     shape, hidden = x.shape, x.shape[-1]
     rows = shape[:2].numel()
     projected = _linear(_norm(x, weights["attention_norm"], eps), *weights["qkv"])
@@ -197,23 +199,23 @@ def _eps(module: nn.Module) -> float:
 # --- what layers call ---------------------------------------------------------------------------------------------------------------
 
 
-def mix_side_by_side(mambas: nn.ModuleDict, norms: nn.ModuleDict, hidden_states: Tensor) -> Tensor:
+def mix_side_by_side(
+    mambas: nn.ModuleDict, norms: nn.ModuleDict, hidden_states: Tensor, compiled: bool = False
+) -> Tensor:
     """`mix_in_time` without a state, [batch, 3, time, hidden] -> same."""
-    eps = _eps(norms)
-    return _mix_in_time(hidden_states.unsqueeze(0), _mamba_weights([mambas]), _norm_weights([norms]), eps).squeeze(0)
+    mix = _in_one_graph(_mix_in_time) if compiled and torch.is_grad_enabled() else _mix_in_time
+    weights = _mamba_weights([mambas]), _norm_weights([norms])
+    return mix(hidden_states.unsqueeze(0), *weights, _eps(norms)).squeeze(0)
 
 
-def compute_side_by_side(experts: Sequence[Any], hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+def compute_side_by_side(
+    experts: Sequence[Any], hidden_states: Tensor, mask: Tensor | None, compiled: bool = False
+) -> Tensor:
     """Each `Expert` on rows of its own: [experts, batch, 3, time, hidden] -> same."""
     first = experts[0]
     attentions, nets = [expert.attention for expert in experts], [expert.mlp for expert in experts]
-    eps = _eps(first)
-    if first.use_mamba:
-        mambas = _mamba_weights([expert.mambas for expert in experts])
-        norms = _norm_weights([expert.mamba_norms for expert in experts])
-        hidden_states = _mix_in_time(hidden_states, mambas, norms, eps)
     qkv = _linear_weights([layer for one in attentions for layer in (one.q_proj, one.k_proj, one.v_proj)])
-    weights = {
+    weights: dict[str, Any] = {
         "attention_norm": _norm_weights([expert.attention_norm for expert in experts]),
         "qkv": tuple(tensor.unflatten(0, (len(experts), 3)).flatten(1, 2) for tensor in qkv),
         "o_proj": _linear_weights([one.o_proj for one in attentions]),
@@ -221,11 +223,21 @@ def compute_side_by_side(experts: Sequence[Any], hidden_states: Tensor, mask: Te
         "fc1": _linear_weights([net.fc1 for net in nets]),
         "fc2": _linear_weights([net.fc2 for net in nets]),
     }
+    if first.use_mamba:
+        weights["mambas"] = _mamba_weights([expert.mambas for expert in experts])
+        weights["mamba_norms"] = _norm_weights([expert.mamba_norms for expert in experts])
     attention = attentions[0]
     dropout = attention.dropout if first.training else 0.0
-    return _attend_and_think(
-        hidden_states, weights, mask, attention, attention._function(), attention.num_heads, dropout, eps
+    compute = _in_one_graph(_compute) if compiled and torch.is_grad_enabled() else _compute
+    return compute(
+        hidden_states, weights, mask, attention, attention._function(), attention.num_heads, dropout, _eps(first)
     )
+
+
+@functools.cache
+def _in_one_graph(function: Callable) -> Callable:
+    """Compiled once for all layers, which differ in their weights alone. Numbers of experts and rows vary from batch to batch."""
+    return torch.compile(function, fullgraph=True)
 
 
 def bundles(sizes: Sequence[int]) -> list[list[int]]:
@@ -258,16 +270,19 @@ def _places(sizes: tuple[int, ...], device: torch.device) -> tuple[list[Tensor],
         return [integers_on(device, rows) for rows in taken], integers_on(device, places)
 
 
-def compute_groups(experts: Sequence[Any], sizes: Sequence[int], hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+def compute_groups(
+    experts: Sequence[Any], sizes: Sequence[int], hidden_states: Tensor, mask: Tensor | None, compiled: bool = False
+) -> Tensor:
     """Each `Expert` on its group of a batch in which groups lie one after the other: [batch, 3, time, hidden] -> same."""
     if len(set(sizes)) == 1:
         groups = hidden_states.unflatten(0, (len(sizes), -1))
-        return compute_side_by_side(experts, groups, mask).flatten(0, 1)
+        return compute_side_by_side(experts, groups, mask, compiled).flatten(0, 1)
     taken, places = _places(tuple(sizes), hidden_states.device)
     outputs = []
     for bundle, rows in zip(bundles(sizes), taken, strict=True):
         groups = hidden_states.index_select(0, rows).unflatten(0, (len(bundle), -1))
-        outputs.append(compute_side_by_side([experts[index] for index in bundle], groups, mask).flatten(0, 1))
+        bundled = [experts[index] for index in bundle]
+        outputs.append(compute_side_by_side(bundled, groups, mask, compiled).flatten(0, 1))
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).index_select(0, places)
 
 

@@ -52,11 +52,15 @@ def stream_mambas(config: MegaDanceConfig) -> nn.ModuleDict:
 
 
 def mix_in_time(
-    mambas: nn.ModuleDict, norms: StreamNorms, hidden_states: torch.Tensor, cache: ExpertCache | None
+    mambas: nn.ModuleDict,
+    norms: StreamNorms,
+    hidden_states: torch.Tensor,
+    cache: ExpertCache | None,
+    compiled: bool = False,
 ) -> torch.Tensor:
     """Each stream through its own Mamba: [batch, 3, time, hidden] -> same."""
-    if cache is None and computes_side_by_side(hidden_states, (mambas, norms)):
-        return mix_side_by_side(mambas, norms, hidden_states)
+    if cache is None and computes_side_by_side(hidden_states, (mambas, norms), compiled):
+        return mix_side_by_side(mambas, norms, hidden_states, compiled)
     mixed = [
         mambas[stream](x, None if cache is None else cache.mamba(index))
         for index, (stream, x) in enumerate(zip(STREAMS, hidden_states.unbind(1), strict=True))
@@ -75,6 +79,7 @@ class Expert(nn.Module):
             per_stream = config.norm_per_stream
             return StreamNorms(config) if per_stream else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
+        self.compiled = False  # whether `torch.compile` makes its kernels in training
         self.use_mamba = config.use_mamba and config.mamba_placement == "experts"
         if self.use_mamba:
             self.mambas = stream_mambas(config)
@@ -97,8 +102,9 @@ class Expert(nn.Module):
 
         The attention weights are added to `attentions` where that is given.
         """
-        if cache is None and keep == 0 and attentions is None and computes_side_by_side(hidden_states, (self,)):
-            return compute_side_by_side([self], hidden_states.unsqueeze(0), mask).squeeze(0)
+        whole = cache is None and keep == 0 and attentions is None
+        if whole and computes_side_by_side(hidden_states, (self,), self.compiled):
+            return compute_side_by_side([self], hidden_states.unsqueeze(0), mask, self.compiled).squeeze(0)
         if self.use_mamba:
             hidden_states = mix_in_time(self.mambas, self.mamba_norms, hidden_states, cache)
         attended = self.attention(self.attention_norm(hidden_states), mask, cache, keep, attentions=attentions)
@@ -117,6 +123,7 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         self.index = index
         # Sharded training (FSDP) needs a gradient of every weight from every process, also where a genre is absent.
         self.every_expert_joins = False
+        self.compiled = False  # see `Expert`
         self.parallel = config.expert_composition == "parallel"
         self.use_mamba = config.use_mamba and config.mamba_placement == "layers"
         if self.use_mamba:
@@ -142,7 +149,8 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         """
         universal_state = None if cache is None else cache.expert(self.index, 0, slice(None))
         if self.use_mamba:
-            hidden_states = mix_in_time(self.mambas, self.mamba_norms, hidden_states, universal_state)
+            mixers = self.mambas, self.mamba_norms
+            hidden_states = mix_in_time(*mixers, hidden_states, universal_state, self.compiled)
         weights: list[torch.Tensor] | None = None if attentions is None else []
         universal, special = hidden_states, None
         if self.universal_expert is not None:
@@ -177,9 +185,10 @@ class MegaDanceLayer(GradientCheckpointingLayer):
         weights: list[torch.Tensor] | None = None if attentions is None else []
         if cache is None and keep == 0 and attentions is None and isinstance(routing.groups[0].rows, slice):
             experts = [self.genre_experts[key] for key, _ in routing.groups]
-            if computes_side_by_side(hidden_states, experts):
+            if computes_side_by_side(hidden_states, experts, self.compiled):
                 sizes = [rows.stop - rows.start for _, rows in routing.groups]
-                return self._with_absent(compute_groups(experts, sizes, hidden_states, mask), routing)
+                joined = compute_groups(experts, sizes, hidden_states, mask, self.compiled)
+                return self._with_absent(joined, routing)
         for key, rows in routing.groups:
             state = None if cache is None else cache.expert(self.index, slot, rows)
             chosen = routing.select(hidden_states, rows)

@@ -1,10 +1,13 @@
 """Experts side by side against module by module, and how many launches that takes."""
 
+import functools
+
 import pytest
 import torch
 from helpers import tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 
 from megadance_hf.modeling import batched_experts_megadance, scan_megadance
 from megadance_hf.modeling.batched_experts_megadance import _places, bundles
@@ -67,6 +70,30 @@ def test_side_by_side_equals_module_by_module(request, arrangement, genre_ids):
             torch.testing.assert_close(other_gradients[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
             weight = dict(model.named_parameters())[name]
             assert weight.grad.stride() == weight.stride(), name  # else each would have been copied
+
+
+@pytest.mark.parametrize("arrangement", ["released_2025", pytest.param("released_2026", marks=pytest.mark.slow)])
+def test_compiled_experts_are_one_graph_for_all_layers(monkeypatch, arrangement):
+    one_graph = functools.cache(functools.partial(torch.compile, fullgraph=True, backend="aot_eager"))
+    monkeypatch.setattr(batched_experts_megadance, "_in_one_graph", one_graph)
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = tiny_generator(dropout=0.0, num_hidden_layers=3, **ARRANGEMENTS[arrangement]).train()
+    batch = batch_of([1, 0, 1, 0])
+    logits, loss, gradients = loss_and_gradients(model, batch)
+    for module in model.modules():
+        if hasattr(module, "compiled"):
+            module.compiled = True
+    before = counters["stats"]["unique_graphs"]
+    other_logits, other_loss, other_gradients = loss_and_gradients(model, batch)
+    # the universal and the two genres' experts; Mambas that experts share have one of their own
+    assert counters["stats"]["unique_graphs"] - before == (2 if arrangement == "released_2025" else 3)
+    torch.testing.assert_close(other_logits, logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(other_loss, loss)
+    for name, gradient in gradients.items():
+        assert (gradient is None) == (other_gradients[name] is None), name
+        if gradient is not None:
+            torch.testing.assert_close(other_gradients[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
 
 
 def test_what_is_no_plain_layer_computes_by_itself(side_by_side):

@@ -1,5 +1,6 @@
 """The training loop: that it learns, that a stopped run goes on as if it had not been stopped, alone and with others."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from megadance_hf.data.augmentation import mirror_motion
 from megadance_hf.data.clip import clip_motion
 from megadance_hf.data.sampling import EpochSampler, collate
 from megadance_hf.data.segments import MotionSegments
+from megadance_hf.modeling import batched_experts_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceTokenizerConfig
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
 from megadance_hf.training.checkpoints import Progress, check_output
@@ -267,6 +269,20 @@ def test_accumulated_batches_are_one_batch(tmp_path):
     _, split = generator_run(tmp_path / "split", **settings, batch_size=1, gradient_accumulation_steps=4)
     for a, b in zip(whole.state_dict().values(), split.state_dict().values(), strict=True):
         torch.testing.assert_close(b, a, atol=1e-5, rtol=0)
+
+
+def test_compiled_experts_train_alike(tmp_path, monkeypatch):
+    """Accumulated, stopped and resumed. With batches of one nothing has to be compiled twice, and no machine code is made."""
+    one_graph = functools.cache(functools.partial(torch.compile, fullgraph=True, backend="aot_eager"))
+    monkeypatch.setattr(batched_experts_megadance, "_in_one_graph", one_graph)
+    settings = NO_DROPOUT | {"gradient_accumulation_steps": 3, "batch_size": 1, "epochs": 1}
+    generator_run(tmp_path / "plain", **settings)
+    generator_run(tmp_path / "compiled", **settings, compile=True, stop_after_steps=2)
+    _, model = generator_run(tmp_path / "compiled", **settings, compile=True, resume=True)
+    assert_alike(tmp_path / "plain", tmp_path / "compiled")
+    assert not any(getattr(module, "compiled", False) for module in model.modules())
+    with pytest.raises(TrainingError, match="compile=True: MegaDanceTokenizer can't; set it to false"):
+        tokenizer_run(tmp_path / "tokenizer", compile=True)
 
 
 # --- what a run leaves -----------------------------------------------------------------------------------------------

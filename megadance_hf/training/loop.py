@@ -114,6 +114,11 @@ class _Trainer:
             # transformers' name for it, and the one before that
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
+        self.compiled = [module for module in model.modules() if config.compile and hasattr(module, "compiled")]
+        if config.compile and not self.compiled:
+            raise TrainingError(f"training.compile=True: {type(model).__name__} can't; set it to false")
+        for module in self.compiled:
+            module.compiled = True
         self.idle = [] if self.sharded else idle_biases(model)
         for module in model.modules():
             if hasattr(module, "every_expert_joins"):
@@ -355,6 +360,8 @@ class _Trainer:
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         if self.config.gradient_checkpointing:
             (getattr(model, "activation_checkpointing_disable", None) or model.gradient_checkpointing_disable)()
+        for module in self.compiled:
+            module.compiled = False
         self.task.advance(model, 1.0)
         model.eval()
         if self.main:
