@@ -19,6 +19,7 @@ from megadance_hf.data.codes import encode_clips
 from megadance_hf.data.sampling import EpochSampler, collate
 from megadance_hf.data.segments import CodeSegments, MotionSegments, RhythmSegments
 from megadance_hf.data.statistics import Statistics, segment_statistics
+from megadance_hf.modeling import batched_experts_megadance, scan_megadance
 from megadance_hf.modeling.configuration_megadance import (
     MegaDanceClassifierConfig,
     MegaDanceConfig,
@@ -156,5 +157,9 @@ if __name__ == "__main__":
         # Accelerate shards on accelerators only, torch on CPUs as well: what follows takes this one for the other
         PartialState(cpu=True)
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    if os.environ.get("MEGADANCE_SIDE_BY_SIDE"):
+        # what GPUs compute: experts side by side, scans in logarithmic depth
+        batched_experts_megadance.is_worth_it = lambda x: True
+        scan_megadance._goes_step_by_step = lambda x: False
     for kind, settings in json.loads(sys.argv[2]).items():
         RUNS[kind](Path(sys.argv[1]) / kind, **settings)

@@ -208,10 +208,11 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
-def in_two_processes(repository: Path, output: Path, runs: dict, **environment: str) -> None:
-    """Each of `runs` with half the batch size in each of two processes that torchrun starts."""
+def in_two_processes(repository: Path, output: Path, runs: dict, *launcher: str, **environment: str) -> None:
+    """Each of `runs` with half the batch size in each of two processes that `accelerate launch` starts."""
     halves = {which: settings | {"batch_size": 2} for which, settings in runs.items()}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *launcher]
     command += [str(repository / "tests" / "runs.py"), str(output), json.dumps(halves)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} | environment
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
@@ -241,7 +242,7 @@ def test_two_processes_train_to_the_weights_of_one(repository, tmp_path):
         "classifier": NO_DROPOUT,
         "rhythm": {"model": {"rhythm_dropout": 0.0}},
     }
-    in_two_processes(repository, tmp_path / "two", runs)
+    in_two_processes(repository, tmp_path / "two", runs, "--multi_gpu")
     for which, settings in runs.items():
         RUNS[which](tmp_path / "one" / which, **settings)
         assert_alike(tmp_path / "one" / which, tmp_path / "two" / which)
@@ -253,12 +254,15 @@ def test_weights_spread_over_two_processes_train_alike(repository, tmp_path):
     """FSDP: no process has all weights; steps, average, clipping, evaluation, checkpoints and saving all meet that."""
     # without decay: experts of genres that are nowhere in the data get zero gradients instead of none
     settings = NO_DROPOUT | {"weight_decay": 0.0, "gradient_checkpointing": True}
-    sharded = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
-    sharded |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
-    in_two_processes(repository, tmp_path / "two", {"generator": settings | {"stop_after_steps": 6}}, **sharded)
+    sharded = ["--use_fsdp", "--fsdp_version", "2", "--fsdp_state_dict_type", "FULL_STATE_DICT"]
+    sharded += ["--fsdp_reshard_after_forward", "true", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"]
+    like_a_gpu = {"MEGADANCE_SIDE_BY_SIDE": "1"}
+    stopped = {"generator": settings | {"stop_after_steps": 6}}
+    in_two_processes(repository, tmp_path / "two", stopped, *sharded, **like_a_gpu)
     checkpoint = tmp_path / "two" / "generator" / "checkpoints" / "step-00000004"
     assert {"average-0.pt", "average-1.pt", "pytorch_model_fsdp.bin"} <= {path.name for path in checkpoint.iterdir()}
-    in_two_processes(repository, tmp_path / "two", {"generator": settings | {"resume": True}}, **sharded)
+    resumed = {"generator": settings | {"resume": True}}
+    in_two_processes(repository, tmp_path / "two", resumed, *sharded, **like_a_gpu)
     generator_run(tmp_path / "one" / "generator", **settings)
     assert_alike(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
 

@@ -26,6 +26,9 @@ def processes() -> Any:
     """Accelerate's `PartialState`: this process among all, and its device. Processes without a GPU are joined as well."""
     from accelerate import PartialState
 
+    # Every process makes or reads the whole model. Left to itself, `accelerate launch --use_fsdp` has weights read in the first process
+    # alone, also those of parts that are not trained, and fails at a model with buffers.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
     atexit.register(state.destroy_process_group)
     return state
