@@ -3,6 +3,7 @@
 python tests/runs.py OUTPUT '{"generator": {"epochs": 2}, "rhythm": {"resume": true}}'
 """
 
+import functools
 import json
 import os
 import sys
@@ -161,5 +162,8 @@ if __name__ == "__main__":
         # what GPUs compute: experts side by side, scans in logarithmic depth
         batched_experts_megadance.is_worth_it = lambda x: True
         scan_megadance._goes_step_by_step = lambda x: False
+    # what is compiled stays a graph: machine code takes minutes
+    one_graph = functools.partial(torch.compile, fullgraph=True, backend="aot_eager")
+    batched_experts_megadance._in_one_graph = functools.cache(one_graph)
     for kind, settings in json.loads(sys.argv[2]).items():
         RUNS[kind](Path(sys.argv[1]) / kind, **settings)

@@ -210,7 +210,7 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
 
 def in_two_processes(repository: Path, output: Path, runs: dict, *launcher: str, **environment: str) -> None:
     """Each of `runs` with half the batch size in each of two processes that `accelerate launch` starts."""
-    halves = {which: settings | {"batch_size": 2} for which, settings in runs.items()}
+    halves = {which: settings | {"batch_size": settings.get("batch_size", 4) // 2} for which, settings in runs.items()}
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *launcher]
     command += [str(repository / "tests" / "runs.py"), str(output), json.dumps(halves)]
@@ -247,6 +247,14 @@ def test_two_processes_train_to_the_weights_of_one(repository, tmp_path):
         RUNS[which](tmp_path / "one" / which, **settings)
         assert_alike(tmp_path / "one" / which, tmp_path / "two" / which)
         assert len(list((tmp_path / "two" / which / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_with_compiled_experts(repository, tmp_path):
+    settings = NO_DROPOUT | {"batch_size": 2, "max_steps": 3, "gradient_accumulation_steps": 2}
+    in_two_processes(repository, tmp_path / "two", {"generator": settings | {"compile": True}}, "--multi_gpu")
+    generator_run(tmp_path / "one" / "generator", **settings)
+    assert_alike(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
 
 
 @pytest.mark.slow
