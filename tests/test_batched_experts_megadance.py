@@ -7,7 +7,6 @@ import torch
 from helpers import tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._dynamo.utils import counters
 
 from megadance_hf.modeling import batched_experts_megadance, scan_megadance
 from megadance_hf.modeling.batched_experts_megadance import _places, bundles
@@ -74,6 +73,8 @@ def test_side_by_side_equals_module_by_module(request, arrangement, genre_ids):
 
 @pytest.mark.parametrize("arrangement", ["released_2025", pytest.param("released_2026", marks=pytest.mark.slow)])
 def test_compiled_experts_are_one_graph_for_all_layers(monkeypatch, arrangement):
+    from torch._dynamo.utils import counters
+
     one_graph = functools.cache(functools.partial(torch.compile, fullgraph=True, backend="aot_eager"))
     monkeypatch.setattr(batched_experts_megadance, "_in_one_graph", one_graph)
     torch.compiler.reset()

@@ -1,5 +1,7 @@
 """One step of training as a GPU would see it: how many launches, and nothing that waits."""
 
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from helpers import tiny_generator
 from launches import Launches, NeverWaits
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset
 
 from megadance_hf.data.sampling import collate
@@ -44,7 +47,7 @@ class Codes(Dataset):
         return self.items[index]
 
 
-def launches_of_a_step(layers: int, genre_ids: list[int], precision: str, folder) -> Launches:
+def launches_of_a_step(layers: int, genre_ids: list[int], precision: str, folder, compiled: bool = False) -> Launches:
     """The paper's layers, batch and segments with narrow tensors; the weights are averaged as well."""
     torch.manual_seed(0)
     narrow = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "music_hidden_size": 8}
@@ -57,7 +60,9 @@ def launches_of_a_step(layers: int, genre_ids: list[int], precision: str, folder
         if hasattr(layer, "num_heads"):
             layer.dropout = 0.0  # on a GPU attention is one kernel with dropout as well, on a CPU only without
     segments = Codes(genre_ids)
-    settings = TrainingConfig(batch_size=len(segments), epochs=9, ema_decay=0.9, mixed_precision=precision)
+    settings = TrainingConfig(
+        batch_size=len(segments), epochs=9, ema_decay=0.9, mixed_precision=precision, compile=compiled
+    )
     trainer = _Trainer(model, GeneratorTask(None), segments, range(len(segments)), collate, settings, folder)
     trainer.wrapped.train()
     trainer._step(trainer._batches(0))  # the optimizer's state is made in the first
@@ -90,6 +95,44 @@ def test_launches_of_a_step_of_the_paper(tmp_path, like_a_gpu, genre_ids, precis
     if precision == "no":  # so that six can be told
         assert launches_of_a_step(3, genre_ids, precision, tmp_path).count - two == two - one
     assert one + 5 * (two - one) <= most
+
+
+class Nothing(torch.autograd.Function):
+    """In place of compiled experts: no launch, but a gradient for everything."""
+
+    @staticmethod
+    def forward(ctx, x, *weights):
+        ctx.given = (x, *weights)
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return tuple(torch.empty_like(tensor) for tensor in ctx.given)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
+def test_launches_of_a_compiled_step_of_the_paper(tmp_path, monkeypatch):
+    """Kernels that torch's compiler makes for a CPU, and what it calls; around them, what is left to launch."""
+    from torch._inductor import metrics
+    from torch._inductor.utils import run_and_get_code
+
+    genre_ids = [4, 1, 4, 9] * 8
+    torch.compiler.reset()
+    with pytest.MonkeyPatch.context() as undo:
+        undo.setitem(globals(), "Launches", nullcontext)  # the compiler does not work under a mode
+        kernels = metrics.generated_kernel_count
+        _, graphs = run_and_get_code(launches_of_a_step, 1, genre_ids, "no", tmp_path, True)
+        kernels = metrics.generated_kernel_count - kernels
+    assert len(graphs) == 4  # two for the universal expert, two for those of the genres
+    calls = sum(len(re.findall(r"= torch\.ops\.|extern_kernels\.", graph)) for graph in graphs)
+
+    def around(compute):
+        return lambda x, weights, *others: Nothing.apply(x, *tree_leaves(weights))
+
+    monkeypatch.setattr(batched_experts_megadance, "_in_one_graph", around)
+    one, two = (launches_of_a_step(layers, genre_ids, "no", tmp_path, True).count for layers in (1, 2))
+    assert one + 5 * (two - one) + 6 * (kernels + calls) <= 1836
 
 
 @pytest.mark.parametrize("options", [{}, ATTRIBUTES, {"mamba_placement": "layers", "norm_per_stream": True}])
