@@ -284,7 +284,8 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def _update(self, vectors: Tensor, codes: Tensor) -> None:
-        counts = torch.bincount(codes, minlength=len(self.codebook)).to(vectors.dtype)
+        # `bincount` would have to ask the device how long its result is
+        counts = torch.zeros_like(self.cluster_size).index_add_(0, codes, torch.ones_like(vectors[:, 0]))
         sums = torch.zeros_like(self.cluster_sum).index_add_(0, codes, vectors)
         if _num_processes() > 1:  # every process keeps the same codebook: that of the whole batch
             torch.distributed.all_reduce(counts)

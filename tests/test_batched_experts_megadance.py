@@ -115,6 +115,22 @@ def test_what_is_no_plain_layer_computes_by_itself(side_by_side):
     torch.testing.assert_close(loss_and_gradients(model, batch)[0], logits)
 
 
+def test_frozen_experts_have_no_gradients(side_by_side):
+    """As in the training of a new genre; those of the others are the same."""
+    torch.manual_seed(0)
+    model = tiny_generator(dropout=0.0).train()
+    batch = batch_of([1, 0, 1, 0])
+    _, _, gradients = loss_and_gradients(model, batch)
+    model.requires_grad_(False)
+    model.base_model.layers[0].genre_experts["genre_rumba"].requires_grad_(True)
+    _, _, others = loss_and_gradients(model, batch)
+    for name, gradient in others.items():
+        if "genre_rumba" in name:
+            torch.testing.assert_close(gradient, gradients[name])
+        else:
+            assert gradient is None
+
+
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=16))
 def test_bundles_pad_to_twice_the_rows_at_most(sizes):
     found = bundles(sizes)

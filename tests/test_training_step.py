@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import tiny_generator
+from helpers import tiny_classifier, tiny_generator, tiny_tokenizer
 from launches import Launches, NeverWaits
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from megadance_hf.data.sampling import collate
 from megadance_hf.modeling import batched_experts_megadance, scan_megadance
 from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
+from megadance_hf.modeling.kinematics_megadance import MOTION_SIZE
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.training import loop, processes
 from megadance_hf.training.adan import Adan
@@ -22,9 +23,7 @@ from megadance_hf.training.config import TrainingConfig
 from megadance_hf.training.log import Means
 from megadance_hf.training.loop import _Trainer
 from megadance_hf.training.processes import make_accelerator
-from megadance_hf.training.tasks import Draws, GeneratorTask
-
-ATTRIBUTES = {"attributes": ["energy", "speed"]}
+from megadance_hf.training.tasks import ClassifierTask, Draws, GeneratorTask, RhythmTask, TokenizerTask
 
 
 class Codes(Dataset):
@@ -135,23 +134,44 @@ def test_launches_of_a_compiled_step_of_the_paper(tmp_path, monkeypatch):
     assert one + 5 * (two - one) + 6 * (kernels + calls) <= 1836
 
 
-@pytest.mark.parametrize("options", [{}, ATTRIBUTES, {"mamba_placement": "layers", "norm_per_stream": True}])
-def test_a_step_waits_for_nothing(options):
+TABLES = {genre: [list(range(21))] * 2 for genre in ("chacha", "rumba", "waltz")}
+STEPS = {
+    "2025": (tiny_generator, {}, GeneratorTask(None, code_noise=0.3, label_smoothing=0.1)),
+    "2026": (tiny_generator, {"mamba_placement": "layers", "norm_per_stream": True}, GeneratorTask(None)),
+    "attributes": (
+        tiny_generator,
+        {"attributes": ["energy", "speed"], "attribute_quantiles": TABLES},
+        GeneratorTask(None),
+    ),
+    "tokenizer": (tiny_tokenizer, {}, TokenizerTask([], soft_share=0.2)),
+    "vq": (tiny_tokenizer, {"quantizer": "vq"}, TokenizerTask([])),
+    "classifier": (tiny_classifier, {}, ClassifierTask(None)),
+    "rhythm": (tiny_generator, {"rhythm_size": 8, "rhythm_layers": 2}, RhythmTask([])),
+}
+
+
+@pytest.mark.parametrize("which", STEPS)
+def test_a_step_waits_for_nothing(which):
     """On meta tensors, which have no numbers that one could ask for."""
-    if "attributes" in options:
-        tables = {genre: [list(range(21))] * 2 for genre in ("chacha", "rumba", "waltz")}
-        options = options | {"attribute_quantiles": tables}
-    model = tiny_generator(**options).to("meta").train()
-    task = GeneratorTask(None, code_noise=0.3, label_smoothing=0.1)
-    batch = collate(Codes([2, 0, 2, 2, 1, 0]))
-    batch["attributes"] = torch.rand(6, 30, 7)
+    make, options, task = STEPS[which]
+    model = make(**options).to("meta").train()
+    if isinstance(task, GeneratorTask):
+        batch = collate(Codes([2, 0, 2, 1])) | {"attributes": torch.rand(4, 30, 7)}
+    elif isinstance(task, RhythmTask):
+        batch = {"input_features": torch.zeros(4, 48, 35), "rhythm_labels": torch.zeros(4, 48, 4)}
+    else:
+        batch = {"motion": torch.zeros(4, 64, MOTION_SIZE)}
+        if isinstance(task, ClassifierTask):
+            batch["labels"] = torch.tensor([0, 1, 2, 0])
     batch = {name: value if name in task.on_host else value.to("meta") for name, value in batch.items()}
-    optimizer, means = Adan(model.parameters()), Means({})
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer, means = Adan(trained), Means({})
     for _ in range(2):
         with NeverWaits():
-            loss, values = task.loss(model, batch, Draws(torch.Generator().manual_seed(0), 0, 6))
+            task.advance(model, 0.3)
+            loss, values = task.loss(model, batch, Draws(torch.Generator().manual_seed(0), 0, 4))
             loss.backward()
-            means.add({"loss": loss, "norm": torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0), **values})
+            means.add({"loss": loss, "norm": torch.nn.utils.clip_grad_norm_(trained, 1.0), **values})
             optimizer.step()
             optimizer.zero_grad()
 

@@ -436,4 +436,5 @@ class NewGenreTask(GeneratorTask):
     def advance(self, model: nn.Module, progress: float) -> None:
         if self.rows is not None:
             weight = unwrapped(model).base_model.genre_embedding.weight
-            weight[: len(self.rows)] = self.rows.to(weight)
+            self.rows = self.rows.to(weight)
+            weight[: len(self.rows)] = self.rows
