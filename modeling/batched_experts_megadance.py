@@ -25,8 +25,6 @@ from .mamba_megadance import CausalConvolution, causal_convolution
 from .routing_megadance import integers_on
 from .scan_megadance import selective_scan
 
-Norms = tuple[Tensor, Tensor]  # weight and bias, [norms, 1 or 3, 1, hidden]: one for all streams, or one for each
-
 _PLAIN = (nn.Linear, nn.LayerNorm, CausalConvolution)
 
 
@@ -54,37 +52,47 @@ def computes_side_by_side(x: Tensor, modules: Iterable[nn.Module], compiled: boo
 # --- weights ------------------------------------------------------------------------------------------------------------------------
 
 
-def _contiguous(gradient: Tensor) -> Tensor:
-    # one copy of all, where else each parameter would copy its own
-    return gradient.contiguous()
+def _stack(groups: dict[str, list[Tensor]], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The tensors of each name on top of each other, [tensors, ...]. All are copied in one go, and so are their gradients, of which each
+    parameter then gets its piece."""
+    flat = torch.cat([tensor.flatten() for group in groups.values() for tensor in group])
+    if dtype is not None:
+        flat = flat.to(dtype)
+    parts = flat.split([len(group) * group[0].numel() for group in groups.values()])
+    return {
+        name: part.view(len(group), *group[0].shape) for part, (name, group) in zip(parts, groups.items(), strict=True)
+    }
 
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    stacked = torch.stack(tuple(tensors)) if len(tensors) > 1 else tensors[0].unsqueeze(0)
-    if stacked.requires_grad:
-        stacked.register_hook(_contiguous)
-    return stacked
+def _stack_all(x: Tensor, groups: dict[str, list[nn.Module]], mambas: Sequence[nn.ModuleDict]) -> dict[str, Tensor]:
+    """Weights and biases of linear layers and norms, as "NAME.weight" and "NAME.bias", and those of the Mambas by their own names. What is
+    multiplied is in the type of autocast then."""
+    products: dict[str, list[Tensor]] = {}
+    others: dict[str, list[Tensor]] = {}
+    for module in (one[stream] for one in mambas for stream in STREAMS):
+        for name, parameter in module.named_parameters():
+            kind = products if name.partition(".")[0].endswith("_proj") else others
+            kind.setdefault(name, []).append(parameter)
+    for name, modules in groups.items():
+        kind = products if isinstance(modules[0], nn.Linear) else others
+        for part in ("weight", "bias"):
+            kind[f"{name}.{part}"] = [getattr(module, part) for module in modules]
+    dtype = torch.get_autocast_dtype(x.device.type) if _autocasts(x) else None
+    return (_stack(products, dtype) if products else {}) | (_stack(others) if others else {})
 
 
-def _norm_weights(norms: Sequence[nn.Module]) -> Norms:
-    per_stream = isinstance(norms[0], nn.ModuleDict)
-    modules = [norm[stream] for norm in norms for stream in STREAMS] if per_stream else norms  # type: ignore[index]
-    weight, bias = (
-        _stack([getattr(module, name) for module in modules]).unflatten(0, (len(norms), -1)).unsqueeze(2)
-        for name in ("weight", "bias")
-    )
-    return weight, bias
+def _each(norms: Iterable[nn.Module]) -> list[nn.Module]:
+    """The norms themselves: one for all streams, or one for each."""
+    return [
+        one
+        for norm in norms
+        for one in ([norm[stream] for stream in STREAMS] if isinstance(norm, nn.ModuleDict) else [norm])
+    ]
 
 
-def _mamba_weights(mambas: Sequence[nn.ModuleDict]) -> dict[str, Tensor]:
-    modules = [module[stream] for module in mambas for stream in STREAMS]
-    names = [name for name, _ in modules[0].named_parameters()]
-    of_each: list[dict[str, Tensor]] = [dict(module.named_parameters()) for module in modules]
-    return {name: _stack([parameters[name] for parameters in of_each]) for name in names}
-
-
-def _linear_weights(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor]:
-    return _stack([linear.weight for linear in linears]), _stack([linear.bias for linear in linears])
+def _autocasts(x: Tensor) -> bool:
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 # --- layers ------------------------------------------------------------------------------------------------------------------------
@@ -112,20 +120,17 @@ class _Products(torch.autograd.Function):
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [stacked, ..., inputs], weight [stacked, outputs, inputs], bias [stacked, outputs]."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    y = _Products.apply(x.flatten(1, -2), weight, bias)
+    y = _Products.apply(x.flatten(1, -2).to(weight.dtype), weight, bias)
     return y.unflatten(1, x.shape[1:-1])
 
 
-def _norm(x: Tensor, weights: Norms, eps: float) -> Tensor:
-    """x [experts, batch, 3, time, hidden]"""
-    weight, bias = weights
-    if weight.shape[:2] == (1, 1):
+def _norm(x: Tensor, weights: dict[str, Tensor], name: str, eps: float) -> Tensor:
+    """x [experts, batch, 3, time, hidden]; as many weights as experts, or three times as many."""
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    if len(weight) == 1:
         return F.layer_norm(x, x.shape[-1:], weight.flatten(), bias.flatten(), eps)
-    return F.layer_norm(x, x.shape[-1:], eps=eps) * weight.unsqueeze(1) + bias.unsqueeze(1)
+    weight, bias = (tensor.unflatten(0, (x.shape[0], 1, -1)).unsqueeze(3) for tensor in (weight, bias))
+    return F.layer_norm(x, x.shape[-1:], eps=eps) * weight + bias
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -159,15 +164,15 @@ def _mamba(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
     return _linear(y.to(x.dtype), weights["out_proj.weight"])
 
 
-def _mix_in_time(x: Tensor, mambas: dict[str, Tensor], norms: Norms, eps: float) -> Tensor:
+def _mix_in_time(x: Tensor, weights: dict[str, Tensor], eps: float) -> Tensor:
     """`mix_in_time`, [experts, batch, 3, time, hidden] -> same."""
-    mixed = _mamba(x.transpose(1, 2).flatten(0, 1), mambas).unflatten(0, (x.shape[0], len(STREAMS)))
-    return _norm(x + mixed.transpose(1, 2), norms, eps)
+    mixed = _mamba(x.transpose(1, 2).flatten(0, 1), weights).unflatten(0, (x.shape[0], len(STREAMS)))
+    return _norm(x + mixed.transpose(1, 2), weights, "mamba_norms", eps)
 
 
 def _compute(
     x: Tensor,
-    weights: dict[str, Any],
+    weights: dict[str, Tensor],
     mask: Tensor | None,
     attention: nn.Module,
     function: Callable,
@@ -176,11 +181,18 @@ def _compute(
     eps: float,
 ) -> Tensor:
     """`Expert.forward`, [experts, batch, 3, time, hidden] -> same."""
-    if "mambas" in weights:
-        x = _mix_in_time(x, weights["mambas"], weights["mamba_norms"], eps)
+    if "A_log" in weights:
+        x = _mix_in_time(x, weights, eps)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        if name == "qkv":  # those of an expert in one product
+            weight, bias = (tensor.unflatten(0, (len(x), 3)).flatten(1, 2) for tensor in (weight, bias))
+        return _linear(x, weight, bias)
+
     shape, hidden = x.shape, x.shape[-1]
     rows = shape[:2].numel()
-    projected = _linear(_norm(x, weights["attention_norm"], eps), *weights["qkv"])
+    projected = linear(_norm(x, weights, "attention_norm", eps), "qkv")
     query, key, value = (
         # streams one after the other, as in memory
         part.view(rows, -1, heads, hidden // heads).transpose(1, 2)
@@ -191,9 +203,9 @@ def _compute(
         blocks = mask.unflatten(0, (-1, streams)).unflatten(-1, (-1, streams))
         mask = blocks.permute(1, 0, 3, 2).flatten(2).flatten(0, 1)
     attended, _ = function(attention, query, key, value, mask, dropout=dropout, scaling=(hidden // heads) ** -0.5)
-    x = x + F.dropout(_linear(attended.reshape(shape), *weights["o_proj"]), dropout)
-    middle = F.gelu(_linear(_norm(x, weights["mlp_norm"], eps), *weights["fc1"]))
-    return x + F.dropout(_linear(middle, *weights["fc2"]), dropout)
+    x = x + F.dropout(linear(attended.reshape(shape), "o_proj"), dropout)
+    middle = F.gelu(linear(_norm(x, weights, "mlp_norm", eps), "fc1"))
+    return x + F.dropout(linear(middle, "fc2"), dropout)
 
 
 def _eps(module: nn.Module) -> float:
@@ -208,8 +220,8 @@ def mix_side_by_side(
 ) -> Tensor:
     """`mix_in_time` without a state, [batch, 3, time, hidden] -> same."""
     mix = _in_one_graph(_mix_in_time) if compiled and torch.is_grad_enabled() else _mix_in_time
-    weights = _mamba_weights([mambas]), _norm_weights([norms])
-    return mix(hidden_states.unsqueeze(0), *weights, _eps(norms)).squeeze(0)
+    weights = _stack_all(hidden_states, {"mamba_norms": _each([norms])}, [mambas])
+    return mix(hidden_states.unsqueeze(0), weights, _eps(norms)).squeeze(0)
 
 
 def compute_side_by_side(
@@ -217,19 +229,18 @@ def compute_side_by_side(
 ) -> Tensor:
     """Each `Expert` on rows of its own: [experts, batch, 3, time, hidden] -> same."""
     first = experts[0]
-    attentions, nets = [expert.attention for expert in experts], [expert.mlp for expert in experts]
-    qkv = _linear_weights([layer for one in attentions for layer in (one.q_proj, one.k_proj, one.v_proj)])
-    weights: dict[str, Any] = {
-        "attention_norm": _norm_weights([expert.attention_norm for expert in experts]),
-        "qkv": tuple(tensor.unflatten(0, (len(experts), 3)).flatten(1, 2) for tensor in qkv),
-        "o_proj": _linear_weights([one.o_proj for one in attentions]),
-        "mlp_norm": _norm_weights([expert.mlp_norm for expert in experts]),
-        "fc1": _linear_weights([net.fc1 for net in nets]),
-        "fc2": _linear_weights([net.fc2 for net in nets]),
+    attentions = [expert.attention for expert in experts]
+    layers = {
+        "attention_norm": _each(expert.attention_norm for expert in experts),
+        "qkv": [layer for one in attentions for layer in (one.q_proj, one.k_proj, one.v_proj)],
+        "o_proj": [one.o_proj for one in attentions],
+        "mlp_norm": _each(expert.mlp_norm for expert in experts),
+        "fc1": [expert.mlp.fc1 for expert in experts],
+        "fc2": [expert.mlp.fc2 for expert in experts],
     }
     if first.use_mamba:
-        weights["mambas"] = _mamba_weights([expert.mambas for expert in experts])
-        weights["mamba_norms"] = _norm_weights([expert.mamba_norms for expert in experts])
+        layers["mamba_norms"] = _each(expert.mamba_norms for expert in experts)
+    weights = _stack_all(hidden_states, layers, [expert.mambas for expert in experts] if first.use_mamba else [])
     attention = attentions[0]
     dropout = attention.dropout if first.training else 0.0
     compute = _in_one_graph(_compute) if compiled and torch.is_grad_enabled() else _compute

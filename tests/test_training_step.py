@@ -81,10 +81,10 @@ def like_a_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("genre_ids", "precision", "most"),
     [
-        ([4, 1, 4, 9] * 8, "no", 2112),
-        ([0, 5, 2, 7] * 8, "no", 2076),
-        ([3] * 32, "no", 1936),
-        ([4, 1, 4, 9] * 8, "bf16", 2711),
+        ([4, 1, 4, 9] * 8, "no", 1944),
+        ([0, 5, 2, 7] * 8, "no", 1908),
+        ([3] * 32, "no", 1828),
+        ([4, 1, 4, 9] * 8, "bf16", 2255),
     ],
     ids=["uneven", "even", "one genre", "bf16"],
 )
@@ -112,18 +112,18 @@ class Nothing(torch.autograd.Function):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
 def test_launches_of_a_compiled_step_of_the_paper(tmp_path, monkeypatch):
-    """Kernels that torch's compiler makes for a CPU, and what it calls; around them, what is left to launch."""
+    """One genre. Kernels that torch's compiler makes for a CPU, and what it calls; around them, what is left to launch."""
     from torch._inductor import metrics
     from torch._inductor.utils import run_and_get_code
 
-    genre_ids = [4, 1, 4, 9] * 8
+    genre_ids = [3] * 32
     torch.compiler.reset()
     with pytest.MonkeyPatch.context() as undo:
         undo.setitem(globals(), "Launches", nullcontext)  # the compiler does not work under a mode
         kernels = metrics.generated_kernel_count
         _, graphs = run_and_get_code(launches_of_a_step, 1, genre_ids, "no", tmp_path, True)
         kernels = metrics.generated_kernel_count - kernels
-    assert len(graphs) == 4  # two for the universal expert, two for those of the genres
+    assert len(graphs) == 2  # an expert and its gradient: the universal one is computed by the same
     calls = sum(len(re.findall(r"= torch\.ops\.|extern_kernels\.", graph)) for graph in graphs)
 
     def around(compute):
@@ -131,7 +131,7 @@ def test_launches_of_a_compiled_step_of_the_paper(tmp_path, monkeypatch):
 
     monkeypatch.setattr(batched_experts_megadance, "_in_one_graph", around)
     one, two = (launches_of_a_step(layers, genre_ids, "no", tmp_path, True).count for layers in (1, 2))
-    assert one + 5 * (two - one) + 6 * (kernels + calls) <= 1836
+    assert one + 5 * (two - one) + 12 * (kernels + calls) <= 1624
 
 
 TABLES = {genre: [list(range(21))] * 2 for genre in ("chacha", "rumba", "waltz")}
