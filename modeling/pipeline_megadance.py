@@ -152,6 +152,9 @@ class DancePipeline(PushesCode, Pipeline):
                 extractor = feature_extractor or MegaDanceFeatureExtractor.from_pretrained(source, **hub)
                 processor = self._processor_class(extractor, model.config.genres, model.config.frames_per_code)
         check_parts(source, model.config, tokenizer.config, processor.feature_extractor)
+        if spread := getattr(model, "hf_device_map", None):
+            # transformers takes the first of them for the pipeline's device
+            model.hf_device_map = dict(sorted(spread.items(), key=lambda entry: entry[1] == "disk"))
         super().__init__(model=model, processor=processor, device=device, **kwargs)
         self._last_rhythm: tuple[list[Any], torch.Tensor, torch.Tensor | None] | None = None
         # After the base class, which expects a text tokenizer. Always float32: rounding makes joints tremble.

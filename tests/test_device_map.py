@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import tiny_generator
+from helpers import save_tiny_model, tiny_generator
 
+from megadance_hf import MegaDanceTokenizer, MusicToDancePipeline
 from megadance_hf.modeling.devices_megadance import computing_device, is_spread, layer_devices
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 
@@ -87,6 +88,26 @@ def test_embeddings_may_stay_on_the_disk(tmp_path):
     music = torch.randn(4, 40, 35)
     dances = [one.generate(music, GENRES, do_sample=True, seed=0).upper_codes for one in (model, loaded)]
     assert torch.equal(*dances)
+
+
+@pytest.mark.filterwarnings("ignore:The following device_map keys do not match any submodules")
+def test_the_pipeline_of_a_model_whose_first_part_is_on_the_disk(tmp_path):
+    pytest.importorskip("accelerate")
+    folder = save_tiny_model(tmp_path / "model")
+    model = MegaDanceForMotionGeneration.from_pretrained(folder)
+    parts = [f"model.{name}" for name, _ in model.model.named_children()]
+    device_map = dict.fromkeys([*parts, "model.music_mean", "model.music_std", "output_mlp"], "cpu")
+    device_map[parts[0]] = "disk"
+    spread = MegaDanceForMotionGeneration.from_pretrained(
+        folder, device_map=device_map, offload_folder=tmp_path / "off"
+    )
+    pipes = [
+        MusicToDancePipeline(one, MegaDanceTokenizer.from_pretrained(folder / "tokenizer")) for one in (model, spread)
+    ]
+    assert pipes[1].device == torch.device("cpu")
+    song = {"input_features": torch.rand(40, 35).numpy()}
+    poses = [pipe(song, pipe.genres[0], seed=0).poses for pipe in pipes]
+    assert (poses[0] == poses[1]).all()
 
 
 def test_a_model_without_hooks_is_where_its_weights_are():
