@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
-from transformers.generation.configuration_utils import GenerationConfig
+from transformers.generation.configuration_utils import CompileConfig, GenerationConfig
 
 from .errors_megadance import short
 
@@ -26,7 +26,7 @@ _NEGATIVE = (
     "guidance is by music, guidance_scale, by genre, genre_guidance_scale with negative_genre_ids, and by attributes, "
     "attribute_guidance_scale"
 )
-_COMPILE = "steps are not compiled by torch: leave it out"
+_COMPILE = "one process dances by itself: leave it out"
 _START = (
     "a dance begins with the codes that are given: use upper_codes and lower_codes, or start_motion of the pipeline"
 )
@@ -46,12 +46,12 @@ _NO_EFFECT = {
     **dict.fromkeys(("assistant_early_exit", "assistant_lookbehind", "assistant_ensemble_weight"), _DRAFT),
     **dict.fromkeys(("prompt_lookup_num_tokens", "max_matching_ngram_size", "target_lookbehind"), _DRAFT),
     **dict.fromkeys(("speculation_type", "use_mtp", "tokenizer"), _DRAFT),
-    **dict.fromkeys(("cache_implementation", "cache_config", "max_cache_len", "past_key_values", "cache"), _CACHE),
+    **dict.fromkeys(("cache_config", "max_cache_len", "past_key_values", "cache"), _CACHE),
     **dict.fromkeys(("prefill_chunk_size", "continuous_batching_config"), _CACHE),
     **dict.fromkeys(("encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "token_healing"), _ENCODER),
     **dict.fromkeys(("negative_prompt_ids", "negative_prompt_attention_mask"), _NEGATIVE),
     **dict.fromkeys(("watermarking_config", "custom_generate"), _ENCODER),
-    **dict.fromkeys(("compile_config", "disable_compile", "synced_gpus"), _COMPILE),
+    "synced_gpus": _COMPILE,
     **dict.fromkeys(("output_attentions", "output_hidden_states"), "call the model itself on the codes for these"),
     "return_dict_in_generate": "there are two streams of codes, so a named output is what you always get: leave it out",
     "prefix_allowed_tokens_fn": "use logits_processor, which can forbid codes at each step",
@@ -64,7 +64,7 @@ _NEUTRAL = {
     **dict.fromkeys(("num_beams", "num_beam_groups", "length_penalty"), 1),
     **dict.fromkeys(("min_length", "min_new_tokens", "diversity_penalty", "encoder_no_repeat_ngram_size"), 0),
     **dict.fromkeys(("early_stopping", "token_healing", "output_attentions", "output_hidden_states"), False),
-    **dict.fromkeys(("is_assistant", "low_memory", "disable_compile", "synced_gpus", "use_mtp"), False),
+    **dict.fromkeys(("is_assistant", "low_memory", "synced_gpus", "use_mtp"), False),
     "encoder_repetition_penalty": 1,
     "return_dict_in_generate": True,
 }
@@ -84,9 +84,17 @@ _OTHER = (
     *("do_sample", "repetition_penalty", "no_repeat_ngram_size", "sequence_bias", "renormalize_logits"),
     *("remove_invalid_values", "num_return_sequences", "output_scores", "output_logits", "use_cache"),
 )
+STEP_OPTIONS = ("cache_implementation", "compile_config", "disable_compile")  # how steps are computed
 LENGTH_OPTIONS = ("max_length", "max_new_tokens", "max_time")
 GUIDANCE_OPTIONS = ("guidance_scale", "genre_guidance_scale", "attribute_guidance_scale")  # all but the first are ours
-GENERATION_OPTIONS = (*_SAMPLING, *_CODES, *LENGTH_OPTIONS, *GUIDANCE_OPTIONS, *_OTHER)  # those that have an effect
+GENERATION_OPTIONS = (
+    *_SAMPLING,
+    *_CODES,
+    *LENGTH_OPTIONS,
+    *GUIDANCE_OPTIONS,
+    *STEP_OPTIONS,
+    *_OTHER,
+)  # those that have an effect
 OWN_FIELDS = ("mode", "start_codes")  # of the generation configuration, in addition to those of transformers
 
 
@@ -168,7 +176,15 @@ _WHOLE = {
     **{"top_k": (0,), "no_repeat_ngram_size": (0,), "num_return_sequences": (1, MOST_DANCES)},
     **{"max_length": (1,), "max_new_tokens": (1,)},
 }
-_SWITCHES = ("do_sample", "use_cache", "renormalize_logits", "remove_invalid_values", "output_scores", "output_logits")
+_SWITCHES = (
+    "do_sample",
+    "use_cache",
+    "renormalize_logits",
+    "remove_invalid_values",
+    "output_scores",
+    "output_logits",
+    "disable_compile",
+)
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -179,6 +195,12 @@ def _checked(name: str, value: Any) -> Any:
         return whole_number(name, value, *_WHOLE[name])
     if name in _RANGES:
         return real_number(name, value, *_RANGES[name])
+    if name == "cache_implementation" and value not in ("static", "dynamic"):
+        raise ValueError(
+            f"{name}={short(repr(value))}: give 'static' or 'dynamic'; the cache is never larger than a window"
+        )
+    if name == "compile_config" and not isinstance(value, CompileConfig):
+        raise ValueError(f"{name} of type {type(value).__name__}: give a transformers.CompileConfig")
     if name in _SWITCHES and not isinstance(value, bool):
         raise ValueError(f"{name}={short(repr(value))}: give True or False")
     return value

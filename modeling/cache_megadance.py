@@ -54,7 +54,7 @@ class MegaDanceCache(Cache):
         genre_ids: [batch], fixed for the life of the cache. So are the weights: after a change of them make a new one.
         dtype: type of keys and values (the model's); the states of the Mambas are float32.
         backend: what computes with it, see `generate`.
-        devices: of each layer; that of `genre_ids` when None.
+        devices: of each layer; `device` when None. device: where the genres are kept; that of `genre_ids` when None.
 
     Attributes (a tensor where all layers are on one device, else a tuple of each layer's, without the first dimension):
         conv: [layers, experts or 1, 3, batch, conv_kernel - 1, inner]. ssm: [layers, experts or 1, 3, batch, state, inner].
@@ -69,14 +69,16 @@ class MegaDanceCache(Cache):
         dtype: torch.dtype,
         backend: str = "auto",
         devices: Sequence[torch.device] | None = None,
+        device: torch.device | None = None,
     ):
         super().__init__(layers=[])  # transformers' layers hold keys and values alone
         batch, streams, heads = genre_ids.shape[0], len(STREAMS), config.num_attention_heads
         self.config, self.backend = config, backend
+        self._device = genre_ids.device if device is None else device
         experts = int(config.use_universal_experts) + int(config.use_genre_experts)
         mambas = experts if config.mamba_placement == "experts" else 1
         ring = (experts, batch, heads, config.context_codes, streams, config.hidden_size // heads)
-        of_layers = [genre_ids.device] * config.num_hidden_layers if devices is None else list(devices)
+        of_layers = [self._device] * config.num_hidden_layers if devices is None else list(devices)
         self.conv = _zeros(of_layers, (mambas, streams, batch, config.conv_kernel - 1, config.inner_size))
         self.ssm = _zeros(of_layers, (mambas, streams, batch, config.state_size, config.inner_size))
         self.keys = _zeros(of_layers, ring, dtype)
@@ -85,7 +87,9 @@ class MegaDanceCache(Cache):
         self._begin(genre_ids)
 
     def _begin(self, genre_ids: torch.Tensor) -> None:
-        self.genre_ids, self.routing = genre_ids.clone(), route(genre_ids, self.config)
+        self.genre_ids = genre_ids.to(self._device, copy=True)
+        on_host = genre_ids.tolist() if genre_ids.device.type == "cpu" else None  # then no device is waited for
+        self.routing = route(self.genre_ids, self.config, on_host)
         self._make_views()
         self._stepper: Stepper | None = None
         self._prepared_by = -1  # the process that has asked the backends

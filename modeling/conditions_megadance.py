@@ -34,7 +34,7 @@ class Passes(NamedTuple):
 
     Attributes:
         batch: number of this batch; passes with the same number may share a cache.
-        genre_ids: [passes].
+        genre_ids: [passes]. genres: the same numbers on the host.
         rows: [passes], the row that a pass is for; None where each row has one that lacks nothing, with weight 1: then nothing is mixed.
         lacks: [passes], 0, `WITHOUT_MUSIC` or `WITHOUT_ATTRIBUTES`.
         order, weights: [rows, most passes of a row], the passes of a row and their weights, 0 where it has fewer.
@@ -42,6 +42,7 @@ class Passes(NamedTuple):
 
     batch: int
     genre_ids: torch.Tensor
+    genres: tuple[int, ...] = ()
     rows: torch.Tensor | None = None
     lacks: torch.Tensor | None = None
     order: torch.Tensor | None = None
@@ -113,16 +114,16 @@ class Conditions:
         weights = self.weights[:, index].repeat_interleave(self.copies, 0)
         rows, lacks, genres = weights.nonzero(as_tuple=True)
         chosen = weights[rows, lacks, genres]
-        batch, genre_ids = self._batches[index], genres.to(self.device)
+        batch, genre_ids, on_host = self._batches[index], genres.to(self.device), tuple(genres.tolist())
         if len(rows) == len(weights) and not lacks.any() and bool((chosen == 1).all()):
-            return Passes(batch, genre_ids)
+            return Passes(batch, genre_ids, on_host)
         counts = rows.bincount(minlength=len(weights))
         place = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # of a pass among those of its row
         order = torch.zeros(len(weights), int(counts.max()), dtype=torch.long)
         of_order = torch.zeros(order.shape)
         order[rows, place], of_order[rows, place] = torch.arange(len(rows)), chosen
         tensors = (rows, lacks, order, of_order)
-        return Passes(batch, genre_ids, *(tensor.to(self.device) for tensor in tensors))
+        return Passes(batch, genre_ids, on_host, *(tensor.to(self.device) for tensor in tensors))
 
 
 def _numbers(changes: torch.Tensor) -> list[int]:

@@ -46,8 +46,10 @@ from .conditions_megadance import Conditions, Passes, genre_weights, negative_ge
 from .configuration_megadance import RHYTHM_SIZE
 from .errors_megadance import short
 from .forks_megadance import warn_after_fork
+from .host_megadance import NO_CODE_LEFT, NOT_FINITE, NUMBERS_TOO_LARGE, Faults, Streamed, copy_later
 from .progress_megadance import progress_bar
 from .routing_megadance import check_genre_id
+from .static_step_megadance import StaticSteps, static_options
 
 if TYPE_CHECKING:
     from .modeling_megadance import MegaDanceForMotionGeneration
@@ -190,6 +192,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         check_backend(backend)
         copies = generation_config.num_return_sequences or 1
         check_helpers(logits_processor, stopping_criteria, streamer, progress)
+        static = static_options(self, generation_config, backend)
         features, lengths, counts = self._read_music(input_features, genre_ids, attention_mask, num_frames, rhythm)
         assert genre_ids is not None
         items, device, step = len(features), self.device, config.frames_per_code
@@ -241,9 +244,12 @@ class MegaDanceGenerationMixin(GenerationMixin):
             generation_config, input_ids_seq_length=known, logits_processor=logits_processor, device=device
         )
         batch = len(features)
-        if streamer is not None:
-            streamer.put(codes[:, :known].unflatten(0, (2, batch)).transpose(0, 1).cpu())
-        all_logits, all_scores = [], []
+        streamed, faults = Streamed(streamer), Faults(device)
+        streamed.put(codes[:, :known].unflatten(0, (2, batch)).transpose(0, 1))
+        all_logits: list[torch.Tensor] = []
+        all_scores: list[torch.Tensor] = []
+        chosen_codes: list[int] = []
+        pending: list[Callable[[], torch.Tensor]] = []  # the longest dance as it was known after each code
         report, close = _progress(progress, total)
         report(known)
         use_cache = bool(generation_config.use_cache)
@@ -252,47 +258,62 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 f"backend={backend!r} computes with a cache; leave use_cache=False out, or use backend='torch'"
             )
         windows = Windows(self, music, codes, conditions, mode, backend if use_cache else None, asked)
+        with_logits = bool(generation_config.output_logits)
+        steps = None if static is None else StaticSteps(windows, static, with_logits)
+        rows_of = {}  # of the items that choose a code, where it is not all of them
+        for some in {tuple(some) for some in free if 0 < len(some) < items}:
+            rows = torch.arange(2 * batch).view(2, items, copies)[:, list(some)].flatten()
+            rows_of[some] = rows.to(device)
         for index in range(known, total):
             free_items = free[index]
             if free_items:
-                code_scores, logits, states = self._score_next(windows, index)
+                code_scores, states, logits = self._score_next(windows, index, steps, faults)
                 scores = processors(codes[:, :index], code_scores)
                 if scores.shape != code_scores.shape:
                     raise ValueError(
                         f"logits_processor gave scores of shape {tuple(scores.shape)}: give {tuple(code_scores.shape)}, as it got them"
                     )
                 if len(free_items) == items:
-                    new = choose(scores, generation_config.do_sample, generator)
+                    new = choose(scores, generation_config.do_sample, generator, faults)
                 else:  # no random numbers for the others: an item of a batch is the item alone
-                    rows = torch.arange(2 * batch, device=device).view(2, items, copies)[:, free_items].flatten()
+                    rows = rows_of[tuple(free_items)]
                     some = [generator[item] for item in free_items] if isinstance(generator, list) else generator
-                    new = codes[:, index].index_copy(0, rows, choose(scores[rows], generation_config.do_sample, some))
+                    chosen = choose(scores[rows], generation_config.do_sample, some, faults)
+                    new = codes[:, index].index_copy(0, rows, chosen)
                 codes[:, index] = torch.where(is_known[:, index], codes[:, index], new)
             ended = (index >= lengths).repeat(2)
             codes[:, index] = torch.where(ended, codes[:, index - 1], codes[:, index])
-            if free_items and generation_config.output_logits:
+            if free_items:
+                chosen_codes.append(index)
+            if free_items and with_logits:
                 if config.level_decoding == "sequential":  # a level's logits depend on the levels that were chosen
                     logits = self.output_mlp(states, codes[:, index])
                 all_logits.append(logits.float().to(device))
             if free_items and generation_config.output_scores:
                 all_scores.append(scores)
-            if streamer is not None:
-                streamer.put(codes[:, index].view(2, batch, 1).transpose(0, 1).cpu())
+            if len(pending) > 0 and device.type != "cpu" and int(pending[-1]()) <= index:
+                break  # this code came after the end, which was not known when it was begun
+            streamed.put(codes[:, index].view(2, batch, 1).transpose(0, 1))
             report(index + 1)
+            faults.check(at_end=False)
             if criteria and free_items:
                 given_scores = tuple(all_scores) or (scores,)
                 stops = _stops(criteria, codes[:, : index + 1], given_scores).view(2, batch).any(0)
                 lengths = torch.where(stops, lengths.clamp(max=index + 1), lengths)
-                if int(lengths.max()) <= index + 1:
+                pending.append(copy_later(lengths.max()))
+                if device.type == "cpu" and int(pending[-1]()) <= index + 1:
                     break
         close()
-        if streamer is not None:
-            streamer.end()
+        streamed.end()
+        faults.check()
+        last = int(lengths.max())
+        chosen_before_end = sum(index < last for index in chosen_codes)
+        all_logits, all_scores = all_logits[:chosen_before_end], all_scores[:chosen_before_end]
 
         def per_stream(steps):
             return torch.stack(steps, dim=1).chunk(2) if steps else (None, None)
 
-        codes = codes[:, : int(lengths.max())]
+        codes = codes[:, :last]
         frames = None
         if counts is not None:
             frames = torch.tensor(counts, device=device).repeat_interleave(copies, 0).minimum(lengths * step)
@@ -397,8 +418,16 @@ class MegaDanceGenerationMixin(GenerationMixin):
         order = likelihoods.view(-1, num_return_sequences).argsort(dim=1, descending=True, stable=True)
         return order + num_return_sequences * torch.arange(len(order), device=order.device)[:, None]
 
-    def _score_next(self, windows: "Windows", index: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Scores of code `index`, [2 * batch, codebook_size], the head's logits and what it made these of, [2 * passes, hidden]."""
+    def _score_next(
+        self, windows: "Windows", index: int, steps: StaticSteps | None, faults: Faults
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Scores of code `index`, [2 * batch, codebook_size], what the head scored, [2 * passes, hidden], and its logits. These may be
+        left out by static steps."""
+        found = None if steps is None else steps.scores(index)
+        if found is not None:
+            if self.dtype == torch.float16:
+                faults.look(NUMBERS_TOO_LARGE, found.scores.isnan().any())
+            return found
         for inputs in windows.inputs(index, index + 1):
             outputs = self(**inputs, output_code_scores=True, return_dict=True)
         scores, logits, states = (
@@ -410,9 +439,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
             )
         )
         scores = scores.float()
-        if self.dtype == torch.float16 and scores.isnan().any():
-            raise ValueError("dtype=float16: numbers of this model are too large for it; use bfloat16 or float32")
-        return windows.conditions.passes(index).mix(scores), logits, states
+        if self.dtype == torch.float16:
+            faults.look(NUMBERS_TOO_LARGE, scores.isnan().any())
+        return windows.conditions.passes(index).mix(scores), states, logits
 
     def _score_known(self, windows: "Windows", index: int, stop: int) -> torch.Tensor:
         """Log-likelihood of codes `index` to `stop` - 1, which share a window, [2 * batch, codes]."""
@@ -659,6 +688,7 @@ class Windows:
         self.asked = None if asked is None else asked.to(codes.device)
         self.conditions, self.mode, self.backend = conditions, mode, backend
         self.cache: MegaDanceCache | None = None
+        self._genres: tuple[int, ...] = ()  # of the cache
         self._cached: tuple[int, int] | None = None  # start of the window in the cache, and number of its passes
 
     def window_of(self, index: int) -> tuple[int, int]:
@@ -679,21 +709,25 @@ class Windows:
         window = self.window_of(index)
         return next((other for other in range(index + 1, stop) if self.window_of(other) != window), stop)
 
+    def open(self, index: int) -> int:
+        """Make the cache ready for the window that code `index` is predicted from; gives the first position that is still to be read."""
+        window, genres = self.window_of(index), self.conditions.passes(index).genres
+        if self.backend is None:
+            return window[0]
+        if self._cached == window:
+            assert self.cache is not None
+            return window[0] + self.cache.position
+        if self.cache is not None and self._genres == genres:
+            self.cache.reset()
+        else:
+            self.cache, self._genres = self.model.make_cache(torch.tensor(genres), self.backend), genres
+        self._cached = window
+        return window[0]
+
     def inputs(self, index: int, stop: int) -> Iterator[dict[str, Any]]:
         """Arguments of `forward` for the positions that are still to be read to predict codes `index` to `stop` - 1, which share a
         window. The last of them keep the positions that predict these codes."""
-        window = self.window_of(index)
-        passes, keep = self.conditions.passes(index), stop - index
-        begin = window[0]
-        if self.backend is not None:
-            if self._cached == window:
-                assert self.cache is not None
-                begin += self.cache.position
-            elif self.cache is not None and torch.equal(self.cache.genre_ids, passes.genre_ids):
-                self.cache.reset()
-            else:
-                self.cache = self.model.make_cache(passes.genre_ids, self.backend)
-            self._cached = window
+        passes, keep, begin = self.conditions.passes(index), stop - index, self.open(index)
         # attention over a long prompt at once would need memory that grows with its square
         piece = stop - 1 - begin if self.backend is None else PREFILL_CODES
         cuts = list(range(begin, stop - 1, piece))
@@ -705,7 +739,7 @@ class Windows:
                 "music_embeds": self._music_of(passes, first, last),
                 "upper_codes": passes.select(upper),
                 "lower_codes": passes.select(lower),
-                "genre_ids": passes.genre_ids,
+                "genre_ids": passes.genre_ids if self.cache is None else self.cache.genre_ids,
                 "cache": self.cache,
                 "logits_to_keep": keep if last == stop - 1 else 1,
             }
@@ -743,24 +777,21 @@ def _stops(criteria: Sequence[Callable], codes: torch.Tensor, scores: tuple[torc
 
 
 def choose(
-    scores: torch.Tensor, do_sample: bool | None, generator: torch.Generator | list[torch.Generator] | None
+    scores: torch.Tensor,
+    do_sample: bool | None,
+    generator: torch.Generator | list[torch.Generator] | None,
+    faults: Faults | None = None,
 ) -> torch.Tensor:
     """One code per row, [rows], by its scores, [rows, codes]: the likeliest, or one that is drawn.
 
     Raises:
-        ValueError: no code is left to choose, or a score is NaN or infinite.
+        ValueError: no code is left to choose, or a score is NaN or infinite; later, where `faults` are not raised at once.
     """
+    faults = Faults(scores.device) if faults is None else faults
     best = scores.amax(-1)
-    if not torch.isfinite(best).all():
-        if (best == -torch.inf).any():
-            raise ValueError(
-                "no code is left to choose: forbid fewer of them with suppress_tokens, bad_words_ids, no_repeat_ngram_size, "
-                "sequence_bias or logits_processor"
-            )
-        raise ValueError(
-            "the scores of codes are NaN or infinite: give a temperature and a repetition_penalty nearer to 1, and finite "
-            "numbers as sequence_bias and from logits_processor"
-        )
+    if not faults.at_once or not torch.isfinite(best).all():
+        faults.look(NO_CODE_LEFT, (best == -torch.inf).any())
+        faults.look(NOT_FINITE, (~torch.isfinite(best)).any())
     return draw(scores, generator) if do_sample else scores.argmax(-1)
 
 

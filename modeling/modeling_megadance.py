@@ -332,7 +332,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         """
         base, device = self.base_model, self.device
         devices = layer_devices(base.layers) if is_spread(self) else [computing_device(layer) for layer in base.layers]
-        return MegaDanceCache(self.config, genre_ids.to(device), base.embedding_dtype, backend, devices)
+        return MegaDanceCache(self.config, genre_ids, base.embedding_dtype, backend, devices, device)
 
     def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args, **kwargs) -> str:
         _check_attention(attn_implementation)
@@ -654,8 +654,12 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             for name, codes in (("upper_codes", upper_codes), ("lower_codes", lower_codes)):
                 if not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
                     raise ValueError(f"{name} has codes outside 0 to {self.config.codebook_size - 1}")
-        if checks and cache is not None and not torch.equal(cache.genre_ids, genre_ids.to(cache.genre_ids.device)):
-            raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
+        # the cache's own need no look, for which a device would be waited for
+        is_own = cache is not None and genre_ids is cache.genre_ids
+        if checks and not is_own and cache is not None:
+            own = cache.genre_ids
+            if not torch.equal(own, genre_ids.to(own.device)):
+                raise ValueError("genre_ids differ from those of the cache; make a new cache, or reset() it with them")
 
         if input_features is not None:
             if rhythm is None and attention_mask is not None:
@@ -668,6 +672,15 @@ class MegaDanceModel(MegaDancePreTrainedModel):
                 )
             asked = check_attributes(attributes, batch, (steps, steps + 1), self.config.attributes)
             music = music + self.encode_attributes(asked, steps).to(music.device)
+        hidden = self.join_streams(upper_codes, lower_codes, music, genre_ids)
+        routing = route(genre_ids, self.config, known_genres) if cache is None else cache.routing
+        return routing.sort(hidden), routing
+
+    def join_streams(
+        self, upper_codes: torch.Tensor, lower_codes: torch.Tensor, music: torch.Tensor, genre_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Codes [batch, time] and music as `encode_music` gives it, [batch, time, hidden] -> what enters the first layer, [batch, 3, time,
+        hidden]."""
         upper, lower = (
             embedding(codes).to(music.device)  # a device_map may have spread these, too
             for embedding, codes in ((self.upper_embedding, upper_codes), (self.lower_embedding, lower_codes))
@@ -678,8 +691,7 @@ class MegaDanceModel(MegaDancePreTrainedModel):
         hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
             hidden = hidden + self.genre_embedding(genre_ids).to(hidden.device)[:, None, None]
-        routing = route(genre_ids, self.config, known_genres) if cache is None else cache.routing
-        return routing.sort(hidden), routing
+        return hidden
 
 
 def _labels_in_one(forward: Callable) -> Callable:

@@ -35,7 +35,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments_megadance import LENGTH_OPTIONS, check_generation, merge_generation, seed_number, whole_number
+from .arguments_megadance import (
+    LENGTH_OPTIONS,
+    STEP_OPTIONS,
+    check_generation,
+    merge_generation,
+    seed_number,
+    whole_number,
+)
 from .attributes_megadance import check_attributes
 from .audio_megadance import AudioError, LiveMix
 from .backends_megadance import check_backend
@@ -252,7 +259,10 @@ def steady_phase(rhythm: Tensor, frames: int) -> Tensor:
 
 
 # Options of `generate` that a stream has not: it is one dance, without a sliding window, and its output is codes.
-_NOT_STREAMED = {"generation_config", "mode", "num_return_sequences", "use_cache", "output_scores", "output_logits"}
+_NOT_STREAMED = {
+    *("generation_config", "mode", "num_return_sequences", "use_cache", "output_scores", "output_logits"),
+    *STEP_OPTIONS,
+}
 
 
 class CodeStream:

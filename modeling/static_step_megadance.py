@@ -1,0 +1,830 @@
+"""A code as one function of tensors, with shapes that never change: for CUDA graphs and `torch.compile`.
+
+`MegaDanceLayer.forward` is the definition, and the tests compare. Here the position is a tensor on the device, rings and mask have
+their full size, and nothing is read back, so that a recorded function is right at every position. Two functions are enough: `code_scores`
+reads one position, `window_scores` a whole window that begins anew (the slide). Both write the cache exactly as the modules do; windows
+of other lengths, as at the beginning of a dance, are read by the modules.
+
+Weights are stacked once for each cache: the Mambas of the streams side by side, queries, keys and values joined, and the experts of all
+genres of a batch as groups of equally many rows. A compiler gets the products of a few rows written out as sums: they only wait for their
+weights, and what comes before and after becomes part of the same kernel.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.generation.configuration_utils import CompileConfig, GenerationConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import logging
+
+from .attention_megadance import eager_attention, mask_of_new_positions
+from .cache_megadance import STREAMS, MegaDanceCache
+from .conditions_megadance import Passes
+from .configuration_megadance import MegaDanceConfig
+from .devices_megadance import is_spread
+from .experts_megadance import Expert, StreamNorms
+from .kernels_megadance import step_by_kernel
+from .mamba_megadance import causal_convolution
+from .routing_megadance import Routing
+from .scan_megadance import selective_scan
+
+if TYPE_CHECKING:
+    from .modeling_megadance import MegaDanceForMotionGeneration
+
+logger = logging.get_logger(__name__)
+
+# Rows with which a compiler still gets a product as sums: each of them reads the weights again.
+_FEW_ROWS = 3
+
+
+# --- products ---------------------------------------------------------------------------------------------------------------------
+
+
+class Product(NamedTuple):
+    """Linear layers side by side; int8 weights with a scale of each output.
+
+    Attributes:
+        weight: [layers, outputs, inputs]. bias, scale: [layers, 1, outputs], or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: Tensor | None = None
+
+    def __call__(self, x: Tensor, norm: "Norm | None" = None) -> Tensor:
+        """[layers, rows, inputs] -> [layers, rows, outputs], in the type of `x`; of what `norm` makes of `x` where that is given."""
+        if torch.compiler.is_compiling() and x.shape[1] <= _FEW_ROWS:
+            return self._as_sums(x, norm)
+        if norm is not None:
+            x = norm(x)
+        weight = self.weight.to(x.dtype).mT
+        if self.scale is None:
+            return torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias.to(x.dtype), x, weight)
+        y = torch.bmm(x, weight) * self.scale.to(x.dtype)
+        return y if self.bias is None else y + self.bias.to(x.dtype)
+
+    def parts(self, count: int) -> "list[Product]":
+        """The outputs cut into so many."""
+        rest = ([None] * count if one is None else one.chunk(count, -1) for one in (self.bias, self.scale))
+        return [Product(*part) for part in zip(self.weight.chunk(count, 1), *rest, strict=True)]
+
+    def _as_sums(self, x: Tensor, norm: "Norm | None") -> Tensor:
+        # each output normalises its inputs anew, so that the norm needs no kernel of its own
+        rows = x.float().unsqueeze(-2).expand(*x.shape[:-1], *self.weight.shape[-2:])
+        if norm is not None:
+            centred = rows - rows.mean(-1, keepdim=True)
+            spread = (centred.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
+            weight, bias = norm.of_rows(x)
+            rows = centred * spread * weight.unsqueeze(-2) + bias.unsqueeze(-2)
+        y = (rows * self.weight.float().unsqueeze(-3)).sum(-1)
+        y = y if self.scale is None else y * self.scale
+        return (y if self.bias is None else y + self.bias.float()).to(x.dtype)
+
+
+class Norm(NamedTuple):
+    """Layer norms side by side. weight, bias: [layers, 1, hidden], or [layers * streams, 1, hidden] with one for each stream."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[layers, rows, hidden], rows of a stream as neighbours -> same."""
+        if len(self.weight) == 1:
+            return F.layer_norm(x, x.shape[-1:], self.weight[0, 0], self.bias[0, 0], self.eps)
+        normal = F.layer_norm(x, x.shape[-1:], eps=self.eps).reshape(len(self.weight), -1, x.shape[-1])
+        return torch.addcmul(self.bias, normal, self.weight).view(x.shape)
+
+    def of_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of each row of `x`, in float32."""
+        shape = len(self.weight), x.shape[0] * x.shape[1] // len(self.weight), x.shape[2]
+        weight, bias = (one.float().expand(shape).reshape(x.shape) for one in (self.weight, self.bias))
+        return weight, bias
+
+
+def _stack(tensors: Iterable[Tensor]) -> Tensor:
+    tensors = list(tensors)
+    return tensors[0].detach().unsqueeze(0) if len(tensors) == 1 else torch.stack([one.detach() for one in tensors])
+
+
+def _product(layers: Sequence[Sequence[nn.Module]]) -> Product:
+    """Of each row of layers the outputs one after the other; the rows side by side."""
+
+    def joined(name: str) -> list[Tensor] | None:
+        if getattr(layers[0][0], name, None) is None:
+            return None
+        rows = [[getattr(layer, name) for layer in row] for row in layers]
+        return [row[0] if len(row) == 1 else torch.cat(row) for row in rows]
+
+    weight, bias, scale = (joined(name) for name in ("weight", "bias", "scale"))
+    assert weight is not None
+    rest = (None if one is None else _stack(one).unsqueeze(1) for one in (bias, scale))
+    return Product(_stack(weight), *rest)
+
+
+def _norm(norms: Sequence[nn.Module]) -> Norm:
+    """The norm of each group: one for all streams, or one for each, [groups * streams, 1, hidden]."""
+    parts = [one for norm in norms for one in ([norm[s] for s in STREAMS] if isinstance(norm, StreamNorms) else [norm])]
+    weight, bias = (_stack(getattr(part, name) for part in parts).unsqueeze(1) for name in ("weight", "bias"))
+    return Norm(weight, bias, parts[0].eps)
+
+
+def _dense(layer: nn.Module) -> Tensor:
+    """The weight in float32: small ones are in any model, since rounding after each small operation takes time and precision."""
+    dense = getattr(layer, "dense_weight", None)
+    return (layer.weight.detach() if dense is None else dense()).float()
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """The rows of a batch by the genre whose expert computes them, equally many of each: some stand there twice where they are not.
+
+    Attributes:
+        groups: number of genres.
+        order: [groups * rows of a group], rows of the batch. back: [batch], where each of them lies among these. None: as they are.
+        padding: [groups * rows of a group], the same of the batch sorted by genre, as in a cache; None: as they are.
+        sorted_back: [batch], where each row of the sorted batch lies among these.
+    """
+
+    groups: int
+    order: Tensor | None
+    back: Tensor | None
+    padding: Tensor | None
+    sorted_back: Tensor | None
+
+
+def arrange_rows(routing: Routing, device: torch.device) -> Rows:
+    sizes = [rows.stop - rows.start for _, rows in routing.groups]
+    if len(set(sizes)) == 1:
+        return Rows(len(sizes), routing.order, routing.inverse, None, None)
+    most = max(sizes)
+    padding = [min(start + place, stop - 1) for start, stop in _bounds(routing) for place in range(most)]
+    back = [group * most + place for group, size in enumerate(sizes) for place in range(size)]
+    padding, back = (torch.tensor(numbers).to(device) for numbers in (padding, back))
+    order = padding if routing.order is None else routing.order[padding]
+    return Rows(len(sizes), order, back if routing.inverse is None else back[routing.inverse], padding, back)
+
+
+def _bounds(routing: Routing) -> list[tuple[int, int]]:
+    return [(rows.start, rows.stop) for _, rows in routing.groups]
+
+
+class MambaWeights(NamedTuple):
+    """Of the streams' Mambas of each group, [groups * streams, ...], and the norms after them.
+
+    The first outputs of `x_proj`, the ranks of the time steps, are padded with zeros to a multiple of the states.
+    """
+
+    in_proj: Product  # to the input of the convolution, and the gate
+    u_gate_proj: list[Product]  # its parts
+    x_proj: Product
+    dt_proj: Tensor  # [groups * streams, inner, ranks]
+    dt_bias: Tensor  # [groups * streams, 1, inner]
+    conv: Tensor  # [groups * streams, kernel, inner]
+    conv_bias: Tensor  # [groups * streams, 1, inner]
+    A: Tensor  # [groups * streams, inner, state]
+    D: Tensor  # [groups * streams, 1, inner]
+    out_proj: Product
+    norm: Norm
+
+
+class AttentionWeights(NamedTuple):
+    """Of what follows the Mambas in the experts of each group, [groups, ...]."""
+
+    norm: Norm
+    qkv_proj: Product
+    q_k_v_proj: list[Product]  # its parts
+    o_proj: Product
+    mlp_norm: Norm
+    fc1: Product
+    fc2: Product
+
+
+class ExpertWeights(NamedTuple):
+    """Of the experts of one place in a layer. groups: of rows, each with an expert of its own."""
+
+    groups: int
+    mambas: MambaWeights | None
+    attention: AttentionWeights | None  # None: only the Mambas that the experts of a layer share
+
+
+class LayerWeights(NamedTuple):
+    mambas: ExpertWeights | None
+    universal: ExpertWeights | None
+    genres: ExpertWeights | None
+
+
+def _mamba_weights(mambas: Sequence[nn.ModuleDict], norms: Sequence[StreamNorms]) -> MambaWeights:
+    modules = [of_streams[stream] for of_streams in mambas for stream in STREAMS]
+    states = modules[0].A_log.shape[1]
+    rank = modules[0].dt_proj.in_features
+    padding = -rank % states
+    in_proj = _product([[mamba.in_proj] for mamba in modules])
+
+    def floats(of: Callable[[Any], Tensor]) -> Tensor:
+        return _stack(of(mamba).detach().float() for mamba in modules)
+
+    x_proj = floats(lambda mamba: F.pad(_dense(mamba.x_proj), (0, 0, padding, 0)))
+    return MambaWeights(
+        in_proj,
+        in_proj.parts(2),
+        Product(x_proj),
+        floats(lambda mamba: F.pad(_dense(mamba.dt_proj), (padding, 0))),
+        floats(lambda mamba: mamba.dt_proj.bias[None]),
+        floats(lambda mamba: mamba.conv1d.weight[:, 0].t()),
+        floats(lambda mamba: mamba.conv1d.bias[None]),
+        -torch.exp(floats(lambda mamba: mamba.A_log)),
+        floats(lambda mamba: mamba.D[None]),
+        _product([[mamba.out_proj] for mamba in modules]),
+        _norm(norms),
+    )
+
+
+def _attention_weights(experts: Sequence[Expert]) -> AttentionWeights:
+    attentions, mlps = [one.attention for one in experts], [one.mlp for one in experts]
+    qkv_proj = _product([[one.q_proj, one.k_proj, one.v_proj] for one in attentions])
+    return AttentionWeights(
+        _norm([one.attention_norm for one in experts]),
+        qkv_proj,
+        qkv_proj.parts(3),
+        _product([[one.o_proj] for one in attentions]),
+        _norm([one.mlp_norm for one in experts]),
+        _product([[one.fc1] for one in mlps]),
+        _product([[one.fc2] for one in mlps]),
+    )
+
+
+def _expert_weights(experts: Sequence[Expert]) -> ExpertWeights:
+    mambas = None
+    if experts[0].use_mamba:
+        mambas = _mamba_weights([one.mambas for one in experts], [one.mamba_norms for one in experts])
+    return ExpertWeights(len(experts), mambas, _attention_weights(experts))
+
+
+def stack_weights(model: "MegaDanceForMotionGeneration", routing: Routing) -> list[LayerWeights]:
+    """The weights that a batch needs, as they are now."""
+    layers = []
+    for layer in model.base_model.layers:
+        shared = universal = genres = None
+        if layer.use_mamba:
+            shared = ExpertWeights(1, _mamba_weights([layer.mambas], [layer.mamba_norms]), None)
+        if layer.universal_expert is not None:
+            universal = _expert_weights([layer.universal_expert])
+        if layer.genre_experts is not None:
+            genres = _expert_weights([layer.genre_experts[key] for key, _ in routing.groups])
+        layers.append(LayerWeights(shared, universal, genres))
+    return layers
+
+
+# --- state ------------------------------------------------------------------------------------------------------------------------
+
+
+class MambaState(NamedTuple):
+    """Of the streams' Mambas; overwritten.
+
+    Attributes:
+        history: the last inputs of the convolution, each [groups * 3, rows, inner]. ssm: [groups * 3, rows, inner, state].
+    """
+
+    history: list[Tensor]
+    ssm: Tensor
+
+
+class Rings(NamedTuple):
+    """Keys and values of an expert, each [groups * rows, context, 3, hidden]; overwritten."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class State(NamedTuple):
+    """What a [`MegaDanceCache`] holds, in tensors of their own for each expert: a compiler writes them in place.
+
+    Attributes:
+        mambas: of each layer and each place where Mambas are in it. rings: of each layer and expert.
+        mask: [context, 3], 0 for what the rings hold, else minus infinity.
+    """
+
+    mambas: list[list[MambaState]]
+    rings: list[list[Rings]]
+    mask: Tensor
+
+
+def _mamba_groups(config: MegaDanceConfig, slot: int, rows: Rows) -> int:
+    shared = config.mamba_placement == "layers" or slot < int(config.use_universal_experts)
+    return 1 if shared else rows.groups
+
+
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    """[3, rows, ...] -> [groups * 3, rows of a group, ...]."""
+    return x.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def _by_stream(x: Tensor, groups: int) -> Tensor:
+    """[groups * 3, rows of a group, ...] -> [3, rows, ...]."""
+    return x.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def read_state(cache: MegaDanceCache, rows: Rows) -> State:
+    """A copy of what a cache holds."""
+    pad = (lambda x, dim: x) if rows.padding is None else (lambda x, dim: x.index_select(dim, rows.padding))
+    mambas, rings = [], []
+    for layer in range(len(cache)):
+        mambas.append([])
+        for slot in range(cache.conv.shape[1]):
+            groups = _mamba_groups(cache.config, slot, rows)
+            conv, ssm = (_by_group(pad(x[layer, slot], 1), groups) for x in (cache.conv, cache.ssm))
+            mambas[-1].append(MambaState([_copy(one) for one in conv.unbind(2)], _copy(ssm.mT)))
+        rings.append([])
+        for slot in range(cache.keys.shape[1]):
+            of_slot = (pad(x[layer, slot], 0).permute(0, 2, 3, 1, 4).flatten(3) for x in (cache.keys, cache.values))
+            rings[-1].append(Rings(*map(_copy, of_slot)))
+    mask = cache.keys.new_full((cache.max_cache_len, len(STREAMS)), -torch.inf)
+    mask[: cache.position] = 0
+    return State(mambas, rings, mask)
+
+
+def write_state(state: State, cache: MegaDanceCache, rows: Rows) -> None:
+    """Give a cache what its state has become."""
+    unpad = (lambda x, dim: x) if rows.sorted_back is None else (lambda x, dim: x.index_select(dim, rows.sorted_back))
+    for layer, (mambas, rings) in enumerate(zip(state.mambas, state.rings, strict=True)):
+        for slot, mamba in enumerate(mambas):
+            groups = _mamba_groups(cache.config, slot, rows)
+            conv = torch.stack(mamba.history, dim=2)
+            for kept, new in ((cache.conv, conv), (cache.ssm, mamba.ssm.mT)):
+                kept[layer, slot].copy_(unpad(_by_stream(new, groups), 1))
+        for slot, ring in enumerate(rings):
+            for kept, new in ((cache.keys, ring.keys), (cache.values, ring.values)):
+                in_heads = new.unflatten(3, (kept.shape[3], -1)).permute(0, 3, 1, 2, 4)
+                kept[layer, slot].copy_(unpad(in_heads, 0))
+
+
+# --- the layers -------------------------------------------------------------------------------------------------------------------
+
+
+class Window(NamedTuple):
+    """Where new positions lie. slots: [time], of the rings. mask: [..., time * 3, keys * 3], 0 where a query may look, else minus infinity."""
+
+    slots: Tensor
+    mask: Tensor
+
+
+def _is_written_out(rows: int) -> bool:
+    """Whether a compiler gets products of so many rows as sums."""
+    return torch.compiler.is_compiling() and rows <= _FEW_ROWS
+
+
+def _mix_in_time(x: Tensor, weights: MambaWeights, state: MambaState) -> Tensor:
+    """What `mix_in_time` computes: [groups * 3, rows, time, hidden] -> same. One position goes on from the state, several begin anew."""
+    rows, steps = x.shape[1:3]
+    flat = x.flatten(1, 2)
+    if _is_written_out(rows * steps):
+        u, gate = (one(flat).float() for one in weights.u_gate_proj)
+    else:
+        u, gate = weights.in_proj(flat).float().chunk(2, dim=-1)
+    if steps == 1:
+        inputs = [*state.history, u]
+        u = weights.conv_bias
+        for shift, earlier in enumerate(inputs):
+            u = u + earlier * weights.conv[:, shift : shift + 1]
+        last_inputs = inputs[1:]
+    else:
+        by_time = u.unflatten(1, (rows, steps))
+        last_inputs = by_time[:, :, steps - len(state.history) :].unbind(2)
+        u = causal_convolution(by_time, weights.conv[:, None], weights.conv_bias[:, None]).flatten(1, 2)
+    for old, new in zip(state.history, last_inputs, strict=True):
+        old.copy_(new)
+    u = F.silu(u)
+    states, ranks = weights.A.shape[2], weights.dt_proj.shape[2]
+    dt, b, c = weights.x_proj(u).split((ranks, states, states), dim=-1)
+    if _is_written_out(rows * steps):
+        # as many terms as the scan has states, so that both sums become one kernel
+        terms = zip(dt.split(states, -1), weights.dt_proj.split(states, -1), strict=True)
+        delta = sum(part[:, :, None] * weight[:, None] for part, weight in terms).sum(-1)
+    else:
+        delta = torch.bmm(dt, weights.dt_proj.mT)
+    delta = F.softplus(delta + weights.dt_bias)
+    if steps == 1:
+        y = _next_state(u, delta, b, c, weights.A, state.ssm)
+    else:
+        u_in_time, delta, b, c = (one.unflatten(1, (rows, steps)) for one in (u, delta, b, c))
+        y, last = selective_scan(u_in_time, delta, weights.A[:, None], b, c)
+        state.ssm.copy_(last.mT)
+        y = y.flatten(1, 2)
+    mixed = (torch.addcmul(y, u, weights.D) * F.silu(gate)).to(x.dtype)
+    return weights.norm(flat + weights.out_proj(mixed)).view(x.shape)
+
+
+def _next_state(u: Tensor, delta: Tensor, b: Tensor, c: Tensor, A: Tensor, ssm: Tensor) -> Tensor:
+    """`continue_scan` of one position: [groups * 3, rows, inner] -> same."""
+    in_time = [one[:, :, None] for one in (u, delta, b, c)]
+    y = step_by_kernel(*in_time[:2], A[:, None], *in_time[2:], ssm.mT)
+    if y is not None:
+        return y[:, :, 0]
+    last = torch.exp(delta[..., None] * A[:, None]) * ssm + (delta * u)[..., None] * b[:, :, None]
+    y = (last * c[:, :, None]).sum(-1)
+    ssm.copy_(last)
+    return y
+
+
+def _attend(
+    x: Tensor, weights: AttentionWeights, rings: Rings, window: Window, num_heads: int, attend: Callable
+) -> Tensor:
+    """What follows the Mambas in an expert: [groups, 3, rows, time, hidden] -> same."""
+    groups, streams, rows, steps, hidden = x.shape
+    flat = x.reshape(groups, -1, hidden)
+
+    def in_time(projected: Tensor) -> Tensor:  # [groups * rows, time, streams, hidden]
+        return projected.view(groups, streams, rows, steps, hidden).permute(0, 2, 3, 1, 4).flatten(0, 1)
+
+    def heads(x: Tensor) -> Tensor:  # [groups * rows, heads, time * streams, head size]
+        return x.flatten(1, 2).unflatten(2, (num_heads, -1)).transpose(1, 2)
+
+    if _is_written_out(flat.shape[1]):
+        projected = [one(flat, weights.norm) for one in weights.q_k_v_proj]
+    else:
+        projected = weights.qkv_proj(flat, weights.norm).chunk(3, dim=-1)
+    query, key, value = (in_time(one) for one in projected)
+    for ring, new in zip(rings, (key, value), strict=True):
+        ring.index_copy_(1, window.slots, new)
+    if steps == 1:
+        key, value = rings
+    attended = attend(heads(query), heads(key), heads(value), window.mask)
+    # [groups * rows, time * streams, heads, head size] -> [groups, rows of all streams, hidden]
+    attended = attended.reshape(groups, rows, steps, streams, hidden).permute(0, 3, 1, 2, 4).reshape(flat.shape)
+    flat = flat + weights.o_proj(attended)
+    middle = F.gelu(weights.fc1(flat, weights.mlp_norm))
+    return (flat + weights.fc2(middle)).view(x.shape)
+
+
+def _through_layers(
+    x: Tensor,
+    layers: list[LayerWeights],
+    state: State,
+    window: Window,
+    num_heads: int,
+    parallel: bool,
+    attend: Callable,
+) -> Tensor:
+    """New positions [3, rows, time, hidden] through all layers."""
+
+    def run(expert: ExpertWeights, x: Tensor, mamba: MambaState, rings: Rings) -> Tensor:
+        shape = x.shape
+        x = _by_group(x, expert.groups)
+        if expert.mambas is not None:
+            x = _mix_in_time(x, expert.mambas, mamba)
+        if expert.attention is not None:
+            x = _attend(
+                x.unflatten(0, (expert.groups, -1)), expert.attention, rings, window, num_heads, attend
+            ).flatten(0, 1)
+        return _by_stream(x, expert.groups).view(shape)
+
+    for layer, mambas, rings in zip(layers, state.mambas, state.rings, strict=True):
+        if layer.mambas is not None:
+            x = run(layer.mambas, x, mambas[0], rings[0])
+        universal = x if layer.universal is None else run(layer.universal, x, mambas[0], rings[0])
+        if layer.genres is None:
+            x = universal
+            continue
+        special = run(layer.genres, x if parallel else universal, mambas[-1], rings[-1])
+        x = (universal + special) / 2 if parallel and layer.universal is not None else special
+    return x
+
+
+# --- a code -----------------------------------------------------------------------------------------------------------------------
+
+
+class Inputs(NamedTuple):
+    """What the codes of a batch are computed from; the same tensors at every code.
+
+    Attributes:
+        codes: [2 * batch, codes], upper body first. music, asked: [batch, codes, hidden] of `encode_music` and `encode_attributes`.
+        no_music: [hidden].
+        passes: of the code.
+        place: [2], where the first new position lies in the dance, and in the window.
+    """
+
+    codes: Tensor
+    music: Tensor
+    no_music: Tensor
+    asked: Tensor | None
+    passes: Passes
+    place: Tensor
+
+
+class Scores(NamedTuple):
+    """Of one code: scores [2 * batch, codebook_size], what the head scored [2 * passes, hidden], and its logits where they are wanted."""
+
+    scores: Tensor
+    states: Tensor
+    logits: Tensor | None
+
+
+def code_scores(
+    model: "MegaDanceForMotionGeneration",
+    layers: list[LayerWeights],
+    state: State,
+    rows: Rows,
+    inputs: Inputs,
+    with_logits: bool,
+) -> Scores:
+    """Read one position, and score the code after it. The state is overwritten."""
+    slots = inputs.place[1:] % model.config.context_codes
+    state.mask.index_copy_(0, slots, torch.zeros_like(state.mask[:1]))
+    window = Window(slots, state.mask.view(1, -1))
+    return _scores(model, layers, state, rows, inputs, inputs.place[:1], window, with_logits)
+
+
+def window_scores(
+    model: "MegaDanceForMotionGeneration",
+    layers: list[LayerWeights],
+    state: State,
+    rows: Rows,
+    inputs: Inputs,
+    with_logits: bool,
+) -> Scores:
+    """Read a whole window of `context_codes` positions from its beginning, and score the code after it. The state before does not
+    matter."""
+    steps, streams = model.config.context_codes, len(STREAMS)
+    slots = torch.arange(steps, device=inputs.place.device)
+    mask = mask_of_new_positions(steps, 0, steps, streams, slots.device)
+    mask = torch.where(mask, 0.0, -torch.inf).to(state.mask.dtype)
+    state.mask.zero_()
+    return _scores(model, layers, state, rows, inputs, inputs.place[:1] + slots, Window(slots, mask), with_logits)
+
+
+def _scores(
+    model: Any,
+    layers: list[LayerWeights],
+    state: State,
+    rows: Rows,
+    inputs: Inputs,
+    positions: Tensor,
+    window: Window,
+    with_logits: bool,
+) -> Scores:
+    config, passes = model.config, inputs.passes
+    music = passes.select_music(inputs.music.index_select(1, positions), inputs.no_music)
+    if inputs.asked is not None:
+        nothing = torch.zeros_like(inputs.no_music)
+        music = music + passes.select_attributes(inputs.asked.index_select(1, positions), nothing)
+    upper, lower = inputs.codes.index_select(1, positions).chunk(2)
+    hidden = model.base_model.join_streams(passes.select(upper), passes.select(lower), music, passes.genre_ids)
+    hidden = (hidden if rows.order is None else hidden.index_select(0, rows.order)).transpose(0, 1)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        name = config._attn_implementation
+        if name == "sdpa":
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
+        return function(model, query, key, value, mask == 0, dropout=0.0, scaling=query.shape[-1] ** -0.5)[0]
+
+    parallel = config.expert_composition == "parallel"
+    hidden = _through_layers(hidden, layers, state, window, config.num_attention_heads, parallel, attend)
+    states = hidden[:2, :, -1]
+    states = (states if rows.back is None else states.index_select(1, rows.back)).flatten(0, 1)
+    logits = model.output_mlp(states) if with_logits else None
+    if logits is None or config.code_head != "joint":
+        scores = model.output_mlp.over_codes(states)
+    else:
+        scores = logits
+    return Scores(passes.mix(scores.float()), states, logits)
+
+
+# --- how it is run ----------------------------------------------------------------------------------------------------------------
+
+
+class StaticOptions(NamedTuple):
+    """How `generate` runs static steps.
+
+    Attributes:
+        compile: arguments of `torch.compile`; None: as they are.
+        capture: record CUDA graphs.
+    """
+
+    compile: dict[str, Any] | None = None
+    capture: bool = False
+
+
+_compiled_functions: dict[tuple, Callable] = {}
+
+
+def compiled(function: Callable, options: dict[str, Any]) -> Callable:
+    """`torch.compile(function, **options)`, the same for the same options, so that a second dance need not compile again."""
+    key = (function, repr(sorted(options.items(), key=lambda item: item[0])))
+    if key not in _compiled_functions:
+        _compiled_functions[key] = torch.compile(function, **options)
+    return _compiled_functions[key]
+
+
+class CapturedFunction:
+    """A function of tensors that is recorded as a CUDA graph when it is called for the second time; the first call warms up.
+
+    Every call has to come with the tensors of the first, whose contents may change, and gives the same tensors, overwritten. Where it
+    can't be recorded it runs as it is, and a line in the log says why.
+    """
+
+    def __init__(self, function: Callable, device: torch.device):
+        self.function, self.device = function, device
+        self._graph: Any = None
+        self._result: Any = None
+        self._calls = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._calls += 1
+        if self._calls == 1:
+            return self._warm_up(*arguments)
+        if self._calls == 2:
+            self._capture(*arguments)
+        if self._graph is None:
+            return self.function(*arguments)
+        self._graph.replay()
+        return self._result
+
+    def _warm_up(self, *arguments: Any) -> Any:
+        # what compiles, tries kernels or loads libraries must not do so while recording
+        current, side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            result = self.function(*arguments)
+        current.wait_stream(side)
+        return result
+
+    def _capture(self, *arguments: Any) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._result = self.function(*arguments)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            logger.warning_once(
+                f"the steps of this model can't be recorded as a CUDA graph, they run one by one ({reason})"
+            )
+        else:
+            self._graph = graph
+
+
+def static_fault(model: "MegaDanceForMotionGeneration") -> str | None:
+    """Why static steps can't compute this model; None where they can."""
+    if model.training:
+        return "it is in training mode, call model.eval()"
+    if torch.is_autocast_enabled(model.device.type):
+        return "autocast is on, use from_pretrained(dtype=torch.bfloat16)"
+    if is_spread(model) or len({weight.device for weight in model.parameters()}) > 1:
+        return "its weights are on several devices"
+    linear = [module for module in model.base_model.layers.modules() if hasattr(module, "out_features")]
+    if any(type(layer) is not nn.Linear and not hasattr(layer, "dense_weight") for layer in linear):
+        return "it has adapters, or weights that are quantized by another package: merge adapters, or use quantization='int8'"
+    if any(type(layer.weight.data) is not Tensor for layer in linear) or any(w.is_meta for w in model.parameters()):
+        return "its weights are offloaded or distributed"
+    return None
+
+
+def static_options(
+    model: "MegaDanceForMotionGeneration", generation_config: GenerationConfig, backend: str
+) -> StaticOptions | None:
+    """How static steps compute a dance; None: they do not. They do where `cache_implementation="static"` or a `compile_config` asks for
+    them, and on a GPU where nothing else is asked for.
+
+    Raises:
+        ValueError: they are asked for together with something else, or can't compute this model.
+    """
+    kept, compile_config = generation_config.cache_implementation, generation_config.compile_config
+    on_gpu, is_asked = model.device.type == "cuda", kept == "static" or compile_config is not None
+    what = "cache_implementation='static'" if compile_config is None else "compile_config"
+    others = {
+        "use_cache=False": not generation_config.use_cache,
+        f"backend={backend!r}": backend != "auto",
+        "cache_implementation='dynamic'": kept == "dynamic",
+    }
+    other = next((name for name, is_given in others.items() if is_given), None)
+    if other is not None or not (is_asked or on_gpu):
+        if is_asked:
+            raise ValueError(f"{what} is a way to compute with a static cache: leave {other} out")
+        return None
+    fault = static_fault(model)
+    if fault is not None:
+        if is_asked:
+            raise ValueError(f"{what} can't compute this model: {fault}")
+        logger.warning_once(f"The steps of this model are not recorded as a CUDA graph: {fault}.")
+        return None
+    if generation_config.disable_compile:
+        return StaticOptions()
+    if compile_config is None and not (on_gpu and kept == "static"):
+        return StaticOptions(capture=on_gpu)
+    return StaticOptions(_compile_options(compile_config or CompileConfig(fullgraph=True)), on_gpu)
+
+
+def _compile_options(config: CompileConfig) -> dict[str, Any]:
+    """The arguments of `torch.compile`. Graphs are recorded here: of the modes that record their own, those that do not."""
+    options = config.to_dict()
+    without_graphs = {"reduce-overhead": None, "max-autotune": "max-autotune-no-cudagraphs"}
+    options["mode"] = without_graphs.get(options["mode"], options["mode"])
+    return options
+
+
+class StaticSteps:
+    """Scores of the codes of a batch, one after the other, by static steps wherever a window allows.
+
+    Args:
+        windows: of the batch, with its cache.
+        options: how they are run.
+        with_logits: give the head's logits, too.
+    """
+
+    def __init__(self, windows: Any, options: StaticOptions, with_logits: bool):
+        self.windows, self.options, self.with_logits = windows, options, with_logits
+        model = windows.model
+        self._place = torch.zeros(2, dtype=torch.long, device=model.device)
+        self._cache: MegaDanceCache | None = None
+        self._in_state = False  # or in the cache
+        self._inputs: Inputs | None = None
+        self._passes: Passes | None = None
+
+    def scores(self, index: int) -> Scores | None:
+        """Of code `index`; None where the modules have to read a window of this length."""
+        windows, context = self.windows, self.windows.model.config.context_codes
+        first = windows.open(index)
+        cache = windows.cache
+        count, is_new = index - first, cache.position == 0
+        if count != 1 and not (is_new and count == context):
+            self.release()
+            return None
+        if cache is not self._cache:
+            self.release()
+            self._prepare(cache)
+        if not self._in_state:
+            self._fill(cache)
+        elif is_new and count == 1:  # the cache was emptied
+            self._empty()
+        self._set_passes(windows.conditions.passes(index))
+        self._place[0].fill_(first)
+        self._place[1].fill_(cache.position)
+        step = self._step if count == 1 else self._slide
+        found = step(windows.model, self._layers, self._state, self._rows, self._inputs, self.with_logits)
+        cache.position += count
+        if self.options.capture:  # the next replay overwrites them
+            found = Scores(*(None if one is None else one.clone() for one in found))
+        return found
+
+    def release(self) -> None:
+        """Give the cache what the steps have made of it: from here on others read it."""
+        if self._in_state:
+            write_state(self._state, self._cache, self._rows)
+        self._in_state = False
+
+    def _prepare(self, cache: MegaDanceCache) -> None:
+        model = self.windows.model
+        self._cache, self._in_state, self._passes = cache, False, None
+        self._rows = arrange_rows(cache.routing, model.device)
+        self._layers = stack_weights(model, cache.routing)
+        self._state: State | None = None
+
+    def _runner(self, function: Callable) -> Callable:
+        if self.options.compile is not None:
+            function = compiled(function, self.options.compile)
+        return CapturedFunction(function, self.windows.model.device) if self.options.capture else function
+
+    def _fill(self, cache: MegaDanceCache) -> None:
+        found = read_state(cache, self._rows)
+        if self._state is None:
+            self._state = found
+        else:  # the tensors stay, a graph holds them
+            for kept, new in zip(_tensors(self._state), _tensors(found), strict=True):
+                kept.copy_(new)
+        self._in_state = True
+
+    def _empty(self) -> None:
+        for mambas in self._state.mambas:
+            for mamba in mambas:
+                for kept in (*mamba.history, mamba.ssm):
+                    kept.zero_()
+        self._state.mask.fill_(-torch.inf)
+
+    def _set_passes(self, passes: Passes) -> None:
+        windows, before = self.windows, self._passes
+        if before is passes:
+            return
+        self._passes = passes
+        if before is not None and before.batch == passes.batch and (before.rows is None) == (passes.rows is None):
+            if passes.weights is not None:  # all that changes within a batch of passes
+                self._inputs.passes.weights.copy_(passes.weights)
+            return
+        weights = None if passes.weights is None else passes.weights.clone()
+        own = passes._replace(batch=0, genres=(), weights=weights)
+        self._inputs = Inputs(windows.codes, windows.music, windows.no_music, windows.asked, own, self._place)
+        self._step, self._slide = (self._runner(function) for function in (code_scores, window_scores))
+
+
+def _tensors(state: State) -> list[Tensor]:
+    mambas = [one for layer in state.mambas for mamba in layer for one in (*mamba.history, mamba.ssm)]
+    return [*mambas, *(ring for layer in state.rings for rings in layer for ring in rings), state.mask]
