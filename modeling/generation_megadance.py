@@ -49,7 +49,7 @@ from .forks_megadance import warn_after_fork
 from .host_megadance import NO_CODE_LEFT, NOT_FINITE, NUMBERS_TOO_LARGE, Faults, Streamed, copy_later
 from .progress_megadance import progress_bar
 from .routing_megadance import check_genre_id
-from .static_step_megadance import StaticSteps, static_options
+from .static_step_megadance import StaticSteps, draw_at, plain_warpers, static_options
 
 if TYPE_CHECKING:
     from .modeling_megadance import MegaDanceForMotionGeneration
@@ -260,20 +260,30 @@ class MegaDanceGenerationMixin(GenerationMixin):
         windows = Windows(self, music, codes, conditions, mode, backend if use_cache else None, asked)
         with_logits = bool(generation_config.output_logits)
         steps = None if static is None else StaticSteps(windows, static, with_logits)
+        warpers = None if static is None or static.compile is None else plain_warpers(processors)
         rows_of = {}  # of the items that choose a code, where it is not all of them
         for some in {tuple(some) for some in free if 0 < len(some) < items}:
             rows = torch.arange(2 * batch).view(2, items, copies)[:, list(some)].flatten()
             rows_of[some] = rows.to(device)
         for index in range(known, total):
             free_items = free[index]
+            is_chosen = steps is not None and warpers is not None and len(free_items) == items
             if free_items:
                 code_scores, states, logits = self._score_next(windows, index, steps, faults)
-                scores = processors(codes[:, :index], code_scores)
+                number = None
+                if is_chosen:
+                    if generation_config.do_sample:
+                        number = draw_numbers(2 * batch, generator, device)
+                    scores = steps.choose(code_scores, warpers, is_known, lengths, number, faults)
+                else:
+                    scores = processors(codes[:, :index], code_scores)
                 if scores.shape != code_scores.shape:
                     raise ValueError(
                         f"logits_processor gave scores of shape {tuple(scores.shape)}: give {tuple(code_scores.shape)}, as it got them"
                     )
-                if len(free_items) == items:
+                if is_chosen:
+                    new = codes[:, index]
+                elif len(free_items) == items:
                     new = choose(scores, generation_config.do_sample, generator, faults)
                 else:  # no random numbers for the others: an item of a batch is the item alone
                     rows = rows_of[tuple(free_items)]
@@ -295,7 +305,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 break  # this code came after the end, which was not known when it was begun
             streamed.put(codes[:, index].view(2, batch, 1).transpose(0, 1))
             report(index + 1)
-            faults.check(at_end=False)
+            if not faults.at_once:
+                faults.check(at_end=False)
             if criteria and free_items:
                 given_scores = tuple(all_scores) or (scores,)
                 stops = _stops(criteria, codes[:, : index + 1], given_scores).view(2, batch).any(0)
@@ -801,15 +812,17 @@ def draw(scores: torch.Tensor, generator: torch.Generator | list[torch.Generator
     Where one uniform number falls in their running sum. `torch.multinomial` draws a number for each code, which takes as long as an expert.
     With a list of generators, one for each item, an item's numbers are those that it would have alone; rows are both streams, upper first.
     """
-    running = scores.softmax(-1).cumsum(-1)
-    running = running / running[:, -1:]  # so that the number is below the last one
-    if isinstance(generator, list):
-        own = len(scores) // len(generator)
-        numbers = [_uniform(own, one, scores.device).view(2, -1) for one in generator]
-        number = torch.cat(numbers, dim=1).view(-1, 1)
-    else:
-        number = _uniform(len(scores), generator, scores.device)
-    return torch.searchsorted(running, number, right=True)[:, 0]
+    return draw_at(scores, draw_numbers(len(scores), generator, scores.device))
+
+
+def draw_numbers(
+    rows: int, generator: torch.Generator | list[torch.Generator] | None, device: torch.device
+) -> torch.Tensor:
+    """The random numbers of `draw`, [rows, 1]."""
+    if not isinstance(generator, list):
+        return _uniform(rows, generator, device)
+    numbers = [_uniform(rows // len(generator), one, device).view(2, -1) for one in generator]
+    return torch.cat(numbers, dim=1).view(-1, 1)
 
 
 def _uniform(rows: int, generator: torch.Generator | None, device: torch.device) -> torch.Tensor:

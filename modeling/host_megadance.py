@@ -37,28 +37,29 @@ def copy_later(tensor: Tensor) -> Callable[[], Tensor]:
 
 class Faults:
     """Faults of scores. On a CPU each is raised where it is found; elsewhere they are collected on the device, and raised some codes
-    later or at the end."""
+    later or at the end.
+
+    Attributes:
+        found: [faults], which of them were found, on the device.
+    """
 
     def __init__(self, device: torch.device):
         self.at_once = device.type == "cpu"
-        self._found = None if self.at_once else torch.zeros(len(_FAULTS), dtype=torch.bool, device=device)
+        self.found = torch.zeros(len(_FAULTS), dtype=torch.bool, device=device)
         self._looks = 0
 
     def look(self, fault: int, is_found: Tensor) -> None:
         """Raises ValueError, now or later, if `is_found`."""
-        if self._found is None:
-            if bool(is_found):
-                raise ValueError(_FAULTS[fault])
-        else:
-            self._found[fault].logical_or_(is_found)
+        if not self.at_once:
+            self.found[fault].logical_or_(is_found)
+        elif bool(is_found):
+            raise ValueError(_FAULTS[fault])
 
     def check(self, at_end: bool = True) -> None:
         """Raises ValueError for what was found so far; unless `at_end` only now and then."""
-        if self._found is None:
-            return
         self._looks += 1
         if at_end or self._looks % _LOOK_EVERY == 0:
-            for fault, is_found in enumerate(self._found.tolist()):
+            for fault, is_found in enumerate(self.found.tolist()):
                 if is_found:
                     raise ValueError(_FAULTS[fault])
 

@@ -685,10 +685,16 @@ class MegaDanceModel(MegaDancePreTrainedModel):
             embedding(codes).to(music.device)  # a device_map may have spread these, too
             for embedding, codes in ((self.upper_embedding, upper_codes), (self.lower_embedding, lower_codes))
         )
-        codes = torch.stack((upper, lower), dim=1)
-        if self.config.music_to_codes:
-            codes = codes + music[:, None]
-        hidden = torch.cat((codes, music[:, None]), dim=1)
+        if torch.compiler.is_compiling() and upper_codes.shape[1] == 1:  # one kernel, not one for each part
+            stream = torch.arange(len(STREAMS), device=music.device).view(-1, 1, 1)
+            codes = torch.where(stream == 0, upper[:, None], lower[:, None])
+            codes = codes + music[:, None] if self.config.music_to_codes else codes
+            hidden = torch.where(stream == STREAMS.index("music"), music[:, None], codes)
+        else:
+            codes = torch.stack((upper, lower), dim=1)
+            if self.config.music_to_codes:
+                codes = codes + music[:, None]
+            hidden = torch.cat((codes, music[:, None]), dim=1)
         if self.genre_embedding is not None:
             hidden = hidden + self.genre_embedding(genre_ids).to(hidden.device)[:, None, None]
         return hidden

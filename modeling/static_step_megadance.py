@@ -26,6 +26,7 @@ from .conditions_megadance import Passes
 from .configuration_megadance import MegaDanceConfig
 from .devices_megadance import is_spread
 from .experts_megadance import Expert, StreamNorms
+from .host_megadance import NO_CODE_LEFT, Faults
 from .kernels_megadance import step_by_kernel
 from .mamba_megadance import causal_convolution
 from .routing_megadance import Routing
@@ -600,6 +601,54 @@ def _scores(
     return Scores(passes.mix(scores.float()), states, logits)
 
 
+def draw_at(scores: Tensor, number: Tensor) -> Tensor:
+    """The codes, [rows], where numbers from 0 to below 1, [rows, 1], fall in the running sums of the softmax of scores, [rows, codes]."""
+    running = scores.softmax(-1).cumsum(-1)
+    running = running / running[:, -1:]  # so that the number is below the last one
+    return torch.searchsorted(running, number, right=True)[:, 0]
+
+
+# Processors that look at nothing but the scores.
+_WARPERS = ("Temperature", "TopK", "TopP", "MinP", "Typical", "Epsilon", "Eta")
+
+
+def plain_warpers(processors: Sequence[Callable]) -> list[Callable] | None:
+    """The processors, where all of them look at nothing but the scores and can be compiled; None where one does not."""
+    names = {f"{name}LogitsWarper" for name in _WARPERS}
+    is_plain = all(
+        type(one).__name__ in names and type(one).__module__.startswith("transformers.") for one in processors
+    )
+    return list(processors) if is_plain else None
+
+
+def choose_code(
+    warpers: list[Callable],
+    scores: Tensor,
+    codes: Tensor,
+    is_known: Tensor,
+    lengths: Tensor,
+    place: Tensor,
+    number: Tensor | None,
+    found: Tensor,
+) -> Tensor:
+    """What `generate` does with the scores of a code, [2 * batch, codes]: choose one by the warped scores, keep those that are known, and
+    repeat the last one beyond a dance's end. `codes` and the faults that were `found` are overwritten. Gives the warped scores.
+
+    `place` [2] is that of the last position read. `number` [2 * batch, 1] is random; None: the likeliest.
+    """
+    for warp in warpers:
+        scores = warp(None, scores)
+    best = scores.amax(-1)
+    new = scores.argmax(-1) if number is None else draw_at(scores, number)
+    last, index = place[:1], place[:1] + 1
+    new = torch.where(is_known.index_select(1, index)[:, 0], codes.index_select(1, index)[:, 0], new)
+    new = torch.where((index >= lengths).repeat(2), codes.index_select(1, last)[:, 0], new)
+    codes.index_copy_(1, index, new[:, None])
+    faults = torch.stack((best == -torch.inf, ~torch.isfinite(best))).any(-1)  # NO_CODE_LEFT, NOT_FINITE
+    found[NO_CODE_LEFT:].logical_or_(faults)
+    return scores
+
+
 # --- how it is run ----------------------------------------------------------------------------------------------------------------
 
 
@@ -753,7 +802,7 @@ class StaticSteps:
     def scores(self, index: int) -> Scores | None:
         """Of code `index`; None where the modules have to read a window of this length."""
         windows, context = self.windows, self.windows.model.config.context_codes
-        first = windows.open(index)
+        first, self._last = windows.open(index), index - 1
         cache = windows.cache
         count, is_new = index - first, cache.position == 0
         if count != 1 and not (is_new and count == context):
@@ -767,14 +816,33 @@ class StaticSteps:
         elif is_new and count == 1:  # the cache was emptied
             self._empty()
         self._set_passes(windows.conditions.passes(index))
-        self._place[0].fill_(first)
+        self._place[0].fill_(first)  # moved on to the last position once they are read
         self._place[1].fill_(cache.position)
         step = self._step if count == 1 else self._slide
         found = step(windows.model, self._layers, self._state, self._rows, self._inputs, self.with_logits)
         cache.position += count
+        if count > 1:
+            self._place[0].fill_(index - 1)
         if self.options.capture:  # the next replay overwrites them
             found = Scores(*(None if one is None else one.clone() for one in found))
         return found
+
+    def choose(
+        self,
+        scores: Tensor,
+        warpers: list[Callable],
+        is_known: Tensor,
+        lengths: Tensor,
+        number: Tensor | None,
+        faults: Faults,
+    ) -> Tensor:
+        """Write the next code by its scores, and give what the warpers make of them; as `choose_code`."""
+        assert self.options.compile is not None
+        choose = compiled(choose_code, self.options.compile)
+        place = self._place if self._in_state else self._place.new_tensor((self._last, 0))
+        scores = choose(warpers, scores, self.windows.codes, is_known, lengths, place, number, faults.found)
+        faults.check(at_end=faults.at_once)
+        return scores
 
     def release(self) -> None:
         """Give the cache what the steps have made of it: from here on others read it."""

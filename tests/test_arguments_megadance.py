@@ -43,7 +43,6 @@ SAID = {
     "num_beams": 4,
     "early_stopping": True,
     "length_penalty": 2.0,
-    "cache_implementation": "static",
     "prompt_lookup_num_tokens": 3,
     "forced_bos_token_id": 2,
     "forced_eos_token_id": 2,
@@ -128,6 +127,7 @@ def test_honoured_options_change_the_dance(model, name):
 
 def test_all_honoured_options_are_tested():
     elsewhere = {"num_return_sequences", "output_scores", "output_logits", "use_cache", "renormalize_logits"}
+    elsewhere |= {"cache_implementation", "compile_config", "disable_compile"}
     elsewhere |= {"genre_guidance_scale", "attribute_guidance_scale"}  # with negative_genre_ids, with attributes
     assert set(HONOURED) | elsewhere | {"remove_invalid_values", *LENGTH_OPTIONS} == set(GENERATION_OPTIONS)
 

@@ -497,6 +497,6 @@ def test_generation_options_of_all_three_places(model, tmp_path):
     loaded = MegaDanceForMotionGeneration.from_pretrained(tmp_path)
     outputs = loaded.generate(**music(), seed=5)
     assert torch.equal(torch.stack((outputs.upper_codes, outputs.lower_codes), 1), expected)
-    for name, value in {"num_beams": 2, "eos_token_id": 3, "cache_implementation": "static"}.items():
+    for name, value in {"num_beams": 2, "eos_token_id": 3, "cache_implementation": "offloaded"}.items():
         with pytest.raises(ValueError, match=f"^{name}="):
             dance(model, **{name: value})
