@@ -301,7 +301,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 all_logits.append(logits.float().to(device))
             if free_items and generation_config.output_scores:
                 all_scores.append(scores)
-            if len(pending) > 0 and device.type != "cpu" and int(pending[-1]()) <= index:
+            if pending and not faults.at_once and int(pending[-1]()) <= index:
                 break  # this code came after the end, which was not known when it was begun
             streamed.put(codes[:, index].view(2, batch, 1).transpose(0, 1))
             report(index + 1)
@@ -312,7 +312,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 stops = _stops(criteria, codes[:, : index + 1], given_scores).view(2, batch).any(0)
                 lengths = torch.where(stops, lengths.clamp(max=index + 1), lengths)
                 pending.append(copy_later(lengths.max()))
-                if device.type == "cpu" and int(pending[-1]()) <= index + 1:
+                if faults.at_once and int(pending[-1]()) <= index + 1:
                     break
         close()
         streamed.end()
@@ -803,7 +803,9 @@ def choose(
     if not faults.at_once or not torch.isfinite(best).all():
         faults.look(NO_CODE_LEFT, (best == -torch.inf).any())
         faults.look(NOT_FINITE, (~torch.isfinite(best)).any())
-    return draw(scores, generator) if do_sample else scores.argmax(-1)
+    new = draw(scores, generator) if do_sample else scores.argmax(-1)
+    # of scores that are NaN a code beyond the codebook would be drawn, and looked up before the fault is raised
+    return new if faults.at_once else new.clamp(max=scores.shape[-1] - 1)
 
 
 def draw(scores: torch.Tensor, generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:

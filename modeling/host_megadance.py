@@ -18,6 +18,11 @@ _FAULTS = (
 )
 
 
+def answers_at_once(device: torch.device) -> bool:
+    """Whether asking this device for a number is no waiting for what it was given to compute."""
+    return device.type == "cpu"
+
+
 def copy_later(tensor: Tensor) -> Callable[[], Tensor]:
     """Begin to copy a tensor to the host; what is returned waits for the copy and gives it."""
     if tensor.device.type != "cuda":
@@ -44,7 +49,7 @@ class Faults:
     """
 
     def __init__(self, device: torch.device):
-        self.at_once = device.type == "cpu"
+        self.at_once = answers_at_once(device)
         self.found = torch.zeros(len(_FAULTS), dtype=torch.bool, device=device)
         self._looks = 0
 
@@ -80,7 +85,7 @@ class Streamed:
             return
         self._hand_over()
         self._kept = copy_later(codes)
-        if codes.device.type == "cpu":
+        if answers_at_once(codes.device):
             self._hand_over()
 
     def end(self) -> None:

@@ -41,6 +41,15 @@ logger = logging.get_logger(__name__)
 _FEW_ROWS = 3
 
 
+# It pays where a launch is what costs: on a CPU the libraries' products are twice as fast.
+_WRITTEN_OUT_ON = ("cuda", "xpu", "meta")
+
+
+def _is_written_out(device: torch.device, rows: int) -> bool:
+    """Whether a compiler gets products of so many rows as sums."""
+    return torch.compiler.is_compiling() and rows <= _FEW_ROWS and device.type in _WRITTEN_OUT_ON
+
+
 # --- products ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -57,7 +66,7 @@ class Product(NamedTuple):
 
     def __call__(self, x: Tensor, norm: "Norm | None" = None) -> Tensor:
         """[layers, rows, inputs] -> [layers, rows, outputs], in the type of `x`; of what `norm` makes of `x` where that is given."""
-        if torch.compiler.is_compiling() and x.shape[1] <= _FEW_ROWS:
+        if _is_written_out(x.device, x.shape[1]):
             return self._as_sums(x, norm)
         if norm is not None:
             x = norm(x)
@@ -379,16 +388,11 @@ class Window(NamedTuple):
     mask: Tensor
 
 
-def _is_written_out(rows: int) -> bool:
-    """Whether a compiler gets products of so many rows as sums."""
-    return torch.compiler.is_compiling() and rows <= _FEW_ROWS
-
-
 def _mix_in_time(x: Tensor, weights: MambaWeights, state: MambaState) -> Tensor:
     """What `mix_in_time` computes: [groups * 3, rows, time, hidden] -> same. One position goes on from the state, several begin anew."""
     rows, steps = x.shape[1:3]
     flat = x.flatten(1, 2)
-    if _is_written_out(rows * steps):
+    if _is_written_out(x.device, rows * steps):
         u, gate = (one(flat).float() for one in weights.u_gate_proj)
     else:
         u, gate = weights.in_proj(flat).float().chunk(2, dim=-1)
@@ -407,7 +411,7 @@ def _mix_in_time(x: Tensor, weights: MambaWeights, state: MambaState) -> Tensor:
     u = F.silu(u)
     states, ranks = weights.A.shape[2], weights.dt_proj.shape[2]
     dt, b, c = weights.x_proj(u).split((ranks, states, states), dim=-1)
-    if _is_written_out(rows * steps):
+    if _is_written_out(x.device, rows * steps):
         # as many terms as the scan has states, so that both sums become one kernel
         terms = zip(dt.split(states, -1), weights.dt_proj.split(states, -1), strict=True)
         delta = sum(part[:, :, None] * weight[:, None] for part, weight in terms).sum(-1)
@@ -450,7 +454,7 @@ def _attend(
     def heads(x: Tensor) -> Tensor:  # [groups * rows, heads, time * streams, head size]
         return x.flatten(1, 2).unflatten(2, (num_heads, -1)).transpose(1, 2)
 
-    if _is_written_out(flat.shape[1]):
+    if _is_written_out(x.device, flat.shape[1]):
         projected = [one(flat, weights.norm) for one in weights.q_k_v_proj]
     else:
         projected = weights.qkv_proj(flat, weights.norm).chunk(3, dim=-1)
@@ -639,7 +643,7 @@ def choose_code(
     for warp in warpers:
         scores = warp(None, scores)
     best = scores.amax(-1)
-    new = scores.argmax(-1) if number is None else draw_at(scores, number)
+    new = scores.argmax(-1) if number is None else draw_at(scores, number).clamp(max=scores.shape[-1] - 1)
     last, index = place[:1], place[:1] + 1
     new = torch.where(is_known.index_select(1, index)[:, 0], codes.index_select(1, index)[:, 0], new)
     new = torch.where((index >= lengths).repeat(2), codes.index_select(1, last)[:, 0], new)
@@ -738,6 +742,11 @@ def static_fault(model: "MegaDanceForMotionGeneration") -> str | None:
     return None
 
 
+def _records(device: torch.device) -> bool:
+    """Whether steps can be recorded there, which is what a launch and a line of Python then cost."""
+    return device.type == "cuda"
+
+
 def static_options(
     model: "MegaDanceForMotionGeneration", generation_config: GenerationConfig, backend: str
 ) -> StaticOptions | None:
@@ -748,7 +757,7 @@ def static_options(
         ValueError: they are asked for together with something else, or can't compute this model.
     """
     kept, compile_config = generation_config.cache_implementation, generation_config.compile_config
-    on_gpu, is_asked = model.device.type == "cuda", kept == "static" or compile_config is not None
+    on_gpu, is_asked = _records(model.device), kept == "static" or compile_config is not None
     what = "cache_implementation='static'" if compile_config is None else "compile_config"
     others = {
         "use_cache=False": not generation_config.use_cache,
