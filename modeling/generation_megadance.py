@@ -271,7 +271,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             if free_items:
                 code_scores, states, logits = self._score_next(windows, index, steps, faults)
                 number = None
-                if is_chosen:
+                if steps is not None and warpers is not None and is_chosen:
                     if generation_config.do_sample:
                         number = draw_numbers(2 * batch, generator, device)
                     scores = steps.choose(code_scores, warpers, is_known, lengths, number, faults)
@@ -287,8 +287,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     new = choose(scores, generation_config.do_sample, generator, faults)
                 else:  # no random numbers for the others: an item of a batch is the item alone
                     rows = rows_of[tuple(free_items)]
-                    some = [generator[item] for item in free_items] if isinstance(generator, list) else generator
-                    chosen = choose(scores[rows], generation_config.do_sample, some, faults)
+                    own = [generator[item] for item in free_items] if isinstance(generator, list) else generator
+                    chosen = choose(scores[rows], generation_config.do_sample, own, faults)
                     new = codes[:, index].index_copy(0, rows, chosen)
                 codes[:, index] = torch.where(is_known[:, index], codes[:, index], new)
             ended = (index >= lengths).repeat(2)
@@ -298,6 +298,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             if free_items and with_logits:
                 if config.level_decoding == "sequential":  # a level's logits depend on the levels that were chosen
                     logits = self.output_mlp(states, codes[:, index])
+                assert logits is not None
                 all_logits.append(logits.float().to(device))
             if free_items and generation_config.output_scores:
                 all_scores.append(scores)

@@ -64,12 +64,12 @@ class Product(NamedTuple):
     bias: Tensor | None = None
     scale: Tensor | None = None
 
-    def __call__(self, x: Tensor, norm: "Norm | None" = None) -> Tensor:
-        """[layers, rows, inputs] -> [layers, rows, outputs], in the type of `x`; of what `norm` makes of `x` where that is given."""
+    def apply(self, x: Tensor, *norms: "Norm") -> Tensor:
+        """[layers, rows, inputs] -> [layers, rows, outputs], in the type of `x`; of what `norms`, one after the other, make of `x`."""
         if _is_written_out(x.device, x.shape[1]):
-            return self._as_sums(x, norm)
-        if norm is not None:
-            x = norm(x)
+            return self._as_sums(x, norms)
+        for norm in norms:
+            x = norm.apply(x)
         weight = self.weight.to(x.dtype).mT
         if self.scale is None:
             return torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias.to(x.dtype), x, weight)
@@ -81,10 +81,10 @@ class Product(NamedTuple):
         rest = ([None] * count if one is None else one.chunk(count, -1) for one in (self.bias, self.scale))
         return [Product(*part) for part in zip(self.weight.chunk(count, 1), *rest, strict=True)]
 
-    def _as_sums(self, x: Tensor, norm: "Norm | None") -> Tensor:
-        # each output normalises its inputs anew, so that the norm needs no kernel of its own
+    def _as_sums(self, x: Tensor, norms: "Sequence[Norm]") -> Tensor:
+        # each output normalises its inputs anew, so that norms need no kernels of their own
         rows = x.float().unsqueeze(-2).expand(*x.shape[:-1], *self.weight.shape[-2:])
-        if norm is not None:
+        for norm in norms:
             centred = rows - rows.mean(-1, keepdim=True)
             spread = (centred.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
             weight, bias = norm.of_rows(x)
@@ -101,12 +101,20 @@ class Norm(NamedTuple):
     bias: Tensor
     eps: float
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """[layers, rows, hidden], rows of a stream as neighbours -> same."""
         if len(self.weight) == 1:
             return F.layer_norm(x, x.shape[-1:], self.weight[0, 0], self.bias[0, 0], self.eps)
         normal = F.layer_norm(x, x.shape[-1:], eps=self.eps).reshape(len(self.weight), -1, x.shape[-1])
         return torch.addcmul(self.bias, normal, self.weight).view(x.shape)
+
+    def as_sums(self, x: Tensor) -> Tensor:
+        """The same, with the sums of a row computed anew for each of its numbers: part of the kernel that they are needed in."""
+        rows = x.float().unsqueeze(-2).expand(*x.shape, x.shape[-1])
+        mean = rows.mean(-1)
+        spread = ((rows - mean.unsqueeze(-1)).square().mean(-1) + self.eps).rsqrt()
+        weight, bias = self.of_rows(x)
+        return ((x.float() - mean) * spread * weight + bias).to(x.dtype)
 
     def of_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of each row of `x`, in float32."""
@@ -137,12 +145,14 @@ def _product(layers: Sequence[Sequence[nn.Module]]) -> Product:
 
 def _norm(norms: Sequence[nn.Module]) -> Norm:
     """The norm of each group: one for all streams, or one for each, [groups * streams, 1, hidden]."""
-    parts = [one for norm in norms for one in ([norm[s] for s in STREAMS] if isinstance(norm, StreamNorms) else [norm])]
+    parts: list[Any] = [
+        one for norm in norms for one in ([norm[s] for s in STREAMS] if isinstance(norm, StreamNorms) else [norm])
+    ]
     weight, bias = (_stack(getattr(part, name) for part in parts).unsqueeze(1) for name in ("weight", "bias"))
     return Norm(weight, bias, parts[0].eps)
 
 
-def _dense(layer: nn.Module) -> Tensor:
+def _dense(layer: Any) -> Tensor:
     """The weight in float32: small ones are in any model, since rounding after each small operation takes time and precision."""
     dense = getattr(layer, "dense_weight", None)
     return (layer.weight.detach() if dense is None else dense()).float()
@@ -175,9 +185,10 @@ def arrange_rows(routing: Routing, device: torch.device) -> Rows:
     most = max(sizes)
     padding = [min(start + place, stop - 1) for start, stop in _bounds(routing) for place in range(most)]
     back = [group * most + place for group, size in enumerate(sizes) for place in range(size)]
-    padding, back = (torch.tensor(numbers).to(device) for numbers in (padding, back))
-    order = padding if routing.order is None else routing.order[padding]
-    return Rows(len(sizes), order, back if routing.inverse is None else back[routing.inverse], padding, back)
+    twice, of_sorted = (torch.tensor(numbers).to(device) for numbers in (padding, back))
+    if routing.order is None or routing.inverse is None:
+        return Rows(len(sizes), twice, of_sorted, twice, of_sorted)
+    return Rows(len(sizes), routing.order[twice], of_sorted[routing.inverse], twice, of_sorted)
 
 
 def _bounds(routing: Routing) -> list[tuple[int, int]]:
@@ -230,7 +241,7 @@ class LayerWeights(NamedTuple):
 
 
 def _mamba_weights(mambas: Sequence[nn.ModuleDict], norms: Sequence[StreamNorms]) -> MambaWeights:
-    modules = [of_streams[stream] for of_streams in mambas for stream in STREAMS]
+    modules: list[Any] = [of_streams[stream] for of_streams in mambas for stream in STREAMS]
     states = modules[0].A_log.shape[1]
     rank = modules[0].dt_proj.in_features
     padding = -rank % states
@@ -340,40 +351,56 @@ def _by_stream(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)
 
 
+def _whole(cache: MegaDanceCache) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The tensors of a cache whose layers are on one device."""
+    conv, ssm, keys, values = cache.conv, cache.ssm, cache.keys, cache.values
+    assert isinstance(conv, Tensor) and isinstance(ssm, Tensor)
+    assert isinstance(keys, Tensor) and isinstance(values, Tensor)
+    return conv, ssm, keys, values
+
+
 def _copy(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
 def read_state(cache: MegaDanceCache, rows: Rows) -> State:
     """A copy of what a cache holds."""
-    pad = (lambda x, dim: x) if rows.padding is None else (lambda x, dim: x.index_select(dim, rows.padding))
-    mambas, rings = [], []
+
+    def pad(x: Tensor, dim: int) -> Tensor:
+        return x if rows.padding is None else x.index_select(dim, rows.padding)
+
+    conv, ssm, keys, values = _whole(cache)
+    mambas: list[list[MambaState]] = []
+    rings: list[list[Rings]] = []
     for layer in range(len(cache)):
         mambas.append([])
-        for slot in range(cache.conv.shape[1]):
+        for slot in range(conv.shape[1]):
             groups = _mamba_groups(cache.config, slot, rows)
-            conv, ssm = (_by_group(pad(x[layer, slot], 1), groups) for x in (cache.conv, cache.ssm))
-            mambas[-1].append(MambaState([_copy(one) for one in conv.unbind(2)], _copy(ssm.mT)))
+            history, states = (_by_group(pad(x[layer, slot], 1), groups) for x in (conv, ssm))
+            mambas[-1].append(MambaState([_copy(one) for one in history.unbind(2)], _copy(states.mT)))
         rings.append([])
-        for slot in range(cache.keys.shape[1]):
-            of_slot = (pad(x[layer, slot], 0).permute(0, 2, 3, 1, 4).flatten(3) for x in (cache.keys, cache.values))
+        for slot in range(keys.shape[1]):
+            of_slot = (pad(x[layer, slot], 0).permute(0, 2, 3, 1, 4).flatten(3) for x in (keys, values))
             rings[-1].append(Rings(*map(_copy, of_slot)))
-    mask = cache.keys.new_full((cache.max_cache_len, len(STREAMS)), -torch.inf)
+    mask = keys.new_full((cache.max_cache_len, len(STREAMS)), -torch.inf)
     mask[: cache.position] = 0
     return State(mambas, rings, mask)
 
 
 def write_state(state: State, cache: MegaDanceCache, rows: Rows) -> None:
     """Give a cache what its state has become."""
-    unpad = (lambda x, dim: x) if rows.sorted_back is None else (lambda x, dim: x.index_select(dim, rows.sorted_back))
+
+    def unpad(x: Tensor, dim: int) -> Tensor:
+        return x if rows.sorted_back is None else x.index_select(dim, rows.sorted_back)
+
+    conv, ssm, keys, values = _whole(cache)
     for layer, (mambas, rings) in enumerate(zip(state.mambas, state.rings, strict=True)):
         for slot, mamba in enumerate(mambas):
             groups = _mamba_groups(cache.config, slot, rows)
-            conv = torch.stack(mamba.history, dim=2)
-            for kept, new in ((cache.conv, conv), (cache.ssm, mamba.ssm.mT)):
+            for kept, new in ((conv, torch.stack(mamba.history, dim=2)), (ssm, mamba.ssm.mT)):
                 kept[layer, slot].copy_(unpad(_by_stream(new, groups), 1))
         for slot, ring in enumerate(rings):
-            for kept, new in ((cache.keys, ring.keys), (cache.values, ring.values)):
+            for kept, new in ((keys, ring.keys), (values, ring.values)):
                 in_heads = new.unflatten(3, (kept.shape[3], -1)).permute(0, 3, 1, 2, 4)
                 kept[layer, slot].copy_(unpad(in_heads, 0))
 
@@ -389,13 +416,14 @@ class Window(NamedTuple):
 
 
 def _mix_in_time(x: Tensor, weights: MambaWeights, state: MambaState) -> Tensor:
-    """What `mix_in_time` computes: [groups * 3, rows, time, hidden] -> same. One position goes on from the state, several begin anew."""
+    """What `mix_in_time` computes before its norms: [groups * 3, rows, time, hidden] -> same. One position goes on from the state,
+    several begin anew."""
     rows, steps = x.shape[1:3]
     flat = x.flatten(1, 2)
     if _is_written_out(x.device, rows * steps):
-        u, gate = (one(flat).float() for one in weights.u_gate_proj)
+        u, gate = (one.apply(flat).float() for one in weights.u_gate_proj)
     else:
-        u, gate = weights.in_proj(flat).float().chunk(2, dim=-1)
+        u, gate = weights.in_proj.apply(flat).float().chunk(2, dim=-1)
     if steps == 1:
         inputs = [*state.history, u]
         u = weights.conv_bias
@@ -410,7 +438,7 @@ def _mix_in_time(x: Tensor, weights: MambaWeights, state: MambaState) -> Tensor:
         old.copy_(new)
     u = F.silu(u)
     states, ranks = weights.A.shape[2], weights.dt_proj.shape[2]
-    dt, b, c = weights.x_proj(u).split((ranks, states, states), dim=-1)
+    dt, b, c = weights.x_proj.apply(u).split((ranks, states, states), dim=-1)
     if _is_written_out(x.device, rows * steps):
         # as many terms as the scan has states, so that both sums become one kernel
         terms = zip(dt.split(states, -1), weights.dt_proj.split(states, -1), strict=True)
@@ -426,13 +454,12 @@ def _mix_in_time(x: Tensor, weights: MambaWeights, state: MambaState) -> Tensor:
         state.ssm.copy_(last.mT)
         y = y.flatten(1, 2)
     mixed = (torch.addcmul(y, u, weights.D) * F.silu(gate)).to(x.dtype)
-    return weights.norm(flat + weights.out_proj(mixed)).view(x.shape)
+    return (flat + weights.out_proj.apply(mixed)).view(x.shape)
 
 
 def _next_state(u: Tensor, delta: Tensor, b: Tensor, c: Tensor, A: Tensor, ssm: Tensor) -> Tensor:
     """`continue_scan` of one position: [groups * 3, rows, inner] -> same."""
-    in_time = [one[:, :, None] for one in (u, delta, b, c)]
-    y = step_by_kernel(*in_time[:2], A[:, None], *in_time[2:], ssm.mT)
+    y = step_by_kernel(u[:, :, None], delta[:, :, None], A[:, None], b[:, :, None], c[:, :, None], ssm.mT)
     if y is not None:
         return y[:, :, 0]
     last = torch.exp(delta[..., None] * A[:, None]) * ssm + (delta * u)[..., None] * b[:, :, None]
@@ -442,11 +469,19 @@ def _next_state(u: Tensor, delta: Tensor, b: Tensor, c: Tensor, A: Tensor, ssm: 
 
 
 def _attend(
-    x: Tensor, weights: AttentionWeights, rings: Rings, window: Window, num_heads: int, attend: Callable
+    x: Tensor,
+    norm: Norm | None,
+    weights: AttentionWeights,
+    rings: Rings,
+    window: Window,
+    num_heads: int,
+    attend: Callable,
 ) -> Tensor:
-    """What follows the Mambas in an expert: [groups, 3, rows, time, hidden] -> same."""
+    """What follows the Mambas in an expert: [groups, 3, rows, time, hidden] -> same. `norm` is that after the Mambas, still to be
+    applied to `x`, or None."""
     groups, streams, rows, steps, hidden = x.shape
     flat = x.reshape(groups, -1, hidden)
+    norms = [weights.norm] if norm is None else [norm, weights.norm]
 
     def in_time(projected: Tensor) -> Tensor:  # [groups * rows, time, streams, hidden]
         return projected.view(groups, streams, rows, steps, hidden).permute(0, 2, 3, 1, 4).flatten(0, 1)
@@ -455,9 +490,11 @@ def _attend(
         return x.flatten(1, 2).unflatten(2, (num_heads, -1)).transpose(1, 2)
 
     if _is_written_out(x.device, flat.shape[1]):
-        projected = [one(flat, weights.norm) for one in weights.q_k_v_proj]
+        projected: Sequence[Tensor] = [one.apply(flat, *norms) for one in weights.q_k_v_proj]
+        flat = flat if norm is None else norm.as_sums(flat)
     else:
-        projected = weights.qkv_proj(flat, weights.norm).chunk(3, dim=-1)
+        flat = flat if norm is None else norm.apply(flat)
+        projected = weights.qkv_proj.apply(flat, weights.norm).chunk(3, dim=-1)
     query, key, value = (in_time(one) for one in projected)
     for ring, new in zip(rings, (key, value), strict=True):
         ring.index_copy_(1, window.slots, new)
@@ -466,9 +503,9 @@ def _attend(
     attended = attend(heads(query), heads(key), heads(value), window.mask)
     # [groups * rows, time * streams, heads, head size] -> [groups, rows of all streams, hidden]
     attended = attended.reshape(groups, rows, steps, streams, hidden).permute(0, 3, 1, 2, 4).reshape(flat.shape)
-    flat = flat + weights.o_proj(attended)
-    middle = F.gelu(weights.fc1(flat, weights.mlp_norm))
-    return (flat + weights.fc2(middle)).view(x.shape)
+    flat = flat + weights.o_proj.apply(attended)
+    middle = F.gelu(weights.fc1.apply(flat, weights.mlp_norm))
+    return (flat + weights.fc2.apply(middle)).view(x.shape)
 
 
 def _through_layers(
@@ -483,14 +520,15 @@ def _through_layers(
     """New positions [3, rows, time, hidden] through all layers."""
 
     def run(expert: ExpertWeights, x: Tensor, mamba: MambaState, rings: Rings) -> Tensor:
-        shape = x.shape
+        shape, norm = x.shape, None
         x = _by_group(x, expert.groups)
         if expert.mambas is not None:
-            x = _mix_in_time(x, expert.mambas, mamba)
+            x, norm = _mix_in_time(x, expert.mambas, mamba), expert.mambas.norm
         if expert.attention is not None:
-            x = _attend(
-                x.unflatten(0, (expert.groups, -1)), expert.attention, rings, window, num_heads, attend
-            ).flatten(0, 1)
+            x = x.unflatten(0, (expert.groups, -1))
+            x = _attend(x, norm, expert.attention, rings, window, num_heads, attend).flatten(0, 1)
+        elif norm is not None:
+            x = norm.apply(x.flatten(1, 2)).view(x.shape)
         return _by_stream(x, expert.groups).view(shape)
 
     for layer, mambas, rings in zip(layers, state.mambas, state.rings, strict=True):
@@ -561,8 +599,9 @@ def window_scores(
     matter."""
     steps, streams = model.config.context_codes, len(STREAMS)
     slots = torch.arange(steps, device=inputs.place.device)
-    mask = mask_of_new_positions(steps, 0, steps, streams, slots.device)
-    mask = torch.where(mask, 0.0, -torch.inf).to(state.mask.dtype)
+    sees = mask_of_new_positions(steps, 0, steps, streams, slots.device)
+    assert sees is not None
+    mask = torch.where(sees, 0.0, -torch.inf).to(state.mask.dtype)
     state.mask.zero_()
     return _scores(model, layers, state, rows, inputs, inputs.place[:1] + slots, Window(slots, mask), with_logits)
 
@@ -613,16 +652,23 @@ def draw_at(scores: Tensor, number: Tensor) -> Tensor:
 
 
 # Processors that look at nothing but the scores.
-_WARPERS = ("Temperature", "TopK", "TopP", "MinP", "Typical", "Epsilon", "Eta")
+_WARPERS = {f"{name}LogitsWarper" for name in ("Temperature", "TopK", "TopP", "MinP", "Typical", "Epsilon")}
+_known_warpers: dict[tuple, Callable] = {}
 
 
 def plain_warpers(processors: Sequence[Callable]) -> list[Callable] | None:
-    """The processors, where all of them look at nothing but the scores and can be compiled; None where one does not."""
-    names = {f"{name}LogitsWarper" for name in _WARPERS}
-    is_plain = all(
-        type(one).__name__ in names and type(one).__module__.startswith("transformers.") for one in processors
-    )
-    return list(processors) if is_plain else None
+    """The processors, where all of them look at nothing but the scores and can be compiled; None where one does not.
+
+    Those that were seen before with the same settings are given again: a function is compiled for these objects.
+    """
+    found = []
+    for one in processors:
+        settings = tuple(sorted(vars(one).items())) if hasattr(one, "__dict__") else ()
+        is_plain = all(isinstance(value, int | float) for _, value in settings)
+        if not is_plain or type(one).__name__ not in _WARPERS or not type(one).__module__.startswith("transformers."):
+            return None
+        found.append(_known_warpers.setdefault((type(one), settings), one))
+    return found
 
 
 def choose_code(
@@ -715,7 +761,8 @@ class CapturedFunction:
     def _capture(self, *arguments: Any) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # other threads may go on: a server has several
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._result = self.function(*arguments)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
@@ -779,7 +826,7 @@ def static_options(
         return StaticOptions()
     if compile_config is None and not (on_gpu and kept == "static"):
         return StaticOptions(capture=on_gpu)
-    return StaticOptions(_compile_options(compile_config or CompileConfig(fullgraph=True)), on_gpu)
+    return StaticOptions(_compile_options(compile_config or CompileConfig()), on_gpu)
 
 
 def _compile_options(config: CompileConfig) -> dict[str, Any]:
@@ -833,7 +880,8 @@ class StaticSteps:
         if count > 1:
             self._place[0].fill_(index - 1)
         if self.options.capture:  # the next replay overwrites them
-            found = Scores(*(None if one is None else one.clone() for one in found))
+            logits = None if found.logits is None else found.logits.clone()
+            found = Scores(found.scores.clone(), found.states.clone(), logits)
         return found
 
     def choose(
@@ -847,7 +895,8 @@ class StaticSteps:
     ) -> Tensor:
         """Write the next code by its scores, and give what the warpers make of them; as `choose_code`."""
         assert self.options.compile is not None
-        choose = compiled(choose_code, self.options.compile)
+        # with many settings in one process the compiler gives up, and it runs as it is
+        choose = compiled(choose_code, {**self.options.compile, "fullgraph": False})
         place = self._place if self._in_state else self._place.new_tensor((self._last, 0))
         scores = choose(warpers, scores, self.windows.codes, is_known, lengths, place, number, faults.found)
         faults.check(at_end=faults.at_once)
@@ -856,6 +905,7 @@ class StaticSteps:
     def release(self) -> None:
         """Give the cache what the steps have made of it: from here on others read it."""
         if self._in_state:
+            assert self._state is not None and self._cache is not None
             write_state(self._state, self._cache, self._rows)
         self._in_state = False
 
@@ -881,6 +931,7 @@ class StaticSteps:
         self._in_state = True
 
     def _empty(self) -> None:
+        assert self._state is not None
         for mambas in self._state.mambas:
             for mamba in mambas:
                 for kept in (*mamba.history, mamba.ssm):
@@ -893,8 +944,8 @@ class StaticSteps:
             return
         self._passes = passes
         if before is not None and before.batch == passes.batch and (before.rows is None) == (passes.rows is None):
-            if passes.weights is not None:  # all that changes within a batch of passes
-                self._inputs.passes.weights.copy_(passes.weights)
+            if passes.weights is not None and self._inputs is not None and self._inputs.passes.weights is not None:
+                self._inputs.passes.weights.copy_(passes.weights)  # all that changes within a batch of passes
             return
         weights = None if passes.weights is None else passes.weights.clone()
         own = passes._replace(batch=0, genres=(), weights=weights)
