@@ -173,7 +173,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 none, more follows the music more closely, 0 dances without it; the second pass has features at their mean and no
                 rhythm, as training's dropout of music. `genre_guidance_scale` is the same for the genre, whose second pass is of
                 `negative_genre_ids`. `attribute_guidance_scale` is the same for attributes, whose second pass asks for nothing, and has no
-                effect where nothing is asked. Each takes at most as long again.
+                effect where nothing is asked. Each takes at most as long again. `cache_implementation="static"` and
+                `compile_config=CompileConfig(...)` compute steps of a fixed size, on a GPU recorded as CUDA graphs, as they are there
+                by default; `disable_compile` (`static_step_megadance.py`).
 
         Raises:
             ValueError: an input is missing, music shorter than one code, known codes beyond the music or outside the
