@@ -261,7 +261,10 @@ class MegaDanceGenerationMixin(GenerationMixin):
             )
         windows = Windows(self, music, codes, conditions, mode, backend if use_cache else None, asked)
         with_logits = bool(generation_config.output_logits)
-        steps = None if static is None else StaticSteps(windows, static, with_logits)
+        of_steps = (
+            with_logits and config.level_decoding != "sequential"
+        )  # whose logits are those of chosen codes, below
+        steps = None if static is None else StaticSteps(windows, static, of_steps)
         warpers = None if static is None or static.compile is None else plain_warpers(processors)
         rows_of = {}  # of the items that choose a code, where it is not all of them
         for some in {tuple(some) for some in free if 0 < len(some) < items}:
@@ -799,9 +802,9 @@ def choose(
     """One code per row, [rows], by its scores, [rows, codes]: the likeliest, or one that is drawn.
 
     Raises:
-        ValueError: no code is left to choose, or a score is NaN or infinite; later, where `faults` are not raised at once.
+        ValueError: no code is left to choose, or a score is NaN or infinite; at once where no `faults` are given to collect them.
     """
-    faults = Faults(scores.device) if faults is None else faults
+    faults = Faults(scores.device, at_once=True) if faults is None else faults
     best = scores.amax(-1)
     if not faults.at_once or not torch.isfinite(best).all():
         faults.look(NO_CODE_LEFT, (best == -torch.inf).any())

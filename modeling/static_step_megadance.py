@@ -606,6 +606,13 @@ def window_scores(
     return _scores(model, layers, state, rows, inputs, inputs.place[:1] + slots, Window(slots, mask), with_logits)
 
 
+def _any_attention(model: Any) -> nn.Module:
+    """A module for attention functions that ask one for its settings, which all share."""
+    layer = model.base_model.layers[0]
+    experts = [layer.universal_expert] if layer.genre_experts is None else list(layer.genre_experts.values())
+    return experts[0].attention
+
+
 def _scores(
     model: Any,
     layers: list[LayerWeights],
@@ -630,7 +637,9 @@ def _scores(
         if name == "sdpa":
             return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
         function = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
-        return function(model, query, key, value, mask == 0, dropout=0.0, scaling=query.shape[-1] ** -0.5)[0]
+        return function(
+            _any_attention(model), query, key, value, mask == 0, dropout=0.0, scaling=query.shape[-1] ** -0.5
+        )[0]
 
     parallel = config.expert_composition == "parallel"
     hidden = _through_layers(hidden, layers, state, window, config.num_attention_heads, parallel, attend)
