@@ -40,7 +40,6 @@ logger = logging.get_logger(__name__)
 # Rows with which a compiler still gets a product as sums: each of them reads the weights again.
 _FEW_ROWS = 3
 
-
 # It pays where a launch is what costs: on a CPU the libraries' products are twice as fast.
 _WRITTEN_OUT_ON = ("cuda", "xpu", "meta")
 
@@ -734,6 +733,13 @@ def compiled(function: Callable, options: dict[str, Any]) -> Callable:
     return _compiled_functions[key]
 
 
+def _let_vary(of_song: Tensor | None) -> None:
+    """Tell the compiler that [batch, codes, ...] is as long as a song: the next one needs no other kernels."""
+    mark = getattr(torch._dynamo, "maybe_mark_dynamic", None)
+    if of_song is not None and mark is not None:
+        mark(of_song, 1)
+
+
 class CapturedFunction:
     """A function of tensors that is recorded as a CUDA graph when it is called for the second time; the first call warms up.
 
@@ -760,18 +766,18 @@ class CapturedFunction:
 
     def _warm_up(self, *arguments: Any) -> Any:
         # what compiles, tries kernels or loads libraries must not do so while recording
-        current, side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
+        current, self._side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        self._side.wait_stream(current)
+        with torch.cuda.stream(self._side):
             result = self.function(*arguments)
-        current.wait_stream(side)
+        current.wait_stream(self._side)
         return result
 
     def _capture(self, *arguments: Any) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
             # other threads may go on: a server has several
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local"):
                 self._result = self.function(*arguments)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
@@ -906,6 +912,7 @@ class StaticSteps:
         assert self.options.compile is not None
         # with many settings in one process the compiler gives up, and it runs as it is
         choose = compiled(choose_code, {**self.options.compile, "fullgraph": False})
+        _let_vary(is_known)
         place = self._place if self._in_state else self._place.new_tensor((self._last, 0))
         scores = choose(warpers, scores, self.windows.codes, is_known, lengths, place, number, faults.found)
         faults.check(at_end=faults.at_once)
@@ -958,6 +965,9 @@ class StaticSteps:
             return
         weights = None if passes.weights is None else passes.weights.clone()
         own = passes._replace(batch=0, genres=(), weights=weights)
+        if self.options.compile is not None:
+            for of_song in (windows.codes, windows.music, windows.asked):
+                _let_vary(of_song)
         self._inputs = Inputs(windows.codes, windows.music, windows.no_music, windows.asked, own, self._place)
         self._step, self._slide = (self._runner(function) for function in (code_scores, window_scores))
 

@@ -168,9 +168,12 @@ def test_steps_and_slides_compile_whole_and_once(arrangement):
     options = {"genre_ids": torch.tensor([2, 0, 2]), "guidance_scale": 1.5}
     expected = generate(model, backend="torch", **options)
     compile_config = CompileConfig(fullgraph=True, backend=count, mode=None)
-    for _ in range(2):  # another dance needs no other graph
-        assert_same_dance(generate(model, compile_config=compile_config, **options), expected)
+    assert_same_dance(generate(model, compile_config=compile_config, **options), expected)
     assert len(graphs) == 3  # a position, a window, the choice of a code
+    longer = {"input_features": torch.randn(ITEMS, 8 * (CODES + 4), 35), "do_sample": True, "top_k": 9, "seed": 3}
+    expected = model.generate(**longer, **options)  # needs no other graph
+    assert_same_dance(model.generate(**longer, **options, compile_config=compile_config), expected)
+    assert len(graphs) == 3
 
 
 @pytest.mark.parametrize("arrangement", ["released_2025", "released_2026", "paper"])
@@ -452,7 +455,7 @@ def graphs(monkeypatch):
     made = []
 
     @contextlib.contextmanager
-    def record(graph, capture_error_mode):
+    def record(graph, stream, capture_error_mode):
         made.append(graph)
         with graph:
             yield
@@ -485,7 +488,7 @@ def test_recorded_steps_dance_as_the_modules_do(graphs, case, mode):
 
 def test_what_cannot_be_recorded_runs_as_it_is(graphs, monkeypatch, caplog):
     @contextlib.contextmanager
-    def fail(graph, capture_error_mode):
+    def fail(graph, stream, capture_error_mode):
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
         yield
 
