@@ -20,7 +20,7 @@ from transformers.generation.configuration_utils import CompileConfig, Generatio
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging
 
-from .attention_megadance import eager_attention, mask_of_new_positions
+from .attention_megadance import eager_attention
 from .cache_megadance import STREAMS, MegaDanceCache
 from .conditions_megadance import Passes
 from .configuration_megadance import MegaDanceConfig
@@ -598,9 +598,9 @@ def window_scores(
     matter."""
     steps, streams = model.config.context_codes, len(STREAMS)
     slots = torch.arange(steps, device=inputs.place.device)
-    sees = mask_of_new_positions(steps, 0, steps, streams, slots.device)
-    assert sees is not None
-    mask = torch.where(sees, 0.0, -torch.inf).to(state.mask.dtype)
+    order = torch.arange(steps * streams, device=slots.device) // streams  # the streams of a position are neighbours
+    nothing = state.mask.new_zeros(len(order), len(order))
+    mask = nothing.masked_fill(order[:, None] < order, -torch.inf)
     state.mask.zero_()
     return _scores(model, layers, state, rows, inputs, inputs.place[:1] + slots, Window(slots, mask), with_logits)
 

@@ -18,7 +18,9 @@ from megadance_hf.modeling.quantizers_megadance import (
     FiniteScalarQuantizer,
     Quantizer,
     VectorQuantizer,
+    _digits_one_by_one,
     codebook_utilization,
+    codes_to_digits,
     register_quantizer,
 )
 
@@ -227,3 +229,9 @@ def test_only_quantizers_can_be_registered_and_the_own_ones_stay():
         register_quantizer("fsq", SignQuantizer)
     with pytest.raises(ValueError, match="is no quantizer: give a subclass of Quantizer"):
         register_quantizer("linear", nn.Linear)
+
+
+def test_digits_are_the_same_one_by_one():
+    codes = torch.arange(-200, 200).view(20, 20)
+    for levels in ([3, 9], [7, 5, 5]):
+        assert torch.equal(_digits_one_by_one(codes, levels), codes_to_digits(codes, levels))

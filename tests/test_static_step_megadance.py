@@ -254,6 +254,32 @@ def test_no_code_waits_for_the_device(monkeypatch, arrangement, by_steps):
                 codes[:, index] = torch.where(ended, codes[:, index - 1], codes[:, index])
 
 
+class NothingFromTheHost(TorchDispatchMode):
+    """Fails where a tensor of the host is used: it can't be copied while a CUDA graph is recorded."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for one in torch.utils._pytree.tree_leaves((args, kwargs)):
+            assert not isinstance(one, torch.Tensor) or one.is_meta, func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_what_is_recorded_takes_nothing_from_the_host(arrangement):
+    model, genres = make_model(arrangement).to("meta"), torch.tensor([2, 0, 2])
+    weights = genre_weights(genres, ITEMS, CODES, model.config)
+    passes = Conditions(pass_weights(weights, 1.5), 1, model.device).passes(1)
+    cache = model.make_cache(torch.tensor(passes.genres), "torch")
+    rows, layers = static.arrange_rows(cache.routing, model.device), static.stack_weights(model, cache.routing)
+    music, codes = torch.empty(ITEMS, CODES, 16), torch.empty(2 * ITEMS, CODES, dtype=torch.long)
+    inputs = (codes, music, music[0, 0], music, passes, torch.empty(2, dtype=torch.long))
+    inputs = static.Inputs(*(one.to("meta") if isinstance(one, torch.Tensor) else one for one in inputs))
+    state = static.read_state(cache, rows)
+    with torch.no_grad(), NothingFromTheHost():
+        for function in (static.code_scores, static.window_scores):
+            scores = function(model, layers, state, rows, inputs, True).scores
+            assert scores.shape == (2 * ITEMS, 27)
+
+
 def test_the_compiled_choice_of_a_code_does_not_wait():
     scores, codes, is_known, lengths, place, number, found = (
         torch.empty(*shape, dtype=dtype, device="meta")
