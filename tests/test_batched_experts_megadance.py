@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from megadance_hf.modeling import batched_experts_megadance, scan_megadance
 from megadance_hf.modeling.batched_experts_megadance import _places, bundles
 
+pytestmark = pytest.mark.versions
+
 ARRANGEMENTS = {
     "released_2025": {},
     "paper": {

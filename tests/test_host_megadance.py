@@ -7,6 +7,8 @@ from helpers import tiny_generator
 from megadance_hf.modeling import host_megadance as host
 from megadance_hf.modeling.host_megadance import NO_CODE_LEFT, NOT_FINITE, Faults, Streamed
 
+pytestmark = pytest.mark.versions
+
 INPUTS = {"input_features": torch.randn(2, 96, 35), "genre_ids": torch.tensor([0, 2])}
 
 

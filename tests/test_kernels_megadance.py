@@ -28,6 +28,8 @@ from megadance_hf.modeling.configuration_megadance import MegaDanceConfig
 from megadance_hf.modeling.mamba_megadance import Mamba, causal_convolution
 from megadance_hf.modeling.scan_megadance import selective_scan
 
+pytestmark = pytest.mark.versions
+
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 

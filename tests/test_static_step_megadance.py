@@ -16,6 +16,8 @@ from megadance_hf.modeling.generation_megadance import Windows, choose
 from megadance_hf.modeling.host_megadance import Faults
 from megadance_hf.modeling.static_step_megadance import CapturedFunction, StaticOptions, StaticSteps
 
+pytestmark = pytest.mark.versions
+
 CONTEXT, SLIDE, CODES, ITEMS = 4, 2, 13, 3
 LAYERS = {"code_head": "factorised", "levels": [3, 9], "mamba_placement": "layers", "norm_per_stream": True}
 ARRANGEMENTS = {
