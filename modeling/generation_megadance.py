@@ -49,7 +49,8 @@ from .forks_megadance import warn_after_fork
 from .host_megadance import NO_CODE_LEFT, NOT_FINITE, NUMBERS_TOO_LARGE, Faults, Streamed, copy_later
 from .progress_megadance import progress_bar
 from .routing_megadance import check_genre_id
-from .static_step_megadance import StaticSteps, draw_at, plain_warpers, static_options
+from .static_generation_megadance import StaticSteps, static_options
+from .static_step_megadance import draw_at, plain_warpers
 
 if TYPE_CHECKING:
     from .modeling_megadance import MegaDanceForMotionGeneration
@@ -175,7 +176,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 `negative_genre_ids`. `attribute_guidance_scale` is the same for attributes, whose second pass asks for nothing, and has no
                 effect where nothing is asked. Each takes at most as long again. `cache_implementation="static"` and
                 `compile_config=CompileConfig(...)` compute steps of a fixed size, on a GPU recorded as CUDA graphs, as they are there
-                by default; `disable_compile` (`static_step_megadance.py`).
+                by default; `disable_compile` (`static_generation_megadance.py`).
 
         Raises:
             ValueError: an input is missing, music shorter than one code, known codes beyond the music or outside the

@@ -361,7 +361,7 @@ class MegaDancePreTrainedModel(ChecksFolder, PreTrainedModel):
         if cache is not None or genre_ids is None or use_cache is False:
             return cache
         known = known_numbers(genre_ids)
-        genres: Any = genre_ids if known is None else integers_on(self.device, known)
+        genres: Any = genre_ids if known is None else torch.tensor(known)  # a cache routes them on the host
         if use_cache:
             return self.make_cache(genres)
         by_config = self.config.use_cache and not self.training

@@ -74,8 +74,6 @@ def redo_passage(
         "sampling_rate": sampling_rate,
         "progress": progress,
         "clean": "clean_up" in notes,
-    }
-    options |= {
         "prompt": prompt,
         "attributes": _attributes_again(pipe, notes.get("attributes"), prompt, attributes),
     }

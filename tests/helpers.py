@@ -25,6 +25,27 @@ from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenize
 from megadance_hf.modeling.music_features_megadance import BEAT
 
 GENRES = ("chacha", "rumba", "waltz")
+# What `tiny_generator` takes for the arrangements of both releases, with both ways to decode levels, and of the paper.
+LAYERS = {"code_head": "factorised", "levels": [3, 9], "mamba_placement": "layers", "norm_per_stream": True}
+ARRANGEMENTS = {
+    "released_2025": {},
+    "released_2026": LAYERS,
+    "sequential": {**LAYERS, "level_decoding": "sequential"},
+    "paper": {"expert_composition": "parallel", "genre_embedding": True, "music_lookahead": 1},
+}
+
+
+class Streamer:
+    """Keeps what `generate` gives to a streamer."""
+
+    def __init__(self):
+        self.codes, self.ended = [], False
+
+    def put(self, codes):
+        self.codes.append(codes)
+
+    def end(self):
+        self.ended = True
 
 
 def skip_outside_ci(reason: str) -> NoReturn:

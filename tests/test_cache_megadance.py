@@ -5,17 +5,10 @@ import pickle
 
 import pytest
 import torch
-from helpers import tiny_generator
+from helpers import ARRANGEMENTS, tiny_generator
 from transformers.cache_utils import Cache
 
-LAYERS = {"code_head": "factorised", "levels": [3, 9], "mamba_placement": "layers", "norm_per_stream": True}
-ARRANGEMENTS = {
-    "released_2025": {},
-    "released_2026": LAYERS,
-    "sequential": {**LAYERS, "level_decoding": "sequential"},
-    "paper": {"expert_composition": "parallel", "genre_embedding": True, "music_lookahead": 1},
-    "no_mamba": {"use_mamba": False},
-}
+ARRANGEMENTS = {**ARRANGEMENTS, "no_mamba": {"use_mamba": False}}
 GENRES = torch.tensor([2, 0, 2, 1])
 PAST, NEW = 7, 4  # more than the context, so that the rings have turned
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import Streamer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -430,19 +431,8 @@ def test_logits_processors_are_respected():
     assert len(penalised.upper_codes[0].unique()) > len(free.upper_codes[0].unique())
 
 
-class Recorder:
-    def __init__(self):
-        self.chunks, self.ended = [], False
-
-    def put(self, value):
-        self.chunks.append(value)
-
-    def end(self):
-        self.ended = True
-
-
 def test_streamer_and_progress():
-    recorder, done = Recorder(), []
+    recorder, done = Streamer(), []
     result = MODEL.generate(
         song(9),
         MIXED,
@@ -453,8 +443,8 @@ def test_streamer_and_progress():
         progress=lambda now, total: done.append((now, total)),
         **start(steps=3),
     )
-    assert recorder.ended and [chunk.shape[-1] for chunk in recorder.chunks] == [3, 1, 1, 1, 1, 1, 1]
-    streamed = torch.cat(recorder.chunks, -1)
+    assert recorder.ended and [chunk.shape[-1] for chunk in recorder.codes] == [3, 1, 1, 1, 1, 1, 1]
+    streamed = torch.cat(recorder.codes, -1)
     assert torch.equal(streamed, torch.stack((result.upper_codes, result.lower_codes), 1))
     assert done == [(now, 9) for now in range(3, 10)]
 

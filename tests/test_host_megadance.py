@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import tiny_generator
+from helpers import Streamer, tiny_generator
 
 from megadance_hf.modeling import host_megadance as host
 from megadance_hf.modeling.host_megadance import NO_CODE_LEFT, NOT_FINITE, Faults, Streamed
@@ -10,17 +10,6 @@ from megadance_hf.modeling.host_megadance import NO_CODE_LEFT, NOT_FINITE, Fault
 pytestmark = pytest.mark.versions
 
 INPUTS = {"input_features": torch.randn(2, 96, 35), "genre_ids": torch.tensor([0, 2])}
-
-
-class Streamer:
-    def __init__(self):
-        self.codes, self.ended = [], False
-
-    def put(self, codes):
-        self.codes.append(codes)
-
-    def end(self):
-        self.ended = True
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pickle
 
 import pytest
 import torch
-from helpers import GENRES
+from helpers import GENRES, Streamer
 from torch import nn
 from transformers import AttentionInterface, LogitsProcessorList, MaxLengthCriteria, StoppingCriteriaList
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -439,17 +439,6 @@ def test_num_return_sequences_are_different_and_in_order(model):
     same_seeds = model.generate(**music(), do_sample=True, seed=[7, 8, 9], num_return_sequences=3)
     second = model.generate(**alone, do_sample=True, seed=8, num_return_sequences=3)
     assert torch.equal(second.lower_codes, same_seeds.lower_codes[3:6])
-
-
-class Streamer:
-    def __init__(self):
-        self.codes, self.ended = [], False
-
-    def put(self, value):
-        self.codes.append(value)
-
-    def end(self):
-        self.ended = True
 
 
 def test_processors_criteria_streamers_and_scores_see_codes(model):

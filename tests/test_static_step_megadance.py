@@ -5,26 +5,23 @@ import contextlib
 
 import pytest
 import torch
-from helpers import tiny_generator
+from helpers import ARRANGEMENTS, tiny_generator
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CompileConfig
 
 from megadance_hf.cpu_kernels.int8 import Int8Config, Int8Quantizer
+from megadance_hf.modeling import static_generation_megadance
 from megadance_hf.modeling import static_step_megadance as static
 from megadance_hf.modeling.conditions_megadance import Conditions, Passes, genre_weights, pass_weights
 from megadance_hf.modeling.generation_megadance import Windows, choose
 from megadance_hf.modeling.host_megadance import Faults
-from megadance_hf.modeling.static_step_megadance import CapturedFunction, StaticOptions, StaticSteps
+from megadance_hf.modeling.static_generation_megadance import CapturedFunction, StaticOptions, StaticSteps
 
 pytestmark = pytest.mark.versions
 
 CONTEXT, SLIDE, CODES, ITEMS = 4, 2, 13, 3
-LAYERS = {"code_head": "factorised", "levels": [3, 9], "mamba_placement": "layers", "norm_per_stream": True}
 ARRANGEMENTS = {
-    "released_2025": {},
-    "released_2026": LAYERS,
-    "sequential": {**LAYERS, "level_decoding": "sequential"},
-    "paper": {"expert_composition": "parallel", "genre_embedding": True, "music_lookahead": 1},
+    **ARRANGEMENTS,
     "no_mamba": {"use_mamba": False, "music_to_codes": True},
     "universal": {"use_genre_experts": False},
     "genres": {"use_universal_experts": False},
@@ -498,7 +495,7 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", lambda device=None: Stream())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: Stream())
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(static, "_records", lambda device: True)
+    monkeypatch.setattr(static_generation_megadance, "_records", lambda device: True)
     return made
 
 
@@ -521,7 +518,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(graphs, monkeypatch, caplog):
         yield
 
     monkeypatch.setattr(torch.cuda, "graph", fail)
-    static.logger.warning_once.cache_clear()
+    static_generation_megadance.logger.warning_once.cache_clear()
     calls = []
     function = CapturedFunction(lambda x: calls.append(1) or x + 1, torch.device("cpu"))
     assert [int(function(torch.tensor(2))) for _ in range(4)] == [3, 3, 3, 3] and len(calls) == 4
@@ -582,7 +579,7 @@ def test_compilation_can_be_switched_off(monkeypatch):
 def test_compile_options_leave_graphs_to_us():
     modes = {"reduce-overhead": None, "max-autotune": "max-autotune-no-cudagraphs", "default": "default", None: None}
     for mode, expected in modes.items():
-        assert static._compile_options(CompileConfig(mode=mode, fullgraph=True)) == {
+        assert static_generation_megadance._compile_options(CompileConfig(mode=mode, fullgraph=True)) == {
             "fullgraph": True,
             "dynamic": None,
             "backend": "inductor",

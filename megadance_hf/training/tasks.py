@@ -127,9 +127,8 @@ def _predict(model: nn.Module, batch: dict[str, Tensor], **changed: Tensor | Non
     """A generator's output for a batch, whose codes are the labels unless it has some; `changed` inputs are instead of the batch's."""
     names = ("input_features", "genre_ids", "upper_codes", "lower_codes", "rhythm")
     inputs: dict[str, Any] = {name: batch.get(name) for name in names} | changed
-    if (
-        batch["genre_ids"].device != batch["upper_codes"].device
-    ):  # `on_host`: the model need not ask its device for them
+    if batch["genre_ids"].device != batch["upper_codes"].device:
+        # `on_host`: the model need not ask its device for them
         inputs["genre_ids"] = batch["genre_ids"].tolist()
     labels = {f"{part}_labels": batch.get(f"{part}_labels", batch[f"{part}_codes"]) for part in ("upper", "lower")}
     if "upper_labels" in batch:
