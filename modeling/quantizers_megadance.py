@@ -168,7 +168,14 @@ def digits_to_codes(digits: Tensor, levels: Sequence[int]) -> Tensor:
 
 
 def codes_to_digits(codes: Tensor, levels: Sequence[int]) -> Tensor:
-    """Codes (...) -> digits (..., n). Levels stay on the host: a tensor of them could not be copied while a CUDA graph is recorded."""
+    """Codes (...) -> digits (..., n)."""
+    if codes.device.type == "cpu":
+        return (codes[..., None] // _radix(levels, codes.device)) % torch.tensor(tuple(levels), device=codes.device)
+    return _digits_one_by_one(codes, levels)
+
+
+def _digits_one_by_one(codes: Tensor, levels: Sequence[int]) -> Tensor:
+    """The same without numbers from the host, which could not be copied while a CUDA graph is recorded."""
     digits = []
     for level in levels:
         digits.append(codes % level)
