@@ -21,7 +21,7 @@ PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # torch first and alone: whatever is installed later finds it there and does not choose a build of its own.
 # TORCH_INDEX=URL takes it from another index, e.g. PyTorch's own with the small builds for machines without a GPU.
-TORCH_INDEX ?=
+export TORCH_INDEX ?=
 INSTALL_TORCH = $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 
 # numba compiles loops (of librosa, of the renderer, of large models) when they are first used, and keeps them. Two processes that
@@ -92,10 +92,11 @@ CHECKED = $(wildcard tests/test_*_megadance*.py $(foreach name,structure docs re
 check: quality ## quality, and the tests that take two minutes
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(CHECKED) $(PYTEST_ARGS)
 
-# VERSIONS=newest runs one of the two.
+# VERSIONS=newest runs one of the two; VERSIONS_ARGS=--remove removes its environment at the end.
 VERSIONS ?= newest lowest
+VERSIONS_ARGS ?=
 test-versions: ## a short part of the tests with the newest and with the oldest versions
-	@set -e; for kind in $(VERSIONS); do $(PYTHON) tests/versions.py $$kind; done
+	@set -e; for kind in $(VERSIONS); do $(PYTHON) tests/versions.py $(VERSIONS_ARGS) $$kind; done
 
 quality: $(VENV)/.installed-dev ## linter, formatter, types
 	@$(BIN)/ruff check .

@@ -2,7 +2,9 @@
 
 `newest` installs everything without constraints, as users get it today; `lowest` all lower bounds of `setup.py` together. Each
 has an environment of its own in the checkout (.venv-newest, .venv-lowest), with the newest or the oldest Python found on this
-machine among those that `setup.py` names. A failure names the versions.
+machine among those that `setup.py` names. A failure names the versions. An environment takes up to 7 GB, most of it CUDA's libraries;
+TORCH_INDEX=URL takes torch from another index, e.g. PyTorch's own with the small builds for machines without a GPU, and --remove
+removes the environment afterwards.
 """
 
 import argparse
@@ -62,8 +64,15 @@ def install(kind: str, folder: Path) -> Path:
         bounds = folder / "lowest.txt"
         bounds.write_text("\n".join(lower_bounds()) + "\n", encoding="utf-8")
         pip += ["-c", str(bounds)]
-    for wanted in (["torch"], ["-e", f".[{','.join(EXTRAS[kind])}]", *TOOLS]):
-        subprocess.run([*pip, *wanted], check=True, cwd=ROOT)
+    index = os.environ.get("TORCH_INDEX")
+    torch = [*(["--index-url", index] if index else []), "torch"]
+    for wanted in (torch, ["-e", f".[{','.join(EXTRAS[kind])}]", *TOOLS]):
+        code = subprocess.run([*pip, *wanted], cwd=ROOT).returncode
+        if code:
+            free = shutil.disk_usage(folder).free / 1e9
+            sys.exit(
+                f"could not install the {kind} versions into {folder} (pip ended with {code}; {free:.1f} GB are free there)"
+            )
     return python
 
 
@@ -83,13 +92,8 @@ def versions_of(python: Path) -> str:
     return done.stdout.strip().replace("Python, ", "Python ")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("newest", "lowest"))
-    parser.add_argument("--keep", action="store_true", help="use the environment as it is, if it is there")
-    parser.add_argument("pytest", nargs="*", help="further arguments for pytest, after --")
-    options = parser.parse_args(arguments)
-    folder = ROOT / f".venv-{options.kind}"
+def run(folder: Path, options: argparse.Namespace) -> int:
+    """Install what is not there, run the tests; returns pytest's exit status."""
     python = folder / "bin" / "python"
     if not (options.keep and python.exists()):
         print(f"Installing the {options.kind} versions into {folder.name} (some minutes)", flush=True)
@@ -116,6 +120,21 @@ def main(arguments: list[str] | None = None) -> int:
     if code:
         print(f"FAILED with the {options.kind} versions: {found}", flush=True)
     return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=("newest", "lowest"))
+    parser.add_argument("--keep", action="store_true", help="use the environment as it is, if it is there")
+    parser.add_argument("--remove", action="store_true", help="remove the environment at the end, whatever the outcome")
+    parser.add_argument("pytest", nargs="*", help="further arguments for pytest, after --")
+    options = parser.parse_args(arguments)
+    folder = ROOT / f".venv-{options.kind}"
+    try:
+        return run(folder, options)
+    finally:
+        if options.remove:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
