@@ -181,8 +181,8 @@ def _in_blocks(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
 
 def _farthest_move(before: Tensor, after: Tensor) -> Tensor:
     """The farthest that a joint is from where it was, relative to the pelvis, [T]."""
-    origin = before.new_zeros(len(before), 3)
-    return (forward_kinematics(after, origin) - forward_kinematics(before, origin)).norm(dim=-1).amax(-1)
+    joints = forward_kinematics(torch.stack((before, after)), before.new_zeros(3))
+    return (joints[1] - joints[0]).norm(dim=-1).amax(-1)
 
 
 # --- glitches --------------------------------------------------------------------------------------------------------

@@ -205,23 +205,26 @@ def _fade(
     fade in some frames."""
     rotations, path = rotations.clone(), path.clone()
     ends = [end for end in ((first - 1, 1), (last, -1)) if 0 <= end[0] < len(path)]
-    faded = []
-    for frame, step in ends:
-        inner = torch.arange(1, frames + 1) * step + frame
-        once, twice = (min(max(frame - step * count, 0), len(path) - 1) for count in (1, 2))
-        turn = matrix_to_axis_angle(rotations[frame].mT @ old_rotations[frame])
-        speeds, earlier = (
-            matrix_to_axis_angle(old_rotations[one].mT @ old_rotations[next_])
-            - matrix_to_axis_angle(rotations[one].mT @ rotations[next_])
-            for one, next_ in ((once, frame), (twice, once))
-        )
-        shift = old_path - path
-        turns = _fading(turn, speeds, earlier, frames)
-        shifts = _fading(shift[frame], shift[frame] - shift[once], shift[once] - shift[twice], frames)
-        faded.append((inner, axis_angle_to_matrix(turns), shifts))
-    for inner, turns, shifts in faded:
-        rotations[inner] = rotations[inner] @ turns
-        path[inner] = path[inner] + shifts
+    # at each end, its frame and the two outside it: what is missing to the old dance, and how that grew
+    near = torch.tensor([[frame - step * count for count in range(3)] for frame, step in ends], dtype=torch.long)
+    near = near.view(-1, 3).clamp(0, len(path) - 1)
+    frame, once, twice = near.unbind(1)
+    pairs = (
+        (rotations[frame], old_rotations[frame]),
+        (old_rotations[once], old_rotations[frame]),
+        (rotations[once], rotations[frame]),
+        (old_rotations[twice], old_rotations[once]),
+        (rotations[twice], rotations[once]),
+    )
+    begins, arrives = (torch.stack(ones) for ones in zip(*pairs, strict=True))
+    turn, old_speed, speed, old_earlier, earlier = matrix_to_axis_angle(begins.mT @ arrives)
+    turns = axis_angle_to_matrix(_fading(turn, old_speed - speed, old_earlier - earlier, frames))
+    shift, shift_once, shift_twice = (old_path - path)[near].unbind(1)
+    shifts = _fading(shift, shift - shift_once, shift_once - shift_twice, frames)
+    for end, (outside, step) in enumerate(ends):
+        inner = torch.arange(1, frames + 1) * step + outside
+        rotations[inner] = rotations[inner] @ turns[:, end]
+        path[inner] = path[inner] + shifts[:, end]
     for kept in (slice(0, first), slice(last, None)):
         rotations[kept], path[kept] = old_rotations[kept], old_path[kept]
     return rotations, path
@@ -256,7 +259,7 @@ def _soften(
             paths = smooth[..., -3:]
         placed = forward_kinematics(softer, paths)
         near_enough = (placed - before).norm(dim=-1).amax((1, 2)) <= _SOFT_MOVE
-        smooth_enough = torch.stack([(_roughness(one)[:3].amax(0) <= usual).all() for one in placed])
+        smooth_enough = (_roughness(placed)[:, :3].amax(1) <= usual).all(-1)
         # the weakest that is smooth enough; where none is, the strongest that moves no joint too far
         allowed = int(near_enough.cumprod(0).sum())
         best = min(int((~smooth_enough).cumprod(0).sum()), allowed - 1)
@@ -266,9 +269,9 @@ def _soften(
 
 
 def _roughness(places: Tensor) -> Tensor:
-    """Third differences of the joints of a dance [T, 24, 3], metres per frame^3: their mean over joints, and the largest, [T - 3, 2]."""
-    differences = places.diff(n=3, dim=0).norm(dim=-1)
-    return torch.stack((differences.mean(-1), differences.amax(-1)), dim=1)
+    """Third differences of the joints of dances [..., T, 24, 3], metres per frame^3: their mean over joints, and the largest, [..., T - 3, 2]."""
+    differences = places.diff(n=3, dim=-3).norm(dim=-1)
+    return torch.stack((differences.mean(-1), differences.amax(-1)), dim=-1)
 
 
 def _fading(difference: Tensor, speed: Tensor, speed_before: Tensor, frames: int) -> Tensor:
