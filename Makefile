@@ -21,7 +21,8 @@ PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # torch first and alone: whatever is installed later finds it there and does not choose a build of its own.
 # TORCH_INDEX=URL takes it from another index, e.g. PyTorch's own with the small builds for machines without a GPU.
-export TORCH_INDEX ?=
+TORCH_INDEX ?=
+export TORCH_INDEX
 INSTALL_TORCH = $(PIP) install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 
 # numba compiles loops (of librosa, of the renderer, of large models) when they are first used, and keeps them. Two processes that

@@ -51,6 +51,7 @@ from .progress_megadance import progress_bar
 from .routing_megadance import check_genre_id
 from .static_generation_megadance import StaticSteps, static_options
 from .static_step_megadance import draw_at, plain_warpers
+from .threads_megadance import own_threads, use_one_thread
 
 if TYPE_CHECKING:
     from .modeling_megadance import MegaDanceForMotionGeneration
@@ -103,6 +104,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
     """`generate()` for a model whose forward takes music, two code streams and genres."""
 
     @torch.no_grad()
+    @own_threads()
     def generate(
         self,
         input_features: torch.Tensor | None = None,
@@ -199,6 +201,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         features, lengths, counts = self._read_music(input_features, genre_ids, attention_mask, num_frames, rhythm)
         assert genre_ids is not None
         items, device, step = len(features), self.device, config.frames_per_code
+        use_one_thread(self, items * copies)
         generator = _random_source(seed, generator, items, device)
         longest = int(lengths.max())
         genres = genre_weights(genre_ids, items, longest, config)
@@ -339,6 +342,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         return MegaDanceGenerateOutput(*codes.chunk(2), lengths, *scored, frames, main_genres)
 
     @torch.no_grad()
+    @own_threads()
     def score(
         self,
         input_features: torch.Tensor | None = None,
@@ -390,6 +394,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
             raise ValueError(
                 f"upper_codes has shape {shape}; this music needs ({items} or a multiple, 1 to {int(of_music.max())})"
             )
+        use_one_thread(self, len(upper_codes))
         known = torch.stack(self._both_streams(upper_codes, lower_codes, len(upper_codes)), 1)
         of_music = of_music.repeat_interleave(copies, 0)
         ends = of_music if lengths is None else lengths.to(device)

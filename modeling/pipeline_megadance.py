@@ -57,6 +57,7 @@ from .progress_megadance import progress_bar
 from .redo_megadance import redo_passage
 from .remote_code_megadance import PushesCode
 from .rhythm_megadance import find_downbeats
+from .threads_megadance import own_threads, use_one_thread
 from .wishes_megadance import Asked, Prompt, code_attributes, find_chorus, plain_attributes, read_attributes
 
 logger = logging.get_logger(__name__)
@@ -817,6 +818,7 @@ class DancePipeline(PushesCode, Pipeline):
             rhythms.append(F.pad(own, (0, 0, 0, len(rows) - length)))
         return torch.stack(rhythms)
 
+    @own_threads()
     def _read_rhythm(self, features: torch.Tensor) -> torch.Tensor | None:
         """Beat and bar of a song's features [frames, columns], [1, frames, 4]; those of the last song are remembered."""
         base = self.model.base_model
@@ -829,6 +831,7 @@ class DancePipeline(PushesCode, Pipeline):
             or self._last_rhythm[0] != made_by
             or not torch.equal(self._last_rhythm[1], features)
         ):
+            use_one_thread(self.model, 1)
             self._last_rhythm = made_by, features, base.encode_rhythm(features[None])
         return self._last_rhythm[2]
 

@@ -43,6 +43,7 @@ from .kinematics_megadance import (
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .music_features_megadance import EVENTS
 from .remote_code_megadance import NamesCode, carry_code
+from .threads_megadance import own_threads, use_one_thread
 
 # Names of the audio in other processors of transformers.
 _AUDIO_NAMES = ("raw_speech", "raw_audio", "audios")
@@ -381,6 +382,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         return dance
 
     @torch.no_grad()
+    @own_threads()
     def post_process_motion(
         self,
         outputs: Any,
@@ -430,6 +432,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
                 f"outputs of type {type(outputs).__name__} has no upper_codes and lower_codes: give what generate() returned"
             )
         tokenizer = self._tokenizer_for(tokenizer)
+        use_one_thread(tokenizer, 1)  # one after the other
         streams = [torch.as_tensor(stream).to(tokenizer.device) for stream in streams]
         facing = None if heading is None else torch.tensor([heading], device=tokenizer.device)
         counts = self._frame_counts(outputs, num_frames, *streams[0].shape)

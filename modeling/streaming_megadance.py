@@ -74,6 +74,7 @@ from .music_features_megadance import (
 )
 from .rhythm_megadance import steady_rhythm
 from .sound_files_megadance import check_rate
+from .threads_megadance import own_threads, use_one_thread
 
 GUESS_CODES = 4  # default number of codes that are foreseen
 BLEND_FRAMES = 12  # frames in which a dance blends from what was returned to what later codes make of it
@@ -326,6 +327,7 @@ class CodeStream:
         self._processors = model._get_logits_processor(self._generation, input_ids_seq_length=1, device=model.device)
 
     @torch.no_grad()
+    @own_threads()
     def extend(self, features: Tensor, rhythm: Tensor | None) -> None:
         """Generate the next code of both streams.
 
@@ -333,6 +335,7 @@ class CodeStream:
             features: [frames, features] of the step before it and, for a model with `music_lookahead`, of its own.
             rhythm: [frames, 4] of the same frames; None for a model without rhythm encoder.
         """
+        use_one_thread(self.model, 1)
         passes, last = self._passes, self.codes[:, -1:]
         features, rhythm = features[None].to(self.model.device), None if rhythm is None else rhythm[None]
         without = self.model.base_model.music_mean.to(features)
@@ -413,6 +416,7 @@ class PoseStream:
         self._next = torch.zeros(3, dtype=torch.double)
 
     @torch.no_grad()
+    @own_threads()
     def push(self, codes: Tensor, until: int) -> DanceChunk | None:
         """The frames from the end of the last chunk up to frame `until`; None if there are none.
 
@@ -421,6 +425,7 @@ class PoseStream:
         begin, step = self.frames, self.tokenizer.config.frames_per_code
         if until <= begin:
             return None
+        use_one_thread(self.tokenizer, 1)
         first = max(0, (begin - 2) // step - self._reach)
         last = -(-until // step) + self._reach + _FLOOR_ROWS // step
         upper, lower = codes[:, None, first:last].to(self.tokenizer.device)
