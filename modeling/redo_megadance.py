@@ -15,6 +15,7 @@ from .configuration_megadance import MegaDanceTokenizerConfig
 from .joining_megadance import drift, put_passage
 from .kinematics_megadance import BODY_PARTS, ROOT_PART, motion_to_poses
 from .plans_megadance import DirectionError
+from .threads_megadance import own_threads, use_one_thread
 
 if TYPE_CHECKING:
     from .pipeline_megadance import DancePipeline
@@ -25,6 +26,7 @@ _AFTER_PASSAGE = 8  # codes after it by which candidates are ranked, too
 _USUAL_TURN, _USUAL_WAY = 0.15, 0.05  # radians, metres
 
 
+@own_threads()
 def redo_passage(
     pipe: "DancePipeline",
     dance: Any,
@@ -65,6 +67,7 @@ def redo_passage(
     mask[:, [part in ("all", name) for name in BODY_PARTS], first:last] = False
     num = whole_number("num", num, 1, MOST_DANCES)
     candidates = whole_number("candidates", candidates, num, MOST_DANCES)
+    use_one_thread(pipe.model, candidates)
     options = {
         "plan": notes.get("plan") or [(notes.get("genre") or pipe.genres[0], 0.0)],
         "mode": notes.get("mode"),

@@ -1,4 +1,4 @@
-"""One dance of a small model is computed with one thread, whatever torch has; everything else with as many as there are."""
+"""A few dances of a small model are computed with one thread, whatever torch has; everything else with as many as there are."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from transformers import LogitsProcessor
 from megadance_hf import MegaDanceFeatureExtractor, MegaDanceProcessor
 from megadance_hf.modeling import processing_megadance, streaming_megadance
 from megadance_hf.modeling.streaming_megadance import CodeStream, PoseStream
-from megadance_hf.modeling.threads_megadance import WIDE
+from megadance_hf.modeling.threads_megadance import MANY, WIDE
 
 pytestmark = pytest.mark.versions
 
@@ -41,8 +41,8 @@ def features_of(model, dances=1, codes=4):
 
 @pytest.mark.parametrize(
     ("sizes", "dances", "copies", "expected"),
-    [({}, 1, 1, 1), ({}, 2, 1, 2), ({}, 1, 3, 2), ({"hidden_size": WIDE, "num_attention_heads": 4}, 1, 1, 2)],
-    ids=["one dance", "two songs", "three dances", "wide"],
+    [({}, 1, 1, 1), ({}, 2, 4, 1), ({}, MANY, 1, 2), ({}, 3, 3, 2), ({"hidden_size": WIDE}, 1, 1, 2)],
+    ids=["one dance", "two songs, four dances each", "many songs", "many dances", "wide"],
 )
 def test_threads_of_a_dance(sizes, dances, copies, expected):
     model, threads = tiny_generator(**sizes), Threads()
@@ -70,7 +70,7 @@ def test_threads_after_an_error():
 def test_threads_of_score():
     model, found = tiny_generator(), []
     model.base_model.layers[0].register_forward_pre_hook(lambda *_: found.append(torch.get_num_threads()))
-    for dances, expected in ((1, 1), (2, 2)):
+    for dances, expected in ((1, 1), (MANY, 2)):
         found.clear()
         codes = torch.zeros(dances, 4, dtype=torch.long)
         model.score(features_of(model), torch.zeros(1, dtype=torch.long), codes, codes, backend="torch")
