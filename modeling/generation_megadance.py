@@ -243,7 +243,10 @@ class MegaDanceGenerationMixin(GenerationMixin):
             x.to(device).repeat_interleave(copies, 0).transpose(0, 1).flatten(0, 1) for x in (given_codes, given_mask)
         )
         codes = torch.where(is_known, codes, 0)
+        alike = bool((lengths == total).all())  # no item ends before the others
         self._begin(codes, is_known, first_genres, generation_config, generator)
+        if not alike:
+            codes = _repeat_last(codes, lengths)
         generation_config._eos_token_tensor = None  # a dance ends with its music; processors ask for it
         generation_config.guidance_scale = None  # transformers' own guidance knows one pass of text
         processors = self._get_logits_processor(
@@ -274,7 +277,8 @@ class MegaDanceGenerationMixin(GenerationMixin):
         for some in {tuple(some) for some in free if 0 < len(some) < items}:
             rows = torch.arange(2 * batch).view(2, items, copies)[:, list(some)].flatten()
             rows_of[some] = rows.to(device)
-        for index in range(known, total):
+        last_free = max((index for index, some in enumerate(free) if some), default=known - 1)
+        for index in range(known, last_free + 1):
             free_items = free[index]
             is_chosen = steps is not None and warpers is not None and len(free_items) == items
             if free_items:
@@ -285,7 +289,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
                         number = draw_numbers(2 * batch, generator, device)
                     scores = steps.choose(code_scores, warpers, is_known, lengths, number, faults)
                 else:
-                    scores = processors(codes[:, :index], code_scores)
+                    scores = code_scores
+                    for processor in processors:  # the list itself would look up its signature each time
+                        scores = processor(codes[:, :index], scores)
                 if scores.shape != code_scores.shape:
                     raise ValueError(
                         f"logits_processor gave scores of shape {tuple(scores.shape)}: give {tuple(code_scores.shape)}, as it got them"
@@ -300,8 +306,9 @@ class MegaDanceGenerationMixin(GenerationMixin):
                     chosen = choose(scores[rows], generation_config.do_sample, own, faults)
                     new = codes[:, index].index_copy(0, rows, chosen)
                 codes[:, index] = torch.where(is_known[:, index], codes[:, index], new)
-            ended = (index >= lengths).repeat(2)
-            codes[:, index] = torch.where(ended, codes[:, index - 1], codes[:, index])
+            if not alike or criteria:
+                ended = (index >= lengths).repeat(2)
+                codes[:, index] = torch.where(ended, codes[:, index - 1], codes[:, index])
             if free_items:
                 chosen_codes.append(index)
             if free_items and with_logits:
@@ -324,6 +331,11 @@ class MegaDanceGenerationMixin(GenerationMixin):
                 pending.append(copy_later(lengths.max()))
                 if faults.at_once and int(pending[-1]()) <= index + 1:
                     break
+        else:  # what is known to the end
+            if last_free + 1 < total and (not pending or int(pending[-1]()) > last_free + 1):
+                codes.copy_(_repeat_last(codes, lengths))
+                streamed.put(codes[:, last_free + 1 :].unflatten(0, (2, batch)).transpose(0, 1))
+                report(total)
         close()
         streamed.end()
         faults.check()
@@ -631,7 +643,7 @@ class MegaDanceGenerationMixin(GenerationMixin):
         free[:, 0] = False  # what a dance begins with is never chosen
         dances = torch.arange(free.shape[1]) < lengths[:, None]
         free &= (free & dances).any(0)
-        return [place.nonzero()[:, 0].tolist() for place in free.unbind(1)]
+        return [[item for item, is_free in enumerate(place) if is_free] for place in free.T.tolist()]
 
     def _both_streams(
         self, upper_codes: torch.Tensor, lower_codes: torch.Tensor, batch: int
@@ -781,6 +793,12 @@ def _most_codes(generation_config: GenerationConfig, known: int, of_music: int) 
     if most is not None and most < known:
         raise ValueError(f"max_length={most}: {known} codes are given already; give {known} or more, or max_new_tokens")
     return min(of_music, of_music if most is None else most, of_music if new is None else known + new)
+
+
+def _repeat_last(codes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Codes [2 * batch, codes], after the `lengths` [batch] of which the last one is repeated."""
+    places = torch.arange(codes.shape[1], device=codes.device)
+    return codes.gather(1, places.minimum(lengths.to(codes.device)[:, None] - 1).repeat(2, 1))
 
 
 def _stops(criteria: Sequence[Callable], codes: torch.Tensor, scores: tuple[torch.Tensor, ...]) -> torch.Tensor:

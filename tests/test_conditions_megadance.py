@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import Streamer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_generation_megadance import CODES, GENRES, MIXED, MODEL, song, start, tiny_model
@@ -342,6 +343,20 @@ def test_nothing_is_computed_for_items_that_have_ended():
     assert result.lengths.tolist() == [12, 7, 12, 12] and result.upper_scores.shape[1] == 2
     assert torch.equal(both(result)[[0, 2, 3]][:, :, 5:], known[[0, 2, 3]][:, :, 5:])
     assert (both(result)[1, :, 7:] == known[1, :, 6:7]).all()
+
+
+def test_what_has_ended_repeats_its_last_code_wherever_the_others_begin_to_choose():
+    """One item has ended before the others, whose beginning and end are known, choose their first code."""
+    mask = torch.ones(4, 2, 12, dtype=torch.bool)
+    mask[:, :, 8:10] = False
+    mask[1, :, 5:] = False
+    known, streamer = some_known(0, 4, 12)[0], Streamer()
+    options = {"num_frames": [96, 40, 96, 96], "seed": [1, 2, 3, 4], "do_sample": True, "streamer": streamer}
+    result = both(MODEL.generate(song(12), MIXED, known_codes=known, known_mask=mask, **options))
+    assert (result[1, :, 5:] == known[1, :, 4:5]).all()
+    others = [0, 2, 3]
+    assert torch.equal(result[others][mask[others]], known[others][mask[others]])
+    assert torch.equal(torch.cat(streamer.codes, dim=2), result)
 
 
 def test_streamer_progress_and_criteria_see_known_codes():

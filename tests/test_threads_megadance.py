@@ -46,7 +46,8 @@ def features_of(model, dances=1, codes=4):
 )
 def test_threads_of_a_dance(sizes, dances, copies, expected):
     model, threads = tiny_generator(**sizes), Threads()
-    options = {"num_return_sequences": copies, "do_sample": True, "seed": 0}
+    # compiled loops set threads themselves
+    options = {"num_return_sequences": copies, "do_sample": True, "seed": 0, "backend": "torch"}
     inputs = {"input_features": features_of(model, dances), "genre_ids": torch.zeros(dances, dtype=torch.long)}
     output = model.generate(**inputs, **options, logits_processor=[threads])
     assert threads.found == {expected}
