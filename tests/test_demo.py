@@ -375,6 +375,60 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     one.picture("two")
 
 
+POSE = """(time) => {
+  const [dancer] = megadanceStage.dancers, places = [];
+  dancer.pose(time);
+  for (const name of ["pelvis", "head", "left_hand", "right_foot"]) {
+    dancer.figure.getObjectByName(name).getWorldPosition(dancer.where);
+    places.push(...dancer.where.toArray());
+  }
+  return places;
+}"""
+
+
+@pytest.mark.slow
+def test_a_dance_that_ends_where_it_begins(visit, song):
+    """Chosen, danced, played without a jump, taken back, saved and opened; with what is locked only where that is possible."""
+    one = visit(viewport={"width": 1280, "height": 800})
+    page, ends = one.page, ", ends where it begins"
+    one.upload(song)
+    one.dance()
+    page.click("summary:has-text('More')")
+    page.fill("#seed", "7")
+    page.check("#closed")
+    assert page.inner_text("#go") == "Dance the new plan" and "pending" not in page.get_attribute("#plan", "class")
+    assert one.saved()["next"] == {"plan": None, "loop": True} and one.saved()["loop"] is False
+    one.dance()
+    assert page.inner_text(".captions") == f"Rumba{ends}" and page.inner_text("#go") == "Another dance"
+    assert page.is_checked(".loop") and page.is_enabled("#closed")
+    first, last = page.evaluate(POSE, 0), page.evaluate(POSE, 10 - 0.001)
+    assert np.abs(np.subtract(first, last)).max() < 0.01, "also where the view looks"
+    assert np.abs(np.subtract(first, page.evaluate(POSE, 5))).max() > 0.05
+
+    one.select(0.3, 0.5)
+    page.click("#passage button:has-text('Lock')")
+    one.dance()
+    assert page.inner_text(".captions") == f"Rumba{ends}", "what is locked is of a dance that ends where it begins"
+    assert one.saved()["loop"] is True and one.saved()["next"] is None
+    page.uncheck("#closed")
+    one.dance()
+    assert page.inner_text(".captions") == "Rumba"
+    assert page.is_disabled("#closed") and page.inner_text("#closed-note") == "Not possible while something is locked."
+    for _ in range(2):
+        page.click("#undo")
+    one.until(f"document.querySelector('.captions').textContent === 'rumba{ends}'")
+    assert page.is_checked("#closed")
+
+    file = one.folder / "saved.json"
+    file.write_text(json.dumps(one.saved()), encoding="utf-8")
+    for _ in range(4):
+        page.click("#undo")
+    one.until("document.querySelector('.captions').textContent === 'rumba'")
+    page.set_input_files("#project-file", file)
+    one.until(f"document.querySelector('.captions').textContent === 'rumba{ends}'")
+    assert page.is_checked("#closed") and page.locator(".locked").count() == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("phone", [False, True])

@@ -49,7 +49,11 @@ def test_a_wish():
         Keep("x", (Range(1.0, 10.0, "lower"),)),
     )
     assert wish(attributes={"energy": None}).attributes == {} and wish(keep={"take": "x", "ranges": []}).keep is None
-    assert wish(kind="loop").loop and wish(plan=[[{"waltz": 1, "rumba": 0}, 0]]).plan == [("waltz", 0.0)]
+    assert (
+        wish(loop=True).loop
+        and not wish(loop=False).loop
+        and wish(plan=[[{"waltz": 1, "rumba": 0}, 0]]).plan == [("waltz", 0.0)]
+    )
 
 
 def test_a_passage():
@@ -99,7 +103,7 @@ MISTAKES = [
     ({"keep": {"take": 1, "ranges": [{"start": 0, "end": 1}]}}, "The name of a song or a dance"),
     ({"keep": {"take": "x", "ranges": [{"start": 2, "end": 1}]}}, "must end after it begins"),
     ({"keep": {"take": "x", "ranges": [{"start": 0, "end": 1, "part": "feet"}]}}, "upper or of the lower body"),
-    ({"keep": {"take": "x", "ranges": [{"start": 0, "end": 1}]}, "kind": "loop"}, "A loop is danced as a whole"),
+    ({"loop": 1}, MALFORMED),
 ]
 
 

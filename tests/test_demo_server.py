@@ -161,8 +161,8 @@ def test_a_whole_visit(page, song):
     keep = {"take": redone[0]["id"], "ranges": [{"start": 1, "end": 2, "part": "all"}]}
     (kept,) = me.make("dance", **excerpt, plan=[["chacha", 0]], keep=keep)["takes"]
     assert kept["parent"] == redone[0]["id"] and kept["locks"] == keep["ranges"]
-    (loop,) = me.make("loop", **excerpt)["takes"]
-    assert loop["plan"] == [["chacha", 0.0]]
+    (loop,) = me.make("dance", **excerpt, loop=True)["takes"]
+    assert loop["plan"] == [["chacha", 0.0]] and loop["loop"] is True and kept["loop"] is False
 
     project = me.get(f"api/takes/{kept['id']}/project").json()
     assert project["megadance_project"] == 1 and project["song"]["name"] == given["name"]

@@ -186,8 +186,26 @@ def test_without_a_seed_one_is_drawn(studio, pipe, song, file):
 
 
 def test_a_loop_ends_as_it_begins(studio, song):
-    (made,) = motions(studio, dance(studio, song, seed=1, loop=True))
-    np.testing.assert_allclose(made.poses[-1], made.poses[0], atol=1e-5)
+    take = dance(studio, song, seed=1, loop=True)
+
+    def closes(take):
+        (made,) = motions(studio, take)
+        np.testing.assert_allclose(made.poses[-1], made.poses[0], atol=1e-5)
+        np.testing.assert_allclose(made.translation[-1], made.translation[0], atol=1e-5)
+        return take["loop"] and made.metadata["loop"]
+
+    assert closes(take) and not dance(studio, song, seed=1)["loop"]
+    # what is danced anew, or around what is kept, leaves its ends alone
+    (redone,) = studio.redo(ME, Redo(take["id"], Range(0.0, 4.0), 1, 1, 3, {}, None, 0), Report())
+    assert closes(redone) and [redone["redone"][name] for name in ("start", "end")] == [0.2667, 3.7333]
+    keep = Keep(take["id"], (Range(1.0, 2.0),))
+    assert closes(dance(studio, song, seed=2, loop=True, keep=keep))
+    assert not dance(studio, song, seed=2, keep=keep)["loop"], "its ends are danced anew"
+    with pytest.raises(DemoError, match="so its ends stay: choose a passage between them"):
+        studio.redo(ME, Redo(take["id"], Range(3.8, 4.0), 1, 1, 3, {}, None, 0), Report())
+    plain = dance(studio, song, seed=1)
+    with pytest.raises(DemoError, match="does not end where it begins: unlock it"):
+        dance(studio, song, loop=True, keep=Keep(plain["id"], (Range(1.0, 2.0),)))
 
 
 def test_changes_at_bars(studio, song):
@@ -338,8 +356,12 @@ def test_a_project_opens_as_it_was_saved(studio, song, file):
         for before, after in itertools.zip_longest(motions(studio, take), motions(studio, again)):
             np.testing.assert_array_equal(after.poses, before.poses)
             np.testing.assert_array_equal(after.translation, before.translation)
-            assert after.metadata["codes"] == before.metadata["codes"] and after.genre == before.genre
-        same = ("start", "seconds", "plan", "seed", "locks", "beats", "changes")
+            for name in ("codes", "loop"):
+                assert after.metadata.get(name) == before.metadata.get(name), name
+            for name in ("entrance", "ending"):  # a dancer who stands still at first does so again
+                assert bool(after.metadata["clean_up"][name]) == bool(before.metadata["clean_up"][name])
+            assert after.genre == before.genre
+        same = ("start", "seconds", "plan", "seed", "locks", "beats", "changes", "loop")
         assert {name: again[name] for name in same} == {name: take[name] for name in same}
         assert (project["motion"] is None) == (take in (plain, beside)), "the codes alone say it"
         assert studio.project(again["id"], SHE) == project
@@ -374,6 +396,9 @@ def test_projects_that_cannot_be_opened(studio, song, tmp_path):
         ({**project, "locks": [{"start": 1, "end": 0}]}, "must end after it begins"),
         ({**project, "start": 3.5}, "damaged"),
         ({**project, "seconds": 600}, "from 0.25 to 6"),
+        ({**project, "stands": [1, 0]}, "damaged"),
+        ({**project, "next": 3}, "damaged"),
+        ({**project, "next": {"plan": [["polka", 0]]}}, "'polka' is unknown here"),
     ]
     before = kept(studio)
     for given, message in wrong:

@@ -200,7 +200,7 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
 
     def prepare(owner: str, kind: Any, wanted: dict[str, Any]) -> Callable[[Job], None]:
         """What a job will do; mistakes are found here, before it waits."""
-        if kind in ("dance", "loop"):
+        if kind == "dance":
             song = studio.song(_text(wanted.get("song")), owner)
             wish = read_wish(wanted, genres, studio.attributes, limits)
             studio.check(song, wish)

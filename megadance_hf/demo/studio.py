@@ -43,7 +43,7 @@ from .jobs import GONE, DemoError
 from .limits import Limits
 from .packing import pack, plain_name
 from .reports import PREVIEW, Deadline, Preview, Report
-from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
+from .requests import DAMAGED, PROJECT_VERSION, Project, Range, Redo, Wish, read_project, write_motion
 from .songs import Song, listen, rounded
 
 KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
@@ -246,7 +246,7 @@ class Studio:
         """
         parent = self.take(wanted.take, visitor)
         self.check_redo(parent, wanted, visitor)
-        song, passage, shown = self.song(parent.song, visitor), wanted.passage, wanted.show
+        song, passage, shown = self.song(parent.song, visitor), self._between_ends(parent, wanted.passage), wanted.show
         seconds, dancers = parent.shown["seconds"], len(parent.shown["dances"])
         dressing = [("dressing", seconds)] * dancers * shown
         report.course([("dancing anew", (passage.end - passage.start) * wanted.candidates), *dressing])
@@ -294,6 +294,23 @@ class Studio:
             raise DemoError("A passage is danced anew as the dance it is: leave the names of dances out of your words.")
         if wanted.dancer >= len(parent.shown["dances"]):
             raise DemoError("There is no second dancer here.")
+        self._between_ends(parent, wanted.passage)
+
+    @staticmethod
+    def _between_ends(parent: Take, passage: Range) -> Range:
+        """The passage without the first and the last code of a dance that ends where it begins.
+
+        Raises:
+            DemoError: nothing is left of it.
+        """
+        if not parent.wish.loop:
+            return passage
+        code = FRAMES_PER_CODE / MOTION_FPS
+        last = math.ceil(parent.shown["seconds"] / code - _NEAR) - 1
+        inner = replace(passage, start=max(passage.start, code), end=min(passage.end, last * code))
+        if inner.end - inner.start < code / 2:
+            raise DemoError("The dance ends where it begins, so its ends stay: choose a passage between them.")
+        return inner
 
     def check(self, song: Song, wish: Wish) -> None:
         """Find mistakes before anything slow.
@@ -326,6 +343,10 @@ class Studio:
             apart = (wish.start - parent.wish.start, seconds - parent.shown["seconds"])
             if song.id != parent.song or max(map(abs, apart)) > 1 / MOTION_FPS:
                 raise DemoError("What is kept belongs to another piece of the song: choose that piece, or let it go.")
+            if wish.loop and not parent.wish.loop:
+                raise DemoError(
+                    "What is locked is of a dance that does not end where it begins: unlock it, or let the new one end anywhere."
+                )
             if not self._free_passages(parent, wish):
                 raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
 
@@ -404,7 +425,7 @@ class Studio:
 
     def _free_passages(self, parent: Take, wish: Wish) -> list[tuple[float, float, str]]:
         """What of a take is not kept: seconds at which it begins and ends, at beginnings of codes, and the part of the body. A code that
-        is kept in part is kept."""
+        is kept in part is kept, and so are the ends of a dance that ends where it begins."""
         assert wish.keep is not None
         count = -(-round(parent.shown["seconds"] * MOTION_FPS) // FRAMES_PER_CODE)
         code = FRAMES_PER_CODE / MOTION_FPS
@@ -414,6 +435,9 @@ class Studio:
             for part in BODY_PARTS:
                 if kept.part in ("all", part):
                     free[part][first:last] = False
+        if wish.loop:
+            for one in free.values():
+                one[[0, -1]] = False
         states = [tuple(part for part in BODY_PARTS if free[part][index]) for index in range(count)]
         passages, first = [], 0
         for parts, group in itertools.groupby(states):
@@ -482,7 +506,7 @@ class Studio:
 
         Returns:
             `id`, `name` (of the song), `song` (address of the excerpt's sound), `song_id`, `start`, `seconds`, `fps`, `seed`, `plan`, `heard`,
-            `attributes`, `prompt`, `understood`, `parent`, `redone`, `locks`, `log_likelihood`, `notice`, `onset`, `beats`, `bars`
+            `attributes`, `prompt`, `loop`, `understood`, `parent`, `redone`, `locks`, `log_likelihood`, `notice`, `onset`, `beats`, `bars`
             (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb` (address), `heading` (radians about Y from +Z, the
             dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses are relative to the page.
         """
@@ -519,6 +543,7 @@ class Studio:
             "heard": song.heard,
             "attributes": wish.attributes,
             "prompt": wish.prompt,
+            "loop": wish.loop,
             "understood": (redone or first).get("prompt") or (wish.prompt and self.understand(wish.prompt)),
             "parent": None if parent is None else parent.id,
             "redone": redone,
@@ -570,7 +595,9 @@ class Studio:
         for dancer in range(len(take.shown["dances"])):
             motion = take.motion(dancer)
             codes = motion.metadata["codes"]
-            decoded, _ = self._decoded(codes, len(motion), self._excerpt(song, wish.start, wish.seconds))
+            cleaned = motion.metadata.get("clean_up") or {}
+            stands = [bool(cleaned.get(name)) for name in ("entrance", "ending")]
+            decoded, _ = self._decoded(codes, len(motion), self._excerpt(song, wish.start, wish.seconds), stands)
             same = np.array_equal(decoded[0], motion.poses) and np.array_equal(decoded[1], motion.translation)
             dances.append(
                 {
@@ -579,6 +606,7 @@ class Studio:
                     # what was danced anew is joined to the rest, which the codes do not say
                     "motion": None if same else write_motion(motion.poses, motion.translation),
                     "redone": motion.metadata.get("redone", []),
+                    "stands": stands,
                 }
             )
         return {
@@ -634,24 +662,27 @@ class Studio:
             raise DemoError(DAMAGED)
         motions = []
         for index, dancer in enumerate(project.dancers):
-            arrays, notes = self._decoded(dancer.codes, project.frames, inputs)
+            arrays, notes = self._decoded(dancer.codes, project.frames, inputs, dancer.stands)
             notes |= {"genre": dancer.genre, "model": Path(self.pipe.model.name_or_path).name, "song": song.name}
             notes |= {"start": wish.start, "seed": wish.seed, "mode": wish.mode or "paper", "codes": dancer.codes}
             if project.asked and index == 0:
                 notes["attributes"] = project.asked
             if dancer.redone:
                 notes["redone"] = dancer.redone
+            if wish.loop:
+                notes["loop"] = True
             if index == 0 and wish.plan and (len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str)):
                 notes["plan"] = [list(entry) for entry in wish.plan]
             motions.append(Motion(*(dancer.motion or arrays), MOTION_FPS, dancer.genre, notes))
         return self._keep_take(song, wish, motions, inputs, report, locks=project.locks)
 
     def _decoded(
-        self, codes: Mapping[str, list[int]], frames: int, inputs: Mapping[str, Any]
+        self, codes: Mapping[str, list[int]], frames: int, inputs: Mapping[str, Any], stands: Sequence[bool]
     ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
-        """The poses and the path of codes, as the pipeline makes them, and what the clean-up says."""
+        """The poses and the path of codes, as the pipeline makes them where nothing is held, and what the clean-up says; `stands`: whether
+        the dancer leaves a standing position, and comes to one, where the song begins and ends."""
         streams = tuple(torch.tensor([codes[part]]) for part in BODY_PARTS)
-        ends = {"begins": bool(inputs["begins"]), "ends": bool(inputs["ends"])}
+        ends = {name: bool(inputs[name]) and stand for name, stand in zip(("begins", "ends"), stands, strict=True)}
         (dance,) = self.pipe.processor.post_process_motion(streams, self.pipe.tokenizer, frames, **ends)
         return (dance["poses"], dance["translation"]), dance["metadata"]
 
@@ -698,7 +729,7 @@ class Studio:
                 progress=lambda done, total: report.at(done / total),
             )
         target = take.folder / ("megadance-video.zip" if video else "megadance.zip")
-        about = {"name": take.shown["name"], "start": take.wish.start}
+        about = {"name": take.shown["name"], "start": take.wish.start, "loop": take.wish.loop}
         project, name = self.project(take_id, visitor), self.download_name(take_id)
         pack(target, name, motions, take.folder / "song.wav", videos, project, about, self.body, report)
         return f"dances/{take.id}/{target.name}"

@@ -15,7 +15,7 @@ import { followTheme } from "./theme.js";
 import { Timeline } from "./timeline.js";
 
 const CANDIDATES = { candidates: 8, show: 3 };
-const EMPTY = { take: null, plan: null, locks: [], redone: [], start: 0, seconds: 0 };
+const EMPTY = { take: null, plan: null, locks: [], redone: [], start: 0, seconds: 0, loop: false };
 // What is no step to go back from: it is only looked at when the next dance begins.
 const choices = { attributes: {}, words: "", beside: null, daring: null, bars: true, seed: "" };
 
@@ -50,7 +50,8 @@ function plan() {
   return own ?? take?.plan ?? [[panel.namedGenre() ?? heard ?? null, 0]];
 }
 
-const pending = () => Boolean(state().take && state().plan && !samePlan(state().plan, state().take.plan));
+const planPending = () => Boolean(state().take && state().plan && !samePlan(state().plan, state().take.plan));
+const pending = () => planPending() || Boolean(state().take && state().loop !== state().take.loop);
 
 /** Bars (or what there is) and beats, in seconds of the dance, with its beginning and end. */
 function grid() {
@@ -63,8 +64,8 @@ function grid() {
   return { bars, beats: ends(beats) };
 }
 
-function labels(of) {
-  return of?.map(([genre, second]) => [label(genre), second]);
+function labels(of, loop = false) {
+  return of?.map(([genre, second]) => [`${label(genre)}${loop ? ", ends where it begins" : ""}`, second]);
 }
 
 function render() {
@@ -79,7 +80,7 @@ function render() {
   if (selection && selection.end > now.seconds + 1e-3) selection = null;
   const busy = Boolean(job) || Boolean(compare.takes);
   const model = {
-    song, ...now, plan: plan(), pending: pending(), selection, active, busy, ...grid(),
+    song, ...now, plan: plan(), pending: pending(), planPending: planPending(), selection, active, busy, ...grid(),
     genres: options.genres, limit: options.limits.song_seconds, soFar: job?.soFar,
   };
   timeline.render(model);
@@ -118,7 +119,8 @@ async function showState() {
   const keep = wanted === piece;
   if (keep && shown === (take?.id ?? "")) return;
   [shown, piece] = [take?.id ?? "", wanted];
-  const dances = (take?.dances ?? []).map((dance) => (take.dances.length > 1 ? dance : { ...dance, labels: labels(take.plan) }));
+  const dances = (take?.dances ?? []).map((dance) => ({ ...dance, loop: take.loop, ...(take.dances.length > 1 ? {} : { labels: labels(take.plan, take.loop) }) }));
+  if (take?.loop) stage.loop.checked = true; // that is what it is for
   await stage.show({ song: song.sound, offset: start, seconds, beats: take?.beats ?? [], dances }, { keep });
   if (!take) stage.tell("");
 }
@@ -183,11 +185,11 @@ async function preview(own, { glb, seconds, version, heading = 0 }) {
 }
 
 function request() {
-  const { start, seconds, plan: own, locks, take } = state();
+  const { start, seconds, plan: own, locks, take, loop } = state();
   const seed = choices.seed === "" ? null : Number(choices.seed);
   if (seed !== null && !Number.isSafeInteger(seed)) throw new api.Refused(`The number of a dance is a whole number; "${choices.seed}" is none.`);
   return {
-    kind: "dance", song: song.song, start, seconds, plan: own, changes: choices.bars && song.bars.length ? "bar" : "code", seed,
+    kind: "dance", song: song.song, start, seconds, loop, plan: own, changes: choices.bars && song.bars.length ? "bar" : "code", seed,
     attributes: choices.attributes, prompt: choices.words.trim() || null,
     keep: take && locks.length ? { take: take.id, ranges: locks } : null,
     ...(choices.beside && plan().length === 1 ? { beside: choices.beside } : {}),
@@ -209,7 +211,7 @@ async function dance() {
     const [take] = done.takes;
     commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, redone: wanted.keep ? history.state.redone : [] });
     tell(take.notice ?? "", "notice");
-    announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}, number ${take.seed}.`);
+    announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}${take.loop ? ", ends where it begins" : ""}, number ${take.seed}.`);
   } else render();
 }
 
@@ -305,7 +307,8 @@ async function open(project) {
   choices.words = project.prompt ?? "";
   panel.refill();
   commit("opening a saved dance", {
-    take, plan: project.plan, locks: project.locks ?? [], redone: take.redone ? [take.redone] : [], start: take.start, seconds: take.seconds,
+    take, plan: project.plan, loop: take.loop, ...project.next, locks: project.locks ?? [], redone: take.redone ? [take.redone] : [],
+    start: take.start, seconds: take.seconds,
   });
   announce("The saved dance is on the stage.");
 }
@@ -313,10 +316,10 @@ async function open(project) {
 const nameOfTake = (take) => `${(take.name ?? song.name).replace(/\.[^.]+$/, "")}-${label(take.plan[0][0]).replaceAll(" + ", "-")}-${take.seed}`;
 
 async function save() {
-  const { take, locks, plan: own } = state();
+  const { take, locks, plan: own, loop } = state();
   try {
     const project = await api.project(take.id);
-    saveProject({ ...project, locks, plan: pending() ? own : project.plan }, `${nameOfTake(take)}.json`);
+    saveProject({ ...project, locks, next: pending() ? { plan: own, loop } : null }, `${nameOfTake(take)}.json`);
     announce("Saved");
   } catch (error) {
     tell(error.message);
@@ -398,6 +401,7 @@ const actions = {
   lock: (range) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}`, { locks: withRange(state().locks, range) }),
   unlock: (range) => commit("unlocking", { locks: state().locks.filter((one) => !sameRange(one, range)) }),
   genre: changeGenre,
+  closed: (loop) => commit(loop ? "ending where it begins" : "ending anywhere", { loop }),
   changed: () => song && render(),
   go: dance,
 };

@@ -112,7 +112,7 @@ export class Timeline {
     return Math.abs(bar - clamped) < 1 && bar + seconds <= song.seconds + 1e-3 ? bar : clamped;
   }
 
-  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), pending. */
+  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), planPending. */
   render(model) {
     this.model = model;
     this.renderOverview(model);
@@ -170,7 +170,7 @@ export class Timeline {
     }));
   }
 
-  renderPlan({ plan, seconds, genres, active, bars, pending }) {
+  renderPlan({ plan, seconds, genres, active, bars, planPending: pending }) {
     const several = plan.length > 1;
     const parts = spans(plan, seconds).map((span, index) => ({ ...span, index, key: `span ${index}` }));
     const changes = parts.slice(1).map((span) => ({ ...span, key: `change ${span.index}` }));
