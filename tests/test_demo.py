@@ -141,6 +141,11 @@ class Visit:
             self.page.click("#save")
         return json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
 
+    def motion(self, served):
+        """The dance on the stage, as the server has it."""
+        identity = self.page.evaluate("megadanceStage.shown.dances[0].glb").split("/")[1]
+        return Motion.load(next(Path(served.home.folder).rglob(f"{identity}/1.npz")))
+
     def violations(self):
         """Serious findings of axe: what keeps people from using the page as it is now."""
         from axe_playwright_python.sync_playwright import Axe
@@ -397,7 +402,7 @@ def test_a_dance_that_ends_where_it_begins(visit, song):
     page.fill("#seed", "7")
     page.check("#closed")
     assert page.inner_text("#go") == "Dance the new plan" and "pending" not in page.get_attribute("#plan", "class")
-    assert one.saved()["next"] == {"plan": None, "loop": True} and one.saved()["loop"] is False
+    assert one.saved()["next"] == {"plan": None, "loop": True, "hold": []} and one.saved()["loop"] is False
     one.dance()
     assert page.inner_text(".captions") == f"Rumba{ends}" and page.inner_text("#go") == "Another dance"
     assert page.is_checked(".loop") and page.is_enabled("#closed")
@@ -430,6 +435,94 @@ def test_a_dance_that_ends_where_it_begins(visit, song):
 
 
 @pytest.mark.slow
+def test_poses_that_are_held(visit, song, served):
+    """Taken from the dance and from a file; moved by mouse and keys, undone, danced, saved, opened, taken away."""
+    one = visit(viewport={"width": 1280, "height": 800})
+    page, markers = one.page, one.page.locator("#poses .handle")
+    one.upload(song)
+    assert page.is_disabled("#hold") and page.is_enabled("#hold-file") and page.is_hidden("#poses")
+    page.focus("#overview .to")
+    for _ in range(8):
+        page.keyboard.press("Shift+ArrowLeft")
+    one.dance()
+    first = one.motion(served)
+    page.evaluate("megadanceStage.seekTo(2)")
+    page.click("#hold")
+    markers.first.wait_for()
+    label = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(label) == "Pose held, not danced yet" and page.inner_text("#pose p") == "Pose at 0:02.0"
+    assert page.inner_text("#go") == "Dance the new plan"
+
+    # moved by keys and by mouse, and back
+    page.keyboard.press("Shift+ArrowRight")
+    assert markers.first.get_attribute("aria-valuetext") == "0:02.1"
+    page.keyboard.press("Home")
+    assert markers.first.get_attribute("aria-valuetext") == "0:00.0"
+    page.click("#undo")  # keys in a row are one step
+    assert markers.first.get_attribute("aria-valuetext") == "0:02.0"
+    box = markers.first.bounding_box()
+    page.mouse.move(box["x"] + 14, box["y"] + 14)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 214, box["y"] + 14, steps=4)
+    page.mouse.up()
+    assert float(markers.first.get_attribute("aria-valuenow")) > 2.8
+    page.click("#pose button:has-text('At the end')")
+    assert markers.first.get_attribute("aria-valuetext") == "0:06.0"
+    one.picture("pose")
+
+    # a clip from a file, where nothing else is held
+    clip = Motion(first.poses[30:45], first.translation[30:45])
+    clip.save(one.folder / "my clip.bvh")
+    page.set_input_files("#pose-file", one.folder / "my clip.bvh")
+    one.until(
+        "document.querySelectorAll('#poses .handle').length === 2 && document.querySelectorAll('#poses .clip').length === 1"
+    )
+    assert page.evaluate(label) == "Clip held, my clip.bvh, not danced yet"
+    page.set_input_files("#pose-file", one.folder / "my clip.bvh")
+    one.until("document.querySelector('#message.error')")
+    assert one.message() == "Something is held here already: move it, or hold this somewhere else."
+    page.set_input_files("#pose-file", song)
+    one.until("document.querySelector('#message').textContent.includes('no file with a pose')")
+
+    assert one.dance() == ""
+    assert markers.nth(1).get_attribute("aria-label") == "Pose held" and page.inner_text("#go") == "Another dance"
+    project = one.saved()
+    assert [round(held["second"], 2) for held in project["hold"]] == [2.0, 5.97] and project["next"] is None
+    danced = one.motion(served)
+    np.testing.assert_allclose(danced.poses[-1, 12:], first.poses[60, 12:], atol=0.01)  # legs are put on the floor
+    page.click("#pose button[aria-label=Deselect]")
+    assert page.evaluate("document.activeElement.id") == "hold"
+    one.select(0.2, 0.5)
+    assert page.is_disabled("#passage button:has-text('Dance anew')") and "with the clip at 0:02.0" in page.inner_text(
+        "#passage"
+    )
+    page.click("#passage button:has-text('Lock')")
+    page.click("#passage button[aria-label=Deselect]")
+
+    # something new where it is locked: refused in a sentence
+    page.evaluate("megadanceStage.seekTo(1.5)")
+    page.click("#hold")
+    one.until("document.querySelectorAll('#poses .handle').length === 3")
+    one.dance()
+    assert one.message() == "The dance is locked where the pose at 0:01.5 is to be held: unlock it there, or move it."
+    assert [len(one.saved()[name]) for name in ("hold", "locks")] == [2, 1] and len(one.saved()["next"]["hold"]) == 3
+    file = one.folder / "saved.json"
+    file.write_text(json.dumps(one.saved()), encoding="utf-8")
+    markers.first.focus()
+    page.keyboard.press("Delete")
+    assert markers.count() == 2 and page.evaluate("document.activeElement.id") == "hold"
+    one.dance()
+    assert one.message() == "" and [held["poses"] for held in one.saved()["hold"]] == [
+        held["poses"] for held in project["hold"]
+    ]
+
+    page.set_input_files("#project-file", file)
+    one.until("document.querySelectorAll('#poses .handle').length === 3")
+    names = [markers.nth(index).get_attribute("aria-label") for index in range(3)]
+    assert names == ["Pose held, not danced yet", "Clip held, my clip.bvh", "Pose held"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("phone", [False, True])
 def test_accessibility(visit, song, tmp_path, scheme, phone):
@@ -450,6 +543,9 @@ def test_accessibility(visit, song, tmp_path, scheme, phone):
         assert box["width"] == 390 and box["height"] > 0.55 * 844, "the dancer fills the stage"
     page.evaluate("megadanceStage.seekTo(4)")
     page.click("#change")
+    page.click("#hold")
+    page.click("#pose button[aria-label=Deselect]")
+    page.evaluate("megadanceStage.seekTo(8)")
     page.click("#select")
     page.click("#passage button:has-text('Lock')")
     page.click("summary:has-text('More')")
@@ -521,7 +617,8 @@ def test_by_keyboard_alone(visit, song):
         "handle piece",
         "handle from",
     ]
-    wanted += ["handle to", "span", "undo", "change", "select", "another-song", "genre", "mixed", "beside", "go"]
+    wanted += ["handle to", "span", "undo", "change", "select", "hold", "hold-file"]
+    wanted += ["another-song", "genre", "mixed", "closed", "beside", "go"]
     assert [name for name in wanted if name not in reached] == []
 
     page.focus("#select")
@@ -618,9 +715,7 @@ def test_the_pose_is_the_sound_s(visit, served, song):
     page.keyboard.press("End")
     assert page.get_attribute("#overview .piece", "aria-valuetext") == "from 0:02 to 0:12"
     one.dance()
-    identity = page.evaluate("megadanceStage.shown.dances[0].glb").split("/")[1]
-    motion = Motion.load(next(Path(served.home.folder).rglob(f"{identity}/*.npz")))
-    dance = Dance(motion)
+    dance = Dance(one.motion(served))
     assert page.evaluate("megadanceStage.audio.currentTime") == pytest.approx(2, abs=0.05)
 
     page.evaluate(RECORD, list(JOINT_NAMES))
@@ -669,8 +764,7 @@ def test_the_smooth_body_dances_on_the_page(visit, served, song, monkeypatch):
     one.upload(song)
     assert one.dance() == ""
     meshes, count, positions = one.page.evaluate(SKIN, 500)
-    identity = one.page.evaluate("megadanceStage.shown.dances[0].glb").split("/")[1]
-    motion = Motion.load(next(Path(served.home.folder).rglob(f"{identity}/*.npz")))
+    motion = one.motion(served)
     vertices, _ = skin(body_mesh("smooth"), motion.joints()[30], motion.global_rotations()[30])
     assert (meshes, count) == (1, len(vertices))
     expected = vertices[np.arange(500) * count // 500] + [0, SOLE_THICKNESS, 0]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from megadance_hf.demo.jobs import DemoError
 from megadance_hf.demo.limits import Limits
+from megadance_hf.demo.poses import DAMAGED_POSE, Held, write_poses
 from megadance_hf.demo.requests import (
     MALFORMED,
     Keep,
@@ -24,6 +25,7 @@ from megadance_hf.demo.requests import (
 
 GENRES, ATTRIBUTES, LIMITS = ["waltz", "rumba"], ["energy", "arm_height"], Limits(song_seconds=60)
 PLAN = [["waltz", 0], [{"rumba": 1, "waltz": 3}, 4.5]]
+POSE = write_poses(np.zeros((1, 24, 3)))
 
 
 def wish(**given):
@@ -54,6 +56,12 @@ def test_a_wish():
         and not wish(loop=False).loop
         and wish(plan=[[{"waltz": 1, "rumba": 0}, 0]]).plan == [("waltz", 0.0)]
     )
+
+
+def test_what_is_held():
+    """In the order of the dance."""
+    given = [{"second": 4, "poses": POSE, "name": "a.bvh", "of the page": 1}, {"second": 1.5, "poses": POSE}]
+    assert wish(hold=given).hold == (Held(1.5, POSE, ""), Held(4.0, POSE, "a.bvh")) and wish(hold=[]).hold == ()
 
 
 def test_a_passage():
@@ -104,6 +112,15 @@ MISTAKES = [
     ({"keep": {"take": "x", "ranges": [{"start": 2, "end": 1}]}}, "must end after it begins"),
     ({"keep": {"take": "x", "ranges": [{"start": 0, "end": 1, "part": "feet"}]}}, "upper or of the lower body"),
     ({"loop": 1}, MALFORMED),
+    ({"hold": {"2": POSE}}, "What is held must be a list"),
+    ({"hold": [POSE]}, MALFORMED),
+    ({"hold": [{"second": 1}]}, DAMAGED_POSE),
+    ({"hold": [{"second": "1", "poses": POSE}]}, "The second of a pose"),
+    ({"hold": [{"second": 61, "poses": POSE}]}, "The second of a pose must be a number from 0 to 60"),
+    ({"hold": [{"second": 1, "poses": POSE, "name": 3}]}, "The name of a pose"),
+    ({"hold": [{"second": 1, "poses": POSE}] * 2}, "too near to each other"),
+    ({"hold": [{"second": 1, "poses": POSE}] * 25}, "at most 24"),
+    ({"hold": [{"second": 9.8, "poses": POSE}], "seconds": 10, "loop": True}, "is to end where it begins"),
 ]
 
 

@@ -21,6 +21,7 @@ from megadance_hf.modeling.plans_megadance import CHANGES, Genres, Plan
 
 from .jobs import DemoError
 from .limits import Limits
+from .poses import MOST_HELD, Held, check_held, read_poses
 
 PARTS = ("all", *BODY_PARTS)
 MOST_CHANGES = 100  # in a plan; as many ranges that are kept
@@ -66,6 +67,7 @@ class Wish:
     beside: str | None = None
     keep: Keep | None = None
     loop: bool = False
+    hold: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,20 @@ def read_prompt_text(given: Any) -> str | None:
     return _text(given, "What you write", PROMPT_LETTERS).strip() or None
 
 
+def _hold(given: Any, seconds: float, loop: bool) -> tuple[Held, ...]:
+    held = []
+    for one in _list(given or [], "What is held", MOST_HELD):
+        if not isinstance(one, dict):
+            raise DemoError(MALFORMED)
+        second = _number(one.get("second"), "The second of a pose", 0, seconds)
+        poses = one.get("poses")
+        read_poses(poses)
+        held.append(Held(second, str(poses), _text(one.get("name", ""), "The name of a pose")))
+    held.sort(key=lambda one: one.second)
+    check_held(held, seconds, loop)
+    return tuple(held)
+
+
 def _seed(given: Any) -> int | None:
     return None if given is None else _whole(given, "The seed", 0, 2**32 - 1)
 
@@ -313,6 +329,7 @@ def read_wish(
         beside,
         keep,
         loop,
+        _hold(given.get("hold"), seconds, loop),
     )
 
 

@@ -2,6 +2,7 @@
 
 import { clock, find, icon, make } from "./dom.js";
 import { PARTS, overlap, sameRange } from "./plan.js";
+import { kindOf } from "./poses.js";
 
 export class Passage {
   /** `actions`: select(range or null), anew(range), lock(range), unlock(range). */
@@ -25,20 +26,21 @@ export class Passage {
     return this.model.locks.find((range) => sameRange(range, this.model.selection));
   }
 
-  /** `model`: selection, locks, take, busy. */
+  /** `model`: selection, locks, met, take, busy, chosenPose. */
   render(model) {
     this.model = model;
-    const { selection, locks, take, busy } = model;
+    const { selection, locks, met, take, busy, chosenPose } = model;
     this.box.hidden = !selection;
-    find("adding").hidden = Boolean(selection);
-    find("advice").textContent = take ? "or drag over the beats" : "";
+    find("adding").hidden = Boolean(selection || chosenPose);
     if (!selection) return;
     const blocked = locks.some((range) => overlap(range, selection));
-    this.text.textContent = `${clock(selection.start, true)} – ${clock(selection.end, true)}${blocked && !this.locked() ? ", partly locked" : ""}`;
+    const held = met.find(({ second, frames }) => second < selection.end && selection.start < second + frames / 30);
+    const why = blocked ? (this.locked() ? "" : ", partly locked") : held ? `, with the ${kindOf(held).toLowerCase()} at ${clock(held.second, true)}` : "";
+    this.text.textContent = `${clock(selection.start, true)} – ${clock(selection.end, true)}${why}`;
     for (const input of this.parts.querySelectorAll("input")) input.checked = input.value === selection.part;
     const possible = take && take.dances.length === 1 && !busy;
-    this.anew.disabled = !possible || blocked;
-    this.anew.title = blocked ? "Part of this passage is locked" : take ? "" : "Make a dance first";
+    this.anew.disabled = !possible || blocked || Boolean(held);
+    this.anew.title = blocked ? "Part of this passage is locked" : held ? "What is held in this passage cannot be danced anew" : take ? "" : "Make a dance first";
     this.lock.disabled = !possible;
     this.lock.lastElementChild.textContent = this.locked() ? "Unlock" : "Lock";
   }

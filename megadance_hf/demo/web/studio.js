@@ -9,13 +9,14 @@ import { History } from "./history.js";
 import { Panel } from "./panel.js";
 import { Passage } from "./passage.js";
 import { PARTS, label, sameRange, samePlan, spanAt, withChange, withGenre, withRange, withStart, withoutChange } from "./plan.js";
+import { Poses, fitted, kindOf, movedTo, ordered, placeFor, plain, samePoses, withKeys, without } from "./poses.js";
 import { Progress } from "./progress.js";
 import { SongChooser } from "./song.js";
 import { followTheme } from "./theme.js";
 import { Timeline } from "./timeline.js";
 
 const CANDIDATES = { candidates: 8, show: 3 };
-const EMPTY = { take: null, plan: null, locks: [], redone: [], start: 0, seconds: 0, loop: false };
+const EMPTY = { take: null, plan: null, locks: [], redone: [], start: 0, seconds: 0, loop: false, hold: [], met: [] }; // met: what of `hold` the take has
 // What is no step to go back from: it is only looked at when the next dance begins.
 const choices = { attributes: {}, words: "", beside: null, daring: null, bars: true, seed: "" };
 
@@ -23,7 +24,7 @@ let options = { genres: [], attributes: [], limits: { song_seconds: 60, megabyte
 let song = null;
 let history = new History(EMPTY);
 let draft = null; // the state while a handle is being moved
-let selection = null, active = 0;
+let selection = null, active = 0, chosenPose = null;
 let job = null;
 let waiting = null; // a saved dance whose song is still to be chosen
 let shown = null; // id of the take that the stage shows, "" for only the song, null for something else
@@ -51,7 +52,7 @@ function plan() {
 }
 
 const planPending = () => Boolean(state().take && state().plan && !samePlan(state().plan, state().take.plan));
-const pending = () => planPending() || Boolean(state().take && state().loop !== state().take.loop);
+const pending = () => planPending() || Boolean(state().take && (state().loop !== state().take.loop || !samePoses(state().hold, state().met)));
 
 /** Bars (or what there is) and beats, in seconds of the dance, with its beginning and end. */
 function grid() {
@@ -78,13 +79,16 @@ function render() {
   if (!song) return;
   active = Math.min(active, plan().length - 1);
   if (selection && selection.end > now.seconds + 1e-3) selection = null;
+  if (selection || !now.hold.some((pose) => pose.key === chosenPose)) chosenPose = null;
   const busy = Boolean(job) || Boolean(compare.takes);
   const model = {
-    song, ...now, plan: plan(), pending: pending(), planPending: planPending(), selection, active, busy, ...grid(),
+    song, ...now, plan: plan(), pending: pending(), planPending: planPending(), selection, active, busy, chosenPose, ...grid(),
+    now: () => stage.now(), dancer: () => stage.solo ?? 0,
     genres: options.genres, limit: options.limits.song_seconds, soFar: job?.soFar,
   };
   timeline.render(model);
   passage.render(model);
+  poses.render(model);
   panel.render(model);
   find("select").disabled = busy;
   for (const [id, step] of [["undo", history.undoes], ["redo", history.redoes]]) {
@@ -185,11 +189,11 @@ async function preview(own, { glb, seconds, version, heading = 0 }) {
 }
 
 function request() {
-  const { start, seconds, plan: own, locks, take, loop } = state();
+  const { start, seconds, plan: own, locks, take, loop, hold } = state();
   const seed = choices.seed === "" ? null : Number(choices.seed);
   if (seed !== null && !Number.isSafeInteger(seed)) throw new api.Refused(`The number of a dance is a whole number; "${choices.seed}" is none.`);
   return {
-    kind: "dance", song: song.song, start, seconds, loop, plan: own, changes: choices.bars && song.bars.length ? "bar" : "code", seed,
+    kind: "dance", song: song.song, start, seconds, loop, hold: plain(hold), plan: own, changes: choices.bars && song.bars.length ? "bar" : "code", seed,
     attributes: choices.attributes, prompt: choices.words.trim() || null,
     keep: take && locks.length ? { take: take.id, ranges: locks } : null,
     ...(choices.beside && plan().length === 1 ? { beside: choices.beside } : {}),
@@ -205,11 +209,11 @@ async function dance() {
   } catch (error) {
     return tell(error.message);
   }
-  const before = state().take;
+  const { take: before, hold } = state();
   const done = await run(wanted, preview);
   if (done?.takes.length) {
     const [take] = done.takes;
-    commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, redone: wanted.keep ? history.state.redone : [] });
+    commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, met: hold, redone: wanted.keep ? history.state.redone : [] });
     tell(take.notice ?? "", "notice");
     announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}${take.loop ? ", ends where it begins" : ""}, number ${take.seed}.`);
   } else render();
@@ -306,8 +310,10 @@ async function open(project) {
   choices.attributes = { ...project.attributes };
   choices.words = project.prompt ?? "";
   panel.refill();
+  const met = withKeys(project.hold ?? []);
+  const hold = project.next?.hold ? withKeys(project.next.hold) : met;
   commit("opening a saved dance", {
-    take, plan: project.plan, loop: take.loop, ...project.next, locks: project.locks ?? [], redone: take.redone ? [take.redone] : [],
+    take, plan: project.next ? project.next.plan : project.plan, loop: project.next?.loop ?? take.loop, hold, met, locks: project.locks ?? [], redone: take.redone ? [take.redone] : [],
     start: take.start, seconds: take.seconds,
   });
   announce("The saved dance is on the stage.");
@@ -316,10 +322,10 @@ async function open(project) {
 const nameOfTake = (take) => `${(take.name ?? song.name).replace(/\.[^.]+$/, "")}-${label(take.plan[0][0]).replaceAll(" + ", "-")}-${take.seed}`;
 
 async function save() {
-  const { take, locks, plan: own, loop } = state();
+  const { take, locks, plan: own, loop, hold } = state();
   try {
     const project = await api.project(take.id);
-    saveProject({ ...project, locks, next: pending() ? { plan: own, loop } : null }, `${nameOfTake(take)}.json`);
+    saveProject({ ...project, locks, next: pending() ? { plan: own, loop, hold: plain(hold) } : null }, `${nameOfTake(take)}.json`);
     announce("Saved");
   } catch (error) {
     tell(error.message);
@@ -336,6 +342,7 @@ async function download(video) {
 // --- the parts of the page, joined -------------------------------------------------------------------------------------
 
 const select = (range) => {
+  if (range) chosenPose = null;
   selection = range && { start: range.start, end: range.end, part: range.part };
   render();
 };
@@ -348,6 +355,39 @@ function selectHere() {
   const to = edges.find((bar) => bar > from + 1) ?? seconds;
   select({ start: from, end: to, part: selection?.part ?? "all" });
   timeline.begin.focus();
+}
+
+/** Hold something new near a second. */
+function holdPose(pose, second) {
+  const { hold, seconds } = state();
+  const place = placeFor(hold, pose.frames, second, seconds);
+  if (place === null) return tell(pose.frames / 30 > seconds ? "The clip is longer than the dance." : "Something is held here already: move it, or hold this somewhere else.");
+  const [added] = withKeys([{ ...pose, second: place }]);
+  selection = null;
+  chosenPose = added.key;
+  commit(`holding a ${kindOf(added).toLowerCase()} at ${clock(place, true)}`, { hold: ordered([...hold, added]) });
+  tell("");
+  announce(`${kindOf(added)} held at ${clock(place, true)}. The next dance meets it.`);
+  timeline.poses.querySelector(`[data-key="${added.key}"]`).focus();
+}
+
+function movePose(key, second, final) {
+  const moved = { hold: movedTo(state().hold, key, second) };
+  chosenPose = key;
+  if (!final) {
+    draft = { ...history.state, ...moved };
+    return render();
+  }
+  draft = null;
+  if (samePoses(moved.hold, history.state.hold)) return render();
+  commit(`moving a pose to ${clock(second, true)}`, moved, key);
+}
+
+function dropPose(key) {
+  chosenPose = null;
+  commit("taking a pose away", { hold: without(state().hold, key) });
+  announce("The pose is taken away.");
+  find("hold").focus();
 }
 
 function changeGenre(genre) {
@@ -369,6 +409,16 @@ function addChange(second) {
 const actions = {
   select,
   seek: (second) => stage.seekTo(second),
+  holdPose,
+  movePose,
+  dropPose,
+  choosePose: (key) => {
+    if (key === chosenPose) return;
+    if (key) selection = null;
+    chosenPose = key;
+    render();
+  },
+  fail: (text) => tell(text),
   activate: (index) => { active = index; render(); },
   addChange,
   removeChange: (index = active) => {
@@ -395,7 +445,7 @@ const actions = {
     if (changed.start === history.state.start && changed.seconds === history.state.seconds) return render();
     selection = null;
     // another piece of the song is another dance; Undo brings this one back
-    commit("another piece of the song", { ...changed, take: null, locks: [], redone: [], plan: state().plan?.filter(([, second]) => second < changed.seconds) ?? null }, "excerpt");
+    commit("another piece of the song", { ...changed, take: null, locks: [], redone: [], met: [], hold: fitted(state().hold, state().seconds, changed.seconds), plan: state().plan?.filter(([, second]) => second < changed.seconds) ?? null }, "excerpt");
   },
   anew: danceAnew,
   lock: (range) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}`, { locks: withRange(state().locks, range) }),
@@ -408,6 +458,7 @@ const actions = {
 
 const timeline = new Timeline(actions);
 const passage = new Passage(actions);
+const poses = new Poses(actions);
 const panel = new Panel(actions, choices);
 const progress = new Progress(stage.view, cancel);
 const compare = new Compare(stage, keep);

@@ -4,6 +4,7 @@ import { genreColour } from "../stage/stage.js";
 import { capital, clock, find, icon, keyed, make } from "./dom.js";
 import { makeHandle, setHandle } from "./handle.js";
 import { PARTS, label, mainGenre, spans } from "./plan.js";
+import { isMet, kindOf, room } from "./poses.js";
 
 const SHORTEST = 1; // seconds of a piece of the song
 const CLICK = 6; // pixels: who moves the pointer farther is selecting
@@ -47,12 +48,12 @@ function setRange(button, { start, end, name, pressed, content, total }) {
 export class Timeline {
   /**
    * `actions`: excerpt(start, seconds, final), moveChange(index, second, final), removeChange(index), activate(index), addChange(second),
-   * select(range or null), seek(second). They get seconds of the dance, `excerpt` those of the song.
+   * select(range or null), seek(second), movePose(key, second, final), dropPose(key), choosePose(key). They get seconds of the dance, `excerpt` those of the song.
    */
   constructor(actions) {
     this.actions = actions;
     this.drawn = {};
-    for (const name of ["overview", "ruler", "wave", "plan", "upper", "lower", "over"]) this[name] = find(name);
+    for (const name of ["overview", "ruler", "wave", "plan", "poses", "upper", "lower", "over"]) this[name] = find(name);
     this.buildOverview();
     this.buildTrack();
   }
@@ -112,7 +113,7 @@ export class Timeline {
     return Math.abs(bar - clamped) < 1 && bar + seconds <= song.seconds + 1e-3 ? bar : clamped;
   }
 
-  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), planPending. */
+  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), planPending, hold, met, chosenPose. */
   render(model) {
     this.model = model;
     this.renderOverview(model);
@@ -120,6 +121,8 @@ export class Timeline {
     this.renderPlan(model);
     for (const part of ["upper", "lower"]) this.renderPart(model, part);
     for (const element of document.querySelectorAll(".taken")) element.hidden = !model.take;
+    for (const element of document.querySelectorAll(".held")) element.hidden = !model.hold.length;
+    this.renderPoses(model);
     this.renderSelection(model);
     this.over.style.setProperty("--so-far", percent((model.soFar ?? 0) / model.seconds));
     this.ruler.style.setProperty("--so-far", percent((model.soFar ?? 0) / model.seconds));
@@ -202,6 +205,38 @@ export class Timeline {
           next: (value, direction, fine) => (fine ? value + direction * 0.27 : following(grid, value, direction)),
           change: (value, final) => this.actions.moveChange(index, value, final), remove: () => this.actions.removeChange(index),
         });
+      },
+    );
+  }
+
+  renderPoses({ hold, met, chosenPose, seconds, beats }) {
+    const shown = hold.map((pose) => ({ ...pose, text: `${kindOf(pose)} held${pose.name ? `, ${pose.name}` : ""}${isMet(pose, met) ? "" : ", not danced yet"}` }));
+    keyed(
+      this.poses,
+      [...shown.filter(({ frames }) => frames > 1).map((pose) => ({ ...pose, key: `clip of ${pose.key}`, clip: true })), ...shown],
+      ({ clip }) => {
+        if (clip) return make("div", { className: "clip" });
+        const handle = makeHandle("pose");
+        handle.append(icon("figure"));
+        return handle;
+      },
+      (element, { key, clip, second, frames, text, ...pose }) => {
+        element.classList.toggle("pending", !isMet({ second, ...pose }, met));
+        if (clip) {
+          element.style.left = percent(second / seconds);
+          element.style.width = percent(frames / 30 / seconds);
+          return;
+        }
+        const [min, max] = room(hold, key, seconds);
+        element.classList.toggle("chosen", key === chosenPose);
+        setHandle(element, {
+          value: second, min, max, total: seconds, name: text, text: (value) => clock(value, true),
+          snap: (value) => { const beat = nearest(beats, value); return Math.abs(beat - value) < 0.01 * seconds ? beat : value; },
+          next: (value, direction, fine) => (fine ? value + direction / 10 : following(beats, value, direction)),
+          change: (value, final) => this.actions.movePose(key, value, final), remove: () => this.actions.dropPose(key),
+          pick: () => this.actions.choosePose(key),
+        });
+        element.title = `${text}, ${clock(second, true)}`;
       },
     );
   }
