@@ -375,9 +375,28 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     assert one.dance() == ""
     assert page.locator(".captions button").all_inner_texts() == ["rumba", "waltz"]
     assert page.evaluate("megadanceStage.dancers.length") == 2
+
+    # a passage for one of them; the other is there to compare with, and stays
+    before = one.saved()
     one.select(0.2, 0.5)
-    assert page.is_disabled("#passage button:has-text('Dance anew')")
+    assert page.is_hidden("#passage button:has-text('Lock')")
+    page.click("#passage label:has-text('Waltz')")
     one.picture("two")
+    page.click("#passage button:has-text('Dance anew')")
+    one.until("!document.querySelector('.compare').hidden && megadanceStage.dancers.length === 4")
+    captions = page.locator(".captions button").all_inner_texts()
+    assert [text.lower() for text in captions] == ["a", "b", "c", "rumba"]
+    assert page.inner_text(".compare p").startswith("Waltz, 0:0")
+    one.picture("candidates of one")
+    page.click("button:has-text('Keep B')")
+    one.until("megadanceStage.dancers.length === 2")
+    after = one.saved()
+    assert after["codes"] == before["codes"] and after["beside_dance"]["codes"] != before["beside_dance"]["codes"]
+    assert after["beside_dance"]["redone"] and page.get_attribute(".redone", "aria-label").startswith(
+        "Waltz anew: whole body"
+    )
+    page.click("#passage label:has-text('Rumba')")
+    assert page.is_enabled("#passage button:has-text('Dance anew')")
 
 
 POSE = """(time) => {

@@ -221,7 +221,8 @@ async function dance() {
 
 async function danceAnew(range) {
   const { take } = state();
-  const wanted = { kind: "redo", take: take.id, ...range, ...CANDIDATES, seed: null, attributes: choices.attributes, prompt: choices.words.trim() || null };
+  const dancer = take.dances.length > 1 ? range.dancer : 0;
+  const wanted = { kind: "redo", take: take.id, ...range, dancer, ...CANDIDATES, seed: null, attributes: choices.attributes, prompt: choices.words.trim() || null };
   const done = await run(wanted);
   if (!done?.takes.length) return render();
   const { start, seconds } = state();
@@ -240,7 +241,8 @@ function keep(take) {
   compare.hide();
   if (!take) return render();
   const range = take.redone ?? asked;
-  const redone = withRange(history.state.redone, { start: range.start, end: range.end, part: range.part });
+  const who = take.dances.length > 1 ? { dancer: range.dancer ?? 0 } : {};
+  const redone = withRange(history.state.redone, { start: range.start, end: range.end, part: range.part, ...who });
   commit(`dancing ${clock(range.start)} to ${clock(range.end)} anew`, { take, redone });
 }
 
@@ -343,7 +345,7 @@ async function download(video) {
 
 const select = (range) => {
   if (range) chosenPose = null;
-  selection = range && { start: range.start, end: range.end, part: range.part };
+  selection = range && { start: range.start, end: range.end, part: range.part, dancer: range.dancer ?? selection?.dancer ?? 0 };
   render();
 };
 
@@ -448,7 +450,7 @@ const actions = {
     commit("another piece of the song", { ...changed, take: null, locks: [], redone: [], met: [], hold: fitted(state().hold, state().seconds, changed.seconds), plan: state().plan?.filter(([, second]) => second < changed.seconds) ?? null }, "excerpt");
   },
   anew: danceAnew,
-  lock: (range) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}`, { locks: withRange(state().locks, range) }),
+  lock: ({ dancer, ...range }) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}`, { locks: withRange(state().locks, range) }),
   unlock: (range) => commit("unlocking", { locks: state().locks.filter((one) => !sameRange(one, range)) }),
   genre: changeGenre,
   closed: (loop) => commit(loop ? "ending where it begins" : "ending anywhere", { loop }),

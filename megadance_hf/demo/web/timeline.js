@@ -241,12 +241,12 @@ export class Timeline {
     );
   }
 
-  renderPart({ locks, redone, seconds, selection }, part) {
+  renderPart({ locks, redone, seconds, selection, take }, part) {
     const own = (ranges) => ranges.filter((range) => range.part === "all" || range.part === part);
     const items = [
       ...own(redone).map((range) => ({ range, kind: "redone" })),
       ...own(locks).map((range) => ({ range, kind: "locked" })),
-    ].map((item) => ({ ...item, key: `${item.kind} ${item.range.start} ${item.range.end} ${item.range.part}` }));
+    ].map((item) => ({ ...item, key: `${item.kind} ${item.range.start} ${item.range.end} ${item.range.part} ${item.range.dancer}` }));
     keyed(
       this[part],
       items,
@@ -257,7 +257,8 @@ export class Timeline {
       },
       (button, { range, kind }) => {
         button.range = range;
-        const what = kind === "locked" ? "Locked" : "Danced anew";
+        const who = take?.dances.length > 1 ? take.dances[range.dancer ?? 0].genre : null;
+        const what = kind === "locked" ? "Locked" : who ? `${capital(who)} anew` : "Danced anew";
         setRange(button, {
           ...range, total: seconds, content: what, name: `${what}: ${PARTS[range.part]}, ${clock(range.start, true)} to ${clock(range.end, true)}`,
           pressed: selection && selection.start === range.start && selection.end === range.end,
