@@ -454,6 +454,62 @@ def test_a_dance_that_ends_where_it_begins(visit, song):
 
 
 @pytest.mark.slow
+def test_the_timeline_zooms(visit, song):
+    """With buttons, keys and the wheel; it follows the music, and the song above it stays whole."""
+    one = visit(viewport={"width": 1280, "height": 800})
+    page = one.page
+    one.upload(song)
+    overview = page.locator("#overview .piece").bounding_box()
+    assert page.is_disabled("#zoom-out") and page.is_hidden("#overview .window")
+    page.evaluate("megadanceStage.seekTo(6)")
+    one.until("Math.abs(megadanceStage.time - 6) < 0.01")
+    place = page.locator(".now").bounding_box()["x"]
+    for _ in range(2):
+        page.click("#zoom-in")
+    assert page.locator("#wave").bounding_box()["width"] == pytest.approx(796 * 2.25, abs=2)
+    assert page.locator(".now").bounding_box()["x"] == pytest.approx(place, abs=2), "where the music is stays"
+    assert page.is_visible("#overview .window") and page.locator("#overview .piece").bounding_box() == overview
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    one.picture("zoomed")
+    for second in (9.5, 0.5):
+        page.evaluate(f"megadanceStage.seekTo({second})")
+        one.until(f"Math.abs(megadanceStage.time - {second}) < 0.01")
+        assert 120 < page.locator(".now").bounding_box()["x"] < 930
+    page.evaluate("megadanceStage.seekTo(4)")
+    one.until("Math.abs(megadanceStage.time - 4) < 0.01")
+
+    # a passage is selected where it is seen
+    one.select(0.4, 0.5)
+    assert float(page.get_attribute("#over .from", "aria-valuenow")) == pytest.approx(4, abs=0.3)
+    page.focus("#over .to")
+    page.keyboard.press("End")
+    box = page.locator("#over .to").bounding_box()
+    assert page.get_attribute("#over .to", "aria-valuetext") == "0:10.0" and 128 < box["x"] < 930
+    page.keyboard.press("0")
+    assert page.is_disabled("#zoom-out") and page.locator("#wave").bounding_box()["width"] == pytest.approx(796, abs=1)
+    page.keyboard.press("+")
+    page.keyboard.press("-")
+    assert page.is_disabled("#zoom-out")
+    box = page.locator("#wave").bounding_box()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 20)
+    page.keyboard.down("Control")
+    for _ in range(30):
+        page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    one.until("document.querySelector('#zoom-in').disabled")
+    near = page.locator("#wave").bounding_box()
+    assert near["width"] == pytest.approx(5 * 796, abs=5), "two seconds"
+    assert near["x"] + 0.75 * near["width"] == pytest.approx(box["x"] + 0.75 * box["width"], abs=6), "at the pointer"
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.keyboard.press("0")
+    page.click("#zoom-in")
+    assert page.locator("#wave").bounding_box()["width"] == pytest.approx(342 * 1.5, abs=2)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert one.violations() == [] and page.evaluate(SMALL_TARGETS) == []
+
+
+@pytest.mark.slow
 def test_poses_that_are_held(visit, song, served):
     """Taken from the dance and from a file; moved by mouse and keys, undone, danced, saved, opened, taken away."""
     one = visit(viewport={"width": 1280, "height": 800})

@@ -43,6 +43,7 @@ export function makeHandle(kind) {
     else return;
     event.preventDefault();
     event.stopPropagation();
+    if (handle.isConnected) handle.scrollIntoView({ inline: "nearest", block: "nearest" }); // a timeline may be zoomed
   };
   return handle;
 }

@@ -108,11 +108,12 @@ function render() {
 /** The button that adds a change says where. */
 function renderChange() {
   const place = timeline.placeForChange(stage.now());
-  const text = place === null ? "Change of dance" : `Change of dance at ${clock(place)}`;
+  const text = place === null ? "Change" : `Change at ${clock(place)}`;
   find("change").disabled = place === null || Boolean(job);
   if (find("change").dataset.text === text) return;
   find("change").dataset.text = text;
   find("change").replaceChildren(icon("plus"), text);
+  find("change").title = place === null ? "There is no room for another dance here" : `Another dance from ${clock(place)} on`;
 }
 
 /** Put the dance on the stage, or only the song; the clock goes on where the piece of the song is the same. */
@@ -468,7 +469,7 @@ const chooser = new SongChooser(stage.view, arrive, (text) => tell(text));
 
 stage.onTime = (time) => {
   if (!song) return;
-  timeline.tick(time);
+  timeline.follow(time);
   if (stage.audio.paused || Math.floor(time) !== Math.floor(stage.second ?? -1)) renderChange();
   stage.second = time;
 };

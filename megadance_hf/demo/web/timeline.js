@@ -1,13 +1,16 @@
 // The timeline: the song with the piece that is danced, and below it this piece with beats, plan, and what is kept or was danced anew.
 
 import { genreColour } from "../stage/stage.js";
-import { capital, clock, find, icon, keyed, make } from "./dom.js";
+import { announce, capital, clock, find, icon, keyed, make } from "./dom.js";
 import { makeHandle, setHandle } from "./handle.js";
 import { PARTS, label, mainGenre, spans } from "./plan.js";
 import { isMet, kindOf, room } from "./poses.js";
 
 const SHORTEST = 1; // seconds of a piece of the song
 const CLICK = 6; // pixels: who moves the pointer farther is selecting
+const STEP = 1.5; // by which a button zooms
+const LEAST = 2; // seconds that are seen at least
+const FREE = 3000; // milliseconds in which a timeline that is scrolled by hand does not follow the music
 const percent = (share) => `${(100 * share).toFixed(3)}%`;
 
 /** The values around `value` in a sorted list. */
@@ -53,9 +56,11 @@ export class Timeline {
   constructor(actions) {
     this.actions = actions;
     this.drawn = {};
-    for (const name of ["overview", "ruler", "wave", "plan", "poses", "upper", "lower", "over"]) this[name] = find(name);
+    [this.zoom, this.freeUntil] = [1, 0];
+    for (const name of ["scroll", "overview", "ruler", "wave", "plan", "poses", "upper", "lower", "over"]) this[name] = find(name);
     this.buildOverview();
     this.buildTrack();
+    this.buildZoom();
   }
 
   buildOverview() {
@@ -63,13 +68,81 @@ export class Timeline {
     this.piece = makeHandle("piece");
     this.from = makeHandle("from");
     this.to = makeHandle("to");
-    this.overview.append(this.songWave, this.piece, this.from, this.to);
+    this.window = make("div", { className: "window", hidden: true }); // what of the piece is seen below
+    this.overview.append(this.songWave, this.piece, this.window, this.from, this.to);
     this.overview.onclick = (event) => {
       const { left, width } = this.overview.getBoundingClientRect();
       const { song, seconds } = this.model;
       const wanted = ((event.clientX - left) / width) * song.seconds - seconds / 2;
       this.actions.excerpt(this.tidyStart(wanted), seconds, true);
     };
+  }
+
+  buildZoom() {
+    const { scroll } = this;
+    find("zoom-out").append(icon("minus"));
+    find("zoom-in").append(icon("plus"));
+    find("zoom-out").onclick = () => this.zoomTo(this.zoom / STEP);
+    find("zoom-in").onclick = () => this.zoomTo(this.zoom * STEP);
+    find("timeline").addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, textarea, input:not([type=radio])")) return;
+      if (event.key === "+" || event.key === "=") this.zoomTo(this.zoom * STEP);
+      else if (event.key === "-") this.zoomTo(this.zoom / STEP);
+      else if (event.key === "0") this.zoomTo(1);
+      else return;
+      event.preventDefault();
+    });
+    scroll.addEventListener("wheel", (event) => {
+      this.freeUntil = performance.now() + FREE;
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      this.zoomTo(this.zoom * Math.exp(-event.deltaY / 300), this.second(event));
+    }, { passive: false });
+    scroll.addEventListener("pointerdown", () => (this.freeUntil = performance.now() + FREE));
+    scroll.addEventListener("scroll", () => this.renderWindow());
+  }
+
+  /** The pixels of the line of time: all of it, those that are seen, and how far the lines are scrolled. */
+  pixels() {
+    const names = this.wave.offsetLeft;
+    const style = getComputedStyle(this.scroll);
+    const seen = this.scroll.clientWidth - names - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    return { all: this.wave.offsetWidth, seen, scrolled: this.scroll.scrollLeft };
+  }
+
+  /** Show the piece so many times as wide. `at`: the second that stays where it is; where the music is, if that is to be seen. */
+  zoomTo(zoom, at = null) {
+    const { seconds } = this.model;
+    const most = Math.max(seconds / LEAST, 1);
+    const wanted = zoom < 1.05 ? 1 : Math.min(zoom, most);
+    const before = this.pixels();
+    const second = (x) => (x / before.all) * seconds;
+    const [from, to] = [second(before.scrolled), second(before.scrolled + before.seen)];
+    const still = at ?? (this.time >= from && this.time <= to ? this.time : (from + to) / 2);
+    const place = (still / seconds) * before.all - before.scrolled;
+    this.zoom = wanted;
+    this.scroll.classList.toggle("zoomed", wanted > 1);
+    this.scroll.style.setProperty("--zoom", wanted);
+    this.scroll.scrollLeft = (still / seconds) * this.pixels().all - place;
+    this.render(this.model);
+    announce(wanted === 1 ? "All of the dance is shown" : `${(seconds / wanted).toFixed(1)} seconds are shown`);
+  }
+
+  /** Scroll to where the music is, unless somebody has just scrolled elsewhere. */
+  follow(time) {
+    this.tick(time);
+    if (this.zoom === 1 || performance.now() < this.freeUntil) return;
+    const { all, seen, scrolled } = this.pixels();
+    const x = (time / this.model.seconds) * all;
+    if (x < scrolled || x > scrolled + 0.9 * seen) this.scroll.scrollLeft = x - 0.15 * seen;
+  }
+
+  renderWindow() {
+    const { song, start, seconds } = this.model;
+    const { all, seen, scrolled } = this.pixels();
+    this.window.hidden = this.zoom === 1;
+    this.window.style.left = percent((start + (scrolled / all) * seconds) / song.seconds);
+    this.window.style.width = percent((Math.min(seen / all, 1) * seconds) / song.seconds);
   }
 
   buildTrack() {
@@ -116,7 +189,11 @@ export class Timeline {
   /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), planPending, hold, met, chosenPose. */
   render(model) {
     this.model = model;
+    if (this.zoom > Math.max(model.seconds / LEAST, 1)) return this.zoomTo(this.zoom); // of a shorter piece less can be seen
+    find("zoom-out").disabled = this.zoom === 1;
+    find("zoom-in").disabled = this.zoom >= Math.max(model.seconds / LEAST, 1) - 1e-6;
     this.renderOverview(model);
+    this.renderWindow();
     this.renderWave(model);
     this.renderPlan(model);
     for (const part of ["upper", "lower"]) this.renderPart(model, part);
@@ -157,14 +234,14 @@ export class Timeline {
   }
 
   renderWave({ song, start, seconds }) {
-    const drawn = `${song.song} ${start} ${seconds}`;
+    const drawn = `${song.song} ${start} ${seconds} ${this.zoom}`;
     if (this.drawn.wave === drawn) return;
     this.drawn.wave = drawn;
     const lines = (times, from, to) => times.map((time) => `M${((1000 * time) / seconds).toFixed(1)} ${from}V${to}`).join("");
     this.danceWave.querySelector(".wave").setAttribute("d", wave(song.peaks, song.seconds, start, seconds));
     this.danceWave.querySelector(".beats").setAttribute("d", lines(song.beats.map((time) => time - start).filter((time) => time >= 0), 88, 100));
     this.danceWave.querySelector(".bars").setAttribute("d", lines(song.bars.map((time) => time - start).filter((time) => time >= 0), 0, 100));
-    const step = [1, 2, 5, 10, 15, 30, 60].find((every) => seconds / every <= 8) ?? 120;
+    const step = [1, 2, 5, 10, 15, 30, 60].find((every) => seconds / every <= 8 * this.zoom) ?? 120;
     const times = Array.from({ length: Math.ceil(seconds / step - 0.3) }, (_, index) => index * step);
     this.ruler.replaceChildren(...times.map((time) => {
       const mark = make("span", { textContent: clock(time) });
@@ -295,6 +372,7 @@ export class Timeline {
   }
 
   tick(time) {
+    this.time = time;
     this.head.style.left = percent(Math.min(Math.max(time / this.model.seconds, 0), 1));
   }
 }
