@@ -99,9 +99,8 @@ export class Poses {
     if (!this.chosen) return;
     const [low, high] = room(hold, chosenPose, seconds);
     this.end = toFrame(seconds - this.chosen.frames / FPS);
-    const { second, frames, name } = this.chosen;
-    const until = frames > 1 ? ` – ${clock(second + frames / FPS, true)}` : "";
-    this.text.textContent = `${kindOf(this.chosen)} at ${clock(second, true)}${until}`;
+    const { second, name } = this.chosen;
+    this.text.textContent = `${kindOf(this.chosen)} at ${clock(second, true)}`;
     this.text.title = name;
     this.first.disabled = low > 0 || second === 0;
     this.last.disabled = this.end > high + 1 / FPS || Math.abs(second - this.end) < 0.5 / FPS;

@@ -141,8 +141,8 @@ function tell(text, kind = "error") {
 
 // --- jobs --------------------------------------------------------------------------------------------------------------
 
-/** Run a job; the final state, or null if it was cancelled or failed. */
-async function run(request, onPreview = null) {
+/** Run a job; the final state, or null if it was cancelled or failed. `from`: the second from which on a preview is of interest. */
+async function run(request, onPreview = null, from = 0) {
   job?.cancel();
   tell("");
   const own = (job = new api.Job(request));
@@ -153,8 +153,9 @@ async function run(request, onPreview = null) {
   try {
     return await own.run((now) => {
       if (job !== own) return;
-      progress.show(onPreview ? now : { ...now, preview: null });
-      if (now.preview && onPreview && now.state === "working") onPreview(own, now.preview);
+      const look = onPreview && now.preview?.seconds > from + 0.5 ? now.preview : null;
+      progress.show({ ...now, preview: look && { ...look, seconds: look.seconds - from } });
+      if (look && now.state === "working") onPreview(own, look);
     });
   } catch (error) {
     if (!(error instanceof api.Refused)) console.error(error);
@@ -173,18 +174,18 @@ function cancel() {
   announce("Cancelled");
 }
 
-/** Show what there is of a dance that is being made. */
-async function preview(own, { glb, seconds, version, heading = 0 }) {
+/** Show what there is of a dance that is being made; of one that is danced anew in a passage, beside who stays. */
+async function preview(own, { glb, seconds, version, heading = 0 }, range = null) {
   if (own.loading || own.previewed === version) return;
   own.loading = true;
-  own.soFar = seconds;
+  if (!range) own.soFar = seconds;
+  else if (!own.previewed && (stage.now() < range.start || stage.now() > range.end)) stage.seekTo(range.start);
   own.previewed = version;
   shown = null;
-  const { start, seconds: total } = state();
-  await stage.show(
-    { song: song.sound, offset: start, seconds: total, beats: [], dances: [{ genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) }] },
-    { keep: true },
-  );
+  const { start, seconds: total, take } = state();
+  const made = { genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) };
+  const anew = (dance, dancer) => (dancer === range.dancer ? { genre: dance.genre, caption: `${dance.genre}, being danced anew`, glb, heading } : { ...dance, speed: null });
+  await stage.show({ song: song.sound, offset: start, seconds: total, beats: [], dances: range ? take.dances.map(anew) : [made] }, { keep: true });
   own.loading = false;
   if (job === own) render();
 }
@@ -224,7 +225,7 @@ async function danceAnew(range) {
   const { take } = state();
   const dancer = take.dances.length > 1 ? range.dancer : 0;
   const wanted = { kind: "redo", take: take.id, ...range, dancer, ...CANDIDATES, seed: null, attributes: choices.attributes, prompt: choices.words.trim() || null };
-  const done = await run(wanted);
+  const done = await run(wanted, (own, look) => preview(own, look, { ...range, dancer }), range.start);
   if (!done?.takes.length) return render();
   const { start, seconds } = state();
   compare.request = range;
