@@ -109,10 +109,12 @@ def test_files_without_a_pose(tmp_path):
     motion(round(30 * LONGEST) + 3).save(tmp_path / "long.npz")
     (tmp_path / "text.bvh").write_text("no bones", encoding="utf-8")
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4" + bytes(100))
+    np.savez_compressed(tmp_path / "packed.npz", poses=np.zeros((60_000, 72), np.float32))
     for name, message in (
         ("long.npz", '"my long.npz" lasts 4.1 s, and 4 s at most can be held: cut it.'),
         ("text.bvh", '"my text.bvh": it is no BVH'),
         ("broken.npz", "my broken.npz cannot be read"),
+        ("packed.npz", '"my packed.npz" holds too much: cut the clip'),
         ("song.mp3", '"my song.mp3" is no file with a pose: give one of .npz, .json, .bvh, .npy, .pkl.'),
     ):
         with pytest.raises(DemoError) as caught:

@@ -203,6 +203,8 @@ def test_a_loop_ends_as_it_begins(studio, song):
     keep = Keep(take["id"], (Range(1.0, 2.0),))
     assert closes(dance(studio, song, seed=2, loop=True, keep=keep))
     assert not dance(studio, song, seed=2, keep=keep)["loop"], "its ends are danced anew"
+    for made in motions(studio, dance(studio, song, seconds=2, seed=1, loop=True, beside="rumba")):
+        np.testing.assert_allclose(made.poses[-1], made.poses[0], atol=1e-5)
     with pytest.raises(DemoError, match="so its ends stay: choose a passage between them"):
         studio.redo(ME, Redo(take["id"], Range(3.8, 4.0), 1, 1, 3, {}, None, 0), Report())
     plain = dance(studio, song, seed=1)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import itertools
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,7 @@ MOST_HELD, LONGEST = 24, 4.0  # poses and clips of a dance; seconds of a clip
 POSE_FILES = (".npz", ".json", ".bvh", ".npy", ".pkl")
 DAMAGED_POSE = "A pose cannot be read: take it from the dance again, or from its file."
 _ANGLE = 100.0  # radians, as in `Motion`
+_UNPACKED = 16_000_000  # bytes of an .npz: minutes of computing time for a small file would be too much
 _ROUNDING = 2  # frames by which something may begin too late: it is moved to the end
 
 
@@ -139,10 +141,16 @@ def read_pose_file(path: str | os.PathLike, name: str) -> np.ndarray:
     if path.suffix.lower() not in POSE_FILES:
         raise DemoError(f'"{name}" is no file with a pose: give one of {", ".join(POSE_FILES)}.')
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > _UNPACKED:
+                    raise DemoError(f'"{name}" holds too much: cut the clip, or give a single pose.')
         motion = Motion.load(path)
         if motion.seconds > LONGEST + 1 / motion.fps and len(motion) > 1:
             raise DemoError(f'"{name}" lasts {motion.seconds:.1f} s, and {LONGEST:g} s at most can be held: cut it.')
         poses = motion.poses if motion.fps == MOTION_FPS else motion.resampled(MOTION_FPS).poses
+    except zipfile.BadZipFile:
+        raise DemoError(f'"{name}" is damaged: make it again.') from None
     except MotionError as error:
         text = str(error).replace(f"path={str(path)!r}", f'"{name}"').replace(str(path), name)
         raise DemoError(f"{text}." if text[-1] not in ".!?" else text) from None
