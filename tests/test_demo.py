@@ -510,7 +510,6 @@ def test_the_timeline_zooms(visit, song):
     page.click("#zoom-in")
     assert page.locator("#wave").bounding_box()["width"] == pytest.approx(342 * 1.5, abs=2)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert one.violations() == [] and page.evaluate(SMALL_TARGETS) == []
 
 
 @pytest.mark.slow
@@ -627,6 +626,7 @@ def test_accessibility(visit, song, tmp_path, scheme, phone):
     page.evaluate("megadanceStage.seekTo(8)")
     page.click("#select")
     page.click("#passage button:has-text('Lock')")
+    page.click("#zoom-in")
     page.click("summary:has-text('More')")
     page.click("summary:has-text('How it moves')")
     one.picture("all")

@@ -159,6 +159,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 NAMES = ["start", "seconds", "plan", "changes", "seed", "attributes", "prompt", "keep", "beside", "mode", "temperature"]
+NAMES += ["loop", "hold"]
 
 
 @settings(max_examples=100, deadline=None)

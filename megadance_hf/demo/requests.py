@@ -417,12 +417,10 @@ def read_project(
     wish = read_wish({**given, "keep": None}, genres, attributes, limits, shortest=0.25)
     if wish.plan is None:
         raise DemoError(DAMAGED)
-    if (
-        later := given.get("next")
-    ) is not None:  # what the page had planned beyond this dance; it is the page's to read
-        if not isinstance(later, dict):
-            raise DemoError(DAMAGED)
-        read_wish({"seconds": given.get("seconds"), **later}, genres, attributes, limits, shortest=0.25)
+    later = given.get("next") or {}  # what was planned beyond this dance: the page reads it
+    if not isinstance(later, dict):
+        raise DemoError(DAMAGED)
+    read_wish({"seconds": given.get("seconds"), **later}, genres, attributes, limits, shortest=0.25)
     frames = _whole(given.get("frames"), "The number of frames", 1, round(86400 * fps))
     if abs(frames / fps - wish.seconds) > 1:
         raise DemoError(DAMAGED)

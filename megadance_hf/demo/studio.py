@@ -560,9 +560,10 @@ class Studio:
 
         Returns:
             `id`, `name` (of the song), `song` (address of the excerpt's sound), `song_id`, `start`, `seconds`, `fps`, `seed`, `plan`, `heard`,
-            `attributes`, `prompt`, `loop`, `hold` (begin and end of what is held), `understood`, `parent`, `redone`, `locks`, `log_likelihood`, `notice`, `onset`, `beats`, `bars`
-            (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb` (address), `heading` (radians about Y from +Z, the
-            dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses are relative to the page.
+            `attributes`, `prompt`, `loop`, `hold` (begin and end of what is held), `understood`, `parent`, `redone`, `locks`,
+            `log_likelihood`, `notice`, `onset`, `beats`, `bars` (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb`
+            (address), `heading` (radians about Y from +Z, the dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses
+            are relative to the page.
         """
         folder = self.dances_folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)

@@ -217,7 +217,8 @@ async function dance() {
     const [take] = done.takes;
     commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, met: hold, redone: wanted.keep ? history.state.redone : [] });
     tell(take.notice ?? "", "notice");
-    announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}${take.loop ? ", ends where it begins" : ""}, number ${take.seed}.`);
+    const also = `${take.loop ? ", ends where it begins" : ""}${take.hold.length ? `, with ${take.hold.length === 1 ? "the pose" : "the poses"} that you hold` : ""}`;
+    announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}${also}, number ${take.seed}.`);
   } else render();
 }
 
