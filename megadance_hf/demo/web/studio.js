@@ -184,7 +184,7 @@ async function preview(own, { glb, seconds, version, heading = 0 }, range = null
   shown = null;
   const { start, seconds: total, take } = state();
   const made = { genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) };
-  const anew = (dance, dancer) => (dancer === range.dancer ? { genre: dance.genre, caption: `${dance.genre}, being danced anew`, glb, heading } : { ...dance, speed: null });
+  const anew = (dance, dancer) => (dancer === range.dancer ? { genre: dance.genre, caption: `${dance.genre}, anew`, glb, heading } : { ...dance, speed: null });
   await stage.show({ song: song.sound, offset: start, seconds: total, beats: [], dances: range ? take.dances.map(anew) : [made] }, { keep: true });
   own.loading = false;
   if (job === own) render();
