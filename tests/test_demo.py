@@ -497,8 +497,8 @@ def test_the_timeline_zooms(visit, song):
     box = page.locator("#wave").bounding_box()
     page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 20)
     page.keyboard.down("Control")
-    for _ in range(30):
-        page.mouse.wheel(0, -100)
+    for _ in range(8):
+        page.mouse.wheel(0, -200)
     page.keyboard.up("Control")
     one.until("document.querySelector('#zoom-in').disabled")
     near = page.locator("#wave").bounding_box()
