@@ -141,6 +141,11 @@ class Visit:
             self.page.click("#save")
         return json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
 
+    def motion(self, served):
+        """The dance on the stage, as the server has it."""
+        identity = self.page.evaluate("megadanceStage.shown.dances[0].glb").split("/")[1]
+        return Motion.load(next(Path(served.home.folder).rglob(f"{identity}/1.npz")))
+
     def violations(self):
         """Serious findings of axe: what keeps people from using the page as it is now."""
         from axe_playwright_python.sync_playwright import Axe
@@ -253,7 +258,11 @@ def test_working_on_a_dance(visit, song, monkeypatch):
 
     # half of the body anew; candidates side by side, one is kept
     one.select(0.55, 0.8, "Upper")
+    monkeypatch.setattr(reports.Preview, "put", lambda self, codes: (time.sleep(0.05), put(self, codes))[1])
     page.click("#passage button:has-text('Dance anew')")
+    one.until("document.querySelector('.captions').textContent === 'rumba, anew'")
+    assert page.evaluate("megadanceStage.now() > 4") and page.is_visible(".view .progress")
+    monkeypatch.setattr(reports.Preview, "put", put)
     one.until("!document.querySelector('.compare').hidden && megadanceStage.dancers.length === 3")
     assert page.locator(".captions button").all_inner_texts() == ["A", "B", "C"] and page.is_disabled("#go")
     one.picture("candidates")
@@ -370,9 +379,225 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     assert one.dance() == ""
     assert page.locator(".captions button").all_inner_texts() == ["rumba", "waltz"]
     assert page.evaluate("megadanceStage.dancers.length") == 2
+
+    # a passage for one of them; the other is there to compare with, and stays
+    before = one.saved()
     one.select(0.2, 0.5)
-    assert page.is_disabled("#passage button:has-text('Dance anew')")
+    assert page.is_hidden("#passage button:has-text('Lock')")
+    page.click("#passage label:has-text('Waltz')")
     one.picture("two")
+    page.click("#passage button:has-text('Dance anew')")
+    one.until("!document.querySelector('.compare').hidden && megadanceStage.dancers.length === 4")
+    captions = page.locator(".captions button").all_inner_texts()
+    assert [text.lower() for text in captions] == ["a", "b", "c", "rumba"]
+    assert page.inner_text(".compare p").startswith("Waltz, 0:0")
+    one.picture("candidates of one")
+    page.click("button:has-text('Keep B')")
+    one.until("megadanceStage.dancers.length === 2")
+    after = one.saved()
+    assert after["codes"] == before["codes"] and after["beside_dance"]["codes"] != before["beside_dance"]["codes"]
+    assert after["beside_dance"]["redone"] and page.get_attribute(".redone", "aria-label").startswith(
+        "Waltz anew: whole body"
+    )
+    page.click("#passage label:has-text('Rumba')")
+    assert page.is_enabled("#passage button:has-text('Dance anew')")
+
+
+POSE = """(time) => {
+  const [dancer] = megadanceStage.dancers, places = [];
+  dancer.pose(time);
+  for (const name of ["pelvis", "head", "left_hand", "right_foot"]) {
+    dancer.figure.getObjectByName(name).getWorldPosition(dancer.where);
+    places.push(...dancer.where.toArray());
+  }
+  return places;
+}"""
+
+
+@pytest.mark.slow
+def test_a_dance_that_ends_where_it_begins(visit, song):
+    """Chosen, danced, played without a jump, taken back, saved and opened; with what is locked only where that is possible."""
+    one = visit(viewport={"width": 1280, "height": 800})
+    page, ends = one.page, ", ends where it begins"
+    one.upload(song)
+    one.dance()
+    page.click("summary:has-text('More')")
+    page.fill("#seed", "7")
+    page.check("#closed")
+    assert page.inner_text("#go") == "Dance the new plan" and "pending" not in page.get_attribute("#plan", "class")
+    assert one.saved()["next"] == {"plan": None, "loop": True, "hold": []} and one.saved()["loop"] is False
+    one.dance()
+    assert page.inner_text(".captions") == f"Rumba{ends}" and page.inner_text("#go") == "Another dance"
+    assert page.is_checked(".loop") and page.is_enabled("#closed")
+    first, last = page.evaluate(POSE, 0), page.evaluate(POSE, 10 - 0.001)
+    assert np.abs(np.subtract(first, last)).max() < 0.01, "also where the view looks"
+    assert np.abs(np.subtract(first, page.evaluate(POSE, 5))).max() > 0.05
+
+    one.select(0.3, 0.5)
+    page.click("#passage button:has-text('Lock')")
+    one.dance()
+    assert page.inner_text(".captions") == f"Rumba{ends}", "what is locked is of a dance that ends where it begins"
+    assert one.saved()["loop"] is True and one.saved()["next"] is None
+    page.uncheck("#closed")
+    one.dance()
+    assert page.inner_text(".captions") == "Rumba"
+    assert page.is_disabled("#closed") and page.inner_text("#closed-note") == "Not possible while something is locked."
+    for _ in range(2):
+        page.click("#undo")
+    one.until(f"document.querySelector('.captions').textContent === 'rumba{ends}'")
+    assert page.is_checked("#closed")
+
+    file = one.folder / "saved.json"
+    file.write_text(json.dumps(one.saved()), encoding="utf-8")
+    for _ in range(4):
+        page.click("#undo")
+    one.until("document.querySelector('.captions').textContent === 'rumba'")
+    page.set_input_files("#project-file", file)
+    one.until(f"document.querySelector('.captions').textContent === 'rumba{ends}'")
+    assert page.is_checked("#closed") and page.locator(".locked").count() == 2
+
+
+@pytest.mark.slow
+def test_the_timeline_zooms(visit, song):
+    """With buttons, keys and the wheel; it follows the music, and the song above it stays whole."""
+    one = visit(viewport={"width": 1280, "height": 800})
+    page = one.page
+    one.upload(song)
+    overview = page.locator("#overview .piece").bounding_box()
+    assert page.is_disabled("#zoom-out") and page.is_hidden("#overview .window")
+    page.evaluate("megadanceStage.seekTo(6)")
+    one.until("Math.abs(megadanceStage.time - 6) < 0.01")
+    place = page.locator(".now").bounding_box()["x"]
+    for _ in range(2):
+        page.click("#zoom-in")
+    assert page.locator("#wave").bounding_box()["width"] == pytest.approx(796 * 2.25, abs=2)
+    assert page.locator(".now").bounding_box()["x"] == pytest.approx(place, abs=2), "where the music is stays"
+    assert page.is_visible("#overview .window") and page.locator("#overview .piece").bounding_box() == overview
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    one.picture("zoomed")
+    for second in (9.5, 0.5):
+        page.evaluate(f"megadanceStage.seekTo({second})")
+        one.until(f"Math.abs(megadanceStage.time - {second}) < 0.01")
+        assert 120 < page.locator(".now").bounding_box()["x"] < 930
+    page.evaluate("megadanceStage.seekTo(4)")
+    one.until("Math.abs(megadanceStage.time - 4) < 0.01")
+
+    # a passage is selected where it is seen
+    one.select(0.4, 0.5)
+    assert float(page.get_attribute("#over .from", "aria-valuenow")) == pytest.approx(4, abs=0.3)
+    page.focus("#over .to")
+    page.keyboard.press("End")
+    box = page.locator("#over .to").bounding_box()
+    assert page.get_attribute("#over .to", "aria-valuetext") == "0:10.0" and 128 < box["x"] < 930
+    page.keyboard.press("0")
+    assert page.is_disabled("#zoom-out") and page.locator("#wave").bounding_box()["width"] == pytest.approx(796, abs=1)
+    page.keyboard.press("+")
+    page.keyboard.press("-")
+    assert page.is_disabled("#zoom-out")
+    box = page.locator("#wave").bounding_box()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 20)
+    page.keyboard.down("Control")
+    for _ in range(8):
+        page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    one.until("document.querySelector('#zoom-in').disabled")
+    near = page.locator("#wave").bounding_box()
+    assert near["width"] == pytest.approx(5 * 796, abs=5), "two seconds"
+    assert near["x"] + 0.75 * near["width"] == pytest.approx(box["x"] + 0.75 * box["width"], abs=6), "at the pointer"
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.keyboard.press("0")
+    page.click("#zoom-in")
+    assert page.locator("#wave").bounding_box()["width"] == pytest.approx(342 * 1.5, abs=2)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+def test_poses_that_are_held(visit, song, served):
+    """Taken from the dance and from a file; moved by mouse and keys, undone, danced, saved, opened, taken away."""
+    one = visit(viewport={"width": 1280, "height": 800})
+    page, markers = one.page, one.page.locator("#poses .handle")
+    one.upload(song)
+    assert page.is_disabled("#hold") and page.is_enabled("#hold-file") and page.is_hidden("#poses")
+    page.focus("#overview .to")
+    for _ in range(8):
+        page.keyboard.press("Shift+ArrowLeft")
+    one.dance()
+    first = one.motion(served)
+    page.evaluate("megadanceStage.seekTo(2)")
+    page.click("#hold")
+    markers.first.wait_for()
+    label = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(label) == "Pose held, not danced yet" and page.inner_text("#pose p") == "Pose at 0:02.0"
+    assert page.inner_text("#go") == "Dance the new plan"
+
+    # moved by keys and by mouse, and back
+    page.keyboard.press("Shift+ArrowRight")
+    assert markers.first.get_attribute("aria-valuetext") == "0:02.1"
+    page.keyboard.press("Home")
+    assert markers.first.get_attribute("aria-valuetext") == "0:00.0"
+    page.click("#undo")  # keys in a row are one step
+    assert markers.first.get_attribute("aria-valuetext") == "0:02.0"
+    box = markers.first.bounding_box()
+    page.mouse.move(box["x"] + 14, box["y"] + 14)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 214, box["y"] + 14, steps=4)
+    page.mouse.up()
+    assert float(markers.first.get_attribute("aria-valuenow")) > 2.8
+    page.click("#pose button:has-text('At the end')")
+    assert markers.first.get_attribute("aria-valuetext") == "0:06.0"
+    one.picture("pose")
+
+    # a clip from a file, where nothing else is held
+    clip = Motion(first.poses[30:45], first.translation[30:45])
+    clip.save(one.folder / "my clip.bvh")
+    page.set_input_files("#pose-file", one.folder / "my clip.bvh")
+    one.until(
+        "document.querySelectorAll('#poses .handle').length === 2 && document.querySelectorAll('#poses .clip').length === 1"
+    )
+    assert page.evaluate(label) == "Clip held, my clip.bvh, not danced yet"
+    page.set_input_files("#pose-file", one.folder / "my clip.bvh")
+    one.until("document.querySelector('#message.error')")
+    assert one.message() == "Something is held here already: move it, or hold this somewhere else."
+    page.set_input_files("#pose-file", song)
+    one.until("document.querySelector('#message').textContent.includes('no file with a pose')")
+
+    assert one.dance() == ""
+    assert markers.nth(1).get_attribute("aria-label") == "Pose held" and page.inner_text("#go") == "Another dance"
+    project = one.saved()
+    assert [round(held["second"], 2) for held in project["hold"]] == [2.0, 5.97] and project["next"] is None
+    danced = one.motion(served)
+    np.testing.assert_allclose(danced.poses[-1, 12:], first.poses[60, 12:], atol=0.01)  # legs are put on the floor
+    page.click("#pose button[aria-label=Deselect]")
+    assert page.evaluate("document.activeElement.id") == "hold"
+    one.select(0.2, 0.5)
+    assert page.is_disabled("#passage button:has-text('Dance anew')") and "with the clip at 0:02.0" in page.inner_text(
+        "#passage"
+    )
+    page.click("#passage button:has-text('Lock')")
+    page.click("#passage button[aria-label=Deselect]")
+
+    # something new where it is locked: refused in a sentence
+    page.evaluate("megadanceStage.seekTo(1.5)")
+    page.click("#hold")
+    one.until("document.querySelectorAll('#poses .handle').length === 3")
+    one.dance()
+    assert one.message() == "The dance is locked where the pose at 0:01.5 is to be held: unlock it there, or move it."
+    assert [len(one.saved()[name]) for name in ("hold", "locks")] == [2, 1] and len(one.saved()["next"]["hold"]) == 3
+    file = one.folder / "saved.json"
+    file.write_text(json.dumps(one.saved()), encoding="utf-8")
+    markers.first.focus()
+    page.keyboard.press("Delete")
+    assert markers.count() == 2 and page.evaluate("document.activeElement.id") == "hold"
+    one.dance()
+    assert one.message() == "" and [held["poses"] for held in one.saved()["hold"]] == [
+        held["poses"] for held in project["hold"]
+    ]
+
+    page.set_input_files("#project-file", file)
+    one.until("document.querySelectorAll('#poses .handle').length === 3")
+    names = [markers.nth(index).get_attribute("aria-label") for index in range(3)]
+    assert names == ["Pose held, not danced yet", "Clip held, my clip.bvh", "Pose held"]
 
 
 @pytest.mark.slow
@@ -396,8 +621,12 @@ def test_accessibility(visit, song, tmp_path, scheme, phone):
         assert box["width"] == 390 and box["height"] > 0.55 * 844, "the dancer fills the stage"
     page.evaluate("megadanceStage.seekTo(4)")
     page.click("#change")
+    page.click("#hold")
+    page.click("#pose button[aria-label=Deselect]")
+    page.evaluate("megadanceStage.seekTo(8)")
     page.click("#select")
     page.click("#passage button:has-text('Lock')")
+    page.click("#zoom-in")
     page.click("summary:has-text('More')")
     page.click("summary:has-text('How it moves')")
     one.picture("all")
@@ -467,7 +696,8 @@ def test_by_keyboard_alone(visit, song):
         "handle piece",
         "handle from",
     ]
-    wanted += ["handle to", "span", "undo", "change", "select", "another-song", "genre", "mixed", "beside", "go"]
+    wanted += ["handle to", "span", "undo", "change", "select", "hold", "hold-file"]
+    wanted += ["another-song", "genre", "mixed", "closed", "beside", "go"]
     assert [name for name in wanted if name not in reached] == []
 
     page.focus("#select")
@@ -564,9 +794,7 @@ def test_the_pose_is_the_sound_s(visit, served, song):
     page.keyboard.press("End")
     assert page.get_attribute("#overview .piece", "aria-valuetext") == "from 0:02 to 0:12"
     one.dance()
-    identity = page.evaluate("megadanceStage.shown.dances[0].glb").split("/")[1]
-    motion = Motion.load(next(Path(served.home.folder).rglob(f"{identity}/*.npz")))
-    dance = Dance(motion)
+    dance = Dance(one.motion(served))
     assert page.evaluate("megadanceStage.audio.currentTime") == pytest.approx(2, abs=0.05)
 
     page.evaluate(RECORD, list(JOINT_NAMES))
@@ -615,8 +843,7 @@ def test_the_smooth_body_dances_on_the_page(visit, served, song, monkeypatch):
     one.upload(song)
     assert one.dance() == ""
     meshes, count, positions = one.page.evaluate(SKIN, 500)
-    identity = one.page.evaluate("megadanceStage.shown.dances[0].glb").split("/")[1]
-    motion = Motion.load(next(Path(served.home.folder).rglob(f"{identity}/*.npz")))
+    motion = one.motion(served)
     vertices, _ = skin(body_mesh("smooth"), motion.joints()[30], motion.global_rotations()[30])
     assert (meshes, count) == (1, len(vertices))
     expected = vertices[np.arange(500) * count // 500] + [0, SOLE_THICKNESS, 0]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from megadance_hf.demo.jobs import DemoError
 from megadance_hf.demo.limits import Limits
+from megadance_hf.demo.poses import DAMAGED_POSE, Held, write_poses
 from megadance_hf.demo.requests import (
     MALFORMED,
     Keep,
@@ -24,6 +25,7 @@ from megadance_hf.demo.requests import (
 
 GENRES, ATTRIBUTES, LIMITS = ["waltz", "rumba"], ["energy", "arm_height"], Limits(song_seconds=60)
 PLAN = [["waltz", 0], [{"rumba": 1, "waltz": 3}, 4.5]]
+POSE = write_poses(np.zeros((1, 24, 3)))
 
 
 def wish(**given):
@@ -49,7 +51,17 @@ def test_a_wish():
         Keep("x", (Range(1.0, 10.0, "lower"),)),
     )
     assert wish(attributes={"energy": None}).attributes == {} and wish(keep={"take": "x", "ranges": []}).keep is None
-    assert wish(kind="loop").loop and wish(plan=[[{"waltz": 1, "rumba": 0}, 0]]).plan == [("waltz", 0.0)]
+    assert (
+        wish(loop=True).loop
+        and not wish(loop=False).loop
+        and wish(plan=[[{"waltz": 1, "rumba": 0}, 0]]).plan == [("waltz", 0.0)]
+    )
+
+
+def test_what_is_held():
+    """In the order of the dance."""
+    given = [{"second": 4, "poses": POSE, "name": "a.bvh", "of the page": 1}, {"second": 1.5, "poses": POSE}]
+    assert wish(hold=given).hold == (Held(1.5, POSE, ""), Held(4.0, POSE, "a.bvh")) and wish(hold=[]).hold == ()
 
 
 def test_a_passage():
@@ -99,7 +111,16 @@ MISTAKES = [
     ({"keep": {"take": 1, "ranges": [{"start": 0, "end": 1}]}}, "The name of a song or a dance"),
     ({"keep": {"take": "x", "ranges": [{"start": 2, "end": 1}]}}, "must end after it begins"),
     ({"keep": {"take": "x", "ranges": [{"start": 0, "end": 1, "part": "feet"}]}}, "upper or of the lower body"),
-    ({"keep": {"take": "x", "ranges": [{"start": 0, "end": 1}]}, "kind": "loop"}, "A loop is danced as a whole"),
+    ({"loop": 1}, MALFORMED),
+    ({"hold": {"2": POSE}}, "What is held must be a list"),
+    ({"hold": [POSE]}, MALFORMED),
+    ({"hold": [{"second": 1}]}, DAMAGED_POSE),
+    ({"hold": [{"second": "1", "poses": POSE}]}, "The second of a pose"),
+    ({"hold": [{"second": 61, "poses": POSE}]}, "The second of a pose must be a number from 0 to 60"),
+    ({"hold": [{"second": 1, "poses": POSE, "name": 3}]}, "The name of a pose"),
+    ({"hold": [{"second": 1, "poses": POSE}] * 2}, "too near to each other"),
+    ({"hold": [{"second": 1, "poses": POSE}] * 25}, "at most 24"),
+    ({"hold": [{"second": 9.8, "poses": POSE}], "seconds": 10, "loop": True}, "is to end where it begins"),
 ]
 
 
@@ -138,6 +159,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 NAMES = ["start", "seconds", "plan", "changes", "seed", "attributes", "prompt", "keep", "beside", "mode", "temperature"]
+NAMES += ["loop", "hold"]
 
 
 @settings(max_examples=100, deadline=None)

@@ -161,8 +161,17 @@ def test_a_whole_visit(page, song):
     keep = {"take": redone[0]["id"], "ranges": [{"start": 1, "end": 2, "part": "all"}]}
     (kept,) = me.make("dance", **excerpt, plan=[["chacha", 0]], keep=keep)["takes"]
     assert kept["parent"] == redone[0]["id"] and kept["locks"] == keep["ranges"]
-    (loop,) = me.make("loop", **excerpt)["takes"]
-    assert loop["plan"] == [["chacha", 0.0]]
+    (loop,) = me.make("dance", **excerpt, loop=True)["takes"]
+    assert loop["plan"] == [["chacha", 0.0]] and loop["loop"] is True and kept["loop"] is False
+
+    pose = me.get(f"api/takes/{take['id']}/pose", params={"second": 1.5, "dancer": 1}).json()
+    clip = httpx.get(page.local_url + f"dances/{take['id']}/2.npz").content
+    both = me.post("api/poses", params={"name": "dance.npz"}, content=clip).json()
+    assert (pose["frames"], both["frames"], both["name"]) == (1, 90, "dance.npz") and pose["poses"] != both["poses"][
+        :384
+    ]
+    (held,) = me.make("dance", **excerpt, hold=[{"second": 2, **pose}])["takes"]
+    assert held["hold"] == [[2.0, 2.0333]]
 
     project = me.get(f"api/takes/{kept['id']}/project").json()
     assert project["megadance_project"] == 1 and project["song"]["name"] == given["name"]
@@ -211,6 +220,7 @@ def test_what_is_another_visitor_s_is_not_there(page, song):
         her.delete(f"api/jobs/{job}"),
         her.get(f"api/takes/{take['id']}"),
         her.get(f"api/takes/{take['id']}/project"),
+        her.get(f"api/takes/{take['id']}/pose?second=0"),
         her.post("api/jobs", json={"kind": "dance", "song": given["song"]}),
         her.post("api/jobs", json={"kind": "redo", "take": take["id"], "start": 0, "end": 1}),
         her.post("api/jobs", json={"kind": "open", "song": given["song"], "project": project}),
@@ -236,6 +246,8 @@ def test_nothing_without_a_visitor_s_token(page, song, token):
             nobody.delete("api/jobs/x"),
             nobody.get("api/takes/x"),
             nobody.get("api/takes/x/project"),
+            nobody.get("api/takes/x/pose?second=0"),
+            nobody.post("api/poses", params={"name": "x.npz"}, content=b"PK"),
         ):
             assert error_of(answer, 401) == MALFORMED
     assert stored(page) == before
@@ -345,6 +357,11 @@ def test_songs_that_are_too_large(page, song):
     assert len(sent) < 150
     until(lambda: stored(page) == before)
     assert error_of(me.post("api/jobs", content=b"[" * 9_000_000), 413) == MALFORMED
+    answer = me.post("api/poses", params={"name": "x.bvh"}, content=bytes(2_000_001))
+    assert "larger than 2 MB" in error_of(answer, 413) and stored(page) == before
+    assert '"x.bvh": ' in error_of(me.post("api/poses", params={"name": "../x.bvh"}, content=b"x"), 400)
+    for second in ("", "nan", "x", "inf"):
+        assert error_of(me.get("api/takes/x/pose", params={"second": second}), 400) == MALFORMED
 
 
 def test_a_song_that_breaks_off_leaves_nothing(page):

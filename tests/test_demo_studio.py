@@ -8,6 +8,7 @@ import os
 import re
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from helpers import GENRES, save_tiny_model, tiny_generator, write_song
 from megadance_hf import Motion, MusicToDancePipeline
 from megadance_hf.demo.jobs import DemoError
 from megadance_hf.demo.limits import Limits
+from megadance_hf.demo.poses import Held, read_poses, write_poses
 from megadance_hf.demo.requests import Keep, Range, Redo, Wish
 from megadance_hf.demo.studio import KEPT_SECONDS, Studio
 from megadance_hf.modeling.audio_megadance import AudioError
@@ -186,8 +188,105 @@ def test_without_a_seed_one_is_drawn(studio, pipe, song, file):
 
 
 def test_a_loop_ends_as_it_begins(studio, song):
-    (made,) = motions(studio, dance(studio, song, seed=1, loop=True))
+    take = dance(studio, song, seed=1, loop=True)
+
+    def closes(take):
+        (made,) = motions(studio, take)
+        np.testing.assert_allclose(made.poses[-1], made.poses[0], atol=1e-5)
+        np.testing.assert_allclose(made.translation[-1], made.translation[0], atol=1e-5)
+        return take["loop"] and made.metadata["loop"]
+
+    assert closes(take) and not dance(studio, song, seed=1)["loop"]
+    # what is danced anew, or around what is kept, leaves its ends alone
+    (redone,) = studio.redo(ME, Redo(take["id"], Range(0.0, 4.0), 1, 1, 3, {}, None, 0), Report())
+    assert closes(redone) and [redone["redone"][name] for name in ("start", "end")] == [0.2667, 3.7333]
+    keep = Keep(take["id"], (Range(1.0, 2.0),))
+    assert closes(dance(studio, song, seed=2, loop=True, keep=keep))
+    assert not dance(studio, song, seed=2, keep=keep)["loop"], "its ends are danced anew"
+    for made in motions(studio, dance(studio, song, seconds=2, seed=1, loop=True, beside="rumba")):
+        np.testing.assert_allclose(made.poses[-1], made.poses[0], atol=1e-5)
+    with pytest.raises(DemoError, match="so its ends stay: choose a passage between them"):
+        studio.redo(ME, Redo(take["id"], Range(3.8, 4.0), 1, 1, 3, {}, None, 0), Report())
+    plain = dance(studio, song, seed=1)
+    with pytest.raises(DemoError, match="does not end where it begins: unlock it"):
+        dance(studio, song, loop=True, keep=Keep(plain["id"], (Range(1.0, 2.0),)))
+
+
+def pose_of(studio, take, second, dancer=0):
+    return studio.pose(take["id"], ME, second, dancer)["poses"]
+
+
+def test_poses_that_are_held(studio, pipe, song, file):
+    """The pipeline's dance; they stay while all else is danced again, and where something is locked nothing new is held."""
+    source = dance(studio, song, [("rumba", 0.0)], seed=5, beside="chacha")
+    (first, second) = motions(studio, source)
+    np.testing.assert_array_equal(read_poses(pose_of(studio, source, 2.0)), first.poses[60:61])
+    np.testing.assert_array_equal(read_poses(pose_of(studio, source, 9.0, 1)), second.poses[-1:])
+    clip = write_poses(first.poses[10:25])
+    hold = (
+        Held(0.0, pose_of(studio, source, 1.0)),
+        Held(1.5, clip, "clip.bvh"),
+        Held(4 - 1 / 30, pose_of(studio, source, 3.0)),
+    )
+    take = dance(studio, song, seed=1, hold=hold)
+    (made,) = motions(studio, take)
+    expected = pipe(str(file), "waltz", seed=1, hold={0.0: hold[0].array, 1.5: hold[1].array, "end": hold[2].array})
+    np.testing.assert_array_equal(made.poses, expected.poses)
+    assert take["hold"] == made.metadata["hold"] == [[0.0, 0.0333], [1.5, 2.0], [3.9667, 4.0]]
+    assert json.loads(json.dumps(take)) == take
+
+    keep = Keep(take["id"], (Range(2.7, 3.2),))
+    (around,) = motions(studio, dance(studio, song, seed=2, hold=hold, keep=keep))
+    there = [*range(0, 8), *range(40, 64), *range(112, 120), *range(81, 96)]
+    np.testing.assert_array_equal(around.poses[there], made.poses[there])
+    assert np.abs(around.poses - made.poses)[12:40].max() > 1e-3 and around.metadata["hold"] == take["hold"]
+    fewer = dance(studio, song, seed=2, hold=hold[:1], keep=keep)
+    assert fewer["hold"] == [[0.0, 0.0333]] and np.abs(motions(studio, fewer)[0].poses - made.poses)[46:60].max() > 1e-3
+
+    for more, message in (
+        ((*hold[:2], Held(3.0, clip)), "The dance is locked where the clip at 0:03.0 is to be held: unlock it there"),
+        (
+            (Held(2.3, hold[0].poses), hold[2]),
+            "something is locked, nothing new can be held: unlock it, or take the pose at 0:02.3",
+        ),
+    ):
+        with pytest.raises(DemoError, match=message):
+            dance(studio, song, hold=more, keep=keep)
+    with pytest.raises(DemoError, match="In this passage the clip at 0:01.5 is held: take it away"):
+        studio.redo(ME, Redo(take["id"], Range(1.0, 1.7, "upper"), 1, 1, 0, {}, None, 0), Report())
+    (anew,) = studio.redo(ME, Redo(take["id"], Range(2.2, 3.7), 1, 1, 0, {}, None, 0), Report())
+    assert anew["hold"] == take["hold"]
+    two = dance(studio, song, seed=1, hold=hold, beside="chacha")
+    assert [one.metadata.get("hold") for one in motions(studio, two)] == [take["hold"], None], "by the first dancer"
+
+
+def test_what_is_held_in_a_loop(studio, song):
+    pose = Held(0.0, pose_of(studio, dance(studio, song, seed=5), 2.0))
+    take = dance(studio, song, seed=1, hold=(pose,), loop=True)
+    (made,) = motions(studio, take)
     np.testing.assert_allclose(made.poses[-1], made.poses[0], atol=1e-5)
+    np.testing.assert_allclose(made.poses[0, 3:], pose.array[0, 3:], atol=0.05)
+    with pytest.raises(DemoError, match="nothing can be held in its last 0.6 s"):
+        dance(studio, song, hold=(replace(pose, second=3.5),), loop=True)
+    with pytest.raises(DemoError, match="goes on after the dance, which lasts 3 s"):
+        dance(studio, song, start=1.0, hold=(replace(pose, second=3.5),))
+
+
+def test_poses_of_files_and_of_others(studio, song, tmp_path):
+    take = dance(studio, song, seconds=1)
+    for ask in (lambda: studio.pose(take["id"], SHE, 0.0, 0), lambda: studio.pose(take["id"], ME, 0.0, 1)):
+        with pytest.raises(DemoError, match="not here any more|no second dancer"):
+            ask()
+    motions(studio, take)[0].save(tmp_path / "clip.bvh")
+    given = studio.read_pose((tmp_path / "clip.bvh").read_bytes(), "my clip.BVH")
+    assert given["frames"] == 30 == len(read_poses(given["poses"])) and given["name"] == "my clip.BVH"
+    before = sorted(studio.folder.rglob("*"))
+    for name in ("my clip.mp3", "my clip", "x.b/h"):
+        with pytest.raises(DemoError, match="is no file with a pose"):
+            studio.read_pose(b"", name)
+    with pytest.raises(DemoError, match="x.npz cannot be read"):
+        studio.read_pose(b"PK", "x.npz")
+    assert sorted(studio.folder.rglob("*")) == before
 
 
 def test_changes_at_bars(studio, song):
@@ -221,6 +320,7 @@ def test_songs_and_takes_are_their_owner_s(studio, song):
         lambda: studio.song(song.id, SHE),
         lambda: studio.take(take["id"], SHE),
         lambda: studio.project(take["id"], SHE),
+        lambda: studio.pose(take["id"], SHE, 0.0, 0),
         lambda: studio.export(SHE, take["id"], False, Report()),
         lambda: studio.redo(SHE, Redo(take["id"], Range(0, 1), 1, 1, 0, {}, None, 0), Report()),
         lambda: studio.dance(SHE, song.id, wish(), Report()),
@@ -331,19 +431,24 @@ def test_a_project_opens_as_it_was_saved(studio, song, file):
     redone = studio.redo(ME, Redo(beside["id"], Range(1.0, 2.0), 1, 1, 0, {}, None, 0), Report())[0]
     keeping = dance(studio, song, [("rumba", 0.0)], seed=3, keep=Keep(beside["id"], (Range(0.0, 2.0, "lower"),)))
     loop = dance(studio, song, seed=4, loop=True)
+    holding = dance(studio, song, seed=4, hold=(Held(1.0, pose_of(studio, loop, 2.0), "pose.npz"),), beside="chacha")
     her_song = give(studio, file, SHE)
-    for take in (plain, beside, redone, keeping, loop):
+    for take in (plain, beside, redone, keeping, loop, holding):
         project = studio.project(take["id"], ME)
         again = opened(studio, her_song, project)
         for before, after in itertools.zip_longest(motions(studio, take), motions(studio, again)):
             np.testing.assert_array_equal(after.poses, before.poses)
             np.testing.assert_array_equal(after.translation, before.translation)
-            assert after.metadata["codes"] == before.metadata["codes"] and after.genre == before.genre
-        same = ("start", "seconds", "plan", "seed", "locks", "beats", "changes")
+            for name in ("codes", "loop", "hold"):
+                assert after.metadata.get(name) == before.metadata.get(name), name
+            for name in ("entrance", "ending"):  # a dancer who stands still at first does so again
+                assert bool(after.metadata["clean_up"][name]) == bool(before.metadata["clean_up"][name])
+            assert after.genre == before.genre
+        same = ("start", "seconds", "plan", "seed", "locks", "beats", "changes", "loop", "hold")
         assert {name: again[name] for name in same} == {name: take[name] for name in same}
         assert (project["motion"] is None) == (take in (plain, beside)), "the codes alone say it"
         assert studio.project(again["id"], SHE) == project
-        assert studio.redo(SHE, Redo(again["id"], Range(1.0, 2.0), 1, 1, 0, {}, None, 0), Report())
+        assert studio.redo(SHE, Redo(again["id"], Range(1.1, 2.0), 1, 1, 0, {}, None, 0), Report())
 
 
 def test_projects_that_cannot_be_opened(studio, song, tmp_path):
@@ -374,6 +479,11 @@ def test_projects_that_cannot_be_opened(studio, song, tmp_path):
         ({**project, "locks": [{"start": 1, "end": 0}]}, "must end after it begins"),
         ({**project, "start": 3.5}, "damaged"),
         ({**project, "seconds": 600}, "from 0.25 to 6"),
+        ({**project, "stands": [1, 0]}, "damaged"),
+        ({**project, "hold": [{"second": 1, "poses": "AAAA"}]}, "A pose cannot be read"),
+        ({**project, "next": 3}, "damaged"),
+        ({**project, "next": {"hold": [{"second": 1}]}}, "A pose cannot be read"),
+        ({**project, "next": {"plan": [["polka", 0]]}}, "'polka' is unknown here"),
     ]
     before = kept(studio)
     for given, message in wrong:

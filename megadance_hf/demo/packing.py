@@ -24,6 +24,7 @@ dance.mp4 is a video with the song (if you asked for it); dance.glb the figure; 
 dance.vrma the dance for VRM avatars; dance.npz SMPL poses; song.wav the sound, as long as the dance. HOWTO.txt says how to go on in
 Blender. project.json is what the page opens again, with the song.
 """
+_LOOP = "The dance ends where it begins: played again and again it goes on without a jump.\n"
 _WRITTEN = 0.6  # share of the time that the files take; the rest is for packing them
 
 
@@ -45,12 +46,12 @@ def pack(
         music: the sound, as long as the dances.
         videos: of each dance, or none.
         project: what the page opens again.
-        about: `name` of the song and `start` in it, for the README.
+        about: `name` of the song, `start` in it, whether the dance is a `loop`, for the README.
     """
     with scratch(target.parent) as home:
         written = home / target.name
         with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr(f"{name}/README.txt", _README.format(**about))
+            file.writestr(f"{name}/README.txt", _README.format(**about) + (_LOOP if about["loop"] else ""))
             file.writestr(f"{name}/project.json", json.dumps(project, indent=1))
             for index, motion in enumerate(motions):
                 report.begin("Packing")

@@ -21,6 +21,7 @@ from megadance_hf.modeling.plans_megadance import CHANGES, Genres, Plan
 
 from .jobs import DemoError
 from .limits import Limits
+from .poses import MOST_HELD, Held, check_held, read_poses
 
 PARTS = ("all", *BODY_PARTS)
 MOST_CHANGES = 100  # in a plan; as many ranges that are kept
@@ -66,6 +67,7 @@ class Wish:
     beside: str | None = None
     keep: Keep | None = None
     loop: bool = False
+    hold: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,18 @@ class Redo:
 
 @dataclass(frozen=True)
 class Dancer:
-    """A dance as a project has it: codes, and the motion itself where it is not what the codes decode to."""
+    """A dance as a project has it: codes, and the motion itself where it is not what the codes decode to.
+
+    Attributes:
+        motion: poses (T, 24, 3) and path (T, 3).
+        stands: whether the dancer leaves a standing position, and comes to one.
+    """
 
     genre: str
     codes: dict[str, list[int]]
-    motion: tuple[np.ndarray, np.ndarray] | None  # poses (T, 24, 3) and path (T, 3)
+    motion: tuple[np.ndarray, np.ndarray] | None
     redone: list[dict[str, Any]]
+    stands: tuple[bool, bool] = (True, True)
 
 
 @dataclass(frozen=True)
@@ -232,6 +240,20 @@ def read_prompt_text(given: Any) -> str | None:
     return _text(given, "What you write", PROMPT_LETTERS).strip() or None
 
 
+def _hold(given: Any, seconds: float, loop: bool) -> tuple[Held, ...]:
+    held = []
+    for one in _list(given or [], "What is held", MOST_HELD):
+        if not isinstance(one, dict):
+            raise DemoError(MALFORMED)
+        second = _number(one.get("second"), "The second of a pose", 0, seconds)
+        poses = one.get("poses")
+        read_poses(poses)
+        held.append(Held(second, str(poses), _text(one.get("name", ""), "The name of a pose")))
+    held.sort(key=lambda one: one.second)
+    check_held(held, seconds, loop)
+    return tuple(held)
+
+
 def _seed(given: Any) -> int | None:
     return None if given is None else _whole(given, "The seed", 0, 2**32 - 1)
 
@@ -291,9 +313,9 @@ def read_wish(
         ranges = _list(given["keep"].get("ranges"), "What is kept", MOST_CHANGES)
         if ranges:
             keep = Keep(_identity(given["keep"].get("take")), tuple(read_range(one, seconds) for one in ranges))
-    loop = given.get("kind") == "loop" or given.get("loop") is True
-    if loop and keep:
-        raise DemoError("A loop is danced as a whole: let go of what is kept, or dance without the loop.")
+    loop = given.get("loop") or False
+    if not isinstance(loop, bool):
+        raise DemoError(MALFORMED)
     return Wish(
         start,
         seconds,
@@ -307,6 +329,7 @@ def read_wish(
         beside,
         keep,
         loop,
+        _hold(given.get("hold"), seconds, loop),
     )
 
 
@@ -394,6 +417,10 @@ def read_project(
     wish = read_wish({**given, "keep": None}, genres, attributes, limits, shortest=0.25)
     if wish.plan is None:
         raise DemoError(DAMAGED)
+    later = given.get("next") or {}  # what was planned beyond this dance: the page reads it
+    if not isinstance(later, dict):
+        raise DemoError(DAMAGED)
+    read_wish({"seconds": given.get("seconds"), **later}, genres, attributes, limits, shortest=0.25)
     frames = _whole(given.get("frames"), "The number of frames", 1, round(86400 * fps))
     if abs(frames / fps - wish.seconds) > 1:
         raise DemoError(DAMAGED)
@@ -411,7 +438,10 @@ def read_project(
             if passage.get("seed") is not None:
                 redone[-1] = {**redone[-1], "seed": _whole(passage["seed"], "The seed", 0, 2**64 - 1)}
         codes = _codes(one.get("codes"), count, codebook_size)
-        dancers.append(Dancer(_genre(one.get("genre"), genres), codes, _read_motion(one.get("motion"), frames), redone))
+        motion, stands = _read_motion(one.get("motion"), frames), one.get("stands", [True, True])
+        if not (isinstance(stands, list) and len(stands) == 2 and all(isinstance(end, bool) for end in stands)):
+            raise DemoError(DAMAGED)
+        dancers.append(Dancer(_genre(one.get("genre"), genres), codes, motion, redone, (stands[0], stands[1])))
     locks = [
         vars(read_range(lock, wish.seconds + 1))
         for lock in _list(given.get("locks") or [], "What is kept", MOST_CHANGES)

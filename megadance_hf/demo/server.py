@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import re
 import threading
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 FIRST_PORT = 7860
 TIDY_SECONDS = 60.0  # between two runs of `Studio.tidy`
 PAGE = Path(__file__).parent / "web"
+POSE_BYTES = 2_000_000  # of a file with a pose or a clip
 MOST_BYTES = 8_000_000  # of a request that is no song: a project of the longest dances
 _VISITOR = re.compile(r"[0-9a-f]{32,64}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}(\.[A-Za-z0-9]{1,8}){0,2}")
@@ -192,6 +194,25 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
         prompt = read_prompt_text((await given(request)).get("prompt"))
         return {"understood": None if prompt is None else await run_in_threadpool(studio.understand, prompt)}
 
+    async def take_pose(request: Request) -> Any:
+        """The pose of a take at a second."""
+        owner, asked = visitor(request), request.query_params
+        try:
+            second, dancer = float(asked.get("second", "")), int(asked.get("dancer", "0"))
+        except ValueError:
+            second, dancer = math.nan, 0
+        if not math.isfinite(second):
+            raise DemoError(MALFORMED)
+        return await run_in_threadpool(studio.pose, request.path_params["take"], owner, second, dancer)
+
+    async def add_pose(request: Request) -> Any:
+        """A pose or a clip from a file."""
+        visitor(request)
+        name, content = _file_name(request.query_params.get("name", "")), bytearray()
+        too_large = f"The file is larger than {POSE_BYTES / 1e6:g} MB: cut the clip, or give a single pose."
+        await read_body(request, POSE_BYTES, too_large, content.extend)
+        return await run_in_threadpool(studio.read_pose, bytes(content), name)
+
     async def add_job(request: Request) -> Any:
         owner, wanted = visitor(request), await given(request)
         kind = wanted.get("kind")
@@ -200,7 +221,7 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
 
     def prepare(owner: str, kind: Any, wanted: dict[str, Any]) -> Callable[[Job], None]:
         """What a job will do; mistakes are found here, before it waits."""
-        if kind in ("dance", "loop"):
+        if kind == "dance":
             song = studio.song(_text(wanted.get("song")), owner)
             wish = read_wish(wanted, genres, studio.attributes, limits)
             studio.check(song, wish)
@@ -245,11 +266,13 @@ def application(studio: Studio, jobs: Jobs) -> Starlette:
         ("/api/options", options, "GET"),
         ("/api/songs", add_song, "POST"),
         ("/api/words", read_words, "POST"),
+        ("/api/poses", add_pose, "POST"),
         ("/api/jobs", add_job, "POST"),
         ("/api/jobs/{job}", job_status, "GET"),
         ("/api/jobs/{job}", cancel_job, "DELETE"),
         ("/api/takes/{take}", take, "GET"),
         ("/api/takes/{take}/project", project, "GET"),
+        ("/api/takes/{take}/pose", take_pose, "GET"),
     ]
     return Starlette(routes=[Route(path, endpoint(function), methods=[method]) for path, function, method in routes])
 

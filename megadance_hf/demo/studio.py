@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
+from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
 from megadance_hf.modeling.plans_megadance import Plan, first_codes
 from megadance_hf.modeling.words_megadance import read_prompt
@@ -42,8 +43,9 @@ from .curves import dance_curves, song_curves
 from .jobs import GONE, DemoError
 from .limits import Limits
 from .packing import pack, plain_name
+from .poses import check_held, read_pose_file, write_poses
 from .reports import PREVIEW, Deadline, Preview, Report
-from .requests import DAMAGED, PROJECT_VERSION, Project, Redo, Wish, read_project, write_motion
+from .requests import DAMAGED, PROJECT_VERSION, Project, Range, Redo, Wish, read_project, write_motion
 from .songs import Song, listen, rounded
 
 KEPT_SECONDS = 3600.0  # how long a song is kept after it was last danced to, and a dance after it was made
@@ -232,7 +234,7 @@ class Studio:
         else:
             motions = [self._danced_around(parent, inputs, wish, words, passages, timed)]
         if wish.beside is not None:
-            alone = replace(wish, attributes={}, prompt=None)
+            alone = replace(wish, attributes={}, prompt=None, hold=())
             beside = [(wish.beside, 0.0)]
             motions.append(parent.motion(1) if parent and stays else self._danced(inputs, alone, beside, timed))
         locks = [] if wish.keep is None else [vars(one) for one in wish.keep.ranges]
@@ -246,7 +248,7 @@ class Studio:
         """
         parent = self.take(wanted.take, visitor)
         self.check_redo(parent, wanted, visitor)
-        song, passage, shown = self.song(parent.song, visitor), wanted.passage, wanted.show
+        song, passage, shown = self.song(parent.song, visitor), self._between_ends(parent, wanted.passage), wanted.show
         seconds, dancers = parent.shown["seconds"], len(parent.shown["dances"])
         dressing = [("dressing", seconds)] * dancers * shown
         report.course([("dancing anew", (passage.end - passage.start) * wanted.candidates), *dressing])
@@ -281,6 +283,32 @@ class Studio:
             raise
         return takes
 
+    def pose(self, identity: str, visitor: str, second: float, dancer: int) -> dict[str, Any]:
+        """The pose that a take has at a second, as `poses` of what is held.
+
+        Raises:
+            DemoError: the visitor has no such take, or it has no such dancer.
+        """
+        take = self.take(identity, visitor)
+        if not 0 <= dancer < len(take.shown["dances"]):
+            raise DemoError("There is no second dancer here.")
+        motion = take.motion(dancer)
+        frame = min(max(round(second * MOTION_FPS), 0), len(motion) - 1)
+        return {"poses": write_poses(motion.poses[frame : frame + 1]), "frames": 1, "name": ""}
+
+    def read_pose(self, content: bytes, name: str) -> dict[str, Any]:
+        """A pose or a clip from a file that the visitor calls `name`, as `pose`.
+
+        Raises:
+            DemoError: it holds none.
+        """
+        suffix = Path(name).suffix.lower()
+        with self._listening, scratch(self.folder) as folder:
+            path = folder / f"pose{suffix if suffix.isascii() and suffix[1:].isalnum() else '.bin'}"
+            path.write_bytes(content)
+            poses = read_pose_file(path, name)
+        return {"poses": write_poses(poses), "frames": len(poses), "name": name}
+
     def check_redo(self, parent: Take, wanted: Redo, visitor: str) -> None:
         """Find mistakes before anything slow.
 
@@ -294,6 +322,31 @@ class Studio:
             raise DemoError("A passage is danced anew as the dance it is: leave the names of dances out of your words.")
         if wanted.dancer >= len(parent.shown["dances"]):
             raise DemoError("There is no second dancer here.")
+        passage = self._between_ends(parent, wanted.passage)
+        if wanted.dancer == 0:
+            frames, code = round(parent.shown["seconds"] * MOTION_FPS), FRAMES_PER_CODE / MOTION_FPS
+            first, last = round(passage.start / code), round(passage.end / code)
+            for one in parent.wish.hold:
+                if any(first <= place < last for place in one.codes(frames)):
+                    raise DemoError(
+                        f"In this passage {one} is held: take it away and dance again, or choose another passage."
+                    )
+
+    @staticmethod
+    def _between_ends(parent: Take, passage: Range) -> Range:
+        """The passage without the first and the last code of a dance that ends where it begins.
+
+        Raises:
+            DemoError: nothing is left of it.
+        """
+        if not parent.wish.loop:
+            return passage
+        code = FRAMES_PER_CODE / MOTION_FPS
+        last = math.ceil(parent.shown["seconds"] / code - _NEAR) - 1
+        inner = replace(passage, start=max(passage.start, code), end=min(passage.end, last * code))
+        if inner.end - inner.start < code / 2:
+            raise DemoError("The dance ends where it begins, so its ends stay: choose a passage between them.")
+        return inner
 
     def check(self, song: Song, wish: Wish) -> None:
         """Find mistakes before anything slow.
@@ -305,6 +358,8 @@ class Studio:
         if wish.start >= song.seconds - 0.25:
             raise DemoError(f"The song ends after {song.seconds:.0f} seconds: begin earlier than at {wish.start:g}.")
         self._check_words(wish.attributes, wish.prompt)
+        seconds = min(wish.seconds, song.seconds - wish.start)
+        check_held(wish.hold, seconds, wish.loop)
         if wish.prompt is not None:
             words = self.understand(wish.prompt)
             if wish.plan is not None and _named(words):
@@ -322,10 +377,17 @@ class Studio:
                 )
         if wish.keep is not None:
             parent = self.take(wish.keep.take, song.visitor)
-            seconds = min(wish.seconds, song.seconds - wish.start)
             apart = (wish.start - parent.wish.start, seconds - parent.shown["seconds"])
             if song.id != parent.song or max(map(abs, apart)) > 1 / MOTION_FPS:
                 raise DemoError("What is kept belongs to another piece of the song: choose that piece, or let it go.")
+            if wish.loop and not parent.wish.loop:
+                raise DemoError(
+                    "What is locked is of a dance that does not end where it begins: unlock it, or let the new one end anywhere."
+                )
+            for one in [one for one in wish.hold if one not in parent.wish.hold]:
+                if any(kept.start < one.end and one.second < kept.end for kept in wish.keep.ranges):
+                    raise DemoError(f"The dance is locked where {one} is to be held: unlock it there, or move it.")
+                raise DemoError(f"While something is locked, nothing new can be held: unlock it, or take {one} away.")
             if not self._free_passages(parent, wish):
                 raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
 
@@ -396,6 +458,9 @@ class Studio:
         options |= self._sampling(wish) | _directions(wish.attributes, wish.prompt)
         if wish.loop:
             options["loop"] = True
+        if wish.hold:
+            frames = len(inputs["input_features"])
+            options["hold"] = {one.first(frames) / MOTION_FPS: one.array for one in wish.hold}
         report.begin(f"Dancing {_names(plan)}".rstrip())
         preview = self._preview(len(inputs["input_features"]), report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
@@ -404,7 +469,7 @@ class Studio:
 
     def _free_passages(self, parent: Take, wish: Wish) -> list[tuple[float, float, str]]:
         """What of a take is not kept: seconds at which it begins and ends, at beginnings of codes, and the part of the body. A code that
-        is kept in part is kept."""
+        is kept in part is kept; so are what is held, and the ends of a dance that ends where it begins."""
         assert wish.keep is not None
         count = -(-round(parent.shown["seconds"] * MOTION_FPS) // FRAMES_PER_CODE)
         code = FRAMES_PER_CODE / MOTION_FPS
@@ -414,6 +479,11 @@ class Studio:
             for part in BODY_PARTS:
                 if kept.part in ("all", part):
                     free[part][first:last] = False
+        for one in free.values():
+            if wish.loop:
+                one[[0, -1]] = False
+            for held in wish.hold:
+                one[list(held.codes(round(parent.shown["seconds"] * MOTION_FPS)))] = False
         states = [tuple(part for part in BODY_PARTS if free[part][index]) for index in range(count)]
         passages, first = [], 0
         for parts, group in itertools.groupby(states):
@@ -434,7 +504,7 @@ class Studio:
     ) -> Motion:
         """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
         motion = parent.motion()
-        old = ("plan", "changes", "attributes", "prompt")
+        old = ("plan", "changes", "attributes", "prompt", "hold", "loop")
         notes = {name: value for name, value in motion.metadata.items() if name not in old}
         if wish.plan is not None:
             weights: dict[str, float] = {}
@@ -449,6 +519,7 @@ class Studio:
         attributes = (words or {}).get("attributes", {}) | wish.attributes
         if attributes:
             notes["attributes"] = attributes
+        notes |= self._held_notes(wish, len(motion))
         notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
         motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
         options = {"seed": wish.seed} | self._sampling(wish)
@@ -466,6 +537,13 @@ class Studio:
             )
         return motion
 
+    @staticmethod
+    def _held_notes(wish: Wish, frames: int) -> dict[str, Any]:
+        """What the metadata say of poses that are held, and of a loop, as the pipeline says it."""
+        firsts = [(one.first(frames), one.first(frames) + len(one.array)) for one in wish.hold]
+        held = [[round(frame / MOTION_FPS, 4) for frame in ends] for ends in firsts]
+        return ({"hold": held} if held else {}) | ({"loop": True} if wish.loop else {})
+
     def _keep_take(
         self,
         song: Song,
@@ -482,9 +560,10 @@ class Studio:
 
         Returns:
             `id`, `name` (of the song), `song` (address of the excerpt's sound), `song_id`, `start`, `seconds`, `fps`, `seed`, `plan`, `heard`,
-            `attributes`, `prompt`, `understood`, `parent`, `redone`, `locks`, `log_likelihood`, `notice`, `onset`, `beats`, `bars`
-            (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb` (address), `heading` (radians about Y from +Z, the
-            dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses are relative to the page.
+            `attributes`, `prompt`, `loop`, `hold` (begin and end of what is held), `understood`, `parent`, `redone`, `locks`,
+            `log_likelihood`, `notice`, `onset`, `beats`, `bars` (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb`
+            (address), `heading` (radians about Y from +Z, the dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses
+            are relative to the page.
         """
         folder = self.dances_folder / secrets.token_urlsafe(16)
         folder.mkdir(parents=True)
@@ -519,6 +598,8 @@ class Studio:
             "heard": song.heard,
             "attributes": wish.attributes,
             "prompt": wish.prompt,
+            "loop": wish.loop,
+            "hold": motions[0].metadata.get("hold", []),
             "understood": (redone or first).get("prompt") or (wish.prompt and self.understand(wish.prompt)),
             "parent": None if parent is None else parent.id,
             "redone": redone,
@@ -570,7 +651,9 @@ class Studio:
         for dancer in range(len(take.shown["dances"])):
             motion = take.motion(dancer)
             codes = motion.metadata["codes"]
-            decoded, _ = self._decoded(codes, len(motion), self._excerpt(song, wish.start, wish.seconds))
+            cleaned = motion.metadata.get("clean_up") or {}
+            stands = [bool(cleaned.get(name)) for name in ("entrance", "ending")]
+            decoded, _ = self._decoded(codes, len(motion), self._excerpt(song, wish.start, wish.seconds), stands)
             same = np.array_equal(decoded[0], motion.poses) and np.array_equal(decoded[1], motion.translation)
             dances.append(
                 {
@@ -579,6 +662,7 @@ class Studio:
                     # what was danced anew is joined to the rest, which the codes do not say
                     "motion": None if same else write_motion(motion.poses, motion.translation),
                     "redone": motion.metadata.get("redone", []),
+                    "stands": stands,
                 }
             )
         return {
@@ -597,6 +681,7 @@ class Studio:
             "asked": take.motion().metadata.get("attributes"),  # by sliders and in words
             "prompt": wish.prompt,
             "loop": wish.loop,
+            "hold": [asdict(one) for one in wish.hold],
             "locks": take.locks,
             **dances[0],
             "beside": wish.beside,
@@ -634,24 +719,26 @@ class Studio:
             raise DemoError(DAMAGED)
         motions = []
         for index, dancer in enumerate(project.dancers):
-            arrays, notes = self._decoded(dancer.codes, project.frames, inputs)
+            arrays, notes = self._decoded(dancer.codes, project.frames, inputs, dancer.stands)
             notes |= {"genre": dancer.genre, "model": Path(self.pipe.model.name_or_path).name, "song": song.name}
             notes |= {"start": wish.start, "seed": wish.seed, "mode": wish.mode or "paper", "codes": dancer.codes}
             if project.asked and index == 0:
                 notes["attributes"] = project.asked
             if dancer.redone:
                 notes["redone"] = dancer.redone
+            notes |= self._held_notes(wish if index == 0 else replace(wish, hold=()), project.frames)
             if index == 0 and wish.plan and (len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str)):
                 notes["plan"] = [list(entry) for entry in wish.plan]
             motions.append(Motion(*(dancer.motion or arrays), MOTION_FPS, dancer.genre, notes))
         return self._keep_take(song, wish, motions, inputs, report, locks=project.locks)
 
     def _decoded(
-        self, codes: Mapping[str, list[int]], frames: int, inputs: Mapping[str, Any]
+        self, codes: Mapping[str, list[int]], frames: int, inputs: Mapping[str, Any], stands: Sequence[bool]
     ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]:
-        """The poses and the path of codes, as the pipeline makes them, and what the clean-up says."""
+        """The poses and the path of codes, as the pipeline makes them where nothing is held, and what the clean-up says; `stands`: whether
+        the dancer leaves a standing position, and comes to one, where the song begins and ends."""
         streams = tuple(torch.tensor([codes[part]]) for part in BODY_PARTS)
-        ends = {"begins": bool(inputs["begins"]), "ends": bool(inputs["ends"])}
+        ends = {name: bool(inputs[name]) and stand for name, stand in zip(("begins", "ends"), stands, strict=True)}
         (dance,) = self.pipe.processor.post_process_motion(streams, self.pipe.tokenizer, frames, **ends)
         return (dance["poses"], dance["translation"]), dance["metadata"]
 
@@ -698,7 +785,7 @@ class Studio:
                 progress=lambda done, total: report.at(done / total),
             )
         target = take.folder / ("megadance-video.zip" if video else "megadance.zip")
-        about = {"name": take.shown["name"], "start": take.wish.start}
+        about = {"name": take.shown["name"], "start": take.wish.start, "loop": take.wish.loop}
         project, name = self.project(take_id, visitor), self.download_name(take_id)
         pack(target, name, motions, take.folder / "song.wav", videos, project, about, self.body, report)
         return f"dances/{take.id}/{target.name}"

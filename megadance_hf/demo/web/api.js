@@ -24,8 +24,8 @@ async function ask(method, path, body) {
   try {
     response = await fetch(at(path), {
       method,
-      headers: { "x-visitor": visitor(), ...(body === undefined ? {} : { "content-type": "application/json" }) },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: { "x-visitor": visitor(), ...(body === undefined || body instanceof Blob ? {} : { "content-type": "application/json" }) },
+      body: body === undefined || body instanceof Blob ? body : JSON.stringify(body),
     });
     content = await response.json();
   } catch {
@@ -40,6 +40,10 @@ export const take = (id) => ask("GET", `api/takes/${id}`);
 /** What words are taken for. */
 export const understand = (prompt) => ask("POST", "api/words", { prompt });
 export const project = (id) => ask("GET", `api/takes/${id}/project`);
+
+/** The pose of a dancer of a take at a second; a pose or a clip from a file. */
+export const takePose = (id, second, dancer) => ask("GET", `api/takes/${id}/pose?second=${second}&dancer=${dancer}`);
+export const uploadPose = (name, file) => ask("POST", `api/poses?name=${encodeURIComponent(name)}`, file);
 
 /** Upload a song. `report` gets the share that has arrived; fetch() could not tell. */
 export function upload(name, file, report) {

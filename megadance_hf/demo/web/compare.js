@@ -1,6 +1,6 @@
 // Candidates side by side on the stage, one of which is kept.
 
-import { clock, isNarrow, make } from "./dom.js";
+import { capital, clock, isNarrow, make } from "./dom.js";
 import { PARTS } from "./plan.js";
 
 const AROUND = 1.2; // seconds before and after the passage that are played with it
@@ -19,8 +19,9 @@ export class Compare {
 
   async show(takes, request, showing) {
     this.takes = takes;
-    const range = takes[0].redone ?? request;
-    this.text.textContent = `${clock(range.start, true)} – ${clock(range.end, true)}${range.part === "all" ? "" : `, ${PARTS[range.part]}`}`;
+    const range = takes[0].redone ?? request, dancer = range.dancer ?? 0;
+    const who = takes[0].dances.length > 1 ? `${capital(takes[0].dances[dancer].genre)}, ` : "";
+    this.text.textContent = `${who}${clock(range.start, true)} – ${clock(range.end, true)}${range.part === "all" ? "" : `, ${PARTS[range.part]}`}`;
     this.buttons.replaceChildren(
       ...takes.map((take, index) => make("button", {
         type: "button", className: "main", onclick: () => this.keep(take),
@@ -29,7 +30,9 @@ export class Compare {
       make("button", { type: "button", textContent: "Leave it as it was", onclick: () => this.keep(null) }),
     );
     this.element.hidden = false;
-    await showing(takes.map((take, index) => ({ ...take.dances[0], caption: takes.length > 1 ? LETTERS[index] : "Anew" })));
+    const anew = takes.map((take, index) => ({ ...take.dances[dancer], caption: takes.length > 1 ? LETTERS[index] : "Anew" }));
+    const beside = takes[0].dances.filter((_, other) => other !== dancer); // who stays as before
+    await showing([...anew, ...beside]);
     if (this.takes !== takes) return;
     if (takes.length > 1 && isNarrow()) this.stage.showAlone(0); // three in a row would be tiny
     this.stage.passage = [Math.max(range.start - AROUND, 0), Math.min(range.end + AROUND, this.stage.seconds)];

@@ -6,7 +6,7 @@ import { make } from "./dom.js";
  * Create a handle. Its `props` are set by `setHandle`:
  *   name, value, min, max: seconds; total: seconds of the whole line; text(value): the value in words
  *   snap(value): the nearest value that is possible; next(value, direction, fine): the next one
- *   change(value, final): called while it moves, and once more when it is let go
+ *   change(value, final): called while it moves, and once more when it is let go; remove(), pick(): optional, for Delete and when it is chosen
  */
 export function makeHandle(kind) {
   const handle = make("div", { className: `handle ${kind}`, tabIndex: 0, aria: { role: "slider", orientation: "horizontal" } });
@@ -20,6 +20,7 @@ export function makeHandle(kind) {
     if (event.button > 0) return;
     event.stopPropagation();
     handle.setPointerCapture(event.pointerId);
+    handle.props.pick?.();
     grip = second(event) - handle.props.value;
   };
   handle.onpointermove = (event) => {
@@ -30,6 +31,7 @@ export function makeHandle(kind) {
     if (grip !== null) handle.props.change(handle.props.value, true);
     grip = null;
   };
+  handle.onfocus = () => handle.props?.pick?.();
   handle.onclick = handle.ondblclick = (event) => event.stopPropagation();
   handle.onkeydown = (event) => {
     const { value, min, max, next, change, remove } = handle.props;
@@ -41,6 +43,7 @@ export function makeHandle(kind) {
     else return;
     event.preventDefault();
     event.stopPropagation();
+    if (handle.isConnected) handle.scrollIntoView({ inline: "nearest", block: "nearest" }); // a timeline may be zoomed
   };
   return handle;
 }

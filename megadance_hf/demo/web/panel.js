@@ -30,7 +30,7 @@ export function inWords(name, value) {
 const range = (value) => (value < 0.75 ? "plays safe" : value > 1.05 ? "takes risks" : "as it comes");
 
 export class Panel {
-  /** `actions`: genre(genre or weights), removeChange(), go(); and `changed()` after a choice. `choices` is changed in place. */
+  /** `actions`: genre(genre or weights), removeChange(), closed(whether), go(); and `changed()` after a choice. `choices` is changed in place. */
   constructor(actions, choices) {
     Object.assign(this, { actions, choices });
     find("words").oninput = () => this.read();
@@ -44,6 +44,7 @@ export class Panel {
     find("mixed").onchange = () => this.mix();
     find("share").onchange = () => this.mix();
     find("remove-change").onclick = () => actions.removeChange();
+    find("closed").onchange = () => actions.closed(find("closed").checked);
     find("go").onclick = () => actions.go();
   }
 
@@ -120,7 +121,7 @@ export class Panel {
     this.actions.genre(lead === other ? lead : { [lead]: Math.round(100 * (1 - share)) / 100, [other]: share });
   }
 
-  /** `model`: song, heard, plan, active, seconds, take, pending, busy, chosen. */
+  /** `model`: song, plan, active, seconds, take, locks, loop, pending, busy. */
   render(model) {
     this.model = model;
     const { song, plan, active, take, pending, busy } = model;
@@ -153,6 +154,11 @@ export class Panel {
       find("share").value = 100 * genre[other];
       find("share").setAttribute("aria-valuetext", `${sure(genre[other])} ${other}`);
     }
+    find("closed").checked = model.loop;
+    const open = take && model.locks.length && !take.loop; // what is locked belongs to a dance that does not close
+    find("closed").disabled = Boolean(open) && !model.loop;
+    find("closed-note").textContent = open ? "Not possible while something is locked." : model.loop ? "Played again and again, it goes on without a jump." : "";
+    find("closed-note").hidden = !find("closed-note").textContent;
     find("bars").parentElement.hidden = !song.bars.length;
     find("beside-label").hidden = plan.length > 1;
     find("beside").value = this.choices.beside ?? "";

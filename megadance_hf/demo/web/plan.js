@@ -32,7 +32,7 @@ export const withStart = (plan, index, start) => plan.map((entry, other) => (oth
 
 export const samePlan = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
-// --- ranges of the dance: {start, end, part: "all" | "upper" | "lower"} ------------------------------------------------
+// --- ranges of the dance: {start, end, part: "all" | "upper" | "lower", dancer: of two, which} ------------------------------------------------
 
 export const PARTS = { all: "whole body", upper: "upper body", lower: "lower body" };
 const covers = (part, other) => part === "all" || other === "all" || part === other;
@@ -41,10 +41,10 @@ const covers = (part, other) => part === "all" || other === "all" || part === ot
 export const overlap = (one, other) => covers(one.part, other.part) && one.start < other.end - 1e-3 && other.start < one.end - 1e-3;
 export const sameRange = (one, other) => one.part === other.part && one.start === other.start && one.end === other.end;
 
-/** With one more range; those of the same part that it touches become one with it. */
+/** With one more range; those of the same part and dancer that it touches become one with it. */
 export function withRange(ranges, range) {
-  const touched = ranges.filter((one) => one.part === range.part && one.start <= range.end && range.start <= one.end);
+  const touched = ranges.filter((one) => one.part === range.part && one.dancer === range.dancer && one.start <= range.end && range.start <= one.end);
   const all = [...touched, range];
-  const joined = { part: range.part, start: Math.min(...all.map((one) => one.start)), end: Math.max(...all.map((one) => one.end)) };
+  const joined = { ...range, start: Math.min(...all.map((one) => one.start)), end: Math.max(...all.map((one) => one.end)) };
   return [...ranges.filter((one) => !touched.includes(one)), joined].sort((one, other) => one.start - other.start);
 }

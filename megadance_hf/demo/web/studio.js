@@ -9,13 +9,14 @@ import { History } from "./history.js";
 import { Panel } from "./panel.js";
 import { Passage } from "./passage.js";
 import { PARTS, label, sameRange, samePlan, spanAt, withChange, withGenre, withRange, withStart, withoutChange } from "./plan.js";
+import { Poses, fitted, kindOf, movedTo, ordered, placeFor, plain, samePoses, withKeys, without } from "./poses.js";
 import { Progress } from "./progress.js";
 import { SongChooser } from "./song.js";
 import { followTheme } from "./theme.js";
 import { Timeline } from "./timeline.js";
 
 const CANDIDATES = { candidates: 8, show: 3 };
-const EMPTY = { take: null, plan: null, locks: [], redone: [], start: 0, seconds: 0 };
+const EMPTY = { take: null, plan: null, locks: [], redone: [], start: 0, seconds: 0, loop: false, hold: [], met: [] }; // met: what of `hold` the take has
 // What is no step to go back from: it is only looked at when the next dance begins.
 const choices = { attributes: {}, words: "", beside: null, daring: null, bars: true, seed: "" };
 
@@ -23,7 +24,7 @@ let options = { genres: [], attributes: [], limits: { song_seconds: 60, megabyte
 let song = null;
 let history = new History(EMPTY);
 let draft = null; // the state while a handle is being moved
-let selection = null, active = 0;
+let selection = null, active = 0, chosenPose = null;
 let job = null;
 let waiting = null; // a saved dance whose song is still to be chosen
 let shown = null; // id of the take that the stage shows, "" for only the song, null for something else
@@ -50,7 +51,8 @@ function plan() {
   return own ?? take?.plan ?? [[panel.namedGenre() ?? heard ?? null, 0]];
 }
 
-const pending = () => Boolean(state().take && state().plan && !samePlan(state().plan, state().take.plan));
+const planPending = () => Boolean(state().take && state().plan && !samePlan(state().plan, state().take.plan));
+const pending = () => planPending() || Boolean(state().take && (state().loop !== state().take.loop || !samePoses(state().hold, state().met)));
 
 /** Bars (or what there is) and beats, in seconds of the dance, with its beginning and end. */
 function grid() {
@@ -63,8 +65,8 @@ function grid() {
   return { bars, beats: ends(beats) };
 }
 
-function labels(of) {
-  return of?.map(([genre, second]) => [label(genre), second]);
+function labels(of, loop = false) {
+  return of?.map(([genre, second]) => [`${label(genre)}${loop ? ", ends where it begins" : ""}`, second]);
 }
 
 function render() {
@@ -77,13 +79,16 @@ function render() {
   if (!song) return;
   active = Math.min(active, plan().length - 1);
   if (selection && selection.end > now.seconds + 1e-3) selection = null;
+  if (selection || !now.hold.some((pose) => pose.key === chosenPose)) chosenPose = null;
   const busy = Boolean(job) || Boolean(compare.takes);
   const model = {
-    song, ...now, plan: plan(), pending: pending(), selection, active, busy, ...grid(),
+    song, ...now, plan: plan(), pending: pending(), planPending: planPending(), selection, active, busy, chosenPose, ...grid(),
+    now: () => stage.now(), dancer: () => stage.solo ?? 0,
     genres: options.genres, limit: options.limits.song_seconds, soFar: job?.soFar,
   };
   timeline.render(model);
   passage.render(model);
+  poses.render(model);
   panel.render(model);
   find("select").disabled = busy;
   for (const [id, step] of [["undo", history.undoes], ["redo", history.redoes]]) {
@@ -103,11 +108,12 @@ function render() {
 /** The button that adds a change says where. */
 function renderChange() {
   const place = timeline.placeForChange(stage.now());
-  const text = place === null ? "Change of dance" : `Change of dance at ${clock(place)}`;
+  const text = place === null ? "Change" : `Change at ${clock(place)}`;
   find("change").disabled = place === null || Boolean(job);
   if (find("change").dataset.text === text) return;
   find("change").dataset.text = text;
   find("change").replaceChildren(icon("plus"), text);
+  find("change").title = place === null ? "There is no room for another dance here" : `Another dance from ${clock(place)} on`;
 }
 
 /** Put the dance on the stage, or only the song; the clock goes on where the piece of the song is the same. */
@@ -118,7 +124,8 @@ async function showState() {
   const keep = wanted === piece;
   if (keep && shown === (take?.id ?? "")) return;
   [shown, piece] = [take?.id ?? "", wanted];
-  const dances = (take?.dances ?? []).map((dance) => (take.dances.length > 1 ? dance : { ...dance, labels: labels(take.plan) }));
+  const dances = (take?.dances ?? []).map((dance) => ({ ...dance, loop: take.loop, ...(take.dances.length > 1 ? {} : { labels: labels(take.plan, take.loop) }) }));
+  if (take?.loop) stage.loop.checked = true; // that is what it is for
   await stage.show({ song: song.sound, offset: start, seconds, beats: take?.beats ?? [], dances }, { keep });
   if (!take) stage.tell("");
 }
@@ -134,8 +141,8 @@ function tell(text, kind = "error") {
 
 // --- jobs --------------------------------------------------------------------------------------------------------------
 
-/** Run a job; the final state, or null if it was cancelled or failed. */
-async function run(request, onPreview = null) {
+/** Run a job; the final state, or null if it was cancelled or failed. `from`: the second from which on a preview is of interest. */
+async function run(request, onPreview = null, from = 0) {
   job?.cancel();
   tell("");
   const own = (job = new api.Job(request));
@@ -146,8 +153,9 @@ async function run(request, onPreview = null) {
   try {
     return await own.run((now) => {
       if (job !== own) return;
-      progress.show(onPreview ? now : { ...now, preview: null });
-      if (now.preview && onPreview && now.state === "working") onPreview(own, now.preview);
+      const look = onPreview && now.preview?.seconds > from + 0.5 ? now.preview : null;
+      progress.show({ ...now, preview: look && { ...look, seconds: look.seconds - from } });
+      if (look && now.state === "working") onPreview(own, look);
     });
   } catch (error) {
     if (!(error instanceof api.Refused)) console.error(error);
@@ -166,28 +174,28 @@ function cancel() {
   announce("Cancelled");
 }
 
-/** Show what there is of a dance that is being made. */
-async function preview(own, { glb, seconds, version, heading = 0 }) {
+/** Show what there is of a dance that is being made; of one that is danced anew in a passage, beside who stays. */
+async function preview(own, { glb, seconds, version, heading = 0 }, range = null) {
   if (own.loading || own.previewed === version) return;
   own.loading = true;
-  own.soFar = seconds;
+  if (!range) own.soFar = seconds;
+  else if (!own.previewed && (stage.now() < range.start || stage.now() > range.end)) stage.seekTo(range.start);
   own.previewed = version;
   shown = null;
-  const { start, seconds: total } = state();
-  await stage.show(
-    { song: song.sound, offset: start, seconds: total, beats: [], dances: [{ genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) }] },
-    { keep: true },
-  );
+  const { start, seconds: total, take } = state();
+  const made = { genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) };
+  const anew = (dance, dancer) => (dancer === range.dancer ? { genre: dance.genre, caption: `${dance.genre}, anew`, glb, heading } : { ...dance, speed: null });
+  await stage.show({ song: song.sound, offset: start, seconds: total, beats: [], dances: range ? take.dances.map(anew) : [made] }, { keep: true });
   own.loading = false;
   if (job === own) render();
 }
 
 function request() {
-  const { start, seconds, plan: own, locks, take } = state();
+  const { start, seconds, plan: own, locks, take, loop, hold } = state();
   const seed = choices.seed === "" ? null : Number(choices.seed);
   if (seed !== null && !Number.isSafeInteger(seed)) throw new api.Refused(`The number of a dance is a whole number; "${choices.seed}" is none.`);
   return {
-    kind: "dance", song: song.song, start, seconds, plan: own, changes: choices.bars && song.bars.length ? "bar" : "code", seed,
+    kind: "dance", song: song.song, start, seconds, loop, hold: plain(hold), plan: own, changes: choices.bars && song.bars.length ? "bar" : "code", seed,
     attributes: choices.attributes, prompt: choices.words.trim() || null,
     keep: take && locks.length ? { take: take.id, ranges: locks } : null,
     ...(choices.beside && plan().length === 1 ? { beside: choices.beside } : {}),
@@ -203,20 +211,22 @@ async function dance() {
   } catch (error) {
     return tell(error.message);
   }
-  const before = state().take;
+  const { take: before, hold } = state();
   const done = await run(wanted, preview);
   if (done?.takes.length) {
     const [take] = done.takes;
-    commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, redone: wanted.keep ? history.state.redone : [] });
+    commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, met: hold, redone: wanted.keep ? history.state.redone : [] });
     tell(take.notice ?? "", "notice");
-    announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}, number ${take.seed}.`);
+    const also = `${take.loop ? ", ends where it begins" : ""}${take.hold.length ? `, with ${take.hold.length === 1 ? "the pose" : "the poses"} that you hold` : ""}`;
+    announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}${also}, number ${take.seed}.`);
   } else render();
 }
 
 async function danceAnew(range) {
   const { take } = state();
-  const wanted = { kind: "redo", take: take.id, ...range, ...CANDIDATES, seed: null, attributes: choices.attributes, prompt: choices.words.trim() || null };
-  const done = await run(wanted);
+  const dancer = take.dances.length > 1 ? range.dancer : 0;
+  const wanted = { kind: "redo", take: take.id, ...range, dancer, ...CANDIDATES, seed: null, attributes: choices.attributes, prompt: choices.words.trim() || null };
+  const done = await run(wanted, (own, look) => preview(own, look, { ...range, dancer }), range.start);
   if (!done?.takes.length) return render();
   const { start, seconds } = state();
   compare.request = range;
@@ -234,7 +244,8 @@ function keep(take) {
   compare.hide();
   if (!take) return render();
   const range = take.redone ?? asked;
-  const redone = withRange(history.state.redone, { start: range.start, end: range.end, part: range.part });
+  const who = take.dances.length > 1 ? { dancer: range.dancer ?? 0 } : {};
+  const redone = withRange(history.state.redone, { start: range.start, end: range.end, part: range.part, ...who });
   commit(`dancing ${clock(range.start)} to ${clock(range.end)} anew`, { take, redone });
 }
 
@@ -304,8 +315,11 @@ async function open(project) {
   choices.attributes = { ...project.attributes };
   choices.words = project.prompt ?? "";
   panel.refill();
+  const met = withKeys(project.hold ?? []);
+  const hold = project.next?.hold ? withKeys(project.next.hold) : met;
   commit("opening a saved dance", {
-    take, plan: project.plan, locks: project.locks ?? [], redone: take.redone ? [take.redone] : [], start: take.start, seconds: take.seconds,
+    take, plan: project.next ? project.next.plan : project.plan, loop: project.next?.loop ?? take.loop, hold, met, locks: project.locks ?? [], redone: take.redone ? [take.redone] : [],
+    start: take.start, seconds: take.seconds,
   });
   announce("The saved dance is on the stage.");
 }
@@ -313,10 +327,10 @@ async function open(project) {
 const nameOfTake = (take) => `${(take.name ?? song.name).replace(/\.[^.]+$/, "")}-${label(take.plan[0][0]).replaceAll(" + ", "-")}-${take.seed}`;
 
 async function save() {
-  const { take, locks, plan: own } = state();
+  const { take, locks, plan: own, loop, hold } = state();
   try {
     const project = await api.project(take.id);
-    saveProject({ ...project, locks, plan: pending() ? own : project.plan }, `${nameOfTake(take)}.json`);
+    saveProject({ ...project, locks, next: pending() ? { plan: own, loop, hold: plain(hold) } : null }, `${nameOfTake(take)}.json`);
     announce("Saved");
   } catch (error) {
     tell(error.message);
@@ -333,7 +347,8 @@ async function download(video) {
 // --- the parts of the page, joined -------------------------------------------------------------------------------------
 
 const select = (range) => {
-  selection = range && { start: range.start, end: range.end, part: range.part };
+  if (range) chosenPose = null;
+  selection = range && { start: range.start, end: range.end, part: range.part, dancer: range.dancer ?? selection?.dancer ?? 0 };
   render();
 };
 
@@ -345,6 +360,39 @@ function selectHere() {
   const to = edges.find((bar) => bar > from + 1) ?? seconds;
   select({ start: from, end: to, part: selection?.part ?? "all" });
   timeline.begin.focus();
+}
+
+/** Hold something new near a second. */
+function holdPose(pose, second) {
+  const { hold, seconds } = state();
+  const place = placeFor(hold, pose.frames, second, seconds);
+  if (place === null) return tell(pose.frames / 30 > seconds ? "The clip is longer than the dance." : "Something is held here already: move it, or hold this somewhere else.");
+  const [added] = withKeys([{ ...pose, second: place }]);
+  selection = null;
+  chosenPose = added.key;
+  commit(`holding a ${kindOf(added).toLowerCase()} at ${clock(place, true)}`, { hold: ordered([...hold, added]) });
+  tell("");
+  announce(`${kindOf(added)} held at ${clock(place, true)}. The next dance meets it.`);
+  timeline.poses.querySelector(`[data-key="${added.key}"]`).focus();
+}
+
+function movePose(key, second, final) {
+  const moved = { hold: movedTo(state().hold, key, second) };
+  chosenPose = key;
+  if (!final) {
+    draft = { ...history.state, ...moved };
+    return render();
+  }
+  draft = null;
+  if (samePoses(moved.hold, history.state.hold)) return render();
+  commit(`moving a pose to ${clock(second, true)}`, moved, key);
+}
+
+function dropPose(key) {
+  chosenPose = null;
+  commit("taking a pose away", { hold: without(state().hold, key) });
+  announce("The pose is taken away.");
+  find("hold").focus();
 }
 
 function changeGenre(genre) {
@@ -366,6 +414,16 @@ function addChange(second) {
 const actions = {
   select,
   seek: (second) => stage.seekTo(second),
+  holdPose,
+  movePose,
+  dropPose,
+  choosePose: (key) => {
+    if (key === chosenPose) return;
+    if (key) selection = null;
+    chosenPose = key;
+    render();
+  },
+  fail: (text) => tell(text),
   activate: (index) => { active = index; render(); },
   addChange,
   removeChange: (index = active) => {
@@ -392,18 +450,20 @@ const actions = {
     if (changed.start === history.state.start && changed.seconds === history.state.seconds) return render();
     selection = null;
     // another piece of the song is another dance; Undo brings this one back
-    commit("another piece of the song", { ...changed, take: null, locks: [], redone: [], plan: state().plan?.filter(([, second]) => second < changed.seconds) ?? null }, "excerpt");
+    commit("another piece of the song", { ...changed, take: null, locks: [], redone: [], met: [], hold: fitted(state().hold, state().seconds, changed.seconds), plan: state().plan?.filter(([, second]) => second < changed.seconds) ?? null }, "excerpt");
   },
   anew: danceAnew,
-  lock: (range) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}`, { locks: withRange(state().locks, range) }),
+  lock: ({ dancer, ...range }) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}`, { locks: withRange(state().locks, range) }),
   unlock: (range) => commit("unlocking", { locks: state().locks.filter((one) => !sameRange(one, range)) }),
   genre: changeGenre,
+  closed: (loop) => commit(loop ? "ending where it begins" : "ending anywhere", { loop }),
   changed: () => song && render(),
   go: dance,
 };
 
 const timeline = new Timeline(actions);
 const passage = new Passage(actions);
+const poses = new Poses(actions);
 const panel = new Panel(actions, choices);
 const progress = new Progress(stage.view, cancel);
 const compare = new Compare(stage, keep);
@@ -411,7 +471,7 @@ const chooser = new SongChooser(stage.view, arrive, (text) => tell(text));
 
 stage.onTime = (time) => {
   if (!song) return;
-  timeline.tick(time);
+  timeline.follow(time);
   if (stage.audio.paused || Math.floor(time) !== Math.floor(stage.second ?? -1)) renderChange();
   stage.second = time;
 };

@@ -1,12 +1,16 @@
 // The timeline: the song with the piece that is danced, and below it this piece with beats, plan, and what is kept or was danced anew.
 
 import { genreColour } from "../stage/stage.js";
-import { capital, clock, find, icon, keyed, make } from "./dom.js";
+import { announce, capital, clock, find, icon, keyed, make } from "./dom.js";
 import { makeHandle, setHandle } from "./handle.js";
 import { PARTS, label, mainGenre, spans } from "./plan.js";
+import { isMet, kindOf, room } from "./poses.js";
 
 const SHORTEST = 1; // seconds of a piece of the song
 const CLICK = 6; // pixels: who moves the pointer farther is selecting
+const STEP = 1.5; // by which a button zooms
+const LEAST = 2; // seconds that are seen at least
+const FREE = 3000; // milliseconds in which a timeline that is scrolled by hand does not follow the music
 const percent = (share) => `${(100 * share).toFixed(3)}%`;
 
 /** The values around `value` in a sorted list. */
@@ -47,14 +51,16 @@ function setRange(button, { start, end, name, pressed, content, total }) {
 export class Timeline {
   /**
    * `actions`: excerpt(start, seconds, final), moveChange(index, second, final), removeChange(index), activate(index), addChange(second),
-   * select(range or null), seek(second). They get seconds of the dance, `excerpt` those of the song.
+   * select(range or null), seek(second), movePose(key, second, final), dropPose(key), choosePose(key). They get seconds of the dance, `excerpt` those of the song.
    */
   constructor(actions) {
     this.actions = actions;
     this.drawn = {};
-    for (const name of ["overview", "ruler", "wave", "plan", "upper", "lower", "over"]) this[name] = find(name);
+    [this.zoom, this.freeUntil] = [1, 0];
+    for (const name of ["scroll", "overview", "ruler", "wave", "plan", "poses", "upper", "lower", "over"]) this[name] = find(name);
     this.buildOverview();
     this.buildTrack();
+    this.buildZoom();
   }
 
   buildOverview() {
@@ -62,13 +68,81 @@ export class Timeline {
     this.piece = makeHandle("piece");
     this.from = makeHandle("from");
     this.to = makeHandle("to");
-    this.overview.append(this.songWave, this.piece, this.from, this.to);
+    this.window = make("div", { className: "window", hidden: true }); // what of the piece is seen below
+    this.overview.append(this.songWave, this.piece, this.window, this.from, this.to);
     this.overview.onclick = (event) => {
       const { left, width } = this.overview.getBoundingClientRect();
       const { song, seconds } = this.model;
       const wanted = ((event.clientX - left) / width) * song.seconds - seconds / 2;
       this.actions.excerpt(this.tidyStart(wanted), seconds, true);
     };
+  }
+
+  buildZoom() {
+    const { scroll } = this;
+    find("zoom-out").append(icon("minus"));
+    find("zoom-in").append(icon("plus"));
+    find("zoom-out").onclick = () => this.zoomTo(this.zoom / STEP);
+    find("zoom-in").onclick = () => this.zoomTo(this.zoom * STEP);
+    find("timeline").addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, textarea, input:not([type=radio])")) return;
+      if (event.key === "+" || event.key === "=") this.zoomTo(this.zoom * STEP);
+      else if (event.key === "-") this.zoomTo(this.zoom / STEP);
+      else if (event.key === "0") this.zoomTo(1);
+      else return;
+      event.preventDefault();
+    });
+    scroll.addEventListener("wheel", (event) => {
+      this.freeUntil = performance.now() + FREE;
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      this.zoomTo(this.zoom * Math.exp(-event.deltaY / 300), this.second(event));
+    }, { passive: false });
+    scroll.addEventListener("pointerdown", () => (this.freeUntil = performance.now() + FREE));
+    scroll.addEventListener("scroll", () => this.renderWindow());
+  }
+
+  /** The pixels of the line of time: all of it, those that are seen, and how far the lines are scrolled. */
+  pixels() {
+    const names = this.wave.offsetLeft;
+    const style = getComputedStyle(this.scroll);
+    const seen = this.scroll.clientWidth - names - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    return { all: this.wave.offsetWidth, seen, scrolled: this.scroll.scrollLeft };
+  }
+
+  /** Show the piece so many times as wide. `at`: the second that stays where it is; where the music is, if that is to be seen. */
+  zoomTo(zoom, at = null) {
+    const { seconds } = this.model;
+    const most = Math.max(seconds / LEAST, 1);
+    const wanted = zoom < 1.05 ? 1 : Math.min(zoom, most);
+    const before = this.pixels();
+    const second = (x) => (x / before.all) * seconds;
+    const [from, to] = [second(before.scrolled), second(before.scrolled + before.seen)];
+    const still = at ?? (this.time >= from && this.time <= to ? this.time : (from + to) / 2);
+    const place = (still / seconds) * before.all - before.scrolled;
+    this.zoom = wanted;
+    this.scroll.classList.toggle("zoomed", wanted > 1);
+    this.scroll.style.setProperty("--zoom", wanted);
+    this.scroll.scrollLeft = (still / seconds) * this.pixels().all - place;
+    this.render(this.model);
+    announce(wanted === 1 ? "All of the dance is shown" : `${(seconds / wanted).toFixed(1)} seconds are shown`);
+  }
+
+  /** Scroll to where the music is, unless somebody has just scrolled elsewhere. */
+  follow(time) {
+    this.tick(time);
+    if (this.zoom === 1 || performance.now() < this.freeUntil) return;
+    const { all, seen, scrolled } = this.pixels();
+    const x = (time / this.model.seconds) * all;
+    if (x < scrolled || x > scrolled + 0.9 * seen) this.scroll.scrollLeft = x - 0.15 * seen;
+  }
+
+  renderWindow() {
+    const { song, start, seconds } = this.model;
+    const { all, seen, scrolled } = this.pixels();
+    this.window.hidden = this.zoom === 1;
+    this.window.style.left = percent((start + (scrolled / all) * seconds) / song.seconds);
+    this.window.style.width = percent((Math.min(seen / all, 1) * seconds) / song.seconds);
   }
 
   buildTrack() {
@@ -112,14 +186,20 @@ export class Timeline {
     return Math.abs(bar - clamped) < 1 && bar + seconds <= song.seconds + 1e-3 ? bar : clamped;
   }
 
-  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), pending. */
+  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), planPending, hold, met, chosenPose. */
   render(model) {
     this.model = model;
+    if (this.zoom > Math.max(model.seconds / LEAST, 1)) return this.zoomTo(this.zoom); // of a shorter piece less can be seen
+    find("zoom-out").disabled = this.zoom === 1;
+    find("zoom-in").disabled = this.zoom >= Math.max(model.seconds / LEAST, 1) - 1e-6;
     this.renderOverview(model);
+    this.renderWindow();
     this.renderWave(model);
     this.renderPlan(model);
     for (const part of ["upper", "lower"]) this.renderPart(model, part);
     for (const element of document.querySelectorAll(".taken")) element.hidden = !model.take;
+    for (const element of document.querySelectorAll(".held")) element.hidden = !model.hold.length;
+    this.renderPoses(model);
     this.renderSelection(model);
     this.over.style.setProperty("--so-far", percent((model.soFar ?? 0) / model.seconds));
     this.ruler.style.setProperty("--so-far", percent((model.soFar ?? 0) / model.seconds));
@@ -154,14 +234,14 @@ export class Timeline {
   }
 
   renderWave({ song, start, seconds }) {
-    const drawn = `${song.song} ${start} ${seconds}`;
+    const drawn = `${song.song} ${start} ${seconds} ${this.zoom}`;
     if (this.drawn.wave === drawn) return;
     this.drawn.wave = drawn;
     const lines = (times, from, to) => times.map((time) => `M${((1000 * time) / seconds).toFixed(1)} ${from}V${to}`).join("");
     this.danceWave.querySelector(".wave").setAttribute("d", wave(song.peaks, song.seconds, start, seconds));
     this.danceWave.querySelector(".beats").setAttribute("d", lines(song.beats.map((time) => time - start).filter((time) => time >= 0), 88, 100));
     this.danceWave.querySelector(".bars").setAttribute("d", lines(song.bars.map((time) => time - start).filter((time) => time >= 0), 0, 100));
-    const step = [1, 2, 5, 10, 15, 30, 60].find((every) => seconds / every <= 8) ?? 120;
+    const step = [1, 2, 5, 10, 15, 30, 60].find((every) => seconds / every <= 8 * this.zoom) ?? 120;
     const times = Array.from({ length: Math.ceil(seconds / step - 0.3) }, (_, index) => index * step);
     this.ruler.replaceChildren(...times.map((time) => {
       const mark = make("span", { textContent: clock(time) });
@@ -170,7 +250,7 @@ export class Timeline {
     }));
   }
 
-  renderPlan({ plan, seconds, genres, active, bars, pending }) {
+  renderPlan({ plan, seconds, genres, active, bars, planPending: pending }) {
     const several = plan.length > 1;
     const parts = spans(plan, seconds).map((span, index) => ({ ...span, index, key: `span ${index}` }));
     const changes = parts.slice(1).map((span) => ({ ...span, key: `change ${span.index}` }));
@@ -206,12 +286,44 @@ export class Timeline {
     );
   }
 
-  renderPart({ locks, redone, seconds, selection }, part) {
+  renderPoses({ hold, met, chosenPose, seconds, beats }) {
+    const shown = hold.map((pose) => ({ ...pose, text: `${kindOf(pose)} held${pose.name ? `, ${pose.name}` : ""}${isMet(pose, met) ? "" : ", not danced yet"}` }));
+    keyed(
+      this.poses,
+      [...shown.filter(({ frames }) => frames > 1).map((pose) => ({ ...pose, key: `clip of ${pose.key}`, clip: true })), ...shown],
+      ({ clip }) => {
+        if (clip) return make("div", { className: "clip" });
+        const handle = makeHandle("pose");
+        handle.append(icon("figure"));
+        return handle;
+      },
+      (element, { key, clip, second, frames, text, ...pose }) => {
+        element.classList.toggle("pending", !isMet({ second, ...pose }, met));
+        if (clip) {
+          element.style.left = percent(second / seconds);
+          element.style.width = percent(frames / 30 / seconds);
+          return;
+        }
+        const [min, max] = room(hold, key, seconds);
+        element.classList.toggle("chosen", key === chosenPose);
+        setHandle(element, {
+          value: second, min, max, total: seconds, name: text, text: (value) => clock(value, true),
+          snap: (value) => { const beat = nearest(beats, value); return Math.abs(beat - value) < 0.01 * seconds ? beat : value; },
+          next: (value, direction, fine) => (fine ? value + direction / 10 : following(beats, value, direction)),
+          change: (value, final) => this.actions.movePose(key, value, final), remove: () => this.actions.dropPose(key),
+          pick: () => this.actions.choosePose(key),
+        });
+        element.title = `${text}, ${clock(second, true)}`;
+      },
+    );
+  }
+
+  renderPart({ locks, redone, seconds, selection, take }, part) {
     const own = (ranges) => ranges.filter((range) => range.part === "all" || range.part === part);
     const items = [
       ...own(redone).map((range) => ({ range, kind: "redone" })),
       ...own(locks).map((range) => ({ range, kind: "locked" })),
-    ].map((item) => ({ ...item, key: `${item.kind} ${item.range.start} ${item.range.end} ${item.range.part}` }));
+    ].map((item) => ({ ...item, key: `${item.kind} ${item.range.start} ${item.range.end} ${item.range.part} ${item.range.dancer}` }));
     keyed(
       this[part],
       items,
@@ -222,7 +334,8 @@ export class Timeline {
       },
       (button, { range, kind }) => {
         button.range = range;
-        const what = kind === "locked" ? "Locked" : "Danced anew";
+        const who = take?.dances.length > 1 ? take.dances[range.dancer ?? 0].genre : null;
+        const what = kind === "locked" ? "Locked" : who ? `${capital(who)} anew` : "Danced anew";
         setRange(button, {
           ...range, total: seconds, content: what, name: `${what}: ${PARTS[range.part]}, ${clock(range.start, true)} to ${clock(range.end, true)}`,
           pressed: selection && selection.start === range.start && selection.end === range.end,
@@ -259,6 +372,7 @@ export class Timeline {
   }
 
   tick(time) {
+    this.time = time;
     this.head.style.left = percent(Math.min(Math.max(time / this.model.seconds, 0), 1));
   }
 }

@@ -4,8 +4,8 @@
 //   stage.show({song, seconds, beats, dances: [{genre, glb, heading, speed, genres}]});
 //
 // Beats, speed and genres are for the curves and optional. `offset` says at which second of the sound the dances begin, 0 without it.
-// A dance's `caption` (or `labels`: [text, from this second on] in order) stands below it instead of its genre. Notebooks
-// (../notebook.py) use the stage as one script.
+// A dance's `loop` says that it ends where it begins; its `caption` (or `labels`: [text, from this second on] in order) stands below it
+// instead of its genre. Notebooks (../notebook.py) use the stage as one script.
 //
 // The audio is the only clock. Every animation frame reads audio.currentTime and poses the dancers for exactly that time; nothing
 // counts frames or seconds, so playing, pausing, seeking, other speeds and dropped frames cannot break the synchrony.
@@ -123,7 +123,7 @@ class Dancer {
     this.seconds = clip.duration;
     this.mixer = new AnimationMixer(this.figure);
     this.mixer.clipAction(clip).play();
-    this.path = smoothPath(clip.tracks.find((track) => track.name.endsWith(".position")));
+    this.path = smoothPath(clip.tracks.find((track) => track.name.endsWith(".position")), dance.loop);
     this.shadows = Object.entries(SHADOWS).map(([joint, radius]) => {
       const blot = new Mesh(new PlaneGeometry(2 * radius, 2 * radius), shadow.clone());
       blot.rotation.x = -Math.PI / 2;
@@ -152,16 +152,23 @@ class Dancer {
   }
 }
 
-/** Where the camera looks, as a function of time alone: the same after seeking as after playing. */
-function smoothPath(track) {
+/** Where the camera looks, as a function of time alone: the same after seeking as after playing; at the end of a loop where it begins. */
+function smoothPath(track, loop = false) {
   const count = track.times.length;
   const span = count > 1 ? track.times[count - 1] / (count - 1) : 1;
   const reach = Math.max(1, Math.round(FOLLOW_SECONDS / span / 2));
   const smooth = (values) => {
+    if (loop && count > 2 * reach) { // its last frame is its first one
+      const turns = [...values.slice(0, -1), ...values.slice(0, -1), ...values];
+      return mean(turns).slice(count - 1, 2 * count - 1);
+    }
+    return mean(values);
+  };
+  const mean = (values) => {
     const sums = [0];
     for (const value of values) sums.push(sums[sums.length - 1] + value);
     return values.map((_, i) => {
-      const [first, last] = [Math.max(0, i - reach), Math.min(count, i + reach + 1)];
+      const [first, last] = [Math.max(0, i - reach), Math.min(values.length, i + reach + 1)];
       return (sums[last] - sums[first]) / (last - first);
     });
   };
