@@ -56,6 +56,7 @@ SPEEDS = {"listening": 0.02, "dancing": 0.1, "dancing anew": 0.03, "dressing": 0
 _DRESSED = 0.15  # share of the time that the figure's file takes; the rest is for the curves
 _PREVIEW_KEPT = 60.0  # seconds that looks at the dance so far are kept
 _NEAR = 0.01  # of a code: seconds of the page are rounded
+_TRIES = 4  # dances of which the likeliest is kept where poses are held: what comes before one does not foresee it
 _EXCERPTS = 4  # whose music features are remembered
 
 
@@ -461,6 +462,7 @@ class Studio:
         if wish.hold:
             frames = len(inputs["input_features"])
             options["hold"] = {one.first(frames) / MOTION_FPS: one.array for one in wish.hold}
+            options["candidates"] = _TRIES
         report.begin(f"Dancing {_names(plan)}".rstrip())
         preview = self._preview(len(inputs["input_features"]), report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
