@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,18 @@ def no_network(monkeypatch):
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def forked_python(tmp_path_factory):
+    """What to start instead of `sys.executable` where a process of its own is meant, not what is imported in it: see forked_python.py."""
+    if sys.platform != "linux":
+        yield sys.executable
+        return
+    from forked_python import started
+
+    with started(tmp_path_factory.mktemp("forked_python")) as executable:
+        yield executable
 
 
 @pytest.fixture(scope="session")

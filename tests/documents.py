@@ -193,7 +193,7 @@ def run_python(code: str, workplace: Path, page: Page, names: dict | None = None
 
 _SMALL = {"model.hidden_size": 16, "training.mixed_precision": "no", "training.warmup_steps": 1}
 _SMALL |= {"training.batch_size": 4, "windows.stride": 240}
-# What makes a training of a page take seconds: sizes, and fewer windows of the data.
+# What makes a training of a page take seconds: sizes, fewer windows of the data, and fewer songs beside them.
 SMALL = {
     "train_tokenizer": _SMALL | {"model.code_size": 8, "model.residual_depth": 1},
     "train_classifier": _SMALL | {"model.intermediate_size": 16},
@@ -201,6 +201,8 @@ SMALL = {
     | {f"model.{name}": 16 for name in ("intermediate_size", "music_hidden_size", "output_hidden_size", "rhythm_size")}
     | {
         "rhythm.composed_songs": 1,
+        "hearing.composed_songs": 1,
+        "hearing.noises": 2,
         "rhythm.windows": {"length": 64, "stride": 320, "tempo": 1.1},
         "rhythm.training": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
     },

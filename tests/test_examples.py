@@ -1,6 +1,7 @@
 """The example scripts, run as a user runs them, on a small prepared data set."""
 
 import dataclasses
+import functools
 import importlib
 import os
 import subprocess
@@ -87,15 +88,21 @@ def prepared(tmp_path_factory):
     return folder
 
 
-def run(repository, script, *arguments, **environment):
-    command = [sys.executable, str(repository / "examples" / script), *map(str, arguments)]
+@pytest.fixture
+def run(forked_python):
+    """`run(repository, script, arguments, NAME=value)` in a process of its own."""
+    return functools.partial(run_with, forked_python)
+
+
+def run_with(python, repository, script, *arguments, **environment):
+    command = [python, str(repository / "examples" / script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.mark.slow
-def test_training_both_stages_makes_a_model_that_dances_and_is_pushed(repository, prepared, hub, tmp_path):
+def test_training_both_stages_makes_a_model_that_dances_and_is_pushed(repository, prepared, hub, tmp_path, run):
     for name, settings in (("tokenizer", TOKENIZER), ("generator", GENERATOR)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     codec, model = tmp_path / "codec", tmp_path / "model"
@@ -123,7 +130,7 @@ def test_training_both_stages_makes_a_model_that_dances_and_is_pushed(repository
 
 
 @pytest.mark.slow
-def test_training_the_classifier(repository, prepared, tmp_path):
+def test_training_the_classifier(repository, prepared, tmp_path, run):
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     settings = {"model": sizes, "windows": {"length": 64}, "training": TOKENIZER["training"]}
     (tmp_path / "classifier.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
@@ -144,7 +151,7 @@ def waltzes_called(genre: str, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("embedding", [False, True])
-def test_a_new_genre_leaves_the_others_bit_for_bit(repository, tmp_path, embedding):
+def test_a_new_genre_leaves_the_others_bit_for_bit(repository, tmp_path, embedding, run):
     torch.manual_seed(0)
     tiny_generator(genre_embedding=embedding, use_genre_experts=not embedding).save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model" / "tokenizer")
@@ -272,7 +279,9 @@ def test_every_recipe_trains_on_data_without_beats_and_validation(
         arguments += ["--tokenizer", codec]
         monkeypatch.setattr(rhythm, "COMPOSED_SONGS", 1)
         if size == "ballroom":
-            arguments.append("--set=rhythm.composed_songs=1")
+            arguments += [
+                f"--set={key}" for key in ("rhythm.composed_songs=1", "hearing.composed_songs=1", "hearing.noises=2")
+            ]
     status, output, error = script(f"train_{kind}", *arguments)
     assert status == 0, error
     assert "no validation split: held back to measure by are 1 of 3 songs (002)" in output

@@ -10,9 +10,9 @@ from test_ballroom2 import RawFolder
 
 
 def ballroom2(root):
-    """A raw folder with a few songs' worth of two genres in each split."""
+    """A raw folder with a few songs of two genres in each split."""
     raw = RawFolder(root)
-    for split, count in (("train", 3), ("val", 2), ("val_new_song", 1)):
+    for split, count in (("train", 3), ("val", 1), ("val_new_song", 1)):
         for genre in ("tango", "rumba"):
             for number in range(count):
                 raw.add(f"{genre}_{split}_{number}", frames=270, split=split, start=number + 0.3, genre=genre)
@@ -20,7 +20,7 @@ def ballroom2(root):
 
 
 @pytest.mark.slow
-def test_every_table_comes_out_and_a_second_run_does_nothing_again(repository, tmp_path):
+def test_every_table_comes_out_and_a_second_run_does_nothing_again(repository, tmp_path, forked_python):
     short = {"EPOCHS": "1", "EVALUATE": "--clip-frames 240 --seeds 1", "JOBS": "1", "SYNTHETIC": "no"}
     command = [
         "bash",
@@ -29,7 +29,7 @@ def test_every_table_comes_out_and_a_second_run_does_nothing_again(repository, t
         str(tmp_path / "no ballroom"),
         str(ballroom2(tmp_path / "raw")),
     ]
-    run = {"env": {**os.environ, **short, "PYTHON": sys.executable}, "capture_output": True, "text": True}
+    run = {"env": {**os.environ, **short, "PYTHON": forked_python}, "capture_output": True, "text": True}
     first = subprocess.run(command, timeout=900, **run)
     assert first.returncode == 0, first.stdout + first.stderr
     for table in ("Table 1", "Table 2", "Table 3", "Table 4 (a)", "Table 4 (b)"):

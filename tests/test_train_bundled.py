@@ -30,22 +30,22 @@ def raw_folders(root):
     return [str(raw.write()), str(old.write())]
 
 
-def small_python(folder):
+def small_python(folder, python):
     """A `python` whose trainings are small: what the recipes say, with other sizes."""
     lines = ["#!/usr/bin/env bash", 'case "${1:-}" in']
     for name in ("train_tokenizer", "train_generator"):
         words = " ".join(f"'--set={key}={json.dumps(value)}'" for key, value in SMALL[name].items())
         lines.append(f'*{name}.py) set -- "$@" {words} ;;')
     file = folder / "python"
-    file.write_text("\n".join([*lines, "esac", f'exec "{sys.executable}" "$@"\n']), encoding="utf-8")
+    file.write_text("\n".join([*lines, "esac", f'exec "{python}" "$@"\n']), encoding="utf-8")
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
     return str(file)
 
 
 @pytest.mark.slow
-def test_from_raw_folders_to_the_files_of_a_bundled_model(repository, tmp_path):
+def test_from_raw_folders_to_the_files_of_a_bundled_model(repository, tmp_path, forked_python):
     command = ["bash", str(repository / "examples" / "train_bundled.sh"), *raw_folders(tmp_path), str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHON": small_python(tmp_path), "EPOCHS": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHON": small_python(tmp_path, forked_python), "EPOCHS": "1", "OMP_NUM_THREADS": "1"}
     run = {"env": environment, "capture_output": True, "text": True}
     first = subprocess.run(command, timeout=900, **run)
     assert first.returncode == 0, first.stdout + first.stderr
