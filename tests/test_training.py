@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -208,14 +207,21 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
-def in_two_processes(repository: Path, output: Path, runs: dict, *launcher: str, **environment: str) -> None:
+@pytest.fixture
+def in_two_processes(repository, forked_python):
+    return functools.partial(run_in_two_processes, forked_python, repository)
+
+
+def run_in_two_processes(
+    python: str, repository: Path, output: Path, runs: dict, *launcher: str, **environment: str
+) -> None:
     """Each of `runs` with half the batch size in each of two processes that `accelerate launch` starts."""
     halves = {which: settings | {"batch_size": settings.get("batch_size", 4) // 2} for which, settings in runs.items()}
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
+    command = [python, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *launcher]
     command += [str(repository / "tests" / "runs.py"), str(output), json.dumps(halves)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} | environment
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHON_EXEC": python}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -233,7 +239,7 @@ NO_DROPOUT = {"model": {"dropout": 0.0}, "ema_decay": 0.9, "learning_rate": 5e-4
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_weights_of_one(repository, tmp_path):
+def test_two_processes_train_to_the_weights_of_one(in_two_processes, tmp_path):
     """Every model, with what makes it hard: absent genres, batch statistics, moving codebooks, uneven labels."""
     runs = {
         "generator": NO_DROPOUT | {"epochs": 3},
@@ -242,7 +248,7 @@ def test_two_processes_train_to_the_weights_of_one(repository, tmp_path):
         "classifier": NO_DROPOUT,
         "rhythm": {"model": {"rhythm_dropout": 0.0}},
     }
-    in_two_processes(repository, tmp_path / "two", runs, "--multi_gpu")
+    in_two_processes(tmp_path / "two", runs, "--multi_gpu")
     for which, settings in runs.items():
         RUNS[which](tmp_path / "one" / which, **settings)
         assert_alike(tmp_path / "one" / which, tmp_path / "two" / which)
@@ -250,15 +256,15 @@ def test_two_processes_train_to_the_weights_of_one(repository, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_with_compiled_experts(repository, tmp_path):
+def test_two_processes_with_compiled_experts(in_two_processes, tmp_path):
     settings = NO_DROPOUT | {"batch_size": 2, "max_steps": 3, "gradient_accumulation_steps": 2}
-    in_two_processes(repository, tmp_path / "two", {"generator": settings | {"compile": True}}, "--multi_gpu")
+    in_two_processes(tmp_path / "two", {"generator": settings | {"compile": True}}, "--multi_gpu")
     generator_run(tmp_path / "one" / "generator", **settings)
     assert_alike(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
 
 
 @pytest.mark.slow
-def test_weights_spread_over_two_processes_train_alike(repository, tmp_path):
+def test_weights_spread_over_two_processes_train_alike(in_two_processes, tmp_path):
     """FSDP: no process has all weights; steps, average, clipping, evaluation, checkpoints and saving all meet that."""
     # without decay: experts of genres that are nowhere in the data get zero gradients instead of none
     settings = NO_DROPOUT | {"weight_decay": 0.0, "gradient_checkpointing": True}
@@ -266,11 +272,11 @@ def test_weights_spread_over_two_processes_train_alike(repository, tmp_path):
     sharded += ["--fsdp_reshard_after_forward", "true", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"]
     like_a_gpu = {"MEGADANCE_SIDE_BY_SIDE": "1"}
     stopped = {"generator": settings | {"stop_after_steps": 6}}
-    in_two_processes(repository, tmp_path / "two", stopped, *sharded, **like_a_gpu)
+    in_two_processes(tmp_path / "two", stopped, *sharded, **like_a_gpu)
     checkpoint = tmp_path / "two" / "generator" / "checkpoints" / "step-00000004"
     assert {"average-0.pt", "average-1.pt", "pytorch_model_fsdp.bin"} <= {path.name for path in checkpoint.iterdir()}
     resumed = {"generator": settings | {"resume": True}}
-    in_two_processes(repository, tmp_path / "two", resumed, *sharded, **like_a_gpu)
+    in_two_processes(tmp_path / "two", resumed, *sharded, **like_a_gpu)
     generator_run(tmp_path / "one" / "generator", **settings)
     assert_alike(tmp_path / "one" / "generator", tmp_path / "two" / "generator")
 
