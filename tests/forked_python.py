@@ -130,12 +130,14 @@ def run(words: list[str], folder: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.executable = environment.get("PYTHON_EXEC", sys.executable)
     what, own = words[0], words[1:]
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     first = {"-m": folder, "-c": "", "-": ""}.get(what, os.path.dirname(os.path.abspath(what)))
     sys.path[:1] = [first, *paths]  # instead of the folder of this file
     if what == "-m":
         sys.argv = own
+        sys.modules.pop(own[0], None)
         runpy.run_module(own[0], run_name="__main__", alter_sys=True)
     elif what in ("-c", "-"):
         code, sys.argv = (own[0], ["-c", *own[1:]]) if what == "-c" else (sys.stdin.read(), words)

@@ -4,7 +4,6 @@ import copy
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneratio
 GENRES = torch.tensor([2, 0, 2, 1])
 
 
-def test_two_devices_compute_what_one_does():
+def test_two_devices_compute_what_one_does(forked_python):
     """Generation in all modes, forward, scores, cache, pipeline and stream; every operation is checked for tensors of two devices."""
     pytest.importorskip("accelerate")
     registration = pytest.importorskip("torch.utils.backend_registration")
@@ -26,7 +25,7 @@ def test_two_devices_compute_what_one_does():
         pytest.skip("this torch has no devices that are written in Python")
     folder = Path(__file__).parent
     paths = os.pathsep.join([str(folder), str(folder.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, str(folder / "device_map_checks.py")]
+    command = [forked_python, str(folder / "device_map_checks.py")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert len(done.stdout.splitlines()) == 2 * 3 + 2

@@ -5,7 +5,6 @@ import functools
 import importlib
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -479,7 +478,7 @@ def test_mistakes_are_one_line(repository, script, finedance_set, codec, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["accelerate", "torchrun"])
-def test_mistakes_are_one_line_of_one_process(repository, tmp_path, launcher):
+def test_mistakes_are_one_line_of_one_process(repository, tmp_path, launcher, forked_python):
     """Accelerate's launcher has a traceback of its own, which `--quiet` leaves out; that of torch tells about processes."""
     script = [
         str(repository / "examples" / "train_tokenizer.py"),
@@ -493,8 +492,9 @@ def test_mistakes_are_one_line_of_one_process(repository, tmp_path, launcher):
         + ["--mixed_precision=no", "--dynamo_backend=no"],
         "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
     }[launcher]
-    command = [sys.executable, "-m", *launch, *script, "--output", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=repository)
+    command = [forked_python, "-m", *launch, *script, "--output", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHON_EXEC": forked_python}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=repository, env=environment)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if "train_tokenizer: error: 'nowhere' is not a prepared" in line]
     assert len(lines) == 1 and "common.py" not in done.stderr, done.stderr
