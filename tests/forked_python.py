@@ -1,17 +1,19 @@
 """A Python in which torch and transformers are imported already: what it runs starts in a tenth of a second instead of in five.
 
-`started(folder)` makes an executable there that takes a script, `-m`, `-c` or `-` as Python does (and `-u`, which it ignores). What it is
-given runs in a process of its own, forked from one that has imported what is not of this package (`IMPORTED`) and nothing else. Where
-libraries are told something by an environment variable as they are imported (`AT_IMPORT`), it is the real Python. Signals and files beside
-the three standard ones are not passed on.
+`started(folder)` makes an executable there that takes a script, `-m`, `-c` or `-` as Python does (and -u and -B, which it ignores). What
+it is given runs in a process of its own, forked from one that has imported what is not of this package (`IMPORTED`) and nothing else.
+Where libraries are told something by an environment variable as they are imported (`AT_IMPORT`), it is the real Python. Open files are
+passed on, signals are not. `PYTHON_EXEC=` the executable makes launchers and pools of processes below start it, too.
 """
 
-import array
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
+import itertools
 import json
+import multiprocessing
 import os
 import runpy
 import selectors
@@ -31,6 +33,7 @@ IMPORTED = """
     av cv2 librosa matplotlib.pyplot pyarrow.dataset pyarrow.parquet scipy.interpolate scipy.optimize scipy.signal soundfile yaml
 """.split()
 AT_IMPORT = "HF_ LD_ MKL_ NUMBA_ OMP_ PYTHON TORCH_LOGS TORCHDYNAMO_ TORCHINDUCTOR_ TRANSFORMERS_".split()
+MOST_FILES = 64
 READ_LATER = "PYTHON PYTHON_EXEC PYTHONPATH".split()  # the first two: what scripts and launchers start
 
 
@@ -61,15 +64,16 @@ def started(folder: Path):
 def ask(address: str, words: list[str]) -> None:
     """What the executable does: has `words` run, and ends as that did."""
     real, settings = json.loads(Path(address).with_name("settings.json").read_text(encoding="utf-8"))
-    own = words[1:] if words[:1] == ["-u"] else words
+    own = list(itertools.dropwhile(lambda word: word in ("-u", "-B"), words))
     is_known = own and (own[0] in ("-m", "-c", "-") or own[0][0] != "-")
     if not is_known or told_at_import(dict(os.environ)) != settings:
         os.execv(real, [real, *words])
-    request = json.dumps([own, os.getcwd(), dict(os.environ)]).encode()
+    files = [int(number) for number in os.listdir("/proc/self/fd")]
+    files = [number for number in files if os.path.exists(f"/proc/self/fd/{number}")]  # not that of the listing
+    request = json.dumps([files, [own, os.getcwd(), dict(os.environ)]]).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)
-        streams = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", range(3)))]
-        server.sendmsg([len(request).to_bytes(8, "little")], streams)
+        socket.send_fds(server, [len(request).to_bytes(8, "little")], files)
         server.sendall(request)
         status = int.from_bytes(server.recv(4, socket.MSG_WAITALL), "little", signed=True)
     if status < 0:
@@ -94,19 +98,19 @@ def serve(address: str) -> tuple[list[str], str, dict[str, str]]:
         for key, _ in selector.select():
             if key.fileobj is listener:
                 asker, _ = listener.accept()
-                size, streams, *_ = socket.recv_fds(asker, 8, 3)
-                request = json.loads(asker.recv(int.from_bytes(size, "little"), socket.MSG_WAITALL))
+                size, received, *_ = socket.recv_fds(asker, 8, MOST_FILES)
+                numbers, request = json.loads(asker.recv(int.from_bytes(size, "little"), socket.MSG_WAITALL))
                 process = os.fork()
                 if process == 0:
                     selector.close()
                     for connection in (listener, asker, *(connection for connection, _ in asked.values())):
                         connection.close()
-                    for number, stream in enumerate(streams):
-                        os.dup2(stream, number)
-                        os.close(stream)
+                    received = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 512) for file in received]  # out of the way
+                    for number, file in zip(numbers, received, strict=True):
+                        os.dup2(file, number)
                     return request
-                for stream in streams:
-                    os.close(stream)
+                for file in received:
+                    os.close(file)
                 ended = os.pidfd_open(process)
                 asked[ended] = asker, process
                 selector.register(ended, selectors.EVENT_READ)
@@ -130,7 +134,9 @@ def run(words: list[str], folder: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.executable = environment.get("PYTHON_EXEC", sys.executable)
+    if "PYTHON_EXEC" in environment:
+        sys.executable = environment["PYTHON_EXEC"]
+        multiprocessing.set_executable(sys.executable)
     what, own = words[0], words[1:]
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     first = {"-m": folder, "-c": "", "-": ""}.get(what, os.path.dirname(os.path.abspath(what)))

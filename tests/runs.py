@@ -9,6 +9,7 @@ import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ from megadance_hf.modeling.configuration_megadance import (
 from megadance_hf.modeling.modeling_megadance import MegaDanceForMotionGeneration
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.modeling.modeling_megadance_tokenizer import MegaDanceTokenizer
+from megadance_hf.training import loop
 from megadance_hf.training.config import TrainingConfig
-from megadance_hf.training.loop import train
 from megadance_hf.training.tasks import ClassifierTask, GeneratorTask, RhythmTask, TokenizerTask
 
 GENRES = ("waltz", "rumba", "tango", "samba")
@@ -80,8 +81,11 @@ def _split(options: dict, **defaults) -> tuple[TrainingConfig, dict, dict]:
 
 
 def _run(model, task, segments, config, output, options):
-    sampler = EpochSampler(segments, config.seed)
-    return train(model, task, segments, sampler, collate, config, output, **options), model
+    """Curves are drawn where that is tested (`curves=True`): it takes longer than these trainings."""
+    draw = loop.plot_curves if options.pop("curves", False) else lambda metrics, picture: None
+    with mock.patch.object(loop, "plot_curves", draw):
+        sampler = EpochSampler(segments, config.seed)
+        return loop.train(model, task, segments, sampler, collate, config, output, **options), model
 
 
 def tokenizer_run(output, **options):

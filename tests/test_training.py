@@ -308,7 +308,7 @@ def test_compiled_experts_train_alike(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("which", RUNS)
 def test_the_loss_falls_and_the_folder_is_complete(tmp_path, which):
-    report, model = RUNS[which](tmp_path, epochs=8)
+    report, model = RUNS[which](tmp_path, epochs=8, curves=True)
     history = rows(tmp_path)
     assert [row["epoch"] for row in history] == list(range(1, 9))
     assert history[-1]["train_loss"] < history[1]["train_loss"]  # the warm-up ends in the first epoch
