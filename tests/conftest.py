@@ -9,6 +9,7 @@ import atexit
 import ipaddress
 import json
 import logging
+import multiprocessing.spawn
 import os
 import random
 import shutil
@@ -126,6 +127,15 @@ def forked_python(tmp_path_factory):
 
     with started(tmp_path_factory.mktemp("forked_python")) as executable:
         yield executable
+
+
+@pytest.fixture
+def forked_pools(forked_python):
+    """What a pool of this process spawns is forked as well."""
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable(forked_python)
+    yield
+    multiprocessing.set_executable(before)
 
 
 @pytest.fixture(scope="session")

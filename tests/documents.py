@@ -20,6 +20,7 @@ from megadance_hf.hub.convert import convert_checkpoint
 from megadance_hf.hub.push import push_to_hub
 from megadance_hf.modeling.configuration_megadance import MegaDanceClassifierConfig
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
+from megadance_hf.training import loop
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "docs" / "LOG.md"  # what was, not what is
@@ -160,6 +161,8 @@ def run_megadance(command: str, workplace: Path, request, monkeypatch, capsys) -
                 (workplace / name).symlink_to(download / source)
         if words[1] == "evaluate":
             words += ["--clip-frames", "240", "--seeds", "1"]
+    if "--num-proc" in words:
+        request.getfixturevalue("forked_pools")
     if words[1:3] == ["study", "new"]:
         words += ["--seconds", "1", "--size", "64x64"]
     if words[1:3] == ["study", "serve"]:  # it serves until it is stopped; meanwhile people answer
@@ -212,7 +215,8 @@ SMALL = {
 
 
 def run_example(command: str, monkeypatch) -> None:
-    """Run a script of the examples, in this process; trainings small."""
+    """Run a script of the examples, in this process; trainings small, and without the picture of their curves (test_examples.py)."""
+    monkeypatch.setattr(loop, "plot_curves", lambda metrics, picture: None)
     words = shlex.split(command)
     place = next(index for index, word in enumerate(words) if word.endswith(".py"))
     name = Path(words[place]).stem

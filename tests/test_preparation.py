@@ -179,13 +179,13 @@ def die(raw):
 
 
 @pytest.mark.slow
-def test_a_dying_process_is_told(raw, tmp_path):
+def test_a_dying_process_is_told(raw, tmp_path, forked_pools):
     with pytest.raises(DataError, match="one of num_proc=2 processes died .* run it again with fewer"):
         prepare_clips(raw.raws(), die, tmp_path / "out", card=CARD, genres=GENRES, num_proc=2, progress=False)
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_does(raw, tmp_path):
+def test_two_processes_write_what_one_does(raw, tmp_path, forked_pools):
     for count in (1, 2):
         out = tmp_path / str(count)
         prepare_clips(raw.raws(), make, out, card=CARD, genres=GENRES, num_proc=count, progress=False)

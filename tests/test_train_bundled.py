@@ -45,7 +45,13 @@ def small_python(folder, python):
 @pytest.mark.slow
 def test_from_raw_folders_to_the_files_of_a_bundled_model(repository, tmp_path, forked_python):
     command = ["bash", str(repository / "examples" / "train_bundled.sh"), *raw_folders(tmp_path), str(tmp_path / "out")]
-    environment = {**os.environ, "PYTHON": small_python(tmp_path, forked_python), "EPOCHS": "1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHON": small_python(tmp_path, forked_python),
+        "PYTHON_EXEC": forked_python,
+        "EPOCHS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     run = {"env": environment, "capture_output": True, "text": True}
     first = subprocess.run(command, timeout=900, **run)
     assert first.returncode == 0, first.stdout + first.stderr

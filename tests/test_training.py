@@ -80,8 +80,11 @@ def test_the_middle_of_an_epoch_can_be_resumed(tmp_path):
 def test_a_run_killed_five_times_ends_as_one_that_was_not(tmp_path):
     """SIGKILL at random moments, some of them while a checkpoint is written: one is written at every step."""
     settings = {"epochs": 7, "ema_decay": 0.9, "save_every_steps": 1, "keep_best": True, "schedule": "linear"}
-    context = multiprocessing.get_context("forkserver")  # torch is imported once
-    context.set_forkserver_preload(["runs"])
+    context = multiprocessing.get_context("forkserver")
+    # imported once; not `runs` itself: where that is, the server is told too late
+    context.set_forkserver_preload(
+        ["megadance_hf.training.loop", "megadance_hf.training.tasks", "megadance_hf.data.codes"]
+    )
     chance, folder = random.Random(4), tmp_path / "killed"
 
     def start(output: Path, resume: bool):
@@ -100,7 +103,7 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(tmp_path):
         process = start(folder, resume=len(killed_at) > 0)
         until = time.monotonic() + 120
         while newest() < began + further and process.is_alive() and time.monotonic() < until:
-            time.sleep(0.001)
+            time.sleep(0.005)
         time.sleep(delay)
         assert process.is_alive(), "nothing was left to kill"
         os.kill(process.pid, signal.SIGKILL)
