@@ -276,7 +276,7 @@ def test_what_a_training_script_pushes(hub, tmp_path):
     from runs import classifier_run
 
     sample = push_while_training("anna/classifier")
-    classifier_run(tmp_path / "run", epochs=2, sample_every=1, sample=sample)
+    classifier_run(tmp_path / "run", epochs=2, sample_every=1, sample=sample, curves=True)
     (tmp_path / "run" / "rubbish.partial").touch()
     push_to_hub(tmp_path / "run", "anna/classifier", message="End")
     repository = hub.repositories["model", "anna/classifier"]
