@@ -17,7 +17,7 @@ from megadance_hf.data import EpochSampler, collate
 from megadance_hf.hub.push import check_hub, listing, push_to_hub, push_while_training, save_for_hub
 from megadance_hf.modeling.errors_megadance import reason_of
 from megadance_hf.modeling.files_megadance import scratch
-from megadance_hf.training.processes import is_first_process, is_main_process, print_once, processes
+from megadance_hf.training.processes import is_first_process, is_main_process, print_failure, print_once, processes
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
@@ -29,7 +29,12 @@ def run(main: Callable[[], Any]) -> NoReturn:
         with stoppable():
             main()
     except KeyboardInterrupt as stop:
-        status, message = status_of(stop), "stopped; the same line with --resume goes on from the last checkpoint"
+        status = status_of(stop)
+        if is_first_process():
+            print(
+                f"{Path(sys.argv[0]).stem}: stopped; the same line with --resume goes on from the last checkpoint",
+                file=sys.stderr,
+            )
     except Exception as error:
         # on a CPU torch raises a plain RuntimeError
         full = isinstance(error, RuntimeError) and "allocate memory" in str(error)
@@ -39,9 +44,8 @@ def run(main: Callable[[], Any]) -> NoReturn:
             message = " ".join(str(error).split())
         else:
             raise  # a bug: its traceback tells where
-        status, message = 2, f"error: {message}"
-    if status and is_first_process():
-        print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+        status = 2
+        print_failure(f"{Path(sys.argv[0]).stem}: error: {message}")
     raise SystemExit(status)
 
 

@@ -156,10 +156,12 @@ def clips_in(folder: Path) -> dict[bytes, int]:
 def answer_over_http(address: str, folder: Path, raters: int, careless: int = 0, trials: int | None = None) -> int:
     """Raters at once, each with requests of its own: how many answers of theirs were acknowledged, without practice."""
     study, known = Study(folder), clips_in(folder)
+    browsers = [Browser(address) for _ in range(raters)]
+    for browser in browsers:  # in their order, which decides who gets which trials
+        browser.join()
 
     def one(number: int) -> int:
-        rater, browser = Rater(study, number, number >= raters - careless), Browser(address)
-        browser.join()
+        rater, browser = Rater(study, number, number >= raters - careless), browsers[number]
         acknowledged = 0
         while trials is None or acknowledged < trials:
             shown = browser.next()

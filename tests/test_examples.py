@@ -27,7 +27,7 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.modeling_megadance_classifier import MegaDanceForGenreClassification
 from megadance_hf.models import DEFAULT_MODEL
 from megadance_hf.pipeline import MusicToDancePipeline
-from megadance_hf.training import rhythm
+from megadance_hf.training import processes, rhythm
 from megadance_hf.training.arguments import recipe_parser
 from megadance_hf.training.config import TrainingConfig, TrainingError
 
@@ -474,6 +474,18 @@ def test_mistakes_are_one_line(repository, script, finedance_set, codec, tmp_pat
         return
     assert status == 2 and message in error and error.startswith(f"{name}: error: ")
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("rank", "waits"), [("0", []), ("1", [processes.GRACE])])
+def test_who_tells_of_a_mistake(script, monkeypatch, rank, waits):
+    """The first process at once; another one when that has not ended it meanwhile: what is wrong is wrong there alone."""
+    waited = []
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(processes.time, "sleep", waited.append)
+    status, _, error = script(
+        "train_tokenizer", "--config", CONFIG.format("tokenizer"), "--data", "nowhere", "--output", "out"
+    )
+    assert (status, waited, error.count("\n")) == (2, waits, 1) and "error: 'nowhere' is not" in error
 
 
 @pytest.mark.slow

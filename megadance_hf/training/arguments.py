@@ -15,14 +15,13 @@ from megadance_hf.models import find_model
 
 from .checkpoints import CHECKPOINTS, check_output
 from .config import TrainingConfig
-from .processes import is_first_process, print_once
+from .processes import print_failure, print_once
 from .recipes import DataSettings, Kind, Recipe, read_recipe
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        if is_first_process():
-            print(f"{self.prog}: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        print_failure(f"{self.prog}: error: {message} (see {self.prog} --help)")
         raise SystemExit(2)
 
 

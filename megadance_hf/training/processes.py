@@ -3,6 +3,8 @@
 import atexit
 import json
 import os
+import sys
+import time
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +22,7 @@ SETTINGS = "training.json"
 
 # The other processes wait while one evaluates and draws samples.
 TIMEOUT = timedelta(hours=2)
+GRACE = 10.0  # seconds after which a process that has failed tells of it, if the first one has not
 
 
 def processes() -> Any:
@@ -42,6 +45,14 @@ def is_main_process() -> bool:
 def is_first_process() -> bool:
     """The same by the launcher's variables, before the processes are joined and where they cannot be."""
     return int(os.environ.get("RANK") or 0) == 0
+
+
+def print_failure(line: str) -> None:
+    """Print on stderr why this process ends. What goes wrong in all of them the first one tells, and then its launcher ends the others,
+    which wait for that. What went wrong in one of these alone, it tells itself."""
+    if not is_first_process():
+        time.sleep(GRACE)
+    print(line, file=sys.stderr, flush=True)
 
 
 def print_once(text: str) -> None:
