@@ -1,7 +1,9 @@
 """Poses and short clips that a dance meets: as the page sends them, and from files.
 
-pose = read_pose_file("pose.bvh")          # (frames, 24, 3) at the model's frame rate
-held = read_held([{"second": 4.0, "poses": write_poses(pose)}], 20.0, loop=False)
+    pose = read_pose_file("pose.bvh", "pose.bvh")  # (frames, 24, 3) at the model's frame rate
+    check_held([Held(4.0, write_poses(pose))], seconds=20.0, loop=False)
+
+Whatever a visitor could mend is a `DemoError`.
 """
 
 from __future__ import annotations
