@@ -1,7 +1,7 @@
 """Poses that a dance holds: read, placed in the dance, and as codes that `generate()` knows. `joining_megadance.py` leads the dance to them."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .plans_megadance import DirectionError
 
+_NEAR_END = 2.0  # seconds from the beginning or end of a dance
 _AROUND = 2  # codes before and after held poses, with the first and the last of them, to encode them in
 
 
@@ -60,6 +61,39 @@ def place_hold(
     return placed
 
 
+def free_ends(held: Sequence[tuple[int, torch.Tensor]], frames: int, fps: int) -> tuple[bool, bool]:
+    """Whether a dance of so many frames holds nothing near its beginning, and near its end: entrance and ending would move it."""
+    near = round(_NEAR_END * fps)
+    return (
+        all(first >= near for first, _ in held),
+        all(first + len(poses) <= frames - near for first, poses in held),
+    )
+
+
+def held_seconds(held: Sequence[tuple[int, torch.Tensor]], fps: int) -> list[list[float]]:
+    """What the metadata say of what is held, as `place_hold` gives it: seconds at which each begins and ends."""
+    return [[round(first / fps, 4), round((first + len(poses)) / fps, 4)] for first, poses in held]
+
+
+@torch.no_grad()
+def encode_held(
+    tokenizer: MegaDanceTokenizer, held: list[tuple[int, torch.Tensor]]
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Of all that is held, its codes' places in the dance, and the codes [1, 2, places]."""
+    step = tokenizer.config.frames_per_code
+    for first, poses in held:
+        begins, ends = first // step, -(-(first + len(poses)) // step)
+        rows = torch.arange((begins - _AROUND) * step, (ends + _AROUND) * step) - first
+        around = poses[rows.clamp(0, len(poses) - 1)]
+        vectors = poses_to_motion(around, torch.zeros(len(around), 3))[None]
+        codes = tokenizer.encode(vectors.to(tokenizer.device))
+        assert codes.upper_codes is not None and codes.lower_codes is not None
+        yield (
+            slice(begins, ends),
+            torch.stack((codes.upper_codes, codes.lower_codes), 1)[:, :, _AROUND:-_AROUND].cpu(),
+        )
+
+
 @torch.no_grad()
 def with_known_codes(
     tokenizer: MegaDanceTokenizer, inputs: dict[str, Any], held: list[tuple[int, torch.Tensor]]
@@ -72,13 +106,6 @@ def with_known_codes(
     if begin[0] is not None:
         codes = torch.stack(begin, 1).cpu()
         known[:, :, : codes.shape[2]], mask[:, :, : codes.shape[2]] = codes, True
-    for first, poses in held:
-        begins, ends = first // step, -(-(first + len(poses)) // step)
-        rows = torch.arange((begins - _AROUND) * step, (ends + _AROUND) * step) - first
-        around = poses[rows.clamp(0, len(poses) - 1)]
-        vectors = poses_to_motion(around, torch.zeros(len(around), 3))[None]
-        codes = tokenizer.encode(vectors.to(tokenizer.device))
-        assert codes.upper_codes is not None and codes.lower_codes is not None
-        streams = torch.stack((codes.upper_codes, codes.lower_codes), 1)[:, :, _AROUND:-_AROUND].cpu()
-        known[:, :, begins:ends], mask[:, :, begins:ends] = streams, True
+    for places, codes in encode_held(tokenizer, held):
+        known[:, :, places], mask[:, :, places] = codes, True
     return {**inputs, "known_codes": known, "known_mask": mask}

@@ -45,7 +45,7 @@ from .feature_extraction_megadance import MegaDanceFeatureExtractor
 from .folders_megadance import check_parts
 from .generation_megadance import MODES
 from .hearing_megadance import AUTO, describe_hearing, is_auto, replace_auto
-from .holds_megadance import place_hold, read_hold, with_known_codes
+from .holds_megadance import free_ends, held_seconds, place_hold, read_hold, with_known_codes
 from .kinematics_megadance import BODY_PARTS, poses_to_motion, root_heading
 from .loading_megadance import find_device, load_weights
 from .modeling_megadance import MegaDanceForMotionGeneration
@@ -404,6 +404,7 @@ class DancePipeline(PushesCode, Pipeline):
         num: int = 1,
         prompt: str | None = None,
         attributes: Mapping[str, float | Sequence[tuple[float, float]]] | None = None,
+        hold: Mapping[float | str, Any] | None = None,
         seed: int | None = None,
         sampling_rate: int | None = None,
         progress: bool | Callable[[int, int], None] | None = None,
@@ -427,6 +428,8 @@ class DancePipeline(PushesCode, Pipeline):
             num: how many of them to return, the likeliest first; more than one gives a list.
             prompt, attributes: how the passage is to be danced, as in `__call__`: "higher arms". What they do not name is asked for as it
                 was of the dance. A prompt that names genres is refused.
+            hold: poses or clips that the passage meets, by the second of the dance, as in `__call__`. They lie in the passage, and 0.6 s from
+                where the old dance goes on; of half a body that is danced anew, this half meets them.
             seed, sampling_rate, progress, generate_kwargs: as in `__call__`; genres and mode are those of the dance.
 
         Returns:
@@ -447,6 +450,7 @@ class DancePipeline(PushesCode, Pipeline):
             num=num,
             prompt=prompt,
             attributes=attributes,
+            hold=hold,
             seed=seed,
             sampling_rate=sampling_rate,
             progress=progress,
@@ -640,15 +644,10 @@ class DancePipeline(PushesCode, Pipeline):
             metadata["attributes"] = plain_attributes(attributes)
         # a start motion is kept as it is, so it begins where it begins
         whole = (bool(features.get("begins", True)) and start_motion is None, bool(features.get("ends", True)))
-        # so are held poses; entrance and ending would move them
-        near = round(_NEAR_END * self.model.config.fps)
-        whole = (
-            whole[0] and not loop and all(first >= near for first, _ in held),
-            whole[1] and not loop and all(first + len(poses) <= frames - near for first, poses in held),
-        )
+        free = free_ends(held, frames, config.fps)
+        whole = (whole[0] and not loop and free[0], whole[1] and not loop and free[1])
         if held:
-            fps = self.model.config.fps
-            metadata["hold"] = [[round(first / fps, 4), round((first + len(poses)) / fps, 4)] for first, poses in held]
+            metadata["hold"] = held_seconds(held, config.fps)
         if loop:
             metadata["loop"] = True
         # the excerpt's last code may go on beyond it
@@ -889,8 +888,6 @@ class DancePipeline(PushesCode, Pipeline):
         return dance
 
 
-# Seconds from the beginning or end of a dance: what is held there takes the place of its entrance or ending.
-_NEAR_END = 2.0
 # Changes that nobody asked to be at bars, as those of a section in words: at bars where there is room.
 _NEAR_BAR = "near a bar"
 # What `preprocess` gives beside the inputs, in lists with an entry per song; whole: whether the song begins and ends with the dance;

@@ -12,7 +12,8 @@ import torch
 
 from .arguments_megadance import MOST_DANCES, real_number, whole_number
 from .configuration_megadance import MegaDanceTokenizerConfig
-from .joining_megadance import drift, put_passage
+from .holds_megadance import encode_held, free_ends, held_seconds, place_hold, read_hold
+from .joining_megadance import FADE, drift, put_passage
 from .kinematics_megadance import BODY_PARTS, ROOT_PART, motion_to_poses
 from .plans_megadance import DirectionError
 from .threads_megadance import own_threads, use_one_thread
@@ -38,13 +39,14 @@ def redo_passage(
     num: int,
     prompt: str | None,
     attributes: Mapping[str, float | Sequence[tuple[float, float]]] | None,
+    hold: Mapping[float | str, Any] | None,
     seed: int | None,
     sampling_rate: int | None,
     progress: bool | Callable[[int, int], None] | None,
     **generate_kwargs: Any,
 ) -> Any:
     """A dance with a passage `between` two seconds danced anew; `redo` of the pipeline `pipe` says what the arguments are."""
-    for name in ("genre", "plan", "changes", "mode", "start_motion", "hold", "loop", "clean", "duration"):
+    for name in ("genre", "plan", "changes", "mode", "start_motion", "loop", "clean", "duration"):
         if name in generate_kwargs:
             raise ValueError(f"{name}: what is redone is danced as the dance was; leave it out")
     old = pipe._check_start_motion(dance, "dance")
@@ -64,7 +66,16 @@ def redo_passage(
             f"start={between[0]}, end={between[1]}: there is no code between them; the dance lasts {len(poses) / fps:.2f} s, a code {step / fps:.2f} s"
         )
     mask = torch.ones_like(known, dtype=torch.bool)
-    mask[:, [part in ("all", name) for name in BODY_PARTS], first:last] = False
+    new_streams = [part in ("all", name) for name in BODY_PARTS]
+    mask[:, new_streams, first:last] = False
+    passage = (first * step, min(last * step, len(poses)))
+    held = (
+        []
+        if hold is None
+        else _place_in_passage(read_hold(hold, pipe._check_start_motion), passage, len(poses), fps, step)
+    )
+    for places, streams in encode_held(pipe.tokenizer, held):
+        known[:, new_streams, places], mask[:, new_streams, places] = streams[:, new_streams], True
     num = whole_number("num", num, 1, MOST_DANCES)
     candidates = whole_number("candidates", candidates, num, MOST_DANCES)
     use_one_thread(pipe.model, candidates)
@@ -103,15 +114,16 @@ def redo_passage(
     begin, end = max(first - _AROUND_PASSAGE, 0), min(last + _AROUND_PASSAGE, known.shape[2])
     cut = slice(begin * step, min(end * step, frames))
     there = (poses[cut], translation[cut])
-    passage = (first * step - cut.start, min(last * step, frames) - cut.start)
+    passage = (passage[0] - cut.start, passage[1] - cut.start)
     leads = part in ("all", ROOT_PART)
     best = _best_passages(pipe, results, slice(begin, end), there, passage if leads else None, scored, num)
     codes = [stream[best] for stream in results["codes"]]
     cleaned = notes.get("clean_up")
     eased = [not isinstance(cleaned, Mapping) or bool(cleaned.get(name)) for name in ("entrance", "ending")]
+    free = free_ends(held, frames, fps)
     whole = (
-        prepared["whole"][0][0] and begin == 0 and eased[0],
-        prepared["whole"][0][1] and end == known.shape[2] and eased[1],
+        prepared["whole"][0][0] and begin == 0 and eased[0] and free[0],
+        prepared["whole"][0][1] and end == known.shape[2] and eased[1] and free[1],
     )
     if results["likelihoods"] is not None:
         results["likelihoods"] = [results["likelihoods"][0][best]]
@@ -120,6 +132,7 @@ def redo_passage(
         "codes": [stream[:, begin:end] for stream in codes],
         "num_frames": torch.full((num,), len(there[0])),
         "whole": [whole],
+        "held": [([(frame - cut.start, pose) for frame, pose in held], False)],
     }
     again = {"start": first * step / fps, "end": min(last * step, frames) / fps, "part": part}
     again = {name: round(value, 4) if isinstance(value, float) else value for name, value in again.items()}
@@ -141,10 +154,36 @@ def redo_passage(
         # what was asked of the passage alone is told of the passage
         asked = {name: made[name] for name in ("prompt", "attributes") if name in made}
         metadata = {name: value for name, value in metadata.items() if name in notes or name not in asked}
+        metadata.pop("hold", None)
+        metadata |= _hold_notes(notes.get("hold", []), held, (again["start"], again["end"]), fps)
         metadata["redone"] = [*notes.get("redone", []), {**again, "seed": made["seed"], **asked}]
         return {**dance, "poses": whole_poses, "translation": whole_path, "metadata": metadata}
 
     return next(pipe._results(results, **postprocess, edit=put, cut=(begin > 0, end < known.shape[2])))
+
+
+def _place_in_passage(
+    hold: Mapping[float | str, torch.Tensor], passage: tuple[int, int], frames: int, fps: int, step: int
+) -> list[tuple[int, torch.Tensor]]:
+    """First frame and poses of what is held in a passage, of a first frame and an end, and not where it passes over from the old dance."""
+    held, near = place_hold(hold, frames, fps, step), round(FADE * fps)
+    begin, end = passage[0] + (near if passage[0] else 0), passage[1] - (near if passage[1] < frames else 0)
+    for first, poses in held:
+        if not begin <= first <= end - len(poses):
+            raise DirectionError(
+                f"hold has poses from {first / fps:.2f} to {(first + len(poses)) / fps:.2f} s: give some within {begin / fps:.2f} and "
+                f"{end / fps:.2f} s, or a longer passage; it passes over from the rest of the dance within {FADE} s"
+            )
+    return held
+
+
+def _hold_notes(
+    old: Sequence[Sequence[float]], held: Sequence[tuple[int, torch.Tensor]], passage: tuple[float, float], fps: int
+) -> dict[str, Any]:
+    """What the metadata say of what is held, [[second, end], ...]: what was held outside the passage, and what is held now."""
+    kept = [list(ends) for ends in old if ends[1] <= passage[0] or ends[0] >= passage[1]]
+    entries = sorted(kept + held_seconds(held, fps))
+    return {"hold": entries} if entries else {}
 
 
 def _attributes_again(pipe: "DancePipeline", old: Any, prompt: str | None, attributes: Any) -> Any:

@@ -449,6 +449,12 @@ def test_poses_are_held(megadance, model, song):
         status, output, errors = megadance(*command, *options, "-o", "x.npz")
         assert status == 2 and message in errors and len(errors.strip().splitlines()) == 1, errors
     assert files() == ["dance.npz", "held.npz", "pose.npz"]
+    command = ["redo", "held.npz", "--song", song, "--model", model, "--start", "0", "--end", "2.1", "--seed", 2]
+    status, _, errors = megadance(*command, "--hold", "0.3=pose.npz", "-o", "met.npz")
+    assert status == 0, errors
+    assert Motion.load("met.npz").metadata["hold"] == [[0.3, 0.3333], [2.4667, 2.5]]
+    status, output, errors = megadance(*command, "--hold", "1.7=pose.npz", "-o", "x.npz")
+    assert (status, output) == (2, "") and "give some within 0.00 and 1.53 s, or a longer passage" in errors, errors
 
 
 # --- help ------------------------------------------------------------------------------------------------------------

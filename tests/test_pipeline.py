@@ -37,7 +37,7 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.joining_megadance import drift
-from megadance_hf.modeling.kinematics_megadance import motion_to_poses, poses_to_motion, root_heading
+from megadance_hf.modeling.kinematics_megadance import BODY_PARTS, motion_to_poses, poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.modeling.rhythm_megadance import phase_vectors
@@ -707,6 +707,38 @@ def test_a_loop_ends_where_it_began(pipe, song):
     assert [len(dance) for dance in batch] == [75, 150]
     assert all(np.array_equal(dance.poses[0], dance.poses[-1]) for dance in batch)
     assert same(batch[0], pipe(song, seed=5, loop=True))
+
+
+@pytest.mark.parametrize("part", ["all", "upper", "lower"])
+def test_a_passage_meets_poses(pipe, song, part):
+    pose, clip = pipe(song, seed=7).poses[40], pipe(song, seed=8)[20:23]
+    dance = pipe(song, seed=5, hold={0.1: pose, 2.0: pose}, clean=False)
+    redone = pipe.redo(dance, song, 0.26, 2.7, part, hold={1.0: clip, "end": pose}, seed=1)
+    assert redone.metadata["hold"] == [[0.1, 0.1333], [1.0, 1.1], [2.4667, 2.5]], "the old one in the passage is gone"
+    joints = [joint for name in ("upper", "lower") if part in ("all", name) for joint in BODY_PARTS[name] if joint]
+    for frames, goal in ((slice(30, 33), clip.poses), (slice(74, 75), pose[None])):
+        np.testing.assert_allclose(redone.poses[frames][:, joints], goal[:, joints], atol=1e-4)
+    assert same(redone[:8], dance[:8])
+    if part == "upper":
+        assert np.array_equal(redone.translation, dance.translation)
+    other = pipe.redo(dance, song, 0.26, 2.7, part, hold={1.0: clip, "end": pose}, seed=2)
+    changed = "lower" if part == "lower" else "upper"
+    codes, others = (np.array(one.metadata["codes"][changed]) for one in (redone, other))
+    assert all(codes[place] == others[place] for place in (0, 3, 4, 9)) and (codes != others).any()
+    cleaned = pipe(song, seed=5)
+    held = pipe.redo(cleaned, song, 0.26, 2.5, hold={1.0: pose}, seed=1)
+    assert held.metadata["hold"] == [[1.0, 1.0333]]
+    above = [joint for joint in BODY_PARTS["upper"] if joint]
+    np.testing.assert_allclose(held.poses[30, above], pose[above], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("second", "bounds"), [(0.5, "0.87 and 1.80"), (1.9, "0.87 and 1.80"), ("end", "0.87 and 1.80")]
+)
+def test_poses_that_a_passage_cannot_meet(pipe, song, second, bounds):
+    dance = pipe(song, seed=5)
+    with pytest.raises(ValueError, match=f"give some within {bounds} s, or a longer passage"):
+        pipe.redo(dance, song, 0.26, 2.4, hold={second: dance.poses[0]})
 
 
 @pytest.mark.parametrize(

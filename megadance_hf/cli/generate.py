@@ -15,14 +15,15 @@ from .options import (
     POSITIVE,
     SEED,
     CommandError,
+    add_hold_option,
     add_model_option,
     add_values,
     add_wishes,
     genres,
-    held,
     is_for_users,
     number,
     plan,
+    read_hold,
     song_source,
 )
 from .outputs import FORMATS, Outputs, add_output_options
@@ -95,8 +96,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ("--num", "N", COUNT, 1, num),
         ("--candidates", "N", COUNT, None, "make so many dances and keep the likeliest (the --num likeliest)"),
     )
-    text = "pose or clip that the dance meets, with the second of the dance at which it begins, or `end`: 12.5=pose.npz; several --hold"
-    parser.add_argument("--hold", metavar="S=FILE", type=held, action="append", help=text)
+    add_hold_option(parser, "the dance")
     parser.add_argument("--loop", action="store_true", help="end in the pose and the place of the beginning")
     parser.add_argument(
         "--mode",
@@ -164,7 +164,7 @@ def _dance_to_one(arguments: argparse.Namespace, name: str) -> None:
     from megadance_hf.modeling.hearing_megadance import describe_hearing
     from megadance_hf.modeling.wishes_megadance import describe_prompt
 
-    choice = {**_read_hold(arguments), **_read_genres(arguments)}
+    choice = {**read_hold(arguments.hold), **_read_genres(arguments)}
     analysed = song_features(waveform)
     features = {"input_features": analysed[rows], "before": analysed[: rows.start], "after": analysed[rows.stop :]}
     limits = begins_and_ends(arguments.start, rows, num_rows(len(waveform), HOP_LENGTH), SAMPLING_RATE / HOP_LENGTH)
@@ -241,7 +241,7 @@ def _make_all(arguments: argparse.Namespace, songs: list[Path], outputs: list[Ou
     from megadance_hf.modeling.progress_megadance import progress_bar
     from megadance_hf.modeling.wishes_megadance import describe_prompt
 
-    choice, written = {**_read_hold(arguments), **_read_genres(arguments)}, 0
+    choice, written = {**read_hold(arguments.hold), **_read_genres(arguments)}, 0
     pipe = _load(arguments, choice)
     options = {**choice, **_options(arguments), "start": arguments.start, "duration": arguments.duration}
     try:
@@ -335,23 +335,6 @@ def _read_genres(arguments: argparse.Namespace) -> dict[str, Any]:
             why = "no --genre given" if arguments.genre is None else "--genre auto: this model cannot hear"
             print(f"{why}: dancing {first} (the others: {', '.join(name for name in known if name != first)})")
     return choice
-
-
-def _read_hold(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What is held, as a keyword of the pipeline."""
-    if not arguments.hold:
-        return {}
-    from megadance_hf.motion.motion import Motion, MotionError
-
-    motions: dict[float | str, Any] = {}
-    for second, path in arguments.hold:
-        if second in motions:
-            raise CommandError(f"argument --hold: {second} is given twice: hold one pose or clip there")
-        try:
-            motions[second] = Motion.load(path)
-        except MotionError as error:
-            raise CommandError(f"argument --hold: {error}") from error
-    return {"hold": motions}
 
 
 def _load(arguments: argparse.Namespace, choice: dict[str, Any]) -> Any:

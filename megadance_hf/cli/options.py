@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 MODEL = "folder or Hub id (default: the bundled ballroom model)"
@@ -98,6 +99,32 @@ def held(text: str) -> tuple[float | str, str]:
             f"{text!r} cannot be used: give SECOND=FILE or end=FILE, such as 12.5=pose.npz or end=pose.npz"
         )
     return ("end" if second.lower() == "end" else float(number(0)(second))), path
+
+
+def add_hold_option(parser: argparse.ArgumentParser, what: str) -> None:
+    text = f"pose or clip that {what} meets, with the second of the dance at which it begins, or `end`: 12.5=pose.npz; several --hold"
+    parser.add_argument("--hold", metavar="S=FILE", type=held, action="append", help=text)
+
+
+def read_hold(given: Sequence[tuple[float | str, str]] | None) -> dict[str, Any]:
+    """What --hold asks for, as a keyword of the pipeline.
+
+    Raises:
+        CommandError: a file cannot be read, or a second is given twice.
+    """
+    if not given:
+        return {}
+    from megadance_hf.motion.motion import Motion, MotionError
+
+    motions: dict[float | str, Any] = {}
+    for second, path in given:
+        if second in motions:
+            raise CommandError(f"argument --hold: {second} is given twice: hold one pose or clip there")
+        try:
+            motions[second] = Motion.load(path)
+        except MotionError as error:
+            raise CommandError(f"argument --hold: {error}") from error
+    return {"hold": motions}
 
 
 def port(text: str) -> int:

@@ -3,7 +3,18 @@
 import argparse
 
 from .console import quiet_libraries
-from .options import COUNT, SEED, CommandError, add_model_option, add_values, add_wishes, number, song_source
+from .options import (
+    COUNT,
+    SEED,
+    CommandError,
+    add_hold_option,
+    add_model_option,
+    add_values,
+    add_wishes,
+    number,
+    read_hold,
+    song_source,
+)
 from .outputs import FORMATS, Outputs, add_output_options
 
 PARTS = ("all", "upper", "lower")  # repeated, because their home imports torch; a test compares them
@@ -17,6 +28,7 @@ EXAMPLES = f"""\
   megadance redo dance.npz --song song.mp3 --start 12 --end 16 -o better.npz -o better.mp4
   megadance redo dance.npz --song song.mp3 --start 12 --end 16 --part upper --candidates 8 -o better.npz
   megadance redo dance.npz --song song.mp3 --start 12 --end 16 --prompt "higher arms, fewer turns" -o better.npz
+  megadance redo dance.npz --song song.mp3 --start 12 --end 16 --hold 14=pose.npz -o better.npz
   megadance redo dance.npz --song song.mp3 --start 12 --end 16 --num 3 -o try.mp4      try-1.mp4 (the likeliest), try-2.mp4, ...
 """
 
@@ -33,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_output_options(parser)
     add_wishes(parser, "the passage")
+    add_hold_option(parser, "the passage")
     add_model_option(parser)
     add_values(
         parser,
@@ -62,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     dance, song = Motion.load(arguments.dance), open_sound(source)
     pipe = MusicToDancePipeline.from_pretrained(arguments.model or DEFAULT_MODEL)
     given = {name: getattr(arguments, name) for name in ("candidates", "num", "seed", "prompt", "attributes")}
+    given |= read_hold(arguments.hold)
     made = pipe.redo(dance, song, arguments.start, arguments.end, arguments.part, progress=True, **given)
     dances = made if isinstance(made, list) else [made]
     print("\n".join(outputs.write(dances, song, dance.metadata.get("start", 0.0))))
