@@ -23,6 +23,7 @@ slide. Deviation: the paper decodes codes (section 3.2) and leaves the motion as
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +36,8 @@ from .kinematics_megadance import (
     PARENTS,
     REST_OFFSETS,
     axis_angle_to_matrix,
-    floor_heights,
     forward_kinematics,
+    ground_path,
     matrix_to_axis_angle,
     rotation_angle,
 )
@@ -114,6 +115,22 @@ class CleanUpReport:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
+class Cleaned(NamedTuple):
+    """A motion that was cleaned.
+
+    Attributes:
+        rotations: [T, 24, 3, 3], each joint relative to its parent. path: [T, 3] of the pelvis, metres.
+        contacts: [T, 2], which toes stand. bridged: [T], which frames were replaced because of a glitch.
+        eased: frames at the beginning and at the end in which the dance leaves a standing position, and comes to one.
+    """
+
+    rotations: Tensor
+    path: Tensor
+    contacts: Tensor
+    bridged: Tensor
+    eased: tuple[int, int]
+
+
 @torch.no_grad()
 def clean_motion(
     poses: Tensor,
@@ -123,7 +140,6 @@ def clean_motion(
     contacts: Tensor | None = None,
     begins: bool = False,
     ends: bool = False,
-    cut: tuple[bool, bool] = (False, False),
 ) -> tuple[Tensor, Tensor, CleanUpReport]:
     """Remove glitches, sliding feet and joints below the floor, on the CPU. A motion without any is hardly changed.
 
@@ -136,7 +152,6 @@ def clean_motion(
             contacts by height and speed.
         begins, ends: the song begins, or ends, with the dance: it leaves a standing position, or comes to one, within about a second.
             A dance that is shorter than 3 seconds does not.
-        cut: it is cut out of a longer one at its beginning, at its end: that end is not smoothed.
 
     Returns:
         poses and translation of the same shapes, and what was changed. The pelvis of the first frame keeps its x and z.
@@ -147,31 +162,49 @@ def clean_motion(
     frames = len(poses)
     if contacts is not None and tuple(contacts.shape) not in ((frames, 2), (frames, 4)):
         raise ValueError(f"contacts has shape {tuple(contacts.shape)}: give ({frames}, 2) or ({frames}, 4)")
-    given = None if contacts is None else contacts[:, -2:]
     before = _in_blocks(axis_angle_to_matrix, poses)
-    rotations, path, bridged = _bridge(before, translation, fps)
-    rotations, path = _smooth_ends(rotations, path, cut)
-    if floor:
-        lowest = _in_blocks(lambda *block: forward_kinematics(*block)[..., 1].amin(-1), rotations, path)
-        path = path - F.pad(floor_heights(lowest, fps)[:, None], (1, 1))
-    rotations, path, given, still, eased = _ease_in_and_out(rotations, path, fps, given, begins, ends)
-    path = path + (translation[0] - path[0]) * path.new_tensor([1, 0, 1])
-    rotations, path, contact = _plant(rotations, path, fps, given, still)
-    turned = (rotations != before).flatten(2).any(-1)
-    cleaned = poses.clone()
-    cleaned[turned] = matrix_to_axis_angle(rotations[turned])
-    moved = _in_blocks(_farthest_move, before, rotations)
-    between = slice(eased[0], frames - eased[1])
+    cleaned = clean_rotations(before, translation, fps, floor, contacts, begins, ends)
+    turned = (cleaned.rotations != before).flatten(2).any(-1)
+    poses = poses.clone()
+    poses[turned] = matrix_to_axis_angle(cleaned.rotations[turned])
+    moved = _in_blocks(_farthest_move, before, cleaned.rotations)
+    between = slice(cleaned.eased[0], frames - cleaned.eased[1])
     report = CleanUpReport(
         changed=float((moved > 0.01).float().mean()),
-        bridged=float(bridged.float().mean()),
-        planted=float(contact.any(-1).float().mean()),
+        bridged=float(cleaned.bridged.float().mean()),
+        planted=float(cleaned.contacts.any(-1).float().mean()),
         largest_move=float(moved[between].max()),
-        largest_shift=float((path - translation)[between].norm(dim=-1).max()),
-        entrance=eased[0] / fps,
-        ending=eased[1] / fps,
+        largest_shift=float((cleaned.path - translation)[between].norm(dim=-1).max()),
+        entrance=cleaned.eased[0] / fps,
+        ending=cleaned.eased[1] / fps,
     )
-    return cleaned, path, report
+    return poses, cleaned.path, report
+
+
+@torch.no_grad()
+def clean_rotations(
+    rotations: Tensor,
+    path: Tensor,
+    fps: float,
+    floor: bool = True,
+    contacts: Tensor | None = None,
+    begins: bool = False,
+    ends: bool = False,
+    cut: tuple[bool, bool] = (False, False),
+) -> Cleaned:
+    """As `clean_motion`, of rotations [T, 24, 3, 3] and the path [T, 3] of the pelvis; without a report.
+
+    `cut`: the motion is cut out of a longer one at its beginning, at its end: that end is not smoothed.
+    """
+    place, given = path[0], None if contacts is None else contacts[:, -2:]
+    rotations, path, bridged = _bridge(rotations, path, fps)
+    rotations, path = _smooth_ends(rotations, path, cut)
+    if floor:
+        path = ground_path(rotations, path, fps)
+    rotations, path, given, still, eased = _ease_in_and_out(rotations, path, fps, given, begins, ends)
+    path = path + (place - path[0]) * path.new_tensor([1, 0, 1])
+    rotations, path, standing = _plant(rotations, path, fps, given, still)
+    return Cleaned(rotations, path, standing, bridged, eased)
 
 
 def _in_blocks(function: Callable[..., Tensor], *arrays: Tensor) -> Tensor:
@@ -334,7 +367,7 @@ def to_rotations(columns: Tensor) -> Tensor:
 
 def _ease_in_and_out(
     rotations: Tensor, path: Tensor, fps: float, given: Tensor | None, begins: bool, ends: bool
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor, list[int]]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, tuple[int, int]]:
     """A dance that leaves a standing position if it `begins`, and comes to one if it `ends`.
 
     Returns:
@@ -368,7 +401,7 @@ def _ease_in_and_out(
         rotations, path = rotations.clone(), tables[1]
         rotations[where] = turned[:, :-3].unflatten(1, (NUM_JOINTS, 3, 3))
         given = None if given is None else tables[2]
-    return rotations, path, given, still.to(path.dtype), eased
+    return rotations, path, given, still.to(path.dtype), (eased[0], eased[1])
 
 
 def _awkwardness(rotations: Tensor, path: Tensor, fps: float) -> Tensor:

@@ -47,24 +47,23 @@ def put_passage(
     last: int,
     fps: float,
     part: str | None = None,
-    feet: bool = True,
+    contacts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The old dance with frames `first` to `last` - 1 of the new one.
 
     Args:
-        old, new: axis-angle poses [T, 24, 3] and path [T, 3] of two dances of the same length.
+        old: axis-angle poses [T, 24, 3] and path [T, 3]. new: rotations [T, 24, 3, 3] and path of a dance of the same length.
         part: "upper" or "lower": only these joints are the new dance's (and the path, with the lower body); both when None.
-        feet: put feet that stand in the new dance down again.
+        contacts: [T, 2], which toes stand in the new dance: they are put down again. Feet are left as they are when None.
 
     Returns:
         poses and path; those of all other frames and joints are the old ones, bit by bit.
     """
     frames = len(old[0])
     joints = [joint for name in BODY_PARTS if part in (None, name) for joint in BODY_PARTS[name]]
-    (old_rotations, old_path), (rotations, path) = ((axis_angle_to_matrix(poses), place) for poses, place in (old, new))
+    (old_rotations, old_path), (rotations, path) = (axis_angle_to_matrix(old[0]), old[1]), new
     moves = part in (None, ROOT_PART)
     passage = slice(first, last)
-    contacts = find_contacts(rotations, path, fps) if moves else None
     if moves:
         anchor = first - 1 if first else min(last, frames - 1)
         if first or last < frames:
@@ -78,10 +77,9 @@ def put_passage(
     rotations[:, others] = old_rotations[:, others]
     fade = min(max(2, round(FADE * fps)), (last - first + 1) // 2)
     rotations, path = _fade(old_rotations, old_path, rotations, path, first, last, fade)
-    if moves and feet:
-        assert contacts is not None
-        before, after = find_contacts(old_rotations, old_path, fps), contacts
-        stands = torch.cat((before[:first], after[passage], before[last:]))
+    if moves and contacts is not None:
+        before = find_contacts(old_rotations, old_path, fps)
+        stands = torch.cat((before[:first], contacts[passage], before[last:]))
         rotations, path = plant_feet(rotations, path, fps, stands, first, last)
     if frames > 3:
         usual = _roughness(forward_kinematics(old_rotations, old_path)).quantile(_ROUGH, dim=0)
@@ -100,9 +98,7 @@ def drift(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], first: int, la
     heading, and metres by which its place is elsewhere. Arguments as in `put_passage`; 0 where the passage is at an end of the dance."""
     if not first or last >= len(old[0]):
         return 0.0, 0.0
-    (old_pelvis, old_path), (pelvis, path) = (
-        (axis_angle_to_matrix(poses[:, :1]), place) for poses, place in (old, new)
-    )
+    (old_pelvis, old_path), (pelvis, path) = (axis_angle_to_matrix(old[0][:, :1]), old[1]), new
     pelvis, path = _move_to(pelvis, path, first - 1, old_pelvis[first - 1, 0], old_path[first - 1])
     turn = _missing_turn(old_pelvis[last, 0], pelvis[last, 0])
     return abs(float(turn)), float((old_path[last] - path[last])[[0, 2]].norm())

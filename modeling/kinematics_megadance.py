@@ -259,6 +259,13 @@ def ground_translation(poses: Tensor, translation: Tensor, fps: float = 30.0, wi
     return translation - F.pad(floor_heights(torch.cat(heights, dim=-1), fps, window)[..., None], (1, 1))
 
 
+def ground_path(rotations: Tensor, path: Tensor, fps: float = 30.0) -> Tensor:
+    """As `ground_translation`, of rotations (T, 24, 3, 3) and a path (T, 3)."""
+    blocks = zip(rotations.split(BLOCK), path.split(BLOCK), strict=True)
+    lowest = torch.cat([forward_kinematics(*block)[..., 1].amin(-1) for block in blocks])
+    return path - F.pad(floor_heights(lowest, fps)[:, None], (1, 1))
+
+
 def floor_heights(lowest: Tensor, fps: float = 30.0, window: float = 1.0) -> Tensor:
     """Height (..., T) of the floor under each frame, by the height (..., T) of its lowest joint; see `ground_translation`."""
     shape, lowest = lowest.shape, lowest.reshape(-1, 1, lowest.shape[-1])
@@ -418,6 +425,13 @@ def motion_to_poses(motion: Tensor, start: Tensor | None = None) -> tuple[Tensor
     blocks = rotations.unflatten(-1, (NUM_JOINTS, ROTATION_SIZE)).split(BLOCK, dim=-3)
     poses = torch.cat([rotation_6d_to_axis_angle(block) for block in blocks], dim=-3)
     return poses, integrate_root_velocity(velocity, start)
+
+
+def motion_to_rotations(motion: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """As `motion_to_poses`, with rotation matrices (..., T, 24, 3, 3) instead of poses."""
+    velocity, rotations = motion.split([ROOT_SIZE, NUM_JOINTS * ROTATION_SIZE], dim=-1)
+    matrices = rotation_6d_to_matrix(rotations.unflatten(-1, (NUM_JOINTS, ROTATION_SIZE)))
+    return matrices, integrate_root_velocity(velocity, start)
 
 
 def motion_to_joints(motion: Tensor, translation: Tensor, rest_offsets: Tensor | None = None) -> Tensor:

@@ -838,15 +838,8 @@ class DancePipeline(PushesCode, Pipeline):
         (dances,) = self._results(results, floor, clean)
         return dances
 
-    def _results(
-        self,
-        results: dict[str, Any],
-        floor: bool = True,
-        clean: bool = True,
-        edit: Callable[[dict[str, Any]], dict[str, Any]] = lambda dance: dance,
-        cut: tuple[bool, bool] = (False, False),
-    ) -> Iterator[Any]:
-        """For each song its dance, or a list of dances; `edit` changes each before it gets its form. `cut` as in `post_process_motion`."""
+    def _results(self, results: dict[str, Any], floor: bool = True, clean: bool = True) -> Iterator[Any]:
+        """For each song its dance, or a list of dances."""
         songs = len(results["metadata"])
         streams = [codes.to(self.device).chunk(songs) for codes in results["codes"]]
         counts = results["num_frames"].chunk(songs)
@@ -867,7 +860,6 @@ class DancePipeline(PushesCode, Pipeline):
                 heading,
                 [(first, poses) for first, poses in held if first + len(poses) <= int(counts[index].min())],
                 loop and complete,
-                cut,
             )
             metadata = {**metadata, "compute_seconds": round(time.perf_counter() - began, 3)}
             fps, genre = self.tokenizer.config.fps, metadata["genre"]
@@ -880,7 +872,7 @@ class DancePipeline(PushesCode, Pipeline):
                 notes["codes"] = {
                     part: stream[number, :used].tolist() for part, stream in zip(BODY_PARTS, codes, strict=True)
                 }
-                dances.append(self._dance(edit({**motion, "fps": fps, "genre": genre, "metadata": notes}), song))
+                dances.append(self._dance({**motion, "fps": fps, "genre": genre, "metadata": notes}, song))
             yield dances if len(dances) > 1 else dances[0]
 
     def _dance(self, dance: dict[str, Any], song: Any) -> Any:

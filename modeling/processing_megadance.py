@@ -396,7 +396,6 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
         heading: float | None = None,
         held: Sequence[tuple[int, torch.Tensor]] = (),
         loop: bool = False,
-        cut: tuple[bool, bool] = (False, False),
     ) -> list[dict[str, Any]]:
         """Codes to poses and the root path, as arrays.
 
@@ -417,7 +416,6 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             held: poses that the dances have, float32, axis-angle [F, 24, 3], each with the frame of the first one (`meet_poses`). The clean-up,
                 which comes later, moves feet that stand by some centimetres.
             loop: the last frame is the first one again (`close_loop`).
-            cut: part of the clean-up, see `clean_motion`: the codes are cut out of those of a longer dance at their beginning, at their end.
 
         Returns:
             for each dance `poses` (T, 24, 3), axis-angle, and `translation` (T, 3), metres, Y up; float32. `metadata` holds
@@ -455,7 +453,7 @@ class MegaDanceProcessor(NamesCode, ProcessorMixin):
             if clean:
                 contacts = None if decoded.contacts is None else decoded.contacts[0, :count].float().cpu()
                 poses, translation, report = clean_motion(
-                    poses, translation, tokenizer.config.fps, floor, contacts, begins, ends, cut
+                    poses, translation, tokenizer.config.fps, floor, contacts, begins, ends
                 )
                 metadata["clean_up"] = report.to_dict()
             elif floor:

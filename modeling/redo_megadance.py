@@ -4,17 +4,29 @@ Codes outside the passage are known to `generate()`. Of the new dance only the p
 and put into the old dance (`joining_megadance.py`).
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from .arguments_megadance import MOST_DANCES, real_number, whole_number
+from .arguments_megadance import LENGTH_OPTIONS, MOST_DANCES, real_number, whole_number
+from .clean_up_megadance import clean_rotations
 from .configuration_megadance import MegaDanceTokenizerConfig
 from .holds_megadance import encode_held, free_ends, held_seconds, place_hold, read_hold
-from .joining_megadance import FADE, drift, put_passage
-from .kinematics_megadance import BODY_PARTS, ROOT_PART, motion_to_poses
+from .joining_megadance import FADE, drift, meet_poses, put_passage
+from .kinematics_megadance import (
+    BODY_PARTS,
+    ROOT_PART,
+    axis_angle_to_matrix,
+    forward_kinematics,
+    ground_path,
+    matrix_to_axis_angle,
+    motion_to_rotations,
+)
+from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .plans_megadance import DirectionError
 from .threads_megadance import own_threads, use_one_thread
 
@@ -49,6 +61,9 @@ def redo_passage(
     for name in ("genre", "plan", "changes", "mode", "start_motion", "loop", "clean", "duration"):
         if name in generate_kwargs:
             raise ValueError(f"{name}: what is redone is danced as the dance was; leave it out")
+    for name in (*LENGTH_OPTIONS, "stopping_criteria"):
+        if generate_kwargs.get(name) is not None:
+            raise ValueError(f"{name}: a passage is danced to its end; leave it out, or choose a shorter passage")
     old = pipe._check_start_motion(dance, "dance")
     notes = _metadata_of(dance)
     poses, translation = (torch.from_numpy(np.array(old[name], np.float32)) for name in ("poses", "translation"))
@@ -110,56 +125,98 @@ def redo_passage(
     prepared["inputs"] |= {"known_codes": known, "known_mask": mask}
     scored = (max(first, 1), min(last + _AFTER_PASSAGE, known.shape[2]))
     results = pipe.forward(prepared, **forward, scored=scored)
-    # frames of the dance that are made anew, so that the passage is as it would be within the whole
-    begin, end = max(first - _AROUND_PASSAGE, 0), min(last + _AROUND_PASSAGE, known.shape[2])
-    cut = slice(begin * step, min(end * step, frames))
-    there = (poses[cut], translation[cut])
-    passage = (passage[0] - cut.start, passage[1] - cut.start)
-    leads = part in ("all", ROOT_PART)
-    best = _best_passages(pipe, results, slice(begin, end), there, passage if leads else None, scored, num)
-    codes = [stream[best] for stream in results["codes"]]
-    cleaned = notes.get("clean_up")
-    eased = [not isinstance(cleaned, Mapping) or bool(cleaned.get(name)) for name in ("entrance", "ending")]
-    free = free_ends(held, frames, fps)
-    whole = (
-        prepared["whole"][0][0] and begin == 0 and eased[0] and free[0],
-        prepared["whole"][0][1] and end == known.shape[2] and eased[1] and free[1],
-    )
-    if results["likelihoods"] is not None:
-        results["likelihoods"] = [results["likelihoods"][0][best]]
-    results |= {
-        "inputs": {**results["inputs"], "num_frames": [len(there[0])]},
-        "codes": [stream[:, begin:end] for stream in codes],
-        "num_frames": torch.full((num,), len(there[0])),
-        "whole": [whole],
-        "held": [([(frame - cut.start, pose) for frame, pose in held], False)],
-    }
-    again = {"start": first * step / fps, "end": min(last * step, frames) / fps, "part": part}
-    again = {name: round(value, 4) if isinstance(value, float) else value for name, value in again.items()}
+    use_one_thread(pipe.tokenizer, 1)
+    # codes and frames of the dance that are made anew, so that the passage is as it would be within the whole
+    around = slice(max(first - _AROUND_PASSAGE, 0), min(last + _AROUND_PASSAGE, known.shape[2]))
+    cut = slice(around.start * step, min(around.stop * step, frames))
+    there, within = (poses[cut], translation[cut]), (passage[0] - cut.start, passage[1] - cut.start)
+    news = _decode(pipe.tokenizer, [stream[:, around] for stream in results["codes"]], cut.stop - cut.start)
+    likelihoods = [] if results["likelihoods"] is None else results["likelihoods"][0].tolist()
+    best = [0]  # of one
+    if likelihoods:
+        ranks = torch.tensor(likelihoods, dtype=torch.double) * (scored[1] - scored[0])
+        if part in ("all", ROOT_PART):
+            ranks -= torch.tensor([_price_of_leading(there, new, *within, fps) for new in news], dtype=torch.double)
+        best = ranks.argsort(descending=True, stable=True)[:num].tolist()
 
-    def put(dance: dict[str, Any]) -> dict[str, Any]:
-        new = (torch.from_numpy(dance["poses"]), torch.from_numpy(dance["translation"]))
-        half = None if part == "all" else part
-        arrays = put_passage(there, new, *passage, float(fps), half, postprocess["clean"])
-        whole_poses, whole_path = poses.numpy().copy(), translation.numpy().copy()
-        whole_poses[cut], whole_path[cut] = (array.numpy() for array in arrays)
-        made = dance["metadata"]
-        metadata = {**made, **notes}
-        metadata |= {name: made[name] for name in ("compute_seconds", "index")}
-        metadata.pop("log_likelihood", None)
-        metadata |= {name: made[name] for name in ("log_likelihood",) if name in made}
+    ends = (around.start == 0, around.stop == known.shape[2])
+    eased = zip(prepared["whole"][0], ends, free_ends(held, frames, fps), _was_eased(notes), strict=True)
+    floor, held_there = postprocess.get("floor", True), [(frame - cut.start, pose) for frame, pose in held]
+    begins, finishes = map(all, eased)
+    begin, end = round(first * step / fps, 4), round(passage[1] / fps, 4)
+    again = {"start": begin, "end": end, "part": part}
+    made = results["metadata"][0]
+    dances = []
+    for index, row in enumerate(best):
+        new = _meet(news[row], held_there, fps)
+        if postprocess["clean"]:
+            cleaned = clean_rotations(
+                *new[:2], fps, floor, new.contacts, begins, finishes, cut=(not ends[0], not ends[1])
+            )
+            new = _New(cleaned.rotations, cleaned.path, cleaned.contacts)
+        else:
+            new = _New(new.rotations, ground_path(*new[:2], fps) if floor else new.path, None)
+        joined = put_passage(there, new[:2], *within, float(fps), None if part == "all" else part, new.contacts)
+        arrays = [whole.numpy().copy() for whole in (poses, translation)]
+        for whole, piece in zip(arrays, joined, strict=True):
+            whole[cut] = piece.numpy()
+        metadata = _metadata(made, notes, again) | {"index": index}
+        metadata["compute_seconds"] = round(time.perf_counter() - prepared["began"][0], 3)
+        if likelihoods:
+            metadata["log_likelihood"] = round(likelihoods[row], 4)
         metadata["codes"] = {
-            name: stream[made["index"]].tolist() for name, stream in zip(BODY_PARTS, codes, strict=True)
+            name: stream[row].tolist() for name, stream in zip(BODY_PARTS, results["codes"], strict=True)
         }
-        # what was asked of the passage alone is told of the passage
-        asked = {name: made[name] for name in ("prompt", "attributes") if name in made}
-        metadata = {name: value for name, value in metadata.items() if name in notes or name not in asked}
-        metadata.pop("hold", None)
-        metadata |= _hold_notes(notes.get("hold", []), held, (again["start"], again["end"]), fps)
-        metadata["redone"] = [*notes.get("redone", []), {**again, "seed": made["seed"], **asked}]
-        return {**dance, "poses": whole_poses, "translation": whole_path, "metadata": metadata}
+        if entries := _held_entries(notes.get("hold", []), held, (begin, end), fps):
+            metadata["hold"] = entries
+        form = {"poses": arrays[0], "translation": arrays[1], "fps": fps, "genre": made["genre"], "metadata": metadata}
+        dances.append(pipe._dance(form, song))
+    return dances if num > 1 else dances[0]
 
-    return next(pipe._results(results, **postprocess, edit=put, cut=(begin > 0, end < known.shape[2])))
+
+class _New(NamedTuple):
+    """Some frames of a dance: rotations [T, 24, 3, 3], path [T, 3], and contacts [T, 2 or 4]: probabilities, or which toes stand."""
+
+    rotations: torch.Tensor
+    path: torch.Tensor
+    contacts: torch.Tensor | None
+
+
+@torch.no_grad()
+def _decode(tokenizer: MegaDanceTokenizer, streams: Sequence[torch.Tensor], frames: int) -> list[_New]:
+    """The dances of two streams of codes [dances, codes], on the CPU, beginning with the lowest joint at y = 0."""
+    upper, lower = (stream.to(tokenizer.device) for stream in streams)
+    decoded = tokenizer.decode(upper, lower, output_contacts=True)
+    rotations, paths = motion_to_rotations(decoded.motion[:, :frames].float().cpu())
+    lowest = forward_kinematics(rotations[:, 0], paths[:, 0])[..., 1].amin(-1)
+    paths = paths - F.pad(lowest[:, None, None], (1, 1))
+    contacts = [None] * len(paths) if decoded.contacts is None else decoded.contacts[:, :frames].float().cpu()
+    return [_New(*new) for new in zip(rotations, paths, contacts, strict=True)]
+
+
+@torch.no_grad()
+def _meet(new: _New, held: Sequence[tuple[int, torch.Tensor]], fps: int) -> _New:
+    """The dance that meets what is held, by the first of its frames."""
+    if not held:
+        return new
+    poses = meet_poses(matrix_to_axis_angle(new.rotations), held, fps)
+    return new._replace(rotations=axis_angle_to_matrix(poses))
+
+
+def _was_eased(notes: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether a dance leaves a standing position, and comes to one; also where nothing is known of it."""
+    report = notes.get("clean_up")
+    if not isinstance(report, Mapping):
+        return True, True
+    return bool(report.get("entrance")), bool(report.get("ending"))
+
+
+def _metadata(made: Mapping[str, Any], notes: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of the whole dance, whose `notes` stay; what was asked of the passage alone is told of the passage."""
+    asked = {name: made[name] for name in ("prompt", "attributes") if name in made}
+    others = {name: value for name, value in made.items() if name not in asked}
+    metadata = {name: value for name, value in {**others, **notes}.items() if name not in ("hold", "log_likelihood")}
+    return {**metadata, "redone": [*notes.get("redone", []), {**again, "seed": made["seed"], **asked}]}
 
 
 def _place_in_passage(
@@ -177,13 +234,12 @@ def _place_in_passage(
     return held
 
 
-def _hold_notes(
+def _held_entries(
     old: Sequence[Sequence[float]], held: Sequence[tuple[int, torch.Tensor]], passage: tuple[float, float], fps: int
-) -> dict[str, Any]:
-    """What the metadata say of what is held, [[second, end], ...]: what was held outside the passage, and what is held now."""
+) -> list[list[float]]:
+    """What the metadata say of what is held: what was held outside the passage, and what is held now."""
     kept = [list(ends) for ends in old if ends[1] <= passage[0] or ends[0] >= passage[1]]
-    entries = sorted(kept + held_seconds(held, fps))
-    return {"hold": entries} if entries else {}
+    return sorted(kept + held_seconds(held, fps))
 
 
 def _attributes_again(pipe: "DancePipeline", old: Any, prompt: str | None, attributes: Any) -> Any:
@@ -195,34 +251,10 @@ def _attributes_again(pipe: "DancePipeline", old: Any, prompt: str | None, attri
     return {name: value for name, value in old.items() if name not in named} | dict(attributes or {})
 
 
-@torch.no_grad()
-def _best_passages(
-    pipe: "DancePipeline",
-    results: dict[str, Any],
-    codes: slice,
-    old: tuple[torch.Tensor, torch.Tensor],
-    passage: tuple[int, int] | None,
-    scored: tuple[int, int],
-    num: int,
-) -> list[int]:
-    """Rows of the `num` best of several dances that differ in a passage, the best first: likely, and led little.
-
-    Args:
-        codes, old: what is decoded, and the dance there. passage: first frame and end in it; None where nothing is led.
-        scored: first and end of the codes that were scored.
-    """
-    rows = len(results["codes"][0])
-    if rows == 1:
-        return [0]
-    scores = results["likelihoods"][0].double() * (scored[1] - scored[0])
-    if passage is not None:
-        motions = pipe.tokenizer.decode(*(stream[:, codes].to(pipe.device) for stream in results["codes"]))
-        seconds = (passage[1] - passage[0]) / pipe.tokenizer.config.fps
-        for row, motion in enumerate(motions.float().cpu()):
-            new = motion_to_poses(motion[: len(old[0])])
-            turn, way = (value / seconds for value in drift(old, new, *passage))
-            scores[row] -= (turn / _USUAL_TURN) ** 2 / 2 + (way / _USUAL_WAY) ** 2 / 2
-    return scores.argsort(descending=True, stable=True)[:num].tolist()
+def _price_of_leading(old: tuple[torch.Tensor, torch.Tensor], new: _New, first: int, last: int, fps: int) -> float:
+    """Nats that it costs to be led from the end of a passage to where the old dance goes on."""
+    turn, way = (value * fps / (last - first) for value in drift(old, new[:2], first, last))
+    return ((turn / _USUAL_TURN) ** 2 + (way / _USUAL_WAY) ** 2) / 2
 
 
 def _codes_of(notes: Mapping[str, Any], frames: int, config: MegaDanceTokenizerConfig) -> torch.Tensor:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from megadance_hf import Motion, metrics
 from megadance_hf.modeling import kinematics_megadance as kinematics
-from megadance_hf.modeling.clean_up_megadance import CleanUpStream, clean_motion
+from megadance_hf.modeling.clean_up_megadance import CleanUpStream, clean_motion, clean_rotations
+from megadance_hf.modeling.kinematics_megadance import axis_angle_to_matrix
 from megadance_hf.synthetic.choreographer import choreograph
 
 LEGS = ((1, 4, 7), (2, 5, 8))
@@ -252,12 +253,16 @@ def rough_ends() -> Motion:
 @pytest.mark.parametrize("cut", [(True, False), (False, True), (True, True)])
 def test_ends_at_which_a_motion_is_cut_out_stay_as_they_are(cut):
     rough = rough_ends()
-    arrays = torch.from_numpy(rough.poses), torch.from_numpy(rough.translation)
+    rotations, path = axis_angle_to_matrix(torch.from_numpy(rough.poses)), torch.from_numpy(rough.translation)
     above = slice(12, None)  # feet are planted all the same
-    smooth, piece = (clean_motion(*arrays, cut=one)[0].numpy()[:, above] for one in ((False, False), cut))
+    smooth, piece = (clean_rotations(rotations, path, 30, cut=one).rotations[:, above] for one in ((False, False), cut))
+    whole = axis_angle_to_matrix(clean_motion(torch.from_numpy(rough.poses), path)[0])[:, above]
+    torch.testing.assert_close(smooth, whole, atol=1e-5, rtol=0)
     for frame, is_cut in zip((0, -1), cut, strict=True):
-        assert np.abs(smooth[frame] - rough.poses[frame, above]).max() > 0.02
-        np.testing.assert_allclose(piece[frame], rough.poses[frame, above] if is_cut else smooth[frame], atol=1e-6)
+        assert (smooth[frame] - rotations[frame, above]).abs().max() > 0.02
+        torch.testing.assert_close(
+            piece[frame], rotations[frame, above] if is_cut else smooth[frame], atol=1e-6, rtol=0
+        )
 
 
 def test_rough_ends_become_as_smooth_as_the_rest():

@@ -27,11 +27,23 @@ def dance(number: int, turn: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     return poses, path @ turn_matrix(torch.tensor(turn)).T
 
 
+def put(old, new, first, last, part=None, feet=True):
+    """`put_passage`, of poses, with the contacts that are seen in the new dance."""
+    rotations = axis_angle_to_matrix(new[0])
+    contacts = find_contacts(rotations, new[1], 30.0) if feet else None
+    return put_passage(old, (rotations, new[1]), first, last, 30.0, part, contacts)
+
+
+def turns(old, new, first, last):
+    """`drift`, of poses."""
+    return drift(old, (axis_angle_to_matrix(new[0]), new[1]), first, last)
+
+
 @pytest.mark.parametrize(("first", "last"), [(64, 120), (0, 64), (120, 200), (0, 200), (80, 88)])
 @pytest.mark.parametrize("part", [None, "upper", "lower"])
 def test_everything_else_stays_to_the_last_bit(first, last, part):
     old, new = dance(0), dance(1, turn=2.0)
-    poses, path = put_passage(old, new, first, last, 30.0, part)
+    poses, path = put(old, new, first, last, part)
     others = torch.ones(200, 24, dtype=torch.bool)
     for name in BODY_PARTS if part is None else [part]:
         others[first:last, list(BODY_PARTS[name])] = False
@@ -44,7 +56,7 @@ def test_everything_else_stays_to_the_last_bit(first, last, part):
 def test_the_ends_join():
     """The slow twin: without fading and leading, the passage cut in jumps by decimetres."""
     old, new = dance(0), dance(1, turn=2.0)
-    joined = put_passage(old, new, 64, 120, 30.0)
+    joined = put(old, new, 64, 120)
     steps, own, cut = (
         forward_kinematics(axis_angle_to_matrix(poses), path).diff(dim=0).norm(dim=-1).amax(-1)
         for poses, path in (joined, old, (torch.cat((old[0][:64], new[0][64:120], old[0][120:])), old[1]))
@@ -75,7 +87,7 @@ def test_joins_are_no_rougher_than_the_dance(part, turn):
     """Also of dances that have nothing in common at the ends: the third differences that reach over a join are below the dances' own."""
     for seed in range(3):
         old, new = walks("sway", seed), walks("march", seed + 1, turn)
-        joined = roughness(put_passage(old, new, 64, 144, 30.0, part))
+        joined = roughness(put(old, new, 64, 144, part))
         largest = torch.cat((roughness(old), roughness(new)[64:140])).amax(0)
         for end in (64, 144):
             assert (joined[end - 3 : end] <= largest).all()
@@ -83,7 +95,7 @@ def test_joins_are_no_rougher_than_the_dance(part, turn):
 
 def test_drift_is_what_leading_mends():
     old, new = walks("march", 0), walks("march", 1, turn=2.0)
-    turn, way = drift(old, new, 64, 144)
+    turn, way = turns(old, new, 64, 144)
     # the slow twin: the new dance begun where the old one is, and how far it is from it at the end
     rotations, before = axis_angle_to_matrix(new[0]), axis_angle_to_matrix(old[0])
     angle = rotation_heading(before[63, 0]) - rotation_heading(rotations[63, 0])
@@ -91,8 +103,8 @@ def test_drift_is_what_leading_mends():
     facing = rotation_heading(before[144, 0]) - rotation_heading(rotations[144, 0]) - angle
     assert way == pytest.approx(float(place[[0, 2]].norm()), abs=1e-5)
     assert turn == pytest.approx(abs(float(torch.atan2(facing.sin(), facing.cos()))), abs=1e-5)
-    assert drift(old, old, 64, 144) == pytest.approx((0, 0), abs=1e-5)
-    assert drift(old, new, 0, 144) == drift(old, new, 64, 200) == (0, 0), "nothing is led"
+    assert turns(old, old, 64, 144) == pytest.approx((0, 0), abs=1e-5)
+    assert turns(old, new, 0, 144) == turns(old, new, 64, 200) == (0, 0), "nothing is led"
 
 
 def test_feet_of_a_led_passage_stand():
@@ -101,7 +113,7 @@ def test_feet_of_a_led_passage_stand():
     new = (new[0], new[1] + torch.linspace(0, 0.5, 200)[:, None] * torch.tensor([1.0, 0.0, 0.0]))
     speeds = [
         toe_speeds(forward_kinematics(axis_angle_to_matrix(poses), path)[64:144].numpy())[0]
-        for poses, path in (put_passage(old, new, 64, 144, 30.0, feet=feet) for feet in (False, True))
+        for poses, path in (put(old, new, 64, 144, feet=feet) for feet in (False, True))
     ]
     assert speeds[1] < 0.5 * speeds[0]
 
@@ -122,14 +134,14 @@ def test_feet_are_planted_within_a_passage_only():
 
 def test_a_path_is_led_to_where_the_dance_goes_on():
     old, new = dance(0), dance(0, turn=1.0)
-    _, path = put_passage(old, new, 64, 160, 30.0, feet=False)
+    _, path = put(old, new, 64, 160, feet=False)
     steps = path.diff(dim=0).norm(dim=-1)
     assert (path[160] - old[1][160]).norm() == 0 and steps.max() < 0.08, "no jump; usual steps are 0.022 m"
 
 
 def test_the_middle_of_a_passage_is_the_new_dance():
     old, new = dance(0), dance(1)
-    poses, _ = put_passage(old, new, 64, 160, 30.0, feet=False)
+    poses, _ = put(old, new, 64, 160, feet=False)
     inner, joints = slice(64 + 18, 160 - 18), list(range(1, 24))  # the pelvis is turned with the path
     turned = rotation_angle(*(axis_angle_to_matrix(each[inner][:, joints]) for each in (poses, new[0])))
     assert turned.max() < 1e-3

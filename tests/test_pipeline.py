@@ -37,7 +37,7 @@ from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureE
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
 from megadance_hf.modeling.joining_megadance import drift
-from megadance_hf.modeling.kinematics_megadance import BODY_PARTS, motion_to_poses, poses_to_motion, root_heading
+from megadance_hf.modeling.kinematics_megadance import BODY_PARTS, motion_to_rotations, poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
 from megadance_hf.modeling.rhythm_megadance import phase_vectors
@@ -611,7 +611,7 @@ def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
     if part != "upper":
         old = (torch.from_numpy(dance.poses), torch.from_numpy(dance.translation))
         for row, motion in enumerate(pipe.tokenizer.decode(**codes)):
-            turn, way = drift(old, motion_to_poses(motion[:75]), 16, 48)
+            turn, way = drift(old, motion_to_rotations(motion[:75]), 16, 48)
             ranks[row] -= ((turn * 30 / 32 / 0.15) ** 2 + (way * 30 / 32 / 0.05) ** 2) / 2
     order = ranks.argsort(descending=True).tolist()
     assert [one.metadata["log_likelihood"] for one in redone] == [
@@ -661,6 +661,8 @@ def test_the_beat_of_the_last_song_is_remembered(monkeypatch):
         ({"candidates": 1, "num": 2}, "candidates=1: give a whole number from 2 to"),
         ({"dance": "sliced"}, "dance has no codes in its metadata: give one as the pipeline made it"),
         ({"dance": "longer"}, "dance has codes that do not fit: give 10 of 0 to 26 for each half"),
+        ({"max_time": 0.1}, "max_time: a passage is danced to its end; leave it out"),
+        ({"max_new_tokens": 1}, "max_new_tokens: a passage is danced to its end"),
         ({"song": "shorter"}, "dance has 75 frames, but the song has 45: give the song that it was made to"),
     ],
 )
