@@ -47,14 +47,14 @@ def put_passage(
     last: int,
     fps: float,
     part: str | None = None,
-    contacts: Tensor | None = None,
+    feet: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The old dance with frames `first` to `last` - 1 of the new one.
 
     Args:
         old: axis-angle poses [T, 24, 3] and path [T, 3]. new: rotations [T, 24, 3, 3] and path of a dance of the same length.
         part: "upper" or "lower": only these joints are the new dance's (and the path, with the lower body); both when None.
-        contacts: [T, 2], which toes stand in the new dance: they are put down again. Feet are left as they are when None.
+        feet: put feet that stand in the new dance down again.
 
     Returns:
         poses and path; those of all other frames and joints are the old ones, bit by bit.
@@ -64,6 +64,7 @@ def put_passage(
     (old_rotations, old_path), (rotations, path) = (axis_angle_to_matrix(old[0]), old[1]), new
     moves = part in (None, ROOT_PART)
     passage = slice(first, last)
+    contacts = find_contacts(rotations, path, fps) if moves and feet else None
     if moves:
         anchor = first - 1 if first else min(last, frames - 1)
         if first or last < frames:
@@ -77,7 +78,7 @@ def put_passage(
     rotations[:, others] = old_rotations[:, others]
     fade = min(max(2, round(FADE * fps)), (last - first + 1) // 2)
     rotations, path = _fade(old_rotations, old_path, rotations, path, first, last, fade)
-    if moves and contacts is not None:
+    if contacts is not None:
         before = find_contacts(old_rotations, old_path, fps)
         stands = torch.cat((before[:first], contacts[passage], before[last:]))
         rotations, path = plant_feet(rotations, path, fps, stands, first, last)

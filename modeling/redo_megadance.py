@@ -141,22 +141,22 @@ def redo_passage(
 
     ends = (around.start == 0, around.stop == known.shape[2])
     eased = zip(prepared["whole"][0], ends, free_ends(held, frames, fps), _was_eased(notes), strict=True)
-    floor, held_there = postprocess.get("floor", True), [(frame - cut.start, pose) for frame, pose in held]
+    clean, floor = postprocess["clean"], postprocess.get("floor", True)
+    held_there = [(frame - cut.start, pose) for frame, pose in held]
     begins, finishes = map(all, eased)
     begin, end = round(first * step / fps, 4), round(passage[1] / fps, 4)
     again = {"start": begin, "end": end, "part": part}
     made = results["metadata"][0]
     dances = []
     for index, row in enumerate(best):
-        new = _meet(news[row], held_there, fps)
-        if postprocess["clean"]:
-            cleaned = clean_rotations(
-                *new[:2], fps, floor, new.contacts, begins, finishes, cut=(not ends[0], not ends[1])
-            )
-            new = _New(cleaned.rotations, cleaned.path, cleaned.contacts)
-        else:
-            new = _New(new.rotations, ground_path(*new[:2], fps) if floor else new.path, None)
-        joined = put_passage(there, new[:2], *within, float(fps), None if part == "all" else part, new.contacts)
+        rotations, path, contacts = _meet(news[row], held_there, fps)
+        if clean:
+            cut_off = (not ends[0], not ends[1])
+            rotations, path, *_ = clean_rotations(rotations, path, fps, floor, contacts, begins, finishes, cut_off)
+        elif floor:
+            path = ground_path(rotations, path, fps)
+        half = None if part == "all" else part
+        joined = put_passage(there, (rotations, path), *within, float(fps), half, clean)
         arrays = [whole.numpy().copy() for whole in (poses, translation)]
         for whole, piece in zip(arrays, joined, strict=True):
             whole[cut] = piece.numpy()
@@ -175,7 +175,7 @@ def redo_passage(
 
 
 class _New(NamedTuple):
-    """Some frames of a dance: rotations [T, 24, 3, 3], path [T, 3], and contacts [T, 2 or 4]: probabilities, or which toes stand."""
+    """Some frames of a dance: rotations [T, 24, 3, 3], path [T, 3], and the probabilities of contact [T, 2 or 4], if they are decoded."""
 
     rotations: torch.Tensor
     path: torch.Tensor

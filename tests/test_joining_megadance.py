@@ -28,10 +28,8 @@ def dance(number: int, turn: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def put(old, new, first, last, part=None, feet=True):
-    """`put_passage`, of poses, with the contacts that are seen in the new dance."""
-    rotations = axis_angle_to_matrix(new[0])
-    contacts = find_contacts(rotations, new[1], 30.0) if feet else None
-    return put_passage(old, (rotations, new[1]), first, last, 30.0, part, contacts)
+    """`put_passage`, of poses."""
+    return put_passage(old, (axis_angle_to_matrix(new[0]), new[1]), first, last, 30.0, part, feet)
 
 
 def turns(old, new, first, last):
