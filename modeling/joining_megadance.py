@@ -3,8 +3,8 @@
 A passage that was danced anew is put into a dance whose other frames stay as they are, to the last bit.
 
 Codes before and after the passage are the same in both dances, but the decoder looks beyond a code, and the path goes on from wherever
-the passage ended. So the new dance is moved and turned to where the old one is before the passage, led to where the old one goes on
-(`_lead_to`), and what is still different at the two ends fades within a few frames of the passage (`_fade`), in position, speed
+the passage ended. So the new dance is moved and turned to where the old one is before the passage, turned on its way and led so that it
+ends where the old one goes on (`_lead_to`), and what is still different at the two ends fades within a few frames of the passage (`_fade`), in position, speed
 and acceleration. Then the feet that stand are put down again, since leading and fading make them slide.
 
 Everything here is [T, 24, 3, 3] rotations, each joint relative to its parent, and the pelvis' path [T, 3], metres, on the CPU.
@@ -36,6 +36,21 @@ _ROUGH, _SOFTEST, _SOFT_MOVE = (
     0.04,
 )  # at most so many times stronger, while no joint moves by more than this, metres
 _SMOOTH = 4  # frames before and after, of the mean of speeds by which a dance is led
+# Of the way, spans in which a dance is turned to where it has to face.
+_TURN_SPANS = (
+    (0, 1),
+    (0, 0.7),
+    (0.15, 0.85),
+    (0.3, 1),
+    (0, 0.5),
+    (0.125, 0.625),
+    (0.25, 0.75),
+    (0.375, 0.875),
+    (0.5, 1),
+)
+_DETOURS = (0.0, -0.3, 0.3, -0.6, 0.6, -1.0, 1.0, -1.5, 1.5)  # radians by which it is turned meanwhile, and back
+# Radians and metres per second by which a passage is led: so much weighs as much as half a nat, and more as its square.
+_USUAL_TURN, _USUAL_WAY = 0.3, 0.05
 _STANDING = 0.001  # metres per frame: a dance in which the pelvis is slower is led evenly
 
 
@@ -70,7 +85,7 @@ def put_passage(
         if first or last < frames:
             rotations, path = _move_to(rotations, path, anchor, old_rotations[anchor, 0], old_path[anchor])
         if first and last < frames:
-            rotations, path = _lead_to(rotations, path, first - 1, last, old_rotations[last, 0], old_path[last])
+            rotations, path = _lead_to(rotations, path, first - 1, last, old_rotations[last, 0], old_path[last], fps)
     else:
         path = old_path
     others = [joint for joint in range(rotations.shape[1]) if joint not in joints]
@@ -94,15 +109,18 @@ def put_passage(
 
 
 @torch.no_grad()
-def drift(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], first: int, last: int) -> tuple[float, float]:
-    """How far the new dance has to be led for its frames `first` to `last` - 1 to end where the old one goes on: radians by which its
-    heading, and metres by which its place is elsewhere. Arguments as in `put_passage`; 0 where the passage is at an end of the dance."""
+def price_of_leading(
+    old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], first: int, last: int, fps: float
+) -> float:
+    """What it costs to lead frames `first` to `last` - 1 of the new dance to where the old one goes on, in nats: half of one for each of
+    `_USUAL_TURN` and `_USUAL_WAY`, and more as their squares. Arguments as in `put_passage`; 0 where the passage is at an end of the
+    dance."""
     if not first or last >= len(old[0]):
-        return 0.0, 0.0
+        return 0.0
     (old_pelvis, old_path), (pelvis, path) = (axis_angle_to_matrix(old[0][:, :1]), old[1]), new
-    pelvis, path = _move_to(pelvis, path, first - 1, old_pelvis[first - 1, 0], old_path[first - 1])
+    pelvis, path = _move_to(pelvis[:, :1], path, first - 1, old_pelvis[first - 1, 0], old_path[first - 1])
     turn = _missing_turn(old_pelvis[last, 0], pelvis[last, 0])
-    return abs(float(turn)), float((old_path[last] - path[last])[[0, 2]].norm())
+    return _plan_turn(path[first - 1 : last + 1], turn, old_path[last], fps)[2]
 
 
 @torch.no_grad()
@@ -139,7 +157,7 @@ def close_loop(poses: Tensor, path: Tensor, fps: float) -> tuple[Tensor, Tensor]
     last, rotations = len(poses) - 1, axis_angle_to_matrix(poses)
     if last < 2:
         return poses, path
-    rotations, path = _lead_to(rotations, path, 0, last, rotations[0, 0], path[0])
+    rotations, path = _lead_to(rotations, path, 0, last, rotations[0, 0], path[0], fps)
     # after its last frame it goes on as it began; by itself it would go on with the speed that it has
     turn, step = rotations[-2].mT @ rotations[-1], path[-1] - path[-2]
     begun = [torch.cat((whole[:-1], whole[:3])) for whole in (rotations, path)]
@@ -167,27 +185,63 @@ def _move_to(rotations: Tensor, path: Tensor, frame: int, pelvis: Tensor, place:
 
 
 def _lead_to(
-    rotations: Tensor, path: Tensor, first: int, last: int, pelvis: Tensor, place: Tensor
+    rotations: Tensor, path: Tensor, first: int, last: int, pelvis: Tensor, place: Tensor, fps: float
 ) -> tuple[Tensor, Tensor]:
     """A dance that at frame `last` faces and is as another one, as `_move_to`, and up to frame `first` as it was. In between it is led
     there where it moves most, so that standing feet slide least."""
-    steps = path.diff(dim=0) * path.new_tensor([1, 0, 1])
-    # slowly at first and at last, or the dance would get a push at the ends
-    shares = steps[first:last].norm(dim=-1)
-    shares = shares + shares.mean().clamp(min=_STANDING)
-    reach = min(_SMOOTH, last - first - 1)
-    shares = F.avg_pool1d(F.pad(shares[None], (reach, reach), mode="reflect"), 2 * reach + 1, stride=1)[0]
-    t = torch.arange(1, len(shares) + 1) / (len(shares) + 1)
-    shares = shares * (3 * torch.minimum(t, 1 - t)).clamp(max=1).square()
-    weight = F.pad(shares.cumsum(0) / shares.sum(), (1, 0))
-    weight = torch.cat((weight.new_zeros(first), weight, weight.new_ones(len(path) - last - 1)))
-    turns = turn_matrix(weight * _missing_turn(pelvis, rotations[last, 0]))
+    missing = _missing_turn(pelvis, rotations[last, 0])
+    angles, shares, _ = _plan_turn(path[first : last + 1], missing, place, fps)
+    before, after = first, len(path) - last - 1
+    turns = turn_matrix(torch.cat((angles.new_zeros(before), angles, angles[-1:].expand(after))))
+    weight = torch.cat((shares.new_zeros(before), shares, shares.new_ones(after)))
     rotations = rotations.clone()
     rotations[:, 0] = turns @ rotations[:, 0]
+    steps = path.diff(dim=0) * path.new_tensor([1, 0, 1])
     steps = (turns[:-1] @ steps[..., None])[..., 0]
     led = path[0] + F.pad(steps.cumsum(0), (0, 0, 1, 0))
     led = led + weight[:, None] * (place - led[last])
     return rotations, torch.stack((led[:, 0], path[:, 1], led[:, 2]), dim=1)
+
+
+def _shares_of_moving(steps: Tensor) -> Tensor:
+    """Which share of a way [n, 3] has been gone, [n + 1] from 0 to 1: slowly at first and at last, or a dance that is led by it would get a
+    push at the ends."""
+    speeds = steps.norm(dim=-1)
+    speeds = speeds + speeds.mean().clamp(min=_STANDING)
+    reach = min(_SMOOTH, len(speeds) - 1)
+    speeds = F.avg_pool1d(F.pad(speeds[None], (reach, reach), mode="reflect"), 2 * reach + 1, stride=1)[0]
+    t = torch.arange(1, len(speeds) + 1) / (len(speeds) + 1)
+    speeds = speeds * (3 * torch.minimum(t, 1 - t)).clamp(max=1).square()
+    return F.pad(speeds.cumsum(0) / speeds.sum(), (1, 0))
+
+
+def _plan_turn(path: Tensor, missing: Tensor, place: Tensor, fps: float) -> tuple[Tensor, Tensor, float]:
+    """How a dance whose pelvis goes along `path` [n, 3] is turned by the angle that is `missing` at its end, and led to a `place` [3].
+
+    It can be turned either way round, at different times, and further meanwhile, and back: it then ends in different places. The turn is
+    taken for which it has to be turned and led least: of 162, all at once.
+
+    Returns:
+        the angle in each frame [n]; which share of the way that is left it has been led [n], from 0 to 1; and the price of both.
+    """
+    steps = path.diff(dim=0) * path.new_tensor([1, 0, 1])
+    weight = _shares_of_moving(steps)
+    begins, ends = path.new_tensor(_TURN_SPANS).unbind(1)
+    x = ((weight - begins[:, None]) / (ends - begins)[:, None]).clamp(0, 1)
+    curves = torch.where((ends - begins == 1)[:, None], x, x * x * (3 - 2 * x))
+    around = missing - 2 * math.pi * torch.sign(missing)  # the other way round
+    turned = torch.stack((missing, around))[:, None, None, None] * curves[:, None]  # [2, spans, 1, n]
+    detours = path.new_tensor(_DETOURS)[:, None] * (math.pi * weight).sin().square()  # [detours, n]
+    angles = (turned + detours).flatten(0, 2)
+    x, z = torch.stack((angles.cos(), angles.sin()))[..., :-1]
+    led_x = (x * steps[:, 0] + z * steps[:, 2]).sum(-1)
+    led_z = (x * steps[:, 2] - z * steps[:, 0]).sum(-1)
+    goal = place - path[0]
+    way = torch.hypot(goal[0] - led_x, goal[2] - led_z)
+    rates = angles.diff(dim=-1) * fps
+    prices = (rates.square().mean(-1) / _USUAL_TURN**2 + (way * fps / len(steps) / _USUAL_WAY).square()) / 2
+    best = int(prices.argmin())
+    return angles[best], weight, float(prices[best])
 
 
 def _missing_turn(pelvis: Tensor, other: Tensor) -> Tensor:

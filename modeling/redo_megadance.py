@@ -16,7 +16,7 @@ from .arguments_megadance import LENGTH_OPTIONS, MOST_DANCES, real_number, whole
 from .clean_up_megadance import clean_rotations
 from .configuration_megadance import MegaDanceTokenizerConfig
 from .holds_megadance import encode_held, free_ends, held_seconds, place_hold, read_hold
-from .joining_megadance import FADE, drift, meet_poses, put_passage
+from .joining_megadance import FADE, meet_poses, price_of_leading, put_passage
 from .kinematics_megadance import (
     BODY_PARTS,
     ROOT_PART,
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _AROUND_PASSAGE = 6  # codes before and after a passage that are decoded and cleaned up with it
 _AFTER_PASSAGE = 8  # codes after it by which candidates are ranked, too
-# Of a passage that is led elsewhere, per second: so much weighs as much as half a nat, and more as its square.
-_USUAL_TURN, _USUAL_WAY = 0.15, 0.05  # radians, metres
 
 
 @own_threads()
@@ -136,7 +134,7 @@ def redo_passage(
     if likelihoods:
         ranks = torch.tensor(likelihoods, dtype=torch.double) * (scored[1] - scored[0])
         if part in ("all", ROOT_PART):
-            ranks -= torch.tensor([_price_of_leading(there, new, *within, fps) for new in news], dtype=torch.double)
+            ranks -= torch.tensor([price_of_leading(there, new[:2], *within, fps) for new in news], dtype=torch.double)
         best = ranks.argsort(descending=True, stable=True)[:num].tolist()
 
     ends = (around.start == 0, around.stop == known.shape[2])
@@ -249,12 +247,6 @@ def _attributes_again(pipe: "DancePipeline", old: Any, prompt: str | None, attri
     found = None if prompt is None else pipe._read_prompt(prompt).directions
     named = set() if found is None else {*found.attributes, *(name for name, *_ in found.timed)}
     return {name: value for name, value in old.items() if name not in named} | dict(attributes or {})
-
-
-def _price_of_leading(old: tuple[torch.Tensor, torch.Tensor], new: _New, first: int, last: int, fps: int) -> float:
-    """Nats that it costs to be led from the end of a passage to where the old dance goes on."""
-    turn, way = (value * fps / (last - first) for value in drift(old, new[:2], first, last))
-    return ((turn / _USUAL_TURN) ** 2 + (way / _USUAL_WAY) ** 2) / 2
 
 
 def _codes_of(notes: Mapping[str, Any], frames: int, config: MegaDanceTokenizerConfig) -> torch.Tensor:

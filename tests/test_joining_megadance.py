@@ -6,7 +6,15 @@ from helpers import song
 
 from megadance_hf.metrics import toe_speeds
 from megadance_hf.modeling.clean_up_megadance import find_contacts, plant_feet
-from megadance_hf.modeling.joining_megadance import close_loop, drift, meet_poses, put_passage
+from megadance_hf.modeling.joining_megadance import (
+    _DETOURS,
+    _TURN_SPANS,
+    _plan_turn,
+    close_loop,
+    meet_poses,
+    price_of_leading,
+    put_passage,
+)
 from megadance_hf.modeling.kinematics_megadance import (
     BODY_PARTS,
     axis_angle_to_matrix,
@@ -32,9 +40,9 @@ def put(old, new, first, last, part=None, feet=True):
     return put_passage(old, (axis_angle_to_matrix(new[0]), new[1]), first, last, 30.0, part, feet)
 
 
-def turns(old, new, first, last):
-    """`drift`, of poses."""
-    return drift(old, (axis_angle_to_matrix(new[0]), new[1]), first, last)
+def price(old, new, first, last):
+    """`price_of_leading`, of poses."""
+    return price_of_leading(old, (axis_angle_to_matrix(new[0]), new[1]), first, last, 30.0)
 
 
 @pytest.mark.parametrize(("first", "last"), [(64, 120), (0, 64), (120, 200), (0, 200), (80, 88)])
@@ -91,18 +99,35 @@ def test_joins_are_no_rougher_than_the_dance(part, turn):
             assert (joined[end - 3 : end] <= largest).all()
 
 
-def test_drift_is_what_leading_mends():
-    old, new = walks("march", 0), walks("march", 1, turn=2.0)
-    turn, way = turns(old, new, 64, 144)
-    # the slow twin: the new dance begun where the old one is, and how far it is from it at the end
+def test_a_dance_is_turned_when_it_costs_least():
+    """The slow twin: all turns, at all times and with all detours, one by one; the way that is left, and how fast it turns."""
+    travel = torch.linspace(0, 4, 200)[:, None]  # both go straight on, and the new one turns meanwhile
+    old, new = (
+        (poses, path + travel * torch.tensor([0.0, 0.0, 1.0])) for poses, path in (walks("march", 0), walks("march", 1))
+    )
     rotations, before = axis_angle_to_matrix(new[0]), axis_angle_to_matrix(old[0])
+    rotations[:, 0] = turn_matrix(torch.linspace(0, 3, 200)) @ rotations[:, 0]
+    new = (matrix_to_axis_angle(rotations), new[1])
     angle = rotation_heading(before[63, 0]) - rotation_heading(rotations[63, 0])
-    place = turn_matrix(angle) @ (new[1][144] - new[1][63]) + old[1][63] - old[1][144]
+    path = new[1] @ turn_matrix(angle).T
     facing = rotation_heading(before[144, 0]) - rotation_heading(rotations[144, 0]) - angle
-    assert way == pytest.approx(float(place[[0, 2]].norm()), abs=1e-5)
-    assert turn == pytest.approx(abs(float(torch.atan2(facing.sin(), facing.cos()))), abs=1e-5)
-    assert turns(old, old, 64, 144) == pytest.approx((0, 0), abs=1e-5)
-    assert turns(old, new, 0, 144) == turns(old, new, 64, 200) == (0, 0), "nothing is led"
+    missing = torch.atan2(facing.sin(), facing.cos())
+    steps, goal = path[63:145].diff(dim=0), old[1][144] - old[1][63]
+    _, weight, _ = _plan_turn(path[63:145], missing, goal + path[63], 30.0)
+    prices = []
+    for turned in (missing, missing - 2 * torch.pi * missing.sign()):
+        for begin, end in _TURN_SPANS:
+            x = ((weight - begin) / (end - begin)).clamp(0, 1)
+            for detour in _DETOURS:
+                curve = x if end - begin == 1 else x * x * (3 - 2 * x)
+                angles = turned * curve + detour * (torch.pi * weight).sin() ** 2
+                led = sum(turn_matrix(one) @ step for one, step in zip(angles, steps, strict=False))
+                way = (goal - led)[[0, 2]].norm() / (81 / 30)
+                prices.append(float(((angles.diff() * 30).square().mean() / 0.09 + (way / 0.05) ** 2) / 2))
+    assert price(old, new, 64, 144) == pytest.approx(min(prices), rel=1e-3)
+    assert min(prices) < 0.6 * prices[0], "of the first, an even turn"
+    assert price(old, old, 64, 144) == pytest.approx(0, abs=1e-5)
+    assert price(old, new, 0, 144) == price(old, new, 64, 200) == 0, "nothing is led"
 
 
 def test_feet_of_a_led_passage_stand():

@@ -36,7 +36,7 @@ from megadance_hf.modeling.errors_megadance import ModelError
 from megadance_hf.modeling.feature_extraction_megadance import MegaDanceFeatureExtractor
 from megadance_hf.modeling.generation_megadance import MODES
 from megadance_hf.modeling.genres_megadance import GenreError
-from megadance_hf.modeling.joining_megadance import drift
+from megadance_hf.modeling.joining_megadance import price_of_leading
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS, motion_to_rotations, poses_to_motion, root_heading
 from megadance_hf.modeling.music_features_megadance import song_features
 from megadance_hf.modeling.processing_megadance import MegaDanceProcessor
@@ -611,8 +611,7 @@ def test_a_passage_is_redone_and_the_rest_stays(pipe, song, part, tmp_path):
     if part != "upper":
         old = (torch.from_numpy(dance.poses), torch.from_numpy(dance.translation))
         for row, motion in enumerate(pipe.tokenizer.decode(**codes)):
-            turn, way = drift(old, motion_to_rotations(motion[:75]), 16, 48)
-            ranks[row] -= ((turn * 30 / 32 / 0.15) ** 2 + (way * 30 / 32 / 0.05) ** 2) / 2
+            ranks[row] -= price_of_leading(old, motion_to_rotations(motion[:75]), 16, 48, 30)
     order = ranks.argsort(descending=True).tolist()
     assert [one.metadata["log_likelihood"] for one in redone] == [
         round(float(likelihoods[row]) / 8, 4) for row in order
