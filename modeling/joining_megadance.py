@@ -50,7 +50,7 @@ _TURN_SPANS = (
 )
 _DETOURS = (0.0, -0.3, 0.3, -0.6, 0.6, -1.0, 1.0, -1.5, 1.5)  # radians by which it is turned meanwhile, and back
 # Radians and metres per second by which a passage is led: so much weighs as much as half a nat, and more as its square.
-_USUAL_TURN, _USUAL_WAY = 0.3, 0.05
+_USUAL_TURN, _USUAL_WAY = 0.2, 0.05
 _STANDING = 0.001  # metres per frame: a dance in which the pelvis is slower is led evenly
 
 

@@ -123,7 +123,7 @@ def test_a_dance_is_turned_when_it_costs_least():
                 angles = turned * curve + detour * (torch.pi * weight).sin() ** 2
                 led = sum(turn_matrix(one) @ step for one, step in zip(angles, steps, strict=False))
                 way = (goal - led)[[0, 2]].norm() / (81 / 30)
-                prices.append(float(((angles.diff() * 30).square().mean() / 0.09 + (way / 0.05) ** 2) / 2))
+                prices.append(float(((angles.diff() * 30).square().mean() / 0.04 + (way / 0.05) ** 2) / 2))
     assert price(old, new, 64, 144) == pytest.approx(min(prices), rel=1e-3)
     assert min(prices) < 0.6 * prices[0], "of the first, an even turn"
     assert price(old, old, 64, 144) == pytest.approx(0, abs=1e-5)
