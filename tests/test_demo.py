@@ -594,6 +594,15 @@ def test_poses_that_are_held(visit, song, served):
         held["poses"] for held in project["hold"]
     ]
 
+    # beside what is locked it is met
+    page.evaluate("megadanceStage.seekTo(4.5)")
+    page.click("#hold")
+    one.until("document.querySelectorAll('#poses .handle').length === 3")
+    before = one.motion(served)
+    assert one.dance() == "" and markers.nth(1).get_attribute("aria-label") == "Pose held"
+    assert [round(held["second"], 1) for held in one.saved()["hold"]] == [2.0, 4.5, 6.0]
+    np.testing.assert_array_equal(one.motion(served).poses[60:75], before.poses[60:75])
+
     page.set_input_files("#project-file", file)
     one.until("document.querySelectorAll('#poses .handle').length === 3")
     names = [markers.nth(index).get_attribute("aria-label") for index in range(3)]

@@ -217,7 +217,7 @@ def pose_of(studio, take, second, dancer=0):
 
 
 def test_poses_that_are_held(studio, pipe, song, file):
-    """The likeliest of four dances of the pipeline; they stay while all else is danced again, and where something is locked nothing new is held."""
+    """The likeliest of four dances of the pipeline; they stay while all else is danced again."""
     source = dance(studio, song, [("rumba", 0.0)], seed=5, beside="chacha")
     (first, second) = motions(studio, source)
     np.testing.assert_array_equal(read_poses(pose_of(studio, source, 2.0)), first.poses[60:61])
@@ -246,9 +246,10 @@ def test_poses_that_are_held(studio, pipe, song, file):
 
     for more, message in (
         ((*hold[:2], Held(3.0, clip)), "The dance is locked where the clip at 0:03.0 is to be held: unlock it there"),
+        ((*hold[:2], Held(2.3, hold[0].poses)), "The pose at 0:02.3 has too little room between what stays, 0.6 s on"),
         (
             (Held(2.3, hold[0].poses), hold[2]),
-            "something is locked, nothing new can be held: unlock it, or take the pose at 0:02.3",
+            "the pose at 0:02.3: hold it at 0:02.0 or earlier, or unlock more around",
         ),
     ):
         with pytest.raises(DemoError, match=message):
@@ -261,6 +262,34 @@ def test_poses_that_are_held(studio, pipe, song, file):
     assert [one.metadata.get("hold") for one in motions(studio, two)] == [take["hold"], None], "by the first dancer"
 
 
+@pytest.mark.parametrize("part", ["all", "upper", "lower"])
+def test_a_new_pose_beside_a_lock(studio, pipe, song, part):
+    """What is locked and what is held already stay to the last bit; the free halves of the body meet what is new."""
+    old, clip = Held(3.9, pose_of(studio, dance(studio, song, seed=5), 1.0)), Held(1.2, "")
+    before = dance(studio, song, seed=1, hold=(old,))
+    clip = replace(clip, poses=write_poses(motions(studio, dance(studio, song, seed=6))[0].poses[20:23]))
+    ranges = (Range(2.4, 3.0), *(() if part == "all" else (Range(0.0, 2.4, "lower" if part == "upper" else "upper"),)))
+    take = dance(studio, song, seed=2, hold=(clip, old), keep=Keep(before["id"], ranges))
+    (first,), (made,) = motions(studio, before), motions(studio, take)
+    free = [joint for name in BODY_PARTS if part in ("all", name) for joint in BODY_PARTS[name]]
+    above = [joint for joint in free if joint in BODY_PARTS["upper"] and joint]  # feet are put on the floor
+    np.testing.assert_allclose(made.poses[36:39][:, above], clip.array[:, above], atol=1e-3)
+    assert np.abs(made.poses[36:39][:, free] - first.poses[36:39][:, free]).max() > 0.01
+    others = [joint for joint in range(24) if joint not in free]
+    np.testing.assert_array_equal(made.poses[:72][:, others], first.poses[:72][:, others])
+    for stays in (slice(72, 96), slice(112, 120)):
+        np.testing.assert_array_equal(made.poses[stays], first.poses[stays])
+    assert take["hold"] == made.metadata["hold"] == [[1.2, 1.3], [3.9, 3.9333]] and take["locks"] == list(
+        map(vars, ranges)
+    )
+    # from now on it stays as well
+    (again,) = motions(studio, dance(studio, song, seed=3, hold=(clip, old), keep=Keep(take["id"], ranges[:1])))
+    np.testing.assert_array_equal(again.poses[32:40], made.poses[32:40])
+    assert again.metadata["hold"] == made.metadata["hold"] and np.abs(again.poses - made.poses)[:32].max() > 1e-3
+    gone = dance(studio, song, seed=3, hold=(clip,), keep=Keep(take["id"], ranges[:1]))
+    assert gone["hold"] == [[1.2, 1.3]]
+
+
 def test_what_is_held_in_a_loop(studio, song):
     pose = Held(0.0, pose_of(studio, dance(studio, song, seed=5), 2.0))
     take = dance(studio, song, seed=1, hold=(pose,), loop=True)
@@ -269,6 +298,10 @@ def test_what_is_held_in_a_loop(studio, song):
     np.testing.assert_allclose(made.poses[0, 3:], pose.array[0, 3:], atol=0.05)
     with pytest.raises(DemoError, match="nothing can be held in its last 0.6 s"):
         dance(studio, song, hold=(replace(pose, second=3.5),), loop=True)
+    keep, more = Keep(take["id"], (Range(2.0, 3.0),)), (pose, replace(pose, second=1.1))
+    beside = dance(studio, song, seed=2, hold=more, loop=True, keep=keep)
+    assert beside["hold"] == [[0.0, 0.0333], [1.1, 1.1333]] and beside["loop"]
+    np.testing.assert_allclose(motions(studio, beside)[0].poses[-1], made.poses[0], atol=1e-5)
     with pytest.raises(DemoError, match="goes on after the dance, which lasts 3 s"):
         dance(studio, song, start=1.0, hold=(replace(pose, second=3.5),))
 
@@ -432,9 +465,11 @@ def test_a_project_opens_as_it_was_saved(studio, song, file):
     redone = studio.redo(ME, Redo(beside["id"], Range(1.0, 2.0), 1, 1, 0, {}, None, 0), Report())[0]
     keeping = dance(studio, song, [("rumba", 0.0)], seed=3, keep=Keep(beside["id"], (Range(0.0, 2.0, "lower"),)))
     loop = dance(studio, song, seed=4, loop=True)
+    new = (Held(1.0, pose_of(studio, plain, 1.0)),)
+    met = dance(studio, song, seed=5, hold=new, keep=Keep(loop["id"], (Range(2.0, 4.0), Range(0.0, 2.0, "lower"))))
     holding = dance(studio, song, seed=4, hold=(Held(1.0, pose_of(studio, loop, 2.0), "pose.npz"),), beside="chacha")
     her_song = give(studio, file, SHE)
-    for take in (plain, beside, redone, keeping, loop, holding):
+    for take in (plain, beside, redone, keeping, loop, met, holding):
         project = studio.project(take["id"], ME)
         again = opened(studio, her_song, project)
         for before, after in itertools.zip_longest(motions(studio, take), motions(studio, again)):

@@ -119,7 +119,7 @@ def check_held(held: Sequence[Held], seconds: float, loop: bool) -> None:
     for one in held:
         if round(one.second * MOTION_FPS) + len(one.array) > frames + _ROUNDING:
             raise DemoError(
-                f"{_capital(one)} goes on after the dance, which lasts {seconds:g} s: move it to an earlier place."
+                f"{capital(one)} goes on after the dance, which lasts {seconds:g} s: move it to an earlier place."
             )
         if loop and one.first(frames) + len(one.array) > frames - FADE * MOTION_FPS:
             raise DemoError(
@@ -127,7 +127,7 @@ def check_held(held: Sequence[Held], seconds: float, loop: bool) -> None:
             )
     for one, other in itertools.pairwise(held):
         if one.codes(frames)[-1] >= other.codes(frames)[0]:
-            raise DemoError(f"{_capital(one)} and {other} are too near to each other: move one of them.")
+            raise DemoError(f"{capital(one)} and {other} are too near to each other: move one of them.")
 
 
 def read_pose_file(path: str | os.PathLike, name: str) -> np.ndarray:
@@ -159,6 +159,7 @@ def read_pose_file(path: str | os.PathLike, name: str) -> np.ndarray:
     return poses[: round(LONGEST * MOTION_FPS)]
 
 
-def _capital(one: Held) -> str:
+def capital(one: Held) -> str:
+    """What is held, at the beginning of a sentence."""
     text = str(one)
     return text[:1].upper() + text[1:]

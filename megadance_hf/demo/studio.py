@@ -13,7 +13,6 @@ the addresses.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import os
 import secrets
@@ -41,9 +40,10 @@ from megadance_hf.render.video import render_video
 
 from .curves import dance_curves, song_curves
 from .jobs import GONE, DemoError
+from .keeping import NEAR, Passage, free_passages
 from .limits import Limits
 from .packing import pack, plain_name
-from .poses import check_held, read_pose_file, write_poses
+from .poses import Held, check_held, read_pose_file, write_poses
 from .reports import PREVIEW, Deadline, Preview, Report
 from .requests import DAMAGED, PROJECT_VERSION, Project, Range, Redo, Wish, read_project, write_motion
 from .songs import Song, listen, rounded
@@ -55,7 +55,6 @@ NO_ROOM = "The server has no room for another song just now: come back in some m
 SPEEDS = {"listening": 0.02, "dancing": 0.1, "dancing anew": 0.03, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
 _DRESSED = 0.15  # share of the time that the figure's file takes; the rest is for the curves
 _PREVIEW_KEPT = 60.0  # seconds that looks at the dance so far are kept
-_NEAR = 0.01  # of a code: seconds of the page are rounded
 _TRIES = 4  # dances of which the likeliest is kept where poses are held: what comes before one does not foresee it
 _EXCERPTS = 4  # whose music features are remembered
 
@@ -221,7 +220,7 @@ class Studio:
         seconds = min(wish.seconds, song.seconds - wish.start)
         dancers = 1 if wish.beside is None else 2
         passages = [] if parent is None else self._free_passages(parent, wish)
-        own = [("dancing", end - start) for start, end, _ in passages] or [("dancing", seconds)]
+        own = [("dancing", one.end - one.start) for one in passages] or [("dancing", seconds)]
         stays = parent is not None and parent.wish.beside == wish.beside  # the second dancer
         others = [] if stays else [("dancing", seconds)] * (dancers - 1)
         report.course([("listening", seconds), *own, *others, *[("dressing", seconds)] * dancers])
@@ -343,7 +342,7 @@ class Studio:
         if not parent.wish.loop:
             return passage
         code = FRAMES_PER_CODE / MOTION_FPS
-        last = math.ceil(parent.shown["seconds"] / code - _NEAR) - 1
+        last = math.ceil(parent.shown["seconds"] / code - NEAR) - 1
         inner = replace(passage, start=max(passage.start, code), end=min(passage.end, last * code))
         if inner.end - inner.start < code / 2:
             raise DemoError("The dance ends where it begins, so its ends stay: choose a passage between them.")
@@ -385,10 +384,6 @@ class Studio:
                 raise DemoError(
                     "What is locked is of a dance that does not end where it begins: unlock it, or let the new one end anywhere."
                 )
-            for one in [one for one in wish.hold if one not in parent.wish.hold]:
-                if any(kept.start < one.end and one.second < kept.end for kept in wish.keep.ranges):
-                    raise DemoError(f"The dance is locked where {one} is to be held: unlock it there, or move it.")
-                raise DemoError(f"While something is locked, nothing new can be held: unlock it, or take {one} away.")
             if not self._free_passages(parent, wish):
                 raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
 
@@ -459,41 +454,24 @@ class Studio:
         options |= self._sampling(wish) | _directions(wish.attributes, wish.prompt)
         if wish.loop:
             options["loop"] = True
-        if wish.hold:
-            frames = len(inputs["input_features"])
-            options["hold"] = {one.first(frames) / MOTION_FPS: one.array for one in wish.hold}
-            options["candidates"] = _TRIES
+        options |= _hold_options(wish.hold, len(inputs["input_features"]))
         report.begin(f"Dancing {_names(plan)}".rstrip())
         preview = self._preview(len(inputs["input_features"]), report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
         dance.metadata["start"] = wish.start
         return dance
 
-    def _free_passages(self, parent: Take, wish: Wish) -> list[tuple[float, float, str]]:
-        """What of a take is not kept: seconds at which it begins and ends, at beginnings of codes, and the part of the body. A code that
-        is kept in part is kept; so are what is held, and the ends of a dance that ends where it begins."""
+    @staticmethod
+    def _free_passages(parent: Take, wish: Wish) -> list[Passage]:
+        """What of a take is not kept, with the poses that it does not hold yet.
+
+        Raises:
+            DemoError: they cannot be held there.
+        """
         assert wish.keep is not None
-        count = -(-round(parent.shown["seconds"] * MOTION_FPS) // FRAMES_PER_CODE)
-        code = FRAMES_PER_CODE / MOTION_FPS
-        free = {part: np.ones(count, dtype=bool) for part in BODY_PARTS}
-        for kept in wish.keep.ranges:
-            first, last = math.floor(kept.start / code + _NEAR), math.ceil(kept.end / code - _NEAR)
-            for part in BODY_PARTS:
-                if kept.part in ("all", part):
-                    free[part][first:last] = False
-        for one in free.values():
-            if wish.loop:
-                one[[0, -1]] = False
-            for held in wish.hold:
-                one[list(held.codes(round(parent.shown["seconds"] * MOTION_FPS)))] = False
-        states = [tuple(part for part in BODY_PARTS if free[part][index]) for index in range(count)]
-        passages, first = [], 0
-        for parts, group in itertools.groupby(states):
-            last = first + len(list(group))
-            if parts:
-                passages.append((first * code, last * code, "all" if len(parts) > 1 else parts[0]))
-            first = last
-        return passages
+        frames = round(parent.shown["seconds"] * MOTION_FPS)
+        new = [one for one in wish.hold if one not in parent.wish.hold]
+        return free_passages(frames, wish.keep.ranges, _stays(parent, wish), new, wish.loop)
 
     def _danced_around(
         self,
@@ -501,7 +479,7 @@ class Studio:
         inputs: dict[str, Any],
         wish: Wish,
         words: dict[str, Any] | None,
-        passages: Sequence[tuple[float, float, str]],
+        passages: Sequence[Passage],
         report: Deadline,
     ) -> Motion:
         """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
@@ -521,30 +499,31 @@ class Studio:
         attributes = (words or {}).get("attributes", {}) | wish.attributes
         if attributes:
             notes["attributes"] = attributes
-        notes |= self._held_notes(wish, len(motion))
+        notes |= self._held_notes(_stays(parent, wish), wish.loop, len(motion))  # each passage adds what it meets
         notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
         motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
         options = {"seed": wish.seed} | self._sampling(wish)
-        for start, end, part in passages:
+        for passage in passages:
             report.begin(f"Dancing {_names(wish.plan)} around what is kept")
             motion = self.pipe.redo(
                 motion,
                 inputs,
-                start,
-                end,
-                part,
+                passage.start,
+                passage.end,
+                passage.part,
                 **options,
+                **_hold_options(passage.hold, len(motion)),
                 progress=report.progress,
                 streamer=self._preview(len(motion), report),
             )
         return motion
 
     @staticmethod
-    def _held_notes(wish: Wish, frames: int) -> dict[str, Any]:
+    def _held_notes(hold: Sequence[Held], loop: bool, frames: int) -> dict[str, Any]:
         """What the metadata say of poses that are held, and of a loop, as the pipeline says it."""
-        firsts = [(one.first(frames), one.first(frames) + len(one.array)) for one in wish.hold]
+        firsts = [(one.first(frames), one.first(frames) + len(one.array)) for one in hold]
         held = [[round(frame / MOTION_FPS, 4) for frame in ends] for ends in firsts]
-        return ({"hold": held} if held else {}) | ({"loop": True} if wish.loop else {})
+        return ({"hold": held} if held else {}) | ({"loop": True} if loop else {})
 
     def _keep_take(
         self,
@@ -728,7 +707,7 @@ class Studio:
                 notes["attributes"] = project.asked
             if dancer.redone:
                 notes["redone"] = dancer.redone
-            notes |= self._held_notes(wish if index == 0 else replace(wish, hold=()), project.frames)
+            notes |= self._held_notes(wish.hold if index == 0 else (), wish.loop, project.frames)
             if index == 0 and wish.plan and (len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str)):
                 notes["plan"] = [list(entry) for entry in wish.plan]
             motions.append(Motion(*(dancer.motion or arrays), MOTION_FPS, dancer.genre, notes))
@@ -843,6 +822,18 @@ def _named(words: Mapping[str, Any]) -> bool:
 def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
     """Options for the pipeline; none that is not asked for, which a model may not know."""
     return ({"attributes": dict(attributes)} if attributes else {}) | ({"prompt": prompt} if prompt else {})
+
+
+def _stays(parent: Take, wish: Wish) -> list[Held]:
+    """What is held by a take already, and still wanted."""
+    return [one for one in wish.hold if one in parent.wish.hold]
+
+
+def _hold_options(hold: Sequence[Held], frames: int) -> dict[str, Any]:
+    """Options for the pipeline, where something is held."""
+    if not hold:
+        return {}
+    return {"hold": {one.first(frames) / MOTION_FPS: one.array for one in hold}, "candidates": _TRIES}
 
 
 def _seed(seed: int | None) -> int:
