@@ -132,6 +132,18 @@ class Visit:
         self.page.mouse.up()
         self.page.click(f"#passage label:has-text('{part}')")
 
+    def drag(self, locator, way, down=0.0):
+        """One finger, put on the middle of something, moves by so many pixels."""
+        locator.evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+        self.page.wait_for_timeout(100)
+        box, touch = locator.bounding_box(), self.context.new_cdp_session(self.page)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for kind, share in [("touchStart", 0), *(("touchMove", step / 8) for step in range(1, 9)), ("touchEnd", None)]:
+            points = [] if share is None else [{"x": x + share * way, "y": y + share * down}]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            self.page.wait_for_timeout(16)
+        touch.detach()
+
     def press(self, text):
         self.page.click(f"button:visible:has-text('{text}')")
 
@@ -739,15 +751,14 @@ def test_by_keyboard_alone(visit, song):
     assert page.locator("#plan .change").count() == 0 and page.evaluate("document.activeElement.id") == "change"
 
     page.focus(".megadance-stage .view")
-    heading = "Math.atan2(megadanceStage.camera.position.x, megadanceStage.camera.position.z)"
     distance = "megadanceStage.camera.position.length()"
-    assert page.evaluate(heading) == pytest.approx(0, abs=1e-6)
+    assert page.evaluate(HEADING) == pytest.approx(0, abs=1e-6)
     before = page.evaluate(distance)
     for key in ("ArrowRight", "ArrowRight", "-"):
         page.keyboard.press(key)
-    assert page.evaluate(heading) == pytest.approx(0.3) and page.evaluate(distance) > 1.05 * before
+    assert page.evaluate(HEADING) == pytest.approx(0.3) and page.evaluate(distance) > 1.05 * before
     page.keyboard.press("0")
-    assert page.evaluate(heading) == pytest.approx(0, abs=1e-6) and page.evaluate(distance) == pytest.approx(before)
+    assert page.evaluate(HEADING) == pytest.approx(0, abs=1e-6) and page.evaluate(distance) == pytest.approx(before)
     page.keyboard.press(".")
     page.keyboard.press("Space")
     one.until("!megadanceStage.audio.paused && megadanceStage.now() > 1")
@@ -762,6 +773,92 @@ def test_by_keyboard_alone(visit, song):
     page.evaluate("megadanceStage.seekTo(5.8)")
     one.until("megadanceStage.now() < 5.5 && megadanceStage.now() > 4.4")
     assert page.evaluate("megadanceStage.passage[0]") == pytest.approx(5, abs=0.3), "a selected passage is looped"
+
+
+HEADING = "Math.atan2(megadanceStage.camera.position.x, megadanceStage.camera.position.z)"
+
+
+@pytest.mark.slow
+def test_by_touch_alone(visit, song):
+    """On a phone: handles, passages, poses and changes are dragged, the stage is turned; a swipe up scrolls the page wherever it begins."""
+    one = visit(**PHONE)
+    page = one.page
+    one.upload(song)
+
+    def value(name, attribute="aria-valuenow"):
+        return float(page.get_attribute(name, attribute))
+
+    # the piece of the song, by its handles and as a whole
+    one.drag(page.locator("#overview .to"), -60)
+    end = value("#overview .to")
+    assert 7 < end < 9
+    one.drag(page.locator("#overview .piece"), 45)
+    assert value("#overview .piece") > 1 and value("#overview .to") == pytest.approx(end + value("#overview .piece"))
+    page.tap("#go")
+    assert one.wait() == ""
+    one.until("megadanceStage.shown.dances[0]?.speed")
+
+    # the stage
+    before = page.evaluate(HEADING)
+    one.drag(page.locator(".megadance-stage canvas"), 90)
+    assert abs(page.evaluate(HEADING) - before) > 0.3
+
+    # a passage, and one of its ends
+    one.drag(page.locator("#wave"), 90)
+    start, end = value("#over .from"), value("#over .to")
+    assert end - start > 1 and page.is_visible("#passage")
+    one.drag(page.locator("#over .to"), 60)
+    assert value("#over .to") > end + 0.5 and value("#over .from") == start
+    one.picture("passage")
+    page.tap("#passage label:has-text('Upper')")
+    page.tap("#passage button:has-text('Lock')")
+    page.tap("#passage button[aria-label=Deselect]")
+    assert page.locator(".locked").count() == 1 and page.is_hidden("#passage")
+    page.tap(".locked")
+    assert page.is_visible("#passage") and value("#over .from") == start
+    page.tap("#passage button:has-text('Unlock')")
+    page.tap("#passage button[aria-label=Deselect]")
+
+    # where it is heard; a pose that is held there
+    box = page.locator("#wave").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.25 * box["width"], box["y"] + 20)
+    one.until("megadanceStage.now() > 1")
+    page.tap("#hold")
+    page.locator("#poses .handle").wait_for()
+    before = value("#poses .handle")
+    one.drag(page.locator("#poses .handle"), 70)
+    assert value("#poses .handle") > before + 0.8 and "chosen" in page.get_attribute("#poses .handle", "class")
+    one.picture("pose")
+    page.tap("#pose button[aria-label=Deselect]")
+    page.tap("#poses .handle")
+    assert page.is_visible("#pose")
+    page.tap("#pose button[aria-label=Deselect]")
+
+    # a change of the plan
+    page.tap("#change")
+    before = value("#plan .change")
+    one.drag(page.locator("#plan .change"), 70)
+    assert value("#plan .change") > before + 0.4
+    one.picture("change")
+
+    # zoomed: what is not a handle scrolls, and handles are dragged as before
+    page.tap("#zoom-in")
+    page.tap("#zoom-in")
+    scrolled = page.evaluate("document.querySelector('#scroll').scrollLeft")
+    one.drag(page.locator("#ruler"), -80)
+    one.until(f"document.querySelector('#scroll').scrollLeft > {scrolled} + 20")
+    before = value("#plan .change")
+    one.drag(page.locator("#plan .change"), -70)
+    assert before - 1.2 < value("#plan .change") < before - 0.2
+
+    # swipes up and down scroll the page
+    for name in (".megadance-stage canvas", "#wave", "#plan .span", "#overview", "#upper"):
+        page.locator(name).first.evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+        page.wait_for_timeout(200)
+        top = page.evaluate("scrollY")
+        one.drag(page.locator(name).first, 0, -120 if top < 200 else 120)
+        one.until(f"Math.abs(scrollY - {top}) > 30")
+    assert page.locator("#passage").is_hidden(), "nothing was selected by that"
 
 
 RECORD = """(names) => {
