@@ -44,11 +44,13 @@ class Held:
         second: of the dance, at which it begins.
         poses: as `write_poses` gives them.
         name: of the file that it is from; "" where it is from a dance.
+        dancer: which of two meets it.
     """
 
     second: float
     poses: str
     name: str = ""
+    dancer: int = 0
 
     @cached_property
     def array(self) -> np.ndarray:
@@ -73,7 +75,8 @@ class Held:
         return range(first // FRAMES_PER_CODE, (first + len(self.array) - 1) // FRAMES_PER_CODE + 1)
 
     def __str__(self) -> str:
-        return f"the {'pose' if len(self.array) == 1 else 'clip'} at {clock(self.second)}"
+        whose = "the second dancer's" if self.dancer else "the"
+        return f"{whose} {'pose' if len(self.array) == 1 else 'clip'} at {clock(self.second)}"
 
 
 def clock(seconds: float) -> str:
@@ -110,7 +113,7 @@ def read_poses(given: Any) -> np.ndarray:
 
 
 def check_held(held: Sequence[Held], seconds: float, loop: bool) -> None:
-    """Whether a dance of so many seconds can meet all of them; they are in their order.
+    """Whether dances of so many seconds can meet all that their dancers are to meet; they are in their order.
 
     Raises:
         DemoError: it cannot.
@@ -125,8 +128,8 @@ def check_held(held: Sequence[Held], seconds: float, loop: bool) -> None:
             raise DemoError(
                 f"The dance is to end where it begins, so nothing can be held in its last {FADE:g} s: move {one}, or let the dance end anywhere."
             )
-    for one, other in itertools.pairwise(held):
-        if one.codes(frames)[-1] >= other.codes(frames)[0]:
+    for one, other in itertools.pairwise(sorted(held, key=lambda one: one.dancer)):
+        if one.dancer == other.dancer and one.codes(frames)[-1] >= other.codes(frames)[0]:
             raise DemoError(f"{capital(one)} and {other} are too near to each other: move one of them.")
 
 

@@ -31,7 +31,7 @@ import torch
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
-from megadance_hf.modeling.plans_megadance import Plan, first_codes
+from megadance_hf.modeling.plans_megadance import first_codes
 from megadance_hf.modeling.words_megadance import read_prompt
 from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
@@ -43,7 +43,7 @@ from .jobs import GONE, DemoError
 from .keeping import NEAR, Passage, free_passages
 from .limits import Limits
 from .packing import pack, plain_name
-from .poses import Held, check_held, read_pose_file, write_poses
+from .poses import Held, capital, check_held, read_pose_file, write_poses
 from .reports import PREVIEW, Deadline, Preview, Report
 from .requests import DAMAGED, PROJECT_VERSION, Project, Range, Redo, Wish, read_project, write_motion
 from .songs import Song, listen, rounded
@@ -218,25 +218,19 @@ class Studio:
         if parent is not None:  # to the frame
             wish = replace(wish, start=parent.wish.start, seconds=parent.wish.seconds)
         seconds = min(wish.seconds, song.seconds - wish.start)
-        dancers = 1 if wish.beside is None else 2
-        passages = [] if parent is None else self._free_passages(parent, wish)
-        own = [("dancing", one.end - one.start) for one in passages] or [("dancing", seconds)]
-        stays = parent is not None and parent.wish.beside == wish.beside  # the second dancer
-        others = [] if stays else [("dancing", seconds)] * (dancers - 1)
-        report.course([("listening", seconds), *own, *others, *[("dressing", seconds)] * dancers])
+        dancers = _dancers(wish)
+        spans = [
+            [seconds] if passages is None else [one.end - one.start for one in passages]
+            for passages in self._passages(parent, wish)
+        ]
+        dancing = [("dancing", span) for own in spans for span in own]
+        report.course([("listening", seconds), *dancing, *[("dressing", seconds)] * len(dancers)])
         report.begin("Listening to the song")
         inputs = self._excerpt(song, wish.start, wish.seconds)
         words = None if wish.prompt is None else self.understand(wish.prompt)
         wish, notice = self._with_plan(song, wish, parent, words)
         timed = Deadline(report, self.limits.compute_seconds)
-        if parent is None:
-            motions = [self._danced(inputs, wish, wish.plan, timed)]
-        else:
-            motions = [self._danced_around(parent, inputs, wish, words, passages, timed)]
-        if wish.beside is not None:
-            alone = replace(wish, attributes={}, prompt=None, hold=())
-            beside = [(wish.beside, 0.0)]
-            motions.append(parent.motion(1) if parent and stays else self._danced(inputs, alone, beside, timed))
+        motions = [self._danced(parent, dancer, inputs, wish, words, timed) for dancer in dancers]
         locks = [] if wish.keep is None else [vars(one) for one in wish.keep.ranges]
         return self._keep_take(song, wish, motions, inputs, timed, parent=parent, locks=locks, notice=notice)
 
@@ -259,7 +253,7 @@ class Studio:
         options |= self._sampling(parent.wish) | _directions(wanted.attributes, wanted.prompt)
         report.begin(f"Dancing {_passage_words(passage.part)} anew")
         made = self.pipe.redo(
-            old[wanted.dancer],
+            old[passage.dancer],
             inputs,
             passage.start,
             passage.end,
@@ -271,8 +265,8 @@ class Studio:
         takes = []
         try:
             for motion in made if isinstance(made, list) else [made]:
-                motions = [motion if index == wanted.dancer else other for index, other in enumerate(old)]
-                redone = {**motion.metadata["redone"][-1], "dancer": wanted.dancer}
+                motions = [motion if index == passage.dancer else other for index, other in enumerate(old)]
+                redone = {**motion.metadata["redone"][-1], "dancer": passage.dancer}
                 wish = replace(parent.wish, attributes=wanted.attributes, prompt=wanted.prompt)
                 takes.append(
                     self._keep_take(song, wish, motions, inputs, timed, parent, locks=parent.locks, redone=redone)
@@ -320,17 +314,16 @@ class Studio:
         self._check_words(wanted.attributes, wanted.prompt)
         if wanted.prompt is not None and _named(self.understand(wanted.prompt)):
             raise DemoError("A passage is danced anew as the dance it is: leave the names of dances out of your words.")
-        if wanted.dancer >= len(parent.shown["dances"]):
+        if wanted.passage.dancer >= len(parent.shown["dances"]):
             raise DemoError("There is no second dancer here.")
         passage = self._between_ends(parent, wanted.passage)
-        if wanted.dancer == 0:
-            frames, code = round(parent.shown["seconds"] * MOTION_FPS), FRAMES_PER_CODE / MOTION_FPS
-            first, last = round(passage.start / code), round(passage.end / code)
-            for one in parent.wish.hold:
-                if any(first <= place < last for place in one.codes(frames)):
-                    raise DemoError(
-                        f"In this passage {one} is held: take it away and dance again, or choose another passage."
-                    )
+        frames, code = round(parent.shown["seconds"] * MOTION_FPS), FRAMES_PER_CODE / MOTION_FPS
+        first, last = round(passage.start / code), round(passage.end / code)
+        for one in parent.wish.hold:
+            if one.dancer == passage.dancer and any(first <= place < last for place in one.codes(frames)):
+                raise DemoError(
+                    f"In this passage {one} is held: take it away and dance again, or choose another passage."
+                )
 
     @staticmethod
     def _between_ends(parent: Take, passage: Range) -> Range:
@@ -360,6 +353,13 @@ class Studio:
         self._check_words(wish.attributes, wish.prompt)
         seconds = min(wish.seconds, song.seconds - wish.start)
         check_held(wish.hold, seconds, wish.loop)
+        if wish.beside is None:
+            if lost := [one for one in wish.hold if one.dancer]:
+                raise DemoError(f"{capital(lost[0])} needs a second dancer: choose one, or take it away.")
+            if wish.keep is not None and any(one.dancer for one in wish.keep.ranges):
+                raise DemoError(
+                    "Something of the second dancer is locked, and there is none: choose a second dancer, or unlock it."
+                )
         if wish.prompt is not None:
             words = self.understand(wish.prompt)
             if wish.plan is not None and _named(words):
@@ -384,7 +384,9 @@ class Studio:
                 raise DemoError(
                     "What is locked is of a dance that does not end where it begins: unlock it, or let the new one end anywhere."
                 )
-            if not self._free_passages(parent, wish):
+            if any(one.dancer >= len(parent.shown["dances"]) for one in wish.keep.ranges):
+                raise DemoError("There is no second dancer whose dance could be locked: unlock it.")
+            if not any(passages is None or passages for passages in self._passages(parent, wish)):
                 raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
 
     def _check_room(self) -> None:
@@ -448,26 +450,41 @@ class Studio:
     def _sampling(wish: Wish) -> dict[str, Any]:
         return {} if wish.temperature is None else {"temperature": wish.temperature}
 
-    def _danced(self, inputs: dict[str, Any], wish: Wish, plan: Plan | None, report: Deadline) -> Motion:
-        """One dance to an excerpt."""
-        options: dict[str, Any] = {"seed": wish.seed, "mode": wish.mode, "plan": plan}
-        options |= self._sampling(wish) | _directions(wish.attributes, wish.prompt)
-        if wish.loop:
+    def _danced(
+        self,
+        parent: Take | None,
+        dancer: int,
+        inputs: dict[str, Any],
+        wish: Wish,
+        words: dict[str, Any] | None,
+        report: Deadline,
+    ) -> Motion:
+        """The dance of one of the dancers: around what is kept of it, or, where nothing is, as if there were no other."""
+        own = _of_dancer(wish, dancer)
+        if parent is not None and own.keep is not None:
+            return self._danced_around(parent, dancer, inputs, own, words if dancer == 0 else None, report)
+        options: dict[str, Any] = {"seed": own.seed, "mode": own.mode, "plan": own.plan}
+        options |= self._sampling(own) | _directions(own.attributes, own.prompt)
+        if own.loop:
             options["loop"] = True
-        options |= _hold_options(wish.hold, len(inputs["input_features"]))
-        report.begin(f"Dancing {_names(plan)}".rstrip())
+        options |= _hold_options(own.hold, len(inputs["input_features"]))
+        report.begin(f"Dancing {_names(own.plan)}".rstrip())
         preview = self._preview(len(inputs["input_features"]), report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
-        dance.metadata["start"] = wish.start
+        dance.metadata["start"] = own.start
         return dance
 
-    @staticmethod
-    def _free_passages(parent: Take, wish: Wish) -> list[Passage]:
-        """What of a take is not kept, with the poses that it does not hold yet.
+    def _passages(self, parent: Take | None, wish: Wish) -> list[list[Passage] | None]:
+        """For each dancer what of a take is not kept, with the new poses that it meets; None where all is danced.
 
         Raises:
             DemoError: they cannot be held there.
         """
+        own = [_of_dancer(wish, dancer) for dancer in _dancers(wish)]
+        return [None if parent is None or one.keep is None else self._free_passages(parent, one) for one in own]
+
+    @staticmethod
+    def _free_passages(parent: Take, wish: Wish) -> list[Passage]:
         assert wish.keep is not None
         frames = round(parent.shown["seconds"] * MOTION_FPS)
         new = [one for one in wish.hold if one not in parent.wish.hold]
@@ -476,14 +493,14 @@ class Studio:
     def _danced_around(
         self,
         parent: Take,
+        dancer: int,
         inputs: dict[str, Any],
         wish: Wish,
         words: dict[str, Any] | None,
-        passages: Sequence[Passage],
         report: Deadline,
     ) -> Motion:
-        """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
-        motion = parent.motion()
+        """One of a take's dances with its free passages danced anew, one after the other; the rest stays to the last bit."""
+        motion = parent.motion(dancer)
         old = ("plan", "changes", "attributes", "prompt", "hold", "loop")
         notes = {name: value for name, value in motion.metadata.items() if name not in old}
         if wish.plan is not None:
@@ -503,7 +520,7 @@ class Studio:
         notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
         motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
         options = {"seed": wish.seed} | self._sampling(wish)
-        for passage in passages:
+        for passage in self._free_passages(parent, wish):
             report.begin(f"Dancing {_names(wish.plan)} around what is kept")
             motion = self.pipe.redo(
                 motion,
@@ -541,9 +558,8 @@ class Studio:
 
         Returns:
             `id`, `name` (of the song), `song` (address of the excerpt's sound), `song_id`, `start`, `seconds`, `fps`, `seed`, `plan`, `heard`,
-            `attributes`, `prompt`, `loop`, `hold` (begin and end of what is held), `understood`, `parent`, `redone`, `locks`,
-            `log_likelihood`, `notice`, `onset`, `beats`, `bars` (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb`
-            (address), `heading` (radians about Y from +Z, the dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses
+            `attributes`, `prompt`, `loop`, `understood`, `parent`, `redone`, `locks`, `log_likelihood`, `notice`, `onset`, `beats`, `bars`
+            (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb` (address), `hold` (begin and end of what is held), `heading` (radians about Y from +Z, the dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses
             are relative to the page.
         """
         folder = self.dances_folder / secrets.token_urlsafe(16)
@@ -580,7 +596,6 @@ class Studio:
             "attributes": wish.attributes,
             "prompt": wish.prompt,
             "loop": wish.loop,
-            "hold": motions[0].metadata.get("hold", []),
             "understood": (redone or first).get("prompt") or (wish.prompt and self.understand(wish.prompt)),
             "parent": None if parent is None else parent.id,
             "redone": redone,
@@ -612,6 +627,7 @@ class Studio:
         return {
             "genre": motion.genre,
             "glb": f"dances/{folder.name}/{name}.glb",
+            "hold": motion.metadata.get("hold", []),
             "heading": follow_camera(motion[: math.ceil(motion.fps)]).heading,
             "speed": rounded(curves["speed"]),
             "meanSpeed": float(curves["speed"].mean()),
@@ -707,7 +723,7 @@ class Studio:
                 notes["attributes"] = project.asked
             if dancer.redone:
                 notes["redone"] = dancer.redone
-            notes |= self._held_notes(wish.hold if index == 0 else (), wish.loop, project.frames)
+            notes |= self._held_notes(_of_dancer(wish, index).hold, wish.loop, project.frames)
             if index == 0 and wish.plan and (len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str)):
                 notes["plan"] = [list(entry) for entry in wish.plan]
             motions.append(Motion(*(dancer.motion or arrays), MOTION_FPS, dancer.genre, notes))
@@ -822,6 +838,23 @@ def _named(words: Mapping[str, Any]) -> bool:
 def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
     """Options for the pipeline; none that is not asked for, which a model may not know."""
     return ({"attributes": dict(attributes)} if attributes else {}) | ({"prompt": prompt} if prompt else {})
+
+
+def _dancers(wish: Wish) -> range:
+    """The numbers of those who dance."""
+    return range(1 if wish.beside is None else 2)
+
+
+def _of_dancer(wish: Wish, dancer: int) -> Wish:
+    """What is asked of one of the dancers. Words, sliders and the plan are for the first one; the second dances the genre `beside`."""
+    keep, hold = wish.keep, tuple(one for one in wish.hold if one.dancer == dancer)
+    if keep is not None:
+        ranges = tuple(one for one in keep.ranges if one.dancer == dancer)
+        keep = replace(keep, ranges=ranges) if ranges else None
+    own = replace(wish, keep=keep, hold=hold)
+    if dancer == 0 or wish.beside is None:
+        return own
+    return replace(own, plan=[(wish.beside, 0.0)], attributes={}, prompt=None)
 
 
 def _stays(parent: Take, wish: Wish) -> list[Held]:
