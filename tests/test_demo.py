@@ -395,7 +395,6 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     # a passage for one of them; the other is there to compare with, and stays
     before = one.saved()
     one.select(0.2, 0.5)
-    assert page.is_hidden("#passage button:has-text('Lock')")
     page.click("#passage label:has-text('Waltz')")
     one.picture("two")
     page.click("#passage button:has-text('Dance anew')")
@@ -413,6 +412,94 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     )
     page.click("#passage label:has-text('Rumba')")
     assert page.is_enabled("#passage button:has-text('Dance anew')")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True])
+def test_two_dancers_with_poses_and_locks(visit, song, served, scheme, phone):
+    """What is held and locked is of a dancer: chosen on the stage or below the timeline, told by row, number and name, danced, saved, opened."""
+    wide = {"viewport": {"width": 1280, "height": 800}}
+    one = visit(color_scheme=scheme, **(PHONE if phone else wide))
+    page = one.page
+    one.upload(song)
+    page.click("summary:has-text('More')")
+    page.select_option("#beside", "waltz")
+    assert one.dance() == ""
+    first = one.saved()
+
+    # who is shown alone is whose pose is taken; it is given to the other one and back by keys
+    page.evaluate("megadanceStage.seekTo(2)")
+    page.click(".captions button:has-text('waltz')")
+    page.click("#hold")
+    page.locator("#poses .handle").wait_for()
+    assert page.get_attribute("#poses .handle", "aria-label") == "Waltz: pose held, not danced yet"
+    assert page.locator("#poses .row-name").all_inner_texts() == ["1 Rumba", "2 Waltz"]
+    row = page.locator("#poses .handle").bounding_box()["y"]
+    page.focus("#pose input:checked")
+    page.keyboard.press("ArrowLeft")
+    assert page.get_attribute("#poses .handle", "aria-label") == "Rumba: pose held, not danced yet"
+    assert page.locator("#poses .handle").bounding_box()["y"] < row - 20 and page.is_checked("#pose input[value='0']")
+    assert page.get_attribute("#undo", "aria-label") == "Undo: the pose at 0:02.0, rumba"
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#poses .number") == "2" and page.inner_text("#live") == "Waltz meets it."
+    page.click("#pose button[aria-label=Deselect]")
+    page.click(".captions button:has-text('waltz')")  # both are shown again
+
+    # at the same place the other one holds something, too, and neither can be given away
+    page.click("#hold")
+    one.until("document.querySelectorAll('#poses .handle').length === 2")
+    page.click("#pose label:has-text('Waltz')")
+    assert one.message() == "At 0:02.0 the waltz holds something already: move one of the two first."
+    assert page.is_checked("#pose input[value='0']")
+    page.click("#pose button[aria-label=Deselect]")
+    assert one.dance() == ""
+    second = one.saved()
+    assert [(held["second"], held["dancer"]) for held in second["hold"]] == [(2.0, 0), (2.0, 1)]
+    assert page.evaluate("megadanceStage.shown.dances.map((dance) => dance.hold.length)") == [1, 1]
+
+    # each has its own lock at the same place
+    one.select(0.55, 0.75)
+    page.click("#passage label:has-text('Rumba')")
+    page.click("#passage button:has-text('Lock')")
+    page.click("#passage label:has-text('Waltz')")
+    assert page.inner_text("#passage button:has-text('ock')") == "Lock" and page.is_enabled("#passage .main")
+    page.click("#passage label:has-text('Lower')")
+    page.click("#passage button:has-text('Lock')")
+    names = page.locator(".locked").evaluate_all("(all) => all.map((element) => element.ariaLabel.slice(0, 24))")
+    assert names == ["Rumba locked: whole body", "Rumba locked: whole body", "Waltz locked: lower body"]
+    one.picture("locks")
+    assert one.violations() == [] and page.evaluate(SMALL_TARGETS) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.click("#passage button[aria-label=Deselect]")
+    assert one.dance() == ""
+    third = one.saved()
+    for old, new, halves in ((second, third, [0, 1]), (second["beside_dance"], third["beside_dance"], [1])):
+        same = codes(old) == codes(new)
+        assert same[halves, 22:27].all() and not same.all(axis=1)[halves].any()
+    assert [(lock["dancer"], lock["part"]) for lock in third["locks"]] == [(0, "all"), (1, "lower")]
+
+    # without a second dancer neither can be; opened again, all is there
+    page.select_option("#beside", "")
+    assert page.locator("#poses .row-name").all_inner_texts() == ["1 Rumba", "2 Second dancer"]
+    one.dance()
+    assert one.message() == "The second dancer's pose at 0:02.0 needs a second dancer: choose one, or take it away."
+    file = one.folder / "saved.json"
+    file.write_text(json.dumps(third), encoding="utf-8")
+    page.set_input_files("#project-file", file)
+    one.until("document.querySelector('#beside').value === 'waltz'")
+    assert page.locator(".locked").count() == 3 and page.locator("#poses .handle").count() == 2
+    again = one.saved()
+    assert [again[name] for name in ("codes", "beside_dance", "locks", "hold")] == [
+        third[name] for name in ("codes", "beside_dance", "locks", "hold")
+    ]
+    # saved before there were dancers to choose from: all of it is the first one's
+    for mark in (*first["locks"], *first["hold"]):
+        del mark["dancer"]
+    file.write_text(json.dumps({**first, "locks": [{"start": 1, "end": 2, "part": "upper"}]}), encoding="utf-8")
+    page.set_input_files("#project-file", file)
+    one.until("document.querySelectorAll('.locked').length === 1")
+    assert page.get_attribute(".locked", "aria-label").startswith("Rumba locked: upper body")
 
 
 POSE = """(time) => {

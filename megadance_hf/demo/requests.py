@@ -250,7 +250,7 @@ def _hold(given: Any, seconds: float, loop: bool) -> tuple[Held, ...]:
         read_poses(poses)
         name = _text(one.get("name", ""), "The name of a pose")
         held.append(Held(second, str(poses), name, _dancer(one.get("dancer"))))
-    held.sort(key=lambda one: one.second)
+    held.sort(key=lambda one: (one.second, one.dancer))
     check_held(held, seconds, loop)
     return tuple(held)
 
