@@ -4,11 +4,16 @@ import re
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from megadance_hf.demo.jobs import DemoError
 from megadance_hf.demo.keeping import free_passages
 from megadance_hf.demo.poses import Held, write_poses
 from megadance_hf.demo.requests import Range
+from megadance_hf.modeling.plans_megadance import DirectionError
+from megadance_hf.modeling.redo_megadance import _place_in_passage
 
 FRAMES = 300  # 38 codes, the last of which is not whole
 
@@ -75,3 +80,26 @@ def test_where_it_is_told_to_be_held_it_can_be(second, frames):
     minutes, seconds = re.search(r"hold it at (\d+):([\d.]+)", str(caught.value)).groups()
     found = passages(kept, stays, [held(60 * int(minutes) + float(seconds), frames)])
     assert sum(len(one.hold) for one in found) == 1
+
+
+@given(st.floats(0, 9), st.floats(0.1, 4), st.integers(0, 299), st.integers(1, 40), st.integers(270, FRAMES))
+def test_the_page_refuses_what_the_pipeline_would(start, length, first, count, frames):
+    """And nothing else, as far as it lies in one passage."""
+    first = min(first, frames - count)
+    one, kept = held(first / 30, count), Range(start, min(start + length, frames / 30))
+    try:
+        passages = free_passages(frames, [kept], [], [one], loop=False)
+    except DemoError:
+        passages, refused = free_passages(frames, [kept], [], [], loop=False), True
+    else:
+        refused = False
+        passages = [passage for passage in passages if passage.hold]
+        assert len(passages) == 1
+    for passage in passages:
+        ends = (passage.first * 8, min(passage.last * 8, frames))
+        hold: dict[float | str, torch.Tensor] = {first / 30: torch.zeros(count, 24, 3)}
+        if refused:
+            with pytest.raises(DirectionError):
+                _place_in_passage(hold, ends, frames, 30, 8)
+        else:
+            _place_in_passage(hold, ends, frames, 30, 8)

@@ -49,8 +49,8 @@ class Report:
     def at(self, share):
         self.shares[-1].append(share)
 
-    def show(self, glb, seconds):
-        self.looks.append((glb, seconds))
+    def show(self, glb, seconds, dancer):
+        self.looks.append((glb, seconds, dancer))
 
 
 @pytest.fixture(scope="module")
@@ -424,10 +424,13 @@ def test_looks_at_the_dance_so_far(studio, song, monkeypatch):
     monkeypatch.setattr("megadance_hf.demo.reports.PREVIEW_COST", 1e9)
     report = Report()
     take = studio.dance(ME, song.id, wish(seed=0), report)
-    seconds = [second for _, second in report.looks]
+    seconds = [second for _, second, _ in report.looks]
     assert len(seconds) >= 14 and seconds == sorted(seconds) and seconds[0] < 0.3 and seconds[-1] == take["seconds"]
-    there = [studio.folder / glb for glb, _ in report.looks if (studio.folder / glb).is_file()]
+    there = [studio.folder / glb for glb, *_ in report.looks if (studio.folder / glb).is_file()]
     assert [path.read_bytes()[:4] for path in there] == [b"glTF"] * 2, "older ones are gone"
+    two = Report()
+    studio.dance(ME, song.id, wish(seed=0, beside="rumba", seconds=2.0), two)
+    assert [dancer for *_, dancer in two.looks] == [0] * 8 + [1] * 8, "whose it is"
     os.utime(there[0].parent, (0, 0))
     studio.tidy()
     assert not there[0].parent.exists() and studio.take(take["id"], ME)

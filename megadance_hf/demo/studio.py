@@ -260,7 +260,7 @@ class Studio:
             passage.part,
             **options,
             progress=timed.progress,
-            streamer=self._preview(len(old[0]), timed),
+            streamer=self._preview(len(old[0]), passage.dancer, timed),
         )
         takes = []
         try:
@@ -443,8 +443,8 @@ class Studio:
                 self._excerpts[key] = {**inputs, "name": song.name}
             return self._excerpts[key]
 
-    def _preview(self, frames: int, report: Deadline) -> Preview:
-        return Preview(self.pipe, self.dances_folder, self.body, frames, report)
+    def _preview(self, frames: int, dancer: int, report: Deadline) -> Preview:
+        return Preview(self.pipe, self.dances_folder, self.body, frames, dancer, report)
 
     @staticmethod
     def _sampling(wish: Wish) -> dict[str, Any]:
@@ -469,7 +469,7 @@ class Studio:
             options["loop"] = True
         options |= _hold_options(own.hold, len(inputs["input_features"]))
         report.begin(f"Dancing {_names(own.plan)}".rstrip())
-        preview = self._preview(len(inputs["input_features"]), report)
+        preview = self._preview(len(inputs["input_features"]), dancer, report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
         dance.metadata["start"] = own.start
         return dance
@@ -531,7 +531,7 @@ class Studio:
                 **options,
                 **_hold_options(passage.hold, len(motion)),
                 progress=report.progress,
-                streamer=self._preview(len(motion), report),
+                streamer=self._preview(len(motion), dancer, report),
             )
         return motion
 

@@ -190,7 +190,7 @@ function cancel() {
 }
 
 /** Show what there is of a dance that is being made; of one that is danced anew in a passage, beside who stays. */
-async function preview(own, { glb, seconds, version, heading = 0 }, range = null) {
+async function preview(own, { glb, seconds, dancer, version, heading = 0 }, range = null) {
   if (own.loading || own.previewed === version) return;
   own.loading = true;
   if (!range) own.soFar = seconds;
@@ -198,8 +198,8 @@ async function preview(own, { glb, seconds, version, heading = 0 }, range = null
   own.previewed = version;
   shown = null;
   const { start, seconds: total, take } = state();
-  const made = { genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) };
-  const anew = (dance, dancer) => (dancer === range.dancer ? { genre: dance.genre, caption: `${dance.genre}, anew`, glb, heading } : { ...dance, speed: null });
+  const made = { genre: dancers()[dancer], glb, heading, ...(dancer ? {} : { labels: labels(plan()) }) };
+  const anew = (dance, index) => (index === dancer ? { genre: dance.genre, caption: `${dance.genre}, anew`, glb, heading } : { ...dance, speed: null });
   await stage.show({ song: song.sound, offset: start, seconds: total, beats: [], dances: range ? take.dances.map(anew) : [made] }, { keep: true });
   own.loading = false;
   if (job === own) render();
