@@ -133,15 +133,16 @@ class Visit:
         self.page.click(f"#passage label:has-text('{part}')")
 
     def drag(self, locator, way, down=0.0):
-        """One finger, put on the middle of something, moves by so many pixels."""
+        """One finger, put on the middle of what is to be seen of something, moves by so many pixels."""
         locator.evaluate("(element) => element.scrollIntoView({ block: 'center' })")
         self.page.wait_for_timeout(100)
         box, touch = locator.bounding_box(), self.context.new_cdp_session(self.page)
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        seen = max(box["x"], 0), min(box["x"] + box["width"], self.page.viewport_size["width"])
+        x, y = sum(seen) / 2, box["y"] + box["height"] / 2
         for kind, share in [("touchStart", 0), *(("touchMove", step / 8) for step in range(1, 9)), ("touchEnd", None)]:
             points = [] if share is None else [{"x": x + share * way, "y": y + share * down}]
+            self.page.wait_for_timeout(16 if points else 150)  # at rest when it is lifted: the page does not roll on
             touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-            self.page.wait_for_timeout(16)
         touch.detach()
 
     def press(self, text):
@@ -939,13 +940,14 @@ def test_by_touch_alone(visit, song):
     assert before - 1.2 < value("#plan .change") < before - 0.2
 
     # swipes up and down scroll the page
-    for name in (".megadance-stage canvas", "#wave", "#plan .span", "#overview", "#upper"):
+    piece = value("#overview .piece")
+    for name in (".megadance-stage canvas", "#wave", "#plan .span", "#overview .piece", "#upper"):
         page.locator(name).first.evaluate("(element) => element.scrollIntoView({ block: 'center' })")
         page.wait_for_timeout(200)
         top = page.evaluate("scrollY")
         one.drag(page.locator(name).first, 0, -120 if top < 200 else 120)
-        one.until(f"Math.abs(scrollY - {top}) > 30")
-    assert page.locator("#passage").is_hidden(), "nothing was selected by that"
+        one.until(f"Math.abs(scrollY - {top}) > 30", seconds=10)
+    assert page.locator("#passage").is_hidden() and value("#overview .piece") == piece, "nothing else came of that"
 
 
 RECORD = """(names) => {
