@@ -132,6 +132,19 @@ class Visit:
         self.page.mouse.up()
         self.page.click(f"#passage label:has-text('{part}')")
 
+    def drag(self, locator, way, down=0.0):
+        """One finger, put on the middle of what is to be seen of something, moves by so many pixels."""
+        locator.evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+        self.page.wait_for_timeout(100)
+        box, touch = locator.bounding_box(), self.context.new_cdp_session(self.page)
+        seen = max(box["x"], 0), min(box["x"] + box["width"], self.page.viewport_size["width"])
+        x, y = sum(seen) / 2, box["y"] + box["height"] / 2
+        for kind, share in [("touchStart", 0), *(("touchMove", step / 8) for step in range(1, 9)), ("touchEnd", None)]:
+            points = [] if share is None else [{"x": x + share * way, "y": y + share * down}]
+            self.page.wait_for_timeout(16 if points else 150)  # at rest when it is lifted: the page does not roll on
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        touch.detach()
+
     def press(self, text):
         self.page.click(f"button:visible:has-text('{text}')")
 
@@ -383,7 +396,6 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     # a passage for one of them; the other is there to compare with, and stays
     before = one.saved()
     one.select(0.2, 0.5)
-    assert page.is_hidden("#passage button:has-text('Lock')")
     page.click("#passage label:has-text('Waltz')")
     one.picture("two")
     page.click("#passage button:has-text('Dance anew')")
@@ -401,6 +413,94 @@ def test_two_dancers_words_and_sliders(visit, song, monkeypatch, served):
     )
     page.click("#passage label:has-text('Rumba')")
     assert page.is_enabled("#passage button:has-text('Dance anew')")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("phone", [False, True])
+def test_two_dancers_with_poses_and_locks(visit, song, served, scheme, phone):
+    """What is held and locked is of a dancer: chosen on the stage or below the timeline, told by row, number and name, danced, saved, opened."""
+    wide = {"viewport": {"width": 1280, "height": 800}}
+    one = visit(color_scheme=scheme, **(PHONE if phone else wide))
+    page = one.page
+    one.upload(song)
+    page.click("summary:has-text('More')")
+    page.select_option("#beside", "waltz")
+    assert one.dance() == ""
+    first = one.saved()
+
+    # who is shown alone is whose pose is taken; it is given to the other one and back by keys
+    page.evaluate("megadanceStage.seekTo(2)")
+    page.click(".captions button:has-text('waltz')")
+    page.click("#hold")
+    page.locator("#poses .handle").wait_for()
+    assert page.get_attribute("#poses .handle", "aria-label") == "Waltz: pose held, not danced yet"
+    assert page.locator("#poses .row-name").all_inner_texts() == ["1 Rumba", "2 Waltz"]
+    row = page.locator("#poses .handle").bounding_box()["y"]
+    page.focus("#pose input:checked")
+    page.keyboard.press("ArrowLeft")
+    assert page.get_attribute("#poses .handle", "aria-label") == "Rumba: pose held, not danced yet"
+    assert page.locator("#poses .handle").bounding_box()["y"] < row - 20 and page.is_checked("#pose input[value='0']")
+    assert page.get_attribute("#undo", "aria-label") == "Undo: the pose at 0:02.0, rumba"
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#poses .number") == "2" and page.inner_text("#live") == "Waltz meets it."
+    page.click("#pose button[aria-label=Deselect]")
+    page.click(".captions button:has-text('waltz')")  # both are shown again
+
+    # at the same place the other one holds something, too, and neither can be given away
+    page.click("#hold")
+    one.until("document.querySelectorAll('#poses .handle').length === 2")
+    page.click("#pose label:has-text('Waltz')")
+    assert one.message() == "At 0:02.0 the waltz holds something already: move one of the two first."
+    assert page.is_checked("#pose input[value='0']")
+    page.click("#pose button[aria-label=Deselect]")
+    assert one.dance() == ""
+    second = one.saved()
+    assert [(held["second"], held["dancer"]) for held in second["hold"]] == [(2.0, 0), (2.0, 1)]
+    assert page.evaluate("megadanceStage.shown.dances.map((dance) => dance.hold.length)") == [1, 1]
+
+    # each has its own lock at the same place
+    one.select(0.55, 0.75)
+    page.click("#passage label:has-text('Rumba')")
+    page.click("#passage button:has-text('Lock')")
+    page.click("#passage label:has-text('Waltz')")
+    assert page.inner_text("#passage button:has-text('ock')") == "Lock" and page.is_enabled("#passage .main")
+    page.click("#passage label:has-text('Lower')")
+    page.click("#passage button:has-text('Lock')")
+    names = page.locator(".locked").evaluate_all("(all) => all.map((element) => element.ariaLabel.slice(0, 24))")
+    assert names == ["Rumba locked: whole body", "Rumba locked: whole body", "Waltz locked: lower body"]
+    one.picture("locks")
+    assert one.violations() == [] and page.evaluate(SMALL_TARGETS) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.click("#passage button[aria-label=Deselect]")
+    assert one.dance() == ""
+    third = one.saved()
+    for old, new, halves in ((second, third, [0, 1]), (second["beside_dance"], third["beside_dance"], [1])):
+        same = codes(old) == codes(new)
+        assert same[halves, 22:27].all() and not same.all(axis=1)[halves].any()
+    assert [(lock["dancer"], lock["part"]) for lock in third["locks"]] == [(0, "all"), (1, "lower")]
+
+    # without a second dancer neither can be; opened again, all is there
+    page.select_option("#beside", "")
+    assert page.locator("#poses .row-name").all_inner_texts() == ["1 Rumba", "2 Second dancer"]
+    one.dance()
+    assert one.message() == "The second dancer's pose at 0:02.0 needs a second dancer: choose one, or take it away."
+    file = one.folder / "saved.json"
+    file.write_text(json.dumps(third), encoding="utf-8")
+    page.set_input_files("#project-file", file)
+    one.until("document.querySelector('#beside').value === 'waltz'")
+    assert page.locator(".locked").count() == 3 and page.locator("#poses .handle").count() == 2
+    again = one.saved()
+    assert [again[name] for name in ("codes", "beside_dance", "locks", "hold")] == [
+        third[name] for name in ("codes", "beside_dance", "locks", "hold")
+    ]
+    # saved before there were dancers to choose from: all of it is the first one's
+    for mark in (*first["locks"], *first["hold"]):
+        del mark["dancer"]
+    file.write_text(json.dumps({**first, "locks": [{"start": 1, "end": 2, "part": "upper"}]}), encoding="utf-8")
+    page.set_input_files("#project-file", file)
+    one.until("document.querySelectorAll('.locked').length === 1")
+    assert page.get_attribute(".locked", "aria-label").startswith("Rumba locked: upper body")
 
 
 POSE = """(time) => {
@@ -594,8 +694,17 @@ def test_poses_that_are_held(visit, song, served):
         held["poses"] for held in project["hold"]
     ]
 
-    page.set_input_files("#project-file", file)
+    # beside what is locked it is met
+    page.evaluate("megadanceStage.seekTo(4.5)")
+    page.click("#hold")
     one.until("document.querySelectorAll('#poses .handle').length === 3")
+    before = one.motion(served)
+    assert one.dance() == "" and markers.nth(1).get_attribute("aria-label") == "Pose held"
+    assert [round(held["second"], 1) for held in one.saved()["hold"]] == [2.0, 4.5, 6.0]
+    np.testing.assert_array_equal(one.motion(served).poses[60:75], before.poses[60:75])
+
+    page.set_input_files("#project-file", file)
+    one.until("document.querySelector('#poses .handle').ariaLabel.endsWith('not danced yet')")
     names = [markers.nth(index).get_attribute("aria-label") for index in range(3)]
     assert names == ["Pose held, not danced yet", "Clip held, my clip.bvh", "Pose held"]
 
@@ -730,15 +839,14 @@ def test_by_keyboard_alone(visit, song):
     assert page.locator("#plan .change").count() == 0 and page.evaluate("document.activeElement.id") == "change"
 
     page.focus(".megadance-stage .view")
-    heading = "Math.atan2(megadanceStage.camera.position.x, megadanceStage.camera.position.z)"
     distance = "megadanceStage.camera.position.length()"
-    assert page.evaluate(heading) == pytest.approx(0, abs=1e-6)
+    assert page.evaluate(HEADING) == pytest.approx(0, abs=1e-6)
     before = page.evaluate(distance)
     for key in ("ArrowRight", "ArrowRight", "-"):
         page.keyboard.press(key)
-    assert page.evaluate(heading) == pytest.approx(0.3) and page.evaluate(distance) > 1.05 * before
+    assert page.evaluate(HEADING) == pytest.approx(0.3) and page.evaluate(distance) > 1.05 * before
     page.keyboard.press("0")
-    assert page.evaluate(heading) == pytest.approx(0, abs=1e-6) and page.evaluate(distance) == pytest.approx(before)
+    assert page.evaluate(HEADING) == pytest.approx(0, abs=1e-6) and page.evaluate(distance) == pytest.approx(before)
     page.keyboard.press(".")
     page.keyboard.press("Space")
     one.until("!megadanceStage.audio.paused && megadanceStage.now() > 1")
@@ -753,6 +861,93 @@ def test_by_keyboard_alone(visit, song):
     page.evaluate("megadanceStage.seekTo(5.8)")
     one.until("megadanceStage.now() < 5.5 && megadanceStage.now() > 4.4")
     assert page.evaluate("megadanceStage.passage[0]") == pytest.approx(5, abs=0.3), "a selected passage is looped"
+
+
+HEADING = "Math.atan2(megadanceStage.camera.position.x, megadanceStage.camera.position.z)"
+
+
+@pytest.mark.slow
+def test_by_touch_alone(visit, song):
+    """On a phone: handles, passages, poses and changes are dragged, the stage is turned; a swipe up scrolls the page wherever it begins."""
+    one = visit(**PHONE)
+    page = one.page
+    one.upload(song)
+
+    def value(name, attribute="aria-valuenow"):
+        return float(page.get_attribute(name, attribute))
+
+    # the piece of the song, by its handles and as a whole
+    one.drag(page.locator("#overview .to"), -60)
+    end = value("#overview .to")
+    assert 7 < end < 9
+    one.drag(page.locator("#overview .piece"), 45)
+    assert value("#overview .piece") > 1 and value("#overview .to") == pytest.approx(end + value("#overview .piece"))
+    page.tap("#go")
+    assert one.wait() == ""
+    one.until("megadanceStage.shown.dances[0]?.speed")
+
+    # the stage
+    before = page.evaluate(HEADING)
+    one.drag(page.locator(".megadance-stage canvas"), 90)
+    assert abs(page.evaluate(HEADING) - before) > 0.3
+
+    # a passage, and one of its ends
+    one.drag(page.locator("#wave"), 90)
+    start, end = value("#over .from"), value("#over .to")
+    assert end - start > 1 and page.is_visible("#passage")
+    one.drag(page.locator("#over .to"), 60)
+    assert value("#over .to") > end + 0.5 and value("#over .from") == start
+    one.picture("passage")
+    page.tap("#passage label:has-text('Upper')")
+    page.tap("#passage button:has-text('Lock')")
+    page.tap("#passage button[aria-label=Deselect]")
+    assert page.locator(".locked").count() == 1 and page.is_hidden("#passage")
+    page.tap(".locked")
+    assert page.is_visible("#passage") and value("#over .from") == start
+    page.tap("#passage button:has-text('Unlock')")
+    page.tap("#passage button[aria-label=Deselect]")
+
+    # where it is heard; a pose that is held there
+    box = page.locator("#wave").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.25 * box["width"], box["y"] + 20)
+    one.until("megadanceStage.now() > 1")
+    page.tap("#hold")
+    page.locator("#poses .handle").wait_for()
+    before = value("#poses .handle")
+    one.drag(page.locator("#poses .handle"), 70)
+    assert value("#poses .handle") > before + 0.8 and "chosen" in page.get_attribute("#poses .handle", "class")
+    one.picture("pose")
+    page.tap("#pose button[aria-label=Deselect]")
+    page.tap("#poses .handle")
+    assert page.is_visible("#pose")
+    page.tap("#pose button[aria-label=Deselect]")
+
+    # a change of the plan
+    page.tap("#change")
+    before = value("#plan .change")
+    one.drag(page.locator("#plan .change"), 70)
+    assert value("#plan .change") > before + 0.4
+    one.picture("change")
+
+    # zoomed: what is not a handle scrolls, and handles are dragged as before
+    page.tap("#zoom-in")
+    page.tap("#zoom-in")
+    scrolled = page.evaluate("document.querySelector('#scroll').scrollLeft")
+    one.drag(page.locator("#ruler"), -80)
+    one.until(f"document.querySelector('#scroll').scrollLeft > {scrolled} + 20")
+    before = value("#plan .change")
+    one.drag(page.locator("#plan .change"), -70)
+    assert before - 1.2 < value("#plan .change") < before - 0.2
+
+    # swipes up and down scroll the page
+    piece = value("#overview .piece")
+    for name in (".megadance-stage canvas", "#wave", "#plan .span", "#overview .piece", "#upper"):
+        page.locator(name).first.evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+        page.wait_for_timeout(200)
+        top = page.evaluate("scrollY")
+        one.drag(page.locator(name).first, 0, -120 if top < 200 else 120)
+        one.until(f"Math.abs(scrollY - {top}) > 30", seconds=10)
+    assert page.locator("#passage").is_hidden() and value("#overview .piece") == piece, "nothing else came of that"
 
 
 RECORD = """(names) => {

@@ -62,11 +62,14 @@ def test_what_is_held():
     """In the order of the dance."""
     given = [{"second": 4, "poses": POSE, "name": "a.bvh", "of the page": 1}, {"second": 1.5, "poses": POSE}]
     assert wish(hold=given).hold == (Held(1.5, POSE, ""), Held(4.0, POSE, "a.bvh")) and wish(hold=[]).hold == ()
+    # two dancers may meet something at once
+    both = [{"second": 1.5, "poses": POSE}, {"second": 1.6, "poses": POSE, "dancer": 1}]
+    assert wish(hold=both).hold == (Held(1.5, POSE), Held(1.6, POSE, "", 1))
 
 
 def test_a_passage():
     given = {"take": "x", "start": 1, "end": 99, "part": "upper", "candidates": 8, "show": 3, "seed": 1, "dancer": 1}
-    assert read_redo(given, ATTRIBUTES, 20.0) == Redo("x", Range(1.0, 20.0, "upper"), 8, 3, 1, {}, None, 1)
+    assert read_redo(given, ATTRIBUTES, 20.0) == Redo("x", Range(1.0, 20.0, "upper", 1), 8, 3, 1, {}, None)
     assert read_redo({"take": "x", "start": 1, "end": 2, "show": 4, "candidates": 1}, (), 20.0).candidates == 4
 
 
@@ -119,6 +122,12 @@ MISTAKES = [
     ({"hold": [{"second": 61, "poses": POSE}]}, "The second of a pose must be a number from 0 to 60"),
     ({"hold": [{"second": 1, "poses": POSE, "name": 3}]}, "The name of a pose"),
     ({"hold": [{"second": 1, "poses": POSE}] * 2}, "too near to each other"),
+    ({"hold": [{"second": 1, "poses": POSE, "dancer": 2}]}, "The dancer must be a number from 0 to 1"),
+    (
+        {"hold": [{"second": second, "poses": POSE, "dancer": 1} for second in (1, 1.03)]},
+        "The second dancer's pose at 0:01.0 and the second dancer's pose at 0:01.0 are too near to each other",
+    ),
+    ({"keep": {"take": "x", "ranges": [{"start": 0, "end": 1, "dancer": "she"}]}}, "The dancer must be a number"),
     ({"hold": [{"second": 1, "poses": POSE}] * 25}, "at most 24"),
     ({"hold": [{"second": 9.8, "poses": POSE}], "seconds": 10, "loop": True}, "is to end where it begins"),
 ]

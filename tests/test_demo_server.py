@@ -158,7 +158,7 @@ def test_a_whole_visit(page, song):
 
     redone = me.make("redo", take=take["id"], start=1, end=2, part="upper", candidates=4, show=3)["takes"]
     assert len(redone) == 3 and {one["parent"] for one in redone} == {take["id"]}
-    keep = {"take": redone[0]["id"], "ranges": [{"start": 1, "end": 2, "part": "all"}]}
+    keep = {"take": redone[0]["id"], "ranges": [{"start": 1, "end": 2, "part": "all", "dancer": 0}]}
     (kept,) = me.make("dance", **excerpt, plan=[["chacha", 0]], keep=keep)["takes"]
     assert kept["parent"] == redone[0]["id"] and kept["locks"] == keep["ranges"]
     (loop,) = me.make("dance", **excerpt, loop=True)["takes"]
@@ -171,7 +171,7 @@ def test_a_whole_visit(page, song):
         :384
     ]
     (held,) = me.make("dance", **excerpt, hold=[{"second": 2, **pose}])["takes"]
-    assert held["hold"] == [[2.0, 2.0333]]
+    assert held["dances"][0]["hold"] == [[2.0, 2.0333]]
 
     project = me.get(f"api/takes/{kept['id']}/project").json()
     assert project["megadance_project"] == 1 and project["song"]["name"] == given["name"]

@@ -49,8 +49,8 @@ class Report:
     def at(self, share):
         self.shares[-1].append(share)
 
-    def show(self, glb, seconds):
-        self.looks.append((glb, seconds))
+    def show(self, glb, seconds, dancer):
+        self.looks.append((glb, seconds, dancer))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,11 @@ def wish(plan=(("waltz", 0.0),), seconds=4.0, start=0.0, **more):
 
 def dance(studio, song, *args, **options):
     return studio.dance(song.visitor, song.id, wish(*args, **options), Report())
+
+
+def holds(take):
+    """What each dancer holds."""
+    return [one["hold"] for one in take["dances"]]
 
 
 def motions(studio, take):
@@ -198,7 +203,7 @@ def test_a_loop_ends_as_it_begins(studio, song):
 
     assert closes(take) and not dance(studio, song, seed=1)["loop"]
     # what is danced anew, or around what is kept, leaves its ends alone
-    (redone,) = studio.redo(ME, Redo(take["id"], Range(0.0, 4.0), 1, 1, 3, {}, None, 0), Report())
+    (redone,) = studio.redo(ME, Redo(take["id"], Range(0.0, 4.0), 1, 1, 3, {}, None), Report())
     assert closes(redone) and [redone["redone"][name] for name in ("start", "end")] == [0.2667, 3.7333]
     keep = Keep(take["id"], (Range(1.0, 2.0),))
     assert closes(dance(studio, song, seed=2, loop=True, keep=keep))
@@ -206,7 +211,7 @@ def test_a_loop_ends_as_it_begins(studio, song):
     for made in motions(studio, dance(studio, song, seconds=2, seed=1, loop=True, beside="rumba")):
         np.testing.assert_allclose(made.poses[-1], made.poses[0], atol=1e-5)
     with pytest.raises(DemoError, match="so its ends stay: choose a passage between them"):
-        studio.redo(ME, Redo(take["id"], Range(3.8, 4.0), 1, 1, 3, {}, None, 0), Report())
+        studio.redo(ME, Redo(take["id"], Range(3.8, 4.0), 1, 1, 3, {}, None), Report())
     plain = dance(studio, song, seed=1)
     with pytest.raises(DemoError, match="does not end where it begins: unlock it"):
         dance(studio, song, loop=True, keep=Keep(plain["id"], (Range(1.0, 2.0),)))
@@ -217,7 +222,7 @@ def pose_of(studio, take, second, dancer=0):
 
 
 def test_poses_that_are_held(studio, pipe, song, file):
-    """The likeliest of four dances of the pipeline; they stay while all else is danced again, and where something is locked nothing new is held."""
+    """The likeliest of four dances of the pipeline; they stay while all else is danced again."""
     source = dance(studio, song, [("rumba", 0.0)], seed=5, beside="chacha")
     (first, second) = motions(studio, source)
     np.testing.assert_array_equal(read_poses(pose_of(studio, source, 2.0)), first.poses[60:61])
@@ -233,32 +238,141 @@ def test_poses_that_are_held(studio, pipe, song, file):
     asked = {0.0: hold[0].array, 1.5: hold[1].array, "end": hold[2].array}
     expected = pipe(str(file), "waltz", seed=1, hold=asked, candidates=4)
     np.testing.assert_array_equal(made.poses, expected.poses)
-    assert take["hold"] == made.metadata["hold"] == [[0.0, 0.0333], [1.5, 2.0], [3.9667, 4.0]]
+    assert holds(take)[0] == made.metadata["hold"] == [[0.0, 0.0333], [1.5, 2.0], [3.9667, 4.0]]
     assert json.loads(json.dumps(take)) == take
 
     keep = Keep(take["id"], (Range(2.7, 3.2),))
     (around,) = motions(studio, dance(studio, song, seed=2, hold=hold, keep=keep))
     there = [*range(0, 8), *range(40, 64), *range(112, 120), *range(81, 96)]
     np.testing.assert_array_equal(around.poses[there], made.poses[there])
-    assert np.abs(around.poses - made.poses)[12:40].max() > 1e-3 and around.metadata["hold"] == take["hold"]
+    assert np.abs(around.poses - made.poses)[12:40].max() > 1e-3 and around.metadata["hold"] == holds(take)[0]
     fewer = dance(studio, song, seed=2, hold=hold[:1], keep=keep)
-    assert fewer["hold"] == [[0.0, 0.0333]] and np.abs(motions(studio, fewer)[0].poses - made.poses)[46:60].max() > 1e-3
+    assert (
+        holds(fewer)[0] == [[0.0, 0.0333]] and np.abs(motions(studio, fewer)[0].poses - made.poses)[46:60].max() > 1e-3
+    )
 
     for more, message in (
         ((*hold[:2], Held(3.0, clip)), "The dance is locked where the clip at 0:03.0 is to be held: unlock it there"),
+        ((*hold[:2], Held(2.3, hold[0].poses)), "The pose at 0:02.3 has too little room between what stays, 0.6 s on"),
         (
             (Held(2.3, hold[0].poses), hold[2]),
-            "something is locked, nothing new can be held: unlock it, or take the pose at 0:02.3",
+            "the pose at 0:02.3: hold it at 0:02.0 or earlier, or unlock more around",
         ),
     ):
         with pytest.raises(DemoError, match=message):
             dance(studio, song, hold=more, keep=keep)
     with pytest.raises(DemoError, match="In this passage the clip at 0:01.5 is held: take it away"):
-        studio.redo(ME, Redo(take["id"], Range(1.0, 1.7, "upper"), 1, 1, 0, {}, None, 0), Report())
-    (anew,) = studio.redo(ME, Redo(take["id"], Range(2.2, 3.7), 1, 1, 0, {}, None, 0), Report())
-    assert anew["hold"] == take["hold"]
+        studio.redo(ME, Redo(take["id"], Range(1.0, 1.7, "upper"), 1, 1, 0, {}, None), Report())
+    (anew,) = studio.redo(ME, Redo(take["id"], Range(2.2, 3.7), 1, 1, 0, {}, None), Report())
+    assert holds(anew)[0] == holds(take)[0]
     two = dance(studio, song, seed=1, hold=hold, beside="chacha")
-    assert [one.metadata.get("hold") for one in motions(studio, two)] == [take["hold"], None], "by the first dancer"
+    assert [one.metadata.get("hold") for one in motions(studio, two)] == [holds(take)[0], None], "by the first dancer"
+
+
+@pytest.mark.parametrize("part", ["all", "upper", "lower"])
+def test_a_new_pose_beside_a_lock(studio, pipe, song, part):
+    """What is locked and what is held already stay to the last bit; the free halves of the body meet what is new."""
+    old, clip = Held(3.9, pose_of(studio, dance(studio, song, seed=5), 1.0)), Held(1.2, "")
+    before = dance(studio, song, seed=1, hold=(old,))
+    clip = replace(clip, poses=write_poses(motions(studio, dance(studio, song, seed=6))[0].poses[20:23]))
+    ranges = (Range(2.4, 3.0), *(() if part == "all" else (Range(0.0, 2.4, "lower" if part == "upper" else "upper"),)))
+    take = dance(studio, song, seed=2, hold=(clip, old), keep=Keep(before["id"], ranges))
+    (first,), (made,) = motions(studio, before), motions(studio, take)
+    free = [joint for name in BODY_PARTS if part in ("all", name) for joint in BODY_PARTS[name]]
+    above = [joint for joint in free if joint in BODY_PARTS["upper"] and joint]  # feet are put on the floor
+    np.testing.assert_allclose(made.poses[36:39][:, above], clip.array[:, above], atol=1e-3)
+    assert np.abs(made.poses[36:39][:, free] - first.poses[36:39][:, free]).max() > 0.01
+    others = [joint for joint in range(24) if joint not in free]
+    np.testing.assert_array_equal(made.poses[:72][:, others], first.poses[:72][:, others])
+    for stays in (slice(72, 96), slice(112, 120)):
+        np.testing.assert_array_equal(made.poses[stays], first.poses[stays])
+    assert holds(take)[0] == made.metadata["hold"] == [[1.2, 1.3], [3.9, 3.9333]] and take["locks"] == list(
+        map(vars, ranges)
+    )
+    # from now on it stays as well
+    (again,) = motions(studio, dance(studio, song, seed=3, hold=(clip, old), keep=Keep(take["id"], ranges[:1])))
+    np.testing.assert_array_equal(again.poses[32:40], made.poses[32:40])
+    assert again.metadata["hold"] == made.metadata["hold"] and np.abs(again.poses - made.poses)[:32].max() > 1e-3
+    gone = dance(studio, song, seed=3, hold=(clip,), keep=Keep(take["id"], ranges[:1]))
+    assert holds(gone)[0] == [[1.2, 1.3]]
+
+
+def test_each_of_two_dancers_has_poses_and_locks(studio, pipe, song, file):
+    """Each meets its own poses; danced again, each keeps what is locked of it and dances the rest."""
+    source = dance(studio, song, seed=5)
+    one, other = Held(1.0, pose_of(studio, source, 1.0)), Held(1.0, pose_of(studio, source, 3.0), dancer=1)
+    take = dance(studio, song, seed=1, hold=(one, other), beside="chacha")
+    first, second = motions(studio, take)
+    assert holds(take) == [[[1.0, 1.0333]], [[1.0, 1.0333]]]
+    for made, genre, pose in ((first, "waltz", one), (second, "chacha", other)):
+        expected = pipe(str(file), genre, seed=1, hold={1.0: pose.array}, candidates=4)
+        np.testing.assert_array_equal(made.poses, expected.poses)
+
+    # of each another passage is kept; the second meets something new
+    new = Held(3.2, pose_of(studio, source, 2.0), dancer=1)
+    ranges = (Range(2.0, 3.0), Range(1.6, 2.4, dancer=1))
+    options = {"beside": "chacha", "hold": (one, other, new)}
+    again = dance(studio, song, [("rumba", 0.0)], seed=2, keep=Keep(take["id"], ranges), **options)
+    for old, made, stays in zip((first, second), motions(studio, again), ((56, 96), (48, 72)), strict=True):
+        kept = np.zeros(len(old), dtype=bool)
+        kept[slice(*stays)] = kept[24:32] = True  # what is locked, and what is held
+        np.testing.assert_array_equal(made.poses[kept], old.poses[kept])
+        assert (np.abs(made.poses - old.poses).max((1, 2)) > 1e-4)[~kept].mean() > 0.9
+    assert holds(again) == [[[1.0, 1.0333]], [[1.0, 1.0333], [3.2, 3.2333]]]
+    assert again["locks"] == [vars(kept) for kept in ranges] and again["locks"][1]["dancer"] == 1
+    assert [shown["genre"] for shown in again["dances"]] == ["rumba", "chacha"]
+    # who has nothing locked dances all of it again
+    rest = dance(studio, song, seed=3, keep=Keep(take["id"], ranges[1:]), beside="rumba")
+    expected = pipe(str(file), "waltz", seed=3)
+    np.testing.assert_array_equal(motions(studio, rest)[0].poses, expected.poses)
+    np.testing.assert_array_equal(motions(studio, rest)[1].poses[48:72], second.poses[48:72])
+    assert rest["dances"][1]["genre"] == "rumba" and holds(rest) == [[], []]
+    # one may stay as a whole
+    whole = dance(studio, song, seed=3, keep=Keep(take["id"], (Range(0.0, 4.0, dancer=1),)), **options | {"hold": ()})
+    np.testing.assert_array_equal(motions(studio, whole)[1].poses, second.poses)
+    assert np.abs(motions(studio, whole)[0].poses - first.poses).max() > 0.01
+
+    with pytest.raises(DemoError, match="In this passage the second dancer's pose at 0:01.0 is held"):
+        studio.redo(ME, Redo(take["id"], Range(0.8, 1.5, dancer=1), 1, 1, 0, {}, None), Report())
+    later = dance(studio, song, seed=1, hold=(one,), beside="chacha")
+    assert studio.redo(ME, Redo(later["id"], Range(0.8, 1.5, dancer=1), 1, 1, 0, {}, None), Report())
+
+    opened_again = opened(studio, song, studio.project(again["id"], ME))
+    assert holds(opened_again) == holds(again) and opened_again["locks"] == again["locks"]
+    for made, old in zip(motions(studio, opened_again), motions(studio, again), strict=True):
+        np.testing.assert_array_equal(made.poses, old.poses)
+
+
+def test_what_two_dancers_cannot_have(studio, song):
+    take, alone = dance(studio, song, seed=1, beside="chacha"), dance(studio, song, seed=1)
+    pose = Held(1.0, pose_of(studio, take, 1.0, 1), dancer=1)
+    locked, both = Keep(take["id"], (Range(0.0, 2.0, dancer=1),)), {"beside": "chacha"}
+    everything = Keep(take["id"], (Range(0.0, 4.0), Range(0.0, 4.0, dancer=1)))
+    for more, message in (
+        ({"hold": (pose,)}, "The second dancer's pose at 0:01.0 needs a second dancer: choose one, or take it away."),
+        ({"keep": locked}, "Something of the second dancer is locked, and there is none: choose a second dancer, or"),
+        ({"keep": replace(locked, take=alone["id"]), **both}, "There is no second dancer whose dance could be locked"),
+        ({"keep": locked, "hold": (pose,), **both}, "locked where the second dancer's pose at 0:01.0 is to be held"),
+        ({"keep": everything, **both}, "All of the dance is kept"),
+    ):
+        with pytest.raises(DemoError, match=message):
+            dance(studio, song, **more)
+    # the first dancer's pose has nothing to do with what is locked of the second
+    first = replace(pose, dancer=0)
+    assert holds(dance(studio, song, seed=2, keep=locked, hold=(first,), **both)) == [[[1.0, 1.0333]], []]
+
+
+def test_a_project_from_before_there_were_two(studio, song):
+    """What was held and locked without saying of whom is the first dancer's."""
+    held = Held(1.0, pose_of(studio, dance(studio, song, seed=5), 2.0))
+    take = dance(studio, song, seed=1, hold=(held,), beside="chacha")
+    kept = dance(studio, song, seed=2, hold=(held,), beside="chacha", keep=Keep(take["id"], (Range(2.0, 3.0),)))
+    project = studio.project(kept["id"], ME)
+    for one in (*project["hold"], *project["locks"]):
+        assert one.pop("dancer") == 0
+    again = opened(studio, song, project)
+    assert holds(again) == [[[1.0, 1.0333]], []]
+    assert again["locks"] == [{"start": 2.0, "end": 3.0, "part": "all", "dancer": 0}]
 
 
 def test_what_is_held_in_a_loop(studio, song):
@@ -269,6 +383,10 @@ def test_what_is_held_in_a_loop(studio, song):
     np.testing.assert_allclose(made.poses[0, 3:], pose.array[0, 3:], atol=0.05)
     with pytest.raises(DemoError, match="nothing can be held in its last 0.6 s"):
         dance(studio, song, hold=(replace(pose, second=3.5),), loop=True)
+    keep, more = Keep(take["id"], (Range(2.0, 3.0),)), (pose, replace(pose, second=1.1))
+    beside = dance(studio, song, seed=2, hold=more, loop=True, keep=keep)
+    assert holds(beside)[0] == [[0.0, 0.0333], [1.1, 1.1333]] and beside["loop"]
+    np.testing.assert_allclose(motions(studio, beside)[0].poses[-1], made.poses[0], atol=1e-5)
     with pytest.raises(DemoError, match="goes on after the dance, which lasts 3 s"):
         dance(studio, song, start=1.0, hold=(replace(pose, second=3.5),))
 
@@ -306,10 +424,13 @@ def test_looks_at_the_dance_so_far(studio, song, monkeypatch):
     monkeypatch.setattr("megadance_hf.demo.reports.PREVIEW_COST", 1e9)
     report = Report()
     take = studio.dance(ME, song.id, wish(seed=0), report)
-    seconds = [second for _, second in report.looks]
+    seconds = [second for _, second, _ in report.looks]
     assert len(seconds) >= 14 and seconds == sorted(seconds) and seconds[0] < 0.3 and seconds[-1] == take["seconds"]
-    there = [studio.folder / glb for glb, _ in report.looks if (studio.folder / glb).is_file()]
+    there = [studio.folder / glb for glb, *_ in report.looks if (studio.folder / glb).is_file()]
     assert [path.read_bytes()[:4] for path in there] == [b"glTF"] * 2, "older ones are gone"
+    two = Report()
+    studio.dance(ME, song.id, wish(seed=0, beside="rumba", seconds=2.0), two)
+    assert [dancer for *_, dancer in two.looks] == [0] * 8 + [1] * 8, "whose it is"
     os.utime(there[0].parent, (0, 0))
     studio.tidy()
     assert not there[0].parent.exists() and studio.take(take["id"], ME)
@@ -323,7 +444,7 @@ def test_songs_and_takes_are_their_owner_s(studio, song):
         lambda: studio.project(take["id"], SHE),
         lambda: studio.pose(take["id"], SHE, 0.0, 0),
         lambda: studio.export(SHE, take["id"], False, Report()),
-        lambda: studio.redo(SHE, Redo(take["id"], Range(0, 1), 1, 1, 0, {}, None, 0), Report()),
+        lambda: studio.redo(SHE, Redo(take["id"], Range(0, 1), 1, 1, 0, {}, None), Report()),
         lambda: studio.dance(SHE, song.id, wish(), Report()),
         lambda: studio.take("../../etc", ME),
     ):
@@ -395,7 +516,7 @@ def test_what_cannot_be_kept(studio, song):
 
 def test_a_passage_danced_anew_is_the_pipeline_s(studio, pipe, song, file):
     old = dance(studio, song, seed=1, beside="rumba")
-    wanted = Redo(old["id"], Range(1.0, 2.5, "upper"), 4, 2, 5, {}, None, 1)
+    wanted = Redo(old["id"], Range(1.0, 2.5, "upper", 1), 4, 2, 5, {}, None)
     takes = studio.redo(ME, wanted, Report())
     first, second = motions(studio, old)
     expected = pipe.redo(second, str(file), 1.0, 2.5, "upper", candidates=4, num=2, seed=5)
@@ -407,12 +528,12 @@ def test_a_passage_danced_anew_is_the_pipeline_s(studio, pipe, song, file):
         assert take["parent"] == old["id"] and take["seed"] == 1
         assert take["redone"] == {"start": 1.0667, "end": 2.4, "part": "upper", "seed": 5, "dancer": 1}
     with pytest.raises(DemoError, match="There is no second dancer"):
-        studio.redo(ME, Redo(dance(studio, song)["id"], Range(1.0, 2.0), 1, 1, 0, {}, None, 1), Report())
+        studio.redo(ME, Redo(dance(studio, song)["id"], Range(1.0, 2.0, dancer=1), 1, 1, 0, {}, None), Report())
 
 
 def test_the_likeliest_comes_first(studio, song):
     old = dance(studio, song, seed=1)
-    takes = studio.redo(ME, Redo(old["id"], Range(1.0, 2.5), 6, 3, None, {}, None, 0), Report())
+    takes = studio.redo(ME, Redo(old["id"], Range(1.0, 2.5), 6, 3, None, {}, None), Report())
     scores = [take["log_likelihood"] for take in takes]
     assert scores == sorted(scores, reverse=True)
 
@@ -429,12 +550,14 @@ def test_a_project_opens_as_it_was_saved(studio, song, file):
     """A dance, with a second dancer, danced anew, a loop: by another visitor, on another day."""
     plain = dance(studio, song, [("waltz", 0.0), ({"rumba": 0.5, "chacha": 0.5}, 1.6)], 3, 0.5, seed=1)
     beside = dance(studio, song, seed=2, beside="chacha")
-    redone = studio.redo(ME, Redo(beside["id"], Range(1.0, 2.0), 1, 1, 0, {}, None, 0), Report())[0]
+    redone = studio.redo(ME, Redo(beside["id"], Range(1.0, 2.0), 1, 1, 0, {}, None), Report())[0]
     keeping = dance(studio, song, [("rumba", 0.0)], seed=3, keep=Keep(beside["id"], (Range(0.0, 2.0, "lower"),)))
     loop = dance(studio, song, seed=4, loop=True)
+    new = (Held(1.0, pose_of(studio, plain, 1.0)),)
+    met = dance(studio, song, seed=5, hold=new, keep=Keep(loop["id"], (Range(2.0, 4.0), Range(0.0, 2.0, "lower"))))
     holding = dance(studio, song, seed=4, hold=(Held(1.0, pose_of(studio, loop, 2.0), "pose.npz"),), beside="chacha")
     her_song = give(studio, file, SHE)
-    for take in (plain, beside, redone, keeping, loop, holding):
+    for take in (plain, beside, redone, keeping, loop, met, holding):
         project = studio.project(take["id"], ME)
         again = opened(studio, her_song, project)
         for before, after in itertools.zip_longest(motions(studio, take), motions(studio, again)):
@@ -445,11 +568,12 @@ def test_a_project_opens_as_it_was_saved(studio, song, file):
             for name in ("entrance", "ending"):  # a dancer who stands still at first does so again
                 assert bool(after.metadata["clean_up"][name]) == bool(before.metadata["clean_up"][name])
             assert after.genre == before.genre
-        same = ("start", "seconds", "plan", "seed", "locks", "beats", "changes", "loop", "hold")
+        same = ("start", "seconds", "plan", "seed", "locks", "beats", "changes", "loop")
+        assert holds(again) == holds(take)
         assert {name: again[name] for name in same} == {name: take[name] for name in same}
         assert (project["motion"] is None) == (take in (plain, beside)), "the codes alone say it"
         assert studio.project(again["id"], SHE) == project
-        assert studio.redo(SHE, Redo(again["id"], Range(1.1, 2.0), 1, 1, 0, {}, None, 0), Report())
+        assert studio.redo(SHE, Redo(again["id"], Range(1.1, 2.0), 1, 1, 0, {}, None), Report())
 
 
 def test_projects_that_cannot_be_opened(studio, song, tmp_path):
@@ -458,6 +582,7 @@ def test_projects_that_cannot_be_opened(studio, song, tmp_path):
     with pytest.raises(DemoError, match="saved to the song 'my song.wav': give that file"):
         studio.read_project(project, other)
     upper = project["codes"]["upper"]
+    alone = {**project, "beside": None, "beside_dance": None}
     wrong = [
         (None, "no dance that was saved here"),
         ([1], "no dance that was saved here"),
@@ -482,6 +607,7 @@ def test_projects_that_cannot_be_opened(studio, song, tmp_path):
         ({**project, "seconds": 600}, "from 0.25 to 6"),
         ({**project, "stands": [1, 0]}, "damaged"),
         ({**project, "hold": [{"second": 1, "poses": "AAAA"}]}, "A pose cannot be read"),
+        ({**alone, "locks": [{"start": 0, "end": 1, "dancer": 1}]}, "damaged"),
         ({**project, "next": 3}, "damaged"),
         ({**project, "next": {"hold": [{"second": 1}]}}, "A pose cannot be read"),
         ({**project, "next": {"plan": [["polka", 0]]}}, "'polka' is unknown here"),
@@ -625,7 +751,7 @@ def test_words_for_the_rest_and_for_a_passage(wordy):
     new = dance(studio, song, None, seed=2, keep=keep, prompt="slow rumba")
     assert new["plan"] == [["rumba", 0.0]] and new["understood"]["attributes"].keys() == {"speed"}
     np.testing.assert_array_equal(motions(studio, new)[0].poses[:56], motions(studio, old)[0].poses[:56])
-    (redone,) = studio.redo(ME, Redo(old["id"], Range(1.0, 3.0), 2, 1, 3, {"energy": 0.1}, "faster", 0), Report())
+    (redone,) = studio.redo(ME, Redo(old["id"], Range(1.0, 3.0), 2, 1, 3, {"energy": 0.1}, "faster"), Report())
     assert redone["understood"]["attributes"].keys() == {"speed"} and redone["attributes"] == {"energy": 0.1}
 
 
@@ -645,7 +771,7 @@ def test_words_that_cannot_be_danced(wordy, studio, song):
         with pytest.raises(DemoError, match=message):
             dance(its, given, prompt=prompt, **more)
     with pytest.raises(DemoError, match="leave the names of dances out"):
-        its.redo(ME, Redo(old["id"], Range(1.0, 3.0), 1, 1, 3, {}, "rumba", 0), Report())
+        its.redo(ME, Redo(old["id"], Range(1.0, 3.0), 1, 1, 3, {}, "rumba"), Report())
     with pytest.raises(DemoError, match="In words this model can be asked for dances, but not for speed"):
         dance(studio, song, None, prompt="slow")
     assert dance(studio, song, None, prompt="rumba")["plan"] == [["rumba", 0.0]], "a model without sliders"

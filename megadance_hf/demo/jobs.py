@@ -129,10 +129,10 @@ class Job:
         if share >= FIRST_SHARE:
             self._step_seconds = (time.monotonic() - self._step_begun) / share
 
-    def show(self, glb: str, seconds: float) -> None:
-        """What there is so far: address of a figure and its seconds."""
+    def show(self, glb: str, seconds: float, dancer: int) -> None:
+        """What there is so far: address of a figure, its seconds, and which dancer it is."""
         version = 1 if self.preview is None else self.preview["version"] + 1
-        self.preview = {"glb": glb, "seconds": round(seconds, 3), "version": version}
+        self.preview = {"glb": glb, "seconds": round(seconds, 3), "dancer": dancer, "version": version}
 
     def _learn(self) -> None:
         if self._steps and self._steps[0][1] > 0 and self._step_begun:

@@ -44,11 +44,13 @@ class Held:
         second: of the dance, at which it begins.
         poses: as `write_poses` gives them.
         name: of the file that it is from; "" where it is from a dance.
+        dancer: which of two meets it.
     """
 
     second: float
     poses: str
     name: str = ""
+    dancer: int = 0
 
     @cached_property
     def array(self) -> np.ndarray:
@@ -73,7 +75,8 @@ class Held:
         return range(first // FRAMES_PER_CODE, (first + len(self.array) - 1) // FRAMES_PER_CODE + 1)
 
     def __str__(self) -> str:
-        return f"the {'pose' if len(self.array) == 1 else 'clip'} at {clock(self.second)}"
+        whose = "the second dancer's" if self.dancer else "the"
+        return f"{whose} {'pose' if len(self.array) == 1 else 'clip'} at {clock(self.second)}"
 
 
 def clock(seconds: float) -> str:
@@ -110,7 +113,7 @@ def read_poses(given: Any) -> np.ndarray:
 
 
 def check_held(held: Sequence[Held], seconds: float, loop: bool) -> None:
-    """Whether a dance of so many seconds can meet all of them; they are in their order.
+    """Whether dances of so many seconds can meet all that their dancers are to meet; they are in their order.
 
     Raises:
         DemoError: it cannot.
@@ -119,15 +122,15 @@ def check_held(held: Sequence[Held], seconds: float, loop: bool) -> None:
     for one in held:
         if round(one.second * MOTION_FPS) + len(one.array) > frames + _ROUNDING:
             raise DemoError(
-                f"{_capital(one)} goes on after the dance, which lasts {seconds:g} s: move it to an earlier place."
+                f"{capital(one)} goes on after the dance, which lasts {seconds:g} s: move it to an earlier place."
             )
         if loop and one.first(frames) + len(one.array) > frames - FADE * MOTION_FPS:
             raise DemoError(
                 f"The dance is to end where it begins, so nothing can be held in its last {FADE:g} s: move {one}, or let the dance end anywhere."
             )
-    for one, other in itertools.pairwise(held):
-        if one.codes(frames)[-1] >= other.codes(frames)[0]:
-            raise DemoError(f"{_capital(one)} and {other} are too near to each other: move one of them.")
+    for one, other in itertools.pairwise(sorted(held, key=lambda one: one.dancer)):
+        if one.dancer == other.dancer and one.codes(frames)[-1] >= other.codes(frames)[0]:
+            raise DemoError(f"{capital(one)} and {other} are too near to each other: move one of them.")
 
 
 def read_pose_file(path: str | os.PathLike, name: str) -> np.ndarray:
@@ -159,6 +162,7 @@ def read_pose_file(path: str | os.PathLike, name: str) -> np.ndarray:
     return poses[: round(LONGEST * MOTION_FPS)]
 
 
-def _capital(one: Held) -> str:
+def capital(one: Held) -> str:
+    """What is held, at the beginning of a sentence."""
     text = str(one)
     return text[:1].upper() + text[1:]

@@ -28,7 +28,7 @@ class Report(Protocol):
     def course(self, steps: Sequence[tuple[str, float]]) -> None: ...
     def begin(self, words: str) -> None: ...
     def at(self, share: float) -> None: ...
-    def show(self, glb: str, seconds: float) -> None: ...
+    def show(self, glb: str, seconds: float, dancer: int) -> None: ...
 
 
 class Deadline:
@@ -64,12 +64,14 @@ class Preview:
     Args:
         folder: where it makes a folder for its files, of which it keeps the latest two.
         frames: of the whole dance.
+        dancer: which of two dances it.
     """
 
     def __init__(
-        self, pipe: MusicToDancePipeline, folder: Path, body: str, frames: int, report: Report | Deadline
+        self, pipe: MusicToDancePipeline, folder: Path, body: str, frames: int, dancer: int, report: Report | Deadline
     ) -> None:
-        self.pipe, self.dances, self.body, self.frames, self.report = pipe, folder, body, frames, report
+        self.pipe, self.dances, self.body, self.report = pipe, folder, body, report
+        self.frames, self.dancer = frames, dancer
         self.codes: list[torch.Tensor] = []
         self.folder: Path | None = None
         self.due = time.monotonic() + PREVIEW_SECONDS
@@ -92,7 +94,7 @@ class Preview:
         Motion(dance["poses"], dance["translation"], MOTION_FPS).save(file, body=self.body)
         for earlier in sorted(self.folder.glob("*.glb"), key=lambda path: path.stat().st_mtime)[:-2]:
             earlier.unlink(missing_ok=True)  # the latest two: a page may be loading the last but one
-        self.report.show(f"dances/{self.folder.name}/{file.name}", frames / MOTION_FPS)
+        self.report.show(f"dances/{self.folder.name}/{file.name}", frames / MOTION_FPS, self.dancer)
         now = time.monotonic()
         self.due = now + max(PREVIEW_SECONDS, (now - began) / PREVIEW_COST)
 

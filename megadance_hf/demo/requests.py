@@ -36,11 +36,12 @@ _FURTHEST = 1000.0  # metres, and radians: what a saved motion may have
 
 @dataclass(frozen=True)
 class Range:
-    """A range of a dance in seconds; of the whole body or of a half of it."""
+    """A range of a dance in seconds; of the whole body or of a half of it; of which of two dancers."""
 
     start: float
     end: float
     part: str = "all"
+    dancer: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,6 @@ class Redo:
     seed: int | None
     attributes: dict[str, Any]
     prompt: str | None
-    dancer: int
 
 
 @dataclass(frozen=True)
@@ -248,14 +248,20 @@ def _hold(given: Any, seconds: float, loop: bool) -> tuple[Held, ...]:
         second = _number(one.get("second"), "The second of a pose", 0, seconds)
         poses = one.get("poses")
         read_poses(poses)
-        held.append(Held(second, str(poses), _text(one.get("name", ""), "The name of a pose")))
-    held.sort(key=lambda one: one.second)
+        name = _text(one.get("name", ""), "The name of a pose")
+        held.append(Held(second, str(poses), name, _dancer(one.get("dancer"))))
+    held.sort(key=lambda one: (one.second, one.dancer))
     check_held(held, seconds, loop)
     return tuple(held)
 
 
 def _seed(given: Any) -> int | None:
     return None if given is None else _whole(given, "The seed", 0, 2**32 - 1)
+
+
+def _dancer(given: Any) -> int:
+    """Which of two dancers; the first where it is not said."""
+    return 0 if given is None else _whole(given, "The dancer", 0, 1)
 
 
 def read_range(given: Any, seconds: float) -> Range:
@@ -273,7 +279,7 @@ def read_range(given: Any, seconds: float) -> Range:
         raise DemoError("A passage is of the whole body, of the upper or of the lower body.")
     if end <= start:
         raise DemoError("A passage must end after it begins.")
-    return Range(start, min(end, seconds), str(part))
+    return Range(start, min(end, seconds), str(part), _dancer(given.get("dancer")))
 
 
 def read_wish(
@@ -342,7 +348,6 @@ def read_redo(given: Mapping[str, Any], attributes: Sequence[str], seconds: floa
     show = 1 if given.get("show") is None else _whole(given["show"], "The number of dances to show", 1, MOST_SHOWN)
     candidates = 4 if given.get("candidates") is None else given["candidates"]
     candidates = max(show, _whole(candidates, "The number of tries", 1, MOST_CANDIDATES))
-    dancer = 0 if given.get("dancer") is None else _whole(given["dancer"], "The dancer", 0, 1)
     return Redo(
         _identity(given.get("take")),
         read_range(given, seconds),
@@ -351,7 +356,6 @@ def read_redo(given: Mapping[str, Any], attributes: Sequence[str], seconds: floa
         _seed(given.get("seed")),
         _attributes(given.get("attributes"), attributes, seconds),
         read_prompt_text(given.get("prompt")),
-        dancer,
     )
 
 
@@ -434,7 +438,8 @@ def read_project(
             raise DemoError(DAMAGED)
         redone = []
         for passage in _list(one.get("redone") or [], "What was danced anew", MOST_REDONE):
-            redone.append(vars(read_range(passage, wish.seconds + 1)))
+            own = vars(read_range(passage, wish.seconds + 1))
+            redone.append({name: own[name] for name in ("start", "end", "part")})  # it is the dancer's who has it
             if passage.get("seed") is not None:
                 redone[-1] = {**redone[-1], "seed": _whole(passage["seed"], "The seed", 0, 2**64 - 1)}
         codes = _codes(one.get("codes"), count, codebook_size)
@@ -446,6 +451,8 @@ def read_project(
         vars(read_range(lock, wish.seconds + 1))
         for lock in _list(given.get("locks") or [], "What is kept", MOST_CHANGES)
     ]
+    if wish.beside is None and any([*(one.dancer for one in wish.hold), *(lock["dancer"] for lock in locks)]):
+        raise DemoError(DAMAGED)
     asked = _attributes(given.get("asked"), attributes, wish.seconds + 1)
     digest = _text(song.get("sha256"), "The song's digest")
     return Project(digest, _text(song.get("name"), "The song's name", 200), frames, wish, asked, locks, tuple(dancers))

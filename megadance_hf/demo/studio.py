@@ -13,7 +13,6 @@ the addresses.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import os
 import secrets
@@ -32,7 +31,7 @@ import torch
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.files_megadance import scratch
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
-from megadance_hf.modeling.plans_megadance import Plan, first_codes
+from megadance_hf.modeling.plans_megadance import first_codes
 from megadance_hf.modeling.words_megadance import read_prompt
 from megadance_hf.motion.motion import Motion
 from megadance_hf.pipeline import MusicToDancePipeline
@@ -41,9 +40,10 @@ from megadance_hf.render.video import render_video
 
 from .curves import dance_curves, song_curves
 from .jobs import GONE, DemoError
+from .keeping import NEAR, Passage, free_passages
 from .limits import Limits
 from .packing import pack, plain_name
-from .poses import check_held, read_pose_file, write_poses
+from .poses import Held, capital, check_held, read_pose_file, write_poses
 from .reports import PREVIEW, Deadline, Preview, Report
 from .requests import DAMAGED, PROJECT_VERSION, Project, Range, Redo, Wish, read_project, write_motion
 from .songs import Song, listen, rounded
@@ -55,7 +55,6 @@ NO_ROOM = "The server has no room for another song just now: come back in some m
 SPEEDS = {"listening": 0.02, "dancing": 0.1, "dancing anew": 0.03, "dressing": 0.02, "drawing": 0.3, "packing": 0.02}
 _DRESSED = 0.15  # share of the time that the figure's file takes; the rest is for the curves
 _PREVIEW_KEPT = 60.0  # seconds that looks at the dance so far are kept
-_NEAR = 0.01  # of a code: seconds of the page are rounded
 _TRIES = 4  # dances of which the likeliest is kept where poses are held: what comes before one does not foresee it
 _EXCERPTS = 4  # whose music features are remembered
 
@@ -219,25 +218,19 @@ class Studio:
         if parent is not None:  # to the frame
             wish = replace(wish, start=parent.wish.start, seconds=parent.wish.seconds)
         seconds = min(wish.seconds, song.seconds - wish.start)
-        dancers = 1 if wish.beside is None else 2
-        passages = [] if parent is None else self._free_passages(parent, wish)
-        own = [("dancing", end - start) for start, end, _ in passages] or [("dancing", seconds)]
-        stays = parent is not None and parent.wish.beside == wish.beside  # the second dancer
-        others = [] if stays else [("dancing", seconds)] * (dancers - 1)
-        report.course([("listening", seconds), *own, *others, *[("dressing", seconds)] * dancers])
+        dancers = _dancers(wish)
+        spans = [
+            [seconds] if passages is None else [one.end - one.start for one in passages]
+            for passages in self._passages(parent, wish)
+        ]
+        dancing = [("dancing", span) for own in spans for span in own]
+        report.course([("listening", seconds), *dancing, *[("dressing", seconds)] * len(dancers)])
         report.begin("Listening to the song")
         inputs = self._excerpt(song, wish.start, wish.seconds)
         words = None if wish.prompt is None else self.understand(wish.prompt)
         wish, notice = self._with_plan(song, wish, parent, words)
         timed = Deadline(report, self.limits.compute_seconds)
-        if parent is None:
-            motions = [self._danced(inputs, wish, wish.plan, timed)]
-        else:
-            motions = [self._danced_around(parent, inputs, wish, words, passages, timed)]
-        if wish.beside is not None:
-            alone = replace(wish, attributes={}, prompt=None, hold=())
-            beside = [(wish.beside, 0.0)]
-            motions.append(parent.motion(1) if parent and stays else self._danced(inputs, alone, beside, timed))
+        motions = [self._danced(parent, dancer, inputs, wish, words, timed) for dancer in dancers]
         locks = [] if wish.keep is None else [vars(one) for one in wish.keep.ranges]
         return self._keep_take(song, wish, motions, inputs, timed, parent=parent, locks=locks, notice=notice)
 
@@ -260,20 +253,20 @@ class Studio:
         options |= self._sampling(parent.wish) | _directions(wanted.attributes, wanted.prompt)
         report.begin(f"Dancing {_passage_words(passage.part)} anew")
         made = self.pipe.redo(
-            old[wanted.dancer],
+            old[passage.dancer],
             inputs,
             passage.start,
             passage.end,
             passage.part,
             **options,
             progress=timed.progress,
-            streamer=self._preview(len(old[0]), timed),
+            streamer=self._preview(len(old[0]), passage.dancer, timed),
         )
         takes = []
         try:
             for motion in made if isinstance(made, list) else [made]:
-                motions = [motion if index == wanted.dancer else other for index, other in enumerate(old)]
-                redone = {**motion.metadata["redone"][-1], "dancer": wanted.dancer}
+                motions = [motion if index == passage.dancer else other for index, other in enumerate(old)]
+                redone = {**motion.metadata["redone"][-1], "dancer": passage.dancer}
                 wish = replace(parent.wish, attributes=wanted.attributes, prompt=wanted.prompt)
                 takes.append(
                     self._keep_take(song, wish, motions, inputs, timed, parent, locks=parent.locks, redone=redone)
@@ -321,17 +314,16 @@ class Studio:
         self._check_words(wanted.attributes, wanted.prompt)
         if wanted.prompt is not None and _named(self.understand(wanted.prompt)):
             raise DemoError("A passage is danced anew as the dance it is: leave the names of dances out of your words.")
-        if wanted.dancer >= len(parent.shown["dances"]):
+        if wanted.passage.dancer >= len(parent.shown["dances"]):
             raise DemoError("There is no second dancer here.")
         passage = self._between_ends(parent, wanted.passage)
-        if wanted.dancer == 0:
-            frames, code = round(parent.shown["seconds"] * MOTION_FPS), FRAMES_PER_CODE / MOTION_FPS
-            first, last = round(passage.start / code), round(passage.end / code)
-            for one in parent.wish.hold:
-                if any(first <= place < last for place in one.codes(frames)):
-                    raise DemoError(
-                        f"In this passage {one} is held: take it away and dance again, or choose another passage."
-                    )
+        frames, code = round(parent.shown["seconds"] * MOTION_FPS), FRAMES_PER_CODE / MOTION_FPS
+        first, last = round(passage.start / code), round(passage.end / code)
+        for one in parent.wish.hold:
+            if one.dancer == passage.dancer and any(first <= place < last for place in one.codes(frames)):
+                raise DemoError(
+                    f"In this passage {one} is held: take it away and dance again, or choose another passage."
+                )
 
     @staticmethod
     def _between_ends(parent: Take, passage: Range) -> Range:
@@ -343,7 +335,7 @@ class Studio:
         if not parent.wish.loop:
             return passage
         code = FRAMES_PER_CODE / MOTION_FPS
-        last = math.ceil(parent.shown["seconds"] / code - _NEAR) - 1
+        last = math.ceil(parent.shown["seconds"] / code - NEAR) - 1
         inner = replace(passage, start=max(passage.start, code), end=min(passage.end, last * code))
         if inner.end - inner.start < code / 2:
             raise DemoError("The dance ends where it begins, so its ends stay: choose a passage between them.")
@@ -361,6 +353,13 @@ class Studio:
         self._check_words(wish.attributes, wish.prompt)
         seconds = min(wish.seconds, song.seconds - wish.start)
         check_held(wish.hold, seconds, wish.loop)
+        if wish.beside is None:
+            if lost := [one for one in wish.hold if one.dancer]:
+                raise DemoError(f"{capital(lost[0])} needs a second dancer: choose one, or take it away.")
+            if wish.keep is not None and any(one.dancer for one in wish.keep.ranges):
+                raise DemoError(
+                    "Something of the second dancer is locked, and there is none: choose a second dancer, or unlock it."
+                )
         if wish.prompt is not None:
             words = self.understand(wish.prompt)
             if wish.plan is not None and _named(words):
@@ -385,11 +384,9 @@ class Studio:
                 raise DemoError(
                     "What is locked is of a dance that does not end where it begins: unlock it, or let the new one end anywhere."
                 )
-            for one in [one for one in wish.hold if one not in parent.wish.hold]:
-                if any(kept.start < one.end and one.second < kept.end for kept in wish.keep.ranges):
-                    raise DemoError(f"The dance is locked where {one} is to be held: unlock it there, or move it.")
-                raise DemoError(f"While something is locked, nothing new can be held: unlock it, or take {one} away.")
-            if not self._free_passages(parent, wish):
+            if any(one.dancer >= len(parent.shown["dances"]) for one in wish.keep.ranges):
+                raise DemoError("There is no second dancer whose dance could be locked: unlock it.")
+            if not any(passages is None or passages for passages in self._passages(parent, wish)):
                 raise DemoError("All of the dance is kept, so there is nothing to dance anew: let something go.")
 
     def _check_room(self) -> None:
@@ -446,66 +443,64 @@ class Studio:
                 self._excerpts[key] = {**inputs, "name": song.name}
             return self._excerpts[key]
 
-    def _preview(self, frames: int, report: Deadline) -> Preview:
-        return Preview(self.pipe, self.dances_folder, self.body, frames, report)
+    def _preview(self, frames: int, dancer: int, report: Deadline) -> Preview:
+        return Preview(self.pipe, self.dances_folder, self.body, frames, dancer, report)
 
     @staticmethod
     def _sampling(wish: Wish) -> dict[str, Any]:
         return {} if wish.temperature is None else {"temperature": wish.temperature}
 
-    def _danced(self, inputs: dict[str, Any], wish: Wish, plan: Plan | None, report: Deadline) -> Motion:
-        """One dance to an excerpt."""
-        options: dict[str, Any] = {"seed": wish.seed, "mode": wish.mode, "plan": plan}
-        options |= self._sampling(wish) | _directions(wish.attributes, wish.prompt)
-        if wish.loop:
+    def _danced(
+        self,
+        parent: Take | None,
+        dancer: int,
+        inputs: dict[str, Any],
+        wish: Wish,
+        words: dict[str, Any] | None,
+        report: Deadline,
+    ) -> Motion:
+        """The dance of one of the dancers: around what is kept of it, or, where nothing is, as if there were no other."""
+        own = _of_dancer(wish, dancer)
+        if parent is not None and own.keep is not None:
+            return self._danced_around(parent, dancer, inputs, own, words if dancer == 0 else None, report)
+        options: dict[str, Any] = {"seed": own.seed, "mode": own.mode, "plan": own.plan}
+        options |= self._sampling(own) | _directions(own.attributes, own.prompt)
+        if own.loop:
             options["loop"] = True
-        if wish.hold:
-            frames = len(inputs["input_features"])
-            options["hold"] = {one.first(frames) / MOTION_FPS: one.array for one in wish.hold}
-            options["candidates"] = _TRIES
-        report.begin(f"Dancing {_names(plan)}".rstrip())
-        preview = self._preview(len(inputs["input_features"]), report)
+        options |= _hold_options(own.hold, len(inputs["input_features"]))
+        report.begin(f"Dancing {_names(own.plan)}".rstrip())
+        preview = self._preview(len(inputs["input_features"]), dancer, report)
         dance = self.pipe(inputs, **options, progress=report.progress, streamer=preview)
-        dance.metadata["start"] = wish.start
+        dance.metadata["start"] = own.start
         return dance
 
-    def _free_passages(self, parent: Take, wish: Wish) -> list[tuple[float, float, str]]:
-        """What of a take is not kept: seconds at which it begins and ends, at beginnings of codes, and the part of the body. A code that
-        is kept in part is kept; so are what is held, and the ends of a dance that ends where it begins."""
+    def _passages(self, parent: Take | None, wish: Wish) -> list[list[Passage] | None]:
+        """For each dancer what of a take is not kept, with the new poses that it meets; None where all is danced.
+
+        Raises:
+            DemoError: they cannot be held there.
+        """
+        own = [_of_dancer(wish, dancer) for dancer in _dancers(wish)]
+        return [None if parent is None or one.keep is None else self._free_passages(parent, one) for one in own]
+
+    @staticmethod
+    def _free_passages(parent: Take, wish: Wish) -> list[Passage]:
         assert wish.keep is not None
-        count = -(-round(parent.shown["seconds"] * MOTION_FPS) // FRAMES_PER_CODE)
-        code = FRAMES_PER_CODE / MOTION_FPS
-        free = {part: np.ones(count, dtype=bool) for part in BODY_PARTS}
-        for kept in wish.keep.ranges:
-            first, last = math.floor(kept.start / code + _NEAR), math.ceil(kept.end / code - _NEAR)
-            for part in BODY_PARTS:
-                if kept.part in ("all", part):
-                    free[part][first:last] = False
-        for one in free.values():
-            if wish.loop:
-                one[[0, -1]] = False
-            for held in wish.hold:
-                one[list(held.codes(round(parent.shown["seconds"] * MOTION_FPS)))] = False
-        states = [tuple(part for part in BODY_PARTS if free[part][index]) for index in range(count)]
-        passages, first = [], 0
-        for parts, group in itertools.groupby(states):
-            last = first + len(list(group))
-            if parts:
-                passages.append((first * code, last * code, "all" if len(parts) > 1 else parts[0]))
-            first = last
-        return passages
+        frames = round(parent.shown["seconds"] * MOTION_FPS)
+        new = [one for one in wish.hold if one not in parent.wish.hold]
+        return free_passages(frames, wish.keep.ranges, _stays(parent, wish), new, wish.loop)
 
     def _danced_around(
         self,
         parent: Take,
+        dancer: int,
         inputs: dict[str, Any],
         wish: Wish,
         words: dict[str, Any] | None,
-        passages: Sequence[tuple[float, float, str]],
         report: Deadline,
     ) -> Motion:
-        """A take's first dance with the passages danced anew, one after the other; the rest stays to the last bit."""
-        motion = parent.motion()
+        """One of a take's dances with its free passages danced anew, one after the other; the rest stays to the last bit."""
+        motion = parent.motion(dancer)
         old = ("plan", "changes", "attributes", "prompt", "hold", "loop")
         notes = {name: value for name, value in motion.metadata.items() if name not in old}
         if wish.plan is not None:
@@ -521,30 +516,31 @@ class Studio:
         attributes = (words or {}).get("attributes", {}) | wish.attributes
         if attributes:
             notes["attributes"] = attributes
-        notes |= self._held_notes(wish, len(motion))
+        notes |= self._held_notes(_stays(parent, wish), wish.loop, len(motion))  # each passage adds what it meets
         notes |= {"seed": wish.seed} | ({} if wish.mode is None else {"mode": wish.mode})
         motion = Motion(motion.poses, motion.translation, motion.fps, notes["genre"], notes)
         options = {"seed": wish.seed} | self._sampling(wish)
-        for start, end, part in passages:
+        for passage in self._free_passages(parent, wish):
             report.begin(f"Dancing {_names(wish.plan)} around what is kept")
             motion = self.pipe.redo(
                 motion,
                 inputs,
-                start,
-                end,
-                part,
+                passage.start,
+                passage.end,
+                passage.part,
                 **options,
+                **_hold_options(passage.hold, len(motion)),
                 progress=report.progress,
-                streamer=self._preview(len(motion), report),
+                streamer=self._preview(len(motion), dancer, report),
             )
         return motion
 
     @staticmethod
-    def _held_notes(wish: Wish, frames: int) -> dict[str, Any]:
+    def _held_notes(hold: Sequence[Held], loop: bool, frames: int) -> dict[str, Any]:
         """What the metadata say of poses that are held, and of a loop, as the pipeline says it."""
-        firsts = [(one.first(frames), one.first(frames) + len(one.array)) for one in wish.hold]
+        firsts = [(one.first(frames), one.first(frames) + len(one.array)) for one in hold]
         held = [[round(frame / MOTION_FPS, 4) for frame in ends] for ends in firsts]
-        return ({"hold": held} if held else {}) | ({"loop": True} if wish.loop else {})
+        return ({"hold": held} if held else {}) | ({"loop": True} if loop else {})
 
     def _keep_take(
         self,
@@ -562,9 +558,8 @@ class Studio:
 
         Returns:
             `id`, `name` (of the song), `song` (address of the excerpt's sound), `song_id`, `start`, `seconds`, `fps`, `seed`, `plan`, `heard`,
-            `attributes`, `prompt`, `loop`, `hold` (begin and end of what is held), `understood`, `parent`, `redone`, `locks`,
-            `log_likelihood`, `notice`, `onset`, `beats`, `bars` (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb`
-            (address), `heading` (radians about Y from +Z, the dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses
+            `attributes`, `prompt`, `loop`, `understood`, `parent`, `redone`, `locks`, `log_likelihood`, `notice`, `onset`, `beats`, `bars`
+            (seconds of the dance), `tempo`, and for each of `dances`: `genre`, `glb` (address), `hold` (begin and end of what is held), `heading` (radians about Y from +Z, the dancer's at the beginning), `speed`, `meanSpeed` (m/s), `genres`. Addresses
             are relative to the page.
         """
         folder = self.dances_folder / secrets.token_urlsafe(16)
@@ -601,7 +596,6 @@ class Studio:
             "attributes": wish.attributes,
             "prompt": wish.prompt,
             "loop": wish.loop,
-            "hold": motions[0].metadata.get("hold", []),
             "understood": (redone or first).get("prompt") or (wish.prompt and self.understand(wish.prompt)),
             "parent": None if parent is None else parent.id,
             "redone": redone,
@@ -633,6 +627,7 @@ class Studio:
         return {
             "genre": motion.genre,
             "glb": f"dances/{folder.name}/{name}.glb",
+            "hold": motion.metadata.get("hold", []),
             "heading": follow_camera(motion[: math.ceil(motion.fps)]).heading,
             "speed": rounded(curves["speed"]),
             "meanSpeed": float(curves["speed"].mean()),
@@ -728,7 +723,7 @@ class Studio:
                 notes["attributes"] = project.asked
             if dancer.redone:
                 notes["redone"] = dancer.redone
-            notes |= self._held_notes(wish if index == 0 else replace(wish, hold=()), project.frames)
+            notes |= self._held_notes(_of_dancer(wish, index).hold, wish.loop, project.frames)
             if index == 0 and wish.plan and (len(wish.plan) > 1 or not isinstance(wish.plan[0][0], str)):
                 notes["plan"] = [list(entry) for entry in wish.plan]
             motions.append(Motion(*(dancer.motion or arrays), MOTION_FPS, dancer.genre, notes))
@@ -843,6 +838,35 @@ def _named(words: Mapping[str, Any]) -> bool:
 def _directions(attributes: Mapping[str, Any], prompt: str | None) -> dict[str, Any]:
     """Options for the pipeline; none that is not asked for, which a model may not know."""
     return ({"attributes": dict(attributes)} if attributes else {}) | ({"prompt": prompt} if prompt else {})
+
+
+def _dancers(wish: Wish) -> range:
+    """The numbers of those who dance."""
+    return range(1 if wish.beside is None else 2)
+
+
+def _of_dancer(wish: Wish, dancer: int) -> Wish:
+    """What is asked of one of the dancers. Words, sliders and the plan are for the first one; the second dances the genre `beside`."""
+    keep, hold = wish.keep, tuple(one for one in wish.hold if one.dancer == dancer)
+    if keep is not None:
+        ranges = tuple(one for one in keep.ranges if one.dancer == dancer)
+        keep = replace(keep, ranges=ranges) if ranges else None
+    own = replace(wish, keep=keep, hold=hold)
+    if dancer == 0 or wish.beside is None:
+        return own
+    return replace(own, plan=[(wish.beside, 0.0)], attributes={}, prompt=None)
+
+
+def _stays(parent: Take, wish: Wish) -> list[Held]:
+    """What is held by a take already, and still wanted."""
+    return [one for one in wish.hold if one in parent.wish.hold]
+
+
+def _hold_options(hold: Sequence[Held], frames: int) -> dict[str, Any]:
+    """Options for the pipeline, where something is held."""
+    if not hold:
+        return {}
+    return {"hold": {one.first(frames) / MOTION_FPS: one.array for one in hold}, "candidates": _TRIES}
 
 
 def _seed(seed: int | None) -> int:

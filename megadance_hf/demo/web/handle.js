@@ -10,7 +10,7 @@ import { make } from "./dom.js";
  */
 export function makeHandle(kind) {
   const handle = make("div", { className: `handle ${kind}`, tabIndex: 0, aria: { role: "slider", orientation: "horizontal" } });
-  let grip = null; // how far beside the handle's value it was grabbed, in seconds
+  let grip = null; // the value at which it was grabbed, and how far beside it, in seconds
   const second = (event) => {
     const { left, width } = handle.parentElement.getBoundingClientRect();
     return ((event.clientX - left) / width) * handle.props.total;
@@ -21,16 +21,19 @@ export function makeHandle(kind) {
     event.stopPropagation();
     handle.setPointerCapture(event.pointerId);
     handle.props.pick?.();
-    grip = second(event) - handle.props.value;
+    const { value } = handle.props;
+    grip = { value, beside: second(event) - value };
   };
   handle.onpointermove = (event) => {
     if (grip === null) return;
-    handle.props.change(clamp(handle.props.snap(second(event) - grip)), false);
+    handle.props.change(clamp(handle.props.snap(second(event) - grip.beside)), false);
   };
-  handle.onpointerup = handle.onpointercancel = () => {
-    if (grip !== null) handle.props.change(handle.props.value, true);
+  const letGo = (value) => {
+    if (grip !== null) handle.props.change(value, true);
     grip = null;
   };
+  handle.onpointerup = () => letGo(handle.props.value);
+  handle.onpointercancel = () => letGo(grip?.value); // the finger scrolls the page instead
   handle.onfocus = () => handle.props?.pick?.();
   handle.onclick = handle.ondblclick = (event) => event.stopPropagation();
   handle.onkeydown = (event) => {

@@ -32,14 +32,14 @@ export const withStart = (plan, index, start) => plan.map((entry, other) => (oth
 
 export const samePlan = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
-// --- ranges of the dance: {start, end, part: "all" | "upper" | "lower", dancer: of two, which} ------------------------------------------------
+// --- ranges of the dance: {start, end, part: "all" | "upper" | "lower", dancer: 0 or 1} ------------------------------------------------
 
 export const PARTS = { all: "whole body", upper: "upper body", lower: "lower body" };
 const covers = (part, other) => part === "all" || other === "all" || part === other;
 
 /** Whether two ranges have anything in common. */
-export const overlap = (one, other) => covers(one.part, other.part) && one.start < other.end - 1e-3 && other.start < one.end - 1e-3;
-export const sameRange = (one, other) => one.part === other.part && one.start === other.start && one.end === other.end;
+export const overlap = (one, other) => one.dancer === other.dancer && covers(one.part, other.part) && one.start < other.end - 1e-3 && other.start < one.end - 1e-3;
+export const sameRange = (one, other) => one.dancer === other.dancer && one.part === other.part && one.start === other.start && one.end === other.end;
 
 /** With one more range; those of the same part and dancer that it touches become one with it. */
 export function withRange(ranges, range) {

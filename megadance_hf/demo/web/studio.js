@@ -9,7 +9,7 @@ import { History } from "./history.js";
 import { Panel } from "./panel.js";
 import { Passage } from "./passage.js";
 import { PARTS, label, sameRange, samePlan, spanAt, withChange, withGenre, withRange, withStart, withoutChange } from "./plan.js";
-import { Poses, fitted, kindOf, movedTo, ordered, placeFor, plain, samePoses, withKeys, without } from "./poses.js";
+import { Poses, changed, fitted, kindOf, ofDancer, ordered, placeFor, plain, samePoses, withKeys, without } from "./poses.js";
 import { Progress } from "./progress.js";
 import { SongChooser } from "./song.js";
 import { followTheme } from "./theme.js";
@@ -54,6 +54,20 @@ function plan() {
 const planPending = () => Boolean(state().take && state().plan && !samePlan(state().plan, state().take.plan));
 const pending = () => planPending() || Boolean(state().take && (state().loop !== state().take.loop || !samePoses(state().hold, state().met)));
 
+/** What the dancers of the next dance dance; of two, if there are to be two, or if the second one is to meet something. */
+function dancers() {
+  const first = plan()[0][0];
+  const second = plan().length === 1 ? choices.beside : null;
+  const needed = second ?? (state().hold.some(({ dancer }) => dancer) ? "second dancer" : null);
+  return [first === null ? "first dancer" : label(first), needed].filter(Boolean);
+}
+
+/** What the dancers of this dance dance. */
+const danced = () => state().take?.dances.map(({ genre }) => genre) ?? [];
+
+/** ", waltz": whose something is, where there are two. */
+const whose = (names, dancer) => (names.length > 1 ? `, ${names[dancer]}` : "");
+
 /** Bars (or what there is) and beats, in seconds of the dance, with its beginning and end. */
 function grid() {
   const { start, seconds } = state();
@@ -79,11 +93,12 @@ function render() {
   if (!song) return;
   active = Math.min(active, plan().length - 1);
   if (selection && selection.end > now.seconds + 1e-3) selection = null;
+  if (selection?.dancer >= danced().length) selection.dancer = 0;
   if (selection || !now.hold.some((pose) => pose.key === chosenPose)) chosenPose = null;
   const busy = Boolean(job) || Boolean(compare.takes);
   const model = {
     song, ...now, plan: plan(), pending: pending(), planPending: planPending(), selection, active, busy, chosenPose, ...grid(),
-    now: () => stage.now(), dancer: () => stage.solo ?? 0,
+    now: () => stage.now(), dancer: () => stage.solo ?? 0, dancers: dancers(), danced: danced(),
     genres: options.genres, limit: options.limits.song_seconds, soFar: job?.soFar,
   };
   timeline.render(model);
@@ -175,7 +190,7 @@ function cancel() {
 }
 
 /** Show what there is of a dance that is being made; of one that is danced anew in a passage, beside who stays. */
-async function preview(own, { glb, seconds, version, heading = 0 }, range = null) {
+async function preview(own, { glb, seconds, dancer, version, heading = 0 }, range = null) {
   if (own.loading || own.previewed === version) return;
   own.loading = true;
   if (!range) own.soFar = seconds;
@@ -183,8 +198,8 @@ async function preview(own, { glb, seconds, version, heading = 0 }, range = null
   own.previewed = version;
   shown = null;
   const { start, seconds: total, take } = state();
-  const made = { genre: label(plan()[0][0]), glb, heading, labels: labels(plan()) };
-  const anew = (dance, dancer) => (dancer === range.dancer ? { genre: dance.genre, caption: `${dance.genre}, anew`, glb, heading } : { ...dance, speed: null });
+  const made = { genre: dancers()[dancer], glb, heading, ...(dancer ? {} : { labels: labels(plan()) }) };
+  const anew = (dance, index) => (index === dancer ? { genre: dance.genre, caption: `${dance.genre}, anew`, glb, heading } : { ...dance, speed: null });
   await stage.show({ song: song.sound, offset: start, seconds: total, beats: [], dances: range ? take.dances.map(anew) : [made] }, { keep: true });
   own.loading = false;
   if (job === own) render();
@@ -217,16 +232,16 @@ async function dance() {
     const [take] = done.takes;
     commit(before ? "another dance" : "the first dance", { take, plan: wanted.plan && take.plan, met: hold, redone: wanted.keep ? history.state.redone : [] });
     tell(take.notice ?? "", "notice");
-    const also = `${take.loop ? ", ends where it begins" : ""}${take.hold.length ? `, with ${take.hold.length === 1 ? "the pose" : "the poses"} that you hold` : ""}`;
+    const { length } = take.dances.flatMap((one) => one.hold);
+    const also = `${take.loop ? ", ends where it begins" : ""}${length ? `, with ${length === 1 ? "the pose" : "the poses"} that you hold` : ""}`;
     announce(`Done: ${labels(take.plan).map(([text]) => text).join(", then ")}${also}, number ${take.seed}.`);
   } else render();
 }
 
 async function danceAnew(range) {
   const { take } = state();
-  const dancer = take.dances.length > 1 ? range.dancer : 0;
-  const wanted = { kind: "redo", take: take.id, ...range, dancer, ...CANDIDATES, seed: null, attributes: choices.attributes, prompt: choices.words.trim() || null };
-  const done = await run(wanted, (own, look) => preview(own, look, { ...range, dancer }), range.start);
+  const wanted = { kind: "redo", take: take.id, ...range, ...CANDIDATES, seed: null, attributes: choices.attributes, prompt: choices.words.trim() || null };
+  const done = await run(wanted, (own, look) => preview(own, look, range), range.start);
   if (!done?.takes.length) return render();
   const { start, seconds } = state();
   compare.request = range;
@@ -243,10 +258,9 @@ function keep(take) {
   const { request: asked } = compare;
   compare.hide();
   if (!take) return render();
-  const range = take.redone ?? asked;
-  const who = take.dances.length > 1 ? { dancer: range.dancer ?? 0 } : {};
-  const redone = withRange(history.state.redone, { start: range.start, end: range.end, part: range.part, ...who });
-  commit(`dancing ${clock(range.start)} to ${clock(range.end)} anew`, { take, redone });
+  const { start, end, part, dancer } = take.redone ?? asked;
+  const redone = withRange(history.state.redone, { start, end, part, dancer });
+  commit(`dancing ${clock(start)} to ${clock(end)} anew`, { take, redone });
 }
 
 // --- songs and files ---------------------------------------------------------------------------------------------------
@@ -314,11 +328,12 @@ async function open(project) {
   const [take] = done.takes;
   choices.attributes = { ...project.attributes };
   choices.words = project.prompt ?? "";
+  choices.beside = project.beside ?? null;
   panel.refill();
   const met = withKeys(project.hold ?? []);
   const hold = project.next?.hold ? withKeys(project.next.hold) : met;
   commit("opening a saved dance", {
-    take, plan: project.next ? project.next.plan : project.plan, loop: project.next?.loop ?? take.loop, hold, met, locks: project.locks ?? [], redone: take.redone ? [take.redone] : [],
+    take, plan: project.next ? project.next.plan : project.plan, loop: project.next?.loop ?? take.loop, hold, met, locks: take.locks, redone: take.redone ? [take.redone] : [],
     start: take.start, seconds: take.seconds,
   });
   announce("The saved dance is on the stage.");
@@ -348,7 +363,8 @@ async function download(video) {
 
 const select = (range) => {
   if (range) chosenPose = null;
-  selection = range && { start: range.start, end: range.end, part: range.part, dancer: range.dancer ?? selection?.dancer ?? 0 };
+  const { start, end, part, dancer = selection?.dancer ?? stage.solo ?? 0 } = range ?? {};
+  selection = range && { start, end, part, dancer };
   render();
 };
 
@@ -365,19 +381,20 @@ function selectHere() {
 /** Hold something new near a second. */
 function holdPose(pose, second) {
   const { hold, seconds } = state();
-  const place = placeFor(hold, pose.frames, second, seconds);
+  const place = placeFor(ofDancer(hold, pose.dancer), pose.frames, second, seconds);
   if (place === null) return tell(pose.frames / 30 > seconds ? "The clip is longer than the dance." : "Something is held here already: move it, or hold this somewhere else.");
   const [added] = withKeys([{ ...pose, second: place }]);
   selection = null;
   chosenPose = added.key;
-  commit(`holding a ${kindOf(added).toLowerCase()} at ${clock(place, true)}`, { hold: ordered([...hold, added]) });
+  const who = whose(dancers(), added.dancer);
+  commit(`holding a ${kindOf(added).toLowerCase()} at ${clock(place, true)}${who}`, { hold: ordered([...hold, added]) });
   tell("");
-  announce(`${kindOf(added)} held at ${clock(place, true)}. The next dance meets it.`);
+  announce(`${kindOf(added)} held at ${clock(place, true)}${who}. The next dance meets it.`);
   timeline.poses.querySelector(`[data-key="${added.key}"]`).focus();
 }
 
 function movePose(key, second, final) {
-  const moved = { hold: movedTo(state().hold, key, second) };
+  const moved = { hold: changed(state().hold, key, { second }) };
   chosenPose = key;
   if (!final) {
     draft = { ...history.state, ...moved };
@@ -386,6 +403,20 @@ function movePose(key, second, final) {
   draft = null;
   if (samePoses(moved.hold, history.state.hold)) return render();
   commit(`moving a pose to ${clock(second, true)}`, moved, key);
+}
+
+/** Let the other dancer meet it. */
+function givePose(key, dancer) {
+  const { hold, seconds } = state();
+  const pose = hold.find((one) => one.key === key);
+  const [name, at] = [dancers()[dancer], clock(pose.second, true)];
+  if (placeFor(ofDancer(hold, dancer), pose.frames, pose.second, seconds) === null) {
+    tell(`At ${at} the ${name} holds something already: move one of the two first.`);
+    return render();
+  }
+  commit(`the ${kindOf(pose).toLowerCase()} at ${at}, ${name}`, { hold: changed(hold, key, { dancer }) });
+  tell("");
+  announce(`${capital(name)} meets it.`);
 }
 
 function dropPose(key) {
@@ -416,6 +447,7 @@ const actions = {
   seek: (second) => stage.seekTo(second),
   holdPose,
   movePose,
+  givePose,
   dropPose,
   choosePose: (key) => {
     if (key === chosenPose) return;
@@ -453,7 +485,7 @@ const actions = {
     commit("another piece of the song", { ...changed, take: null, locks: [], redone: [], met: [], hold: fitted(state().hold, state().seconds, changed.seconds), plan: state().plan?.filter(([, second]) => second < changed.seconds) ?? null }, "excerpt");
   },
   anew: danceAnew,
-  lock: ({ dancer, ...range }) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}`, { locks: withRange(state().locks, range) }),
+  lock: (range) => commit(`locking ${clock(range.start)} to ${clock(range.end)}, ${PARTS[range.part]}${whose(danced(), range.dancer)}`, { locks: withRange(state().locks, range) }),
   unlock: (range) => commit("unlocking", { locks: state().locks.filter((one) => !sameRange(one, range)) }),
   genre: changeGenre,
   closed: (loop) => commit(loop ? "ending where it begins" : "ending anywhere", { loop }),

@@ -186,7 +186,8 @@ export class Timeline {
     return Math.abs(bar - clamped) < 1 && bar + seconds <= song.seconds + 1e-3 ? bar : clamped;
   }
 
-  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), planPending, hold, met, chosenPose. */
+  /** `model`: song, start, seconds, plan, take, locks, redone, selection, active, genres, limit, bars, beats (of the dance), planPending, hold, met, chosenPose,
+   * dancers and danced: what those of the next dance dance, and those of this one. */
   render(model) {
     this.model = model;
     if (this.zoom > Math.max(model.seconds / LEAST, 1)) return this.zoomTo(this.zoom); // of a shorter piece less can be seen
@@ -286,15 +287,17 @@ export class Timeline {
     );
   }
 
-  renderPoses({ hold, met, chosenPose, seconds, beats }) {
-    const shown = hold.map((pose) => ({ ...pose, text: `${kindOf(pose)} held${pose.name ? `, ${pose.name}` : ""}${isMet(pose, met) ? "" : ", not danced yet"}` }));
-    keyed(
+  renderPoses({ hold, met, chosenPose, seconds, beats, dancers }) {
+    const of = (pose) => (dancers.length > 1 ? `${capital(dancers[pose.dancer])}: ${kindOf(pose).toLowerCase()}` : kindOf(pose));
+    const shown = hold.map((pose) => ({ ...pose, text: `${of(pose)} held${pose.name ? `, ${pose.name}` : ""}${isMet(pose, met) ? "" : ", not danced yet"}` }));
+    this.renderRows(
       this.poses,
+      dancers,
       [...shown.filter(({ frames }) => frames > 1).map((pose) => ({ ...pose, key: `clip of ${pose.key}`, clip: true })), ...shown],
       ({ clip }) => {
         if (clip) return make("div", { className: "clip" });
         const handle = makeHandle("pose");
-        handle.append(icon("figure"));
+        handle.append(icon("figure"), make("span", { className: "number" }));
         return handle;
       },
       (element, { key, clip, second, frames, text, ...pose }) => {
@@ -318,27 +321,43 @@ export class Timeline {
     );
   }
 
-  renderPart({ locks, redone, seconds, selection, take }, part) {
+  /** The marks of a line, as `keyed`; of two dancers each has a row, with their name, and each mark its `.number`. */
+  renderRows(lane, names, items, create, update) {
+    const two = names.length > 1;
+    lane.classList.toggle("rows", two);
+    const titles = two ? names.map((name, dancer) => ({ key: `row ${dancer} ${name}`, title: `${dancer + 1} ${capital(name)}`, dancer })) : [];
+    keyed(lane, [...titles, ...items], (item) => (item.title ? make("span", { className: "row-name", textContent: item.title }) : create(item)), (element, item) => {
+      element.style.setProperty("--row", two ? item.dancer : 0);
+      if (item.title) return;
+      const number = element.querySelector(".number");
+      if (number) number.textContent = two ? item.dancer + 1 : "";
+      update(element, item);
+    });
+  }
+
+  renderPart({ locks, redone, seconds, selection, danced }, part) {
     const own = (ranges) => ranges.filter((range) => range.part === "all" || range.part === part);
     const items = [
       ...own(redone).map((range) => ({ range, kind: "redone" })),
       ...own(locks).map((range) => ({ range, kind: "locked" })),
-    ].map((item) => ({ ...item, key: `${item.kind} ${item.range.start} ${item.range.end} ${item.range.part} ${item.range.dancer}` }));
-    keyed(
+    ].map((item) => ({ ...item, dancer: item.range.dancer, key: `${item.kind} ${item.range.start} ${item.range.end} ${item.range.part} ${item.range.dancer}` }));
+    this.renderRows(
       this[part],
+      danced,
       items,
       ({ kind }) => {
-        const button = make("button", { type: "button", className: kind }, icon(kind === "locked" ? "lock" : "again"), make("span", { className: "text" }));
+        const glyph = icon(kind === "locked" ? "lock" : "again");
+        const button = make("button", { type: "button", className: kind }, make("span", { className: "number" }), glyph, make("span", { className: "text" }));
         button.onclick = () => this.actions.select({ ...button.range });
         return button;
       },
       (button, { range, kind }) => {
         button.range = range;
-        const who = take?.dances.length > 1 ? take.dances[range.dancer ?? 0].genre : null;
-        const what = kind === "locked" ? "Locked" : who ? `${capital(who)} anew` : "Danced anew";
+        const who = danced.length > 1 ? capital(danced[range.dancer]) : null;
+        const what = kind === "locked" ? (who ? `${who} locked` : "Locked") : who ? `${who} anew` : "Danced anew";
         setRange(button, {
           ...range, total: seconds, content: what, name: `${what}: ${PARTS[range.part]}, ${clock(range.start, true)} to ${clock(range.end, true)}`,
-          pressed: selection && selection.start === range.start && selection.end === range.end,
+          pressed: selection && selection.dancer === range.dancer && selection.start === range.start && selection.end === range.end,
         });
       },
     );
