@@ -484,7 +484,10 @@ def test_two_dancers_with_poses_and_locks(visit, song, served, scheme, phone):
     page.select_option("#beside", "")
     assert page.locator("#poses .row-name").all_inner_texts() == ["1 Rumba", "2 Second dancer"]
     one.dance()
-    assert one.message() == "The second dancer's pose at 0:02.0 needs a second dancer: choose one, or take it away."
+    assert (
+        one.message()
+        == "The second dancer's pose at 0:02.0 needs a second dancer: choose one (the plan has to be a single dance), or take it away."
+    )
     file = one.folder / "saved.json"
     file.write_text(json.dumps(third), encoding="utf-8")
     page.set_input_files("#project-file", file)

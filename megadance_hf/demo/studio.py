@@ -355,10 +355,12 @@ class Studio:
         check_held(wish.hold, seconds, wish.loop)
         if wish.beside is None:
             if lost := [one for one in wish.hold if one.dancer]:
-                raise DemoError(f"{capital(lost[0])} needs a second dancer: choose one, or take it away.")
+                raise DemoError(
+                    f"{capital(lost[0])} needs a second dancer: choose one (the plan has to be a single dance), or take it away."
+                )
             if wish.keep is not None and any(one.dancer for one in wish.keep.ranges):
                 raise DemoError(
-                    "Something of the second dancer is locked, and there is none: choose a second dancer, or unlock it."
+                    "Something of the second dancer is locked, and there is none: choose one (the plan has to be a single dance), or unlock it."
                 )
         if wish.prompt is not None:
             words = self.understand(wish.prompt)
