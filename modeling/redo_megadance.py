@@ -78,6 +78,11 @@ def redo_passage(
         raise DirectionError(
             f"start={between[0]}, end={between[1]}: there is no code between them; the dance lasts {len(poses) / fps:.2f} s, a code {step / fps:.2f} s"
         )
+    if notes.get("loop") and (first == 0 or last == known.shape[2]):
+        inner = ((known.shape[2] - 1) * step) / fps
+        raise DirectionError(
+            f"start={between[0]}, end={between[1]}: the dance ends where it begins; give a passage within {step / fps:.2f} and {inner:.2f} s"
+        )
     mask = torch.ones_like(known, dtype=torch.bool)
     new_streams = [part in ("all", name) for name in BODY_PARTS]
     mask[:, new_streams, first:last] = False

@@ -708,6 +708,11 @@ def test_a_loop_ends_where_it_began(pipe, song):
     assert [len(dance) for dance in batch] == [75, 150]
     assert all(np.array_equal(dance.poses[0], dance.poses[-1]) for dance in batch)
     assert same(batch[0], pipe(song, seed=5, loop=True))
+    redone = pipe.redo(dances[0], song, 0.3, 2.4, seed=1)
+    assert redone.metadata["loop"] and np.array_equal(redone.poses[0], redone.poses[-1])
+    for passage in ((0.0, 1.0), (1.0, 2.6)):
+        with pytest.raises(ValueError, match="ends where it begins; give a passage within 0.27 and 2.40 s"):
+            pipe.redo(dances[0], song, *passage)
 
 
 @pytest.mark.parametrize("part", ["all", "upper", "lower"])
