@@ -539,7 +539,8 @@ def test_a_passage_danced_anew_is_the_pipeline_s(studio, pipe, song, file):
 
 def test_the_likeliest_comes_first(studio, song):
     old = dance(studio, song, seed=1)
-    takes = studio.redo(ME, Redo(old["id"], Range(1.0, 2.5), 6, 3, None, {}, None), Report())
+    # of the upper body, which is led nowhere: else what is likeliest also has to end near to where the dance goes on
+    takes = studio.redo(ME, Redo(old["id"], Range(1.0, 2.5, "upper"), 6, 3, None, {}, None), Report())
     scores = [take["log_likelihood"] for take in takes]
     assert scores == sorted(scores, reverse=True)
 
