@@ -1,13 +1,14 @@
 """Poses that a dance holds: read, placed in the dance, and as codes that `generate()` knows. `joining_megadance.py` leads the dance to them."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 import torch
 
 from .arguments_megadance import real_number
+from .joining_megadance import FADE
 from .kinematics_megadance import BODY_PARTS, NUM_JOINTS, poses_to_motion
 from .modeling_megadance_tokenizer import MegaDanceTokenizer
 from .plans_megadance import DirectionError
@@ -70,7 +71,14 @@ def free_ends(held: Sequence[tuple[int, torch.Tensor]], frames: int, fps: int) -
     )
 
 
-def held_seconds(held: Sequence[tuple[int, torch.Tensor]], fps: int) -> list[list[float]]:
+def room_in_passage(first: int, last: int, frames: int, fps: int) -> tuple[int, int]:
+    """First frame and end of what can be held in frames `first` to `last` - 1 that are danced anew, of a dance of so many: not where they
+    pass over from what stays."""
+    near = round(FADE * fps)
+    return first + (near if first else 0), last - (near if last < frames else 0)
+
+
+def held_seconds(held: Sequence[tuple[int, Sized]], fps: int) -> list[list[float]]:
     """What the metadata say of what is held, as `place_hold` gives it: seconds at which each begins and ends."""
     return [[round(first / fps, 4), round((first + len(poses)) / fps, 4)] for first, poses in held]
 

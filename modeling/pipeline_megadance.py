@@ -438,7 +438,7 @@ class DancePipeline(PushesCode, Pipeline):
 
         Raises:
             AudioError: the song cannot be used. DirectionError: the dance has no codes, is not to this song or not of this model; the
-                passage is none. ValueError: another argument is not possible.
+                passage is none, has an end of a dance that ends where it begins, or cannot meet what is held. ValueError: another argument is not possible.
         """
         return redo_passage(
             self,

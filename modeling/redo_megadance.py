@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from .arguments_megadance import LENGTH_OPTIONS, MOST_DANCES, real_number, whole_number
 from .clean_up_megadance import clean_rotations
 from .configuration_megadance import MegaDanceTokenizerConfig
-from .holds_megadance import encode_held, free_ends, held_seconds, place_hold, read_hold
+from .holds_megadance import encode_held, free_ends, held_seconds, place_hold, read_hold, room_in_passage
 from .joining_megadance import FADE, meet_poses, price_of_leading, put_passage
 from .kinematics_megadance import (
     BODY_PARTS,
@@ -226,8 +226,7 @@ def _place_in_passage(
     hold: Mapping[float | str, torch.Tensor], passage: tuple[int, int], frames: int, fps: int, step: int
 ) -> list[tuple[int, torch.Tensor]]:
     """First frame and poses of what is held in a passage, of a first frame and an end, and not where it passes over from the old dance."""
-    held, near = place_hold(hold, frames, fps, step), round(FADE * fps)
-    begin, end = passage[0] + (near if passage[0] else 0), passage[1] - (near if passage[1] < frames else 0)
+    held, (begin, end) = place_hold(hold, frames, fps, step), room_in_passage(*passage, frames, fps)
     for first, poses in held:
         if not begin <= first <= end - len(poses):
             raise DirectionError(

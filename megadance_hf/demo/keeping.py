@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
+from megadance_hf.modeling.holds_megadance import room_in_passage
 from megadance_hf.modeling.joining_megadance import FADE
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
 
@@ -46,9 +47,8 @@ class Passage:
     def room(self, one: Held, frames: int) -> range:
         """The first frames that something can have in a dance of so many: it lies in the passage, and not where this passes over to what is
         kept."""
-        near = round(FADE * MOTION_FPS)
-        begin, end = self.first * FRAMES_PER_CODE, min(self.last * FRAMES_PER_CODE, frames)
-        begin, end = begin + (near if begin else 0), end - (near if end < frames else 0)
+        last = min(self.last * FRAMES_PER_CODE, frames)
+        begin, end = room_in_passage(self.first * FRAMES_PER_CODE, last, frames, MOTION_FPS)
         return range(begin, end - len(one.array) + 1)
 
 

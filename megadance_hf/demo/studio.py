@@ -30,6 +30,7 @@ import torch
 
 from megadance_hf.modeling.configuration_megadance import FRAMES_PER_CODE, MOTION_FPS
 from megadance_hf.modeling.files_megadance import scratch
+from megadance_hf.modeling.holds_megadance import held_seconds
 from megadance_hf.modeling.kinematics_megadance import BODY_PARTS
 from megadance_hf.modeling.plans_megadance import first_codes
 from megadance_hf.modeling.words_megadance import read_prompt
@@ -540,8 +541,7 @@ class Studio:
     @staticmethod
     def _held_notes(hold: Sequence[Held], loop: bool, frames: int) -> dict[str, Any]:
         """What the metadata say of poses that are held, and of a loop, as the pipeline says it."""
-        firsts = [(one.first(frames), one.first(frames) + len(one.array)) for one in hold]
-        held = [[round(frame / MOTION_FPS, 4) for frame in ends] for ends in firsts]
+        held = held_seconds([(one.first(frames), one.array) for one in hold], MOTION_FPS)
         return ({"hold": held} if held else {}) | ({"loop": True} if loop else {})
 
     def _keep_take(
