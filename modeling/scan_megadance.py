@@ -27,23 +27,39 @@ def _chunks(steps: int, elements_per_step: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, steps)) for start in range(0, steps, size)]
 
 
-def _scan_forward(u, delta, a, b, c, state, keep_states):
+def _scan_pieces(u, delta, a, b, c, state):
     """h_t = exp(delta_t A) h_{t-1} + (delta_t u_t) B_t;  y_t = C_t h_t.
+
+    u, delta [..., time, channels], a [..., state, channels], b, c [..., time, state] -> y as u, and the last state.
+    """
+    steps, shape = u.shape[-2], (*u.shape[:-2], *a.shape[-2:])
+    h = u.new_zeros(shape) if state is None else state
+    pieces = []
+    for start, stop in _chunks(steps, math.prod(shape)):
+        part = slice(start, stop)
+        decay = (delta[..., part, :].unsqueeze(-2) * a.unsqueeze(-3)).exp_()  # [..., chunk, state, channels]
+        states = (delta[..., part, :] * u[..., part, :]).unsqueeze(-2) * b[..., part, :].unsqueeze(-1)
+        for now, factor in zip(states.unbind(-3), decay.unbind(-3), strict=True):
+            h = now.addcmul_(factor, h)
+        pieces.append(torch.matmul(c[..., part, :].unsqueeze(-2), states).squeeze(-2))
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-2), h
+
+
+def _scan_keeping_states(u, delta, a, b, c, state):
+    """`_scan_pieces` for a backward pass: also all states, [time, ..., state, channels].
 
     Time first: u, delta [time, ..., channels], a [..., state, channels], b, c [time, ..., state].
     """
-    steps, num_states = u.shape[0], a.shape[-2]
-    shape = (*u.shape[1:-1], num_states, u.shape[-1])
-    y = torch.empty_like(u)
-    states = u.new_empty(steps, *shape) if keep_states else None
+    steps, shape = u.shape[0], (*u.shape[1:-1], *a.shape[-2:])
+    y, states = torch.empty_like(u), u.new_empty(steps, *shape)
     h = u.new_zeros(shape) if state is None else state
     for start, stop in _chunks(steps, math.prod(shape)):
-        decay = (delta[start:stop].unsqueeze(-2) * a).exp_()  # [chunk, ..., state, channels]
-        target = states[start:stop] if keep_states else torch.empty_like(decay)
-        torch.mul((delta[start:stop] * u[start:stop]).unsqueeze(-2), b[start:stop].unsqueeze(-1), out=target)
-        for now, factor in zip(target.unbind(0), decay.unbind(0), strict=True):
+        part, piece = slice(start, stop), states[start:stop]
+        decay = (delta[part].unsqueeze(-2) * a).exp_()  # [chunk, ..., state, channels]
+        torch.mul((delta[part] * u[part]).unsqueeze(-2), b[part].unsqueeze(-1), out=piece)
+        for now, factor in zip(piece.unbind(0), decay.unbind(0), strict=True):
             h = now.addcmul_(factor, h)
-        y[start:stop] = torch.matmul(c[start:stop].unsqueeze(-2), target).squeeze(-2)
+        y[part] = torch.matmul(c[part].unsqueeze(-2), piece).squeeze(-2)
     return y, h, states
 
 
@@ -84,7 +100,7 @@ class _SequentialScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, delta, a, b, c, state):
         # states are kept, decays are not: exp is cheaper than the memory
-        y, h, states = _scan_forward(u, delta, a, b, c, state, keep_states=True)
+        y, h, states = _scan_keeping_states(u, delta, a, b, c, state)
         ctx.save_for_backward(u, delta, a, b, c, state, states)
         h = h.clone()
         ctx.mark_non_differentiable(h)
@@ -250,9 +266,10 @@ def selective_scan(
                 return _ParallelScan.apply(u, delta, a, B, C, state)
             y, states = _parallel_forward(u, delta, a, B, C, state)
             return y, states[..., -1, :, :]
+        if not needs_grad:
+            return _scan_pieces(u, delta, a, B, C, state)
         u, delta, B, C = (tensor.movedim(-2, 0) for tensor in (u, delta, B, C))
-        arguments = (u, delta, a, B, C, state)
-        y, last = _SequentialScan.apply(*arguments) if needs_grad else _scan_forward(*arguments, keep_states=False)[:2]
+        y, last = _SequentialScan.apply(u, delta, a, B, C, state)
     return y.movedim(0, -2), last
 
 
