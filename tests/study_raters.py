@@ -11,6 +11,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import httpx
 import numpy as np
@@ -40,15 +42,20 @@ def write_dances(folder: Path, count: int, seconds: float, wider: int = 0) -> Pa
     return folder
 
 
-def make_study(folder: Path, songs: int = 4, seconds: float = 1.0, systems=SYSTEMS, **settings) -> Path:
-    """A study of tiny clips in `folder / "study"`."""
+def make_study(
+    folder: Path, songs: int = 4, seconds: float = 1.0, systems=SYSTEMS, names: int | None = None, **settings
+) -> Path:
+    """A study of tiny clips in `folder / "study"`. Their names decide who sees what: drawn with the seed `names`, it is the same in each run."""
     for number in range(songs):
         (folder / "songs").mkdir(parents=True, exist_ok=True)
         write_song(folder / "songs" / f"song{number}.wav", seconds=seconds + 0.5)
     sources = {name: str(write_dances(folder / name, songs, seconds, wider)) for wider, name in enumerate(systems)}
     settings = {"contact": "A. Name, a@example.org", "title": "Dances", "trials": songs * len(systems)} | settings
     settings = {"reference": "truth", "size": (64, 64), "seconds": seconds} | settings
-    return new_study(folder / "study", folder / "songs", sources, **settings)
+    random = np.random.default_rng(names)
+    drawn = secrets if names is None else SimpleNamespace(token_hex=lambda size: random.bytes(size).hex())
+    with mock.patch("megadance_hf.study.clips.secrets", drawn):
+        return new_study(folder / "study", folder / "songs", sources, **settings)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_pairs(tmp_path):
 @pytest.mark.slow
 def test_thirty_raters_over_http_by_the_commands(tmp_path, capsys):
     """Made from files, served by a process, answered by 30 raters with requests of their own, closed, reported."""
-    folder = make_study(tmp_path, songs=4, seconds=0.5, raters=30)
+    folder = make_study(tmp_path, songs=4, seconds=0.5, names=1, raters=30)  # of 60 other names three exclude 8
     with serving(folder) as (_, address, _):
         assert answer_over_http(address, folder, RATERS, CARELESS) == RATERS * 16
         assert cli.main(["study", "report", str(folder)]) == 2
