@@ -436,8 +436,7 @@ def _between_frames(values: Tensor, times: Tensor) -> Tensor:
 # --- feet ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Legs:
+class _Legs(NamedTuple):
     """World rotations [T, 2, 3, 3] of the bones of both legs, and positions [T, 2, 3] of their joints."""
 
     thigh: Tensor
@@ -450,6 +449,11 @@ class _Legs:
 
 
 def _pose_legs(rotations: Tensor, path: Tensor) -> _Legs:
+    blocks = [_pose_block(*block) for block in zip(rotations.split(BLOCK), path.split(BLOCK), strict=True)]
+    return blocks[0] if len(blocks) == 1 else _Legs(*map(torch.cat, zip(*blocks, strict=True)))
+
+
+def _pose_block(rotations: Tensor, path: Tensor) -> _Legs:
     offsets = path.new_tensor(REST_OFFSETS)
 
     def end_of(joint: Tensor, bone: Tensor, ends: list[int]) -> Tensor:
@@ -463,10 +467,6 @@ def _pose_legs(rotations: Tensor, path: Tensor) -> _Legs:
     knee = end_of(hip, thigh, _KNEES)
     ankle = end_of(knee, shin, _ANKLES)
     return _Legs(thigh, shin, foot, hip, knee, ankle, end_of(ankle, foot, _TOES))
-
-
-def _pose_toes(rotations: Tensor, path: Tensor) -> Tensor:
-    return _pose_legs(rotations, path).toe
 
 
 def _blur(values: Tensor, sigma: float) -> Tensor:
@@ -508,7 +508,8 @@ def _plant(
 
     Both feet are put down where the dance stands `still` [T], 0 to 1.
     """
-    toes = _in_blocks(_pose_toes, rotations, path)
+    legs = _pose_legs(rotations, path)  # of which only the toes are to move with the path
+    toes = legs.toe
     shift = _follow_feet(toes, _find_contacts(toes, fps, given, _SLIDING_SPEED), fps, sure=given is not None)
     path = path + shift
     toes = toes + shift[:, None]
@@ -516,16 +517,16 @@ def _plant(
     moves = _corrections(toes, contact, fps)
     if still.any():
         moves[..., 1] -= still[:, None] * (toes[..., 1] + moves[..., 1])
-        dip = still * _in_blocks(_out_of_reach, rotations, path, moves).clamp(max=_LARGEST_CORRECTION)
+        dip = still * _out_of_reach(legs, moves).clamp(max=_LARGEST_CORRECTION)
         path = path - F.pad(dip[:, None], (1, 1))
         moves[..., 1] += dip[:, None]
-    return _in_blocks(_move_feet, rotations, path, moves), path, contact
+    return _move_feet(rotations, legs, moves), path, contact
 
 
 @torch.no_grad()
-def find_contacts(rotations: Tensor, path: Tensor, fps: float) -> Tensor:
-    """Which toes stand on the floor, bool [T, 2], by their height and speed; rotations [T, 24, 3, 3] and path [T, 3] of the pelvis."""
-    return _find_contacts(_in_blocks(_pose_toes, rotations, path), fps, None, _CONTACT_SPEED)
+def find_contacts(toes: Tensor, fps: float) -> Tensor:
+    """Which toes stand on the floor, bool [T, 2], by their height and speed: places [T, 2, 3] of `FOOT_JOINTS`, metres."""
+    return _find_contacts(toes, fps, None, _CONTACT_SPEED)
 
 
 @torch.no_grad()
@@ -538,7 +539,8 @@ def plant_feet(
     A foot that stands at an end of these frames stays where it is there, so that nothing is pushed at the ends. The pelvis goes down
     where a leg would be too short.
     """
-    toes, moves = _in_blocks(_pose_toes, rotations, path), torch.zeros(len(path), 2, 3)
+    legs, moves = _pose_legs(rotations, path), torch.zeros(len(path), 2, 3)
+    toes = legs.toe
     contact = _find_contacts(toes, fps, contacts.to(toes.dtype), _CONTACT_SPEED)
     # where motions pass into each other a foot may be off the floor, or move, that stands in one of them
     slow = (toes[..., 1] < _RAISED) & (_speeds(toes, fps) < _SLIDING_SPEED[1])
@@ -565,10 +567,10 @@ def plant_feet(
     inner = (torch.minimum(index - first + 1, last - index) / (_SWELL * fps)).clamp(0, 1)[:, None]
     inner = inner * inner * (3 - 2 * inner)
     moves[..., 1] += _swell(-(toes + moves)[..., 1].clamp(max=0), fps) * inner
-    dip = _swell(_in_blocks(_out_of_reach, rotations, path, moves)[:, None].clamp(max=_LARGEST_CORRECTION), fps) * inner
+    dip = _swell(_out_of_reach(legs, moves)[:, None].clamp(max=_LARGEST_CORRECTION), fps) * inner
     path = path - F.pad(dip, (1, 1))
     moves[..., 1] += dip
-    return _in_blocks(_move_feet, rotations, path, moves), path
+    return _move_feet(rotations, legs, moves), path
 
 
 def _swell(needed: Tensor, fps: float) -> Tensor:
@@ -659,34 +661,29 @@ def _ease(moves: Tensor, contact: Tensor, ease: int) -> Tensor:
     return eased
 
 
-def _out_of_reach(rotations: Tensor, path: Tensor, moves: Tensor) -> Tensor:
+def _out_of_reach(legs: _Legs, moves: Tensor) -> Tensor:
     """By how much a leg would be stretched too far if the feet were moved by `moves` [T, 2, 3], metres, [T]."""
-    legs = _pose_legs(rotations, path)
     stretched = (legs.knee - legs.hip).norm(dim=-1) + (legs.ankle - legs.knee).norm(dim=-1)
     now, goal = legs.ankle - legs.hip, legs.ankle + moves - legs.hip
     most = torch.maximum(now.norm(dim=-1), _SOFT_REACH * stretched)
     return (goal.norm(dim=-1) - most).clamp(min=0).amax(-1)
 
 
-def _move_feet(rotations: Tensor, path: Tensor, moves: Tensor) -> Tensor:
-    """Rotations with which the feet are moved by `moves` [T, 2, 3] and keep their orientation: two-bone inverse kinematics."""
+def _move_feet(rotations: Tensor, legs: _Legs, moves: Tensor) -> Tensor:
+    """Rotations with which the feet are moved by `moves` [T, 2, 3] and keep their orientation: two-bone inverse kinematics of the `legs`,
+    wherever the pelvis is."""
     changed = (moves.abs() > 1e-6).flatten(1).any(-1)
     if not changed.any():
         return rotations
-    legs = _pose_legs(rotations[changed], path[changed])
-    thigh, shin, foot, hip, knee, ankle, pelvis, moves = (
-        part.double()  # the angle of a knee that is almost straight needs the digits
-        for part in (
-            legs.thigh,
-            legs.shin,
-            legs.foot,
-            legs.hip,
-            legs.knee,
-            legs.ankle,
-            rotations[changed, :1],
-            moves[changed],
-        )
-    )
+    rotations = rotations.clone()
+    rotations[changed] = _in_blocks(_bend_legs, rotations[changed], moves[changed], *(part[changed] for part in legs))
+    return rotations
+
+
+def _bend_legs(rotations: Tensor, moves: Tensor, *legs: Tensor) -> Tensor:
+    """`_move_feet` of frames in which a foot moves."""
+    # the angle of a knee that is almost straight needs the digits
+    pelvis, moves, thigh, shin, foot, hip, knee, ankle, _ = (part.double() for part in (rotations[:, :1], moves, *legs))
     upper, lower, goal = knee - hip, ankle - knee, ankle + moves - hip
     long, short = upper.norm(dim=-1), lower.norm(dim=-1)
     stretched = long + short
@@ -709,12 +706,9 @@ def _move_feet(rotations: Tensor, path: Tensor, moves: Tensor) -> Tensor:
     turn = axis_angle_to_matrix(axis * (straight + bend)[..., None])
     swing = _shortest_turn(upper + (turn @ lower[..., None])[..., 0], goal)
     thigh, shin = swing @ thigh, swing @ turn @ shin
-    part = rotations[changed]
-    part[:, _HIPS + _KNEES + _ANKLES] = torch.cat((pelvis.mT @ thigh, thigh.mT @ shin, shin.mT @ foot), 1).to(
-        part.dtype
-    )
     rotations = rotations.clone()
-    rotations[changed] = part
+    bent = torch.cat((pelvis.mT @ thigh, thigh.mT @ shin, shin.mT @ foot), 1)
+    rotations[:, _HIPS + _KNEES + _ANKLES] = bent.to(rotations.dtype)
     return rotations
 
 
@@ -780,7 +774,7 @@ class CleanUpStream:
             self._toes = legs.toe[0]
         contact = [None] * len(poses) if given is None else given
         shifts, moves = zip(*[self._hold_feet(*foot) for foot in zip(legs.toe, contact, strict=True)], strict=True)
-        rotations = _move_feet(rotations, path, torch.stack(moves))
+        rotations = _move_feet(rotations, legs, torch.stack(moves))
         turned = (rotations != original).flatten(2).any(-1)
         cleaned = poses.clone()
         cleaned[turned] = matrix_to_axis_angle(rotations[turned])

@@ -20,6 +20,7 @@ from torch import Tensor
 from .clean_up_megadance import find_contacts, plant_feet, to_rotations
 from .kinematics_megadance import (
     BODY_PARTS,
+    FOOT_JOINTS,
     ROOT_PART,
     axis_angle_to_matrix,
     forward_kinematics,
@@ -79,7 +80,9 @@ def put_passage(
     (old_rotations, old_path), (rotations, path) = (axis_angle_to_matrix(old[0]), old[1]), new
     moves = part in (None, ROOT_PART)
     passage = slice(first, last)
-    contacts = find_contacts(rotations, path, fps) if moves and feet else None
+    both = torch.stack((old_rotations, rotations)), torch.stack((old_path, path))
+    old_joints, new_joints = forward_kinematics(*both)
+    contacts = find_contacts(new_joints[:, list(FOOT_JOINTS)], fps) if moves and feet else None
     if moves:
         anchor = first - 1 if first else min(last, frames - 1)
         if first or last < frames:
@@ -94,11 +97,11 @@ def put_passage(
     fade = min(max(2, round(FADE * fps)), (last - first + 1) // 2)
     rotations, path = _fade(old_rotations, old_path, rotations, path, first, last, fade)
     if contacts is not None:
-        before = find_contacts(old_rotations, old_path, fps)
+        before = find_contacts(old_joints[:, list(FOOT_JOINTS)], fps)
         stands = torch.cat((before[:first], contacts[passage], before[last:]))
         rotations, path = plant_feet(rotations, path, fps, stands, first, last)
     if frames > 3:
-        usual = _roughness(forward_kinematics(old_rotations, old_path)).quantile(_ROUGH, dim=0)
+        usual = _roughness(old_joints).quantile(_ROUGH, dim=0)
         rotations, path = _soften(rotations, path, first, last, joints, moves, usual)
     poses, place = old[0].clone(), old[1].clone()
     turned = matrix_to_axis_angle(rotations[passage][:, joints])

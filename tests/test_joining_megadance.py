@@ -145,7 +145,7 @@ def test_feet_are_planted_within_a_passage_only():
     poses, path = walks("march", 0)
     rotations = axis_angle_to_matrix(poses)
     slide = path + torch.linspace(0, 0.3, 200)[:, None] * torch.tensor([1.0, 0.0, 0.0])
-    contacts = find_contacts(rotations, path, 30.0)
+    contacts = find_contacts(forward_kinematics(rotations, path)[:, [10, 11]], 30.0)
     assert contacts[70:140].any()
     planted, moved = plant_feet(rotations, slide, 30.0, contacts, 64, 144)
     outside = torch.ones(200, dtype=torch.bool)
