@@ -85,7 +85,7 @@ def held_seconds(held: Sequence[tuple[int, Sized]], fps: int) -> list[list[float
 
 @torch.no_grad()
 def encode_held(
-    tokenizer: MegaDanceTokenizer, held: list[tuple[int, torch.Tensor]]
+    tokenizer: MegaDanceTokenizer, held: Sequence[tuple[int, torch.Tensor]]
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Of all that is held, its codes' places in the dance, and the codes [1, 2, places]."""
     step = tokenizer.config.frames_per_code
