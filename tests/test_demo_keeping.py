@@ -13,7 +13,7 @@ from megadance_hf.demo.keeping import free_passages
 from megadance_hf.demo.poses import Held, write_poses
 from megadance_hf.demo.requests import Range
 from megadance_hf.modeling.plans_megadance import DirectionError
-from megadance_hf.modeling.redo_megadance import _place_in_passage
+from megadance_hf.modeling.redo_megadance import _Passage, _place_in_passage
 
 FRAMES = 300  # 38 codes, the last of which is not whole
 
@@ -96,10 +96,10 @@ def test_the_page_refuses_what_the_pipeline_would(start, length, first, count, f
         passages = [passage for passage in passages if passage.hold]
         assert len(passages) == 1
     for passage in passages:
-        ends = (passage.first * 8, min(passage.last * 8, frames))
+        asked = _Passage(passage.first, passage.last, "all", -(-frames // 8), frames, 30, 8)
         hold: dict[float | str, torch.Tensor] = {first / 30: torch.zeros(count, 24, 3)}
         if refused:
             with pytest.raises(DirectionError):
-                _place_in_passage(hold, ends, frames, 30, 8)
+                _place_in_passage(hold, asked)
         else:
-            _place_in_passage(hold, ends, frames, 30, 8)
+            _place_in_passage(hold, asked)
