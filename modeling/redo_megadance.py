@@ -88,10 +88,12 @@ def redo_passage(
     likelihoods = [] if results["likelihoods"] is None else results["likelihoods"][0].tolist()
     best = _rank(old, passage, news, likelihoods)[:num] if likelihoods else [0]
     made, again = results["metadata"][0], dict(zip(("start", "end"), passage.seconds, strict=True)) | {"part": part}
+    held_there = [(frame - passage.cut.start, pose) for frame, pose in held]
+    eases = _eases(old, passage, held, prepared["whole"][0])
     dances = []
     for index, row in enumerate(best):
-        new = _meet(news[row], [(frame - passage.cut.start, pose) for frame, pose in held], passage.fps)
-        poses, translation = _join(old, new, passage, postprocess, _eases(old, passage, held, prepared["whole"][0]))
+        new = _meet(news[row], held_there, passage.fps)
+        poses, translation = _join(old, new, passage, postprocess, eases)
         metadata = _metadata(made, old.notes, again) | {"index": index}
         metadata["compute_seconds"] = round(time.perf_counter() - prepared["began"][0], 3)
         if likelihoods:

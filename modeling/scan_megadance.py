@@ -48,7 +48,8 @@ def _scan_pieces(u, delta, a, b, c, state):
 def _scan_keeping_states(u, delta, a, b, c, state):
     """`_scan_pieces` for a backward pass: also all states, [time, ..., state, channels].
 
-    Time first: u, delta [time, ..., channels], a [..., state, channels], b, c [time, ..., state].
+    Time first: u, delta [time, ..., channels], a [..., state, channels], b, c [time, ..., state]. The states of a step then lie together,
+    and the backward pass goes through them step by step.
     """
     steps, shape = u.shape[0], (*u.shape[1:-1], *a.shape[-2:])
     y, states = torch.empty_like(u), u.new_empty(steps, *shape)
